@@ -1,5 +1,6 @@
-"""The command line's own parts: options that verbs share, the config file, questions.
+"""Parts of the command line that verbs share: options, the config file, questions, CSV output.
 
-May import `values`, the journal, answers to requests, and what options are turned into: the changes
-of a recorded search, the source of a model. Never what trains or shows.
+This package may import `search.values`, `search.journal`, `search.decisions.steering`,
+`search.process`, `search.preflight.overrides` and `search.trained.source`, but never
+`search.execution` or `search.views`.
 """

@@ -1,4 +1,4 @@
-"""Requests to a search's driver: how verbs send one and wait for its reply."""
+"""Requests to the driver of a search: verbs send one, and wait for the reply."""
 
 import argparse
 import time
@@ -20,13 +20,13 @@ from search.values.message import Message, Remedy
 from trainables.errors import ConfigError, printable
 
 LOOK_S = 0.2
-"""Seconds between two checks for the reply in a folder; a bucket is checked as often as its driver
-checks it.
+"""Seconds between two checks for the reply in a folder. A bucket is checked as often as the driver
+checks it (`Home.asked_every_s`).
 """
 
 
 def asking_options(parser: argparse.ArgumentParser) -> None:
-    """Add NAME, --storage and --no-wait."""
+    """Add NAME, --storage and --no-wait, for a verb that sends a request."""
     storage_option(parser)
     parser.add_argument(
         "--no-wait", action="store_true", help="do not wait until the driver has answered"
@@ -36,10 +36,13 @@ def asking_options(parser: argparse.ArgumentParser) -> None:
 def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
     """Send a request, print the reply, and return the exit code.
 
+    If no driver runs, or with --no-wait, it does not wait for a reply. After Ctrl-C, the request
+    stays and the exit code is `INTERRUPTED`.
+
     Raises:
-        ConfigError: it is refused, before it is sent or by the driver.
+        ConfigError: the request is refused, before it is sent or by the driver.
         JournalError: there is no such search.
-        StorageError: the storage refuses.
+        StorageError: the storage fails.
     """
     home = search_of(args)
     result, holder = SearchResult.kept_in(home)
@@ -73,7 +76,9 @@ def wait_for_reply(
     go_on: Remedy,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Wait until a request is answered, or no driver is left to answer it; return the answer.
+    """Wait for the reply to a request, and return its text.
+
+    If the driver ends or dies without a reply, the text says what happens to the request.
 
     Args:
         home: where the search is stored.
@@ -83,16 +88,16 @@ def wait_for_reply(
         wait: sleeps for this number of seconds between two checks.
 
     Raises:
-        ConfigError: it is refused, or the search has ended without it.
-        StorageError: the storage has refused for as long as a driver may stay silent.
+        ConfigError: the request is refused, or the search has ended without it.
+        StorageError: the storage has failed for longer than a living driver can stay silent.
     """
     liveness, every_s = Liveness(home, wait), max(LOOK_S, home.asked_every_s)
     journal, reply, is_there = home.tail(), None, True
     while reply is None and is_there and not liveness.is_lost:
-        with suppress(StorageError):  # which may pass
+        with suppress(StorageError):  # the storage may recover
             is_there = f"{request.id}{ENDING}" in home.requests() and bool(home.holder())
             events = journal.new()
-            # The object may outlive its answer, where its driver may not remove it.
+            # The request's object may remain after the reply, if the driver may not delete it.
             reply = _reply_among(events, request)
             liveness.look(events)
         if reply is None and is_there:
@@ -104,15 +109,16 @@ def wait_for_reply(
 
 
 def _reply_among(events: list[Event], request: DriverRequest) -> Requested | None:
-    """Find the answer to a request among new events."""
+    """Find the reply to a request among these events; None if there is none."""
     answers = (event.data for event in events if isinstance(event.data, Requested))
     return next((answer for answer in answers if answer.id == request.id), None)
 
 
 def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: Remedy) -> str:
-    """Describe the fate of a request that no driver is left to answer.
+    """Describe the outcome of a request whose driver has ended without a reply.
 
-    A request that the next session would only refuse is withdrawn.
+    The request stays for the next session. It is withdrawn if the search has ended, or if it asks
+    for a pause.
 
     Raises:
         ConfigError: the search has ended without it.

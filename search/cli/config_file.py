@@ -1,6 +1,6 @@
 """Options from a YAML file, `--config FILE`.
 
-It reads as if the file's options stood first on the command line.
+The options have the same effect as at the beginning of the command line.
 
     space: table3
     max-epochs: 5
@@ -9,8 +9,8 @@ It reads as if the file's options stood first on the command line.
       optimizer:
         lr: 0.001
 
-Only text is taken from the file, and no object is made of it: no tags, no anchors, no key twice, at
-most 1 MB and 8 levels.
+Values are read as text, and no Python object is built from them. Tags, anchors and duplicate keys
+are errors, as are more than 1 MB or 8 levels.
 """
 
 import argparse
@@ -32,10 +32,10 @@ TAG_PREFIX = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Entry:
-    """A key and its value.
+    """A key with its value and its line number.
 
-    The key has dots for the levels above it. The value is text, None for an empty one, or the node
-    of a list or mapping.
+    Nested keys are joined by dots. The value is text, None if it is empty, or the YAML node of a
+    list or mapping.
     """
 
     line: int
@@ -44,15 +44,16 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The key as on the command line: `max_epochs` becomes `max-epochs`."""
+        """The key as on the command line: `max_epochs` becomes `max-epochs`, except under `set`."""
         return self.key if _holds_settings(self.key) else self.key.replace("_", "-")
 
 
 def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """Read the file's options as command-line words that `parser` accepts.
+    """Convert the options in a file to command-line words that `parser` accepts.
 
     Raises:
-        ConfigError: with a line for each problem, which names the file and the line in it.
+        ConfigError: the file cannot be read, or has problems; the message has a line for each
+            problem, with the file and its line.
     """
     options = {
         name.replace("_", "-"): default
@@ -78,7 +79,7 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """The words of an option; none if it is empty or its value is the default."""
+    """Convert an option to command-line words; none if its value is empty, or a flag is false."""
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
@@ -145,7 +146,7 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
-    """Yield the entries of a mapping and of those under `set`."""
+    """Yield the entries of a mapping, and those of the nested mappings under `set`."""
     for name, value in node.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
         is_empty = value.tag == f"{TAG_PREFIX}null"
@@ -180,7 +181,12 @@ def _text(path: Path) -> str:
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
-    """Refuse YAML features that a plain config does not need, before anything is built from it."""
+    """Refuse anchors, aliases, tags and deep nesting, before PyYAML builds a tree of nodes.
+
+    Raises:
+        ConfigError: the file has one of them.
+        yaml.YAMLError: the file is not valid YAML.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"

@@ -1,4 +1,4 @@
-"""Options of the verbs that continue a known search."""
+"""Options of the verbs that continue an existing search."""
 
 import argparse
 from dataclasses import fields
@@ -11,7 +11,7 @@ from search.values.executors import EXECUTOR_HELP
 
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:
-    """Add the options; `before` describes the defaults in their help."""
+    """Add the options that say how and where to continue; `before` is the default in their help."""
     parser.add_argument(
         "--concurrency",
         type=count_or_auto,
@@ -50,14 +50,14 @@ def keep_option(parser: argparse.ArgumentParser) -> None:
 
 
 def change_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add --allow-change; without it, `what` must not have changed."""
+    """Add --allow-change, with which the verb continues although `what` has changed."""
     parser.add_argument(
         "--allow-change", action="store_true", help=f"go on although {what} has changed"
     )
 
 
 def overrides_of(args: argparse.Namespace) -> Overrides:
-    """Collect the options that replace recorded values, as far as a verb has them."""
+    """Collect the options of a verb that replace recorded values of the search."""
     names = [field.name for field in fields(Overrides) if hasattr(args, field.name)]
     values = {name: getattr(args, name) for name in names}
     return Overrides(**values | {"budget": tuple(values.get("budget", ()))})

@@ -1,4 +1,4 @@
-"""Rows as CSV: into a file that --csv names, or onto stdout."""
+"""CSV output, to the file that --csv names or to stdout."""
 
 import argparse
 import csv
@@ -13,11 +13,11 @@ from search.journal.store import own_path
 from trainables.errors import ConfigError
 
 STDOUT = Path("-")
-"""Stands for stdout, where --csv names no file."""
+"""The value of --csv without a file: write to stdout."""
 
 
 def csv_option(parser: argparse.ArgumentParser) -> None:
-    """Add --csv, which may name a file."""
+    """Add --csv; without a file its value is `STDOUT`, and without the option None."""
     parser.add_argument(
         "--csv",
         type=own_path,
@@ -29,12 +29,12 @@ def csv_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_csv(file: Path | None) -> None:
-    """Check that --csv names a file that may be written.
+    """Check that --csv names a file in an existing folder; None and `STDOUT` are accepted.
 
-    It must end in `.csv`, so that no image is overwritten that was meant as input.
+    The name must end in `.csv`, so that an image that was meant as input is not overwritten.
 
     Raises:
-        ConfigError: it does not end so, or is not a file in an existing folder.
+        ConfigError: the name has another suffix, or is a folder, or its folder does not exist.
     """
     if file is None or file == STDOUT:
         return
@@ -48,7 +48,7 @@ def check_csv(file: Path | None) -> None:
 
 @contextmanager
 def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
-    """Open a writer of rows below these titles, into a file or to stdout."""
+    """Yield a writer of rows with these column titles, to a file or to `STDOUT`."""
     if file == STDOUT:
         yield Rows(sys.stdout, titles)
         return
@@ -59,8 +59,8 @@ def csv_rows(file: Path, titles: Sequence[str]) -> Iterator["Rows"]:
 class Rows:
     """Writes rows of CSV with the same columns.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, which marks it as
-    text; `plain_text` removes it.
+    A text that a spreadsheet would run as a formula gets an apostrophe as a prefix, which marks it
+    as text; `plain_text` removes the prefix.
     """
 
     def __init__(self, stream: Any, titles: Sequence[str]) -> None:
@@ -71,16 +71,16 @@ class Rows:
         self.write({title: title for title in titles})
 
     def write(self, row: dict[str, Any]) -> None:
-        """Write a row; unknown values, None or NaN, become empty cells."""
+        """Write a row, title to value; missing values, None and NaN become empty cells."""
         cells = {title: _cell(value) for title, value in row.items()}
-        # Readers end a row at a bare CR, for which Python's writer sees no need to quote.
+        # Readers treat a bare CR as the end of a row, but Python's writer does not quote it.
         needs_quotes = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
         (self._quoting if needs_quotes else self._writer).writerow(cells)
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""The beginning of a text that a spreadsheet runs as a formula, also behind our own mark (OWASP,
-CSV injection).
+"""The beginning of a text that a spreadsheet runs as a formula, also after our own apostrophes
+(OWASP, CSV injection).
 """
 
 
@@ -89,13 +89,13 @@ def _cell(value: Any) -> Any:
         return ""
     if not isinstance(value, str):
         return value
-    # A file name that is not UTF-8 has lone surrogates, which cannot be written.
+    # A file name that is not UTF-8 contains lone surrogates, which cannot be encoded.
     text = value.encode(errors="replace").decode()
     return f"'{text}" if FORMULA.match(text) and not _is_number(text) else text
 
 
 def plain_text(cell: str) -> str:
-    """Restore a text from its cell."""
+    """Restore a text from its CSV cell, by removing the apostrophe that `Rows` has added."""
     is_marked = cell.startswith("'") and FORMULA.match(cell)
     return cell[1:] if is_marked else cell
 

@@ -1,6 +1,6 @@
-"""Options of a command as Python values, by their names with underscores.
+"""Options of a command as Python values; dashes in their names become underscores.
 
-They read as if they stood on the command line, so that a new option needs nothing here.
+They are converted to command-line words, so that a new option needs no change here.
 
     {"space": "table3", "max_epochs": 5, "set": {"optimizer": {"name": "sgd"}}, "sealed": True}
 """
@@ -18,7 +18,7 @@ def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[s
     An option with the value None is left out.
 
     Raises:
-        ConfigError: there is no such option, or it does not take such a value.
+        ConfigError: there is no such option, or its value is invalid.
     """
     defaults = vars(parser.parse_args([]))
     accepted = {**defaults, "set": defaults.pop("settings", [])}
@@ -40,7 +40,7 @@ def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[s
 
 
 def _words(name: str, value: Any, default: Any) -> Iterator[str]:
-    """Yield the words of an option: one for each of its values, none for a flag that is off."""
+    """Yield the words of an option: one per value, and none for a flag that is False."""
     option = f"--{name.replace('_', '-')}"
     if default is False:
         if not isinstance(value, bool):
@@ -57,7 +57,7 @@ def _words(name: str, value: Any, default: Any) -> Iterator[str]:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the settings of a mapping, and of those in it, as `KEY=VALUE`."""
+    """Yield the settings of a nested mapping as `KEY=VALUE`, with dotted keys."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _settings(value, f"{prefix}{key}.")

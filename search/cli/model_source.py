@@ -8,7 +8,13 @@ from search.trained.source import ModelSource
 
 
 def model_source(args: argparse.Namespace, name: str) -> ModelSource:
-    """The source of the model of this name, as the options say; asks if a search is mistyped."""
+    """Build the source of a model from its name and the options.
+
+    If the name is that of no search, but close to one, the user is asked whether that is meant.
+
+    Raises:
+        NoSuchSearch: it names a search that does not exist.
+    """
     source = ModelSource(
         name=name,
         storage=args.storage,

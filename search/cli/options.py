@@ -1,4 +1,4 @@
-"""Options and their types that verbs share."""
+"""Options that verbs share, and the types of their values."""
 
 import argparse
 
@@ -8,11 +8,14 @@ from search.values.executors import AUTO_COUNT
 from search.values.wording import DEFAULT_STORAGE
 
 MAX_SEED = 2**31
-"""The upper limit of a seed, as of `seed` in `trainables.config.TrialConfig`."""
+"""The maximal seed, the same as that of `seed` in `trainables.config.TrialConfig`."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the default of an option, unless its text names it or it has none."""
+    """A help formatter that appends the default of an option, unless it has none.
+
+    It is not appended if the help already names it, nor if it is None, a boolean or empty.
+    """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         is_named = "(default" in (action.help or "")
@@ -24,7 +27,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def storage_option(parser: argparse.ArgumentParser) -> None:
-    """Add NAME and --storage, by which every verb but `run` finds a search."""
+    """Add NAME and --storage, which identify an existing search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
     place_option(parser)
 
@@ -41,14 +44,14 @@ def place_option(parser: argparse.ArgumentParser) -> None:
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
-    """Add --json, which prints the result of a verb for programs."""
+    """Add --json, for a verb that prints its result as JSON as well."""
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object, the last line"
     )
 
 
 def count_or_auto(text: str) -> int | str:
-    """Parse a number or `auto`, as an option's type.
+    """Parse a whole number or `auto`; for the `type` of an option.
 
     Raises:
         argparse.ArgumentTypeError: the text is neither.
@@ -61,10 +64,10 @@ def count_or_auto(text: str) -> int | str:
 
 
 def seed(text: str) -> int:
-    """Parse a seed, as an option's type.
+    """Parse a seed; for the `type` of an option.
 
     Raises:
-        argparse.ArgumentTypeError: the text is not a seed.
+        argparse.ArgumentTypeError: the text is not a whole number from 0 to `MAX_SEED`.
     """
     if not is_whole(text) or int(text) > MAX_SEED:
         raise argparse.ArgumentTypeError(

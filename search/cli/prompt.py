@@ -1,4 +1,4 @@
-"""Questions at the terminal, such as which search is meant by a mistyped name."""
+"""Questions to the user at the terminal, such as about a mistyped name of a search."""
 
 import argparse
 import sys
@@ -9,20 +9,25 @@ from trainables.errors import printable
 
 
 def search_of(args: argparse.Namespace) -> Home:
-    """Return the home of the search that NAME and --storage name.
+    """Return the home of the search that NAME and --storage identify.
 
-    If a mistyped name can mean only one search, a person at the terminal is asked; `args.name`
-    becomes the name of that search.
+    If the name is mistyped, the user is asked about the closest one (`resolve_or_ask`).
+    `args.name` is replaced by the name of the search.
+
+    Raises:
+        NoSuchSearch: there is no such search.
     """
     args.name = resolve_or_ask(args.name, args.storage)
     return home(args.storage, args.name)
 
 
 def resolve_or_ask(name: str, place: Storage) -> str:
-    """Return the name of an existing search; ask whether the closest one is meant.
+    """Return the name of an existing search; if it is mistyped, ask about the closest one.
+
+    If there are no searches at all, any name is returned (`resolve_name`).
 
     Raises:
-        NoSuchSearch: there is no such search, but there are others.
+        NoSuchSearch: there is no such search, and the user did not confirm the closest one.
     """
     try:
         return resolve_name(name, place)
@@ -34,12 +39,12 @@ def resolve_or_ask(name: str, place: Storage) -> str:
 
 
 def can_ask() -> bool:
-    """True if a person can answer a question, which is printed on stderr."""
+    """True if stdin and stderr are a terminal, so that the user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Ask a person to confirm, and return the answer; an empty line means `yes`."""
+    """Ask the user to confirm; the answer to an empty line is `yes`, and to Ctrl-D False."""
     sys.stderr.write(f"{printable(question)} [{'Y/n' if yes else 'y/N'}] ")
     sys.stderr.flush()
     answer = sys.stdin.readline()

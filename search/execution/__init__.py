@@ -1,5 +1,5 @@
 """The execution of trials: executors, workers, capacity, failures and evaluation.
 
-The only room that knows Ray Tune. May import what decides and what is journaled, and `trainables`;
-never MLflow.
+The only package that imports Ray Tune. It may import `search.decisions`, `search.journal` and
+`trainables`, but never MLflow.
 """

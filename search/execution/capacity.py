@@ -1,7 +1,6 @@
 """The number of trials of a search that may run at once.
 
-Where a search has its machine for itself, that number is fixed; on a cluster it changes
-(`cluster_capacity`).
+On a single machine, that number is fixed; on a cluster it changes (`cluster_capacity`).
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ Tick = Callable[[], None]
 
 
 class Limit:
-    """The limit of a search that has its machine for itself: it is computed once and stays."""
+    """The limit of a search on a single machine, which never changes."""
 
     def __init__(self, experiment: Experiment, have: Machines, planned: int) -> None:
         self.experiment, self.have = experiment, have
@@ -32,29 +31,38 @@ class Limit:
         """Return the number of workers with this demand that may exist now.
 
         Raises:
-            NotReady: not even one fits.
+            NotReady: the machine is too small for one worker.
         """
         return min(slots(self.have, demand), self.most)
 
     def room(self, workers: "Workers") -> int | None:
-        """Return for how many trials there is room at once, whatever number the user wants.
+        """Return the number of trials that fit at once, regardless of `--concurrency`.
 
-        None where that changes. Trials that share workers have those that were started.
+        None if that number may change. If trials share workers, only the workers that were started
+        count.
         """
         if workers.members > 1:
             return workers.members * len(workers.shared)
         return slots(self.have, workers.demand)
 
     def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
-        """Return a tick that also checks whether the number of trials at once still holds."""
+        """Return `tick` unchanged, since this limit never changes.
+
+        `ClusterLimit` returns a tick that also updates the number of trials at once.
+        """
         return tick
 
 
 def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
-    """Return the search with its device chosen, if that was left to the cluster.
+    """Return the experiment with its device chosen, if its device is `AUTO_DEVICE`.
 
-    It trains on GPUs where a trial that uses them has room now, or will have room on the machines
-    that an autoscaler may bring.
+    It trains on GPUs if a trial with GPUs fits on the cluster now, or on the machines that the
+    autoscaler may add.
+
+    Args:
+        experiment: the search.
+        have: the machines of the cluster now.
+        coming: the autoscaler's limits; None without an autoscaler.
     """
     demand = experiment.demand_with_gpu
     will_be = coming is not None and coming.is_known and coming.room(demand) >= 1
@@ -64,9 +72,9 @@ def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") 
 def idle_gpus(
     experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool
 ) -> Iterator[str]:
-    """Yield a note on the cluster's GPUs that a search of networks will leave idle.
+    """Yield a note if a search that trains networks on CPUs leaves the cluster's GPUs idle.
 
-    Where the device was left open (`is_open`), the note also says how the search could use them.
+    If the user did not choose a device (`is_open`), the note also says how to use the GPUs.
     """
     if experiment.demand.gpus or not experiment.has_networks:
         return
@@ -96,7 +104,10 @@ def idle_gpus(
 def limited(
     experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
 ) -> Iterator[Limit]:
-    """Give the limit of a search, or a selection, of at most `planned` trials, while it runs.
+    """Yield the limit of a search, or a selection, of at most `planned` trials.
+
+    On a cluster, the search is announced to other searches on entry, and withdrawn on exit. `say`
+    prints a note.
 
     Raises:
         NotReady: see `ClusterLimit.begin`.
@@ -104,7 +115,7 @@ def limited(
     if experiment.address == LOCAL:
         yield Limit(experiment, have, planned)
         return
-    from cluster.runtime.nodes import growth  # Ray, which is imported once its environment is set
+    from cluster.runtime.nodes import growth  # imports Ray, whose environment must be set before
     from search.execution.cluster_capacity import ClusterLimit
 
     coming, is_open = growth(), experiment.device == AUTO_DEVICE

@@ -1,8 +1,8 @@
 """The number of trials of a search that may run at once on a cluster.
 
-It is what the machines have room for and other searches leave. It changes: machines join and are
-lost, other searches begin and end. The cluster is looked at every few seconds; what an autoscaler
-may still bring is requested all at once.
+It is the number that fits on the machines, less the share of other searches. It changes as machines
+join and leave, and as other searches start and end, so it is computed again every few seconds.
+Machines that the autoscaler may still add are requested all at once.
 """
 
 import math
@@ -23,10 +23,11 @@ from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
 
 EVERY_S, WAIT_S = 2.0, 0.5
+"""Seconds between two updates while trials run, and while the first trial waits for machines."""
 
 
 class ClusterLimit(Limit):
-    """The limit of a search on a cluster."""
+    """The limit of a search on a cluster, which follows the machines and the other searches."""
 
     def __init__(
         self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
@@ -47,12 +48,11 @@ class ClusterLimit(Limit):
         """The number of pending trials at the last tick."""
 
     def begin(self) -> None:
-        """Announce this search to others, wait for a first machine, and check the shared folder.
-
-        Every machine must see the storage.
+        """Announce this search to others, wait for room for one trial, and check the storage.
 
         Raises:
-            NotReady: no machine will come that is large enough, or one does not see the storage.
+            NotReady: one trial does not fit on any machines that may come, or a machine cannot
+                access the storage.
         """
         self._look(self.most, self.experiment.demand)
         self._wait_for_machines()
@@ -71,8 +71,8 @@ class ClusterLimit(Limit):
             )
 
     def end(self) -> None:
-        """Leave nothing behind on the cluster."""
-        # Where these are raised Ray is gone, and with it what was there.
+        """Withdraw the requests for machines and the announcement of this search."""
+        # These errors mean that Ray has stopped, and both are gone with it.
         with suppress(ray.exceptions.RayError, ConnectionError):
             self.call.end()
             self.shares.end()
@@ -81,19 +81,22 @@ class ClusterLimit(Limit):
     def workers(self, demand: Demand) -> int:
         """Return the number of workers with this demand that may exist now.
 
-        These are the workers for which there is room, less the share of other searches.
+        That is the number that fits, less the share of other searches.
+
+        Raises:
+            NotReady: one worker does not fit on the cluster.
         """
         return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
     def room(self, workers: Workers) -> None:
-        """Return None: the cluster may grow."""
+        """Return None, since the cluster may grow."""
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
-        """Return a tick that also looks at the cluster and adapts the number of trials to it.
+        """Return a tick that also adapts the number of trials at once to the cluster.
 
-        It looks every few seconds, and at once when more trials are pending than before: one of
-        them may have been lost with its machine. It tells the driver and the workers how many
-        trials may run.
+        The tick checks the cluster every `EVERY_S`, and immediately when more trials are pending
+        than at the last tick, since a machine may have been lost. If the number has changed, it
+        resizes the driver and the workers.
         """
 
         def tick_and_look() -> None:
@@ -105,8 +108,8 @@ class ClusterLimit(Limit):
         return tick_and_look
 
     def _resize(self, driver: Driver, workers: Workers) -> None:
-        """Give the search its present share of the cluster, and request what is missing."""
-        # A person may have asked for other numbers since this search began.
+        """Resize the search to its current share of the cluster."""
+        # `search.extend` may have changed the number of trials or the concurrency since the start.
         more = driver.experiment.planned_trials - self.experiment.planned_trials
         self.most = min(driver.experiment.concurrency or MANY, self.planned + max(0, more))
         self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
@@ -127,10 +130,10 @@ class ClusterLimit(Limit):
             )
 
     def _look(self, worker_count: int, demand: Demand) -> None:
-        """See which machines and searches there are, and request the capacity that is missing.
+        """Refresh the lists of machines and other searches, and request missing capacity.
 
-        The other searches are told what this one could use: `worker_count` workers, each with this
-        demand.
+        It also announces to the other searches that this one could use `worker_count` workers, each
+        with this demand.
         """
         self.looked = time.monotonic()
         self.have = machines()
@@ -150,9 +153,9 @@ class ClusterLimit(Limit):
             )
 
     def _possible(self, demand: Demand) -> int:
-        """The number of workers that this search may get on the largest cluster to come.
+        """The number of workers that this search may get once the autoscaler is at its maximum.
 
-        That is the largest cluster that the autoscaler makes.
+        It is `MANY` if the autoscaler's limits are not known.
         """
         assert self.growth is not None
         return (
@@ -164,19 +167,19 @@ class ClusterLimit(Limit):
         )
 
     def _is_room(self, demand: Demand) -> bool:
-        """True if there is room for one trial now."""
+        """True if one trial with all its workers fits on the cluster now."""
         return self.have.room(demand) >= demand.workers
 
     def _wait_for_machines(self) -> None:
-        """Wait until there is room for one trial, if an autoscaler may bring it.
+        """Wait until one trial fits, if an autoscaler may add machines.
 
         Raises:
-            NotReady: one trial does not fit, not even on the largest cluster that may come.
+            NotReady: one trial does not fit, and would not fit on the largest possible cluster.
         """
         demand, is_told = self.experiment.demand, False
         while not self._is_room(demand):
             if self.growth is None:
-                slots(self.have, demand)  # called for the error that it raises
+                slots(self.have, demand)  # raises NotReady, since nothing fits
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (

@@ -1,4 +1,4 @@
-"""A trial on several workers at once, through Ray Train, held by a gate between its epochs."""
+"""Data-parallel training of a trial with Ray Train; after each epoch its workers wait at a gate."""
 
 import asyncio
 import os
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 LOOK_S = 0.1
-"""Seconds between two checks by Ray Train whether the workers have ended. With its default of two
-seconds the end of each trial would wait that long.
+"""Seconds between two checks by Ray Train whether the workers have finished. With its default of 2
+seconds, each trial would finish up to 2 seconds later.
 """
 
 
 class Gate:
-    """An actor between a trial's workers and the search.
+    """An actor between the workers of a trial and the search.
 
-    It passes on what the first worker reports, and holds all workers after each report until the
-    search has decided whether the trial goes on.
+    It forwards the reports of the first worker to the search. After each report, all workers wait
+    until the search has decided whether the trial continues.
 
-    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial
-    instead would leave its placement group to a cleaner of Ray's that does not find it when two
-    clusters share a machine. Ray's own way to pass on reports (`TuneReportCallback`) waits for ever
-    if training ends before its last report has been fetched: the thread that should fetch it is
-    then blocked on putting it into a queue that only this same thread empties.
+    A worker that should stop returns, so that Ray Train shuts down by itself. If the trial were
+    killed instead, its placement group would be left to a cleanup process of Ray that does not find
+    it if two clusters share a machine. Ray's own way to forward reports (`TuneReportCallback`)
+    deadlocks if training ends before its last report has been fetched: the thread that should fetch
+    it is then blocked on putting it into a queue that only this thread empties.
     """
 
     def __init__(self) -> None:
@@ -46,41 +46,43 @@ class Gate:
         self._news = asyncio.Condition()
 
     async def report(self, number: int, reports: str) -> None:
-        """Pass on the report of this number."""
+        """Queue a report for the search.
+
+        Args:
+            number: the number of the report, from 1.
+            reports: a list with the report, encoded by `encode_reports`.
+        """
         async with self._news:
             self._reports.append({"reports": reports, "number": number})
             self._news.notify_all()
 
     async def next_report(self) -> TuneResult | None:
-        """Return the next report once there is one, or None after the last.
-
-        None means that the workers have ended and every report has been fetched.
-        """
+        """Wait for the next report; None if the gate is closed and all reports were fetched."""
         async with self._news:
             await self._news.wait_for(lambda: self._reports or self._closed)
             return self._reports.popleft() if self._reports else None
 
     async def close(self) -> None:
-        """Note that there will be no further report."""
+        """Mark the last report as queued, so that `next_report` no longer waits."""
         async with self._news:
             self._closed = True
             self._news.notify_all()
 
     async def decide(self, number: int, go_on: bool) -> None:
-        """Release the workers that wait after the report of this number, to go on or to stop."""
+        """Release the workers that wait after this report, to continue or to stop."""
         async with self._news:
             self._decided[number] = go_on
             self._news.notify_all()
 
     async def passed(self, number: int) -> bool:
-        """Wait for the decision after this report, and return whether the workers go on."""
+        """Wait for the decision after this report; True if the workers should continue."""
         async with self._news:
             await self._news.wait_for(lambda: number in self._decided)
             return self._decided[number]
 
 
 def gate_name(job: Job) -> str:
-    """Return the name of a trial's gate: its folder, which no other trial has, and the attempt."""
+    """Return the name of a trial's gate, unique in the cluster for each trial and attempt."""
     return f"gate {job.request.attempt} {job.folder}"
 
 
@@ -91,10 +93,14 @@ def train_on_workers(
     device: str,
     demand: dict[str, float],
 ) -> None:
-    """Train one trial data-parallel with Ray Train, and tell Tune what its first worker reports.
+    """Train one trial data-parallel with Ray Train, and forward its reports to Tune.
 
-    `dataset` is a list of one reference: Tune hands over what a list holds as it is, and the data
-    stay where they are for all trials.
+    Args:
+        config: the trial's config in Tune, with its job.
+        dataset: a list with one reference to the data. Within a list, Tune leaves the reference as
+            it is, so that all trials share one copy of the data.
+        device: `cpu` or `cuda`.
+        demand: `cpus` and `gpus` of each worker, and the number of `workers`.
     """
     from ray import tune
     from ray.train import ScalingConfig
@@ -108,7 +114,7 @@ def train_on_workers(
     )
     job: Job = config[JOB]
     trial = TrialConfig.from_dict(job.config)
-    # Ray Train reads this in this process, and hands it on.
+    # Ray Train reads this variable in this process.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))
     gate: Any = ray.remote(Gate).options(name=gate_name(job), num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="train-") as own:
@@ -128,7 +134,7 @@ def train_on_workers(
         )
         fitted = Future[None]()
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
-        # If the gate died, the workers end at their next report, and that is what is raised.
+        # If the gate has died, the workers fail at their next report; `fitted` raises that error.
         with suppress(ray.exceptions.RayActorError):
             while (report := ray.get(gate.next_report.remote())) is not None:
                 tune.report(report)
@@ -136,10 +142,10 @@ def train_on_workers(
 
 
 def _fit(trainer: "TorchTrainer", gate: Any, fitted: "Future[None]") -> None:
-    """Train, record how that ended, and close the gate."""
+    """Train, set the result or the error of `fitted`, and close the gate."""
     try:
         trainer.fit()
-    except BaseException as error:  # noqa: BLE001 - it is raised where the trial waits
+    except BaseException as error:  # noqa: BLE001 - `train_on_workers` raises it
         fitted.set_exception(error)
     else:
         fitted.set_result(None)

@@ -1,6 +1,7 @@
-"""Measurements after the last trial has ended.
+"""Evaluation of finished trials on the validation set, and of the best one on the test set.
 
-Finished trials are evaluated on the validation part, then the best one on the test part.
+It follows the last trial. Workers do the computing; this module decides the order, and writes the
+results to the journal.
 """
 
 import time
@@ -26,15 +27,13 @@ from trainables.messages import Cost
 from trainables.request import TrialRequest
 
 Worker = Any
-"""A worker that a crew hands out to be asked."""
+"""The handle of a worker of a crew: an actor's, or `Process` itself."""
 Context = TypeVar("Context")
 Tick = Callable[[], None]
 LOOK_S = 0.5
-"""Longest time in seconds between two checks for answers, for a signal and for the end of the
-budget's time.
-"""
+"""Maximal seconds between two checks for answers, signals and the end of the time budget."""
 READY_S, PATIENCE_S = 3.0, 30.0
-"""Seconds that a process takes to start, and to wait for the others once one is ready."""
+"""Seconds that a process takes to start; and to wait for the other workers once one is ready."""
 SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = (
@@ -44,57 +43,62 @@ MISSING, NOBODY = (
 
 
 class Hung(RuntimeError):
-    """A worker that evaluates gives no answer any more."""
+    """A worker that evaluates no longer responds."""
 
 
 class Crew(Protocol):
-    """The processes that evaluate, which an executor has."""
+    """The processes of an executor that evaluate."""
 
     @property
     def dataset(self) -> Any:
-        """The data, sealed, as the methods of a worker take them."""
+        """The data without the test set, in the form that the methods of a worker take."""
 
     @property
     def raised(self) -> type[Exception]:
-        """The error of an answer whose code raised."""
+        """The error that `get` raises if the worker's method raised."""
 
     @property
     def broken(self) -> type[Exception]:
-        """The error of an answer that does not come for any reason; `raised` is one of them."""
+        """The error that `get` raises if there is no answer; `raised` is a subclass or the same."""
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
-        """Return at most `count` workers, some of which may be started for it.
+        """Return at most `count` workers.
 
-        There are to be `started` of them where that pays.
+        If fewer than `started` workers are alive, more may be started where that is worthwhile.
         """
 
     def for_test(self) -> Worker:
-        """Return one worker."""
+        """Return one worker that is alive; it is started if there is none."""
 
     def keep(self, worker: Worker) -> None:
-        """Keep a worker of a crew that is ready, for what else comes after the last trial."""
+        """Keep a worker of `crew` that is ready, so that it can be reused after the last trial."""
 
     def ask(self, worker: Worker, method: str, *arguments: Any) -> Any:
-        """Call a method of `process.Process`, and return the pending answer."""
+        """Start a call of a method of `process.Process`, and return the pending answer."""
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Return those of the pending answers that are there, at the latest after this time."""
+        """Wait until an answer is ready, for at most `timeout_s`; return those that are ready."""
 
     def get(self, answer: Any) -> Any:
-        """Return an answer, or raise what came of it."""
+        """Return an answer.
+
+        Raises:
+            raised: the method raised an error.
+            broken: there is no answer, for instance because the worker died.
+        """
 
     def kill(self, worker: Worker) -> None:
-        """End a worker that gives no answer any more."""
+        """Kill a worker that no longer responds."""
 
 
 def evaluate_trials(driver: Driver, workers: Crew, *, slots: int, tick: Tick) -> None:
-    """Measure each finished trial that has not been measured yet.
+    """Evaluate each finished trial that has no evaluation yet.
 
-    Its best epoch is evaluated on the validation part, at most `slots` trials at once, and the cost
-    of using it is measured. Each answer is journaled as it comes. Once time is up, only the best
-    trial of each model is measured.
+    The best epoch of each trial is evaluated on the validation set, at most `slots` trials at once,
+    and the cost of inference is measured. Each result is written to the journal as soon as it is
+    there. After the time budget, only the best trial of each model is evaluated.
 
-    A trial that cannot be measured is named in the journal and holds up no other.
+    A trial that cannot be evaluated is recorded with the reason, and the others continue.
     """
     first = list(driver.result.best_of_models.values())
     evaluate(
@@ -116,9 +120,10 @@ def evaluate(
     slots: int,
     tick: Tick,
 ) -> None:
-    """Measure those of these trials that have not been measured yet.
+    """Evaluate those of these trials that have no evaluation yet.
 
-    Trials that wait for a resume are measured too, and the `first` of them even if time is up.
+    Interrupted trials are evaluated, too. Those in `first` are evaluated even after the time
+    budget.
     """
     if driver.interrupted:
         return
@@ -132,7 +137,7 @@ def evaluate(
 
 
 class Evaluations:
-    """Finished trials that wait for their evaluation, and workers that are ready for it."""
+    """The queue of trials to evaluate, and the workers that evaluate them."""
 
     def __init__(
         self,
@@ -144,15 +149,15 @@ class Evaluations:
     ) -> None:
         self.driver, self.workers, self.tick = driver, workers, tick
         self.reasons: dict[str, list[str]] = {}
-        """The trials that could not be evaluated, by the reason."""
+        """Maps each reason to the trials that could not be evaluated because of it."""
         self.keys: dict[str, Hashable] = {}
-        """The cost key of each trial: trials with the same key cost the same to use."""
+        """Maps trials to cost keys; trials with the same key have the same inference cost."""
         self.costs: dict[Hashable, Cost] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
-        """Trials whose worker died once."""
+        """Trials during whose evaluation a worker died once."""
         self.remembered: dict[int, Set[str]] = {}
-        """By the worker's id the trials whose best epoch it has validated and still remembers."""
+        """Maps the `id` of a worker to the trials whose validation outputs it has cached."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *rest):
@@ -161,9 +166,9 @@ class Evaluations:
             self._line_up(trial)
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Add a trial to those that wait, if it can be evaluated.
+        """Queue a trial, unless its checkpoint is missing or its config is no longer valid.
 
-        After a change of the code, a config that was valid once may be refused.
+        A config may become invalid if the code has changed since it was written.
         """
         if not self.driver.experiment.home.has(str(checkpoint_of(trial, Path()))):
             self._refuse(trial, MISSING)
@@ -176,7 +181,7 @@ class Evaluations:
             self.waiting.append(trial)
 
     def measure(self, slots: int) -> None:
-        """Measure all trials that wait, while there is time."""
+        """Evaluate the queued trials, at most `slots` at once, while there is time."""
         if self._has_next:
             self._get_ready(slots)
             self._measure_costs()
@@ -185,15 +190,15 @@ class Evaluations:
             self.give_up(NO_TIME)
 
     def give_up(self, reason: str) -> None:
-        """Note for each trial that still waits that it cannot be evaluated, for this reason."""
+        """Empty the queue, and record this reason for each trial in it."""
         while self.waiting:
             self._refuse(self.waiting.popleft(), reason)
 
     def _get_ready(self, slots: int) -> None:
-        """Have workers import what an evaluation needs, before anything is timed.
+        """Start workers, and have them import the modules for evaluation before timing begins.
 
-        More than one worker is started for it only where the trials are long enough for that to
-        pay.
+        The number of workers grows with the time that one epoch of all queued trials takes, since
+        starting a worker takes `READY_S`.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
@@ -201,7 +206,7 @@ class Evaluations:
             self.workers.ask(worker, "get_ready"): worker
             for worker in self.workers.crew(most, started=min(most, useful))
         }
-        # Imported now: this must not run beside what is timed, and is needed next.
+        # Imported here, since importing it later would run during the timing.
         from search.views.page.artifacts import get_ready
 
         get_ready(len(self.driver.trials))
@@ -219,9 +224,9 @@ class Evaluations:
             self._replace()
 
     def _measure_costs(self) -> None:
-        """Time each different network, one after another, while nothing else runs.
+        """Time the inference of each distinct network, one at a time, while nothing else runs.
 
-        Trials of the same network share the result.
+        Trials with the same cost key share the result.
         """
         measured: list[TrialResult] = []
         while self.crew and (trial := self._next()) is not None:
@@ -233,7 +238,7 @@ class Evaluations:
             self._replace()
 
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
-        """Measure what this trial's network costs to use, and return whether that succeeded."""
+        """Measure the inference cost of a trial's network; False if that failed."""
         worker = self.crew[0]
         answer = self.workers.ask(worker, "cost", *self._arguments(trial))
         for reply, _ in self._answers({answer: worker}):
@@ -244,7 +249,7 @@ class Evaluations:
         return False
 
     def _measure_trials(self) -> None:
-        """Measure the trials on the validation part, one at a time on each worker."""
+        """Evaluate the queued trials on the validation set, one at a time on each worker."""
         pending: dict[Any, tuple[Worker, TrialResult]] = {}
         for worker in list(self.crew):
             self._ask(worker, pending)
@@ -262,25 +267,25 @@ class Evaluations:
             self.give_up(NOBODY)
 
     def _free(self, worker: Worker, pending: dict[Any, Any]) -> Worker | None:
-        """Return the worker that takes the next trial after this worker's answer, if there is one.
+        """Return the worker that should take the next trial after this worker's answer, or None.
 
-        That is the worker itself. If it is gone, the other workers go on with theirs, and nobody
-        takes another; once no worker is busy, the one that was made ready in its place takes the
-        next.
+        That is the worker itself if it is alive. Otherwise the remaining workers continue with
+        their trials, and the next trial waits until no worker is busy. Then the first worker of the
+        crew takes it, which may be a replacement.
         """
         if worker in self.crew:
             return worker
         return self.crew[0] if self.crew and not pending else None
 
     def _ask(self, worker: Worker, pending: dict[Any, tuple[Worker, TrialResult]]) -> None:
-        """Have the worker measure the next trial, if there is one."""
+        """Start the evaluation of the next trial on this worker, if there is one."""
         if (trial := self._next(worker)) is not None:
             answer = self.workers.ask(worker, "validate", *self._arguments(trial))
             pending[answer] = worker, trial
 
     @property
     def _has_next(self) -> bool:
-        """True if a trial waits and there is time for it."""
+        """True if a trial is queued and may still be evaluated within the time budget."""
         return (
             bool(self.waiting)
             and not self.driver.interrupted
@@ -288,14 +293,14 @@ class Evaluations:
         )
 
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
-        """Return the next trial, or None when there is none, or no time.
+        """Remove the next trial from the queue and return it; None if there is none, or no time.
 
-        For a worker, a trial that it remembers comes first, and one that another worker remembers
-        last.
+        With a `worker`, trials whose outputs it has cached come first, and those that another
+        worker has cached come last.
         """
         if not self._has_next:
             return None
-        # Out of time, only those at the front are wanted, in their order.
+        # After the time budget, only the trials of `first` are taken, in their order.
         if worker is None or self.driver.out_of_time:
             return self.waiting.popleft()
         mine = self.remembered.get(id(worker), set())
@@ -309,11 +314,10 @@ class Evaluations:
     def _answers(
         self, pending: dict[Any, Context], *, enough: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[EvaluationReply, Context]]:
-        """Yield what each worker answers (`_receive`), with what belongs to the call in `pending`.
+        """Yield each answer (`_receive`) as it arrives, with its value in `pending`.
 
-        It ends when no answer is outstanding, when there are `enough`, or when the search is
-        interrupted. A worker that gives no answer for as long as a trial may make no step is
-        reported as `hung`.
+        Ends when no answer is pending, when `enough()` is true, or when the search is interrupted.
+        A worker without an answer after the hang timeout is reported as `hung`.
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
@@ -335,11 +339,11 @@ class Evaluations:
                     )
 
     def _fail(self, trial: TrialResult, worker: Worker, reply: EvaluationReply) -> None:
-        """Deal with an evaluation that failed.
+        """Handle an evaluation that failed.
 
-        If the worker died, the trial is tried once more, since it may not have been at fault. A
-        worker that hangs is killed, and its trial is given up. If that was the last worker, another
-        one is made ready.
+        If the worker died, the trial is queued once more, since it may not have been the cause. A
+        worker that hangs is killed, and its trial is given up. If no worker is left, a new one is
+        started.
         """
         if not reply.died or trial.trial in self.lost:
             self._refuse(trial, reply.damaged or "")
@@ -353,10 +357,7 @@ class Evaluations:
         self._replace()
 
     def _replace(self) -> None:
-        """Make another worker ready if the last one is gone and a trial waits.
-
-        If that one dies too, one more is started.
-        """
+        """Start a worker if none is left and trials are queued; if it dies, try once more."""
         for _ in range(2):
             if self.crew or not self.waiting or self.driver.interrupted:
                 return
@@ -369,7 +370,7 @@ class Evaluations:
                     return
 
     def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """A trial as the methods of a worker take it: its job, the data and the best epoch."""
+        """The arguments of a worker's methods for a trial: its job, the data and its best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
@@ -377,7 +378,7 @@ class Evaluations:
 
 
 def _receive(workers: Crew, answer: Any) -> EvaluationReply:
-    """Return a worker's answer, or why there is none."""
+    """Return a worker's answer, or a reply with the reason why there is none."""
     try:
         reply: EvaluationReply = workers.get(answer)
         return reply
@@ -393,14 +394,21 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
 
 
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
-    """Open the test part for the best trial, once, in a worker, and journal the evaluation.
+    """Evaluate the best trial on the test set, once, and write the result to the journal.
 
-    `by` is the verb that asks for it. A trial whose checkpoint is damaged is passed over for the
-    next best; a resume checks again whether it still is. A sealed test part stays closed.
+    A trial with a damaged checkpoint is passed over for the next best. A later call tests again if
+    the checkpoint of a trial that was passed over is intact by then. A sealed search is not tested.
+
+    Args:
+        driver: the driver, whose trials have finished.
+        dataset: the data, with the test set.
+        workers: the processes that evaluate.
+        by: the verb that opens the test set, for the journal.
+        tick: called while waiting.
 
     Raises:
-        NotReady: the evaluation failed; the trials' own results are not touched by that.
-        Refused: no trial has a checkpoint that is whole.
+        NotReady: the evaluation failed; the results of the trials are not affected.
+        Refused: all checkpoints are damaged.
     """
     result = driver.result
     if (result.is_tested and not result.passed_over) or driver.interrupted:
@@ -428,13 +436,13 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
 def evaluate_chosen(
     driver: Driver, policy: SelectionPolicy, dataset: Dataset, workers: Crew, *, tick: Tick
 ) -> None:
-    """Open the test part for the training that was chosen.
+    """Evaluate the training that a selection has chosen on the test set, once.
 
     If its checkpoint is damaged, the next best training of the same candidate takes its place.
 
     Raises:
         NotReady: the evaluation failed.
-        Refused: none of them has a checkpoint that is whole.
+        Refused: the checkpoints of all trainings of the candidate are damaged.
     """
     selection = policy.selection
     if selection.is_tested or driver.interrupted:
@@ -461,10 +469,10 @@ def evaluate_chosen(
 def _awaited(
     driver: Driver, workers: Crew, tick: Tick, worker: Worker, method: str, *arguments: Any
 ) -> Any:
-    """Call a worker's method and return its answer, or None if the search is interrupted before.
+    """Call a worker's method and wait for its answer; None if the search is interrupted meanwhile.
 
     Raises:
-        Hung: it gives no answer for as long as a trial may make no step, and is killed.
+        Hung: there was no answer within the hang timeout, and the worker was killed.
     """
     limit, since = driver.experiment.hang_timeout, time.monotonic()
     answer = workers.ask(worker, method, *arguments)
@@ -481,14 +489,17 @@ def _awaited(
 def _test(
     driver: Driver, trial: TrialResult, dataset: Dataset, workers: Crew, tick: Tick, *, by: str
 ) -> EvaluationReply | None:
-    """Return the evaluation of a trial's best epoch on the test part, from a worker.
+    """Evaluate the best epoch of a trial on the test set, in a worker.
 
-    None if the search is interrupted meanwhile. The journal records that the test part is opened
-    before it is. If the worker died, another one tries once more: it may not have been at fault,
-    and nobody has seen what the first one found.
+    The journal records that the test set is opened before it is opened. If the worker dies, another
+    one tries once more: nobody has seen a result of the first.
+
+    Returns:
+        The evaluation, or a reply that names the damage of the checkpoint; None if the search was
+        interrupted.
 
     Raises:
-        NotReady: the workers were lost, or the last one raised or gave no answer.
+        NotReady: two workers died, or the evaluation raised an error or hung.
     """
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     is_open = has_died = False
@@ -499,7 +510,7 @@ def _test(
             if damage is None or damage or driver.interrupted:
                 return EvaluationReply(damaged=damage) if damage else None
             if not is_open:
-                # Each look at the test part makes the next figure from it a little less than new.
+                # A test set that was used before gives optimistic figures.
                 for opening in driver.result.openings:
                     driver.journal.complain(f"note: the test part was opened before: {opening}")
                 driver.journal.append(Opened(trial.trial, epoch, by))

@@ -1,7 +1,7 @@
-"""Kinds of failure that end a trial's process.
+"""Classification of the errors that end a trial, into the kinds of `driver.RETRIES`.
 
-What a training raises, and what Ray says of a failure, is translated to the kinds of
-`driver.RETRIES`. Ray's errors are known by their names, so that this works without Ray.
+These are errors of the training itself, and Ray's errors, which are recognised by their class names
+so that this module works without Ray.
 """
 
 import re
@@ -20,23 +20,23 @@ LOST = {
     "NodeDiedError",
     "ObjectLostError",
 }
-"""Ray's errors that mean: the process, its node, or the node that it was to start on, is gone."""
+"""Names of Ray's errors for a lost process, or a lost node, also one on which it should start."""
 LEAVES = {"NodeLeaves", "PreemptionError"}
-"""The errors, by name, of a trial that leaves its node after an epoch, and of a trial of Ray Train
-whose node is taken away with notice.
+"""Names of the errors of a trial that leaves a draining node after an epoch, and of a Ray Train
+trial whose node is preempted.
 """
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
-"""Ray's words when its memory monitor has killed a process."""
+"""Parts of Ray's messages when its memory monitor has killed a process."""
 PEER_GONE = re.compile(
     r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout"
     r"|connection refused",
     re.IGNORECASE,
 )
-"""Messages of gloo and NCCL in the workers that are left when one of them has died."""
+"""Messages of gloo and NCCL in the surviving workers when another worker has died."""
 
 
 def kind_of(error: Any) -> str:
-    """Return the kind of a failure: `moved`, `memory`, `lost` or `error`."""
+    """Classify a failure as `moved` (from a draining node), `memory`, `lost` or `error`."""
     causes = list(_causes(error))
     if any(type(cause).__name__ in LEAVES for cause in causes):
         return "moved"
@@ -62,7 +62,7 @@ def kind_of(error: Any) -> str:
 def killed_for_memory(error: Any) -> bool:
     """True if Ray's memory monitor killed the process.
 
-    Its message lists the command lines of the machine's largest processes: not for others to read.
+    Do not show its message: it lists the command lines of the largest processes of the machine.
     """
     return any(
         _is_any(cause, {RAY_ERROR})
@@ -72,13 +72,13 @@ def killed_for_memory(error: Any) -> bool:
 
 
 def last_line(error: Any) -> str:
-    """Return the last line of an error's message, which a person should read first."""
+    """Return the last line of an error's message without secrets, usually the error itself."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
     return redact(lines[-1]) if lines else "its process ended without a word"
 
 
 def reason_of(error: Any, kind: str) -> str:
-    """Return the failure in one line."""
+    """Describe a failure of this kind in one line, for the journal and the user."""
     if kind == "moved":
         return "its machine is about to be taken away; it goes on elsewhere from this epoch"
     if killed_for_memory(error):
@@ -87,9 +87,10 @@ def reason_of(error: Any, kind: str) -> str:
 
 
 def keep_traceback(home: Home, trial: str, attempt: int, text: str) -> str:
-    """Write a traceback into the trial's folder, and return its path in the search's folder.
+    """Write a traceback to the trial's folder, without secrets.
 
-    Return an empty path if the disk refuses: that is then reported elsewhere.
+    Returns:
+        The path relative to the search's folder; empty if it could not be written.
     """
     path = f"{TRIALS}/{trial}/errors/attempt-{attempt}.txt"
     try:
@@ -102,9 +103,9 @@ def keep_traceback(home: Home, trial: str, attempt: int, text: str) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the exception that began a chain: Tune wraps what its callbacks raise in its own.
+    """Return the first exception of a chain, or the outermost `JournalError` in it.
 
-    An exception of the journal counts as the first, whatever caused it.
+    Tune wraps the errors of its callbacks in errors of its own.
     """
     while (
         not isinstance(error, JournalError)
@@ -115,12 +116,12 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def _is_any(error: Any, names: set[str]) -> bool:
-    """True if an error is of a class with one of these names, or of one derived from it."""
+    """True if a class of the error's MRO has one of these names."""
     return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def _causes(error: Any) -> Iterator[Any]:
-    """Yield the error, what caused it, and what happened to each worker of a group."""
+    """Yield the error, its causes, and the errors of the workers of a Ray Train trial."""
     yield error
     for inner in (
         getattr(error, "cause", None),

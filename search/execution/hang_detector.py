@@ -1,6 +1,7 @@
 """Detection of trials that hang.
 
-A trial whose process makes no step for too long is killed, and so is tried again.
+The process of a trial whose heartbeat has not changed for too long is killed; the driver then
+retries the trial.
 """
 
 import time
@@ -15,16 +16,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.checkpoints.heartbeat import Beat, last_beats
 
 EVERY_S = 1.0
+"""Default seconds between two checks."""
 HELD_UP_S = 9.0
-"""A look that comes so many seconds later than it was due means that this process was held up
-itself, and with it the trials that report to it.
+"""If a check is late by this number of seconds, this process itself was blocked, and with it the
+trials that report to it. That time does not count against the trials.
 """
 
 
 class Watch:
-    """A watch over running trials; `look` may be called as often as one likes.
+    """Watches running trials; call `look` as often as convenient.
 
-    The clocks of other machines do not matter: what counts is how long a heartbeat stays the same.
+    It measures with its own clock how long a heartbeat stays the same, so the clocks of other
+    machines need not agree.
     """
 
     def __init__(
@@ -36,9 +39,14 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         kill: Callable[[int, str], None] | None = None,
     ) -> None:
-        """Take `beats`, which gives the last heartbeat of the trial in each of these folders.
+        """Create a watch that has not seen any trial yet.
 
-        It is asked every `every_s` seconds.
+        Args:
+            timeout_s: the seconds without a new heartbeat after which a trial is killed.
+            beats: returns the last heartbeat of the trial in each folder; None if there is none.
+            every_s: the minimal seconds between two calls of `beats`.
+            clock: returns the time in seconds.
+            kill: kills a process, given its pid and its node; by default `kill_process`.
         """
         self.timeout_s, self.beats, self.every_s, self.clock, self.kill = (
             timeout_s,
@@ -48,14 +56,15 @@ class Watch:
             kill or kill_process,
         )
         self.killed: dict[str, str] = {}
-        """The reason for each trial that was killed and whose end has not been reported yet."""
+        """Maps a killed trial to the reason, until its failure has been reported."""
         self._seen: dict[Path, tuple[Beat, float]] = {}
         self._looked = -every_s
 
     def look(self, attempts: Mapping[Path, int]) -> None:
-        """Kill each of these trials that has made no step for too long.
+        """Kill those of these trials whose heartbeat has not changed within the timeout.
 
-        `attempts` gives the attempt number of each trial's folder.
+        `attempts` maps the folder of each running trial to the number of its current attempt.
+        Heartbeats of earlier attempts are ignored.
         """
         gap = self.clock() - self._looked
         if gap < self.every_s:
@@ -70,7 +79,7 @@ class Watch:
         for (folder, attempt), beat in zip(
             attempts.items(), self.beats(list(attempts)), strict=True
         ):
-            if beat is None:  # nothing is known of it now: its time begins anew
+            if beat is None:  # not known now, so its time starts again
                 self._seen.pop(folder, None)
                 continue
             if beat.attempt != attempt:
@@ -84,7 +93,7 @@ class Watch:
 
 
 def kill_process(pid: int, node: str) -> None:
-    """Kill a process on a node of the cluster."""
+    """Kill a worker process of Ray, given its pid and the id of its node."""
     if node == ray.get_runtime_context().get_node_id():
         _kill(pid)
     else:
@@ -93,9 +102,9 @@ def kill_process(pid: int, node: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    """Kill this process, but only if it is one of Ray's workers.
+    """Kill the process with this pid if it is a worker of Ray.
 
-    The pid comes from a file, and may have passed to another process since.
+    The pid comes from a file, and may belong to an unrelated process by now.
     """
     with suppress(psutil.Error, ValueError):
         process = psutil.Process(pid)

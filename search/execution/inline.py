@@ -1,8 +1,8 @@
 """The executor `inline`: trains in the command's own process, one trial after another.
 
-Nothing here knows Ray. It is for debugging, since a breakpoint in a training is one of this
-process, for machines where Ray does not start, and for tests. No watch ends a training that hangs,
-and what kills a training kills the search: it is gone on with by `search.resume`.
+It does not use Ray. It is meant for debugging (a breakpoint in a training stops this process), for
+machines where Ray does not start, and for tests. A training that hangs is not detected, and a crash
+of a training kills the search, which `search.resume` then continues.
 """
 
 import socket
@@ -29,11 +29,11 @@ from trainables.messages import decode_reports, encode_reports
 
 
 class Raised(RuntimeError):
-    """An evaluation raised; the message is its traceback."""
+    """An evaluation raised an error; the message is its traceback."""
 
 
 class Call:
-    """A call that is made when its answer is waited for."""
+    """A deferred call, which runs when somebody waits for its answer."""
 
     def __init__(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.method, self.arguments = method, arguments
@@ -41,17 +41,21 @@ class Call:
         self.error = ""
 
     def make(self) -> None:
-        """Make the call, and keep what comes of it."""
+        """Make the call, and store its result, or the traceback of its error.
+
+        Raises:
+            KeyboardInterrupt: the user has quit a debugger in it.
+        """
         try:
             self.answer = self.method(*self.arguments)
         except BdbQuit as error:
             raise KeyboardInterrupt from error
-        except Exception as error:  # noqa: BLE001 - whatever an evaluation raises is its reason
+        except Exception as error:  # noqa: BLE001 - any error is recorded as the reason
             self.error = _text(error)
 
 
 class Here:
-    """This process, as the crew that evaluates."""
+    """A `Crew` whose only worker is this process."""
 
     raised = broken = Raised
 
@@ -59,41 +63,41 @@ class Here:
         self.process, self.dataset = process, dataset
 
     def crew(self, count: int, *, started: int) -> list[Process]:
-        """Return this process."""
+        """Return the only worker, this process."""
         return [self.process]
 
     def for_test(self) -> Process:
-        """Return this process."""
+        """Return the only worker, this process."""
         return self.process
 
     def keep(self, worker: Process) -> None:
-        """Do nothing: this process stays."""
+        """Do nothing, since this process lives until the end of the command."""
 
     def ask(self, worker: Process, method: str, *arguments: Any) -> Call:
-        """Return a call of this process's method, to be made when it is waited for."""
+        """Return a deferred call of the worker's method, which `wait` makes."""
         return Call(getattr(worker, method), arguments)
 
     def wait(self, pending: list[Call], timeout_s: float) -> list[Call]:
-        """Make the first call, however long that takes, and return it."""
+        """Make the first pending call and return it; there is no timeout."""
         pending[0].make()
         return pending[:1]
 
     def get(self, answer: Call) -> Any:
-        """Return the result of a call that was made.
+        """Return the result of a call that `wait` has made.
 
         Raises:
-            Raised: it raised.
+            Raised: the call raised an error.
         """
         if answer.error:
             raise Raised(answer.error)
         return answer.answer
 
     def kill(self, worker: Process) -> None:
-        """Do nothing: a call that hangs is never waited for in vain."""
+        """Do nothing: `wait` returns only after the call, so a hang is never detected."""
 
 
 class InlineExecutor:
-    """This process, prepared for training."""
+    """The executor that trains and evaluates in this process."""
 
     at_once, packing = 1, Packing()
     room: ClassVar = 1
@@ -109,14 +113,14 @@ class InlineExecutor:
         self.crew = Here(self.process, sealed)
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return the tick as it is: there is always one trial at once."""
+        """Return `tick` unchanged: this executor always trains one trial at a time."""
         return tick
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train trials in turn until the driver has no more.
+        """Train trials one after another until the driver suggests no more.
 
         Raises:
-            NotReady: after an error this process is fit for no other trial.
+            NotReady: a trial's error has left this process unable to train.
         """
         while (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
@@ -130,22 +134,22 @@ class InlineExecutor:
                 forget(job.folder, job.request.mirror, job.request.attempt)
 
     def _train(self, driver: Driver, job: Job, tick: Tick) -> None:
-        """Train one trial until it is over, or paused, or has failed."""
+        """Train one trial until it has finished, is paused or has failed."""
         reports, over = None, False
         tick()
         while not over:
             try:
                 reports = reports or self.process.begin(job)
                 came = decode_reports(encode_reports(at_once(reports)))
-            except BdbQuit as error:  # a debugger's `quit` is meant for all trials
+            except BdbQuit as error:  # `quit` in a debugger should end the search, not one trial
                 raise KeyboardInterrupt from error
-            except Exception as error:  # noqa: BLE001 - whatever a training raises, it has failed
+            except Exception as error:  # noqa: BLE001 - any error of a training is its failure
                 return _fail(driver, job, error)
-            tick()  # what was asked for meanwhile counts for this epoch
+            tick()  # requests that arrived meanwhile apply to this epoch
             over = [driver.report(job.trial, report) for report in came][-1]
 
     def close(self) -> None:
-        """Give back what this process, the command's own, held for training."""
+        """Release the data and the memory of training, and restore torch's settings."""
         self.process.close()
 
 
@@ -158,15 +162,15 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[InlineExecutor]:
-    """Prepare this process for training; see `search.sessions.executor.Begin`."""
+    """Create the executor `inline`; see `search.sessions.executor.Begin`."""
     yield InlineExecutor(prepared.experiment, prepared.dataset)
 
 
 def _fail(driver: Driver, job: Job, error: Exception) -> None:
-    """Tell the driver that a training raised.
+    """Report to the driver that a training raised an error.
 
     Raises:
-        NotReady: after this error this process is fit for no other trial.
+        NotReady: the error has left this process unable to train.
     """
     trial, text = job.trial, _text(error)
     path = keep_traceback(driver.experiment.home, trial, job.request.attempt, text)
@@ -182,5 +186,5 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
 
 
 def _text(error: Exception) -> str:
-    """Return an error's traceback."""
+    """Format an error with its traceback, without secrets."""
     return redact("".join(traceback.format_exception(error)))

@@ -1,7 +1,4 @@
-"""A job: all that a worker needs to know of a trial, on whatever machine the worker is.
-
-And what a worker answers that evaluates one.
-"""
+"""`Job`, the description of a trial for a worker on any machine, and the reply to an evaluation."""
 
 import json
 import tempfile
@@ -19,46 +16,50 @@ from trainables.values import Evaluation, Json
 
 JOB = "job"
 Handed = dict[str, Any]
-"""A trial's config to Tune: its job, under `JOB`, and what Tune adds to it."""
+"""The config of a trial in Tune: its job, under `JOB`, and entries that Tune adds."""
 WAITS = (1, 2, 5, 10, 30, 60)
-"""Seconds that an evaluation waits for the storage before each new try."""
+"""Seconds to wait before each retry of a request to the storage."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial as a worker gets it: plain values, which may cross to other machines."""
+    """The description of a trial for a worker; plain values, which can be sent to any machine."""
 
     trial: str
     config: Json
-    """A `TrialConfig` as a dict."""
+    """The trial's `TrialConfig`, as a dict."""
     folder: str
-    """The folder of its checkpoints; with a mirror the place in the bucket."""
+    """The folder of its checkpoints; with a mirror, their place in the bucket."""
     request: TrialRequest
     download: bool = False
-    """True if weights to begin with may be fetched."""
+    """True if missing pretrained weights may be downloaded."""
 
 
 @dataclass(frozen=True)
 class EvaluationReply:
-    """A worker's answer: what it found of a trial's checkpoint, or why it found nothing."""
+    """A worker's reply: the evaluation or the cost of a checkpoint, or the reason for neither."""
 
     found: Evaluation = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     remembered: frozenset[str] = frozenset()
-    """Of a worker that has got ready: the trials whose evaluation takes next to no time there."""
+    """The trials whose validation outputs the worker has cached; only in the reply of `get_ready`.
+    """
     damaged: str | None = None
-    """The fault of the checkpoint, or of the worker; None if all is well."""
+    """The fault of the checkpoint, or the error of the worker; None on success."""
     died: bool = False
-    """True if the worker died."""
+    """True if the worker died before it replied."""
     hung: bool = False
-    """True if the worker gives no answer."""
+    """True if the worker did not reply within the hang timeout."""
 
 
 @contextmanager
 def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """Give the path of a trial's checkpoint of this epoch, for as long as it is used.
+    """Yield the local path of a trial's checkpoint of this epoch.
 
-    It is brought to this machine first if it is kept in a bucket.
+    If it is in a bucket, it is downloaded to a temporary folder, which is removed on exit.
+
+    Raises:
+        StorageError: the bucket cannot be read, even after the retries of `patiently`.
     """
     name = f"epoch-{epoch:04d}"
     if (mirror := job.request.mirror) is None:
@@ -70,10 +71,10 @@ def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
 
 
 def patiently(call: Callable[[], object]) -> None:
-    """Make a call that needs the storage, and repeat it while the storage refuses.
+    """Make a call to the storage, and retry it after each of `WAITS` while it fails.
 
     Raises:
-        StorageError: it still refuses after the last wait (`WAITS`).
+        StorageError: the last retry failed, too.
     """
     for wait in WAITS:
         try:
@@ -85,7 +86,7 @@ def patiently(call: Callable[[], object]) -> None:
 
 
 def keep(job: Job, name: str, evaluation: Evaluation) -> None:
-    """Write a whole evaluation beside the trial's checkpoints."""
+    """Store an evaluation as JSON in the folder `evidence` next to the trial's checkpoints."""
     from trainables.checkpoints.checkpoint import write_whole
 
     if (mirror := job.request.mirror) is not None:

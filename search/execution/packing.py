@@ -1,6 +1,6 @@
 """The number of trials that share a worker, and of workers that share a GPU.
 
-Both are given by the user, or measured before the search begins.
+Both are set by the user, or measured before the search begins.
 """
 
 from collections.abc import Callable
@@ -22,28 +22,30 @@ if TYPE_CHECKING:
     from search.execution.pool import Workers
 
 SAMPLES = 64
+"""The number of random configurations from which the shapes of trials are estimated."""
 SHARES = (2, 4, 8)
-"""Numbers of processes that are tried on one GPU."""
+"""The numbers of processes per GPU that are measured."""
 ROUNDS = {"bayes": 4, "gp": 4}
-"""The least number of rounds that a search should have, each with as many trials as run at once: an
-algorithm that learns from trials must see some of them end.
+"""The minimal number of rounds of an algorithm; in a round, all slots train one trial each.
+
+An algorithm that learns from results needs several rounds; others need one.
 """
 PATIENCE_S = 120.0
-"""Measuring that takes longer (in seconds) is given up."""
+"""Seconds after which a measurement is abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """`members` trials train as one network in a worker; `per_gpu` workers share a GPU."""
+    """The packing of trials: `members` of them share a worker, and `per_gpu` workers a GPU."""
 
     members: int = 1
     per_gpu: int = 1
     reason: str = ""
     measured: dict[str, float] = field(default_factory=dict)
-    """Images a second by kind: `plain`, `fused x8`, `processes x2`."""
+    """Images per second of each way of training: `plain`, `fused x8`, `processes x2`."""
 
     def __str__(self) -> str:
-        """Return a text for people; empty where there is nothing to say."""
+        """Describe the packing and its reason; empty without a reason."""
         how = (
             f"{self.members} trials a worker"
             if self.members > 1
@@ -54,14 +56,24 @@ class Packing:
         return f"{how}: {self.reason}" if self.reason else ""
 
     def describe(self) -> Json:
-        """Return plain values, for the journal."""
+        """Return the packing as JSON-compatible values, for the journal."""
         return asdict(self)
 
 
 def staff(
     experiment: Experiment, workers: "Workers", limit: Limit, *, say: Callable[[str], None]
 ) -> tuple[int, Packing]:
-    """Start the workers, and return how many trials run at once and how they are packed."""
+    """Start the workers of a search, and decide how trials share them.
+
+    Args:
+        experiment: the search.
+        workers: its workers, none of which has started.
+        limit: the limit of the number of trials at once.
+        say: prints a note on the packing.
+
+    Returns:
+        The number of trials that run at once, and the packing.
+    """
     workers.start(limit.workers(experiment.demand))
     packing = pack(experiment, workers, limit.have)
     if str(packing):
@@ -74,7 +86,11 @@ def staff(
 
 
 def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
-    """Decide the packing for a search on a machine or cluster with these resources."""
+    """Choose the packing for a search on a machine or cluster with these resources.
+
+    With `--fuse N`, it is as requested. With `measure`, or `auto` on whole GPUs, workers measure it
+    for the first network among sampled configurations; if that fails, trials are not packed.
+    """
     fuse, count = experiment.fuse, slots(have, experiment.demand)
     if is_whole(fuse):
         return requested_packing(experiment, int(fuse), count)
@@ -85,7 +101,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
         or experiment.demand.workers > 1
     ):
         return Packing()
-    # Networks come first: the first config is the one that is measured.
+    # Networks first, since the first config is the one that is measured.
     configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)
     if configs and configs[0].model.is_baseline:
         return Packing()
@@ -112,9 +128,14 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
 
 
 def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
-    """Return the packing that the user wants, as far as there are enough trials for it.
+    """Return the packing with the requested number of members, or fewer if there are few trials.
 
-    Its reason adds a warning if few trials will meet another of their shape.
+    Its reason includes a warning if trials of the same shape will rarely run at the same time.
+
+    Args:
+        experiment: the search.
+        requested: the number of trials per worker, as of `--fuse`.
+        count: the number of workers.
     """
     members = min(requested, most_members(experiment, count))
     reason = "as asked for"
@@ -142,16 +163,23 @@ def requested_packing(experiment: Experiment, requested: int, count: int) -> Pac
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:
-    """True if there are processors enough for `number` workers on each GPU."""
+    """True if there are enough CPUs for `number` workers on each GPU."""
     return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
 
 
 def measured(
     configs: list[TrialConfig], workers: "Workers", most: int, numbers: list[int]
 ) -> Packing:
-    """Return the packing that workers find best when they measure.
+    """Return the fastest packing, as measured by the workers.
 
-    `numbers` are the numbers of processes to try on one GPU.
+    Args:
+        configs: sampled configurations; the first is measured.
+        workers: the workers that measure.
+        most: the maximal number of trials per worker.
+        numbers: the numbers of processes per GPU to measure; empty on CPUs.
+
+    Raises:
+        TimeoutError: a measurement takes longer than `PATIENCE_S`.
     """
     rates = (
         {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)}
@@ -167,9 +195,9 @@ def measured(
 
 
 def most_members(experiment: Experiment, count: int) -> int:
-    """Return the largest number of trials that may share one of `count` workers.
+    """Return the maximal number of trials that may share one of `count` workers, at least 1.
 
-    All workers should be busy for some rounds, and no more trials run at once than the user wants.
+    All workers should have trials for `ROUNDS` rounds, within the user's limit of trials at once.
     """
     rounds = ROUNDS.get(experiment.algorithm, 1)
     at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
@@ -177,7 +205,7 @@ def most_members(experiment: Experiment, count: int) -> int:
 
 
 def sample(experiment: Experiment) -> list[TrialConfig]:
-    """Return some of the trials that the search may start."""
+    """Sample configurations from the space; at most `SAMPLES`, as invalid ones are left out."""
     generator, configs = np.random.default_rng(experiment.seed), []
     for _ in range(SAMPLES):
         try:

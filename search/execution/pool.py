@@ -1,13 +1,11 @@
-"""The processes that train.
+"""The pool of worker processes that train and evaluate.
 
-They are started early, handed to Tune for one trial after another, and kept for the test and the
-next search.
+Workers are started early, train trials for Tune one after another, and then evaluate.
 
-Tune would start them itself, each in an environment of its own and with Tune inside: two seconds
-later, and for one search alone. Here it is handed workers (`hire`) that have imported torch while
-Tune was still being imported, and gives them back (`take_back`). On a cluster that stays up,
-workers on CPUs outlive the search by five minutes, and the next search of the same user and code
-uses them.
+Processes that Tune starts itself import Tune, which takes two seconds more, and serve only one
+search. Instead, Tune takes workers from this pool (`hire`), which import torch while Tune itself is
+being imported, and returns them (`take_back`). On a cluster, CPU workers outlive the search by five
+minutes, so that the next search of the same user with the same code can reuse them.
 """
 
 import hashlib
@@ -36,12 +34,13 @@ from trainables.values import Json
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
-"""Seconds that a worker of an earlier search may take to say that it is free: one that trains
+"""Seconds in which a worker of an earlier search must answer that it is free. A worker that trains
 cannot answer.
 """
 ALIVE_S, START_S = 10.0, 20.0
+"""Seconds that a worker may take to answer that it is alive, and to accept its first job."""
 SPARE_THREADS = 4
-"""Threads of a shared worker in addition to one for each of its trials, for calls in between."""
+"""Threads of a shared worker for short calls, in addition to one per trial."""
 
 Worker = Any
 """The handle of a `TrialWorker` actor."""
@@ -50,20 +49,20 @@ Worker = Any
 class Workers:
     """The workers of one search.
 
-    While a worker trains a trial of its own, Tune has it (`hire`), and no list here does. At other
-    times its list says what it is for:
+    While a worker trains a trial of its own, only Tune refers to it (`hire`). At other times it is
+    in one of these lists:
 
-    | list | its workers | where from | where to |
+    | list | its workers | added by | removed by |
     |---|---|---|---|
-    | `idle` | may train | `start`, `reuse_returned` | `hire` |
-    | `shared` | train several trials each, which Tune has as `Member`s | `share`, `resize` | they
-      stay; one that is to leave ends once it is empty |
+    | `idle` | are ready to train | `start`, `reuse_returned` | `hire` |
+    | `shared` | train several trials each, which Tune sees as `Member`s | `share`, `resize` |
+      `resize`, once a worker that should leave is empty |
     | `returned` | have trained; on this machine they may train again | `take_back`, at the end of a
-      search | `idle`, if more trials are asked for |
-    | `evaluating` | were started to evaluate | `for_test`, `keep` | they stay |
-    | `warm` | were left by an earlier search on the cluster, by node | `_claim_warm` | `hire` |
+      search | `reuse_returned`, if more trials are requested |
+    | `evaluating` | were started to evaluate | `for_test`, `keep` | never |
+    | `warm` | remain from an earlier search on the cluster, by node | `_claim_warm` | `hire` |
 
-    On a cluster, `claimed` has all that outlive this search besides: they are released at its end.
+    On a cluster, `claimed` also lists all workers that outlive this search; `close` releases them.
     """
 
     raised, broken = ray.exceptions.RayTaskError, ray.exceptions.RayError
@@ -71,7 +70,11 @@ class Workers:
     def __init__(
         self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]
     ) -> None:
-        """Take `provenance` to tell workers of other code or versions apart."""
+        """Store the data in Ray's object store; no worker is started yet.
+
+        Workers of earlier searches are reused only if their `provenance` is the same, apart from
+        the host and the commit.
+        """
         self.device, self.demand, self.part = (
             experiment.device,
             experiment.demand,
@@ -91,14 +94,14 @@ class Workers:
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
         self.members = 1
-        """The number of trials that share a worker."""
+        """The number of trials per worker."""
         self.count = 0
-        """The number of workers that train at once."""
+        """The number of workers that may train at once."""
         self.idle: list[Worker] = []
         self.shared: list[Shared] = []
         self.returned: list[Worker] = []
         self.evaluating: list[Worker] = []
-        self.warm: dict[str, list[Worker]] | None = None  # None before they were looked for
+        self.warm: dict[str, list[Worker]] | None = None  # None until `_claim_warm`
         self.claimed: list[Worker] = []
 
     @property
@@ -107,19 +110,21 @@ class Workers:
         return max(1, int(self.demand.cpus))
 
     def start(self, count: int) -> None:
-        """Start as many workers as will be needed, where their place and resources are known.
+        """Start this number of workers ahead of Tune, if they train on the CPUs of this machine.
 
-        That is so on this machine, on its CPUs, for trials of one worker each.
+        On GPUs, on a cluster, and with several workers per trial, they start with their trials:
+        only then is it known on which node or GPU.
         """
         self.count = count
         if self.is_local and self.device == "cpu" and self.demand.workers == 1:
             self.idle = [self._new(num_cpus=0) for _ in range(count)]
 
     def hire(self, job: Job, options: dict[str, Any]) -> Worker:
-        """Return a worker with this trial to train, where Tune has reserved what `options` ask for.
+        """Return a worker that has received this job, on the node that Tune has reserved.
 
-        On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray
-        shows a process the cards that it holds.
+        A CPU worker holds no resources in Ray, since it outlives Tune's reservation. A GPU worker
+        is started with the reserved resources (`options`), since Ray shows a process only the GPUs
+        that it holds.
         """
         if self.members > 1:
             return self._place(job)
@@ -135,10 +140,11 @@ class Workers:
         return worker
 
     def take_back(self, worker: Worker, *, over: bool) -> None:
-        """Take back a worker that Tune needs no more.
+        """Take back a worker that Tune no longer needs.
 
-        When the search is `over`, the worker may still evaluate. Otherwise it ends with its last
-        handle, or here. The process that leads a trial of several workers is left to Tune.
+        If the search is `over`, the worker is kept for the evaluation. Otherwise it ends with its
+        last handle, or is killed here if it is detached. The process that leads a trial on several
+        workers is left to Tune.
         """
         if isinstance(worker, Member):
             worker.leave()
@@ -152,28 +158,25 @@ class Workers:
                 ray.kill(worker)
 
     def reuse_returned(self) -> None:
-        """Let the workers that were given back train again: more trials were asked for.
+        """Make the returned workers available for training again, since more trials follow.
 
-        Those of a cluster only evaluate: Tune may have reserved another node than theirs.
+        On a cluster they only evaluate, since Tune may have reserved another node than theirs.
         """
         if self.is_local:
             self.idle, self.returned = self.idle + self.returned, []
 
     def for_test(self) -> Worker:
-        """Return a worker for what comes after the last trial.
-
-        It is one that has trained, if such a worker is still alive.
-        """
+        """Return a worker for the evaluation: one that is alive, or else a new one."""
         for worker in self._living():
             return worker
         self.evaluating.append(self._new_for_test())
         return self.evaluating[-1]
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
-        """Return at most `count` workers, and at least one, for what comes after the last trial.
+        """Return at most `count` workers, and at least one, for the evaluation.
 
-        On GPUs most of them are started for it now, until there are `started` workers in all, and
-        some of them may find no place: `keep` those that do.
+        If none is alive, or trials had a GPU worker each, new ones are started until there are
+        `started` in all. Some may find no free resources: call `keep` for those that start.
         """
         living = list(islice(self._living(), count))
         more = (
@@ -184,7 +187,7 @@ class Workers:
         return living + [self._new_for_test() for _ in range(more)]
 
     def keep(self, worker: Worker) -> None:
-        """Keep a worker of a crew that is ready, for what else comes after the last trial."""
+        """Keep a worker of `crew` that is ready, so that it can be reused after the last trial."""
         if worker not in (
             *self.evaluating,
             *self.returned,
@@ -194,9 +197,9 @@ class Workers:
             self.evaluating.append(worker)
 
     def _living(self) -> Iterator[Worker]:
-        """Yield workers that are alive and have nothing to train any more.
+        """Yield the workers that are alive and no longer train.
 
-        On a GPU, workers that trained one trial at a time ended with their reservations.
+        GPU workers that trained one trial at a time have ended with their reservations.
         """
         for worker in [
             *self.evaluating,
@@ -211,18 +214,18 @@ class Workers:
         return self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
 
     def share(self, members: int, count: int) -> None:
-        """Let this many trials share a worker from now on, with this many workers."""
+        """Set the number of trials per worker; if it is above 1, start `count` shared workers."""
         self.members = members
         if members > 1:
             self.idle = []
             self.shared = [self._new_shared() for _ in range(count)]
 
     def resize(self, count: int) -> int:
-        """Have this many workers from now on, and return how many of them are up.
+        """Set the number of workers, and return the number of those that are running.
 
-        Of the workers that trials share, the fullest stay. The others take no more trials and end
-        when they are empty, or at once if they have found no place to start in: their trials are
-        tried again.
+        Surplus shared workers take no more trials: first those that have not started, then those
+        with the fewest trials. They end once they are empty, or immediately if they have not
+        started; in that case their trials are retried.
         """
         self.count = count
         if self.members == 1:
@@ -238,7 +241,7 @@ class Workers:
         return sum(shared.is_up and not shared.leaving for shared in self.shared)
 
     def _end_leaving(self) -> None:
-        """End the workers that are to leave and train nothing."""
+        """Kill the shared workers that should leave and have no trials, or have not started."""
         for shared in [
             shared
             for shared in self.shared
@@ -255,7 +258,20 @@ class Workers:
         processes: dict[int, float],
         patience_s: float,
     ) -> Json:
-        """Return the answer of a worker's planner (`TrialWorker.plan`)."""
+        """Have a worker choose how to train configurations like these (`RayProcess.plan`).
+
+        Args:
+            configs: sampled configurations; the first is measured.
+            trials: the maximal number of trials per worker.
+            processes: images per second by the number of processes on one GPU, from `rates`.
+            patience_s: the maximal seconds to wait.
+
+        Returns:
+            The fields of a `TrainingPlan` by name.
+
+        Raises:
+            GetTimeoutError: it takes longer than `patience_s`.
+        """
         worker = self.idle[0] if self.idle else self._new_for_test()
         answer = worker.plan.remote(
             [config.to_dict() for config in configs],
@@ -267,7 +283,11 @@ class Workers:
         return packing
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
-        """Return the images a second of this many workers on one GPU, all at once."""
+        """Measure the images per second of `count` workers together that train at once on one GPU.
+
+        Raises:
+            GetTimeoutError: starting or measuring takes longer than `patience_s`.
+        """
         card = placement_group([{"GPU": self.demand.gpus}])
         try:
             where = PlacementGroupSchedulingStrategy(card)
@@ -288,30 +308,30 @@ class Workers:
             remove_placement_group(card)
 
     def ask(self, worker: Worker, method: str, *arguments: Any) -> Any:
-        """Call a worker's method, and return the pending answer."""
+        """Start a call of a worker's method, and return the pending answer."""
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Return one of these answers that has come, or none if none comes in time."""
+        """Wait for an answer; return a list with the first one, empty after `timeout_s`."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:
-        """Return an answer, once it is there."""
+        """Wait for an answer and return it, or raise its error (`raised` or `broken`)."""
         return ray.get(answer)
 
     def kill(self, worker: Worker) -> None:
-        """End a worker that gives no answer any more."""
+        """Kill a worker that no longer responds."""
         ray.kill(worker)
 
     def close(self) -> None:
-        """Let go of all workers; those that stay wait for another search."""
+        """Release all workers; detached ones then wait for another search."""
         for worker in self.claimed:
             worker.release.remote()
         self.shared, self.idle, self.returned, self.evaluating, self.claimed = [], [], [], [], []
 
     @property
     def _arguments(self) -> dict[str, Any]:
-        """The arguments that every worker gets; on a cluster a machine may be taken away."""
+        """The arguments of every worker; it `moves` on a cluster, whose nodes may be drained."""
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
     def _new(self, **options: Any) -> Worker:
@@ -330,11 +350,11 @@ class Workers:
         return Shared(process.remote(**self._arguments, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
-        """Return a place in the worker with the most room, once the worker has heard of the job.
+        """Return a place in the shared worker with the most room, which has received the job.
 
-        A worker that has died is replaced; on a cluster only if there is no room in another, since
-        there may be no place for a new one. If the new one dies too, or none can start yet, the
-        place is returned all the same, and Tune will see the failure.
+        A worker that has died is replaced; on a cluster only if the others are full, since there
+        may be no resources for a new one. If the new one dies too, or cannot start yet, a place in
+        it is returned nevertheless, and Tune will notice the failure.
         """
         for _ in range(2 if self.is_local else 2 + len(self.shared)):
             if not self.is_local and not any(
@@ -379,21 +399,22 @@ class Workers:
         return worker
 
     def _take_warm(self, node: str) -> Worker:
-        """Return a worker of an earlier search on this node, or None."""
+        """Return a claimed worker of an earlier search on this node; None if there is none."""
         if self.warm is None:
             self.warm = self._claim_warm()
         return self.warm[node].pop() if self.warm.get(node) else None
 
     def _claim_warm(self) -> dict[str, list[Worker]]:
-        """Claim the free workers of earlier searches; return them by node.
+        """Claim free workers of earlier searches; return them by the id of their node.
 
-        All are asked at once, and those beyond what is needed are released.
+        All such workers are asked at once. Those that do not answer within `ANSWER_S`, and those
+        beyond `count`, are released.
         """
         claim, claims = uuid4().hex, dict[Any, tuple[str, Worker]]()
         for actor in ray.util.list_named_actors(all_namespaces=True):
             key, *node = actor["name"].split(" ")
             if actor["namespace"] == NAMESPACE and key == self.key:
-                with suppress(ValueError):  # it has ended since
+                with suppress(ValueError):  # the worker has ended meanwhile
                     worker = ray.get_actor(actor["name"], namespace=NAMESPACE)
                     claims[worker.claim.remote(claim)] = node[0], worker
         replies = (
@@ -413,28 +434,29 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker`, the places in it that are taken, and whether it is to leave."""
+    """A `FusedWorker`, with the places in it that are taken, and whether it should leave."""
 
     def __init__(self, process: Worker) -> None:
         self.process, self.taken, self.leaving = process, set[str](), False
         self.starting: Any = None
 
     def wait(self) -> None:
-        """Note that it has not started yet: other workers are preferred until it answers."""
+        """Mark it as not started; until it answers, other workers are preferred."""
         self.starting = self.process.get_current_ip_pid.remote()
 
     @property
     def is_up(self) -> bool:
-        """True if it has started, as far as is known; whether it is alive shows when it is used."""
+        """True if it has started, as far as is known; it may have died since."""
         if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
             self.starting = None
         return self.starting is None
 
 
 class Member:
-    """One place in a worker that several trials share.
+    """A place in a shared worker.
 
-    To Tune it is an actor of its own: a method called here is called on the worker, with the place.
+    Tune treats it as an actor of its own: a call of a method is forwarded to the worker, with the
+    name of the place as its first argument.
     """
 
     def __init__(self, worker: Shared) -> None:
@@ -443,16 +465,16 @@ class Member:
         worker.taken.add(self._name)
 
     def hear(self, job: Job) -> Any:
-        """Tell the worker at this place what to train, and return the pending answer.
+        """Send a job to the worker for this place, and return the pending answer.
 
-        Until the worker has heard it, Ray holds back further training calls at this place: the
-        worker has several threads, and a later call could overtake this one.
+        The answer becomes an argument of the next call of `train`, so that Ray delays that call
+        until the worker has the job. Otherwise it could overtake this call in another thread.
         """
         self._heard = [self.reset.remote(job)]
         return self._heard[0]
 
     def leave(self) -> None:
-        """Free the place."""
+        """Free the place for another trial."""
         self.worker.taken.discard(self._name)
 
     def __getattr__(self, method: str) -> Any:
@@ -470,17 +492,17 @@ class Member:
 
 
 class _At:
-    """A method of a shared worker, at one place."""
+    """A method of a shared worker, bound to a place."""
 
     def __init__(self, method: Any, *where: Any) -> None:
         self._method, self._where = method, where
 
     def remote(self, *arguments: Any, **options: Any) -> Any:
-        """Call the method."""
+        """Start a call of the method, and return the pending answer."""
         return self._method.remote(*self._where, *arguments, **options)
 
 
 def _node_of(placement_group: Any) -> str:
-    """Return the node where a placement group of one bundle lies."""
+    """Return the id of the node of a placement group with one bundle."""
     (node,) = ray.util.placement_group_table(placement_group)["bundles_to_node_id"].values()
     return str(node)

@@ -1,7 +1,7 @@
-"""The bridge between a search and a training: the code that runs where trials train.
+"""The code that runs in the processes that train and evaluate, with or without Ray.
 
-A job (`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither
-flattens nor judges it. Nothing here needs Ray: `worker` adds what a process of Ray's has.
+Such a process receives jobs (`search.execution.job`). Reports are returned as JSON text, since Tune
+would flatten and inspect dictionaries. `search.execution.worker` adds the parts that need Ray.
 """
 
 import math
@@ -23,15 +23,18 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
 BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
-"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
-fused weights that were only partly handed back.
+"""Names of errors after which a process must not be reused: its CUDA context is broken, or fused
+weights were only partly copied back to their trials.
 """
 
 
 def in_use(
     method: "Callable[Concatenate[Any, Parameters], Returned]",
 ) -> "Callable[Concatenate[Any, Parameters], Returned]":
-    """Count the process as in use while it runs this method, however long that takes."""
+    """Decorate a method so that the process counts as in use during the whole call.
+
+    A worker that was not in use for long ends itself (`TrialWorker._leave_when_unused`).
+    """
 
     @wraps(method)
     def wrapped(
@@ -47,10 +50,17 @@ def in_use(
 
 
 class Process:
-    """A process that trains: torch is imported and the data mapped once."""
+    """A process that trains and evaluates one job after another, with torch imported once."""
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
-        """Prepare the process; `gpus` is what it holds, and a part of a GPU is not exceeded."""
+        """Import torch, and configure it for this process.
+
+        Args:
+            device: `cpu` or `cuda`.
+            threads: the number of torch's threads.
+            gpus: the number of GPUs that the process holds; if it is a fraction, the process uses
+                at most this share of the GPU's memory.
+        """
         put_libraries_first()
         import trainables.training.process
         import trainables.trial
@@ -65,12 +75,12 @@ class Process:
         self._used = time.monotonic()
 
     def close(self) -> None:
-        """Let go of the data and the memory, and set torch as it was before."""
+        """Release the data and the memory, and restore torch's settings."""
         self._let_go()
         self._process.restore(self._before)
 
     def _let_go(self) -> None:
-        """Forget the data and what was computed from them, and give the memory back."""
+        """Release the data, the cached outputs and the unused memory."""
         import trainables.checkpoints.remembered
 
         self._dataset = None
@@ -78,14 +88,14 @@ class Process:
         self._process.give_back_memory()
 
     def open(self, dataset: Dataset) -> None:
-        """Train on this data set; all processes of a node share the memory in which it lies."""
+        """Set the data to train on; with Ray, all processes of a node share its memory."""
         self._dataset = dataset
 
     def _share_data(self, dataset: Dataset) -> Dataset:
-        """Return the data that the process trains on already, or else take these from now on.
+        """Return the data that the process already uses; without any, use these from now on.
 
-        What was computed from them, or lies on a GPU, serves all trials. All calls of a search
-        bring the same data, but each a copy of its own.
+        All calls of a search pass the same data, but each passes another object. Using only the
+        first keeps caches and copies on a GPU valid for all trials.
         """
         if self._dataset is None:
             self._dataset = dataset
@@ -93,16 +103,17 @@ class Process:
 
     @property
     def _node(self) -> str:
-        """An identifier of this machine, for who watches the heartbeat; empty if nobody does."""
+        """The id of this node, for the hang detector; empty if none watches this process."""
         return ""
 
     def _hear_error(self, error: BaseException) -> None:
-        """Hear of an error of an evaluation, after which the process may be unfit for others."""
+        """Called with the error of an evaluation; a subclass may end the process after some."""
 
     def begin(self, job: Job, together: Any = None) -> "Iterator[Report]":
-        """Start a job's trial, and return its reports from here on.
+        """Start or continue the trial of a job, and return its next reports.
 
-        `together` is as `run_trial` takes it.
+        Missing pretrained weights are downloaded first, if the job allows it. `together` is an
+        argument of `run_trial`.
         """
         if self._dataset is None:
             raise RuntimeError("a trial needs data")
@@ -123,7 +134,7 @@ class Process:
 
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
-        """Return the fault of one trial's checkpoint; empty if it is whole."""
+        """Describe the damage of a trial's checkpoint; empty if it is intact."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import check
 
@@ -136,9 +147,12 @@ class Process:
 
     @in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Open the test part for one trial's checkpoint.
+        """Evaluate a trial's checkpoint on the test set.
 
-        The answer is the evaluation without its pictures, which are in the trial's folder.
+        The reply has no pictures; the complete evaluation is stored in the trial's folder.
+
+        Raises:
+            ValueError: the data set has no test set.
         """
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
@@ -146,11 +160,10 @@ class Process:
 
     @in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Evaluate one trial's checkpoint on the validation part.
+        """Evaluate a trial's checkpoint on the validation set.
 
-        The answer is the evaluation without its curves and pictures. The evaluation with both is in
-        the trial's folder, from which the best trials' pictures are drawn
-        (`search.views.page.artifacts.draw`).
+        The reply has no curves and pictures. The complete evaluation is stored in the trial's
+        folder; `search.views.page.artifacts.draw` draws the pictures of the best trials from it.
         """
         try:
             return self._evaluated(job, self._share_data(dataset), epoch, "val")
@@ -165,9 +178,9 @@ class Process:
         epoch: int,
         part: Literal["val", "test"],
     ) -> EvaluationReply:
-        """Evaluate one trial's checkpoint on a part, and keep all of it in the trial's folder.
+        """Evaluate a trial's checkpoint on a part of the data, and store the complete evaluation.
 
-        The answer is what the journal takes of it.
+        The reply contains only what the journal records, or the damage of the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import brief, evaluate, plain
@@ -183,7 +196,7 @@ class Process:
 
     @in_use
     def get_ready(self) -> EvaluationReply:
-        """Import what an evaluation needs, while nothing is timed."""
+        """Import the modules for evaluation before timing begins; reply with the cached trials."""
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
@@ -193,7 +206,7 @@ class Process:
 
     @in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Measure what one trial's checkpoint costs to use, here and with nothing else running."""
+        """Measure the inference cost of a trial's checkpoint; nothing else should run meanwhile."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
 
@@ -215,10 +228,7 @@ class Process:
 
 
 def at_once(reports: "Iterator[Report]") -> "list[Report]":
-    """Return the next report, and those after it that need no further training.
-
-    Epochs that are known already are told together.
-    """
+    """Return the next report, and those after it that need no training, such as restored epochs."""
     batch = [next(reports)]
     while batch[-1].more:
         batch.append(next(reports))
@@ -226,10 +236,11 @@ def at_once(reports: "Iterator[Report]") -> "list[Report]":
 
 
 def fetch_weights(config: TrialConfig) -> None:
-    """Bring the weights that a trial begins with to this machine, if it does not have them yet.
+    """Download the pretrained weights of a trial, if it uses any and this machine lacks them.
 
     Raises:
-        ConfigError, Unavailable: they are not to be had.
+        ConfigError: the model has no such weights.
+        Unavailable: the download failed.
     """
     if config.model.pretrained:
         from trainables.models.weights import fetch

@@ -1,8 +1,8 @@
-"""Ray Tune's side of a search: it asks the driver at the right moments, and owns the slots.
+"""The interface to Ray Tune: a searcher, a scheduler and a callback that delegate to the driver.
 
-Tune's searcher, scheduler and callback here hold no state of their own. Tune pickles what it is
-given; these come out of a pickle as None, since a search is resumed from its journal and never from
-Tune's files.
+Tune assigns trials to slots; the driver makes all decisions. The three objects have no state that
+matters after the search, and unpickle as None: Tune pickles them, but a search is resumed from its
+journal and never from Tune's files.
 """
 
 import logging
@@ -50,16 +50,18 @@ from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
-"""Seconds that Tune may take to end when Ray is gone."""
+"""Seconds that Tune may take to return after Ray has died."""
 LOOK_S = 1.0
-"""Seconds between two checks, in a thread of their own, whether Ray is alive."""
+"""Seconds between two checks of `RayWatchdog` that Ray is alive."""
 SAME_DEATH_S = 5.0
-"""Trials that run out of memory within so many seconds shared a worker, or the machine."""
+"""Trials that run out of memory within this number of seconds died together: they shared a worker
+or a machine.
+"""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
-"""The resources of a trial whose training holds its own elsewhere: a place on the head node, and
-none of the CPUs that trials use.
+"""The resources of a Tune trial whose training holds its resources elsewhere: a place on the head
+node, and no CPU.
 """
 
 
@@ -68,20 +70,20 @@ def _nothing() -> None:
 
 
 def job_in(trial: Trial) -> Job:
-    """Return the job that a trial of Tune's stands for."""
+    """Return the job of a trial of Tune."""
     job: Job = trial.config[JOB]
     return job
 
 
 class Unpickled:
-    """An object that comes out of a pickle as None."""
+    """A base class of objects that unpickle as None."""
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return _nothing, ()
 
 
 class DriverSearcher(Unpickled, Searcher):
-    """Tune's searcher: it asks the driver for the next trial."""
+    """A searcher for Tune that asks the driver for each next trial."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -90,14 +92,14 @@ class DriverSearcher(Unpickled, Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Return True without setting anything: the driver knows these properties."""
+        """Do nothing: the driver already has these properties. True means success to Tune."""
         return True
 
     def suggest(self, trial_id: str) -> Handed | str | None:  # type: ignore[override]
-        """Return the next trial as a job.
+        """Return the next trial as a config with its job.
 
-        None while any runs now, which may have to be tried again, or beside which a person may ask
-        for more; `Searcher.FINISHED` if none will follow.
+        Returns None if no trial can start now, but one may later: a running trial may be retried,
+        or the user may request more trials. `Searcher.FINISHED` means that none will follow.
         """
         suggestion = self.driver.suggest()
         if suggestion is None:
@@ -111,19 +113,19 @@ class DriverSearcher(Unpickled, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: TuneResult | None = None, error: bool = False
     ) -> None:
-        """Do nothing: the driver has heard of it already."""
+        """Do nothing: `DriverScheduler` and `DriverCallback` have informed the driver."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: there is nothing to save."""
+        """Do nothing: all state is in the journal."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: there is nothing to restore."""
+        """Do nothing: a search is resumed from its journal."""
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """Tune's scheduler: it tells the driver of each report, and stops trials as the driver decides.
+    """A scheduler for Tune that passes each report to the driver, and stops trials as it decides.
 
-    Where several reports come together, the answer to the last of them counts.
+    If a result contains several reports, the decision on the last one counts.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -131,9 +133,10 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: TuneResult) -> str:
-        """Return STOP when the trial is over.
+        """Pass the reports to the driver; return STOP if the trial should stop, else CONTINUE.
 
-        A trial on several workers is told through its gate, and ends by itself.
+        A trial on several workers receives the decision through its gate and finishes by itself, so
+        the result is always CONTINUE.
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
@@ -142,15 +145,15 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1].outcome is None:
-            # Without a gate there are no workers behind it: the trial is dying, and
-            # `on_trial_error` will say so.
+            # If the gate is gone, so are the workers: the trial is failing, and `on_trial_error`
+            # will follow.
             with suppress(ValueError):
                 ray.get_actor(gate_name(job)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)
 
 
 class DriverCallback(Unpickled, tune.Callback):
-    """Tune's callback: it tells the driver what happens to trials besides their reports."""
+    """A callback for Tune that informs the driver of started and failed trials."""
 
     def __init__(self, driver: Driver, errors: Errors, tick: Tick, *, shared: bool) -> None:
         self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
@@ -164,10 +167,10 @@ class DriverCallback(Unpickled, tune.Callback):
         self.last_words = RayWatchdog(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Look after the trials and Ray itself, several times a second.
+        """Call `tick`, check that Ray is alive, and kill trials that hang; several times a second.
 
         Raises:
-            NotReady: a part of Ray died.
+            NotReady: a process of Ray itself has died.
         """
         self.tick()
         if dead := dead_parts():
@@ -185,23 +188,24 @@ class DriverCallback(Unpickled, tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Tell the driver that the trial has a slot."""
+        """Inform the driver that the trial has started, and on which host."""
         host = ""
-        with suppress(ray.exceptions.RayError):  # it died; Tune will hear of that
+        with suppress(ray.exceptions.RayError):  # the actor died, and `on_trial_error` follows
             host = trial.get_ray_actor_ip() or ""
         self.driver.running(job_in(trial).trial, host=host)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Tell the driver that the trial failed.
+        """Report a failed trial to the driver, and store its traceback.
 
-        Its process died or could not be started, or its own code raised.
+        Its process died, could not be started or was killed because it hung, or its own code raised
+        an error.
         """
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
-        # It was held, and failed on its way out: its next attempt is not to blame.
+        # It was paused at a rung and then failed while stopping: ignore an error of that attempt.
         if attempt != self.driver.attempt(name):
             return
         if hung:
@@ -221,10 +225,10 @@ class DriverCallback(Unpickled, tune.Callback):
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _kind(self, error: Any) -> str:
-        """Return the kind of a failure, as `kind_of`, with one exception.
+        """Classify a failure as `kind_of` does, with one exception.
 
-        Of trials that shared a worker which was killed for its memory, one counts as out of memory
-        and the others as lost.
+        If a shared worker was killed for its memory, the first of its trials counts as `memory`,
+        and the others count as `lost`.
         """
         kind = kind_of(error)
         if self.shared and killed_for_memory(error):
@@ -234,11 +238,10 @@ class DriverCallback(Unpickled, tune.Callback):
 
 
 class NoProgress(TrialProgressCallback):
-    """Prints nothing about trials and keeps none.
+    """A progress callback that does nothing, and that keeps Tune from adding its own.
 
-    If Tune is given no callback of this kind it adds one, which keeps every trial, and asks the
-    process of a trial that has failed for a report: if Ray's memory monitor has killed that, Tune
-    breaks the whole search off.
+    Tune's own callback keeps a reference to every trial, and asks the process of a failed trial for
+    a report. If Ray's memory monitor has killed that process, this aborts the whole search.
     """
 
     def on_trial_result(self, *arguments: Any, **info: Any) -> None:
@@ -252,14 +255,14 @@ class NoProgress(TrialProgressCallback):
 
 
 def lost(dead: list[str]) -> str:
-    """Return a sentence that says that these parts of Ray died."""
+    """Format the error message about processes of Ray that died."""
     return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
 
 
 class RayWatchdog:
-    """A watchdog that ends the process if Ray is gone and Tune does not end.
+    """Ends this process if Ray has died and Tune does not return within `LAST_WORDS_S`.
 
-    Without it Ray would end the process after a minute, without a message.
+    Without it, Ray would end the process after a minute, without a message.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -268,7 +271,7 @@ class RayWatchdog:
         self.over, self.lock = Event(), Lock()
 
     def watch(self) -> None:
-        """Check from another thread that Ray is alive: Tune may be waiting for it within a step."""
+        """Start a thread that checks that Ray is alive, as Tune may wait for Ray within a step."""
         Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -277,21 +280,21 @@ class RayWatchdog:
                 return self.start(lost(dead))
 
     def start(self, reason: str) -> None:
-        """Start the timer after which the process ends."""
+        """Start the timer after which the process ends, unless it runs or `cancel` was called."""
         with self.lock:
             if self.timer is None and not self.over.is_set():
                 self.timer = Timer(LAST_WORDS_S, self.say, [reason])
                 self.timer.start()
 
     def cancel(self) -> None:
-        """Stop the watchdog: Tune has ended by itself."""
+        """Stop the thread and the timer, after Tune has returned."""
         self.over.set()
         with self.lock:
             if self.timer is not None:
                 self.timer.cancel()
 
     def say(self, reason: str) -> None:
-        """Bring the journal to its end, tell the user, and end the process."""
+        """Write the last event, print the reason and how to resume, and end the process."""
         self.driver.close("lost", reason)
         self.driver.journal.patient = False
         with suppress(JournalError):
@@ -304,12 +307,12 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver has no more, never more than `slots` at once.
+    """Run trials until the driver suggests no more, at most `slots` at once.
 
-    `tick` is called several times a second. The test part stays out of the trials' reach.
+    `tick` is called several times a second. The trials have no access to the test set.
 
     Raises:
-        NotReady: Ray itself broke off; what was done is in the journal.
+        NotReady: Ray failed; the results until then are in the journal.
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -349,9 +352,9 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 
 @contextmanager
 def scratch(driver: Driver) -> Iterator[Path]:
-    """Give a folder for Tune's own files, which nobody reads.
+    """Yield a folder for Tune's own files, which nobody reads; it is removed on exit.
 
-    It is on this machine, or where all nodes of a cluster see it.
+    It is a temporary folder of this machine, or in a shared folder of the cluster.
     """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared
@@ -365,9 +368,10 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """The trainable that Tune runs for a trial, with its resources.
+    """Return the trainable that Tune runs for a trial, with its resources.
 
-    That is a worker that stays, or a waiting process that leads several workers.
+    It is a placeholder for a worker of the pool or, with several workers per trial, a function that
+    starts them and waits.
     """
     experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:

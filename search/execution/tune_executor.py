@@ -1,7 +1,7 @@
 """The executor `tune`: Ray Tune, with workers on this machine or on a cluster.
 
-Ray reads its environment when it is imported, so that nothing here imports it before a session has
-set that.
+Ray reads its environment variables when it is imported, so this module imports it only after the
+session has set them.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneExecutor:
-    """A Ray session whose workers have started."""
+    """The executor of a running Ray session, with its workers and their limit."""
 
     limit: Limit
     crew: "Workers"
@@ -36,23 +36,23 @@ class TuneExecutor:
 
     @property
     def room(self) -> int | None:
-        """The number of trials for which there is room at once; None where it changes."""
+        """The number of trials that fit at once; None if that number may change."""
         return self.limit.room(self.crew)
 
     @property
     def experiment(self) -> Experiment:
-        """The search, whose device the cluster may have decided."""
+        """The experiment, with the device that was chosen for it."""
         return self.limit.experiment
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also checks whether the number of trials at once still holds."""
+        """Return a tick that also adapts the number of trials at once, if that may change."""
         return self.limit.ticking(driver, self.crew, tick)
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Run trials until the driver has no more.
+        """Run trials until the driver suggests no more.
 
         Raises:
-            NotReady: Ray itself broke off; what was done is in the journal.
+            NotReady: Ray failed; the results until then are in the journal.
         """
         from search.execution.tune import tune_search
 
@@ -60,7 +60,7 @@ class TuneExecutor:
         tune_search(driver, self.crew, slots=self.room or MANY, tick=tick)
 
     def close(self) -> None:
-        """Let go of all workers."""
+        """Release all workers."""
         self.crew.close()
 
 
@@ -73,10 +73,10 @@ def begin(
     say: Callable[[str], None],
     went_well: Callable[[], bool],
 ) -> Iterator[TuneExecutor]:
-    """Start Ray, or join the cluster, and have workers start; see `search.sessions.executor.Begin`.
+    """Start Ray or join the cluster, and start workers; see `search.sessions.executor.Begin`.
 
     Raises:
-        NotReady: Ray does not start, or has other private parts than the patches to it need.
+        NotReady: Ray does not start, or a patch does not fit this version of Ray.
     """
     experiment, waiting = prepared.experiment, prepared.waiting
     with (
@@ -88,7 +88,7 @@ def begin(
             tidy=went_well,
         ) as have,
         waiting.entering(limited(experiment, have, planned, say=say)) as limit,
-        # Ray tells there, in paragraphs, of each process that died; the journal has the reason.
+        # Ray prints paragraphs about each process that died; the journal has the reason.
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),
     ):
@@ -104,5 +104,5 @@ def begin(
 
 
 def import_tune() -> None:
-    """Import Tune; half of this second is over while Ray's processes start."""
+    """Import Tune, which takes about a second, while Ray's processes start."""
     import search.execution.tune  # noqa: F401

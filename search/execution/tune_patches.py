@@ -1,10 +1,10 @@
-"""Patches to private parts of Ray Tune, where its own ways do not suit a search.
+"""Patches to private parts of Ray Tune.
 
-They are applied while Tune runs and taken off afterwards. With them Tune takes its processes from
-our `Workers`, and survives errors that those processes die of.
+They are applied while Tune runs and removed afterwards. With them, Tune takes its worker processes
+from our pool (`Workers`), and survives errors that kill such a process.
 
-The times were measured on 2 virtual cores of an AMD EPYC that others used too, 2026-11-28; medians
-of three.
+The times were measured on 2 virtual cores of a shared AMD EPYC machine, 2026-11-28; each is the
+median of three runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from search.execution.job import JOB, Handed
 from search.execution.pool import Member, Worker, Workers
 
 Errors = dict[str, Any]
-"""The error that each failed trial ended with, by Tune's trial id."""
+"""Maps Tune's id of a failed trial to its error."""
 Function = Callable[..., Any]
 
 
@@ -33,33 +33,33 @@ class PatchedSearch(NamedTuple):
 
 
 class PlaceholderTrainable(tune.Trainable):
-    """A trainable that stands for a `TrialWorker` in Tune's own lists."""
+    """The trainable that Tune knows; `hire_workers` replaces its actors by workers of the pool."""
 
 
 class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
-    """The actor class that Tune sees for `PlaceholderTrainable`.
+    """The actor class of `PlaceholderTrainable`.
 
-    Instead of starting an actor, it hands out a worker of the pool.
+    Instead of starting an actor, it returns a worker of the pool.
     """
 
     def __init__(self, workers: Workers, chosen: dict[str, Any] | None = None) -> None:
         self.workers, self.chosen = workers, chosen or {}
 
     def options(self, **options: Any) -> "PooledActorClass":
-        """Return the same actor class, with these resources."""
+        """Return a copy of this actor class with these options, such as resources."""
         return PooledActorClass(self.workers, options)
 
     def remote(self, config: Handed, **more: Any) -> Worker:
-        """Return a worker that has this job."""
+        """Return a worker of the pool that has received the job of this config."""
         return self.workers.hire(config[JOB], self.chosen)
 
 
 @contextmanager
 def patch_tune(workers: Workers, driver: Driver) -> Iterator[Errors]:
-    """Apply the patches, and yield the errors of trials as they fail.
+    """Apply the patches, and yield the errors of failed trials, a dict that grows while Tune runs.
 
     Raises:
-        NotReady: a needed patch does not fit.
+        NotReady: a required patch does not fit this version of Ray.
     """
     search = PatchedSearch(workers, driver, {})
     with apply_patches(PATCHES, search):
@@ -67,7 +67,7 @@ def patch_tune(workers: Workers, driver: Driver) -> Iterator[Errors]:
 
 
 def hire_workers(get: Function, search: PatchedSearch) -> Function:
-    """Have Tune take its actors for `PlaceholderTrainable` from the pool."""
+    """Let Tune take the actors of `PlaceholderTrainable` from the pool."""
 
     def get_or_hire(cache: Any, trainable: Any) -> Any:
         return (
@@ -80,7 +80,7 @@ def hire_workers(get: Function, search: PatchedSearch) -> Function:
 
 
 def return_workers(let_go: Function, search: PatchedSearch) -> Function:
-    """Have Tune give workers back to the pool."""
+    """Let Tune return workers to the pool when it no longer needs them."""
 
     def let_go_and_return(manager: Any, tracked_actor: Any) -> None:
         actor, _ = manager._live_actors_to_ray_actors_resources[tracked_actor]
@@ -91,11 +91,11 @@ def return_workers(let_go: Function, search: PatchedSearch) -> Function:
 
 
 def spare_neighbours(kill: Function, search: PatchedSearch) -> Function:
-    """Have Tune end the trial, and not the worker, where several trials share a worker."""
+    """Let Tune stop only the trial, and not the worker, if several trials share the worker."""
 
     def kill_or_stop(actor: Any, **options: Any) -> None:
         if isinstance(actor, Member):
-            actor.stop.remote()  # its neighbours live on
+            actor.stop.remote()  # the other trials of the worker continue
         else:
             kill(actor, **options)
 
@@ -103,10 +103,10 @@ def spare_neighbours(kill: Function, search: PatchedSearch) -> Function:
 
 
 def keep_starting_workers(reuse: Function, search: PatchedSearch) -> Function:
-    """Have a trial whose worker is starting keep it.
+    """Let a trial keep its worker while that worker starts.
 
-    Tune would give it one that has become free, and end the one that starts. A trial that still
-    waits for a place takes what becomes free: there may be no other place any more.
+    Tune would give the trial a worker that has become free, and kill the one that starts. A trial
+    whose worker still waits for resources does take a free one, since there may be no others.
     """
 
     def reuse_if_none_starts(controller: Any, trial: Any) -> bool:
@@ -122,7 +122,7 @@ def keep_starting_workers(reuse: Function, search: PatchedSearch) -> Function:
 
 
 def reset_by_job(reset: Function, search: PatchedSearch) -> Function:
-    """Have Tune hand a trial's job, and nothing else, to the worker that the trial was given."""
+    """Let Tune send only the job of a trial to its worker, without Tune's own objects."""
 
     def schedule_reset(
         controller: Any, trial: Any, new_config: Handed, new_experiment_tag: str
@@ -142,9 +142,9 @@ def reset_by_job(reset: Function, search: PatchedSearch) -> Function:
 
 
 def give_up_places(flush: Function, search: PatchedSearch) -> Function:
-    """On a cluster, have Tune give a place that no trial of this search may use now to others.
+    """On a cluster, let Tune release cached actors at once while the search is at its limit.
 
-    Tune would keep one for later.
+    Tune would keep one for later, and its resources would be withheld from other searches.
     """
 
     def flush_or_all(controller: Any, force_all: bool = False) -> None:
@@ -156,7 +156,7 @@ def give_up_places(flush: Function, search: PatchedSearch) -> Function:
 
 
 def forget_finished_trials(step: Function, search: PatchedSearch) -> Function:
-    """Have Tune forget each trial that is over: it goes through its list at every step."""
+    """Remove finished trials from Tune's list of trials, all of which it checks at every step."""
 
     def step_and_forget(controller: Any) -> None:
         step(controller)
@@ -173,10 +173,10 @@ def forget_finished_trials(step: Function, search: PatchedSearch) -> Function:
 
 
 def fail_the_trial_alone(fail: Function, search: PatchedSearch) -> Function:
-    """Have Tune treat each death of a trial's process as the failure of that trial.
+    """Let Tune treat every death of a trial's process as the failure of that trial only.
 
-    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an
-    error of another class, which Tune takes for a bug of its own and breaks the whole search off.
+    Tune expects a `RayActorError`. If Ray's memory monitor has killed the process, Ray raises an
+    error of another class, which Tune treats as an internal error: it aborts the whole search.
     """
 
     def fail_by_death(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
@@ -190,7 +190,7 @@ def fail_the_trial_alone(fail: Function, search: PatchedSearch) -> Function:
 
 
 def keep_errors(handle: Function, search: PatchedSearch) -> Function:
-    """Keep the error of each trial that fails."""
+    """Store the error of each failed trial in `search.errors`."""
 
     def handle_and_keep(trial: Any, exc: Any = None) -> None:
         search.errors[trial.trial_id] = exc
@@ -200,7 +200,7 @@ def keep_errors(handle: Function, search: PatchedSearch) -> Function:
 
 
 def count_no_callbacks(tag: Function, search: PatchedSearch) -> Function:
-    """Have Tune count no kinds of callbacks for usage statistics, which are off."""
+    """Keep Tune from counting callbacks for usage statistics, which are off."""
     return lambda callbacks: None
 
 

@@ -1,4 +1,4 @@
-"""Processes of Ray's that train: one trial after another, or several as one network."""
+"""The actors that train: one trial after another, or several fused into one network."""
 
 import os
 import time
@@ -18,41 +18,41 @@ from trainables.messages import Report, encode_reports
 from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
-"""Seconds that a worker on a cluster waits for another search, and for its own, which may have been
-killed; and seconds between two looks at that.
+"""Idle seconds after which a worker on a cluster ends: `STAY_S` if no search has claimed it, and
+`LEFT_S` if one has, which may have been killed. `LOOK_S` are the seconds between two checks.
 """
 
 TuneResult = dict[str, Any]
-"""A trial's result to Tune: its reports."""
+"""A result in the form of Tune's class API; the reports are encoded in it."""
 
 
 class NodeLeaves(RuntimeError):
-    """The machine is about to be taken away; its trials are to go on elsewhere."""
+    """The node is being drained, so its trials should continue on other nodes."""
 
 
 def _refuse_if_node_leaves() -> None:
-    """Stop between two epochs, with all so far saved, if this node is drained.
+    """Check that this node is not being drained; called between epochs, when all is saved.
 
     Raises:
-        NodeLeaves: this node is drained.
+        NodeLeaves: this node is being drained.
     """
     if ray.get_runtime_context().get_node_id() in draining_nodes():
         raise NodeLeaves("its machine is about to be taken away")
 
 
 def _end_beyond_repair(error: BaseException) -> None:
-    """End this process if it is fit for nothing after this error: another takes its place."""
+    """End this process if it must not be reused after this error; it is then replaced."""
     if type(error).__name__ in BEYOND_REPAIR:
         os._exit(1)
 
 
 def _forget(job: Job) -> None:
-    """Keep nothing on this machine of a trial that is kept elsewhere."""
+    """Remove the local copy of a trial's files, if the trial is stored elsewhere."""
     forget(job.folder, job.request.mirror, job.request.attempt)
 
 
 class RayProcess(Process):
-    """A process that trains and that Ray has started."""
+    """A `Process` that is an actor of Ray, with the methods that Tune and the planner call."""
 
     @property
     def _node(self) -> str:
@@ -69,9 +69,16 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Return the `TrainingPlan` for trials like these, so many at once, as plain values.
+        """Choose the `TrainingPlan` for trials like these, by measurement in this process.
 
-        `processes` is what `planner.plan` takes under this name.
+        Args:
+            configs: sampled configurations; the first is measured.
+            dataset: the data.
+            trials: the maximal number of trials to fuse.
+            processes: as for `trainables.fusion.planner.plan`.
+
+        Returns:
+            The fields of the plan by name.
         """
         from trainables.fusion.planner import plan
         from trainables.fusion.shapes import same_shape_fraction
@@ -93,31 +100,31 @@ class RayProcess(Process):
         )
 
     def rate(self, config: Json, dataset: Dataset) -> float:
-        """Return the images a second of a training here, beside whatever else runs."""
+        """Measure the images per second of a training here, next to whatever else runs."""
         from trainables.fusion.planner import rate
 
         return rate(TrialConfig.from_dict(config), dataset, self._device)
 
     def get_current_ip_pid(self, place: str = "") -> tuple[str, int]:
-        """Return the address of this process's node, and its pid."""
+        """Return the IP address of this node and the pid of this process, as Tune requests it."""
         return ray.util.get_node_ip_address(), os.getpid()
 
     def get_auto_filled_metrics(
         self, place: str = "", debug_metrics_only: bool = True
     ) -> TuneResult:
-        """The result of a trial that has not reported yet, as Tune asks for it."""
+        """Return a result without reports; Tune requests it for a trial that has not reported."""
         return {"done": False}
 
 
 class TrialWorker(RayProcess):
-    """Trains one trial after another; nothing of one reaches the next.
+    """An actor that trains one trial after another, without carrying state from one to the next.
 
-    It has the methods that Tune calls on a trainable of its class API, but does not inherit from
-    that class: to import Tune would cost each process a second.
+    It has the methods that Tune calls on a `Trainable`, but does not inherit from that class, since
+    importing Tune would take a second in each process.
     """
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
-        """Prepare the worker; with `moves`, trials are given back when the node is drained."""
+        """Prepare the process; if `moves`, a trial fails with `NodeLeaves` on a draining node."""
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
         self._job: Job | None = None
@@ -127,16 +134,19 @@ class TrialWorker(RayProcess):
         self._guard: Thread | None = None
 
     def reset(self, job: Job) -> bool:
-        """Take the next trial."""
+        """Replace the trial of this worker by that of `job`; Tune expects True for success."""
         self._forget()
         self._job, self._reports = job, None
         return True
 
     @in_use
     def train(self) -> TuneResult:
-        """Go on to the next reports, usually one, an epoch further.
+        """Continue the trial until its next report, usually after one epoch.
 
-        An error of the trial ends the process with it: nothing of a broken trial reaches the next.
+        After an error, `stop` ends the process, so that the next trial starts in a clean one.
+
+        Raises:
+            NodeLeaves: the node is being drained, and the worker `moves`.
         """
         self._broken = True
         if self._moves:
@@ -148,19 +158,21 @@ class TrialWorker(RayProcess):
         return {"reports": encode_reports(reports), "done": False}
 
     def stop(self) -> None:
-        """Forget the trial."""
+        """Drop the trial; end the process if its last call of `train` raised an error."""
         self._forget()
         if self._broken:
             ray.actor.exit_actor()
         self._job, self._reports = None, None
 
     def _forget(self) -> None:
-        """Keep nothing on this machine of a trial that is kept elsewhere."""
         if self._job is not None:
             _forget(self._job)
 
     def claim(self, claim: str) -> bool:
-        """Belong to the search that makes this claim, and return True, unless another one does."""
+        """Assign the worker to the search with this claim; False if it has been claimed already.
+
+        The first claim also starts the thread that ends the process when it is unused for long.
+        """
         if self._claim:
             return False
         self._claim, self._used = claim, time.monotonic()
@@ -170,7 +182,7 @@ class TrialWorker(RayProcess):
         return True
 
     def release(self, claim: str = "") -> None:
-        """Belong to nobody, if the claim is this one; an empty claim always releases the worker."""
+        """Release the worker and its data if it has this claim; an empty claim always does."""
         if claim in ("", self._claim):
             self._forget()
             self._claim, self._job, self._reports = "", None, None
@@ -178,10 +190,9 @@ class TrialWorker(RayProcess):
             self._let_go()
 
     def _leave_when_unused(self) -> None:
-        """End this process when it has been unused for long.
+        """Wait until this process has been unused for too long, then end it.
 
-        It outlives the search that started it, and the search that should end it may have been
-        killed.
+        A detached actor outlives its search, and a search that was killed cannot release it.
         """
         while time.monotonic() - self._used < (LEFT_S if self._claim else STAY_S):
             time.sleep(LOOK_S)
@@ -189,9 +200,9 @@ class TrialWorker(RayProcess):
 
 
 class FusedWorker(RayProcess):
-    """Trains several trials at once, those of one shape as one network.
+    """An actor that trains several trials at once; trials of the same shape are fused.
 
-    Each trial has a place here, and a thread while it trains.
+    Each trial has a place, which is a name, and trains in a thread of its own.
     """
 
     def __init__(
@@ -206,7 +217,11 @@ class FusedWorker(RayProcess):
         self._reports: dict[str, Iterator[Report]] = {}
 
     def reset(self, place: str, job: Job) -> bool:
-        """Take the next trial at this place; a worker whose node leaves takes none."""
+        """Replace the trial at this place by that of `job`.
+
+        Raises:
+            NodeLeaves: the node is being drained, and the worker `moves`.
+        """
         if self._moves:
             _refuse_if_node_leaves()
         self.stop(place)
@@ -215,11 +230,11 @@ class FusedWorker(RayProcess):
         return True
 
     def train(self, place: str, is_begun: bool = True) -> TuneResult:
-        """Go on to the next reports of the trial at this place.
+        """Continue the trial at this place until its next report.
 
-        `is_begun` is the answer of `reset`, so that Ray calls this only after the worker has the
-        trial. An error of the trial ends that trial alone, unless it leaves the process unfit
-        for all: then the process ends, and all its trials are tried again elsewhere.
+        `is_begun` is the answer of `reset`; as an argument it makes Ray call this method only after
+        the worker has the trial. An error stops only this trial, unless the process must not be
+        reused after it: then the process ends, and all its trials are retried elsewhere.
         """
         job = self._jobs[place]
         if place not in self._reports:
@@ -237,7 +252,7 @@ class FusedWorker(RayProcess):
         return {"reports": encode_reports(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
-        """Forget the trial at this place."""
+        """Drop the trial at this place, if there is one."""
         if (job := self._jobs.pop(place, None)) is not None:
             self._together.leave(job.trial)
             _forget(job)

@@ -1,4 +1,5 @@
-"""Checks before a machine starts: data, disk, memory, versions, what a resume may change.
+"""Checks before a machine starts: data, disk, memory, versions, and the changes before a resume.
 
-May import `design`, `process`, the journal and the catalog; never starts Ray.
+This package may import `search.design`, `search.process`, `search.journal` and
+`trainables.catalog`; it never starts Ray.
 """

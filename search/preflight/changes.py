@@ -1,4 +1,4 @@
-"""The changes since a search began that may influence its course."""
+"""Changes since the start of a search that may affect its results."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,9 @@ from search.values.wording import DECODED_OTHERWISE
 from trainables.values import Json
 
 OLD = {"time_budget"}
-"""Fields in the descriptions of earlier versions that no longer exist."""
+"""Fields that only descriptions by earlier versions of this program have."""
 ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
+"""Fields that the user may change on purpose when a search continues."""
 UNCHECKED = {
     *PLACE,
     *OLD,
@@ -27,19 +28,23 @@ UNCHECKED = {
     "data.guesses",
     "data.removed",
 }
-"""Fields that may differ: they do not influence the course of a search, or were set deliberately.
-Guesses, and the number of removed copies, follow from the images, whose fingerprint is compared.
+"""Fields that may differ: they do not affect the results, or were changed on purpose. Guesses and
+the number of removed copies follow from the images, whose fingerprint is compared.
 """
 MAX_SHOWN = 20
+"""The maximal number of changes that are listed."""
 
 
 def facts_now(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Describe the session that would continue a search now, in the form of its first event."""
+    """Create the facts of a session that would continue a search now, to compare them."""
     return replace(session_facts(experiment, prepared), provenance=provenance())
 
 
 def changes(before: SessionStart, now: SessionStart) -> list[str]:
-    """Return a line for each change between two sessions that may influence the search."""
+    """Return a line for each change between two sessions that may affect the results.
+
+    After `MAX_SHOWN` lines, a last one gives the number of further changes.
+    """
     old, new = (
         dict(
             flatten(
@@ -58,11 +63,11 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         for session in (before, now)
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        # Weights are not in journals of earlier versions, nor if no trial is to begin.
+        # Journals of earlier versions have no weights, nor have sessions that start no trials.
         if key not in old or key not in new:
             old.pop(key, None)
             new.pop(key, None)
-    # Earlier versions had no `sure`, and their first rung was the first epoch.
+    # Earlier versions had no `sure`, and their default for the first rung was epoch 1.
     if "sure" in new and "sure" not in old:
         old |= {"sure": 0.0, "grace": old.get("grace") or 1}
     was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
@@ -85,7 +90,7 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
 
 
 def flatten(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten nested dicts to (dotted path, value)."""
+    """Flatten nested dicts to pairs of a dotted path and a value; `prefix` starts each path."""
     entries: list[tuple[str, Any]] = []
     for key, value in values.items():
         entries += (

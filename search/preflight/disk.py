@@ -1,4 +1,4 @@
-"""Checks that the storage has room for a search's checkpoints, and memory for its images."""
+"""Checks that the disk has space for a search's checkpoints, and the memory for its images."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""The checkpoints that a trial keeps: its best epoch, and the newest two. For each shorter length
-in the space, it also keeps the last one, and the best one until then.
+"""The number of checkpoints that a trial keeps: its best epoch and the newest two. For each shorter
+number of epochs in the space, it also keeps the last one and the best one until then.
 """
 
 AMPLE_ROOM, AMPLE_ROOM_FOR_FAMILIES = 10**9, 6 * 10**9
-"""If this many bytes per trial (and fold) are free, nothing is computed. The second number is for
-models of torchvision, the largest of which needs 5 * 10**9 bytes.
+"""If this number of bytes per trial (and fold) is free, the need is not computed. The second number
+is for models of torchvision, the largest of which needs 5 * 10**9 bytes.
 """
 
 
@@ -28,8 +28,8 @@ models of torchvision, the largest of which needs 5 * 10**9 bytes.
 class DiskEstimate:
     """The bytes that the checkpoints of a search need, and the free bytes.
 
-    All models are assumed to be tried equally often, in their largest form. `least` is for one
-    checkpoint per trial, `needed` for all that it keeps.
+    All models are assumed to be trained equally often, in their largest form. `least` is for one
+    checkpoint per trial, `needed` for all checkpoints that a trial keeps.
     """
 
     least: int
@@ -48,7 +48,7 @@ class DiskEstimate:
 def room(
     experiment: Experiment, dataset: Dataset, trainings: int | None = None
 ) -> DiskEstimate | None:
-    """Estimate the disk space for checkpoints; None if there is plenty, as in a bucket.
+    """Estimate the disk space for checkpoints; None if there is ample space, or for a bucket.
 
     Args:
         experiment: the search.
@@ -83,7 +83,7 @@ def room(
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
     """Check that one checkpoint per training fits on the disk.
 
-    If the disk becomes full later, the search waits for space.
+    If the disk fills up later, the search waits for space. The arguments are those of `room`.
 
     Raises:
         NotReady: they do not fit.
@@ -95,13 +95,13 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class ImageMemory:
-    """The bytes that the images need in shared memory, and the free bytes (None if not known)."""
+    """The bytes that the images need in memory, and the free bytes (None if not known)."""
 
     needed: int
     free: int | None
 
     def holds(self, copies: int = 1) -> bool:
-        """True if this many copies of the images fit, as far as is known."""
+        """True if this number of copies of the images fits, or if the free memory is not known."""
         return self.free is None or copies * self.needed <= self.free
 
     def __str__(self) -> str:
@@ -116,16 +116,16 @@ class ImageMemory:
 
 
 def image_memory(dataset: Dataset) -> ImageMemory:
-    """Compute the memory that all processes together need for the images."""
+    """Compute the memory for the training and validation images, which all processes share."""
     parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
     return ImageMemory(sum(part.nbytes for part in parts), free_memory())
 
 
 def check_memory(dataset: Dataset) -> None:
-    """Check that there is memory for a copy of the images, which the training processes share.
+    """Check that there is memory for one copy of the images, which all processes share.
 
     Raises:
-        NotReady: there is not enough.
+        NotReady: there is not enough memory.
     """
     images = image_memory(dataset)
     if not images.holds():

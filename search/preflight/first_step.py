@@ -1,4 +1,4 @@
-"""Recommends pretrained weights if the images are photographs, and few."""
+"""A recommendation of pretrained weights, for data sets of few photographs."""
 
 from collections.abc import Iterator
 
@@ -11,22 +11,23 @@ from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 
 MAX_PER_CLASS = 1000
-"""Up to this number of training images per class, pretrained weights gain much.
+"""Up to this number of training images per class, pretrained weights improve results much.
 
 See "What to expect of how many images" in docs/benchmarks.md.
 """
 MIN_SIDE = 32
 """The minimal height and width of a photograph in pixels: that of CIFAR-10."""
 SAMPLED = 20
+"""The number of images that are examined."""
 MIN_TINT, MIN_VARIETY = 4.0, 0.1
-"""For a photograph, the minimal mean difference between the highest and the lowest channel of a
-pixel (of 255), and the minimal number of colours as a share of its pixels. Drawings, screenshots
-and plots have few colours.
+"""Thresholds for a photograph: the mean difference between the highest and the lowest channel of a
+pixel (0 to 255), and the number of distinct colours divided by the number of pixels. Drawings,
+screenshots and plots have few colours.
 """
 
 
 def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
-    """True if most of the images are photographs, and there are few per class."""
+    """True for a classification of few images per class, most of which are photographs."""
     return (
         task is CLASSIFICATION
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
@@ -49,7 +50,10 @@ def _is_photograph(image: Images) -> bool:
 
 
 def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a note that recommends pretrained weights, if they are cached and not used."""
+    """Yield a note that recommends pretrained weights for few photographs.
+
+    There is none if no weights are in torch's cache, or if the search already uses some.
+    """
     if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
         return
     at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)

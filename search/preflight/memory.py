@@ -1,4 +1,4 @@
-"""Checks that the networks of a search fit into this machine's memory, and how many at once."""
+"""Checks that trials fit into the memory of this machine, and limits their number at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,25 +15,25 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import gigabytes
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""If this many bytes per trial are free, and `AMPLE_FOR_PIXEL` in addition, nothing is computed.
-The second number is for models of torchvision.
+"""If this number of bytes per trial is free, plus `AMPLE_FOR_PIXEL`, the need is not computed. The
+second number is for models of torchvision.
 """
 AMPLE_FOR_PIXEL = 8_000
-"""The bytes per pixel of a batch, enough for 2,000 feature maps of full size."""
+"""Additional bytes per pixel of a batch: enough for 2,000 float32 feature maps of full size."""
 RAY_BYTES = 10**9
-"""The bytes that are reserved for Ray's own processes and everything else."""
+"""Bytes that are reserved for Ray's own processes and everything else."""
 MAX_COUNTED = 64
-"""The maximal number of networks that are computed: those with the largest options."""
+"""The maximal number of networks whose memory is computed: those with the largest options."""
 
 
 @dataclass(frozen=True)
 class TrialMemory:
-    """The memory of the largest trial, and the number of such trials that fit."""
+    """The memory of the trial that needs most, and the number of such trials that fit."""
 
     needed: int
-    """An upper estimate of the bytes of its process."""
+    """An upper estimate of the memory of its process, in bytes."""
     free: int
-    """The bytes that all trials together may use."""
+    """The memory for all trials together, in bytes."""
     config: TrialConfig
     """The config of the trial."""
     at_once: int
@@ -55,15 +55,15 @@ class TrialMemory:
 
 REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
 SURELY = 0.75
-"""A trial takes at least this share of the estimate; 0.8 to 1.1 of it were measured."""
+"""A trial needs at least this share of the estimate; measured trials needed 0.8 to 1.1 of it."""
 
 
 def trial_memory(
     experiment: Experiment, dataset: Dataset, count: int, *, exactly: bool = False
 ) -> TrialMemory | None:
-    """Estimate the memory of the largest trial, if `count` trials are to run at once here.
+    """Estimate the memory of the largest trial, if `count` trials should run at once here.
 
-    None if there is plenty (unless `exactly`), if this machine's memory is not known, and for
+    None if there is ample memory (unless `exactly`), if the free memory is not known, and for
     trials on a cluster or on GPUs.
     """
     images = image_memory(dataset)
@@ -83,7 +83,7 @@ def trial_memory(
 
 
 def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Return one config per network: the one with the largest batch."""
+    """Return the config with the largest batch for each of at most `MAX_COUNTED` networks."""
     largest_batch: dict[object, TrialConfig] = {}
     for config in edges:
         if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:
@@ -96,7 +96,7 @@ def _options(config: TrialConfig) -> float:
 
 
 def _ample(config: TrialConfig, dataset: Dataset) -> int:
-    """Return bytes that are more than enough for a trial of this config."""
+    """Return a generous upper bound on the memory of a trial with this config, in bytes."""
     if config.model.is_baseline:
         return AMPLE
     _, height, width = config.task.load_targets().image(dataset)
@@ -110,10 +110,11 @@ def _ample(config: TrialConfig, dataset: Dataset) -> int:
 def check_trials(
     experiment: Experiment, dataset: Dataset, local: Resources
 ) -> tuple[Resources, list[str]]:
-    """Check that trials fit into memory; return the resources to use, and notes.
+    """Check that trials fit into memory.
 
-    The resources are reduced if fewer trials fit at once than there are processors for, unless the
-    user has set their number.
+    Returns:
+        The resources to use, and notes. The number of CPUs is reduced if fewer trials fit into
+        memory than onto the CPUs, unless the user has set --concurrency.
 
     Raises:
         NotReady: not even one trial fits.

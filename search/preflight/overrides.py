@@ -1,4 +1,4 @@
-"""A recorded experiment with the changes that a request makes to it."""
+"""Changes to a recorded experiment, when a verb or a page continues its search."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +11,15 @@ from search.tracking.uri import uri_of
 from search.values.executors import AUTO_COUNT
 
 REPLACED = ("concurrency", "hang_timeout", "address", "executor", "keep", "fuse", "min_gain")
-"""The fields of `Overrides` that are fields of an experiment, too, with the same meaning."""
+"""The fields of `Overrides` that replace the field of an experiment with the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """The values of a request that replace recorded ones; what is None or empty stays recorded."""
+    """The values that replace recorded ones; None or empty keeps the recorded value."""
 
     concurrency: int | str | None = None
-    """A number, or `AUTO_COUNT`."""
+    """The number of trials at once, or `AUTO_COUNT`."""
     hang_timeout: float | None = None
     """Seconds."""
     address: str | None = None
@@ -31,14 +31,14 @@ class Overrides:
     fuse: str | None = None
     min_gain: float | None = None
     budget: tuple[Limit, ...] = ()
-    """Each limit replaces those of its kind."""
+    """New limits; each replaces the recorded limit of its kind."""
     price: float | None = None
 
 
 def apply_overrides(
     experiment: Experiment, overrides: Overrides, result: SearchResult
 ) -> Experiment:
-    """Replace the values of a recorded experiment for which a request has others."""
+    """Return the experiment with these overrides; `result` has its recorded tracking URI."""
     base, budget = experiment.base, experiment.budget.with_limits(overrides.budget)
     if overrides.data_root is not None:
         base = base.override({"data.root": str(overrides.data_root.absolute())})

@@ -1,4 +1,4 @@
-"""Checks, before any machine starts, of everything that a search needs."""
+"""All checks of a search before any machine starts."""
 
 import platform
 from collections.abc import Iterator
@@ -35,21 +35,21 @@ from trainables.processors import processors
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a search needs, checked.
+    """A search that has passed all checks, with its data.
 
-    `experiment` is without the values that cannot work with the data, which `notes` name.
+    `experiment` lacks the searched values that do not fit the data; `notes` list them.
     """
 
     experiment: Experiment
     inspection: InspectedData
-    """The data, after the search for copies."""
+    """The data set, and the copies of images that were found in it."""
     report: DataReport
     local: Resources
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
-    """By name: a digest of each file of weights from which trials start."""
+    """Maps the name of each file of pretrained weights to its digest."""
     waiting: WaitingTime = field(default_factory=WaitingTime)
-    """The time spent waiting for the data and these files."""
+    """The time spent on loading the data and the weights."""
 
     @property
     def dataset(self) -> Dataset:
@@ -66,21 +66,21 @@ def prepare(
 ) -> Prepared:
     """Check everything that can be checked before a machine starts.
 
-    These are the data, the space, the storage, MLflow, the cluster, the devices and, if new trials
-    will begin, the pretrained weights.
+    This includes the data, the space, the storage, MLflow, the cluster, the devices and, if new
+    trials will start, the pretrained weights.
 
     Args:
         experiment: the search.
-        anew: True if the search begins, or continues in another space. Only then may networks
-            without weights be left out.
-        begins: True if new trials will begin.
+        anew: True if the search starts, or continues in another space. Only then may networks
+            whose weights are missing be left out.
+        begins: True if new trials will start.
         trainings: the number of trainings for which the storage needs space; None for the planned
             trials.
 
     Raises:
         ConfigError: the search cannot work; the message has a line for each problem.
-        NotReady: something outside of the search is missing.
-        Unavailable: the files of the data are missing.
+        NotReady: something outside of the search is missing, such as disk space or MLflow.
+        Unavailable: the files of the data or the weights are missing.
     """
     check_versions()
     local = needed_resources(experiment)
@@ -109,7 +109,7 @@ def prepare(
 
 
 def platform_notes() -> Iterator[str]:
-    """Yield a line on a platform where no test has run."""
+    """Yield a note if this platform is not Linux, since only Linux is tested."""
     if (system := platform.system()) != "Linux":
         yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
 
@@ -117,16 +117,16 @@ def platform_notes() -> Iterator[str]:
 def check_weights(
     experiment: Experiment, dataset: Dataset, *, anew: bool
 ) -> tuple[Experiment, dict[str, str], list[str]]:
-    """Check that the pretrained weights exist and fit.
+    """Check that the pretrained weights exist and fit the models.
 
-    Missing ones are downloaded if the user allows it. If `anew` (see `prepare`), networks without
-    weights are left out, as long as others remain.
+    Missing ones are downloaded if the user allows it. If `anew` (see `prepare`), networks whose
+    weights are missing are left out, as long as others remain.
 
     Returns:
-        The search without these networks, a digest of each file by its name, and notes.
+        The search without these networks, the name of each file to its digest, and notes.
 
     Raises:
-        ConfigError: weights are missing, or do not fit.
+        ConfigError: weights are missing or do not fit, and their networks cannot be left out.
         Unavailable: the download failed.
     """
     models = {config.model for config in experiment.edges if config.model.pretrained}
@@ -144,7 +144,7 @@ def check_weights(
     )
     if not checked.missing:
         return experiment, checked.digests, checked.notes
-    # A model that is also trained from scratch cannot be left out because its weights are missing.
+    # A model that is also trained from scratch must not be left out: it works without weights.
     needed = {config.model.name for config in experiment.edges if not config.model.pretrained}
     is_choice = isinstance(experiment.space.domains.get("model.name"), Choice)
     if not anew:
@@ -155,12 +155,12 @@ def check_weights(
 
 
 def needed_resources(experiment: Experiment) -> Resources:
-    """Return the resources of a local session: this machine's, or more logical CPUs.
+    """Return the resources of this machine, as a local session of Ray should count them.
 
-    They are more if the user sets a larger number of trials at once.
+    There are more CPUs than the machine has if --concurrency needs more.
 
     Raises:
-        NotReady: not even one trial fits on this machine.
+        NotReady: the search is local, and not even one trial fits on this machine.
     """
     have = Resources(cpus=processors(), gpus=local_gpus())
     if experiment.address != LOCAL:
@@ -177,17 +177,18 @@ def needed_resources(experiment: Experiment) -> Resources:
 
 
 def refuse_existing(experiment: Experiment) -> None:
-    """Refuse a name that a search has already.
+    """Refuse the name of an existing search.
 
     Raises:
-        ConfigError: there is such a search, or a part of one.
+        ConfigError: there is a search with this name, or a part of one.
+        StorageError: the bucket cannot be read.
     """
     home = experiment.home
     try:
         names, is_file = home.names(), home.folder.is_file()
     except StorageError:
         raise
-    except OSError:  # the folder cannot be read, which `check_storage` reports
+    except OSError:  # the folder cannot be read; `check_storage` reports this
         return
     if FILE_NAME in names or is_file:
         raise ConfigError(
@@ -208,7 +209,7 @@ def check_storage(experiment: Experiment) -> None:
     """Check that the storage can be written to.
 
     Raises:
-        NotReady: it cannot.
+        NotReady: the storage is not writable.
     """
     if isinstance(experiment.storage, Bucket):
         return experiment.storage.check()
@@ -216,7 +217,7 @@ def check_storage(experiment: Experiment) -> None:
     try:
         is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)  # others may write here: do not follow their links
+        probe.touch(exist_ok=False)  # never follow a link that somebody else has put here
         probe.unlink()
         if is_new:
             experiment.storage.rmdir()
@@ -228,7 +229,7 @@ def check_storage(experiment: Experiment) -> None:
 
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """Describe the data set for the journal."""
+    """Describe the data set as JSON-compatible values, for the journal."""
     decoding = DATASETS[experiment.base.data.name].decoding
     guesses = experiment.base.task.load_targets().guesses(dataset)
     return {
@@ -250,7 +251,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Create the facts for the first event of a session."""
+    """Create the facts of the experiment, data and weights for the first event of a session."""
     removed = int(prepared.inspection.removed.sum())
     return SessionStart(
         experiment=experiment.describe(),

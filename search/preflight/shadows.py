@@ -1,6 +1,7 @@
-"""Files in the working directory that hide a module of a library.
+"""Detection of files in the working directory that hide a module of a library.
 
-Each process of a search imports modules from the working directory first.
+Each process of a search imports modules from the working directory first, so such a file is
+imported instead of the library's module.
 """
 
 import sys
@@ -14,9 +15,10 @@ NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
 
 
 def shadows(folder: Path, path: Sequence[str]) -> list[str]:
-    """Return the files and packages in a folder that hide a module of Python, or of a library.
+    """Return the sorted names of files and packages in a folder that hide a module.
 
-    Libraries are found through `path`, as in `sys.path`.
+    That is a module of Python's standard library, or of a library in `path`, a list of folders such
+    as `sys.path`.
     """
     here = folder.resolve()
     search_path = [entry for entry in path if entry and Path(entry).resolve() != here]
@@ -31,7 +33,7 @@ def shadows(folder: Path, path: Sequence[str]) -> list[str]:
 
 
 def shadows_here() -> Iterator[str]:
-    """Yield a warning if there are such files in the working directory."""
+    """Yield a warning if files in the working directory hide modules (`shadows`)."""
     names = shadows(Path.cwd(), sys.path)
     if names:
         what = "a module" if len(names) == 1 else "modules"
@@ -45,9 +47,9 @@ def shadows_here() -> Iterator[str]:
 
 
 def put_libraries_first() -> None:
-    """Move the working directory to the end of `sys.path` if a file there hides a library's module.
+    """Move the working directory to the end of `sys.path` if a file in it hides a module.
 
-    Otherwise it stays first, as Ray puts it: on a cluster, the program itself may be there.
+    Otherwise it stays first, where Ray puts it: on a cluster, this program itself may be in it.
     """
     here = Path.cwd()
     if shadows(here, sys.path):
@@ -56,7 +58,7 @@ def put_libraries_first() -> None:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield (module name, file name) of each module and package in a folder."""
+    """Yield (module name, file name) of each module and package in a folder; packages end in /."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.suffix == ".py" and path.stem.isidentifier():

@@ -1,4 +1,4 @@
-"""Warnings and notes before a search begins, about settings that are allowed but surprising."""
+"""Warnings and notes about valid settings with surprising effects, before a search starts."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
-"""Classes are unbalanced if the largest has this share of the images, or this many times the even
-share of a class.
+"""Classes are unbalanced if the largest has this share of the images, or this multiple of the even
+share of a class, whichever is less.
 """
 
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield lines that begin with `warning:` or `note:`."""
+    """Yield all notes and warnings; each is a line that begins with `note:` or `warning:`."""
     yield from dataset.remarks
     if dataset.skipped:
         yield (
@@ -70,7 +70,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def idle_options(experiment: Experiment) -> Iterator[str]:
-    """Yield a note for each of --trials and --price that does not limit the search."""
+    """Yield a note if the space has fewer points than --trials, and if --price has no effect."""
     if experiment.capped:
         yield f"note: {experiment.capped}."
     if experiment.budget.price is not None and not experiment.budget.is_priced:
@@ -81,7 +81,7 @@ def idle_options(experiment: Experiment) -> Iterator[str]:
 
 
 def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
-    """Yield a note if earlier trainings cannot be reused, unless the user forbids it anyway."""
+    """Yield a note if earlier trainings cannot be reused, although the user allows it."""
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
@@ -94,7 +94,7 @@ def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a note if images are much enlarged for pretrained weights, which slows training."""
+    """Yield a note if pretrained weights need much larger images, which slows training."""
     _, height, width = dataset.image
     models = [
         config.model
@@ -113,11 +113,10 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a note if classes are unbalanced, so that accuracy is a poor measure.
+    """Yield a note if classes are unbalanced (`SUSPECT`), so that accuracy is a poor measure.
 
-    They are if the largest class of the training set has the share `SUSPECT` of its images, or
-    `SUSPECT_TIMES` the even share of a class if that is less. The note recommends a metric and a
-    training for which all classes count equally, unless they are used already.
+    The note recommends a metric and a way of training for which all classes count equally, except
+    for those that the search already uses.
     """
     config, primary = experiment.base, CLASSIFICATION.primary.name
     if config.task is not CLASSIFICATION or not len(dataset.train):
@@ -149,13 +148,13 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _is_unweighted(experiment: Experiment) -> bool:
-    """True if all trainings weight classes by their size."""
+    """True if no training balances classes: each class has a weight proportional to its size."""
     searched = any(path.startswith("train.") for path in experiment.space.domains)
     return experiment.base.train == TrainConfig() and not searched
 
 
 def _unfollowed(experiment: Experiment) -> Iterator[str]:
-    """Yield a note for each setting to balance classes that some baselines ignore."""
+    """Yield a note for each setting that balances classes but that some baselines ignore."""
     train, searched = experiment.base.train, experiment.space.domains
     baselines = {config.model.name for config in experiment.edges if config.model.is_baseline}
     if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):

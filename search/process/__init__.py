@@ -1,4 +1,4 @@
-"""The process of a verb: its guard, lifetime and versions, and the liveness of drivers.
+"""The process of a verb: its guard, its lifetime, its library versions, and drivers' liveness.
 
-May import `values` and the journal.
+This package may import `search.values` and `search.journal`.
 """

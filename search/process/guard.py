@@ -1,4 +1,7 @@
-"""The guard around every verb: its errors become lines and exit codes (`cluster.guard`)."""
+"""The guard around every verb, which turns its errors into messages and exit codes.
+
+The guard itself is in `cluster.guard`; this module adds the errors of `search`.
+"""
 
 from collections.abc import Callable
 
@@ -13,7 +16,7 @@ from trainables.errors import ConfigError, Unavailable
 
 
 class NoBetterThanGuessing(Exception):
-    """The model that users would get is no better than guessing."""
+    """The answer of the search is no better than guessing, so it is not promoted."""
 
 
 EXIT_CODES = guard.EXIT_CODES | {
@@ -25,11 +28,11 @@ EXIT_CODES = guard.EXIT_CODES | {
     NoBetterThanGuessing: ExitCode.AT_CHANCE,
     Unavailable: ExitCode.NOT_READY,
 }
-"""The expected errors of verbs, and the exit codes."""
+"""Maps the types of expected errors to exit codes."""
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a verb and return its exit code; print its errors as lines on stderr."""
+    """Run a verb, and return its exit code; expected errors become messages on stderr."""
     return guard.guarded(lambda: _with_advice(command), EXIT_CODES, STOPPING)
 
 

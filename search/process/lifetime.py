@@ -1,4 +1,4 @@
-"""The beginning and the end of the process of a command."""
+"""The start and the end of the process of a command."""
 
 import atexit
 import os
@@ -15,25 +15,25 @@ import psutil
 
 @dataclass(frozen=True)
 class CommandStart:
-    """The beginning of a command, as a moment and by the clock that measures durations."""
+    """The start of a command, by the wall clock and by the monotonic clock."""
 
     time_ms: int
     """Unix time in milliseconds."""
     clock_s: float
-    """The reading of `time.monotonic`."""
+    """The value of `time.monotonic` at the start, in seconds."""
 
     @property
     def ago_s(self) -> float:
-        """The seconds since then, without those for which the machine was suspended."""
+        """The seconds since the start, without those in which the machine was suspended."""
         return time.monotonic() - self.clock_s
 
 
 def command_start() -> CommandStart:
-    """Return the time at which this command began.
+    """Return the time at which this command started.
 
-    If the process runs only this command (`python -m search.run`, also as a job of Ray), it is the
-    start of the process, so that Python's own start and the imports count. If Python code calls the
-    command, it is now.
+    If the process runs only this command (`python -m search.run`, also as a job of Ray), this is
+    the start of the process, so that the time to start Python and to import modules counts. If
+    other Python code calls the command, it is the current time.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
@@ -42,7 +42,7 @@ def command_start() -> CommandStart:
 
 
 def process_age_s() -> float:
-    """Return the seconds since this process started, by a clock that nobody adjusts."""
+    """Return the seconds since this process started, on Linux by a clock that is never adjusted."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -52,12 +52,12 @@ def process_age_s() -> float:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process.
+    """End this process with an exit code, without freeing its objects.
 
-    Its exit handlers run, but its objects are not freed first, which takes longer the larger the
-    libraries are.
+    Exit handlers run and streams are flushed, but freeing all objects of large libraries would take
+    noticeable time.
     """
-    # The steps of Python's own exit that are needed and that `os._exit` skips.
+    # The necessary steps of Python's own exit, which `os._exit` skips.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

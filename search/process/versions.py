@@ -5,10 +5,10 @@ from trainables.errors import ConfigError
 
 
 def check_versions() -> None:
-    """Refuse libraries in versions that were never tried, before any of them is used.
+    """Refuse untested versions of libraries; call it before any of them is used.
 
     Raises:
-        ConfigError: with one line for each such library.
+        ConfigError: some versions are untested; the message has a line for each such library.
     """
     if lines := list(problems()):
         raise ConfigError("\n".join(lines))

@@ -1,4 +1,5 @@
-"""Sessions: one run of a search's driver from beginning to end, and the estimate of one.
+"""Sessions: one run of a search's driver from beginning to end, and the estimate of a search.
 
-May import every room below the verbs; never a verb, the pages or the command line.
+This package may import every package below the verbs, but never a verb, the pages or the command
+line.
 """

@@ -1,4 +1,4 @@
-"""The end of a session: signals, what is still written, the result and the exit code."""
+"""The end of a session: signals, the last files and events, the result and the exit code."""
 
 import signal
 import sys
@@ -30,21 +30,27 @@ from search.views.base import Finished
 from search.views.opened import OpenViews
 
 ExitCodeRule = Callable[[SearchResult, list[int], list[str]], int]
-"""Gives the exit code for a result, the signals that came and the troubles that were reported."""
+"""Returns the exit code for a result, the signals that were received, and the reported errors."""
 TERM_GRACE_S = 12
-"""After SIGTERM, the seconds in which trials may finish their epoch."""
+"""Seconds after SIGTERM in which trials may finish their epoch."""
 HURRY_S = 5.0
-"""Seconds that a search that was interrupted waits for MLflow."""
+"""Seconds that an interrupted search waits for MLflow."""
 
 
 @contextmanager
 def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> Iterator[list[int]]:
-    """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
+    """Handle Ctrl-C and SIGTERM: the first stops trials after their epoch, the second aborts.
 
-    Once the trials are over, the first one breaks off their evaluation.
+    If all trials have finished, the first one stops their evaluation. After SIGTERM, the search
+    also aborts when `TERM_GRACE_S` has passed, since the sender will usually kill it soon after.
 
-    After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
-    after. Yields the signals that came; `note` prints a line, `command` continues the search.
+    Args:
+        driver: the driver of the search.
+        note: prints a line.
+        command: the command that continues the search, for the line.
+
+    Yields:
+        The signals received so far, a list that grows.
     """
     signals: list[int] = []
 
@@ -55,7 +61,7 @@ def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> 
             signal.alarm(0)
             return driver.journal.break_off()
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
-        if number == signal.SIGTERM:  # until now an alarm is somebody else's
+        if number == signal.SIGTERM:  # before that, alarms belong to other code
             handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
         note(stopping_text(driver, command))
@@ -73,7 +79,7 @@ def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> 
 
 
 def stopping_text(driver: Driver, command: str) -> str:
-    """The consequence of a first Ctrl-C or SIGTERM now; `command` continues the search."""
+    """Describe the effect of a first Ctrl-C or SIGTERM now; `command` continues the search."""
     if driver.is_done:
         return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {command}"
     if driver.has_trained:
@@ -89,7 +95,11 @@ def stopping_text(driver: Driver, command: str) -> str:
 
 @contextmanager
 def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
-    """Close the search with the error that ends it early; one that a user can mend is a trouble."""
+    """Close the driver with the reason if an error ends the search early.
+
+    `NotReady` and `Refused`, which the user can resolve, are added to `troubles`, and a `Refused`
+    does not close the driver. An interrupt is only recorded. All other errors are raised again.
+    """
     try:
         yield
     except (KeyboardInterrupt, Unwritten):
@@ -113,9 +123,9 @@ def wind_up(
     look: Callable[[], None],
     hurry: bool,
 ) -> None:
-    """Write the files of views and the study, then the last event, and wait for MLflow.
+    """Write the study, the files of views and the last event, and wait for MLflow.
 
-    Requests until then are answered. A step that fails does not keep the others from being done.
+    New requests are answered before the last event. If a step fails, the remaining ones still run.
 
     Args:
         driver: the driver, which suggests no more trials.
@@ -123,14 +133,14 @@ def wind_up(
         views: the views of the session.
         troubles: receives the errors of steps.
         look: fetches and answers requests.
-        hurry: leave out everything that a resume does later.
+        hurry: skip the steps that a resume repeats.
     """
     driver.is_done = True
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_event, driver)
-        if not hurry:  # a resume writes and answers them all
+        if not hurry:  # a resume repeats these steps
             steps.callback(look)
             steps.callback(lambda: troubles.extend(views.keep()))
             steps.callback(
@@ -141,15 +151,17 @@ def wind_up(
 def write_last_event(driver: Driver) -> None:
     """Write the outcome of the search to the journal.
 
-    Without this event, because no disk takes it, the search counts as cut off, which is true as
-    well.
+    If it cannot be written, the error is ignored: the search then counts as cut off, which is true.
     """
     with suppress(JournalError):
         driver.finish()
 
 
 def save_study(driver: Driver) -> None:
-    """Save the study of the algorithm, if it has one, with the search."""
+    """Save the study of the algorithm in the folder of the search, and in its storage.
+
+    It is not copied to the storage if another driver has taken over the search.
+    """
     home = driver.experiment.home
     driver.policy.save(home.folder)
     if not driver.journal.other_driver():
@@ -157,7 +169,10 @@ def save_study(driver: Driver) -> None:
 
 
 def write_or_report(troubles: list[str], title: str, write: Callable[[], None]) -> None:
-    """Write what the journal can restore; a failure is only a trouble."""
+    """Call `write` for a file that can be restored from the journal.
+
+    An error is added to `troubles`, with `title` as the name of the file.
+    """
     try:
         write()
     except (OSError, Unwritten) as error:
@@ -165,7 +180,7 @@ def write_or_report(troubles: list[str], title: str, write: Callable[[], None]) 
 
 
 def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
-    """Print the troubles; events that MLflow did not take are one more."""
+    """Print the errors of a session, and another one if MLflow has not received all events."""
     if tracker.error:
         remedy = (
             f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
@@ -177,7 +192,7 @@ def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracke
 
 
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
-    """True if nobody will look for a reason in the logs of an executor."""
+    """True if no error occurred, so that nobody needs the logs of the executor."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
 
 
@@ -188,23 +203,31 @@ def outcome_of(
     code: int,
     began: CommandStart | None = None,
 ) -> Finished:
-    """The outcome of a search.
+    """Build the outcome of a session for the views.
 
-    `code` is the exit code; `began` is when its session began, None if there was no session.
+    Args:
+        experiment: the search.
+        result: its result.
+        tracker: has written it to MLflow.
+        code: the exit code.
+        began: the start of the session's command; None if there was no session.
     """
     where = {
         "tracking_uri": redact(experiment.tracking),
         "experiment_id": tracker.experiment_id,
         "parent_run_id": tracker.parent_run_id,
     }
-    after_s = 0.0  # the last event, which is as far as the journal knows
+    after_s = 0.0  # the time after the last event, which the journal does not contain
     if began is not None and result.current_sessions is result.sessions:
         after_s = max(0.0, began.ago_s - result.current_sessions[-1].elapsed_ms / 1000)
     return Finished(experiment, result, where, code, result.wall_s + after_s)
 
 
 def show_outcome(views: OpenViews, finished: Finished) -> Finished:
-    """Have the views show the result, and return it; its exit code tells if one could not."""
+    """Let the views show the outcome, and return it.
+
+    If a view fails, its error is printed, and an exit code of 0 becomes `NOT_READY`.
+    """
     lines = views.render(finished)
     for line in lines:
         sys.stderr.write(error_line(line))
@@ -214,7 +237,10 @@ def show_outcome(views: OpenViews, finished: Finished) -> Finished:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """The exit code of the process (`ExitCode`)."""
+    """Return the exit code of a search.
+
+    It is 128 plus the signal if the search was interrupted, else 0 or a value of `ExitCode`.
+    """
     if signals or result.outcome == "interrupted":
         return 128 + (signals[0] if signals else signal.SIGINT)
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):

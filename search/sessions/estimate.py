@@ -27,14 +27,15 @@ from trainables.processors import Load
 from trainables.values import Json
 
 MAX_SAMPLED = 200
-"""The number of configurations that stand for all, where there are more."""
+"""The maximal number of configurations that are measured; more are represented by a sample."""
 LEAST, MOST = 0.7, 1.3
-"""Factors of what is expected between which it mostly is.
+"""Factors between which the actual time usually is, relative to the expected time.
 
-A step that is measured alone is not one among others, and who is stopped is not known.
+Steps are measured without other trials at the same time, and it is not known which trials will stop
+early.
 """
 BUSY = 0.2
-"""The share of the processors from which on it is told that others used them."""
+"""The share of the CPUs that other programs must use for a note about it."""
 
 PLAIN = (
     "trials",
@@ -62,30 +63,30 @@ class Estimate:
     epochs: int
     """Epochs if no trial is stopped early."""
     expected_epochs: int
-    """Epochs with early stopping, if each rung keeps its usual share."""
+    """Epochs with early stopping, if each rung promotes its usual share of trials."""
     slots: int
     seconds: float
-    """The least time: with early stopping, as far as one expects it."""
+    """The lower estimate, with the expected early stopping."""
     most_seconds: float
-    """The most time: without early stopping."""
+    """The upper estimate, without early stopping."""
     epoch_s: float
-    """Time of one epoch of one trial."""
+    """The mean time of one epoch of one trial."""
     data: Json
-    """The facts of the data set, as the journal would hold them."""
+    """The facts of the data set, as in the journal."""
     device: str = "cpu"
     """The device on which the steps were measured."""
     notes: tuple[str, ...] = ()
     report: DataReport | None = None
     memory: str = ""
-    """The memory that a trial takes; empty where it is not known."""
+    """A sentence on the memory of a trial; empty if it is not known."""
 
     def to_json(self) -> Json:
-        """The estimate as plain values, with the whole report on the data."""
+        """Return the estimate as JSON-compatible values, with the complete report on the data."""
         plain = {name: getattr(self, name) for name in PLAIN}
         return plain | {"data": None if self.report is None else self.report.to_json()}
 
     def lines(self, experiment: Experiment) -> list[str]:
-        """The estimate in lines of text."""
+        """Format the estimate as lines of text for the terminal."""
         stops = (
             ""
             if self.expected_epochs == self.epochs
@@ -127,7 +128,7 @@ class Estimate:
         ]
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
-        """Lines on how much the budget buys, and on the cost of the search if a price is known."""
+        """Format lines on the epochs within the budget, and on the cost if a price is set."""
         budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
         if experiment.device == AUTO_DEVICE and (
             self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)
@@ -164,10 +165,10 @@ class Estimate:
 
 
 def estimate_search(experiment: Experiment) -> Estimate:
-    """Check everything as a run would, then measure a few steps on this machine.
+    """Check everything as a run would, then measure a few training steps on this machine.
 
     Raises:
-        ConfigError, NotReady, Unavailable: a run would be refused.
+        ConfigError, NotReady, Unavailable: a run would fail with the same error.
     """
     from trainables.evaluation.estimate import epochs_seconds
 
@@ -217,7 +218,7 @@ def estimate_search(experiment: Experiment) -> Estimate:
 
 
 def _busy_notes(load: Load, device: str) -> list[str]:
-    """Return a note if others have used the processors while steps were measured."""
+    """Return a note if other programs used the CPUs during the measurement, else nothing."""
     if (busy := load.of_others()) <= BUSY:
         return []
     times = load.slowdown()
@@ -230,17 +231,20 @@ def _busy_notes(load: Load, device: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Trainings:
-    """The trainings of a search, or some that stand for them."""
+    """The trainings of a search, or a sample that represents them."""
 
     configs: Sequence[TrialConfig]
     count: int
-    """The number of trainings for which they stand."""
+    """The number of trainings that they represent."""
     is_all: bool
-    """True if they are all trainings, and it is known which."""
+    """True if `configs` are exactly the trainings of the search."""
 
 
 def _sample_trainings(experiment: Experiment) -> _Trainings:
-    """Sample the trainings of a search: of a whole grid, or as the space begins and draws them."""
+    """Return the trainings of a grid search, or a sample of at most `MAX_SAMPLED` trainings.
+
+    Other searches are sampled as the space does it: its first configurations, then random ones.
+    """
     generator = np.random.default_rng(experiment.seed)
     if whole := _grid(experiment):
         if len(whole) <= MAX_SAMPLED:
@@ -256,12 +260,12 @@ def _sample_trainings(experiment: Experiment) -> _Trainings:
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Return the device on which steps are measured here, and the number of trials at once there.
+    """Return the device of this machine to measure on, and the number of trials at once on it.
 
-    The device that the search asks its cluster for need not be on this machine.
+    For a search on a cluster, it may differ from the search's device, which this machine may lack.
 
     Raises:
-        NotReady: not one trial fits on this machine, and the search is to run on it.
+        NotReady: the search runs on this machine, but not even one trial fits.
     """
     if experiment.address == LOCAL:
         return experiment.device, slots(here, experiment.demand)
@@ -276,9 +280,9 @@ def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
 
 
 def _grid(experiment: Experiment) -> list[TrialConfig]:
-    """Return every training, if it is known which trials there will be; else nothing.
+    """Return every training of a complete grid search; empty for other searches.
 
-    It is known for a whole grid. Trials that differ in length alone are one training.
+    Trials that differ only in their length are one training, the longest.
     """
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
@@ -291,7 +295,7 @@ def _grid(experiment: Experiment) -> list[TrialConfig]:
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
-    """Return the expected epochs of a trial, if as many stop early as usual."""
+    """Return the expected number of epochs of a trial, if the usual share of trials stops early."""
     return (
         expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure)
         if experiment.scheduler == "asha"

@@ -14,25 +14,26 @@ from trainables.catalog.entries import import_object
 
 
 class Executor(Protocol):
-    """An executor that has begun: it trains and evaluates for one session."""
+    """An executor that has started: it trains and evaluates for one session."""
 
     @property
     def experiment(self) -> Experiment:
-        """The search, with the device on which it trains."""
+        """The experiment, with the device on which it trains."""
 
     @property
     def at_once(self) -> int:
-        """The number of trials that may run at once when the session begins."""
+        """The number of trials that may run at once at the start of the session."""
 
     @property
     def room(self) -> int | None:
-        """The number of trials for which there is room at once; None where it changes, and the
-        executor resizes.
+        """The number of trials that fit at once.
+
+        None if that number may change; the executor then resizes the driver.
         """
 
     @property
     def packing(self) -> Packing:
-        """The number of trials that train as one network, and of workers that share a GPU."""
+        """The numbers of trials that share a worker, and of workers that share a GPU."""
 
     @property
     def crew(self) -> Crew:
@@ -40,24 +41,24 @@ class Executor(Protocol):
 
     @property
     def shows_table(self) -> bool:
-        """True if a table may be drawn on the terminal while it trains."""
+        """True if a live table may be drawn on the terminal during training."""
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also runs what the executor has to do several times a second."""
+        """Return a tick that also does the periodic work of the executor."""
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train trials, and give the driver each report and failure, until it has no more trials.
+        """Train trials until the driver suggests no more; pass it each report and failure.
 
         Raises:
-            NotReady: nothing can be trained any more; what was done is in the journal.
+            NotReady: training cannot continue; the results until then are in the journal.
         """
 
     def close(self) -> None:
-        """Release the processes that have trained and evaluated."""
+        """Release the processes that train and evaluate."""
 
 
 class Begin(Protocol):
-    """The context manager with which an executor begins, and ends (`ExecutorEntry.begin`)."""
+    """A context manager that starts an executor, and stops it on exit (`ExecutorEntry.begin`)."""
 
     def __call__(
         self,
@@ -68,21 +69,21 @@ class Begin(Protocol):
         say: Callable[[str], None],
         went_well: Callable[[], bool],
     ) -> AbstractContextManager[Executor]:
-        """Begin; `prepared.waiting` receives the time spent waiting.
+        """Start the executor; the time spent waiting is added to `prepared.waiting`.
 
         Args:
             prepared: the search, and its data.
-            planned: the largest number of trainings.
+            planned: the maximal number of trainings.
             provenance: the facts of `search.journal.provenance`.
             say: prints a line.
-            went_well: returns, at the end, whether nobody will look for a reason in logs.
+            went_well: called at the end; False if somebody may need the logs of the executor.
 
         Raises:
-            NotReady: what it needs is not there.
+            NotReady: the executor cannot start.
         """
 
 
 def load_begin(experiment: Experiment) -> Begin:
-    """Import the function with which the executor of a search begins."""
+    """Import the function that starts the executor of a search."""
     begin: Begin = import_object(EXECUTORS[experiment.executor].begin)
     return begin

@@ -24,8 +24,10 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
     """Run a new search to its end, and print its result, also `as_json`.
 
     Raises:
-        ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
-        LeaseHeld: somebody else is starting a search of this name.
+        ConfigError: the name is used already, the search cannot work, or the time budget was spent
+            before the start.
+        NotReady, Unavailable: as `prepare`.
+        LeaseHeld: somebody else is starting a search with this name.
     """
     began = command_start()
     refuse_existing(experiment)
@@ -51,7 +53,7 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
 
 
 def started_event(experiment: Experiment, dataset: Dataset) -> Started:
-    """The first event of a search, with the fields that no later event repeats."""
+    """Create the first event of a search, with the fields that no later event repeats."""
     facts = data_facts(experiment, dataset)
     title = new_title(experiment.space_name, facts, experiment.base.to_dict())
     return Started(
@@ -64,10 +66,10 @@ def started_event(experiment: Experiment, dataset: Dataset) -> Started:
 
 
 def folds_text(config: TrialConfig) -> str:
-    """A clause on cross-validation for the first line; empty without it."""
+    """Return a clause on cross-validation for the first line; empty without folds."""
     return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
 def limits_text(budget: Budget) -> str:
-    """A clause on the budget for the first line; empty without limits."""
+    """Return a clause on the budget for the first line; empty without limits."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""

@@ -22,11 +22,14 @@ from trainables.memory import size_text
 def run_phases(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
-    """Run the trials of a search, evaluate each, and test the best one."""
+    """Train the trials of a search, evaluate each, test the best one, and remove checkpoints.
+
+    `by` is the verb that opens the test set; `tick` is called several times a second.
+    """
     ticked = dropping_failed(driver, tick)
     executor.train(driver, tick=ticked)
     driver.look()
-    while not (driver.over or driver.active):  # somebody asked for more at the last moment
+    while not (driver.over or driver.active):  # a request has added trials at the last moment
         executor.train(driver, tick=ticked)
         driver.look()
     driver.settle()
@@ -39,7 +42,8 @@ def run_phases(
 def dropping_failed(driver: Driver, tick: Tick) -> Tick:
     """Return a tick that also removes the checkpoints of trials that have failed for good.
 
-    Those that cannot be removed now are tried again at the end of the search.
+    If that fails, it is repeated at the end of the search. With `--keep all`, `tick` is returned
+    unchanged.
     """
     experiment, journal = driver.experiment, driver.journal
     if experiment.keep == ALL or not can_free_failed_at_once(experiment.space):
@@ -61,9 +65,9 @@ def dropping_failed(driver: Driver, tick: Tick) -> Tick:
 
 
 def drop_unneeded(driver: Driver) -> None:
-    """Remove the checkpoints that the search no longer needs, and print how many.
+    """Remove the checkpoints that the search no longer needs, and print their number.
 
-    Those that cannot be removed now are left for `search.clean`.
+    If that fails, a note says to use `search.clean` later.
     """
     home, journal = driver.experiment.home, driver.journal
     if driver.experiment.keep == ALL or driver.interrupted:

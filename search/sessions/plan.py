@@ -1,4 +1,4 @@
-"""The plan of a session: what distinguishes a search, a refinement and a selection."""
+"""The plan of a session: the differences between a search, a refinement and a selection."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,32 +16,33 @@ from search.views.terminal import Terminal
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """The plan of a session, from its first event on.
+    """The plan of a session: its first event, its policy, its phases and its output.
 
-    A session is a search from its beginning, a search from where it was cut off, or a selection.
+    A session starts a search, continues an interrupted one, or runs a selection.
     """
 
     verb: str
+    """The verb that runs the session, such as `search.run`."""
     first_event: SessionStart
-    """Its first event, with the fields that only this kind of session has."""
+    """Its first event, with only the fields that are specific to this kind of session."""
     planned: int | None = None
-    """The largest number of trainings; None: as many as the experiment has trials."""
+    """The maximal number of trainings; None for the planned trials of the experiment."""
     policy: MakePolicy = SearchPolicy
     phases: Callable[..., None] = run_phases
     """Trains, evaluates and tests; its parameters are those of `run_phases`."""
     exit_code: ExitCodeRule = exit_code
     reuses_trainings: bool = True
-    """True if its trials may warm-start from what earlier searches have trained."""
+    """True if its trials may warm-start from trainings of earlier searches."""
     as_json: bool = False
-    """True if its result is printed as JSON too."""
+    """True if its result is also printed as JSON."""
     advises: bool = True
-    """True if its last lines say what may be done next (`ViewContext.advises`)."""
+    """True if its last lines suggest the next commands (`ViewContext.advises`)."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
-    """Files that are stored with the search from its beginning, by name."""
+    """Files to store with the search at its start; maps names to contents."""
 
     @property
     def is_selection(self) -> bool:
-        """True if it chooses among the trials of a search that has ended."""
+        """True if it selects among the trials of a finished search."""
         return isinstance(self.first_event, Selecting)
 
     @property
@@ -50,11 +51,11 @@ class SessionPlan:
         return isinstance(self.first_event, Started)
 
     def continuing_command(self, experiment: Experiment) -> Remedy:
-        """The command that continues the session once it was interrupted."""
+        """Return the command that continues the session after an interruption."""
         return Remedy(
             "select" if self.is_selection else "resume", experiment.name, experiment.storage
         )
 
     def view_context(self, console: Terminal) -> ViewContext:
-        """The context of its views where no driver is needed, since nothing is left to do."""
+        """Return the context of its views without a driver, if there is nothing left to do."""
         return ViewContext(console, self.is_selection, self.as_json, advises=self.advises)

@@ -49,28 +49,28 @@ from trainables.inspection.pictures import picture
 
 @dataclass(frozen=True)
 class Launch:
-    """The input of a session: a prepared search, the plan, and the command that it belongs to."""
+    """The input of a session: the prepared search, the plan, and the command that runs it."""
 
     prepared: Prepared
     plan: SessionPlan
     console: Terminal
     began: CommandStart
     opening: str
-    """The first line that is printed once nobody else can have the search."""
+    """The first line, which is printed once the lease is acquired."""
 
     @property
     def planned(self) -> int:
-        """The largest number of trainings."""
+        """The maximal number of trainings."""
         return self.plan.planned or self.prepared.experiment.planned_trials
 
     def note(self, line: str) -> None:
-        """Print a line."""
+        """Print a line on the console of the session."""
         say(self.console, line)
 
 
 @dataclass(frozen=True)
 class RunningSession:
-    """The parts of a session whose executor has begun."""
+    """The parts of a session whose executor has started."""
 
     launch: Launch
     driver: Driver
@@ -79,19 +79,19 @@ class RunningSession:
     tracker: Tracker
     inbox: Inbox
     start: SessionStart
-    """The fields of the session's first event on its driver and its clock."""
+    """The fields of the session's first event about its driver and its clock."""
     has_data_report: bool
     """True if an earlier session has stored the report on the data."""
     troubles: list[str] = field(default_factory=list)
-    """Errors that do not end the session; they are reported at its end."""
+    """Errors that are reported at the end of the session."""
 
     def tick(self) -> None:
-        """Show what is due, and answer the requests that were fetched."""
+        """Update the views, and answer the requests that were fetched."""
         self.views.tick()
         self.answer_requests()
 
     def look(self) -> None:
-        """Fetch the requests that have come until now, and answer them."""
+        """Fetch new requests, and answer them."""
         self.inbox.look()
         self.answer_requests()
 
@@ -102,7 +102,7 @@ class RunningSession:
                 self.inbox.mark_answered(request.id)
 
     def outcome(self, signals: list[int]) -> Finished:
-        """The outcome after all parts have ended; `signals` are those that came."""
+        """Build the outcome after all parts have ended; `signals` are those that were received."""
         return outcome_of(
             self.driver.experiment,
             self.driver.result,
@@ -115,9 +115,18 @@ class RunningSession:
 def run_session(
     prepared: Prepared, console: Terminal, began: CommandStart, opening: str, plan: SessionPlan
 ) -> Finished:
-    """Train, evaluate and record the trials of a search, as the plan says.
+    """Train, evaluate and record the trials of a search according to a plan.
 
-    `began` is the start of the command, `opening` the first line that it prints.
+    Args:
+        prepared: the search, checked.
+        console: where lines are printed.
+        began: the start of the command.
+        opening: the first line to print, once the lease is acquired.
+        plan: the plan.
+
+    Raises:
+        LeaseHeld: another driver runs the search.
+        NotReady: the executor cannot start.
     """
     launch = Launch(prepared, plan, console, began, opening)
     with open_session(launch) as session:
@@ -127,19 +136,19 @@ def run_session(
             write_first_event(session, signals)
             store_data_report(session)
             carry_out(session, signals)
-        # Here, not later: an executor that broke may end this process as it is left.
+        # Not after the context: leaving it may end this process if the executor has failed.
         report_troubles(session.troubles, session.driver.experiment, session.tracker)
     return show_outcome(session.views, session.outcome(signals))
 
 
 @contextmanager
 def open_session(launch: Launch) -> Iterator[RunningSession]:
-    """Acquire the lease of a search, begin its executor, and connect the parts of a session."""
+    """Acquire the lease of a search, start its executor, and connect the parts of a session."""
     prepared, waiting = launch.prepared, launch.prepared.waiting
     experiment = prepared.experiment
     session: RunningSession | None = None
     earlier = find_earlier_trainings(prepared, launch.plan)
-    # Before the lease is acquired: from then on, requests are meant for this session.
+    # Read before the lease is acquired, since later requests are meant for this session.
     earlier_ids = waiting_request_ids(experiment.home)
     with (
         waiting.entering(experiment.home.lease(say=launch.note)) as lease,
@@ -168,11 +177,11 @@ def connect(
     earlier: EarlierSearches,
     origin: dict[str, str],
 ) -> RunningSession:
-    """Open the journal, and connect the driver with the views, MLflow and requests.
+    """Open the journal, and connect the driver with the views, MLflow and the inbox.
 
     Args:
         launch: the input of the session.
-        executor: the executor that has begun.
+        executor: the executor, which has started.
         lease: the lease of the search.
         inbox: receives requests to the driver.
         earlier: the trainings of earlier searches.
@@ -209,7 +218,10 @@ def connect(
 
 
 def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
-    """Start to read the trainings of earlier searches, if the plan may reuse them."""
+    """Start reading the trainings of earlier searches, if the session may reuse them.
+
+    It may not on a cluster, or if the experiment or the plan forbids it.
+    """
     experiment = prepared.experiment
     is_enabled = experiment.cache and plan.reuses_trainings and experiment.address == LOCAL
     return EarlierSearches(experiment, prepared.dataset, is_enabled=is_enabled)
@@ -218,7 +230,14 @@ def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSear
 def session_start(
     began: CommandStart, driver: str, origin: dict[str, str], training: str
 ) -> SessionStart:
-    """The fields of a session's first event on its driver, named by its lease, and its clock."""
+    """Return the fields of a session's first event about its driver and its clock.
+
+    Args:
+        began: the start of the command.
+        driver: the name of the driver, from its lease.
+        origin: the facts of `search.journal.provenance`.
+        training: the fingerprint of the trainings, `EarlierSearches.training`.
+    """
     return SessionStart(
         provenance=origin,
         training=training,
@@ -232,7 +251,7 @@ def session_start(
 def write_first_event(session: RunningSession, signals: list[int]) -> None:
     """Write the first event of a session to the journal.
 
-    A signal that interrupts it ends the process.
+    If a signal interrupts the write, the process ends.
     """
     executor, plan = session.executor, session.launch.plan
     facts = replace(
@@ -248,9 +267,9 @@ def write_first_event(session: RunningSession, signals: list[int]) -> None:
 
 
 def store_data_report(session: RunningSession) -> None:
-    """Store the report on the data, and the plan's files, with the search, unless it has them.
+    """Store the report on the data and the plan's files with the search, unless it has the report.
 
-    Its page and MLflow show them. A failure is only a trouble.
+    The search's page and MLflow show them. An error is added to the session's troubles.
     """
     if not session.has_data_report:
         write = partial(write_data_report, session)
@@ -258,7 +277,7 @@ def store_data_report(session: RunningSession) -> None:
 
 
 def write_data_report(session: RunningSession) -> None:
-    """Write the report on the data and the plan's files, and their events."""
+    """Write the report on the data and the plan's files, and an event for each file."""
     driver, prepared = session.driver, session.launch.prepared
     report = prepared.report
     for name, content in (
@@ -271,9 +290,9 @@ def write_data_report(session: RunningSession) -> None:
 
 
 def carry_out(session: RunningSession, signals: list[int]) -> None:
-    """Run the phases of the plan, and wind the session up however they end."""
+    """Run the phases of the plan, then wind up the session, also after an error."""
     launch, driver, executor = session.launch, session.driver, session.executor
-    with suppress(OSError):  # then the first request creates the folder
+    with suppress(OSError):  # if this fails, the first request creates the folder
         driver.experiment.home.open_for_requests()
     try:
         with closing_early(driver, session.troubles):
@@ -301,14 +320,14 @@ def carry_out(session: RunningSession, signals: list[int]) -> None:
 
 @contextmanager
 def announcing(console: Terminal, line: str) -> Iterator[None]:
-    """Print this line before anything else within."""
+    """Print a line on entry, as a part of a `with` statement of several contexts."""
     say(console, line)
     yield
 
 
 @contextmanager
 def clean_if_unused(folder: Path) -> Iterator[None]:
-    """Leave no folder behind when the search could not begin."""
+    """Remove the folder of a search on exit if its journal is missing or empty."""
     try:
         yield
     finally:
@@ -320,7 +339,7 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
 
 
 def opening_line(experiment: Experiment, subject: str) -> str:
-    """The first line of a session; `subject` says how much it will train."""
+    """Compose the first line of a session; `subject` describes the amount of training."""
     return (
         f"{experiment.name}: {subject}, in {experiment.home}; "
         f"{EXECUTORS[experiment.executor].starts}"
@@ -330,10 +349,17 @@ def opening_line(experiment: Experiment, subject: str) -> str:
 def record_outcome(
     experiment: Experiment, result: SearchResult, plan: SessionPlan, opening: str
 ) -> Finished:
-    """Complete MLflow's record of a search, or a selection, that is over, and print its result.
+    """Complete MLflow's record of a finished search or selection, and print its result.
 
-    `plan` is that of the session for which nothing is left; `opening` says so, once nobody else can
-    have the search.
+    Args:
+        experiment: the search.
+        result: its result.
+        plan: the plan of the session that has nothing left to do.
+        opening: the first line to print, once the lease is acquired.
+
+    Raises:
+        LeaseHeld: another driver runs the search.
+        ConfigError, NotReady: as `check_versions` and `check_tracking`.
     """
     check_versions()
     check_tracking(experiment.tracking)

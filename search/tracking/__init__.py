@@ -1,5 +1,5 @@
-"""MLflow: a search's runs, written from its journal, and the registry of models.
+"""MLflow: the runs of a search, written from its journal, and the model registry.
 
-A projection: nothing is decided by what MLflow says. May import the journal and the words of
-`views`; never what decides or runs.
+The runs are a projection: no decision depends on the contents of MLflow. The package may import
+`search.journal` and texts from `search.views`, but never `search.decisions` or `search.execution`.
 """

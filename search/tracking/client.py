@@ -1,7 +1,7 @@
-"""MLflow's client: the environment it is used in, and a server's answers.
+"""MLflow's client, its environment variables, and a request to check a server.
 
-It reads its login from the environment (`MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`,
-or a token) or from `~/.mlflow/credentials`; nothing here keeps it.
+The client reads its login from the environment (`MLFLOW_TRACKING_USERNAME` and
+`MLFLOW_TRACKING_PASSWORD`, or a token) or from `~/.mlflow/credentials`; it is never stored here.
 """
 
 import logging
@@ -28,19 +28,24 @@ ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no retries by MLflow itself (a request whose answer was lost may have
-been carried out), no transfer of files directly from and to a bucket that may be out of reach (all
-go through the server), and no model's requirements from a project that happens to lie in the
-working directory.
+"""Environment variables that restrict MLflow.
+
+They turn off:
+
+- telemetry, pickles and progress bars;
+- retries by MLflow itself, since a request whose response was lost may have been carried out;
+- direct transfers between this machine and a bucket, which may not be reachable from here: all
+  files go through the server;
+- reading a model's requirements from a project that happens to be in the working directory.
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"
-"""A small request that the server answers from its database, for every user."""
+"""The path of a small request that needs the database and that every user may send."""
 
 
 @dataclass(frozen=True)
 class ServerResponse:
-    """The response of a server: the HTTP status, and the beginning of the text."""
+    """The response of a server: the HTTP status, and the first 500 characters of the text."""
 
     status: int
     text: str
@@ -50,7 +55,7 @@ def client_of(uri: str) -> "MlflowClient":
     """Create a client of MLflow, set its environment, and silence its logs except for errors.
 
     `MLFLOW_REGISTRY_URI` may name another server for models. A missing SQLite file is created
-    first, readable only for its owner: MLflow would create it readable for everybody.
+    first, readable only by its owner: MLflow would create it readable by everybody.
     """
     os.environ.update(ENVIRONMENT)
     if uri.startswith("sqlite:///"):
@@ -64,16 +69,16 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of an `sqlite:///` URI; as in SQLAlchemy, `%20` is a space."""
+    """Return the absolute path in an `sqlite:///` URI, with `%20` as a space (as in SQLAlchemy)."""
     return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
 def add(write: Callable[[], object]) -> None:
-    """Call `write`, twice if another client writes the same at the same time.
+    """Call `write`, and retry once if another client wrote the same row at the same time.
 
-    For a tag or a data set of a shared experiment. MLflow looks for a row before it adds it. If two
-    clients do so at once, the database refuses one (40 of 40 times on PostgreSQL, MLflow 3.17). The
-    second call then finds the other's row.
+    Use it for tags and data sets of a shared experiment. MLflow checks for a row before it adds
+    one. If two clients do so at once, the database rejects one of them (40 of 40 times on
+    PostgreSQL, MLflow 3.17). The retry then finds the row of the other client.
     """
     from mlflow.exceptions import MlflowException
 
@@ -88,10 +93,10 @@ def add(write: Callable[[], object]) -> None:
 def ask(uri: str, timeout_s: float) -> ServerResponse:
     """Send a small request to the server at an HTTP address, and return its response.
 
-    It has the same login, certificates and proxies as all requests of MLflow's client.
+    It uses the same login, certificates and proxies as MLflow's client.
 
     Raises:
-        OSError: there is no response.
+        OSError: there is no response within `timeout_s`.
     """
     os.environ.update(ENVIRONMENT)
     from mlflow.exceptions import MlflowException

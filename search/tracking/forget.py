@@ -1,7 +1,7 @@
 """Removal of a search's traces from MLflow.
 
-MLflow keeps deleted runs until `mlflow gc`. Versions of registered models stay, since each has its
-own copy of the model.
+MLflow keeps deleted runs until `mlflow gc`. Versions of registered models are not removed, since
+each has its own copy of the model.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class Traces:
-    """The runs and the model versions of a search in MLflow."""
+    """The runs of a search in MLflow, and the model versions that come from it."""
 
     uri: str
     runs: tuple[str, ...] = ()
     """The ids of its runs that are not deleted."""
     versions: tuple[str, ...] = ()
-    """The addresses of the model versions that come from it, such as `models:/flowers/2`."""
+    """The addresses of the model versions, such as `models:/flowers/2`."""
 
 
 def traces_of(facts: Started, uri: str) -> Traces:
@@ -55,7 +55,7 @@ def _find_traces(facts: Started, uri: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _run_ids_in(client: "MlflowClient", experiment: Any, condition: str) -> tuple[str, ...]:
-    """Return the ids of a search's runs in an experiment, which may be None."""
+    """Return the ids of the runs in an experiment that fulfil a condition; empty for None."""
     run_ids: list[str] = []
     token: str | None = "" if experiment is None else None
     while token != "":

@@ -1,7 +1,7 @@
 """MLflow's model registry.
 
-It does not belong to the projection of the journal (`tracker`), which starts again after each
-failure: a person asks for a promotion, which is done once.
+It is not part of the projection of the journal (`tracker`), which is repeated after each failure:
+a promotion is requested by the user and done once.
 """
 
 import re
@@ -40,11 +40,11 @@ ONNX = "search.onnx"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's error codes for an unknown name, version or alias."""
+"""MLflow's error codes for an unknown model name, version or alias."""
 MAX_MODELS = 100
-"""The maximal number of models, and of versions of each, that are listed."""
+"""The maximal number of models that are listed, and of versions of each model."""
 MAX_DESCRIPTION = 5000
-"""The maximal length of a description, as some databases accept no more."""
+"""The maximal length of a description in characters; some databases accept no more."""
 PROMOTE = Message(
     "Promote one first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
 )
@@ -53,26 +53,26 @@ SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of a registered model that has got its aliases."""
+    """The result of a promotion: the version of a registered model, and its new aliases."""
 
     name: str
     version: str
     before: str
     """The version that was the champion before; empty if there was none."""
     aliases: tuple[str, ...] = (ALIAS,)
-    """The aliases that it has got."""
+    """The aliases that were set."""
 
     @property
     def uri(self) -> str:
-        """The address with which MLflow loads it."""
+        """The address at which MLflow loads the champion."""
         return f"models:/{self.name}@{ALIAS}"
 
 
 def check_name(name: str) -> None:
-    """Check that a name of a model is valid in MLflow, and in `models:/NAME@champion`.
+    """Check that a model name is valid in MLflow, and in `models:/NAME@champion`.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the name is not valid.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -85,10 +85,10 @@ class Registry:
     """The registry at a tracking URI, for the model of one search."""
 
     def __init__(self, uri: str, result: SearchResult, storage: Storage) -> None:
-        """Find the parent run of the search.
+        """Connect to MLflow, and find the parent run of the search.
 
         Raises:
-            NotReady: MLflow fails, or has no such run.
+            NotReady: MLflow fails, or has no run of this search.
         """
         self.uri, self.result = uri, result
         try:
@@ -130,9 +130,9 @@ class Registry:
         description: str,
         tags: dict[str, str],
     ) -> str:
-        """Test that MLflow can load the model, register it with this name, and return its version.
+        """Check that MLflow can load the model, register it with this name, and return its version.
 
-        It belongs to the parent run of the search, and has no alias yet.
+        The version belongs to the parent run of the search, and has no alias yet.
 
         Raises:
             NotReady: MLflow fails.
@@ -166,7 +166,7 @@ class Registry:
         return str(registered.version)
 
     def version_with(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return a version of this name with all of these tags; empty if there is none.
+        """Return a version of this model that has all of these tags; empty if there is none.
 
         Raises:
             NotReady: MLflow fails.
@@ -191,19 +191,19 @@ class Registry:
         aliases: Sequence[str] = (ALIAS,),
         over: Mapping[str, str] | None = None,
     ) -> Registered:
-        """Set aliases of a version, as the last step of a promotion.
+        """Set the aliases of a version, as the last step of a promotion.
 
-        Until then, everybody loads the previous champion; from then on, the complete new one.
+        Until then, users load the previous champion; from then on, the complete new one.
 
         Args:
-            name: the registered model.
+            name: the name of the registered model.
             version: the version.
-            aliases: the aliases, which are set in this order.
-            over: the tags of the champion that this version may replace. If another version is the
-                champion by now, it stays.
+            aliases: the aliases, in the order in which they are set.
+            over: the tags of the champion that this version may replace. If a version without these
+                tags is the champion by now, the alias `champion` is not set. None: replace any.
 
         Raises:
-            NotReady: MLflow did not accept an alias; the message names those that it has accepted.
+            NotReady: MLflow rejected an alias; the message names the last one that was set.
         """
         accepted: list[str] = []
         try:
@@ -243,13 +243,13 @@ class Registry:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error in brackets, without secrets."""
+    """Format the first line of an error in parentheses, with a full stop and without secrets."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return f"({redact(reason)[:300]})."
 
 
 def version_at(uri: str, tracking: str) -> str:
-    """Return the version of the registered model that an address means now.
+    """Return the current version of the registered model at an address.
 
     Raises:
         ConfigError: the address is not valid, or there is no such model.
@@ -260,7 +260,7 @@ def version_at(uri: str, tracking: str) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """A version of a registered model, with its tags, which name its search."""
+    """A version of a registered model, with the tags that name its search."""
 
     name: str
     version: str
@@ -268,7 +268,7 @@ class Origin:
 
 
 def origin_of(uri: str, tracking: str) -> Origin:
-    """Return the origin of the registered model at an address; errors as of `version_at`."""
+    """Return the origin of the registered model at an address; raises as `version_at`."""
     return _use_version(
         uri,
         tracking,
@@ -283,7 +283,7 @@ class Version:
     number: str
     aliases: tuple[str, ...]
     made_ms: int
-    """Unix time in milliseconds."""
+    """The time of its registration, as Unix time in milliseconds."""
     description: str
     """Markdown with a table of its figures."""
     search: str
@@ -293,7 +293,7 @@ class Version:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A registered model."""
+    """A registered model with its versions, for display."""
 
     name: str
     versions: tuple[Version, ...]
@@ -325,7 +325,7 @@ def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
 
 
 def _name_filter(name: str) -> str:
-    """Return MLflow's filter for a name without quotes; for all names if it is empty."""
+    """Return MLflow's filter for a model name without quotes; an empty name matches all."""
     return f"name = '{name}'" if name else ""
 
 
@@ -350,9 +350,9 @@ def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
 
 
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
-    """Return the folder of the registered model at an address; errors as of `version_at`.
+    """Return the local folder of the registered model at an address; raises as `version_at`.
 
-    It is downloaded into `folder` unless it is on this machine.
+    The model is downloaded into `folder` unless it is stored on this machine.
     """
 
     def download(client: "MlflowClient", version: "ModelVersion") -> Path:
@@ -369,7 +369,7 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
 def _use_version(
     uri: str, tracking: str, use: "Callable[[MlflowClient, ModelVersion], Value]"
 ) -> Value:
-    """Call `use` with the client and the version at an address; errors as of `version_at`."""
+    """Call `use` with the client and the version at an address; raises as `version_at`."""
     address = ADDRESS.fullmatch(uri)
     if address is None:
         raise ConfigError(
@@ -403,7 +403,7 @@ def _use_version(
 
 
 def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
-    """Describe an address without a model, and name the existing ones."""
+    """Compose the error message for an address without a model; it lists the existing ones."""
     models = {
         model.name: model for model in client.search_registered_models(max_results=MAX_MODELS)
     }
@@ -422,8 +422,11 @@ def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:
-    """Write a model in MLflow's format to a new folder, load it, and classify its example."""
-    with warnings.catch_warnings(action="ignore"):  # MLflow warns of its own code
+    """Save a model in MLflow's format to a new folder, and test that MLflow can load and run it.
+
+    `of` are arguments of `mlflow.models.Model`, such as `run_id` and `model_id`.
+    """
+    with warnings.catch_warnings(action="ignore"):  # MLflow's own code causes warnings
         from mlflow import pyfunc
         from mlflow.models import Model
 
@@ -444,9 +447,9 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 def signature(exported: "Exported") -> "ModelSignature":
     """Create the schema of the model's output, a table.
 
-    The input has none: with a schema, MLflow would refuse grey images and lists of images of
-    different sizes, and print every pixel in the message about any other mistake. The classifier
-    describes a wrong input in one line.
+    There is no schema of the input. With one, MLflow would reject grey images and lists of images
+    of different sizes, and would print every pixel in the message about other invalid inputs. The
+    classifier itself describes an invalid input in one line.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

@@ -1,4 +1,4 @@
-"""The monitoring of models in MLflow: a run per version, in the experiment of its search."""
+"""Monitoring of model versions in MLflow: one run per version, in the experiment of its search."""
 
 import time
 from collections.abc import Mapping
@@ -14,17 +14,18 @@ ROLE, MODEL = "search.role", "monitor.model"
 
 
 def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str:
-    """Add figures to the monitoring run of a model version, and return the run's id.
+    """Log figures to the monitoring run of a model version, and return the run's id.
 
-    Each call adds a point to the curves of the run.
+    The run is created if necessary. Each call adds a point to its curves; the step is the Unix time
+    in seconds.
 
     Args:
         uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         tracking: MLflow's tracking URI.
-        figures: the values by name.
+        figures: name to value.
 
     Raises:
-        ConfigError: this is not the address of a registered model, or there is no such version.
+        ConfigError: `uri` is not the address of a registered model, or there is no such version.
         NotReady: MLflow fails.
     """
     address = ADDRESS.fullmatch(uri)

@@ -1,6 +1,7 @@
-"""The code that MLflow loads with a promoted model.
+"""The code with which MLflow loads a promoted model.
 
-A copy of this file runs without this project, so it must not import anything of it.
+MLflow copies this file into the model. The copy runs without this project, so it must not import
+any of its modules.
 """
 
 import importlib.util
@@ -14,12 +15,19 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class PromotedModel(PythonModel):
-    """The classifier in the model's folder, with its copy of `trainables/export/predictor.py`."""
+    """A wrapper around the exported classifier in the model's folder.
+
+    The folder contains a copy of `trainables/export/predictor.py`, which does the computing.
+    """
 
     def load_context(self, context: Any) -> None:
-        """Load the classifier from the folder.
+        """Load the classifier from the model's folder.
 
-        Its code is not added to `sys.modules`, since a process may use models of several versions.
+        Its module is not added to `sys.modules`, since a process may load models with different
+        versions of it.
+
+        Raises:
+            ImportError: the folder has no `predictor.py`.
         """
         folder = Path(context.artifacts["classifier"])
         spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
@@ -32,9 +40,9 @@ class PromotedModel(PythonModel):
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Classify images in any form that `predictor.py` accepts, and return its table.
+        """Classify images in any form that `predictor.py` accepts; one row per image.
 
-        For the annotated type of `model_input`, MLflow does not infer a schema.
+        `model_input` is annotated as an array, since MLflow infers no schema from that type.
         """
         table: pd.DataFrame = self.classifier.table(model_input)
         return table

@@ -1,7 +1,7 @@
 """The runs of a search in MLflow, written from the events of its journal.
 
-There is a parent run, below it a child run per trial, and below that one run per fold. Only this
-module writes them.
+The search has a parent run, with one child run per trial, and below that one run per fold. Only
+this module writes to them.
 """
 
 import json
@@ -49,22 +49,22 @@ from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 RUN_LIST_TAG = f"mlflow.sharedViewState.{RUN_LIST}"
-"""The tag of an experiment with a view of its run list (MLflow 3.17)."""
+"""The experiment tag in which MLflow stores a view of the run list (MLflow 3.17)."""
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-"""MLflow's limits for one `log_batch`."""
+"""MLflow's maximal number of entries of each kind in one `log_batch`."""
 EXPERIMENTS = 500
-"""The number of experiments that one request searches for runs."""
+"""The number of experiments per request in which runs are searched for."""
 AT_ONCE = 10_000
-"""The number of events between two flushes, so that progress is visible."""
+"""The maximal number of events between two flushes, so that progress is visible in MLflow."""
 
 
 def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """Return the title of the MLflow experiment for a new search.
 
     There is one experiment per space, data set, task and metric, since MLflow marks one metric of
-    an experiment as primary. The title is written to the journal: the data's folder may be a link
-    that leads elsewhere later.
+    an experiment as primary. The title is written to the journal and not computed again, since the
+    data folder may be a link whose target changes.
 
     Args:
         space: the name of the space.
@@ -83,13 +83,16 @@ def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> s
 def experiment_title(facts: Started) -> str:
     """Return the title of the MLflow experiment for a search with this first event.
 
-    It is computed for an event of an earlier version, which does not have it.
+    It is computed if the event was written by an earlier version, which did not record it.
     """
     return facts.mlflow_experiment or new_title(facts.experiment["space"]["name"], facts.data, {})
 
 
 def find_experiment(client: Any, search: str) -> Any:
-    """Find the experiment with runs of the search with this id, whatever its title, or None."""
+    """Find the experiment that has runs of the search with this id, regardless of its title.
+
+    Deleted experiments and runs are searched, too. Returns None if there is none.
+    """
     from mlflow.entities import ViewType
 
     token: str | None = None
@@ -108,8 +111,8 @@ def find_experiment(client: Any, search: str) -> Any:
 def evaluation_figures(evaluated: Evaluated, trial: TrialResult) -> dict[str, float]:
     """Convert an evaluation on the validation set to metrics of the trial's run.
 
-    They are its numbers by name; for a classifier also the means over classes; and the costs of
-    using the network.
+    These are its numbers, for a classifier the means over classes, the training time, and the cost
+    of inference.
     """
     val, cost = evaluated.val, evaluated.cost
     figures = numeric_figures(val)
@@ -127,7 +130,7 @@ def evaluation_figures(evaluated: Evaluated, trial: TrialResult) -> dict[str, fl
 
 
 def numeric_figures(evaluation: Evaluation) -> dict[str, float]:
-    """Return the numbers in an evaluation by name, without the number of images."""
+    """Return the numbers at the top level of an evaluation, except the number of images."""
     return {
         name: value
         for name, value in evaluation.items()
@@ -136,9 +139,10 @@ def numeric_figures(evaluation: Evaluation) -> dict[str, float]:
 
 
 def cost_figures(cost: Mapping[str, Any], when: str) -> dict[str, float]:
-    """Convert the cost of using a network to metrics of its run.
+    """Convert the inference cost of a network to metrics of its run.
 
-    `eval/...` was measured while nothing else ran, `first/...` with the first epoch.
+    `when` is their prefix: `eval` if it was measured while nothing else ran, `first` if it was
+    measured during the first epoch.
     """
     figures = {name: cost.get(name) for name in ("parameters", "multiply_adds", "bytes")}
     for batch, times in cost["inference"].items():
@@ -155,7 +159,10 @@ def best_metric_name(metric: Metric) -> str:
 
 
 def best_figures(metrics: dict[str, float], epoch: int, trial: TrialResult) -> dict[str, float]:
-    """Convert the metrics of a trial's best epoch, or those of one fold, to metrics of its run."""
+    """Convert the metrics of a trial's best epoch, or those of a fold, to metrics of its run.
+
+    They have the prefix `best/`, and include the standard deviation over folds if it is known.
+    """
     figures: dict[str, float] = {"best/epoch": epoch}
     if "val/loss" in metrics:
         figures["best/val_loss"] = metrics["val/loss"]
@@ -167,7 +174,7 @@ def best_figures(metrics: dict[str, float], epoch: int, trial: TrialResult) -> d
 
 
 def trial_note(trial: TrialResult) -> str:
-    """Return the description of a trial's run: its params, outcome and best value."""
+    """Describe a trial for the page of its run: its params, outcome and best value."""
     params = ", ".join(f"{path} {param_text(value)}" for path, value in trial.params.items())
     reason = f" ({last_line_of(trial.reason)})" if trial.reason else ""
     reached = f"validation {trial.metric.title} {reached_text(trial)}" if trial.epochs else ""
@@ -175,14 +182,14 @@ def trial_note(trial: TrialResult) -> str:
 
 
 def fold_key(trial: str, number: int | str) -> str:
-    """Return the key of a fold's run in `Runs.runs`."""
+    """Return the key of a fold's run in `Runs.runs`; `number` counts from 1."""
     return f"{trial} fold {number}"
 
 
 def has_links_out(path: Path, folder: Path) -> bool:
-    """True if a file, or a part of a folder, is outside of `folder`.
+    """True if a file, or a file in a folder at `path`, resolves to a place outside of `folder`.
 
-    A journal from elsewhere may name links to files that must not be published.
+    A journal from elsewhere may contain links to files that must not be published.
     """
     return not all(
         part.resolve().is_relative_to(folder.resolve()) for part in (path, *path.rglob("*"))
@@ -190,10 +197,10 @@ def has_links_out(path: Path, folder: Path) -> bool:
 
 
 class Runs:
-    """The runs of one search in MLflow, which are found by their tags.
+    """The runs of one search in MLflow.
 
-    They are created once, and restored if somebody deleted them. Each value is written at most
-    once.
+    Existing runs are found by their tags, and restored if somebody has deleted them; missing ones
+    are created. Each value is written at most once.
     """
 
     def __init__(
@@ -207,27 +214,26 @@ class Runs:
         )
         self.result = SearchResult()
         self.is_old = False
-        """True if the search has run before, so that its experiment may have another title by now.
-        """
+        """True if the search was resumed or has finished; its experiment may have been renamed."""
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
-        """The run ids by trial, or by fold (`fold_key`); that of the parent has the key ""."""
+        """Maps trials and folds (`fold_key`) to run ids; the parent run has the key ""."""
         self.last_steps: dict[str, dict[str, int]] = {}
-        """By run: the last step of each metric when the run was found."""
+        """Maps run ids to the last step of each metric that MLflow had when the run was found."""
         self.status: dict[str, str] = {}
         self.next_status: dict[str, tuple[str, int]] = {}
         self.described: set[str] = set()
-        """Trials whose params are written."""
+        """The trials whose params have been written or queued."""
         self.stored: dict[str, set[str]] = {}
-        """By run: the numbers of the events whose files are stored."""
+        """Maps run ids to the numbers of the events whose files have been uploaded."""
         self.verdicts: list[str] = []
-        """The chosen trainings of all selections, the latest last."""
+        """The chosen training of each selection, the latest last."""
         self.queues: dict[str, dict[str, list[Any]]] = {}
 
     def project(self, events: list[Event]) -> None:
-        """Write the next events of the journal.
+        """Write the next events of the journal to MLflow.
 
-        The first call must have all events so far.
+        The first call must pass all events so far.
         """
         self.is_old = any(isinstance(event.data, Resumed | Finished) for event in events)
         for first in range(0, len(events), AT_ONCE):
@@ -237,7 +243,7 @@ class Runs:
             self._flush()
 
     def leave(self, time_ms: int) -> None:
-        """Mark running runs as interrupted, since no driver trains them now."""
+        """Mark running runs as interrupted at `time_ms`, since no driver trains their trials."""
         for run_id, status in {
             **self.status,
             **{run: next_status for run, (next_status, _) in self.next_status.items()},
@@ -274,7 +280,7 @@ class Runs:
                 self._project_trial(event, trial)
 
     def _start(self, event: Event, facts: Started) -> None:
-        """Find or create the experiment and the parent run."""
+        """Find or create the experiment and the parent run, and log the data and the options."""
         self.experiment_id = self._experiment(experiment_title(facts))
         self._find_runs()
         if (
@@ -316,7 +322,7 @@ class Runs:
         )
 
     def _experiment(self, title: str) -> str:
-        """Find the experiment with this title, or create or restore it, and return its id."""
+        """Find, restore or create the experiment with this title, and return its id."""
         from mlflow.exceptions import MlflowException
 
         if (existing := self.client.get_experiment_by_name(title)) is None:
@@ -344,7 +350,7 @@ class Runs:
         return experiment
 
     def _run_list(self) -> str:
-        """Return the view of an experiment's run list, with the metric as a column."""
+        """Return MLflow's view of the run list, as JSON, with columns for the metrics."""
         names = dict.fromkeys((self.result.metric, self.result.task.primary))
         columns = [f"metrics.`{best_metric_name(metric)}`" for metric in names]
         columns += [f"metrics.`test/{metric.name}`" for metric in names]
@@ -358,9 +364,10 @@ class Runs:
         return str(experiment.experiment_id)
 
     def _artifact_location(self, title: str) -> str | None:
-        """Create a folder for artifacts beside the SQLite file; None for a server.
+        """Create a folder for artifacts next to the SQLite file, and return its URI.
 
-        Only its owner can read it, since pictures of the user's images are stored there.
+        Only its owner can read it, since it will contain pictures of the user's images. Returns
+        None without SQLite: the server then chooses the place.
         """
         if not self.uri.startswith("sqlite:"):
             return None
@@ -403,7 +410,7 @@ class Runs:
         self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
 
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
-        """Return the run of a trial, or the parent for "", and create it if necessary."""
+        """Return the id of a trial's run (of the parent for ""), and create it if necessary."""
         if trial not in self.runs:
             tags = {
                 "search.name": self.result.name,
@@ -467,12 +474,12 @@ class Runs:
     def _log(
         self, event: Event, trial: TrialResult, metrics: dict[str, float], *, step: int = 0
     ) -> None:
-        """Write metrics to a trial's run."""
+        """Queue metrics for a trial's run."""
         run_id = self._trial_run(event, trial)
         self._queue(run_id, metrics=metrics, time_ms=event.time_ms, step=step)
 
     def _log_epoch(self, event: Event, data: Epoch, trial: TrialResult) -> None:
-        """Write the metrics of an epoch to the runs of the trial and of its folds."""
+        """Queue the metrics of an epoch for the runs of the trial and of its folds."""
         tags = {"precision": data.precision} if data.precision else {}
         self._queue(
             self._trial_run(event, trial),
@@ -497,7 +504,7 @@ class Runs:
             self._queue(run_id, tags={"outcome": outcome})
 
     def _fold_runs(self, trial: TrialResult) -> list[str]:
-        """Return the existing runs of a trial's folds, in order."""
+        """Return the ids of the existing runs of a trial's folds, in order."""
         numbers = range(1, max(map(len, trial.folds.values()), default=0) + 1)
         return [
             self.runs[key]
@@ -506,7 +513,7 @@ class Runs:
         ]
 
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
-        """Return the run of a trial's fold, and create it if necessary."""
+        """Return the id of the run of a trial's fold, and create it if necessary."""
         tags = {
             "mlflow.parentRunId": self.runs[trial.trial],
             "search.role": "fold",
@@ -522,7 +529,7 @@ class Runs:
         )
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
-        """Return a trial's run; at its first event, create it with the params."""
+        """Return the id of a trial's run; at the trial's first event, create it with its params."""
         tags = {
             "mlflow.parentRunId": self.parent,
             "search.role": "trial",
@@ -554,7 +561,7 @@ class Runs:
         )
 
     def _log_best(self, trial: TrialResult, event: Event) -> None:
-        """Write a trial's best epoch to the runs of the trial and of its folds."""
+        """Queue the metrics of a trial's best epoch for the runs of the trial and of its folds."""
         if trial.best_epoch is not None:
             metrics_by_run = [trial.best, *trial.folds.get(trial.best_epoch, [])]
             for run, metrics in zip(
@@ -568,7 +575,7 @@ class Runs:
                 )
 
     def _test(self, event: Event, data: Tested) -> None:
-        """Write the metrics on the test set to the runs of the tested trial and of the search."""
+        """Queue the metrics on the test set for the runs of the tested trial and of the search."""
         test = data.test
         metrics = {
             f"test/{name}": value
@@ -608,9 +615,9 @@ class Runs:
         self._queue(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event, verdict: Selected) -> None:
-        """Write the choice to the parent run and to that of the chosen training.
+        """Record the verdict of a selection in the parent run and in the chosen training's run.
 
-        The training of an earlier choice is marked as no longer selected.
+        Trainings that were chosen earlier are marked as no longer selected.
         """
         for trial in self.verdicts:
             self._queue(self.runs[trial], tags={"selected": "false"})
@@ -633,7 +640,7 @@ class Runs:
         self._queue(self.runs[verdict.trial], tags={"selected": "true"})
 
     def _conclude(self, event: Event, data: Concluded) -> None:
-        """Write the parent's summary, and close the runs of unfinished trainings."""
+        """Write the summary to the parent run, and close the runs of unfinished trainings."""
         self._queue(
             self.parent,
             tags={
@@ -650,12 +657,15 @@ class Runs:
         )
 
     def _above_chance(self) -> dict[str, str]:
-        """Return the tag for whether the answer is better than guessing; empty if not known."""
+        """Return a tag that is true if the answer is better than guessing; empty if not known."""
         comparison = answer_against(self.result)
         return {} if comparison is None else {"above_chance": str(comparison.is_above).lower()}
 
     def _store(self, event: Event, evidence: Evidence) -> None:
-        """Upload a file or folder, once."""
+        """Upload a file or folder, unless it was uploaded, is missing, or links out of the search.
+
+        Queued values are flushed first.
+        """
         trial, path = self.result.find(evidence.trial), self.folder / evidence.file
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
@@ -670,7 +680,7 @@ class Runs:
         self._queue(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
 
     def _finish(self, event: Event) -> None:
-        """Write the parent's summary, and close the runs of unfinished trials."""
+        """Write the result and the summary to the parent run, and close unfinished trials' runs."""
         result, session = self.result, len(self.result.sessions)
         if result.best is not None:
             self._queue(
@@ -704,7 +714,7 @@ class Runs:
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Mark the unfinished ones of these trials as interrupted, and write their best epochs."""
+        """Mark those of these trials that are unfinished as interrupted, with their best epochs."""
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
                 self._log_best(trial, event)
@@ -720,7 +730,7 @@ class Runs:
         params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Add values to the next batch of a run, except metrics of steps that it has already."""
+        """Add values to the next batch of a run, except metrics at steps that it already has."""
         from mlflow.entities import Metric, Param, RunTag
 
         queue = self.queues.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
@@ -742,9 +752,9 @@ class Runs:
             queue[kind] += entries
 
     def _flush(self) -> None:
-        """Write the queued values in as few requests as possible.
+        """Write the queued values to MLflow in as few requests as possible.
 
-        Usually that is one per run, and another one if its status changes.
+        Usually this takes one request per run, and another if its status changes.
         """
         for run_id, queue in self.queues.items():
             queue["tags"] = list({tag.key: tag for tag in queue["tags"]}.values())
@@ -770,7 +780,7 @@ class Runs:
 
 
 def _key(name: str) -> str:
-    """Replace the characters in a class name that are not allowed in MLflow's metric names."""
+    """Make a class name valid as a part of a metric name of MLflow, with at most 100 characters."""
     return (
         "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100]
         or "_"

@@ -1,12 +1,13 @@
-"""MLflow's projection of a search, written from its journal while it runs.
+"""The projection of a search to MLflow, written from its journal while it runs.
 
-A background thread reads the file, and writes new events in batches (`runs`), with the journal's
-timestamps. Training never waits for it. After a failure of MLflow, the thread starts again at the
-first line of the journal: runs are found by their tags, and values that they have are not written
-twice. So the result is the same after an interrupted search, an outage, or a second projection.
+A background thread reads the journal file, and writes new events in batches (`runs`), with the
+timestamps of the journal. Training never waits for it. After a failure of MLflow, the thread starts
+again at the first line of the journal: existing runs are found by their tags, and values that they
+have are not written twice. The result is therefore the same after an interrupted search, an outage,
+or a second projection.
 
 It is not a view (`search.views.base`): it reads the file instead of receiving events, it ends only
-after the journal's last event is written, and it contributes to the exit code of the search.
+after the last event has been written, and it contributes to the exit code of the search.
 """
 
 import threading
@@ -20,18 +21,19 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
 EVERY_S = 5.0
-"""Seconds between two writes of new events. Events in between form one batch, so that a trial which
+"""Seconds between two writes to MLflow. The events in between form one batch, so that a trial that
 is shorter than this takes three requests in all.
 """
 RETRY_S = (1, 2, 5, 10, 20, 30)
+"""Seconds to wait after consecutive failures; the last value is used for all further ones."""
 PATIENCE_S = 30.0
-"""Seconds without progress after which `close` no longer waits for MLflow."""
+"""Default seconds without progress after which `close` stops waiting for MLflow."""
 
 
 class Tracker:
-    """Writes the journal to MLflow in its own thread.
+    """Writes the journal to MLflow in a background thread.
 
-    Call it with each event, and `close` at the end, which waits until MLflow has all of them.
+    Call it with each event. At the end call `close`, which waits until MLflow has all events.
     """
 
     def __init__(
@@ -42,10 +44,17 @@ class Tracker:
         say: Callable[[str], None] = lambda text: None,
         until: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Start the thread; `until` is that of `Tail`."""
+        """Start the thread.
+
+        Args:
+            uri: the tracking URI.
+            folder: the folder of the search, with its journal.
+            say: prints a line when MLflow fails, and when it works again.
+            until: as for `Tail`.
+        """
         self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
-        """The reason why MLflow cannot be written to; empty if it can."""
+        """The last error of MLflow; empty if the last write succeeded."""
         self.runs: Runs | None = None
         self.experiment_id = self.parent_run_id = ""
         self._tail = Tail(folder / FILE_NAME, until=until)
@@ -59,18 +68,18 @@ class Tracker:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Wake the thread for a new event, and return at once.
+        """Wake the thread for a new event, and return immediately.
 
-        Events before the first trial runs wait until it does, since the processors are busy
-        starting. Evidence waits for the next event, or for the end.
+        Events before the first trial runs do not wake it, since the CPUs are busy with starting
+        workers. `Evidence` is written with the next event, or at the end.
         """
         if not isinstance(event.data, Started | Suggested | Evidence):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait until everything is written, or MLflow has made no progress for `patience_s`.
+        """Wait until all events are written, or MLflow has made no progress for `patience_s`.
 
-        In the latter case, `error` is the reason.
+        In the latter case, `error` is not empty.
         """
         self._progress = time.monotonic()
         self._closing.set()
@@ -94,7 +103,7 @@ class Tracker:
             except DamagedJournal as error:
                 self.error = str(error)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong, training goes on
+            except Exception as error:  # noqa: BLE001 - no error of MLflow may stop training
                 self._note(error)
                 tries += 1
                 self._news.set()
@@ -135,9 +144,9 @@ class Tracker:
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """Return the exceptions that MLflow raises if it, its server or its database fails.
+    """Return the exception types that MLflow raises if it, its server or its database fails.
 
-    A missing database driver raises ImportError; failed requests raise OSError.
+    They include ImportError, for a missing database driver, and OSError, for a failed request.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

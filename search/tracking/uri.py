@@ -1,4 +1,4 @@
-"""The address of MLflow: the tracking URI, and the check that it can be written to."""
+"""The tracking URI of MLflow, and the check that MLflow can be written to."""
 
 import os
 import re
@@ -20,37 +20,40 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 UNTRIED = ("databricks", "databricks-uc", "uc")
-"""Kinds of URI that MLflow supports, but not tested here; experiments have other names there."""
+"""Kinds of URI that MLflow supports, but that this project has not been tested with: Databricks
+restricts the names of experiments.
+"""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
 HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, tracking: str | None) -> str:
-    """Return the tracking URI: by `--tracking`, else by the search, else by the environment."""
+    """Return the tracking URI: `--tracking` if given, else the search's, else `default_uri`."""
     return str(tracking or result.started.experiment["tracking"] or default_uri())
 
 
 def default_uri() -> str:
-    """The tracking URI of the environment, else the file `mlflow.db` in the current folder."""
+    """Return `MLFLOW_TRACKING_URI`, or else the file `mlflow.db` in the current folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
 
 
 def registry_uri(tracking: str | None) -> str:
-    """The tracking URI of a registered model: `tracking`, else the default; the same in any folder.
+    """Return the tracking URI for registered models, with an absolute path if it names a file.
 
-    MLflow caches what it has opened by its URI, which must therefore not name two files.
+    It is `tracking`, or the default if that is None. MLflow caches connections by their URI, so the
+    same URI must not mean different files in different folders.
     """
     return absolute(tracking or default_uri())
 
 
 def check_tracking(uri: str) -> None:
-    """Check that MLflow can be written to, in at most a few seconds.
+    """Check that MLflow can be written to at this tracking URI.
 
     Raises:
-        ConfigError: it is not a URI, or not one that MLflow supports, or it names no file.
-        NotReady: the server does not respond, or refuses the login or the name of its host; or the
-            folder of the SQLite file is not writable.
+        ConfigError: the URI is invalid, or of a kind that is not supported, or names no file.
+        NotReady: the server does not respond, or rejects the login or the Host header; or the
+            SQLite file cannot be opened, or its folder is not writable.
     """
     try:
         parts = urlsplit(uri)
@@ -122,7 +125,11 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
 
 
 def _ask_health(uri: str) -> None:
-    """Check that a server responds, without a login."""
+    """Check that a server responds; a request without a login suffices for that.
+
+    Raises:
+        OSError: it does not respond, or with an error other than 401 and 403.
+    """
     # Imported here, as in `_check`, because commands that only print their help need no HTTP.
     import urllib.error
     import urllib.request
@@ -139,10 +146,11 @@ def _ask_health(uri: str) -> None:
 
 
 def _log_in(uri: str) -> None:
-    """Check that a server accepts the login of MLflow's client, before an hour of training.
+    """Check that a server accepts the login of MLflow's client.
 
     Raises:
-        NotReady: it refuses the login, or the Host header.
+        NotReady: it rejects the login or the Host header.
+        OSError: it does not respond, or with another error.
     """
     response = ask(uri, LOGIN_TIMEOUT_S)
     if response.status == 403 and HOST_REFUSED in response.text:
@@ -158,12 +166,12 @@ def _log_in(uri: str) -> None:
 
 
 def _host(uri: str) -> str:
-    """Return the host and port of an address, without its login."""
+    """Return the host and port of a URI, without the login."""
     return urlsplit(uri).netloc.rpartition("@")[2]
 
 
 def _tls() -> ssl.SSLContext:
-    """Create the TLS context that MLflow's own environment variables define."""
+    """Create a TLS context from the environment variables that MLflow's client reads."""
     own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     certificates = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
     context = (

@@ -1,5 +1,5 @@
-"""The model of a search: which trial it is, its folder, and where it is found.
+"""The model of a search: the choice of its trial, its export, its description and its source.
 
-May import `views` for its wording, the journal, `tracking` and what exports a checkpoint; never
-what decides or runs, a verb or the command line.
+This package may import texts from `search.views`, `search.journal`, `search.tracking` and
+`trainables.export`, but never `search.decisions`, `search.execution`, a verb or the command line.
 """

@@ -1,4 +1,4 @@
-"""The answer of a search: the trial whose model users get."""
+"""The answer of a search: the trial whose model is promoted and used."""
 
 from search.journal.guessing import AgainstGuessing, Guessing
 from search.journal.lease import LeaseHeld
@@ -12,14 +12,15 @@ from trainables.errors import ConfigError
 def find_answer(
     result: SearchResult, home: Home, storage: Storage, trial: str | None = None
 ) -> TrialResult:
-    """Return the trial whose model users get: `trial`, or by default the search's own answer.
+    """Return the trial whose model is used: `trial`, or by default the search's own answer.
 
     The search must have ended; an interrupted one counts as ended.
 
     Raises:
-        LeaseHeld: a driver has the search.
+        LeaseHeld: a driver runs the search.
         Refused: the search, or its selection, was cut off.
-        ConfigError: no trial has finished an epoch, or the given one has not.
+        ConfigError: the search or the given trial has no result, or the trial's checkpoints were
+            removed.
     """
     if holder := home.holder():
         raise LeaseHeld(
@@ -69,6 +70,6 @@ def find_answer(
 
 
 def against_guessing(result: SearchResult, chosen: TrialResult) -> AgainstGuessing | None:
-    """The comparison of a model with guessing; None where nothing is known of it."""
+    """Compare a trial's model with guessing; None if the accuracy of guessing is not known."""
     guessing = Guessing.of(result)
     return guessing.against(chosen) if guessing is not None else None

@@ -1,4 +1,4 @@
-"""The description of a registered model: its figures, and how to use it."""
+"""The description of a registered model, with its figures and its usage, and its tags."""
 
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from trainables.export.export import Exported
 
 LONGEST_PARAMS = 1000
-"""The most letters of a description that name searched values."""
+"""The maximal number of characters for the searched values in a description."""
 
 
 def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
-    """Return the registry's description of the model, in Markdown."""
+    """Compose the description of a model for the registry, in Markdown and without secrets."""
     data, config = result.started.data, chosen.config
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
         :LONGEST_PARAMS
@@ -48,7 +48,7 @@ with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
 
 
 def _images(chosen: TrialResult, exported: "Exported") -> str:
-    """Sentences on the form in which the model takes images."""
+    """Describe the form in which the model takes images."""
     if chosen.task is CLASSIFICATION:
         return (
             "Give it images as one NumPy array, uint8 (count, height, width, channels), of any "
@@ -64,17 +64,14 @@ def _images(chosen: TrialResult, exported: "Exported") -> str:
 
 
 def _columns(chosen: TrialResult, exported: "Exported") -> str:
-    """Return the columns of the table that the model gives, as text."""
+    """List the columns of the table that the model returns, as Markdown."""
     if chosen.task is CLASSIFICATION:
         return "`class`, `probability`, and `probability of NAME` for each class"
     return ", ".join(f"`{column}`" for column in exported.columns)
 
 
 def _drafts(result: SearchResult) -> str:
-    """Return a sentence on how large photographs were decoded in the training, or nothing.
-
-    It applies where the images were files.
-    """
+    """Describe how large JPEGs were decoded for the training; empty if the data were not files."""
     if result.started.data["name"] != "folder":
         return ""
     size = " x ".join(map(str, result.started.data["image"][1:]))
@@ -86,10 +83,7 @@ def _drafts(result: SearchResult) -> str:
 
 
 def _levels(exported: "Exported") -> str:
-    """Return a sentence on how to convert images of more than 8 bits, or nothing.
-
-    It applies if the images of the training were of that kind.
-    """
+    """Describe how to convert images of more than 8 bits; empty if it was trained on 8 bits."""
     if exported.value_range is None:
         return ""
     low, high = exported.value_range
@@ -108,19 +102,19 @@ def _needs(exported: "Exported") -> str:
 
 
 def is_network(exported: "Exported") -> bool:
-    """True if torch computes the model."""
+    """True if the model runs in torch, false for a baseline."""
     return "torch" in exported.requirements
 
 
 def printable_lines(text: str) -> str:
-    """Return the text without control characters other than line ends."""
+    """Remove all control characters except line ends."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def model_figures(
     result: SearchResult, chosen: TrialResult, exported: "Exported"
 ) -> dict[str, str]:
-    """The model's figures, title to text."""
+    """Return the figures of a model for its description: title to formatted text."""
     where = "selection" if chosen.repeat_of else "search"
     measured = (
         ""
@@ -143,7 +137,7 @@ def model_figures(
 
 
 def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:
-    """The figures of the exported forms, title to text: time, and difference from the training."""
+    """Return the time and the numerical difference of each exported form: title to text."""
     if not is_network(exported):
         return {
             "time": (
@@ -173,7 +167,7 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
 
 
 def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str, str]:
-    """Return the figures of the test part, title to text: the metric's, then the primary one's."""
+    """Return the metric and the primary metric on the test set: title to text."""
     if not test:
         return {f"test {metric.title}": "the test part was not opened for it"}
     values = {
@@ -184,7 +178,7 @@ def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
-    """Return a sentence about a search that did not come to its end; empty if it did."""
+    """Return a sentence if the search has not completed, with its outcome; empty otherwise."""
     best = ": this is the best so far" if chosen is result.chosen else ""
     return (
         "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
@@ -192,7 +186,7 @@ def not_complete(result: SearchResult, chosen: TrialResult) -> str:
 
 
 def expected_text(verdict: Selected) -> str:
-    """Return a text such as `0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
+    """Format an expected value: `0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
     expected = verdict.expected
     return (
         f"{expected.mean:.4f}, {100 * verdict.level:g} % interval {expected.low:.4f} to "
@@ -201,13 +195,13 @@ def expected_text(verdict: Selected) -> str:
 
 
 def _times(inference: dict[str, dict[str, float]]) -> str:
-    """Return a text such as `0.21 ms an image alone, 0.034 among 64`."""
+    """Format inference times: `0.21 ms an image alone, 0.034 among 64`."""
     alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
     return f"{alone:.3g} ms an image alone, {among:.3g} among 64"
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
-    """Return the tags by which programs find where a version comes from."""
+    """Return the tags of a model version, which identify its search and its trial."""
     by = {} if chosen.metric.is_primary else {"search.metric": chosen.metric.name}
     return {
         "search.name": result.name,

@@ -1,4 +1,4 @@
-"""A trial's model as a folder, compared with its checkpoint on the images of the search."""
+"""Export of a trial's model to a folder, verified against its checkpoint on the search's images."""
 
 import hashlib
 from collections.abc import Iterator
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 def config_of(
     result: SearchResult, trial: TrialResult, data_root: Path | None = None
 ) -> TrialConfig:
-    """The config of a trial, reading its data from `data_root`; None: where the search read it."""
+    """Return the config of a trial, with `data_root` as the folder of its data.
+
+    If it is None, it stays the folder from which the search read them.
+    """
     config = TrialConfig.from_dict(trial.config)
     if not config.data.root:
         return config
@@ -32,15 +35,15 @@ def config_of(
 
 
 def local_checkpoint(home: Home, trial: TrialResult) -> Path:
-    """The local folder of a trial's checkpoint, which is downloaded if necessary."""
+    """Return the local folder of a trial's checkpoint, and download it if necessary."""
     return home.read(str(checkpoint_of(trial, Path())))
 
 
 def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
-    """Return the data set that the search's trials were trained on.
+    """Load the data set that the trials of a search were trained on.
 
     Raises:
-        Refused: the images are not those of the search.
+        Refused: the images have changed since the search, or are decoded differently.
         ConfigError, Unavailable: they cannot be read.
     """
     from trainables.catalog.datasets import DATASETS
@@ -71,7 +74,7 @@ def export_for_registry(
     *,
     onnx: bool,
 ) -> "Exported":
-    """Write a trial's model into a new folder, compared on all validation images and timed.
+    """Export a trial's model to a new folder; verify it on all validation images, and time it.
 
     Args:
         result: the result of its search.
@@ -79,11 +82,11 @@ def export_for_registry(
         trial: a trial with a checkpoint.
         data_root: the current folder of the search's data, if it has moved.
         folder: receives the model.
-        onnx: also write it as ONNX.
+        onnx: also export it as ONNX.
 
     Raises:
-        Refused: the images are not those of the search, the checkpoint is damaged, or the exported
-            model computes something else.
+        Refused: the images are not those of the search, the checkpoint is damaged, or the outputs
+            of the exported model differ from those of the checkpoint.
         ConfigError, Unavailable: the data set cannot be read, or ONNX is not available.
     """
     from trainables.export import export
@@ -105,13 +108,14 @@ def export_for_use(
     *,
     watched: bool,
 ) -> None:
-    """Write a trial's model into a new folder: from the cache, or exported now and then cached.
+    """Copy a trial's model from the cache to a new folder, or export it and cache it.
 
-    It is compared with its checkpoint on one batch. The arguments are those of
+    An exported model is verified against its checkpoint on one batch. The arguments are those of
     `export_for_registry`; a `watched` model has a reference (`trainables.export.reference`).
 
     Raises:
-        Refused: the images are not those of the search, or the checkpoint is damaged.
+        Refused: the images are not those of the search, the checkpoint is damaged, or the outputs
+            of the exported model differ from those of the checkpoint.
         ConfigError, Unavailable: the data set cannot be read.
     """
     from trainables.export import kept as cache
@@ -125,9 +129,9 @@ def export_for_use(
 
 
 def _identity(result: SearchResult, home: Home, trial: TrialResult) -> list[object]:
-    """The values that identify an exported model, including the code that exports it."""
+    """Return the cache key of an exported model, including the versions of code and libraries."""
     manifest = home.read(f"{checkpoint_of(trial, Path())}/manifest.json")
-    content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` says what is wrong
+    content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` raises the error
     digest = hashlib.sha256(content).hexdigest()
     return [result.started.id, trial.trial, digest, working_fingerprint(), versions()]
 
@@ -157,10 +161,11 @@ def _write(
 
 @contextmanager
 def _refusing_mismatch(trial: TrialResult, use: str) -> Iterator[None]:
-    """Refuse a trial whose checkpoint is damaged, or whose exported model computes another thing.
+    """Convert errors of an export to `Refused`; `use` is a participle for the message.
 
     Raises:
-        Refused: it cannot be put to this use.
+        Refused: the checkpoint is damaged, or the outputs of the exported model differ from its
+            own.
     """
     from trainables.checkpoints.checkpoint import CheckpointError
     from trainables.export.export import Disagreement

@@ -15,23 +15,23 @@ from trainables.errors import ConfigError
 from trainables.export.model import Model, folder_in
 
 REGISTERED = "models:"
-"""The beginning of the address of a registered model."""
+"""The prefix of the address of a registered model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A trained model as a user names it, and where to look for it."""
+    """A trained model as the user names it, with the places where it is looked up."""
 
     name: str | Path
     """`models:/NAME@ALIAS`, `models:/NAME/VERSION`, a folder, or the name of a search."""
     storage: Storage
-    """Where searches are stored."""
+    """The storage of searches, for the name of a search."""
     trial: str | None = None
-    """Of a search, another trial than its answer."""
+    """A trial of the search; None for the search's answer."""
     tracking: str | None = None
     """MLflow's tracking URI; None for the default."""
     data_root: Path | None = None
-    """The current folder of a search's data, if it has moved."""
+    """The current folder of the search's data, if it has moved."""
 
     def __str__(self) -> str:
         return str(self.name)
@@ -43,7 +43,10 @@ class ModelSource:
 
     @property
     def is_search(self) -> bool:
-        """True if it names a search, which need not exist."""
+        """True if the name is that of a search, which need not exist.
+
+        In a local storage, an existing search takes precedence over a model's folder of that name.
+        """
         if self.is_registered or isinstance(self.name, Path) or "/" in self.name:
             return False
         if isinstance(self.storage, Path) and (self.storage / self.name / FILE_NAME).exists():
@@ -52,7 +55,7 @@ class ModelSource:
 
     @property
     def local_folder(self) -> Path | None:
-        """The folder of the model where a folder was named; None if it contains no model."""
+        """The folder of the model if the name is that of a folder with a model, else None."""
         return folder_in(Path(self.name).expanduser())
 
     @property
@@ -63,49 +66,52 @@ class ModelSource:
 
     @property
     def has_alias(self) -> bool:
-        """True if its version may change: it names an alias of a registered model."""
+        """True if it names an alias of a registered model, so that its version may change."""
         address = ADDRESS.fullmatch(str(self))
         return address is not None and address["alias"] is not None
 
     def at_version(self, version: str) -> "ModelSource":
-        """The same registered model at a version."""
+        """Return the source of the same registered model at this version."""
         return replace(self, name=f"{REGISTERED}/{self.registered_name}/{version}")
 
     def at_alias(self, alias: str) -> "ModelSource":
-        """The same registered model at an alias."""
+        """Return the source of the same registered model at this alias."""
         return replace(self, name=f"{REGISTERED}/{self.registered_name}@{alias}")
 
     def current_version(self) -> str:
-        """Ask MLflow for the version; empty if the model is not from the registry.
+        """Ask MLflow for the current version; empty if the model is not from the registry.
 
         Raises:
             ConfigError: there is no such model, or the address is invalid.
-            NotReady: MLflow does not answer.
+            NotReady: MLflow fails.
         """
         return version_at(str(self), registry_uri(self.tracking)) if self.is_registered else ""
 
     def download(self, folder: Path) -> Path:
-        """Fetch a registered model into a new folder, unless it is on this machine.
+        """Download a registered model into a new folder, unless it is stored on this machine.
 
-        Returns the folder as MLflow stores it, which contains the model's own.
+        Returns:
+            The folder in MLflow's format; the exported model is a folder in it.
 
         Raises:
             ConfigError: there is no such model, or the address is invalid.
-            NotReady: MLflow does not answer.
+            NotReady: MLflow fails.
         """
         folder.mkdir()
         return fetch(str(self), registry_uri(self.tracking), folder)
 
     def fetch(self, folder: Path, *, watched: bool = False) -> Path:
-        """Return the folder of the model: a new one at `folder` unless it is on this machine.
+        """Return the local folder of the model, and download or export it if necessary.
 
-        The model of a search has a reference (`trainables.export.reference`) if it is `watched`.
+        Args:
+            folder: a path that does not exist, for a model that is downloaded or exported.
+            watched: export the model of a search with a reference (`trainables.export.reference`).
 
         Raises:
             ConfigError: there is no such search, trial, model or folder.
             LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or
                 the checkpoint is damaged.
-            NotReady, Unavailable: MLflow or the data is not there.
+            NotReady, Unavailable: MLflow fails, or the data are missing.
         """
         if self.is_registered:
             path = self.download(folder)
@@ -129,7 +135,7 @@ class ModelSource:
 
 
 def load_model(source: ModelSource) -> Model:
-    """Load a trained model, ready for images.
+    """Load a trained model, ready to predict images.
 
     Raises:
         ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.

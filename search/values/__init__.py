@@ -1,4 +1,4 @@
-"""Values that every room may use: objectives, statistics, executors' names, credentials, wording.
+"""Values that every package may use: objectives, statistics, names of executors, texts.
 
-Imports nothing of `search`.
+This package imports no other part of `search`.
 """

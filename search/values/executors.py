@@ -1,26 +1,26 @@
-"""The executors by name: each runs the trainings and evaluations that a driver decides on.
+"""The table of executors, which run the trainings and evaluations that a driver decides on.
 
-To add one, write it in a file of `search/execution/` and name it here. Its
-interface is `search.sessions.executor.Executor`.
+To add one, implement `search.sessions.executor.Executor` in a file of `search/execution/`, and add
+an entry to `EXECUTORS`.
 """
 
 from dataclasses import dataclass
 
 DEFAULT_EXECUTOR = "tune"
 AUTO_COUNT = "auto"
-"""The value of `--concurrency` with which the machines decide how many trainings run at once."""
+"""The value of `--concurrency` for as many trainings at once as fit on the machines."""
 
 
 @dataclass(frozen=True)
 class ExecutorEntry:
-    """The facts of an executor that are needed before it is imported."""
+    """The properties of an executor that are needed before it is imported."""
 
     begin: str
-    """`module:function` of its context manager (`search.sessions.executor.Begin`)."""
+    """`module:function` of its `search.sessions.executor.Begin`, which starts it."""
     starts: str
-    """The end of a session's first line, which says what happens next."""
+    """The end of a session's first line: its first step, such as `starting Ray`."""
     start_s: float
-    """Seconds that its start and the test of the best trial take, for an estimate."""
+    """Seconds for its start and the test of the best trial together, for an estimate."""
     is_sequential: bool = False
     """True if it trains one trial after another, in the command's own process."""
 

@@ -1,9 +1,9 @@
 """Messages that name commands, for the terminal, the pages and Python.
 
-A command that a message advises is a `Remedy`, a value among the message's texts. As text it is the
-command line; a page shows the name of its button instead, and an exception in Python carries the
-call. An f-string around a message keeps the text but loses the remedies: make another `Message` of
-the parts.
+A command that a message suggests is a `Remedy`, a value among the message's texts. Converted to
+text, it is the command line; a page shows the name of its button instead, and an exception in
+Python carries the call. An f-string around a message keeps the text but loses the remedies, so
+build another `Message` from the parts instead.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from search.values.wording import DEFAULT_STORAGE
 
-if TYPE_CHECKING:  # messages alone must not import the client of buckets
+if TYPE_CHECKING:  # importing this module must not import the client of buckets
     from cluster.storage.bucket import Bucket
 
 
@@ -25,21 +25,21 @@ class Start(Enum):
     """The beginning of a command line, up to the name of the verb."""
 
     HERE = "{python} -m search."
-    """For a shell in the current folder: the Python that runs now, by its path if need be."""
+    """For a shell in the current folder: the current Python, by its path if the shell needs it."""
     ANYWHERE = "python -m search."
     """For readers on other machines and in other folders."""
     MODULE = "search."
-    """For sentences that name the command without showing how it is started."""
+    """For sentences that name the command without saying how to start it."""
 
 
 @dataclass(frozen=True)
 class Blank:
-    """A word of a command line that the reader replaces."""
+    """A placeholder in a command line, which the reader replaces."""
 
     title: str
-    """Such as `LIMIT`."""
+    """Its text, such as `LIMIT`."""
     hint: str = ""
-    """What to replace it with; shown in brackets after it."""
+    """A description of the value, shown in parentheses after it; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.title} ({self.hint})" if self.hint else self.title
@@ -55,19 +55,20 @@ class Remedy:
     verb: str
     """The name of a module in `search`, such as `resume`."""
     search: str | Blank = ""
-    """The name of a search; empty for a verb that takes none."""
+    """The name of the search; empty for a verb without one."""
     storage: "Path | Bucket" = DEFAULT_STORAGE
-    """The place of the searches; the default place is not named."""
+    """The storage of the search; the default one is left out of the command line."""
     arguments: Sequence[Word] = ()
     """Further positional arguments."""
     options: Mapping[str, Word | Sequence[Word]] = field(default_factory=dict)
-    """Values by the options' names without dashes: `{"trials": 12}`. True is a flag, False one that
-    is not given, and a list is an option that is given several times.
+    """Maps options, without their leading dashes, to values: `{"trials": 12}`.
+
+    True is a flag, False leaves the flag out, and a sequence repeats the option.
     """
     start: Start = Start.HERE
 
     def __str__(self) -> str:
-        """Command line, as a shell takes it once its blanks are filled in."""
+        """Return the command line, quoted for a shell; its blanks remain to be filled in."""
         python = shlex.quote(program("python")) if self.start is Start.HERE else ""
         start = self.start.value.format(python=python)
         words = (str(w) if isinstance(w, Blank) else shlex.quote(str(w)) for w in self._words())
@@ -75,17 +76,17 @@ class Remedy:
 
     @property
     def words(self) -> list[str]:
-        """Words of the command line after the verb, with the titles of the blanks."""
+        """The unquoted words of the command line after the verb, with the titles of blanks."""
         return [word.title if isinstance(word, Blank) else str(word) for word in self._words()]
 
     @property
     def has_blanks(self) -> bool:
-        """True if the reader has to fill something in."""
+        """True if the reader has to replace a placeholder."""
         return any(isinstance(word, Blank) for word in self._words())
 
     @property
     def call(self) -> str:
-        """Python statements that run the command in this process; it has no blanks."""
+        """Python statements that run the command in this process; only valid without blanks."""
         return f"import search.{self.verb}; search.{self.verb}.main({self.words})"
 
     def _words(self) -> Iterator[Word]:
@@ -102,12 +103,12 @@ class Remedy:
 
 @dataclass(frozen=True, init=False)
 class Message:
-    """A text for people, with the commands that it names."""
+    """A text for the user, with the commands that it suggests."""
 
     parts: tuple[str | Remedy, ...]
 
     def __init__(self, *parts: "str | Remedy | Message") -> None:
-        """Join texts, remedies and other messages, as they follow each other."""
+        """Concatenate texts, remedies and the parts of other messages; empty texts are dropped."""
         flat = (
             inner
             for part in parts
@@ -119,29 +120,29 @@ class Message:
         return self.render(str)
 
     def __repr__(self) -> str:
-        return repr(str(self))  # as that of an error with a text
+        return repr(str(self))  # so that the repr of an error is the same as with a text
 
     def __bool__(self) -> bool:
         return bool(self.parts)
 
     @property
     def remedies(self) -> list[Remedy]:
-        """Commands that it names, in order."""
+        """The commands that it suggests, in order."""
         return [part for part in self.parts if isinstance(part, Remedy)]
 
     def render(self, form: Callable[[Remedy], str]) -> str:
-        """Text of the message, with each remedy in the given form."""
+        """Return the text of the message, with each remedy formatted by `form`."""
         return "".join(form(part) if isinstance(part, Remedy) else part for part in self.parts)
 
 
 def message_of(error: BaseException) -> Message:
-    """Message that an exception was raised with; without remedies if it was raised with a text."""
+    """Return the message of an exception; without remedies if it was raised with a plain text."""
     argument = error.args[0] if error.args else ""
     return argument if isinstance(argument, Message) else Message(str(error))
 
 
 def going_on(search: str, storage: "Path | Bucket", outcome: str) -> Remedy:
-    """Build the command that continues a search that ended with this outcome."""
+    """Build the command that continues a search with this outcome; `budget` needs a larger one."""
     return Remedy(
         "resume",
         search,
@@ -151,10 +152,10 @@ def going_on(search: str, storage: "Path | Bucket", outcome: str) -> Remedy:
 
 
 def program(name: str) -> str:
-    """Return the command that starts a program of this Python's environment.
+    """Return the word that starts a program of this Python's environment in a shell.
 
-    It is the name if the shell finds it by that, else the path, relative to the working directory
-    where possible.
+    It is the name if the shell finds that program first, or if there is no such program. Otherwise
+    it is the path, relative to the working directory if possible.
     """
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path) or not path.exists():

@@ -1,7 +1,7 @@
-"""The objectives of a search: its metric and, with `--objective`, low cost of use.
+"""The objectives of a search: its metric and, with `--objective`, the inference cost.
 
-They are not weighed against each other. Of two trials one is better if it is worse in no respect;
-the trials that no other is better than are the Pareto front.
+They are not weighted against each other. A trial dominates another if it is not worse in any
+objective (ties go to the earlier trial). The trials that no other dominates are the Pareto front.
 """
 
 from bisect import bisect_left, bisect_right
@@ -14,23 +14,24 @@ from numpy.typing import NDArray
 from trainables.errors import ConfigError
 
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""The costs of using a classifier, lower is better.
+"""Maps objectives to the path of keys of their value in the result of `trainables.evaluation.cost`.
 
-Each names the keys of its value in what `trainables.evaluation.cost` measures.
+These are costs, so lower is better; `latency` is in milliseconds per image.
 """
 Costs = tuple[float, ...]
+"""The costs of a trial, one or two, in the order of the objectives."""
 
 
 def value_of(metric: str) -> str:
-    """Return the name of a metric as an objective: `val_macro_f1`."""
+    """Return the name of a metric as an objective, such as `val_macro_f1`."""
     return f"val_{metric}"
 
 
 def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
-    """Return the objectives that `--objective` names, of a search by this metric.
+    """Parse `--objective`, for a search with this metric.
 
     Raises:
-        ConfigError: it names something else.
+        ConfigError: as `check`.
     """
     names = tuple(part.strip() for part in text.split(","))
     check(names, metric)
@@ -38,10 +39,10 @@ def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
 
 
 def check(names: Sequence[str], metric: str) -> None:
-    """Check that the metric comes first, then costs, each once.
+    """Check that the objectives are the metric, then any of `COSTS`, without duplicates.
 
     Raises:
-        ConfigError: the names are others, or in another order.
+        ConfigError: there are other names, duplicates, or another order.
     """
     if (
         names[:1] != (value_of(metric),)
@@ -56,9 +57,9 @@ def check(names: Sequence[str], metric: str) -> None:
 
 
 def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
-    """Return one of `COSTS` from the measured costs of a classifier.
+    """Return the value of one of `COSTS` from the measured costs of a trial.
 
-    None if it was not measured, or the classifier has no such cost.
+    None if it was not measured, or if the model has no such cost.
     """
     value: Any = cost
     for key in COSTS[name]:
@@ -67,18 +68,18 @@ def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
 
 
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
-    """Return these of `COSTS` from the measured costs of a classifier, in the order of `names`.
+    """Return the values of several of `COSTS` from the measured costs of a trial, in this order.
 
-    The metric is not to be among them. A cost that the classifier does not have counts as 0.
+    `names` must not include the metric. A missing cost counts as 0.
     """
     return tuple(float(one_cost(name, cost) or 0) for name in names)
 
 
 class Front:
-    """A front while trials join it in the order of falling values; its trials have two costs.
+    """A front to which trials are added in descending order of their values.
 
-    Of its trials only those matter that none in it undercuts in both costs: sorted by the first
-    cost, their second costs fall.
+    It stores the two costs only of trials that no other trial in it undercuts in both: sorted by
+    ascending first cost, their second costs descend.
     """
 
     def __init__(self) -> None:
@@ -86,12 +87,12 @@ class Front:
         self._seconds: list[float] = []
 
     def undercuts(self, first: float, second: float) -> bool:
-        """True if a trial in it costs no more than these in both respects."""
+        """True if both costs of some trial in it are at most these."""
         place = bisect_right(self._firsts, first)
         return place > 0 and self._seconds[place - 1] <= second
 
     def add(self, first: float, second: float) -> None:
-        """Add a trial with these costs, which the front does not undercut."""
+        """Add a trial with these costs, for which `undercuts` must be false."""
         place = bisect_left(self._firsts, first)
         end = place
         while end < len(self._seconds) and self._seconds[end] >= second:
@@ -101,20 +102,23 @@ class Front:
 
 
 def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]:
-    """Return for each trial the number of its front.
+    """Sort trials into non-dominated fronts; return the number of each trial's front.
 
-    It is 0 if no trial is better, 1 if none but those in front 0 is, and so on (Goldberg 1989). A
-    trial is better than another if its value is no less and it costs no more in any respect; of
-    trials that are equal in all, the earlier one is better.
+    Front 0 has the trials that no trial dominates, front 1 those that only trials of front 0
+    dominate, and so on (Goldberg 1989). A trial dominates another if its value is at least as high
+    and none of its costs is higher; if both are equal in everything, the earlier one dominates.
 
-    Trials are taken by falling value, so that only earlier ones can be better, and the front of
-    each is found by bisection, as every trial of a front is worse than one of the front before
-    (efficient non-dominated sort, ENS-BS: Zhang et al. 2015, "An Efficient Approach to
-    Nondominated Sorting for Evolutionary Multiobjective Optimization").
+    Trials are added in descending order of their values, so that only earlier ones can dominate.
+    The front of each is found by bisection, since every trial of a front is dominated by one of the
+    front before (ENS-BS: Zhang et al. 2015, "An Efficient Approach to Nondominated Sorting for
+    Evolutionary Multiobjective Optimization").
 
     Args:
-        values: of the trials; the higher, the better.
-        costs: of each trial, one or two.
+        values: the value of each trial; higher is better.
+        costs: the one or two costs of each trial; lower is better.
+
+    Returns:
+        The numbers of the fronts, from 0, with shape (trials,).
     """
     pairs = [(cost[0], cost[1] if len(cost) > 1 else 0.0) for cost in costs]
     fronts_so_far: list[Front] = []
@@ -133,9 +137,10 @@ def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]
 
 
 def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int]:
-    """Return the trials by front, the most accurate first in each, and the size of front 0.
+    """Return the trials sorted by front, then by descending value, and the size of front 0.
 
-    Without costs the order is that of the values, and front 0 is the first trial with the highest.
+    Without costs they are sorted by descending value, and front 0 is the first trial, if any. A
+    trial without costs counts as infinitely costly.
     """
     names = list(values)
     if not costs or not any(costs.get(name) for name in names):
@@ -154,11 +159,14 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
 
 
 def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int, int]:
-    """Return the trials by value and by front in turn, the size of front 0, and where it ends.
+    """Rank trials alternately by value and by front (`in_order`).
 
-    The order takes the next trial by value and the next by front (`in_order`) alternately: while
-    little is known of trials that cost much, cheap ones that learn sooner stand before them in
-    every front. The last number is the place, from 1, of the last trial of front 0.
+    Ranked by front only, cheap trials that learn fast would precede all costly ones as long as
+    little is known about these.
+
+    Returns:
+        The ranked trials, the size of front 0, and the rank (from 1) of its last trial, 0 if there
+        are no trials.
     """
     ordered, count = in_order(values, costs)
     if not costs:

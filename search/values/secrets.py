@@ -1,6 +1,6 @@
-"""Refusal of credentials, which belong into no command, config or record.
+"""Refusal of credentials in commands and configs, which are recorded with the search.
 
-A text that looks like one is refused and never repeated.
+A text that looks like a credential is refused, and not repeated in the message.
 """
 
 from cluster.secrets import KEY, redact
@@ -8,10 +8,10 @@ from trainables.errors import ConfigError
 
 
 def refuse(name: str, text: str) -> None:
-    """Refuse a value and its key or option if either looks like a credential.
+    """Refuse an option or key, `name`, if it or its value looks like a credential.
 
     Raises:
-        ConfigError: it does; the error names the key and not the value.
+        ConfigError: one of them does; the message contains only the redacted name.
     """
     if KEY.search(name) or redact(text) != text:
         raise ConfigError(
@@ -23,7 +23,7 @@ def refuse_in_uri(uri: str) -> None:
     """Refuse a tracking URI with a password on the command line.
 
     Raises:
-        ConfigError: it has one.
+        ConfigError: the URI contains a password.
     """
     if redact(uri) != uri:
         remedy = "Put the URI into MLFLOW_TRACKING_URI and leave --tracking out."

@@ -1,6 +1,6 @@
-"""The uncertainty of accuracies: standard errors, intervals, and comparisons over several seeds.
+"""The uncertainty of metrics: standard errors, confidence intervals, and comparisons over seeds.
 
-Pure functions of numbers, below all modules that decide or show.
+The module contains only pure functions of numbers, so that all other modules can import it.
 """
 
 import math
@@ -13,53 +13,55 @@ from numpy.typing import NDArray
 from trainables.catalog.tasks import INTERVAL_LEVEL, Metric
 
 LEVEL = 0.95
-"""The confidence level of an interval."""
+"""The default confidence level of an interval."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of a candidate with the leader, over the seeds that both have."""
+    """A paired comparison of a candidate with the leader, over the same seeds."""
 
     difference: float
-    """The leader's value less the candidate's."""
+    """The leader's mean minus the candidate's."""
     error: float
     """The standard error of the difference."""
     p: float
-    """The probability of so large a difference between equals (one-sided), corrected, at most 1.
+    """The one-sided p-value of the difference, with a Bonferroni correction, at most 1.
 
-    It is the larger of two: the probability times the number of comparisons, and the probability by
-    only the pair's own differences, times the number of looks at the pair.
+    It is the larger of two: the p-value with the pooled variance, times the number of comparisons,
+    and the p-value with the variance of this pair only, times the number of looks at the pair.
     """
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected value of a candidate: a mean over seeds, and an interval for it."""
+    """The expected value of a candidate: its mean over seeds, with a confidence interval."""
 
     mean: float
     low: float
     high: float
     std: float
-    """The sample standard deviation between seeds."""
+    """The sample standard deviation over seeds."""
     seeds: int
 
 
 def compare(
     scores: NDArray[np.float64], comparisons: int, looks: int, *, images: float
 ) -> tuple[int, list[Comparison]]:
-    """Find the leader, and compare each candidate with it.
+    """Find the candidate with the highest mean, the leader, and compare each one with it.
+
+    The test is Student's t for paired differences (`Comparison.p`).
 
     Args:
-        scores: accuracies, (candidates, seeds), at least two of each.
-        comparisons: the number of comparisons that share the error rate.
-        looks: the number of these that are of one pair.
-        images: the steps in which a value moves from image to image (`SearchResult.steps`); for a
-            share of the images it is their number.
+        scores: the values of the metric, with shape (candidates, seeds), at least two of each.
+        comparisons: the total number of comparisons that share the error rate.
+        looks: the number of comparisons of the same pair.
+        images: the number of steps between the lowest and the highest value of the metric
+            (`SearchResult.steps`); the number of images if the metric is a share of them.
 
     Returns:
-        The leader's row, and a comparison for each row.
+        The leader's row in `scores`, and a comparison for each row, in order.
     """
-    # Imported here because it takes half a second, and few commands compare anything.
+    # Imported here, since it takes half a second and few commands compare candidates.
     from scipy.special import stdtr
 
     seeds = scores.shape[1]
@@ -80,9 +82,16 @@ def compare(
 
 
 def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
-    """Estimate the variance of a difference from all candidates, with its degrees of freedom.
+    """Estimate the variance of a paired difference from all candidates.
 
-    Candidates with the same course over the seeds, whatever their means, count as one.
+    The effects of seeds that all candidates share are removed. Candidates whose values differ only
+    by a constant count as one, since they are not independent.
+
+    Args:
+        scores: the values of the metric, with shape (candidates, seeds).
+
+    Returns:
+        The variance of a difference for one seed, and its degrees of freedom.
     """
     seeds = scores.shape[1]
     rises = np.round(scores - scores.mean(axis=1, keepdims=True), 9)
@@ -92,7 +101,10 @@ def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def rounding_variance(images: float) -> float:
-    """Return the variance that a share has for being a whole number of images."""
+    """Return the variance of rounding a share to a multiple of 1 / `images`.
+
+    It is that of a uniform distribution of this width.
+    """
     return 1 / (12 * images**2)
 
 
@@ -104,9 +116,16 @@ def expect(
     images: float,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Expected:
-    """Return the expected value of the candidate that was chosen among `candidates`.
+    """Estimate the expected value of a candidate that was chosen from several, with an interval.
 
-    `values` are its own with at least two fresh seeds, each on `images` (as `compare` takes them).
+    The interval is Student's t. Its lower end has a Bonferroni correction for the choice.
+
+    Args:
+        values: the values of the candidate with at least two fresh seeds.
+        candidates: the number of candidates from which it was chosen.
+        level: the confidence level.
+        images: as for `compare`.
+        bounds: the lowest and the highest value of the metric, to which the interval is clipped.
     """
     from scipy.special import stdtrit
 
@@ -120,15 +139,15 @@ def expect(
 
 
 def standard_error(share: float, images: int) -> float:
-    """Return the standard error of a share of this number of images."""
+    """Return the standard error of a share that was measured on this number of images."""
     return math.sqrt(share * (1 - share) / images)
 
 
 def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float:
     """Return the standard error of a metric's value on this number of images.
 
-    For a share of the images it is computed; another metric reports it beside its value. It is 0
-    where it was not reported.
+    For a share of the images it is computed. Other metrics report it next to their value; if it was
+    not reported, or there are no images, the result is 0.
     """
     if not metric.is_share:
         return metrics.get(metric.error_key, 0.0)
@@ -136,9 +155,12 @@ def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float
 
 
 def share_interval(share: float, images: int, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
-    """Return the interval for a share of all images of this kind, from that of a sample of them.
+    """Return the exact two-sided confidence interval of a share (Clopper and Pearson 1934).
 
-    It is exact (`share_bounds`), with half of the error on either side.
+    Args:
+        share: the share that was measured, from 0 to 1.
+        images: the number of images on which it was measured.
+        level: the confidence level.
     """
     return share_bounds(share, images, (1 - level) / 2)
 
@@ -146,11 +168,11 @@ def share_interval(share: float, images: int, level: float = INTERVAL_LEVEL) -> 
 def interval_of(
     metric: Metric, metrics: Mapping[str, float], images: int
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval for a metric's value on this number of images.
+    """Return the 95 % confidence interval of a metric's value on this number of images.
 
-    It is exact for a share of the images, otherwise Student's t with what was reported beside the
-    value (`Metric.interval`); None where there are too few images for one. It is not corrected for
-    the choice of the best of several trials.
+    It is exact for a share of the images. For other metrics it is Student's t with the reported
+    standard error (`Metric.interval`), or None if there are too few images for one. It is not
+    corrected for the choice of the best of several trials.
     """
     value = metrics.get(metric.key, math.nan)
     if metric.is_share:
@@ -162,9 +184,9 @@ def interval_of(
 
 
 def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:
-    """Return bounds of a share, each wrong at most at this error rate.
+    """Return the lower and the upper confidence bound of a share, each with this error rate.
 
-    They are exact, by the binomial distribution (Clopper and Pearson 1934).
+    They are exact for a binomial distribution (Clopper and Pearson 1934).
     """
     from scipy.special import betaincinv
 
@@ -175,12 +197,12 @@ def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, f
 
 
 def student_width(error: float, images: int, error_rate: float) -> float:
-    """Return the one-sided half-width of a mean over images at this error rate (Student's t).
+    """Return the distance from a mean over images to its confidence bound (Student's t).
 
     Args:
-        error: its standard error, estimated from the same images.
-        images: their number.
-        error_rate: the share of means that are farther off.
+        error: the standard error of the mean, estimated from the same images.
+        images: the number of images.
+        error_rate: the error rate of the bound, one-sided.
     """
     from scipy.special import stdtrit
 
@@ -188,16 +210,16 @@ def student_width(error: float, images: int, error_rate: float) -> float:
 
 
 def error_rate_per_look(error_rate: float, looks: int) -> float:
-    """Return the error rate of each look, of several that together have this one (Šidák 1967)."""
+    """Return the error rate of one of several looks that together have this one (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
 
 
 def bounds_of(
     metric: Metric, metrics: Mapping[str, float], images: int, error_rate: float
 ) -> tuple[float, float]:
-    """Return bounds of a metric's value on these images, each wrong at most at this error rate.
+    """Return the lower and the upper confidence bound of a metric's value, each with `error_rate`.
 
-    They are exact for a share of the images (`share_bounds`), else by Student's t.
+    They are exact for a share of the images (`share_bounds`), and Student's t for other metrics.
     """
     value = metrics[metric.key]
     if metric.is_share:
@@ -210,15 +232,15 @@ def difference_bounds(
     values: tuple[float, float],
     bounds: tuple[tuple[float, float], tuple[float, float]],
 ) -> tuple[float, float]:
-    """Return bounds of the first value less the second, of independent measurements.
+    """Return the confidence bounds of the difference of two independent values, first minus second.
 
-    The distances to the bounds of the two are added in squares (Zou and Donner 2008; of shares
-    Newcombe 1998, method 10).
+    Each bound is at a distance that is the root of the sum of the squared distances of both values
+    to their bounds (Zou and Donner 2008; for shares Newcombe 1998, method 10).
 
     Args:
-        values: both values.
-        bounds: the lower bound of the first and the upper of the second, from which the lower bound
-            of the difference comes; then the upper of the first and the lower of the second.
+        values: the two values.
+        bounds: for the lower bound of the difference, the lower bound of the first value and the
+            upper one of the second; then, for the upper bound, the other two.
     """
     low, high = (
         math.hypot(*(value - end for value, end in zip(values, ends, strict=True)))

@@ -1,4 +1,4 @@
-"""The verbs of `search`: what each does, and what the pages that start it have to know."""
+"""The table of the verbs of `search`: their descriptions, and the properties that pages need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from cluster.exit_codes import ExitCode
 
 @dataclass(frozen=True, kw_only=True)
 class VerbEntry:
-    """A verb, which is a module of `search` with a `main`."""
+    """A verb, which is a module of `search` with a function `main`."""
 
     meaning: str
-    """What it does, as `python -m search` prints it."""
+    """Its description, which `python -m search` prints."""
     arguments: str = ""
-    """The positional arguments, such as `NAME`."""
+    """Its positional arguments, such as `NAME`; empty without any."""
     start_title: str = ""
-    """Title of the page of a start, with `{}` for its subject; empty if no page starts the verb."""
+    """Title of the page on its start, with `{}` for the subject; empty if no page starts it."""
     output_option: str = ""
-    """The option that names the file which a start from a page writes; empty if it writes none."""
+    """The option for the output file, if pages start it with one; otherwise empty."""
     code_titles: Mapping[int, str] = field(default_factory=dict)
-    """Titles of the exit codes to which this verb gives its own meaning."""
+    """Titles of the exit codes that have a special meaning for this verb."""
 
 
 VERBS = {
@@ -110,4 +110,4 @@ VERBS = {
         meaning="delete a search, its checkpoints and its runs in MLflow; it asks first",
     ),
 }
-"""All verbs by name, in the order in which a person meets them."""
+"""All verbs by name, in the order in which users typically need them."""

@@ -1,13 +1,13 @@
-"""Texts that several commands share: durations, last lines, refusals."""
+"""Texts that several commands share: durations, notes and refusals."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 DEFAULT_STORAGE = Path("searches")
-"""The place where searches are stored unless another is named."""
+"""The folder where searches are stored by default, in the working directory."""
 
 RUN_LIST = "models"
-"""The key of the view of MLflow's run list that has the columns of a search."""
+"""The key of our view of MLflow's run list, which shows the metrics of a search as columns."""
 
 DECODED_OTHERWISE = (
     "this version reads more formats and layouts of folders, and may decode large JPEGs, "
@@ -17,7 +17,7 @@ DECODED_OTHERWISE = (
 
 
 def changes_text(search: str, changes: Iterable[str]) -> str:
-    """Return the refusal to continue a search that has changed: its changes, one per line."""
+    """Compose the refusal to continue a search that has changed; `changes` are its lines."""
     title = (
         f"the search '{search}' is not what it was. Undo the change, or go on with --allow-change:"
     )
@@ -25,7 +25,7 @@ def changes_text(search: str, changes: Iterable[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a text such as `12 s`, `5 min`, `3 h` or `2 days`."""
+    """Format a duration, such as `12 s`, `5 min`, `3 h` or `2 days`."""
     for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
         if seconds >= above:
             return f"{seconds / length:.0f} {unit}"
@@ -33,13 +33,13 @@ def duration(seconds: float) -> str:
 
 
 def durations(least: float, most: float) -> str:
-    """Return a text such as `5 min to 3 h`; a single duration if both read the same."""
+    """Format a range of seconds, such as `5 min to 3 h`; one duration if both read the same."""
     ends = dict.fromkeys((duration(least), duration(most)))
     return " to ".join(ends)
 
 
 def cut_off_text(size: int) -> str:
-    """Return the note that a half-written line of this many bytes was cut off a journal."""
+    """Compose the note that an incomplete line of `size` bytes was cut off a journal."""
     return (
         f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
         "What it told had not been acted on."
@@ -47,5 +47,5 @@ def cut_off_text(size: int) -> str:
 
 
 def last_line_of(reason: str, unknown: str = "") -> str:
-    """Return the last line of a reason (of a traceback, the error); `unknown` for an empty one."""
+    """Return the last line of a reason (of a traceback, the error); `unknown` if it is empty."""
     return (reason.strip().splitlines() or [unknown])[-1]
