@@ -504,7 +504,7 @@ def settle(args: argparse.Namespace, search_home: Home) -> int:
 
 
 def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator[str]:
-    """Yield a note for each option that differs from the improvement's first call, and is ignored."""
+    """Yield a note for each option that is ignored, because the first call decides its value."""
     if str(args.place) != info.place:
         yield (
             f"note: this improvement learns from '{info.place}'; '{args.place}' is asked only for "

@@ -140,7 +140,7 @@ class FolderAccuracy:
         return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
-        """Yield a line with the accuracy, and one for each class, worst first; none without images."""
+        """Yield a line with the accuracy, and one per class, worst first; none without images."""
         if not (images := sum(self.images.values())):
             return
         right, (low, high) = sum(self.right.values()), self.bounds
@@ -158,7 +158,7 @@ class FolderAccuracy:
 
 
 def _has_class_folders(folder: Path, classes: set[str]) -> bool:
-    """True if a folder has sub-folders, and each is named after a class; hidden ones are ignored."""
+    """True if a folder has sub-folders, each named after a class; hidden ones are ignored."""
     try:
         names = {
             child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)
@@ -193,7 +193,7 @@ class Progress:
         self.images = self.unread = 0
 
     def __enter__(self) -> "Progress":
-        """Show the status line, unless predictions are printed on a terminal, which show progress."""
+        """Show the status line, unless stdout is a terminal, where predictions show progress."""
         self._stack = ExitStack()
         self._status = (
             self._stack.enter_context(self.console.status("reading"))
