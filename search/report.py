@@ -12,7 +12,7 @@ from trainables.errors import ConfigError, printable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the HTML report (by default next to the journal), print its path, return exit code 0."""
+    """Write the HTML report, print its path, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter
     )
