@@ -43,7 +43,7 @@ CHANGED_KEY = "Host key verification failed"
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """How ssh logs in to the hosts of a cluster: the user, the key and the proxy command."""
+    """The user, the key and the proxy command with which ssh logs in to a cluster's hosts."""
 
     user: str
     key: str = ""

@@ -117,7 +117,7 @@ class Search:
 
     @property
     def outcome(self) -> str:
-        """How it ended, such as `completed`, `budget` or `interrupted`; `running` before that."""
+        """The way it ended, such as `completed`, `budget` or `interrupted`, or else `running`."""
         outcome = self._result.outcome
         return "interrupted" if outcome == "running" and not self._runs else outcome
 

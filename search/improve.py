@@ -630,10 +630,7 @@ def decide_outcome(
     result: SearchResult,
     info: ImprovementInfo,
 ) -> Decision:
-    """Compare the best challenger with the champion on new and on old images, and decide.
-
-    Side effect: the held-out images that were used are noted in the records.
-    """
+    """Compare the best challenger with the champion, decide, and note the used images."""
     folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, records = (
         load_set_aside(folder),

@@ -442,10 +442,7 @@ class ProbedBucket:
 
 
 def storage(url: str) -> list[Line]:
-    """Check that the bucket grants access and supports a search's lock and journal.
-
-    Temporary objects are written below `url` and removed.
-    """
+    """Check, by a temporary object below `url`, that a bucket supports a search's operations."""
     bucket, _, prefix = url.partition("://")[2].partition("/")
     key = "/".join(filter(None, [prefix.strip("/"), f".probe-{uuid.uuid4().hex}"]))
     try:
