@@ -9,10 +9,10 @@ from cluster.cli import expand_path
 from cluster.errors import NotReady
 
 FILE = Path(".ray/auth_token")
-"""Relative to the home folder; `file_mounts` copies it from there to every host."""
+"""Path of Ray's token relative to the home folder; `file_mounts` copies it to every host."""
 
 MODE = {"RAY_AUTH_MODE": "token"}
-"""Makes Ray demand the token."""
+"""The environment variable that makes Ray demand the token."""
 
 
 def token_file() -> Path:

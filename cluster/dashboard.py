@@ -41,7 +41,7 @@ class ClusterJob:
     """Its submission id; for a program that joined by itself, its Ray job id, process and host."""
     status: str
     start_s: float
-    """The time at which it started, in seconds since 1970."""
+    """Start time in seconds since 1970; 0 if unknown."""
     command: str
 
 

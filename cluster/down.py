@@ -20,9 +20,9 @@ STILL_THERE = (
     "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
     "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
 )
-"""Shell command that prints whether Ray still runs on a host.
+"""Shell command that prints "yes" if Ray still runs on a host, or else "no".
 
-The brackets keep pgrep from finding this very command.
+The brackets keep pgrep from matching the shell that runs this command.
 """
 
 
@@ -49,7 +49,7 @@ def give_back(cluster: definition.Definition) -> None:
             f"'ray down' failed ({ssh.last_line(result.stdout)}). "
             "Machines may still run and cost: try again, and look at your cloud's console."
         )
-    ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get the address
+    ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get this address
     say("all machines were given back")
 
 

@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     NOT_READY = 4
     """A host, a service or the cluster is unavailable or was lost; trying again is safe."""
     REFUSED = 5
-    """A person must decide, for example because a journal is damaged or another driver has it."""
+    """A person must decide, for example because a journal is damaged or another driver runs."""
     AT_CHANCE = 6, "done; its answer is no better than guessing"
     """The search finished, but its model is no better than guessing; trials may have failed too."""
     CHANGED = 7

@@ -118,7 +118,7 @@ def _call_ray(ask: Callable[[], Any]) -> Any:
     """
     try:
         return ask()
-    except (OSError, RuntimeError, ValueError) as error:  # requests' own errors are OSErrors
+    except (OSError, RuntimeError, ValueError) as error:  # the errors of `requests` are OSErrors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
             f"the cluster's jobs cannot be reached ({reason}). See: python -m cluster.status FILE"

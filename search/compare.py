@@ -88,7 +88,7 @@ class Contrast:
     by: str
     """The basis of the comparison: `seeds` or `folds` (paired), `images` (unpaired), `nothing`."""
     difference: float | None = None
-    """The leader's advantage, in units of the metric."""
+    """The leader's advantage in score, in units of the metric; None if they are not comparable."""
     is_beyond_noise: bool | None = None
     low: float | None = None
     """Lower end of the difference's confidence interval, simultaneous for all contrasts; None if

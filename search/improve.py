@@ -664,7 +664,7 @@ def decide_outcome(
         champion.correct_predictions(dataset.test),
     )
     old = best.correct_predictions(dataset.test)
-    if records.info is not None:  # the records may be gone
+    if records.info is not None:  # the records may have been deleted
         held_out_images = [image["image"] for image in info.images if image["use"] == HELD_OUT]
         rows = fair if is_fair else range(len(held_out_images))
         records.note_deciding_images(result.started.id, [held_out_images[row] for row in rows])

@@ -222,7 +222,7 @@ def where_options(parser: Parser) -> None:
 
 
 def storage_options(where: Any) -> None:
-    """Add the options for where a search is stored."""
+    """Add the options for a search's name, storage, cache and tracking."""
     where.add_argument(
         "--name", metavar="NAME", help="the search's name (default: from space, data and time)"
     )

@@ -63,7 +63,7 @@ class Domain(ABC):
     @property
     @abstractmethod
     def values(self) -> Sequence[Any] | None:
-        """All values; None if they cannot be enumerated (a range without a step)."""
+        """All values; None if they cannot be enumerated, as in a range without a step."""
 
     @property
     @abstractmethod

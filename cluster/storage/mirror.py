@@ -29,7 +29,7 @@ class CheckpointMirror:
         return stored.content.decode() if stored is not None else None
 
     def write(self, name: str, text: str) -> None:
-        """Store a small file."""
+        """Store a small text file; it replaces an existing one."""
         self.bucket.put(text.encode(), name)
 
     def beat(self, text: str) -> None:
