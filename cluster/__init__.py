@@ -1,4 +1,4 @@
-"""Provide the machines: Ray sessions and their resources.
+"""Machines and storage: Ray clusters, sessions on them, and buckets.
 
-This package knows nothing of searches or trainings.
+This package imports nothing from `search` or `trainables`.
 """

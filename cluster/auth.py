@@ -1,8 +1,4 @@
-"""The token that gives access to a cluster.
-
-This module knows the token's path, and makes sure that there is a token which only its owner can
-read.
-"""
+"""The token that gives access to a cluster: its path, and a file that only its owner can read."""
 
 import os
 import secrets
@@ -13,10 +9,10 @@ from cluster.cli import expand_path
 from cluster.errors import NotReady
 
 FILE = Path(".ray/auth_token")
-"""Relative to the home folder; `file_mounts` copies it from there to every host."""
+"""Path of Ray's token relative to the home folder; `file_mounts` copies it to every host."""
 
 MODE = {"RAY_AUTH_MODE": "token"}
-"""Makes Ray demand the token."""
+"""The environment variable that makes Ray demand the token."""
 
 
 def token_file() -> Path:
@@ -25,9 +21,12 @@ def token_file() -> Path:
 
 
 def ensure() -> bool:
-    """Make sure that there is a token which only this user can read.
+    """Make sure that a token exists, and that only this user can read it.
 
-    Returns True if the token is new. A token made by Ray itself would be readable by everybody.
+    A token that Ray creates itself would be readable by everybody.
+
+    Returns:
+        True if the token is new.
 
     Raises:
         NotReady: the file cannot be written.
@@ -45,32 +44,32 @@ def ensure() -> bool:
 
 
 def _make(path: Path) -> bool:
-    """Write a token unless there is one already; return True if it was written.
+    """Create the token if there is none; return True if this call created it.
 
-    The file is complete and private before it gets its name, so two processes that do this at the
-    same time end up with the same token.
+    The file is complete and private before it gets its name, so two processes that create it at
+    the same time end up with the same token.
     """
     if _keep(path):
         return False
     # mkstemp creates the file with mode 0600, so nobody else can read it at any moment.
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
+        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(secrets.token_hex(32))
         try:
-            # A link, unlike a rename, fails if the other process has been faster.
+            # Unlike a rename, a link fails if another process has created the token meanwhile.
             os.link(partial, path)
-        except OSError:  # another process was faster, or the file system has no links
+        except OSError:  # it exists already, or the file system has no hard links
             if _keep(path):
                 return False
-            os.replace(partial, path)  # noqa: PTH105 - beside os.link
+            os.replace(partial, path)  # noqa: PTH105 - like os.link above
     finally:
         Path(partial).unlink(missing_ok=True)
     return True
 
 
 def _keep(path: Path) -> bool:
-    """Make an existing token private to its owner; return False if there is none."""
+    """Restrict an existing token to its owner; return False if there is none."""
     if not path.exists() or not path.read_text().strip():
         return False
     _close(path, 0o600)

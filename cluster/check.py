@@ -65,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def check_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the findings about the file: Ray's schema, and the list of unsafe settings."""
+    """Check the file against Ray's schema and the list of unsafe settings (`lint`)."""
     if not schema.is_kubernetes(config):
         if wrong := schema.problems(path, config):
             yield from (Finding(MISTAKE, line) for line in wrong)
@@ -78,9 +78,9 @@ def check_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
-    """Copy the file without the entries whose type `ray up` would refuse.
+    """Copy the config without the entries that have a wrong type.
 
-    The schema check reports those entries once; the other checks run on the rest.
+    The schema check has already reported those; the other checks run on the rest.
     """
     forms: dict[str, type] = dict.fromkeys(
         ("provider", "auth", "docker", "file_mounts", "available_node_types"), dict
@@ -98,7 +98,7 @@ def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
 
 
 def check_options(options: argparse.Namespace) -> Iterator[Finding]:
-    """Yield the mistakes in the options, and the checks that are skipped because of them."""
+    """Yield a finding for each mistake in the options, and for each check that they rule out."""
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
     elif not options.storage.startswith("s3://"):
@@ -133,7 +133,14 @@ def is_server(uri: str) -> bool:
 def check_machines(
     config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]
 ) -> list[Finding]:
-    """Check this machine, the hosts and the account at the same time, and judge their reports."""
+    """Check this machine and the hosts, or the cloud's account, at the same time.
+
+    Args:
+        config: the cluster's file, without malformed entries.
+        storage: the value of --storage; empty to skip the bucket.
+        tracking: MLflow's address; empty to skip it.
+        environment: variables from --env, set on every machine during the checks.
+    """
     request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         here = pool.submit(probe.collect, {**request, "token": findings.token_paths(config)[1]})
@@ -195,7 +202,7 @@ def _check_cloud(
 
 
 def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
-    """The head and the workers of a file that names them, without duplicates."""
+    """List the hosts of a file with fixed hosts, the head first; empty for a cloud's file."""
     provider = config.get("provider")
     if (
         not isinstance(provider, dict)
@@ -217,9 +224,10 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
 
 
 def key_problem(name: str) -> Finding | None:
-    """Find the problem of the ssh key, as far as it can be checked without a host.
+    """Check the ssh key as far as possible without a host; None if it is fine or not named.
 
-    `ray up` copies the key to the head, which uses it to reach the workers.
+    It may not have a passphrase: `ray up` copies it to the head, which uses it to reach the
+    workers.
     """
     path = expand_path(name)
     if not name:
@@ -250,7 +258,7 @@ def key_problem(name: str) -> Finding | None:
 
 
 def _request(config: Mapping[str, Any], storage: str, tracking: str) -> probe.Json:
-    """Build the request that every machine receives; it holds no secret."""
+    """Build the request that every machine receives; it contains no secret."""
     starts = " ".join(findings.commands(config, "head_start_ray_commands"))
     return {
         "storage": storage if re.match("s3://[^/]", storage) else "",
@@ -292,7 +300,7 @@ def _host_login(config: Mapping[str, Any]) -> remote.HostLogin:
 
 
 def _rays_key(config: Mapping[str, Any]) -> str:
-    """Path of the key that `ray up` makes for AWS if the file names none."""
+    """Path of the key that `ray up` creates on AWS if the file names none; empty if missing."""
     region = (config.get("provider") or {}).get("region")
     return (
         next(
@@ -304,7 +312,7 @@ def _rays_key(config: Mapping[str, Any]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Define the arguments of `python -m cluster.check`."""
     parser = Parser(
         prog="python -m cluster.check",
         description="Is everything ready for a cluster, and for a search on it?",
@@ -330,7 +338,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run the checks, return the exit code."""
+    """Parse the command line, run the checks, and return the exit code."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -23,7 +23,7 @@ LONGEST_S = 10**9
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line, like every other error here."""
+    """An argument parser that reports an error in one line, without the usage text."""
 
     def parse_args(  # type: ignore[override]  # Python's is overloaded; no caller has a namespace
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -54,17 +54,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the FILE argument, which every verb takes first."""
+    """Add the positional argument FILE, the cluster's file, which all verbs share."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml"
     )
 
 
 def expand_path(text: str) -> Path:
-    """Expand `~` in a path as a shell does.
-
-    If there is no such user, the text is used as a path without expansion.
-    """
+    """Expand `~` and `~user` in a path; an unknown user's path stays as it is, as in a shell."""
     with suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
@@ -74,7 +71,7 @@ LAST_PORT = 65_535
 
 
 def is_whole(text: str) -> bool:
-    """True if a text consists of digits only and its number fits into 64 bits.
+    """True if a text consists of at most 18 ASCII digits, so that the number fits into 64 bits.
 
     `str.isdigit` also accepts characters such as ², which `int` refuses.
     """
@@ -82,7 +79,7 @@ def is_whole(text: str) -> bool:
 
 
 def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
-    """Build an option's type: a whole number from `least` to `most`.
+    """Build a `type` for argparse: a whole number from `least` to `most`.
 
     Args:
         least: the smallest number that is accepted.
@@ -101,7 +98,7 @@ def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
 
 
 def port(text: str) -> int:
-    """Parse an option's value as a port; 0 stands for any free port.
+    """Parse an option's value as a port number; 0 stands for any free port.
 
     Raises:
         argparse.ArgumentTypeError: the text is not a port.
@@ -110,7 +107,7 @@ def port(text: str) -> int:
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> NotReady:
-    """Build the error for an address at which a server cannot listen."""
+    """Build the error for a server that cannot listen at its address."""
     return NotReady(
         f"nothing can be served at {host}, port {port} ({error.strerror or error}). Use another "
         "--port, or another --host."
@@ -118,10 +115,10 @@ def cannot_listen(host: str, port: int, error: OSError) -> NotReady:
 
 
 def seconds(text: str) -> float:
-    """Parse an option's value as a time in seconds that can be waited for.
+    """Parse an option's value as a positive duration in seconds.
 
     Raises:
-        argparse.ArgumentTypeError: the text is not a number, not above 0, or above `LONGEST_S`.
+        argparse.ArgumentTypeError: the text is not a number above 0 and up to `LONGEST_S`.
     """
     try:
         value = float(text)
@@ -135,12 +132,12 @@ def seconds(text: str) -> float:
 
 
 def say(text: str) -> None:
-    """Print one line for the user without buffering, with credentials masked."""
+    """Print a line with its credentials masked, and flush stdout."""
     print(redact(text), flush=True)
 
 
 def error_line(text: str) -> str:
-    """Build the line `error: ...`, without control characters or credentials."""
+    """Build the line `error: ...`, with control characters escaped and credentials masked."""
     printable_text = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in redact(text)
@@ -156,9 +153,10 @@ def complain(error: Exception, code: int) -> int:
 
 
 def write_traceback() -> str:
-    """Write the current traceback to a file in the system's temporary folder.
+    """Write the current traceback, with credentials masked, to a file in the temporary folder.
 
-    Credentials are masked. Returns the file's path, or the reason why it could not be written.
+    Returns:
+        The file's path, or a text with the reason why it could not be written.
     """
     try:
         with tempfile.NamedTemporaryFile(

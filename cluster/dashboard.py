@@ -1,6 +1,6 @@
-"""The state of a cluster as its dashboard shows it: nodes, resources in use, requests, jobs.
+"""Read a cluster's state (nodes, resources in use, requests, jobs) from its dashboard.
 
-It is read over HTTP, with the token.
+The dashboard is read over HTTP, with the token.
 """
 
 import json
@@ -35,21 +35,22 @@ class ClusterNode:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterJob:
-    """A job of a cluster that has not ended."""
+    """A job on a cluster that has not finished."""
 
     name: str
-    """Its submission id, or the process and host of a program that joined the cluster by itself."""
+    """Its submission id; for a program that joined by itself, its Ray job id, process and host."""
     status: str
     start_s: float
-    """The time at which it started, in seconds since 1970."""
+    """Start time in seconds since 1970; 0 if unknown."""
     command: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterState:
-    """A cluster at one moment.
+    """A snapshot of a cluster.
 
-    `pending_requests` lists the requests that do not fit yet, each with its count.
+    `pending_requests` lists the requests for resources that are not available yet, in words, each
+    with the number of times it was made.
     """
 
     nodes: tuple[ClusterNode, ...]
@@ -58,10 +59,11 @@ class ClusterState:
 
 
 def state(url: str) -> ClusterState:
-    """Read the cluster's whole state from the dashboard.
+    """Read a snapshot of the cluster from the dashboard at `url`.
 
     Raises:
-        NotReady: nothing answers, or the token is not this cluster's.
+        NotReady: nothing answers, or there is no token.
+        Denied: the dashboard refuses the token, fails, or does not answer in time.
     """
     status = (_get(url, "/api/cluster_status").get("data") or {}).get("clusterStatus") or {}
     load = status.get("loadMetricsReport") or {}
@@ -74,7 +76,7 @@ def state(url: str) -> ClusterState:
 
 
 def jobs(url: str) -> list[ClusterJob]:
-    """The jobs that have not ended.
+    """List the jobs that have not finished.
 
     They include programs that joined the cluster by its address, without `cluster.submit`.
     """
@@ -98,15 +100,19 @@ def _name_of(job: Entry) -> str:
 
 
 def nodes(entries: Iterable[Entry], usage: Mapping[str, Entry]) -> list[ClusterNode]:
-    """The nodes, the head first.
+    """Parse the dashboard's entries of nodes; the head comes first, then by address.
 
-    A host that came back has several entries: the living one counts, else the latest.
+    A host that was restarted has several entries. The living one is used, or else the latest.
+
+    Args:
+        entries: the dashboard's entries, one for each start of a node.
+        usage: the resources in use, by the node's address.
     """
     latest: dict[str, Entry] = {}
     for entry in sorted(
         entries, key=lambda entry: (entry["state"] == "ALIVE", entry.get("start_time_ms") or 0)
     ):
-        # The last entry of an address stays: a living one, else the latest.
+        # The sort puts the entry to keep last: a living one, or else the latest.
         latest[entry["node_ip"]] = entry
     cluster_nodes = [_node(entry, usage.get(address) or {}) for address, entry in latest.items()]
     return sorted(cluster_nodes, key=lambda node: (not node.is_head, node.address))
@@ -126,9 +132,9 @@ def _node(entry: Entry, used: Entry) -> ClusterNode:
 
 
 def pending_requests(load: Entry) -> list[tuple[str, int]]:
-    """The requests that wait for resources, described in words, each with its count.
+    """List the requests that wait for resources, in words, each with its count.
 
-    They are single tasks and actors, and placement groups.
+    A request is for a task, an actor or a placement group.
     """
     requests = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
     for group, count in load.get("pgDemand") or ():

@@ -1,4 +1,4 @@
-"""A cluster's file, as `ray up` reads it: its hosts and the way to reach them."""
+"""Read a cluster's file, which is also `ray up`'s: its hosts and how to reach them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """The parts of a cluster's file that the verbs need.
+    """The entries of a cluster's file that the verbs need.
 
-    The file of a cloud's cluster names no hosts; Ray looks them up there.
+    The file of a cluster in a cloud names no hosts, so `head` and `workers` are empty there.
     """
 
     path: Path
@@ -49,7 +49,8 @@ def read(path: Path) -> Definition:
     """Read a cluster's file.
 
     Raises:
-        Mistake: the file is missing, is not YAML, or lacks an entry that every cluster needs.
+        Mistake: the file is missing, is not YAML, lacks a required entry, or describes fixed hosts
+            that cannot work (see `_check_local`).
     """
     content = mapping(path)
     provider = _section(content, "provider", path)
@@ -78,10 +79,10 @@ def read(path: Path) -> Definition:
 
 
 def mapping(path: Path) -> Config:
-    """Load a YAML file that holds a mapping.
+    """Load a YAML file whose top level is a mapping.
 
     Raises:
-        Mistake: the file cannot be read, is not YAML, or holds no mapping.
+        Mistake: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -107,7 +108,7 @@ def _section(content: Config, name: str, path: Path) -> Config:
 
 
 def _least_workers(content: Config) -> int:
-    """Number of workers that are started even if nothing runs."""
+    """Number of workers that are started even if no job runs."""
     if content["provider"]["type"] == "local":
         workers = len(content["provider"].get("worker_ips") or ())
         return min(workers, int(content.get("min_workers", workers)))
@@ -120,10 +121,10 @@ def _least_workers(content: Config) -> int:
 
 
 def _check_local(definition: Definition) -> None:
-    """Report every problem of a file with fixed hosts, one line each.
+    """Check a file with fixed hosts.
 
     Raises:
-        Mistake: there is at least one problem.
+        Mistake: there are problems; its text has one line for each.
     """
     problems = []
     if not definition.head:

@@ -20,14 +20,14 @@ STILL_THERE = (
     "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
     "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
 )
-"""Shell command that prints whether Ray still runs on a host.
+"""Shell command that prints "yes" if Ray still runs on a host, or else "no".
 
-The brackets keep pgrep from finding this very command.
+The brackets keep pgrep from matching the shell that runs this command.
 """
 
 
 def command(path: Path) -> int:
-    """Stop the whole cluster, and check that it has stopped."""
+    """Stop the cluster: Ray on fixed hosts, or all machines in a cloud."""
     cluster = definition.read(path)
     say(f"stopping the cluster '{cluster.name}'")
     if cluster.is_local:
@@ -38,7 +38,7 @@ def command(path: Path) -> int:
 
 
 def give_back(cluster: definition.Definition) -> None:
-    """Give back a cloud's machines, by `ray down`.
+    """Terminate all of the cluster's machines in a cloud, by `ray down`.
 
     Raises:
         NotReady: `ray down` failed; machines may still run and cost money.
@@ -49,21 +49,21 @@ def give_back(cluster: definition.Definition) -> None:
             f"'ray down' failed ({ssh.last_line(result.stdout)}). "
             "Machines may still run and cost: try again, and look at your cloud's console."
         )
-    ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get the address
+    ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get this address
     say("all machines were given back")
 
 
 def stop_hosts(cluster: definition.Definition) -> None:
-    """Stop Ray on every fixed host, and check on each host that it has stopped.
+    """Stop Ray on every fixed host, and verify it there.
 
-    `ray down` stops Ray on the head at most and does not report on the other hosts.
+    `ray down` may stop Ray on the head only, and does not report on the other hosts.
 
     Raises:
         NotReady: Ray may still run on a host.
     """
     forget = f"rm -f /tmp/ray/cluster-{cluster.name}.state /tmp/ray/cluster-{cluster.name}.lock"
     with ThreadPoolExecutor() as pool:
-        pool.submit(ray_down, cluster, STOP_S)  # keeps Ray's own record of the hosts right
+        pool.submit(ray_down, cluster, STOP_S)  # updates Ray's own record of the hosts
         pool.submit(
             ssh.run,
             cluster,
@@ -91,7 +91,12 @@ def stop_hosts(cluster: definition.Definition) -> None:
 
 
 def stop_command(content: definition.Config, kind: str) -> str:
-    """The command that stops Ray on a host: the one in the file, else `ray stop`."""
+    """The command that stops Ray on a host: the one in the file, or else `ray stop`.
+
+    Args:
+        content: the cluster's file.
+        kind: "head" or "worker".
+    """
     commands = content.get(f"{kind}_start_ray_commands") or []
     return next(
         (
@@ -106,7 +111,7 @@ def stop_command(content: definition.Config, kind: str) -> str:
 def ray_down(
     cluster: definition.Definition, timeout_s: float
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `ray down` and capture its output instead of showing it."""
+    """Run `ray down` and capture its output; a time-out becomes exit code `EX_TEMPFAIL`."""
     command = [*ssh.RAY, "down", "-y", str(cluster.path)]
     try:
         return subprocess.run(
@@ -127,14 +132,14 @@ def ray_down(
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Define the arguments of `python -m cluster.down`."""
     parser = Parser(prog="python -m cluster.down", description=__doc__)
     file_argument(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, stop the cluster, return the exit code (see `ExitCode`)."""
+    """Parse the command line, stop the cluster, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args.file))
 

@@ -2,11 +2,11 @@
 
 
 class NotReady(RuntimeError):
-    """A machine, device or service that is needed is not available; trying again later is safe."""
+    """A required machine, device or service is not available; trying again later is safe."""
 
 
 class Denied(NotReady):
-    """The machine or service is there, but refuses access or has a fault of its own."""
+    """The machine or service is there, but refuses access or fails."""
 
 
 class Mistake(ValueError):

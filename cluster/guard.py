@@ -1,4 +1,4 @@
-"""The guard around every command: its errors become lines on stderr and exit codes."""
+"""Run a command so that its errors become lines on stderr and an exit code."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ EXIT_CODES: dict[type[Exception], ExitCode] = {
     Refused: ExitCode.REFUSED,
     NotReady: ExitCode.NOT_READY,
 }
-"""The expected errors of commands, each printed as it is. A class also stands for its subclasses
-that are not listed themselves.
+"""The exit codes of expected errors, whose text is printed without a traceback. A subclass that is
+not listed has the code of its nearest listed base class.
 """
 
 
@@ -28,10 +28,10 @@ def guarded(
     """Run a command and return its exit code; print its errors as lines on stderr.
 
     Args:
-        command: returns the exit code.
-        exit_codes: the errors that are expected.
-        signals: those that stop the command. Default: SIGTERM and SIGHUP, each unless it is
-            ignored, as SIGHUP is after nohup; Python itself stops at SIGINT.
+        command: runs the command and returns its exit code.
+        exit_codes: the expected errors, with their exit codes.
+        signals: the signals that stop the command, besides SIGINT. Default: SIGTERM and SIGHUP,
+            unless they are ignored, as SIGHUP is under nohup.
     """
     if signals is None:
         signals = [
@@ -48,12 +48,12 @@ def _run_to_exit_code(
 ) -> int:
     try:
         code = command()
-        if sys.stdout is not None:  # as it is after `>&-`
+        if sys.stdout is not None:  # it is None if the shell closed it by `>&-`
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has closed it
         if sys.stdout is not None:
-            # The rest of the buffer would fail again when Python flushes it at its end.
+            # Otherwise Python would flush the buffer at exit, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
@@ -62,14 +62,14 @@ def _run_to_exit_code(
     except Terminated:
         print("stopped by SIGTERM", file=sys.stderr)
         return ExitCode.TERMINATED
-    except Exception as error:  # noqa: BLE001 - also a mistake of ours becomes a line
+    except Exception as error:  # noqa: BLE001 - our own bugs become one line too
         return _report(error, exit_codes)
 
 
 def _report(error: Exception, exit_codes: Mapping[type[Exception], ExitCode]) -> int:
-    """Print an error that is being handled, and return the exit code.
+    """Print the error that is being handled, and return the exit code.
 
-    The details of an unexpected one are written to a file.
+    The traceback of an unexpected error is written to a file.
     """
     for kind in type(error).__mro__:
         if kind in exit_codes:

@@ -16,26 +16,26 @@ from cluster.errors import Mistake, NotReady
 from cluster.versions import TRIED_VERSIONS, problems
 
 STOP_WAIT_S = 60
-"""The time that a job gets to stop after SIGTERM, before Ray kills it.
+"""Time in seconds between SIGTERM and SIGKILL when a job is stopped.
 
 Ray's default of three seconds is too short for a search to pause.
 """
 
 
 class Jobs:
-    """The jobs of one cluster, reached by its dashboard's address."""
+    """A client for the jobs of one cluster, connected to its dashboard."""
 
     def __init__(self, url: str, *, printed_chars: int = 0) -> None:
         """Connect to the dashboard.
 
         Args:
             url: the dashboard's address.
-            printed_chars: the number of characters of the job's output that an earlier connection
-                has printed.
+            printed_chars: the number of characters of the job's output that were already printed,
+                over an earlier connection.
 
         Raises:
-            Mistake: this version of Ray was never tried.
-            NotReady: nothing answers, or the token is not this cluster's.
+            Mistake: Ray is missing, or its version was never tried with this program.
+            NotReady: nothing answers, there is no token, or the cluster refuses it.
         """
         for problem in problems({"ray": TRIED_VERSIONS["ray"]}):
             raise Mistake(problem)
@@ -53,7 +53,13 @@ class Jobs:
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:
-        """Ship the folder, start the command in it on the head, and return the job's id."""
+        """Upload the folder to the cluster, run the command in it on the head, return the job's id.
+
+        Args:
+            entrypoint: the shell command.
+            folder: becomes the job's working directory.
+            environment: variables for the job and its workers.
+        """
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
         environment_of_job = {"working_dir": str(folder), "env_vars": variables}
         return str(
@@ -65,29 +71,33 @@ class Jobs:
         )
 
     def follow(self, job: str, write: Callable[[str], None]) -> None:
-        """Pass the job's new output to `write` until the job ends or the connection breaks."""
+        """Pass the job's new output to `write` until the job ends or the connection breaks.
+
+        Output that was passed on before, also by an earlier connection, is skipped.
+        """
 
         from aiohttp import ClientError
 
         async def read() -> None:
             received_chars = 0
             async for text in self._client.tail_job_logs(job):
-                # Ray sends the whole output at each connection: skip the part that was printed.
+                # Ray sends the whole output again on each connection: skip the printed part.
                 new = text[max(0, self.printed_chars - received_chars) :]
                 received_chars += len(text)
                 if new:
                     self.printed_chars = max(self.printed_chars, received_chars)
                     write(new)
 
-        # These errors mean that the connection broke; the caller checks if the job has ended.
+        # These errors mean that the connection broke; the caller checks if the job has finished.
         with suppress(RuntimeError, OSError, ValueError, ClientError):
             asyncio.run(read())
 
     def outcome(self, job: str) -> tuple[str, int | None, str] | None:
-        """The outcome of an ended job, or None while it runs.
+        """Query the outcome of a job; None while it runs.
 
-        It is the job's status, its exit code if its command was started, and Ray's message on the
-        reason.
+        Returns:
+            The status (SUCCEEDED, FAILED or STOPPED), the command's exit code (None if it was never
+            started), and Ray's message (may be empty).
         """
         info = _call_ray(lambda: self._client.get_job_info(job))
         status = str(info.status.value)
@@ -96,19 +106,19 @@ class Jobs:
         return status, info.driver_exit_code, str(info.message or "")
 
     def stop(self, job: str) -> None:
-        """Stop the job by SIGTERM, and by SIGKILL `STOP_WAIT_S` later."""
+        """Stop the job: Ray sends SIGTERM, and SIGKILL after `STOP_WAIT_S`."""
         _call_ray(lambda: self._client.stop_job(job))
 
 
 def _call_ray(ask: Callable[[], Any]) -> Any:
-    """Call Ray's client; turn its errors into one line.
+    """Call Ray's client, and translate its errors.
 
     Raises:
         NotReady: the call failed.
     """
     try:
         return ask()
-    except (OSError, RuntimeError, ValueError) as error:  # requests' own errors are OSErrors
+    except (OSError, RuntimeError, ValueError) as error:  # the errors of `requests` are OSErrors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
             f"the cluster's jobs cannot be reached ({reason}). See: python -m cluster.status FILE"

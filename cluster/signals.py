@@ -1,4 +1,4 @@
-"""The signals that stop a command."""
+"""Let signals stop a command by raising an exception in it."""
 
 import signal
 import sys
@@ -11,24 +11,25 @@ _pending_signals: list[int] = []
 
 
 class Terminated(BaseException):
-    """A signal other than SIGINT arrived while no clean-up had to be finished first."""
+    """Raised by `stop` for a signal other than SIGINT, such as SIGTERM."""
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal where no work has to be finished first.
+    """Handle a signal by raising at once, where no work has to be finished first.
 
     Raises:
-        KeyboardInterrupt: it was SIGINT.
-        Terminated: it was another signal.
+        KeyboardInterrupt: for SIGINT.
+        Terminated: for any other signal.
     """
     _pending_signals.append(number)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def raise_pending_signal() -> None:
-    """Stop here if a signal arrived whose exception was lost.
+    """Raise again if the exception of an earlier signal was lost.
 
-    An exception that a handler raises while an extension module is imported is lost there.
+    An exception that a handler raises while an extension module is being imported may be swallowed
+    there.
     """
     if _pending_signals:
         stop(_pending_signals.pop(), None)
@@ -36,12 +37,12 @@ def raise_pending_signal() -> None:
 
 @contextmanager
 def stop_on_signals(numbers: Iterable[int] = STOPPING) -> Iterator[None]:
-    """Let these signals stop the body (see `stop`); restore their handlers at its end."""
+    """Let these signals stop the body of the `with` (see `stop`); then restore their handlers."""
     _pending_signals.clear()
     before = {number: signal.signal(number, stop) for number in numbers}
     hook = sys.unraisablehook
-    # A stop that was lost where it could not be raised is not reported: `raise_pending_signal` does
-    # again.
+    # Python prints exceptions that cannot be raised, such as those in `__del__`. Ours are not
+    # printed, because `raise_pending_signal` raises them again.
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
     )

@@ -24,28 +24,28 @@ from cluster.errors import NotReady
 from cluster.exit_codes import ExitCode
 
 IMDS = "http://169.254.169.254"
-"""The address of AWS's instance metadata service, the same on every machine."""
+"""The address of AWS's instance metadata service (IMDS), the same on every machine."""
 NOTICE, INSTANCE = "/latest/meta-data/spot/instance-action", "/latest/meta-data/instance-id"
 POLL_S, TIMEOUT_S, PATIENCE_S, TOKEN_S = 5.0, 5.0, 300.0, 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """The planned action (terminate, stop, hibernate), and its time in seconds since 1970."""
+    """A spot notice: the action (terminate, stop or hibernate), and its time (s since 1970)."""
 
     action: str
     time: float
 
 
 def metadata(path: str, *, imds: str = IMDS) -> str | None:
-    """Request a path from the machine's metadata service; None if it has nothing there.
+    """Request a path from the machine's metadata service; None if it answers 404.
 
-    Each request gets a token of its own, as version 2 of the service requires.
+    The request is authenticated by a new token, as version 2 of the service requires.
 
     Raises:
         OSError: the service does not answer, or refuses.
     """
-    # No proxy: the address is reached from this machine only.
+    # No proxy, because the address is link-local.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     token_request = urllib.request.Request(
         f"{imds}/latest/api/token",
@@ -67,11 +67,11 @@ def metadata(path: str, *, imds: str = IMDS) -> str | None:
 
 
 def notice(*, imds: str = IMDS) -> Notice | None:
-    """The notice of this machine's end, if there is one.
+    """Request this machine's spot notice; None if there is none.
 
     Raises:
         OSError: the metadata service does not answer, or refuses.
-        ValueError: its answer is not understood.
+        ValueError: the notice cannot be parsed.
     """
     text = metadata(NOTICE, imds=imds)
     if text is None:
@@ -86,7 +86,12 @@ def notice(*, imds: str = IMDS) -> Notice | None:
 
 
 def drain(address: str, instance: str, spot_notice: Notice) -> str:
-    """Drain this machine's node in Ray's control store, and return the node's id.
+    """Let Ray drain this machine's node until the notice's time, and return the node's id.
+
+    Args:
+        address: Ray's head, as HOST:PORT.
+        instance: this machine's instance id.
+        spot_notice: the reason and the deadline.
 
     Raises:
         NotReady: Ray does not answer, has no node on this machine, or refuses.
@@ -123,9 +128,9 @@ def _control_store(address: str) -> Any:
 
 
 def _node_of(store: Any, instance: str) -> str:
-    """The id of the living node on this machine.
+    """Look up the id of the living node on this machine.
 
-    `ray up` starts each node with the name of its machine.
+    The instance ids of Ray's nodes are those of AWS, because `ray up` passes them on.
 
     Raises:
         NotReady: Ray does not answer, or has no such node.
@@ -144,9 +149,9 @@ def _node_of(store: Any, instance: str) -> str:
 
 
 def draining_nodes() -> dict[str, float]:
-    """The deadline of each node that is being drained, by id.
+    """List the nodes that are being drained: their deadlines by node id.
 
-    The deadlines are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
+    Deadlines are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
     """
     import ray
 
@@ -159,13 +164,19 @@ def draining_nodes() -> dict[str, float]:
 def watch(
     address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print
 ) -> str:
-    """Wait for a notice without a limit, drain the node, and return its id.
+    """Wait without a limit for a spot notice, drain the node, and return its id.
 
-    If Ray does not answer at that moment, the call is repeated until the machine's end. If the
-    metadata service fails, it is called again for `PATIENCE_S`.
+    If Ray does not answer, the call is repeated until the time in the notice. If the metadata
+    service fails, requests are repeated for `PATIENCE_S`.
+
+    Args:
+        address: Ray's head, as HOST:PORT.
+        imds: the URL of the metadata service.
+        poll_s: the interval between requests, in seconds.
+        say: prints one line for each event.
 
     Raises:
-        NotReady: the metadata service, or Ray after a notice, did not answer in all that time.
+        NotReady: the metadata service, or Ray after a notice, did not answer in that time.
     """
     last_answer = time.monotonic()
     while True:
@@ -202,7 +213,7 @@ def _drain_in_time(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line, watch for a notice, return the exit code."""
+    """Parse the command line, watch for a notice, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m cluster.spot",
         description="Tell Ray when this spot machine is about to be taken away.",

@@ -1,8 +1,8 @@
 """Reach a cluster's hosts: run commands by ssh, and open a tunnel to the dashboard.
 
-The dashboard listens on the head's 127.0.0.1 only. A host's key is stored in a file of the cluster
-at the first connection, and any other key is refused from then on. Text that a host's shell prints
-by itself, before or after the command, is removed. Every wait for a host has a limit.
+The dashboard listens on the head's 127.0.0.1 only. At the first connection a host's key is stored,
+in one file for each cluster; from then on any other key is refused. Text that a host's shell prints
+before or after a command, such as a greeting, is removed. Every wait for a host has a time limit.
 """
 
 import os
@@ -28,38 +28,38 @@ from cluster.errors import Denied, NotReady
 
 DASHBOARD_PORT = 8265
 CONNECT_S, OPEN_S = 10, 60
-"""The time for a connection by ssh, and the time until a tunnel is open."""
+"""The time limits for a connection by ssh, and for opening a tunnel, in seconds."""
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 """The command `ray`, run by the same Python as this process."""
 
 
 PROGRAMS = ROOT / "cluster" / "bin"
-"""The folder with the ssh program that Ray's own commands call."""
+"""The folder with our `ssh`, a wrapper that Ray's own commands find first on the PATH."""
 BEGIN_LINE, END_LINE = "cluster-answer-begins", "cluster-answer-ends"
-"""Lines printed before and after a command's output."""
+"""Marker lines that a host prints before and after a command's output."""
 CHANGED_KEY = "Host key verification failed"
-"""The message of ssh when a host shows another key than before."""
+"""The message of ssh if a host's key is not the stored one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """The credentials and the proxy with which all hosts of a cluster are reached."""
+    """The user, the key and the proxy command with which ssh logs in to a cluster's hosts."""
 
     user: str
     key: str = ""
     proxy_command: str = ""
     cluster: str = ""
-    """The cluster's name; the file with the hosts' keys is named after it."""
+    """The cluster's name, which is part of the name of the file with the hosts' keys."""
 
     @property
     def known_hosts(self) -> Path:
-        """Path of the file with the keys of the cluster's hosts, beside the token."""
+        """Path of the file with the keys of the cluster's hosts, next to the token."""
         return auth.token_file().with_name(
             f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}"
         )
 
     def changed_key_advice(self, host: str) -> str:
-        """The advice for a host that shows another key than before."""
+        """Advice for the user if a host's key is not the stored one: how to forget that."""
         return (
             "If it was set up anew, forget the old key: ssh-keygen -f "
             f"{shlex.quote(str(self.known_hosts))} -R {host}"
@@ -67,7 +67,7 @@ class Login:
 
 
 def login_of(cluster: Definition) -> Login:
-    """The login that a cluster's file describes."""
+    """Build the login from a cluster's file."""
     return Login(
         user=cluster.user,
         key=str(cluster.key or ""),
@@ -77,14 +77,20 @@ def login_of(cluster: Definition) -> Login:
 
 
 def ssh_command(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
-    """Build the ssh command that opens a session on a host without prompting the user.
+    """Build an ssh command to a host that never prompts the user; append the remote command.
 
-    Creates the folder of the known hosts if it is missing.
+    Side effect: creates the folder of the known hosts if it is missing.
+
+    Args:
+        login: the user, the key and the proxy command.
+        host: the host's name or address.
+        *options: further options of ssh.
+        connect_s: the time limit for the connection, in seconds.
     """
     login.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
     # ssh expands `%` in this option.
     known_hosts = str(login.known_hosts).replace("%", "%%")
-    # accept-new stores a host's key at the first connection, and refuses another one later.
+    # accept-new stores a host's key at the first connection, and later refuses any other key.
     settings = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
     settings |= {
         "StrictHostKeyChecking": "accept-new",
@@ -115,8 +121,8 @@ def run(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command on a host, in bash.
 
-    Exit code 255 means that the host was not reached or did not run the command, for whatever
-    reason.
+    Nothing is raised if that fails: the exit code is then 255, and `stderr` has the reason. The
+    host was not reached, did not run the command, or did not finish it within `timeout_s`.
     """
     pipe, arguments = subprocess.PIPE, ssh_command(login_of(cluster), host)
     with subprocess.Popen(
@@ -159,22 +165,25 @@ def with_markers(command: str) -> str:
 
 
 def between_markers(output: str) -> str:
-    """The part of the output between the two marker lines.
+    """The part of the output between the two marker lines; empty without a first marker.
 
-    A shell may print a greeting before and a goodbye after them.
+    A login shell may print other text before and after it.
     """
     return output.partition(f"{BEGIN_LINE}\n")[2].partition(f"\n{END_LINE}\n")[0]
 
 
 def end_group(process: "subprocess.Popen[Any]") -> None:
-    """Kill an ssh process together with its proxy command, which may hold our pipes open."""
+    """Kill an ssh process and its proxy command, which would otherwise keep our pipes open.
+
+    The process must lead its own process group (`start_new_session`).
+    """
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def failure_text(login: Login, host: str, message: str) -> str:
-    """The message of ssh, or advice if a host shows another key than before."""
+    """Replace ssh's message by our advice if the host's key is not the stored one."""
     return (
         f"it shows another host key than before. {login.changed_key_advice(host)}"
         if CHANGED_KEY in message
@@ -185,7 +194,7 @@ def failure_text(login: Login, host: str, message: str) -> str:
 def run_on(
     cluster: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
 ) -> dict[str, "subprocess.CompletedProcess[str]"]:
-    """Run the same command on several hosts at once."""
+    """Run the same command on several hosts in parallel; the results by host (see `run`)."""
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
@@ -199,7 +208,7 @@ def run_on(
 
 
 def reason(result: "subprocess.CompletedProcess[str]") -> str:
-    """The last line of a finished command's output."""
+    """Last line of a command's stderr, or else of its stdout, or else its exit code."""
     return (
         (result.stderr or result.stdout).strip().splitlines() or [f"exit code {result.returncode}"]
     )[-1]
@@ -208,11 +217,11 @@ def reason(result: "subprocess.CompletedProcess[str]") -> str:
 def ray_environment(cluster: Definition) -> dict[str, str]:
     """The environment variables for Ray's own commands.
 
-    They select token authentication, turn off usage reports, put our ssh program first in the PATH
-    and, for fixed hosts, select the autoscaler that can start their workers.
+    They demand a token, disable usage reports, put our ssh wrapper first on the PATH and, for fixed
+    hosts, select the autoscaler that can start their workers.
     """
-    # Version 2 of the autoscaler starts no workers on fixed hosts. Ray waits 900 s for a host's
-    # ssh by default; `check_hosts` has tried it already.
+    # Version 2 of the autoscaler cannot start workers on fixed hosts. By default Ray waits 900 s
+    # for a host's ssh, but `check_hosts` has already connected to it.
     fixed = (
         {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"}
         if cluster.is_local
@@ -227,10 +236,10 @@ def ray_environment(cluster: Definition) -> dict[str, str]:
 
 @contextmanager
 def tunnel(cluster: Definition) -> Iterator[str]:
-    """Open a tunnel to the dashboard and yield its local address.
+    """Open a tunnel to the dashboard, and yield its local URL.
 
     Raises:
-        NotReady: the head is not reached.
+        NotReady: the head cannot be reached.
     """
     if cluster.is_local and not cluster.proxy_command and _is_here(cluster.head):
         yield f"http://127.0.0.1:{DASHBOARD_PORT}"
@@ -242,13 +251,13 @@ def tunnel(cluster: Definition) -> Iterator[str]:
 
 @contextmanager
 def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
-    """Open the tunnel by ssh.
+    """Open the tunnel by our own ssh command.
 
-    The far end waits until our end of the pipe closes, so the tunnel ends with this process,
-    however that ends.
+    On the head, `cat` waits until our end of the pipe closes, so the tunnel ends with this process
+    even if that is killed.
 
     Raises:
-        Denied: the head is not reached, or does not open the tunnel.
+        Denied: the head cannot be reached, or does not open the tunnel within `OPEN_S`.
     """
     remote_command = shlex.quote(f"printf '\\n%s\\n' {BEGIN_LINE}; exec cat")
     command = [
@@ -302,7 +311,11 @@ def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
 
 @contextmanager
 def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
-    """Open the tunnel by `ray dashboard`, which looks up a cloud's head and its key."""
+    """Open the tunnel by `ray dashboard`, which looks up the head and its key in the cloud.
+
+    Raises:
+        NotReady: the tunnel is not open within two minutes, or `ray dashboard` has failed.
+    """
     command = [
         *RAY,
         "dashboard",
@@ -346,7 +359,7 @@ def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
 
 
 def last_line(output: str) -> str:
-    """The last line of a program's output."""
+    """Last line of a program's output; "no answer" if it is empty."""
     return (output.strip().splitlines() or ["no answer"])[-1].strip()
 
 
@@ -362,7 +375,7 @@ def _free_port() -> int:
 
 
 def _is_here(host: str) -> bool:
-    """True if a host's address is one of this machine's: only then can a socket be bound to it."""
+    """True if the address is one of this machine's; a socket can be bound to no other."""
     with socket.socket() as listener:
         try:
             listener.bind((host, 0))
@@ -372,5 +385,5 @@ def _is_here(host: str) -> bool:
 
 
 def relative_to_here(path: Path) -> str:
-    """The path as the user would write it."""
+    """The path relative to the working directory if it lies below it, or else unchanged."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -14,11 +14,11 @@ from cluster.dashboard import ClusterJob, ClusterNode, ClusterState, state
 from cluster.guard import guarded
 
 MAX_COMMAND_CHARS = 100
-"""The number of characters of a job's command that are shown."""
+"""A job's command is truncated to this number of characters."""
 
 
 def command(path: Path) -> int:
-    """Read the cluster's state, and print it."""
+    """Print the cluster's state, as its dashboard reports it."""
     cluster = definition.read(path)
     with ssh.tunnel(cluster) as url:
         snapshot = state(url)
@@ -28,7 +28,7 @@ def command(path: Path) -> int:
 
 
 def lines(cluster: definition.Definition, snapshot: ClusterState) -> list[str]:
-    """Describe the cluster, line by line."""
+    """Describe the cluster in lines: its size, each node, waiting requests, and jobs."""
     missing = [
         host for host in cluster.workers if host not in {node.address for node in snapshot.nodes}
     ]
@@ -66,14 +66,14 @@ def _job_line(job: ClusterJob) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Define the arguments of `python -m cluster.status`."""
     parser = Parser(prog="python -m cluster.status", description=__doc__)
     file_argument(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print the state, return the exit code (see `ExitCode`)."""
+    """Parse the command line, print the state, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args.file))
 

@@ -31,15 +31,19 @@ PACKAGES = ("search", "trainables", "cluster")
 IGNORED_FILES = shutil.ignore_patterns("__pycache__", "*.pyc")
 LARGEST_FILE = 10 * 1024 * 1024
 TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run", "search.select")
-"""The verbs that accept --address, and therefore get `--address auto`."""
+"""The verbs that accept --address; `--address auto` is added to their commands."""
 OPTIONS_WITHOUT_RESULT = ("--help", "-h", "--dry-run")
-"""With one of these a command stores nothing, so its storage is not checked."""
+"""A command with one of these options stores nothing, so its storage is not checked."""
 PATIENCE_S = 300
-"""The time for which a lost connection is tried again."""
+"""Time in seconds for which we try to reconnect after a lost connection."""
 
 
 def command(args: argparse.Namespace) -> int:
-    """Check the command, ship the code, start the job and follow it."""
+    """Check the command, upload the code, submit the job, and follow it to its end.
+
+    Returns:
+        The job's exit code; 0 as soon as it is submitted with --no-wait.
+    """
     environment = environment_of(args.env)
     words = check_command(args.command, environment)
     cluster = definition.read(args.file)
@@ -55,9 +59,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def follow_job(jobs: Jobs, job: str) -> int | None:
-    """Print the job's output until it ends.
+    """Print the job's output until it ends; Ctrl-C stops the job.
 
-    Returns its exit code, or None if the connection broke.
+    Returns:
+        The job's exit code, `INTERRUPTED` after Ctrl-C, or None if the connection broke.
     """
     try:
         jobs.follow(job, write)
@@ -77,7 +82,12 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
 
 
 def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
-    """Reconnect to the job after the connection broke, and follow it to its end.
+    """Reconnect after the connection broke, and follow the job to its end.
+
+    Args:
+        cluster: the cluster on which the job runs.
+        job: the job's id.
+        printed_chars: the number of characters of its output that were already printed.
 
     Raises:
         NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may still run.
@@ -108,13 +118,15 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
 
 
 def exit_code(jobs: Jobs, job: str) -> int | None:
-    """The command's own exit code, or None if the job still runs.
+    """Query the exit code of the job's command; None if the job still runs or is not reached.
 
-    Ray has none for a job that was stopped or never started; those get a code of our own.
+    Ray has no exit code for a job that was stopped or never started: the result is then
+    `TERMINATED` or `NOT_READY`, and the reason is printed.
     """
     deadline = time.monotonic() + 10
     try:
-        while (outcome := jobs.outcome(job)) is None:  # its output may end a moment earlier
+        # The job's output may end a moment before its status changes.
+        while (outcome := jobs.outcome(job)) is None:
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.2)
@@ -124,7 +136,7 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
     if status == "SUCCEEDED":
         return 0
     if code is not None:
-        # A negative code is the signal that ended the command, which shells report as 128 + signal.
+        # A negative code is the signal that ended the command; shells report it as 128 + signal.
         return 128 - code if code < 0 else code
     if status == "STOPPED":
         say("the job was stopped")
@@ -138,17 +150,17 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
 
 
 def write(text: str) -> None:
-    """Print a part of the job's output without buffering."""
+    """Print a part of the job's output, and flush stdout."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def environment_of(assignments: Sequence[str]) -> dict[str, str]:
-    """Parse the variables of `--env`.
+    """Parse the values of `--env` into environment variables.
 
     Raises:
-        Mistake: a text is not NAME=VALUE, or looks like a credential: everybody who may see the
-            cluster's jobs can read them.
+        Mistake: a text is not NAME=VALUE, or looks like a credential, which everybody with access
+            to the cluster's jobs could read.
     """
     variables = {}
     for text in assignments:
@@ -165,11 +177,17 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str]:
-    """Check a command, and build the one that the head runs: a search joins the running cluster.
+    """Check a command, and build the one that the head runs.
+
+    `--address auto` is added to a search, so that it joins the running cluster.
+
+    Args:
+        words: the command, word by word.
+        environment: the variables from --env.
 
     Raises:
-        Mistake: there is no command, it holds a credential, or a search's results would be lost
-            with the folder that the job runs in.
+        Mistake: there is no command, it contains a credential, or its --storage or --tracking
+            would be lost with the job's temporary folder.
     """
     if not words:
         raise Mistake(
@@ -210,9 +228,12 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Read the options of a command that matter here, including those of its `--config` file.
+    """Read --storage, --tracking, --address and --config, also from the `--config` file.
 
-    The command's own options override the file's.
+    Options in the command override those in the file.
+
+    Returns:
+        The values by option name, without the dashes; absent options are left out.
     """
     options: dict[str, str] = {}
     for number, word in enumerate(words):
@@ -225,7 +246,7 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 
 
 def _config_options(name: str) -> dict[str, str]:
-    """Read the options in a config file; a malformed file is reported by the search itself."""
+    """Read the options in a config file; empty if it is malformed, which the search reports."""
     with suppress(Mistake):
         content = definition.mapping(Path(name))
         return {
@@ -237,20 +258,21 @@ def _config_options(name: str) -> dict[str, str]:
 
 
 def is_outside_job(storage: str) -> bool:
-    """True if a storage lies outside the job's own folder."""
+    """True if a storage is outside the job's temporary folder: a URI or an absolute path."""
     return "://" in storage or storage.startswith("/")
 
 
 def is_tracking_outside_job(uri: str) -> bool:
-    """True if a tracking URI is not a file in the job's own folder."""
+    """True unless a tracking URI is an SQLite file in the job's temporary folder."""
     return not urlsplit(uri).scheme.startswith("sqlite") or uri.partition(":///")[2].startswith("/")
 
 
 @contextmanager
 def job_folder(words: Sequence[str]) -> Iterator[Path]:
-    """Yield a temporary folder with the files that the job needs, and nothing else.
+    """Yield a temporary folder with only the files that the job needs.
 
-    No results, no data, no environment, and no secrets that happen to lie nearby are shipped.
+    These are the packages, the files that the command names, and the modules that these import. So
+    results, data, virtual environments and nearby secrets are not uploaded.
 
     Raises:
         Mistake: the command names a folder or a large file by a relative path.
@@ -266,10 +288,10 @@ def job_folder(words: Sequence[str]) -> Iterator[Path]:
 
 
 def with_imports(files: Sequence[Path]) -> set[Path]:
-    """Collect these files and the Python files that they import, directly or not.
+    """Collect these files and all Python files that they import, directly or indirectly.
 
-    Modules are looked up where Python will look on the head: in the job's folder, and beside the
-    file. Those whose name is computed are not found.
+    Modules are looked up where Python will look on the head: in the job's folder, and next to the
+    importing file. Imports of computed names (`importlib`) are not found.
     """
     files_and_imports = set(files)
     waiting = [file for file in files if file.suffix == ".py"]
@@ -283,7 +305,11 @@ def with_imports(files: Sequence[Path]) -> set[Path]:
 
 
 def imported_names(file: Path) -> set[str]:
-    """The full names of all modules that a file may import, by its import statements."""
+    """List the names of all modules that a file's import statements may import.
+
+    `from a import b` yields `a` and `a.b`; relative names keep their leading dots. Empty if the
+    file cannot be parsed.
+    """
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # the command itself reports the error
@@ -300,9 +326,14 @@ def imported_names(file: Path) -> set[str]:
 
 
 def modules(place: Path, name: str) -> set[Path]:
-    """The files in a folder that Python reads to import a module of this name.
+    """List the files that Python reads to import a module, including those of its packages.
 
-    A leading dot stands for the folder, each further one for the folder above it.
+    Modules of our own packages are left out, because all of their files are uploaded.
+
+    Args:
+        place: the folder in which the module is looked up.
+        name: the module's name. The first leading dot stands for `place`, each further one for the
+            folder above.
     """
     plain = name.lstrip(".")
     for _ in range(len(name) - len(plain) - 1):
@@ -318,12 +349,12 @@ def modules(place: Path, name: str) -> set[Path]:
 
 
 def named_files(words: Sequence[str]) -> list[Path]:
-    """The files below this folder that a command names.
+    """List the files below the working directory that a command names by relative paths.
 
-    A name may stand as a word of its own, after `=`, or before `:NAME`.
+    A path may be a word, an option's value after `=`, and may be followed by `:NAME`.
 
     Raises:
-        Mistake: a named path is a folder, is large, or lies elsewhere.
+        Mistake: a path names a folder, a file above `LARGEST_FILE`, or contains `..`.
     """
     files = []
     for word in words:
@@ -335,7 +366,7 @@ def named_files(words: Sequence[str]) -> list[Path]:
         )
         if not value or path.is_absolute() or not path.exists() or str(path) in (".", *PACKAGES):
             continue
-        # A plain word, such as a verb or a space, may happen to be a folder's name too.
+        # A plain word, such as the name of a space, may coincide with a folder's name.
         if path.is_dir() and "/" not in value and not value.startswith("folder:"):
             continue
         if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
@@ -348,7 +379,7 @@ def named_files(words: Sequence[str]) -> list[Path]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Define the arguments of `python -m cluster.submit`, except the command after `--`."""
     parser = Parser(
         prog="python -m cluster.submit",
         description=__doc__,
@@ -369,7 +400,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the options, and store the words that follow `--` as `command`."""
+    """Parse the options; the words after `--` become the attribute `command`."""
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     args = parser().parse_args(words[:cut])
@@ -378,7 +409,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, submit, return the job's exit code (see `ExitCode`)."""
+    """Parse the command line, submit the job, and return its exit code (see `ExitCode`)."""
     args = arguments(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: command(args))
 

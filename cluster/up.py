@@ -23,11 +23,11 @@ STEPS = {
     ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
-"""The steps that Ray's launcher reports, and the text that we print for each."""
+"""Texts in the output of `ray up`, and the line that we print for each."""
 
 
 def command(args: argparse.Namespace) -> int:
-    """Start the cluster, and report each step."""
+    """Start the cluster, and print each step."""
     start = time.monotonic()
     cluster = definition.read(args.file)
     if auth.ensure():
@@ -55,10 +55,13 @@ def command(args: argparse.Namespace) -> int:
 
 
 def check_hosts(cluster: definition.Definition) -> None:
-    """Check that each host accepts our ssh login and has rsync, before Ray tries for minutes.
+    """Check that each host accepts our ssh login and has rsync.
+
+    `ray up` would try for minutes to reach a host that does not. Workers that fail the check are
+    only reported, if `min_workers` allows the cluster to start without them.
 
     Raises:
-        NotReady: the head is not usable, or too few workers are; each is named with the reason.
+        NotReady: the head or too many workers fail the check; each is named with the reason.
     """
     say(f"asking {len(cluster.hosts)} hosts for ssh and rsync")
     results = ssh.run_on(cluster, cluster.hosts, "command -v rsync >/dev/null || echo missing")
@@ -85,15 +88,15 @@ def check_hosts(cluster: definition.Definition) -> None:
 
 
 def give_keys(cluster: definition.Definition) -> None:
-    """Give the head the workers' host keys that this machine has stored.
+    """Copy the host keys that this machine has stored to the head.
 
-    The head needs them because it copies the token to the workers.
+    The head needs those of the workers, to which it copies the token over ssh.
 
     Raises:
-        NotReady: the head does not take the file.
+        NotReady: the file could not be written on the head.
     """
     known_hosts = ssh.login_of(cluster).known_hosts
-    # The file is missing if the machine's own known hosts or a CA cover all hosts.
+    # The file does not exist if the machine's own known hosts or a CA cover all hosts.
     keys = shlex.quote(known_hosts.read_text() if known_hosts.exists() else "")
     result = ssh.run(
         cluster, cluster.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts"
@@ -114,7 +117,7 @@ def refuse_to_interrupt(cluster: definition.Definition) -> None:
     try:
         with ssh.tunnel(cluster) as url:
             running = [job.name for job in dashboard.jobs(url)]
-    # It is a NotReady too, but means that there is a cluster.
+    # Denied is a subclass of NotReady, but it means that there is a cluster.
     except Denied:
         raise
     except NotReady:  # there is no cluster yet
@@ -127,10 +130,12 @@ def refuse_to_interrupt(cluster: definition.Definition) -> None:
 
 
 def ray_up(cluster: definition.Definition) -> None:
-    """Run `ray up`; write its output to a file, and report its steps to the user.
+    """Run `ray up`, and print its steps (see `STEPS`).
+
+    Its output is written to a log file, which is removed if all went well.
 
     Raises:
-        NotReady: `ray up` failed.
+        NotReady: `ray up` failed; the message names the log file.
     """
     command = [
         *ssh.RAY,
@@ -175,15 +180,15 @@ def ray_up(cluster: definition.Definition) -> None:
 
 
 def plain_text(line: str) -> str:
-    """Remove colours and rules from a line of Ray's launcher; the result may be empty."""
+    """Remove colours and horizontal rules from a line of `ray up`; the result may be empty."""
     return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().strip("!-").strip()
 
 
 def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float) -> None:
-    """Wait until the number of workers that the file requires is alive; print each as it joins.
+    """Wait until at least `least_workers` workers are alive; print each as it joins.
 
     Raises:
-        NotReady: some are missing after `timeout_s`.
+        NotReady: workers are missing after `timeout_s`, or the dashboard does not answer by then.
     """
     deadline, joined_addresses = time.monotonic() + timeout_s, set[str]()
     if cluster.least_workers:
@@ -220,7 +225,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+    """Define the arguments of `python -m cluster.up`."""
     parser = Parser(
         prog="python -m cluster.up",
         description=__doc__,
@@ -243,7 +248,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, start the cluster, return the exit code (see `ExitCode`)."""
+    """Parse the command line, start the cluster, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -1,8 +1,8 @@
-"""The library versions that this program was tried with.
+"""The library versions with which this program was tried.
 
-The program uses internals of these libraries or reads their files; both change without notice.
-`pyproject.toml` gives pip the same bounds. Here they are compared with the installed versions,
-without importing any of the libraries.
+The program uses internals of these libraries or reads their files; both may change in any release.
+`pyproject.toml` has the same bounds, for pip. Here they are compared with the installed versions,
+without importing the libraries.
 """
 
 import re
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 SHARED_LIBRARIES = ("torch", "torchvision", "scikit-learn", "scikit-image", "skops", "numpy")
-"""Libraries that must have the same version on all nodes of a cluster, or its trials could not be
-compared.
+"""Libraries that must have the same version on all nodes of a cluster, because otherwise trials
+would not be comparable.
 """
 
 
 @dataclass(frozen=True)
 class TriedVersions:
-    """The first and the last release line that was tried, such as 2.56 and 2.60."""
+    """The first and the last release series that were tried, such as 2.56 and 2.60."""
 
     first: str
     last: str
 
     def has(self, installed: str) -> bool:
-        """True if a version belongs to one of these release lines."""
+        """True if a version is in this range, such as 2.60.1 in 2.56 to 2.60."""
         low, high, version_numbers = numbers(self.first), numbers(self.last), numbers(installed)
         return low <= version_numbers and version_numbers[: len(high)] <= high
 
     @property
     def bounds(self) -> str:
-        """The same range in pip's notation."""
+        """The same range in pip's notation, such as ">=2.56,<2.61"."""
         *before, minor = numbers(self.last)
         return f">={self.first},<{'.'.join(map(str, [*before, minor + 1]))}"
 
@@ -51,7 +51,7 @@ TRIED_VERSIONS = {
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The numbers of a version, without its suffix: `2.13.0+cpu` is (2, 13, 0)."""
+    """Parse the numbers of a version: `2.13.0+cpu` is (2, 13, 0). Empty if it has none."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, match[0].split("."))) if match else ()
 
@@ -60,7 +60,10 @@ def problems(
     libraries: Mapping[str, TriedVersions] = TRIED_VERSIONS,
     installed: Callable[[str], str] = version,
 ) -> Iterator[str]:
-    """Yield a line for each library that is missing or installed in a version never tried."""
+    """Yield a line for each library that is missing or whose version was never tried.
+
+    `installed` returns a library's version, or raises `PackageNotFoundError`.
+    """
     for name, tried in libraries.items():
         try:
             installed_version = installed(name)
@@ -79,9 +82,9 @@ def _remedy(name: str, tried: TriedVersions) -> str:
 
 
 def shared_versions() -> dict[str, str]:
-    """This machine's versions of the libraries that all nodes must share.
+    """This machine's versions of `SHARED_LIBRARIES`, without the build (`+cpu`).
 
-    The build (`+cpu`) is left out.
+    The version of a missing library is "none".
     """
     versions = {}
     for name in SHARED_LIBRARIES:

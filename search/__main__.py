@@ -8,10 +8,13 @@ from trainables.errors import ConfigError, unknown
 
 
 def command(words: list[str]) -> int:
-    """Print the commands and return the exit code.
+    """Print the list of commands, and return the exit code.
+
+    Args:
+        words: the command line; options such as --help are ignored.
 
     Raises:
-        ConfigError: there is an argument that is not an option.
+        ConfigError: the first word is not an option, such as a verb after a space.
     """
     if words and not words[0].startswith("-"):
         hint = (

@@ -74,24 +74,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a search, as far as it is known."""
+    """A snapshot of one trial of a search."""
 
     name: str
     params: Params
-    """Its searched values by dotted path: `{"optimizer.lr": 0.01}`."""
+    """The values of the searched parameters, by dotted path: `{"optimizer.lr": 0.01}`."""
     value: float
-    """The metric on the validation images at its best epoch; NaN before its first."""
+    """The metric on the validation set at its best epoch; NaN before the first epoch."""
     metric: str
-    """The metric by which trials are compared, such as `macro_f1`."""
+    """The name of the metric that ranks the trials, such as `macro_f1`."""
     outcome: str
-    """`completed`, `stopped`, `diverged`, `failed`; or of one that has not ended `running`,
+    """`completed`, `stopped`, `diverged` or `failed`. Before the trial has ended: `running`,
     `pending`, `held` (it waits at a rung) or `interrupted`."""
     epochs: int
-    """The number of epochs that it has finished."""
+    """The number of finished epochs."""
     metrics: dict[str, float]
-    """All figures of its best epoch, such as `val/loss`; empty before its first."""
+    """All metrics of its best epoch, such as `val/loss`; empty before the first epoch."""
     config: Json
-    """All that decides the training's result, as nested values."""
+    """The complete configuration of the training, as nested dicts."""
 
 
 class Search:
@@ -100,53 +100,53 @@ class Search:
     def __init__(
         self, result: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
     ) -> None:
-        """Describe the search of this journal, which is stored in `storage`.
+        """Wrap the result that was read from a journal.
 
         Args:
-            result: the journal's result.
+            result: the state of the search.
             storage: the place where the search is stored.
-            runs: True if a driver runs it now.
-            exit_code: the exit code of the command that ran it.
+            runs: whether a driver runs the search now.
+            exit_code: the exit code of the session, if this process has run it.
         """
         self._result, self._runs, self.storage, self.exit_code = result, runs, storage, exit_code
 
     @property
     def name(self) -> str:
-        """The name by which `result` finds it."""
+        """The search's name, as `result` and `load` take it."""
         return self._result.name
 
     @property
     def outcome(self) -> str:
-        """Its end: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
+        """The way it ended, such as `completed`, `budget` or `interrupted`, or else `running`."""
         outcome = self._result.outcome
         return "interrupted" if outcome == "running" and not self._runs else outcome
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best trial; None before any trial has finished an epoch."""
+        """The best trial; None as long as no trial has finished an epoch."""
         return _trial(self._result.best)
 
     @cached_property
     def chosen(self) -> Trial | None:
-        """The training that `search.select` chose, which `load` uses; before that, the best."""
+        """The trial that `load` uses: the choice of `search.select`, or else the best trial."""
         return _trial(self._result.chosen)
 
     @property
     def test(self) -> Evaluation:
-        """The chosen training's evaluation on the test images; empty while they are sealed."""
+        """The evaluation of the chosen trial on the test set; empty if it was not tested."""
         return self._result.chosen_test
 
     @property
     def above_chance(self) -> bool | None:
-        """True if the chosen training is better than guessing; None if that is not known."""
+        """True if the chosen trial is better than guessing; None if that is unknown."""
         against = answer_against(self._result)
         return None if against is None else against.is_above
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """A table with a row for each trial, in the order in which they were suggested.
+        """A table with one row per trial, in the order in which they were suggested.
 
-        Its columns are those of `search.export`.
+        It has the columns of `search.export`.
         """
         import pandas as pd
 
@@ -154,9 +154,9 @@ class Search:
         return pd.DataFrame(table.rows, columns=table.columns)
 
     def report(self) -> Path:
-        """Return the path of its HTML page, which is written if it is missing.
+        """Return the path of the search's HTML report, which is written first if it is missing.
 
-        While the search runs, each call writes the page again.
+        If a driver runs the search, each call writes the report again.
         """
         with _unchanged():
             search_home = home(self.storage, self.name)
@@ -178,14 +178,15 @@ class Search:
 
 @contextmanager
 def _with_calls() -> Iterator[None]:
-    """Add to an error, as notes, the calls of the commands that its message names."""
+    """Add notes to an exception: the Python calls for the commands that its message names."""
     try:
         yield
     except Exception as error:
         remedies = [remedy for remedy in message_of(error).remedies if not remedy.has_blanks]
         notes = [f"In Python: {remedy.call}" for remedy in remedies]
         for note in notes:
-            if note not in getattr(error, "__notes__", ()):  # `load` calls `result`
+            # A decorated function that calls another one must not add the notes twice.
+            if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
         raise
 
@@ -198,31 +199,33 @@ def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any)
 
 @_with_calls()
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
-    """Run a search to its end and return it.
+    """Run a search until it ends, and return it.
 
-    It prints the output of `python -m search.run`. Call it in the main thread, where signals
-    arrive: Ctrl-C and SIGTERM let each trial finish its epoch, then have their usual effect, so
-    Ctrl-C raises KeyboardInterrupt. `result` then returns the search, `search.resume` continues it.
+    The output of `python -m search.run` is printed. Call this in the main thread, where signals
+    arrive: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the signal has its usual
+    effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and
+    `search.resume` continues it.
 
-    Afterwards it restores signal handlers, exception hooks, environment variables and the levels of
-    loggers. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, a folder of
-    Ray's is on `sys.path`, and their new loggers keep the level that the search has set; Ray has a
-    token in `~/.ray`; and the search has its folder, MLflow's database, and decoded images in the
-    cache.
+    At the end, signal handlers, exception hooks, environment variables and the levels of existing
+    loggers are restored. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, and
+    their new loggers keep the level that the search has set; a folder of Ray is on `sys.path`; Ray
+    has a token in `~/.ray`; and the search leaves its folder, MLflow's database, and decoded images
+    in the cache.
 
     Args:
         dry_run: print the plan and an estimate of the time, start nothing, and return None.
-        quiet: print nothing but errors.
+        quiet: print only errors.
         options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
             Options that can be repeated take a list, `set` also a mapping: `set={
-            "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace, or a
-            function that returns one; then only the journal stores it, also for `search.resume`.
+            "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace or a
+            function that returns one; it is then stored in the journal, where `search.resume` finds
+            it.
 
     Raises:
-        ConfigError: an option, the data or the space is wrong, or a search has this name already;
+        ConfigError: an option, the data or the space is wrong, or a search of this name exists;
             nothing was started.
-        NotReady, Unavailable: Ray, MLflow or something to download is not there.
-        LeaseHeld: another process begins a search of this name at the same time.
+        NotReady, Unavailable: Ray, MLflow or a download is not available.
+        LeaseHeld: another process starts a search of this name at the same time.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
@@ -235,15 +238,18 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
             search = Search(finished.result, finished.experiment.storage, exit_code=code)
     except Terminated:
         code = ExitCode.TERMINATED
-    if code > 128:  # the signal that stopped it, for whoever handles it now
+    if code > 128:  # pass the signal that stopped it to the restored handlers
         signal.raise_signal(code - 128)
-    if search is None:  # stopped before it began, by a signal whose handler returned
+    if search is None:  # stopped before it started, and the handler returned
         raise SystemExit(code)
     return search
 
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
-    """Run the search with these options and print its result; or print only its plan."""
+    """Run the search with these options, and print its result.
+
+    For a dry run, only print the plan, and return None.
+    """
     from cluster.signals import stop_on_signals
     from search.run import experiment_of
     from search.sessions.estimate import estimate_search
@@ -262,15 +268,15 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 
 @_with_calls()
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
-    """Read an earlier search, or one that runs now, from its journal.
+    """Read a search from its journal; it may have ended or still be running.
 
     Args:
         name: the search's name.
-        storage: the place where it is kept: a folder, or s3://BUCKET/PREFIX.
+        storage: the place where it is stored: a folder, or s3://BUCKET/PREFIX.
 
     Raises:
         ConfigError: there is no such search.
-        DamagedJournal: its journal is not as it was written.
+        DamagedJournal: its journal was damaged or changed.
     """
     place = _place(storage)
     snapshot, holder = read_search(name, place)
@@ -278,7 +284,11 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
 
 
 def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
-    """Return an overview of each search in a place, the newest first."""
+    """Read an overview of each search in a place, the newest first, broken ones last.
+
+    Args:
+        storage: a folder, or s3://BUCKET/PREFIX.
+    """
     return listed(_place(storage))
 
 
@@ -293,23 +303,24 @@ def load(
 ) -> "Model":
     """Load a trained model, ready for images of any size.
 
-    The model of a search is the one that `search.promote` would register, and gives the same
-    probabilities. It is exported at the first time, for which the search's images have to be there
-    still, and kept in the cache.
+    The model of a search is the one that `search.promote` would register, with the same
+    probabilities. The first call exports it, which needs the search's images, and caches the
+    export.
 
     Args:
-        source: a search's name; or `models:/NAME@champion` or `models:/NAME/3` in MLflow's
-            registry; or a folder that holds a promoted model.
-        trial: of a search, another trial than the chosen or the best one.
-        storage: the place where the search is kept.
-        tracking: MLflow's tracking URI (by default $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
-        data_root: where the search's data lies now, if it has moved.
+        source: a search's name, `models:/NAME@champion` or `models:/NAME/3` in MLflow's registry,
+            or the folder of a promoted model.
+        trial: a trial of the search; None for the chosen or else the best one.
+        storage: the place where the search is stored.
+        tracking: MLflow's tracking URI; None for $MLFLOW_TRACKING_URI, or else
+            sqlite:///mlflow.db.
+        data_root: the folder of the search's data, if it has moved.
 
     Raises:
         ConfigError: there is no such search, trial, model or folder.
         LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or the
             checkpoint is damaged.
-        NotReady, Unavailable: MLflow or the data is not there now.
+        NotReady, Unavailable: MLflow or the data is not available.
     """
     from search.trained.source import ModelSource, load_model
 
@@ -326,10 +337,10 @@ def load(
 
 
 def _arguments(options: dict[str, Any]) -> Namespace:
-    """Convert the options to those of the command line.
+    """Convert the options of `run` to the parsed options of the command line.
 
     Raises:
-        ConfigError: there is no such option, or no such value.
+        ConfigError: an option does not exist, its value is not allowed, or `space` is missing.
     """
     from search.cli.keywords import words
     from search.run import options_of, parser
@@ -368,9 +379,10 @@ def _trial(trial: TrialResult | None) -> Trial | None:
 
 
 class _Quiet(TextIOBase):
-    """A stream that lets only error lines through, until `is_over`; then it writes everything.
+    """A stream that passes on only error lines until `is_over` is set, and then everything.
 
-    Modules that are imported in the meantime may keep it, in a logger's handler for example.
+    It must keep working afterwards, because modules that are imported in the meantime may hold it,
+    for example in a logger's handler.
     """
 
     def __init__(self, real: TextIO) -> None:
@@ -382,7 +394,7 @@ class _Quiet(TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write the error lines of a text; when `is_over`, all of it."""
+        """Write the text's lines that begin with "error: "; if `is_over`, the whole text."""
         if self.is_over:
             return self.real.write(text)
         *lines, self._line = (self._line + text).split("\n")
@@ -393,14 +405,14 @@ class _Quiet(TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush the real stream, which may have been closed before this one is collected."""
+        """Flush the real stream, unless it has been closed already (as at the process's exit)."""
         if self.is_over and not self.real.closed:
             self.real.flush()
 
 
 @contextmanager
 def _silence(quiet: bool) -> Iterator[None]:
-    """Print only errors within, if `quiet`."""
+    """Suppress output inside this context, except error lines, if `quiet`."""
     if not quiet:
         yield
         return
@@ -414,14 +426,13 @@ def _silence(quiet: bool) -> Iterator[None]:
 
 
 def _loggers() -> list[logging.Logger]:
-    """List all loggers."""
     entries = [logging.root, *logging.root.manager.loggerDict.values()]
     return [logger for logger in entries if isinstance(logger, logging.Logger)]
 
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Restore environment variables, the levels of loggers and `sys.excepthook` (Ray sets it)."""
+    """Restore environment variables, loggers' levels and `sys.excepthook` (set by Ray) at exit."""
     environment, hook = dict(os.environ), sys.excepthook
     levels = [(logger, logger.level) for logger in _loggers()]
     try:

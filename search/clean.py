@@ -35,7 +35,7 @@ from trainables.memory import size_text
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print what can be removed, ask, and remove it; return the exit code.
+    """Print the checkpoints that can be removed, ask, and remove them; return the exit code.
 
     Raises:
         ConfigError: the value of --keep is unknown.
@@ -71,7 +71,13 @@ def command(args: argparse.Namespace) -> int:
 
 
 def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) -> list[Removable]:
-    """Find the checkpoints of a search that can be removed, unless it was cut off.
+    """Find the checkpoints of a search that can be removed.
+
+    Args:
+        result: the search.
+        home: its place in the storage.
+        storage: the storage, for messages.
+        keep: the value of --keep (`CLEANED`).
 
     Raises:
         Refused: the search, or its selection, was cut off.
@@ -81,12 +87,12 @@ def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) 
 
 
 def size_of(removable: Iterable[Removable]) -> int:
-    """The size of checkpoints in bytes."""
+    """Sum up the sizes of checkpoints, in bytes."""
     return sum(trial.size for trial in removable)
 
 
 def rows_of(removable: Iterable[Removable]) -> list[tuple[str, int, str, str]]:
-    """Build a row for each kind of trial: title, trials, size, and what is lost with them."""
+    """Build a row for each kind of trial: (title, number of trials, size, consequence)."""
     return [
         (kind.title, trials, size_text(size), kind.lost)
         for kind, (trials, size) in totals_by_kind(removable).items()
@@ -104,10 +110,10 @@ def table(removable: Sequence[Removable]) -> Table:
 
 
 def confirm_removal(name: str, size: int) -> bool:
-    """Ask whether to remove the checkpoints.
+    """Ask the user to confirm the removal of `size` bytes; True for yes.
 
     Raises:
-        ConfigError: there is no terminal to ask at.
+        ConfigError: the command does not run at a terminal.
     """
     if not can_ask():
         raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
@@ -115,11 +121,16 @@ def confirm_removal(name: str, size: int) -> bool:
 
 
 def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
-    """Remove the checkpoints that `keep` does not need, and return their number of bytes.
+    """Remove the checkpoints that `keep` does not need, and return their size in bytes.
 
-    The journal records the removal first: a resume then knows of it, and if the process is killed
-    in between, the next call finds the rest. `note` receives a line if the journal's last line was
-    torn.
+    The removal is first recorded in the journal, where a resume sees it. If the process is killed
+    in between, the next call removes the rest.
+
+    Args:
+        home: the search's place in the storage.
+        storage: the storage, for messages.
+        keep: the value of --keep (`CLEANED`).
+        note: receives a line if the journal's last line was torn.
     """
     with home.lease() as lease:
         journal, events = home.journal(new=False)
@@ -147,7 +158,7 @@ def as_json(removable: Sequence[Removable], size: int) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, clean, and return the exit code (`ExitCode`)."""
+    """Parse the command line, remove checkpoints, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.clean", description=__doc__, formatter_class=HelpFormatter
     )

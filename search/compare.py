@@ -39,37 +39,37 @@ from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable
 
 SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
-"""The values of a config's `data` that decide, of the same images, which ones validate.
+"""The values of a config's `data` that decide which of the images are the validation set.
 
-Whether copies are removed is not among them: the fingerprint tells which ones were.
+The removal of copies is left out, because the data's fingerprint depends on the removed ones.
 """
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
-"""Values of an experiment that other rows show, or that do not affect its result."""
+"""The values of an experiment that have other rows, or that do not affect the result."""
 TESTED_RATE = 0.04
-"""The error rate at which searches are tested, for all contrasts together, to keep 5 %.
+"""The nominal error rate of all contrasts together, at which the actual one stays below 5 %.
 
-Luck is only nearly as the tests take it. Measured by `tests/bench/rates/compare.py`.
+The tests' assumptions hold only approximately; `tests/bench/rates/compare.py` measures the rate.
 """
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A search's best trial, and its cost."""
+    """A search's best trial, and the cost of the search."""
 
     name: str
     outcome: str
     metric: str
-    """The metric by which it ranked its trials."""
+    """The name of the metric that ranks its trials."""
     trial: str
-    """Its best trial. Before the first epoch it is empty and the figures are None."""
+    """Its best trial; empty before the first epoch, when `value` and the interval are None."""
     value: float | None
     low: float | None
-    """The 95 % interval that the validation images allow, not corrected for the choice of the best;
-    None if it is not known.
+    """The lower end of the 95 % confidence interval for the validation set's size, not corrected
+    for the choice of the best trial; None if unknown. `high` is the upper end.
     """
     high: float | None
     expected: float | None
-    """The expected value of the trial that `search.select` chose; None before a selection."""
+    """The expected value of the network that `search.select` chose; None before a selection."""
     trials: int
     epochs: int
     wall_s: float
@@ -81,51 +81,57 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A search compared with the best of those with its metric."""
+    """The comparison of a search with the leader, the best search with the same metric."""
 
     name: str
     leader: str
     by: str
-    """Its basis: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`."""
+    """The basis of the comparison: `seeds` or `folds` (paired), `images` (unpaired), `nothing`."""
     difference: float | None = None
-    """The leader's advantage, in units of the metric."""
+    """The leader's advantage in score, in units of the metric; None if they are not comparable."""
     is_beyond_noise: bool | None = None
     low: float | None = None
-    """Of an unpaired contrast: the interval of the difference, for all contrasts together."""
+    """Lower end of the difference's confidence interval, simultaneous for all contrasts; None if
+    the contrast is paired. `high` is the upper end.
+    """
     high: float | None = None
     p: float | None = None
-    """Of a paired contrast: the p-value, as in `search.values.statistics.Comparison`, corrected for
-    the candidates too.
+    """The p-value of a paired contrast, as in `search.values.statistics.Comparison`, but also
+    corrected for `candidates`; None if the contrast is unpaired.
     """
     candidates: int | None = None
-    """The number of trainings from which the leader's best was chosen by the same values.
+    """The number of trainings from which the leader's best was chosen by the compared values.
 
-    The best of many is lucky. So every one of them shares the error rate (Bonferroni): then the
-    result holds for whichever of them was chosen.
+    The best of many is partly lucky. The error rate is therefore divided among all of them
+    (Bonferroni), so that the result holds no matter which of them was chosen.
     """
     note: str = ""
-    """Its basis in words; or the reason why there is none."""
+    """The basis in words, or the reason why there is none."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Several searches side by side."""
+    """The result of a comparison of several searches."""
 
     metric: str
-    """That of the first search."""
+    """The name of the first group's metric."""
     searches: list[Contender]
     contrasts: list[Contrast]
     params: dict[str, list[Any]]
-    """The values of the best trials that differ, by dotted path; None where a trial has none."""
+    """The differing values of the best trials, one per search, by dotted path; None if absent."""
     settings: dict[str, list[Any]]
-    """The settings of the searches that differ, by name."""
+    """The differing settings of the searches, one per search, by name."""
 
 
 def compare_searches(results: Sequence[SearchResult]) -> Compared:
-    """Compare searches with different names.
+    """Compare two or more searches.
 
-    Searches with the same task and metric are compared with the best of them. The best of each
-    further group is only reported as not comparable with that of the first.
+    Searches with the same task and metric form a group, and are compared with the best of the
+    group. The best searches of further groups are reported as not comparable with the first
+    group's.
+
+    Args:
+        results: searches with different names.
     """
     groups = dict[tuple[str, str], list[SearchResult]]()
     for result in results:
@@ -172,7 +178,13 @@ def _contender(result: SearchResult) -> Contender:
 
 
 def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast:
-    """Compare a search with the leader; `count` searches are compared in all."""
+    """Compare a search with the leader.
+
+    Args:
+        leader: the best search of the group.
+        rival: the other search.
+        count: the number of searches in the comparison, for the correction.
+    """
     if reason := _incomparable(leader, rival):
         return Contrast(rival.name, leader.name, "nothing", note=reason)
     is_same = _images(leader) == _images(rival)
@@ -182,7 +194,7 @@ def _contrast(leader: SearchResult, rival: SearchResult, count: int) -> Contrast
 
 
 def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
-    """The reason why two searches cannot be compared; empty if they can."""
+    """Explain why two searches cannot be compared; empty if they can."""
     if leader.best is None or rival.best is None:
         return "it has no result yet"
     if leader.task != rival.task:
@@ -195,9 +207,9 @@ def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
 
 
 def _source(result: SearchResult) -> list[Any]:
-    """Identify the images of a search, whatever size they were decoded to.
+    """Identify the images of a search, regardless of the size to which they were decoded.
 
-    Removed copies are counted, since their number depends on the split.
+    Removed copies are added to the number of images, since the split decides how many are removed.
     """
     data = result.started.data
     images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
@@ -205,7 +217,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Collect the values that decide the validation images and their size."""
+    """Collect the values that determine the validation images and their size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],
@@ -215,7 +227,10 @@ def _images(result: SearchResult) -> list[Any]:
 
 
 def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast | None:
-    """Compare two searches over seeds or folds; None unless both have them."""
+    """Compare two searches by a paired test over seeds, or else over folds.
+
+    None unless both have at least two seeds or folds in common.
+    """
     for by, title, values in (
         ("seeds", "fresh seeds of search.select", _seeds),
         ("folds", "folds", _folds),
@@ -236,7 +251,7 @@ def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast |
             scores, ahead, behind = scores[::-1], rival, leader
         images = leader.steps / (len(shared_keys) if by == "folds" else 1)
         candidates = _chosen_from(ahead) if by == "seeds" else _candidates(ahead, behind)
-        # Each of the searches might have been the leader.
+        # Any ordered pair of searches might have been compared: count * (count - 1).
         comparison = compare(scores, count * (count - 1) * candidates, candidates, images=images)[
             1
         ][1]
@@ -256,8 +271,8 @@ def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast |
 def _candidates(result: SearchResult, rival: SearchResult) -> int:
     """Count the trainings from which a search's best was chosen.
 
-    A training that is longer than the rival's best counts several times, since the best of more
-    epochs is luckier.
+    A training with more epochs than the rival's best counts several times, because the best of
+    more epochs is luckier.
     """
     assert rival.best is not None
     epochs = len(rival.best.epochs)
@@ -265,13 +280,12 @@ def _candidates(result: SearchResult, rival: SearchResult) -> int:
 
 
 def _chosen_from(result: SearchResult) -> int:
-    """Count the candidates of the search's selection."""
     assert result.selection is not None
     return len(result.selection.started.candidates)
 
 
 def _seeds(result: SearchResult) -> dict[int, float]:
-    """Collect the values of the selection's choice, by seed."""
+    """Collect the values of the chosen candidate by seed; empty without a current selection."""
     selection = result.selection
     if selection is None or selection.verdict is None or result.is_selection_old:
         return {}
@@ -283,7 +297,7 @@ def _seeds(result: SearchResult) -> dict[int, float]:
 
 
 def _folds(result: SearchResult) -> dict[int, float]:
-    """Collect the values of the best trial, by fold."""
+    """Collect the values of the best trial at its best epoch by fold; empty without folds."""
     best = result.best
     if best is None or best.best_epoch is None:
         return {}
@@ -292,12 +306,19 @@ def _folds(result: SearchResult) -> dict[int, float]:
 
 
 def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same: bool) -> Contrast:
-    """Compare two searches by intervals from their validation images (unpaired)."""
+    """Compare two searches by the confidence bounds of their validation values (unpaired).
+
+    Args:
+        leader: the best search of the group.
+        rival: the other search.
+        count: the number of searches in the comparison, for the correction.
+        is_same: whether both have the same validation set.
+    """
     best, behind = leader.best, rival.best
     assert best is not None
     assert behind is not None
     candidates = _candidates(leader, rival)
-    # Any two of the searches might have been the best and this one.
+    # Two-sided, and corrected for all pairs of searches, any of which might have been compared.
     tail = TESTED_RATE / 2 / math.comb(count, 2)
     lucky, unlucky = tail / candidates, tail / _candidates(rival, leader)
     low, high = difference_bounds(
@@ -328,7 +349,7 @@ def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same
 
 
 def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
-    """Bound the score of a search's best; the bound is wrong at most at this rate."""
+    """One-sided confidence bound of the score of a search's best trial, with this error rate."""
     assert result.best is not None
     metric, metrics = result.metric, result.best.best
     scores = map(metric.score, bounds_of(metric, metrics, result.images, error_rate))
@@ -336,7 +357,10 @@ def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
 
 
 def _values(best: TrialResult | None) -> dict[str, Any]:
-    """Collect the values of a trial's config and its params, by dotted path."""
+    """Collect the values of a trial's config and params by dotted path; empty for None.
+
+    Values that `_settings` shows are left out.
+    """
     if best is None:
         return {}
     told_as_settings = ("data.", "seed", "metric")
@@ -346,7 +370,7 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
 
 
 def _settings(result: SearchResult) -> dict[str, Any]:
-    """Collect the options of a search other than its space's domains, by name."""
+    """Collect the options of a search, except its domains and those in `ELSEWHERE`, by name."""
     experiment = result.started.experiment
     options = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
     data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
@@ -361,7 +385,10 @@ def _settings(result: SearchResult) -> dict[str, Any]:
 
 
 def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the names that all have: a value that an older journal lacks is not a difference."""
+    """Reduce the settings to the names that all have.
+
+    A setting that is missing in an older journal is not a difference.
+    """
     return [
         {
             name: value
@@ -373,7 +400,7 @@ def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 
 def _differing(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Collect the values that differ, by name."""
+    """Collect the names whose values are not all equal, with one value per mapping."""
     rows = {
         name: [mapping.get(name) for mapping in mappings]
         for mapping in mappings
@@ -385,7 +412,7 @@ def _differing(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def rows_of(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column for each search; the first holds their names."""
+    """Yield the rows of a table with a column for each search; the first row has their names."""
     yield ["", *(result.name for result in results)]
     titles = {result.metric.title for result in results}
     yield [
@@ -423,7 +450,7 @@ def rows_of(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[l
 
 
 def table(rows: Iterator[list[str]]) -> Table:
-    """Build a table; the first row has the titles, the first column the names."""
+    """Build a table from rows; the first row becomes the titles."""
     table = Table(box=None, pad_edge=False)
     for number, title in enumerate(next(rows)):
         table.add_column(title, no_wrap=number == 0, overflow="fold")
@@ -449,7 +476,7 @@ def _interval_text(contender: Contender) -> str:
 
 
 def sentence(contrast: Contrast, metric: Metric) -> str:
-    """Describe a contrast in a sentence."""
+    """Describe a contrast in a sentence; `metric` is the leader's."""
     if contrast.difference is None:
         return f"{contrast.name} and {contrast.leader} cannot be compared: {contrast.note}."
     gap = metric.gap(contrast.difference)
@@ -507,7 +534,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`ExitCode`)."""
+    """Parse the command line, print the comparison, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.compare", description=__doc__, formatter_class=HelpFormatter
     )

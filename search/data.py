@@ -27,7 +27,7 @@ from trainables.inspection.words import lines
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.data`."""
     parser = Parser(
         prog="python -m search.data", description=__doc__, formatter_class=HelpFormatter
     )
@@ -61,10 +61,10 @@ def parser() -> Parser:
 
 
 def config_of(args: argparse.Namespace) -> DataConfig:
-    """Build the config of the data that the command line names.
+    """Build the config of the data set that the command line names.
 
     Raises:
-        ConfigError: a setting is not one of the data's.
+        ConfigError: a key of --set does not begin with `data.`.
     """
     data = f"folder:{args.data}" if is_path(args.data) else args.data
     settings = dict(parse_setting(text) for text in args.settings)
@@ -74,14 +74,14 @@ def config_of(args: argparse.Namespace) -> DataConfig:
 
 
 def is_path(data: str) -> bool:
-    """True if this names a folder rather than a data set."""
+    """True if DATA is the path of a folder, and not the name of a data set."""
     name = data.partition(":")[0]
     return name not in DATASETS and (os.sep in name or Path(data).is_dir())
 
 
 def command(args: argparse.Namespace) -> int:
     """Print the report, write the page if --out is given, and return the exit code."""
-    from search.views.page.data import write_alone  # Jinja is not needed before
+    from search.views.page.data import write_alone  # imported late, because it imports Jinja
 
     if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
         raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
@@ -100,7 +100,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, look at the data, and return the exit code."""
+    """Parse the command line, inspect the data, and return the exit code (see `ExitCode`)."""
     return guarded(lambda: command(parser().parse_args(argv)))
 
 

@@ -35,38 +35,38 @@ from trainables.memory import size_text
 
 @dataclass(frozen=True)
 class DependentSearch:
-    """Another search that uses the one to be deleted."""
+    """Another search that has used the search to be deleted."""
 
     search: str
     trials: int
-    """The number of its trials that began with trainings of the deleted search; it has copies."""
+    """The number of its trials that continued trainings of the deleted search, from copies."""
     needs_weights: bool
-    """True if its trainings begin with weights in the deleted search's folder."""
+    """True if its trials start from weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """A search that is to be deleted, with all that goes with it."""
+    """The search to be deleted, and everything that is deleted with it or affected."""
 
     name: str
     place: str
     size: StoredSize
     traces: Traces | None
-    """Its runs, and the registered models, which stay; None if MLflow is left unchanged, or if the
-    journal is damaged and its runs are not known."""
+    """Its runs, which are deleted, and its registered models, which stay. None if MLflow is left
+    unchanged, or if the runs are unknown because the journal is damaged."""
     uses: tuple[DependentSearch, ...]
 
 
 def deletion_of(
     place: Storage, name: str, *, tracking: str | None = None, keep_runs: bool = False
 ) -> Deletion:
-    """Collect everything that deleting a search would remove.
+    """Collect everything that the deletion of a search would remove or affect.
 
     Args:
-        place: where the search is stored.
-        name: its name.
+        place: the place where the search is stored.
+        name: the search's name.
         tracking: MLflow's tracking URI; None for the search's own.
-        keep_runs: True to leave MLflow unchanged.
+        keep_runs: whether to leave MLflow unchanged.
     """
     search_home, traces = home(place, name), None
     with suppress(JournalError):
@@ -78,9 +78,9 @@ def deletion_of(
 
 
 def delete(search_home: Home, deletion: Deletion) -> None:
-    """Delete a search; the caller holds its lease.
+    """Delete a search; the caller must hold its lease.
 
-    MLflow comes first: if it does not answer (`NotReady`), the search itself is still there.
+    Its runs in MLflow are deleted first: if that fails (`NotReady`), the search still exists.
     """
     if deletion.traces is not None:
         forget(deletion.traces)
@@ -88,7 +88,10 @@ def delete(search_home: Home, deletion: Deletion) -> None:
 
 
 def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
-    """Yield the other searches there that have used this one."""
+    """Yield the other searches in a place that have used the search of this name.
+
+    Journals that cannot be read are skipped.
+    """
     restored_pattern = re.compile(
         rb'"event": "restored", "trial": "([^"]+)".*"begun": \{"search": "%s"'
         % re.escape(name).encode()
@@ -116,7 +119,7 @@ def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
 
 
 def lines(deletion: Deletion) -> Iterator[str]:
-    """Yield lines on the files and runs to delete, and on those that stay."""
+    """Describe the files and runs to delete, and what stays, in lines."""
     count = deletion.size.files
     yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
@@ -135,7 +138,7 @@ def lines(deletion: Deletion) -> Iterator[str]:
 
 
 def purge_text(uri: str) -> str:
-    """The command that removes MLflow's deleted runs for good, with their files."""
+    """Write the command that permanently removes MLflow's deleted runs, with their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
     address = shlex.quote(redact(uri))
@@ -143,7 +146,7 @@ def purge_text(uri: str) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print what would be deleted, ask, delete it, and return the exit code."""
+    """Print everything that would be deleted, ask, delete it, and return the exit code."""
     args.name = args.name.rstrip("/")
     if not NAME.fullmatch(args.name):
         raise ConfigError(
@@ -180,7 +183,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, delete, and return the exit code (`ExitCode`)."""
+    """Parse the command line, delete the search, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.delete", description=__doc__, formatter_class=HelpFormatter
     )

@@ -16,18 +16,18 @@ from search.process.guard import guarded
 from trainables.errors import ConfigError, printable
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
-"""Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
-of the task's primary metric.
+"""The first columns of the table of trials, before the searched parameters; `{}` stands for the
+name of the task's primary metric.
 """
 
 
 @dataclass(frozen=True)
 class TrialTable:
-    """A search's trials as a table, in the order in which they were suggested."""
+    """A table of a search's trials, in the order in which they were suggested."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
-    """Values by column; an unknown value is None, or NaN in a column of numbers."""
+    """One dict per trial, by column; unknown values are None, or NaN in numeric columns."""
 
 
 def trial_table(result: SearchResult) -> TrialTable:
@@ -37,7 +37,7 @@ def trial_table(result: SearchResult) -> TrialTable:
     with the name of another column, such as `epochs`, is called `params.epochs`.
     """
     domains = result.started.experiment["space"]["domains"]
-    # A search that continued with another space had other parameters before.
+    # A search that was continued with another space had other parameters before.
     searched = (path for trial in result.trials.values() for path in trial.params)
     paths = list(dict.fromkeys([*domains, *searched]))
     columns = [column.format(result.task.primary.name) for column in COLUMNS]
@@ -51,7 +51,7 @@ def trial_table(result: SearchResult) -> TrialTable:
 
 
 def _figures(trial: TrialResult) -> tuple[Any, ...]:
-    """The values of a trial in `COLUMNS`."""
+    """The values of a trial for `COLUMNS`, in their order."""
     return (
         trial.trial,
         trial.outcome,
@@ -64,7 +64,7 @@ def _figures(trial: TrialResult) -> tuple[Any, ...]:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Write the trials and return the exit code."""
+    """Write the table of trials as CSV or JSON lines, and return the exit code."""
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
@@ -84,12 +84,12 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Replace NaN, which is not valid JSON, with None."""
+    """Replace NaN, which JSON does not allow, with None."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (`ExitCode`)."""
+    """Parse the command line, write the table, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.export", description=__doc__, formatter_class=HelpFormatter
     )

@@ -16,7 +16,7 @@ from search.process.guard import guarded
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.extend`."""
     parser = Parser(
         prog="python -m search.extend", description=__doc__, formatter_class=HelpFormatter
     )
@@ -47,7 +47,7 @@ def parser() -> Parser:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Ask, print the answer, and return the exit code."""
+    """Send the request to the driver, print its answer, and return the exit code."""
     request = DriverRequest.now(
         EXTEND,
         trials=args.trials,
@@ -59,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (`ExitCode`)."""
+    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -107,11 +107,14 @@ from trainables.export import reference
 from trainables.values import Json
 
 SAME_MS = 60_000
-"""Two values of `--since` count as equal if they are at most this far apart."""
+"""Two values of `--since` count as equal if they differ by at most this time, since relative ones
+(`1d`) depend on the time of the call.
+"""
 ORIGINS = "origins.json"
-"""The file of an improvement's search with each new image's origin."""
+"""The file in an improvement's search that records the origin of each new image."""
 FIRST = "first.json"
-"""The file with the old test images that the first champion of all rounds predicts correctly."""
+"""The file that records which old test images the first champion of all rounds predicts correctly.
+"""
 
 
 TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
@@ -119,11 +122,11 @@ UNASKED = {
     "--anyway": "train on corrections that are probably wrong, too",
     "--challenger": "train even where no challenger can become the champion, for one to try",
 }
-"""The options that allow what is refused otherwise, with their help."""
+"""Options that allow something that is refused by default, with their help texts."""
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.improve`."""
     parser = Parser(
         prog="python -m search.improve", description=__doc__, formatter_class=HelpFormatter
     )
@@ -182,7 +185,10 @@ def parser() -> Parser:
 
 
 def improve(args: argparse.Namespace) -> int:
-    """Improve the model that the command line names; return the exit code."""
+    """Improve the model that the command line names, and return the exit code.
+
+    An improvement that was started before is continued or reported (see `settle`).
+    """
     began = command_start()
     check_options(args)
     check_versions()
@@ -235,7 +241,7 @@ def improve(args: argparse.Namespace) -> int:
 
 
 def named_champion(args: argparse.Namespace) -> ChampionModel:
-    """Find the model that MODEL names; ask if the name of its search is mistyped."""
+    """Find the model that MODEL names; if a search's name is mistyped, ask the user."""
     if not args.model.startswith(REGISTERED):
         args.model = resolve_or_ask(args.model, args.storage)
     return find_champion(champion_request(args))
@@ -255,7 +261,7 @@ def check_options(args: argparse.Namespace) -> None:
     """Check the values of the options.
 
     Raises:
-        ConfigError: an option is out of its range.
+        ConfigError: --trials or --margin is out of its range.
     """
     if args.trials < 3:
         raise ConfigError(f"--trials must be >= 3 (got {args.trials}).")
@@ -270,7 +276,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
-    """The default name of the search: the same for the same champion and images."""
+    """Default name of the improvement's search; it depends only on the champion and the images."""
     about_it = [
         champion.id,
         champion.trial,
@@ -280,7 +286,7 @@ def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
 
 
 def name_stem(champion: ChampionIdentity) -> str:
-    """The beginning of the names of a model's improvements."""
+    """Beginning of the default names of a model's improvements."""
     stem = re.sub("[^A-Za-z0-9._-]+", "-", champion.model).lstrip(".-")[:45]
     return f"{stem or 'model'}-improved-"
 
@@ -288,10 +294,11 @@ def name_stem(champion: ChampionIdentity) -> str:
 def improvement_to_continue(
     args: argparse.Namespace, champion_model: ChampionModel, records: Records
 ) -> Home | None:
-    """Find the improvement that this call continues or reports; None for a new improvement.
+    """Find the improvement that this call continues or reports; None to start a new one.
 
-    It is an improvement of this champion, from this place, that has no decision yet or could not
-    register its model; or the one that produced this champion, if there are no corrections since.
+    It is an improvement of this champion from the records in the same place whose decision has not
+    been made or carried out. Otherwise, it is the improvement that produced this champion, if there
+    have been no new corrections since.
     """
     champion = champion_model.champion
     for name in searches_in(args.storage):
@@ -311,7 +318,7 @@ def improvement_to_continue(
 
 
 def info_of(search_home: Home) -> ImprovementInfo:
-    """Read the info of an improvement, and no other file of its folder."""
+    """Read the info of an improvement; in a bucket, only this file is downloaded."""
     return ImprovementInfo.read(search_home.read(f"{FOLDER}/{INFO_FILE}").parent)
 
 
@@ -321,7 +328,14 @@ def new_improvement_info(
     corrections: CorrectedImages,
     suspected: float,
 ) -> ImprovementInfo:
-    """Describe the new improvement."""
+    """Describe the new improvement.
+
+    Args:
+        args: the command line.
+        champion_model: the champion.
+        corrections: the corrected images, by use.
+        suspected: the estimated share of wrong corrections.
+    """
     warm = ""
     if not champion_model.data.config.model.is_baseline:
         manifest = (champion_model.checkpoint / "manifest.json").read_bytes()
@@ -336,7 +350,7 @@ def refuse_hopeless(
     """Check that a challenger can become the champion, unless --challenger is given.
 
     Raises:
-        Refused: no challenger can, however good it is.
+        Refused: no challenger could become the champion, no matter how good it is.
     """
     reasons = obstacles(*decision_terms(args, info, champion_model, records))
     if not reasons or args.challenger:
@@ -355,7 +369,12 @@ def refuse_hopeless(
 def decision_terms(
     args: argparse.Namespace, info: ImprovementInfo, champion_model: ChampionModel, records: Records
 ) -> tuple[int, int, float, float]:
-    """The basis of a decision: the arguments of `requirement_lines` and `obstacles`."""
+    """Collect the arguments of `requirement_lines` and `obstacles`.
+
+    Returns:
+        The number of held-out new images that are fair to the champion, the number of old test
+        images, the margin as a share, and the error rate of the test on new images.
+    """
     assert champion_model.data.dataset.test is not None
     test = len(champion_model.data.dataset.test)
     return len(info.fair_rows()), test, args.margin / 100, info.alpha(records.deciding_images())
@@ -364,7 +383,7 @@ def decision_terms(
 def join(
     info: ImprovementInfo, champion_model: ChampionModel, corrections: CorrectedImages, folder: Path
 ) -> ImprovementInfo:
-    """Write the joined data into a folder, unless they are there; return their info."""
+    """Write the joined data set to a folder, unless it is there already; return its info."""
     if (folder / INFO_FILE).exists() and (there := ImprovementInfo.read(folder)).is_same_as(info):
         return there
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -379,7 +398,7 @@ def challengers(
     name: str,
     folder: Path,
 ) -> Experiment:
-    """Build the search for a challenger on the joined data in a folder."""
+    """Build the experiment that trains the challengers on the joined data set in `folder`."""
     return challenger_experiment(
         name,
         champion_model.data,
@@ -393,7 +412,7 @@ def challengers(
 
 
 def budget_text(experiment: Experiment) -> str:
-    """Describe the challengers, and how they share the budget."""
+    """Describe the challengers in the order of their training, and the limits of the budget."""
     count = experiment.planned_trials
     if count == 1:
         return "the champion's config fitted anew"
@@ -413,9 +432,10 @@ def plan(
     info: ImprovementInfo,
     name: str,
 ) -> int:
-    """Print the plan of an improvement and the requirements of its decision; return the exit code.
+    """Print the plan of an improvement and the requirements for a new champion (--dry-run).
 
-    Nothing is started.
+    Returns:
+        The exit code.
     """
     terminal = Terminal(stderr=args.json)
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
@@ -437,7 +457,7 @@ def plan(
 
 
 def data_facts(info: ImprovementInfo) -> Json:
-    """Summarise the corrections as JSON-compatible values."""
+    """Summarise the champion and the corrections as JSON-compatible values."""
     left_out = [asdict(image) for image in info.left_out]
     return {
         "champion": asdict(info.champion),
@@ -448,7 +468,14 @@ def data_facts(info: ImprovementInfo) -> Json:
 
 
 def settle(args: argparse.Namespace, search_home: Home) -> int:
-    """Continue an improvement up to its decision, or report the decision; return the exit code."""
+    """Continue an improvement up to its decision, or report the earlier decision.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: the search is not an improvement.
+    """
     name = (
         search_home.folder.name
         if isinstance(args.storage, Path)
@@ -477,7 +504,7 @@ def settle(args: argparse.Namespace, search_home: Home) -> int:
 
 
 def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator[str]:
-    """Yield notes on options that differ from those with which the improvement began."""
+    """Yield a note for each option that is ignored, because the first call decides its value."""
     if str(args.place) != info.place:
         yield (
             f"note: this improvement learns from '{info.place}'; '{args.place}' is asked only for "
@@ -489,14 +516,14 @@ def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator
 
 
 def can_continue(args: argparse.Namespace, result: SearchResult) -> bool:
-    """True if the search was ended by its budget, and the options give it a larger one."""
+    """True if the search's budget is used up, and the options (of `search.resume`) raise it."""
     if result.outcome != "budget" or not (args.budget or args.price):
         return False
     return resume.used_up(resume.experiment_of(args, result), result) is None
 
 
 def facts_in(search_home: Home) -> Json | None:
-    """Read the decision; None before there is one."""
+    """Read the decision from an improvement's search; None if none has been made."""
     if DECISION not in search_home.names():
         return None
     facts: Json = json.loads(read_regular(search_home.read(DECISION)))
@@ -504,27 +531,34 @@ def facts_in(search_home: Home) -> Json | None:
 
 
 def is_settled(facts: Json | None) -> bool:
-    """True if the decision has been carried out: registered, or nothing to register."""
+    """True if a decision was made, and its model is registered or there is none to register."""
     return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 
 def is_unchanged(facts: Json) -> bool:
-    """True if the decision registers no model."""
+    """True if the decision was to register no model."""
     return bool(facts["outcome"] == UNCHANGED)
 
 
 def finish(args: argparse.Namespace, search_home: Home, code: int) -> int:
-    """Decide, register the challenger if so decided, and print the outcome; return the exit code.
+    """Make the decision, register the challenger accordingly, and print the outcome.
 
-    The decision is written before the registration, so that an interrupted call can resume. `code`
-    is the exit code of the search, which is returned if the search has not ended.
+    The decision is written before the registration, so that an interrupted call can resume.
+
+    Args:
+        args: the command line.
+        search_home: the place of the improvement's search.
+        code: the exit code of the search's session.
+
+    Returns:
+        `code` if the search has not ended or has no ranked trial, or else 0.
     """
     result = SearchResult.read(search_home.opened(files=True))
     if result.outcome not in ENDED or not result.ranking:
         return code
     folder = search_home.read(FOLDER)
     info = ImprovementInfo.read(folder)
-    # Not the model that MODEL names now: the alias may have moved while this was cut off.
+    # MODEL may name another model now, if the alias has moved since the improvement was started.
     champion_model = load_champion(champion_request(args), info.champion)
     facts = facts_in(search_home)
     if facts is None:
@@ -549,16 +583,16 @@ def finish(args: argparse.Namespace, search_home: Home, code: int) -> int:
 
 
 def redraw(search_home: Home, result: SearchResult) -> None:
-    """Draw the search's page again, if there is one, since it shows the decision."""
+    """Write the search's HTML report again, if there is one, because it shows the decision."""
     if PAGE not in search_home.names():
         return
-    from search.views.page.page import render  # which imports matplotlib
+    from search.views.page.page import render  # imported late, because it imports matplotlib
 
     search_home.write(PAGE, render(result, search_home.opened(files=True)).encode())
 
 
 def print_outcome(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -> int:
-    """Print the outcome of an improvement; return the exit code."""
+    """Print the outcome of an improvement as lines, or as JSON with --json; return exit code 0."""
     console = Terminal(stderr=args.json)
     for line in lines:
         say(console, line)
@@ -568,7 +602,7 @@ def print_outcome(args: argparse.Namespace, facts: Json, lines: Sequence[str]) -
 
 
 def registered_lines(registered: Registered, facts: Json) -> list[str]:
-    """Describe in lines where the challenger is registered."""
+    """Describe the registered version and its aliases, and how to use it, in lines."""
     name, before = registered.name, registered.before
     line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
     if watched := facts.get("watched"):
@@ -596,7 +630,7 @@ def decide_outcome(
     result: SearchResult,
     info: ImprovementInfo,
 ) -> Decision:
-    """Compare the best challenger with the champion, and decide."""
+    """Compare the best challenger with the champion, decide, and note the used images."""
     folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, records = (
         load_set_aside(folder),
@@ -630,7 +664,7 @@ def decide_outcome(
         champion.correct_predictions(dataset.test),
     )
     old = best.correct_predictions(dataset.test)
-    if records.info is not None:  # the records may be gone
+    if records.info is not None:  # the records may have been deleted
         held_out_images = [image["image"] for image in info.images if image["use"] == HELD_OUT]
         rows = fair if is_fair else range(len(held_out_images))
         records.note_deciding_images(result.started.id, [held_out_images[row] for row in rows])
@@ -652,7 +686,7 @@ def decide_outcome(
 
 
 def records_place(args: argparse.Namespace, info: ImprovementInfo) -> Path | Bucket:
-    """The place of the records with which the improvement began."""
+    """The place of the records from which the improvement was started."""
     place: Path | Bucket = args.place if str(args.place) == info.place else storage(info.place)
     return place
 
@@ -664,18 +698,18 @@ def compare_first_champion(
     champion: NDArray[np.bool_],
     challenger: NDArray[np.bool_],
 ) -> FirstChampion | None:
-    """Compare the first champion with the challenger; None if the champion is the first.
+    """Compare the challenger with the first champion of all rounds; None if that is the champion.
 
-    Each improvement stores the old test images that the first champion predicts correctly, since
-    the first champion's search may be deleted. If older versions did not store them, the earliest
-    improvement that still exists counts as the first.
+    Each improvement stores which old test images the first champion predicts correctly, because
+    that champion's search may be deleted. If an earlier version did not store them, the champion of
+    the earliest improvement that still exists counts as the first.
 
     Args:
         args: the command line.
         champion_model: the champion.
-        search_home: the home of the improvement's search.
-        champion: for each old test image, True if the champion predicts it correctly.
-        challenger: the same of the challenger.
+        search_home: the place of the improvement's search.
+        champion: shape (old test images,); True where the champion's prediction is correct.
+        challenger: the same for the challenger.
     """
     name, rights = f"{champion_model.champion.trial} of {champion_model.champion.search}", champion
     if FIRST in champion_model.home.names():
@@ -696,7 +730,7 @@ def compare_first_champion(
 
 
 def correct_on_test_images(champion_model: ChampionModel) -> NDArray[np.bool_]:
-    """For each old test image, True if the champion predicts it correctly."""
+    """For each old test image, True if the champion's prediction is correct; one-dimensional."""
     champion_data = champion_model.data
     assert champion_data.dataset.test is not None
     return LoadedCheckpoint(
@@ -711,9 +745,9 @@ def register(
     result: SearchResult,
     facts: Json,
 ) -> Registered:
-    """Register the challenger, unless it is registered, and set the aliases that were decided.
+    """Register the challenger, unless it is registered already, and set its aliases.
 
-    If that fails, calling the command again continues here.
+    If this fails, the next call of the command continues here.
     """
     chosen, champion = result.trials[facts["challenger"]], champion_model.champion
     aliases = [CHALLENGER, *([ALIAS] if facts["outcome"] == CHAMPION else [])]
@@ -734,7 +768,10 @@ def export_and_register(
     facts: Json,
     registry: Registry,
 ) -> str:
-    """Export the challenger and register it without an alias; return its version."""
+    """Export the challenger, and register it without an alias; return its version.
+
+    Side effect: sets `facts["watched"]`, the result of `add_expected`.
+    """
     chosen = result.trials[facts["challenger"]]
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
@@ -768,11 +805,23 @@ def export_and_register(
 def add_expected(
     args: argparse.Namespace, search_home: Home, result: SearchResult, luck: float, folder: Path
 ) -> Json:
-    """Add the images that an exported challenger should expect to its reference; count them.
+    """Add the images that an exported challenger is expected to receive to its reference.
 
-    `luck` is by how much its accuracy on the held-out images is likely too high.
+    `search.monitor` compares later images with them.
+
+    Args:
+        args: the command line.
+        search_home: the place of the improvement's search.
+        result: the improvement's search.
+        luck: by how much the challenger's accuracy on the held-out images is probably too high
+            (`luck_of`).
+        folder: the folder of the exported challenger.
+
+    Returns:
+        The numbers of these images: all ("met"), those with a known class ("labelled") and those
+        trained on ("trained"); "lost" names the first champion's search if it no longer exists.
     """
-    from trainables.export.predictor import Predictor  # which imports pandas
+    from trainables.export.predictor import Predictor  # imported late, because it imports pandas
 
     joined = search_home.read(FOLDER)
     old_reference, info = reference.read(folder), ImprovementInfo.read(joined)
@@ -785,7 +834,7 @@ def add_expected(
         info,
         load_set_aside(joined)[HELD_OUT],
         trained_image_names(rounds),
-        result.started_ms,  # of the first session
+        result.started_ms,  # the start of the first session
         luck,
     )
     reference.add(folder, expected)
@@ -799,7 +848,7 @@ def add_expected(
 
 
 def rounds_to(champion_model: ChampionModel, storage: Storage) -> list[ImprovementInfo]:
-    """Read the improvements that led to a champion, the first one first."""
+    """Read the improvements that led to a champion, oldest first; empty for an original model."""
     return (
         rounds_of(info_of(champion_model.home), storage)
         if FOLDER in champion_model.home.names()
@@ -808,7 +857,10 @@ def rounds_to(champion_model: ChampionModel, storage: Storage) -> list[Improveme
 
 
 def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
-    """Read the improvements that led to this one, which is last, as far as they still exist."""
+    """Read the improvements that led to this one, oldest first, as far back as they still exist.
+
+    The last element is `info` itself.
+    """
     rounds, names = [info], set[str]()
     while (name := rounds[0].champion.search) not in names:
         names.add(name)
@@ -820,7 +872,7 @@ def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
 
 
 def watched_text(watched: Json) -> str:
-    """Describe the images with which later ones will be compared, and lost improvements."""
+    """Describe the images with which later ones will be compared, and a lost first search."""
     text = held_to_text(watched)
     if lost := watched["lost"]:
         text += (
@@ -831,7 +883,7 @@ def watched_text(watched: Json) -> str:
 
 
 def held_to_text(watched: Json) -> str:
-    """Describe the images with which later ones will be compared, in a clause."""
+    """Describe the images with which `search.monitor` will compare later ones, in a clause."""
     if not watched["met"]:
         return (
             "search.monitor holds what it meets to the old validation images: of what was met "
@@ -852,14 +904,14 @@ def held_to_text(watched: Json) -> str:
 
 
 def is_wanted_as_onnx(args: argparse.Namespace, champion_model: ChampionModel) -> bool:
-    """True if the challenger is to be registered as ONNX too."""
+    """True if the challenger should also be registered as ONNX: as --onnx says, or the champion."""
     if args.onnx is not None or not champion_model.champion.version:
         return bool(args.onnx)
     return ONNX in origin_of(champion_model.source, champion_model.tracking).tags
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, improve, and return the exit code (`ExitCode`)."""
+    """Parse the command line, improve the model, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: improve(args))
 

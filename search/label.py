@@ -42,16 +42,16 @@ from trainables.errors import ConfigError, counted
 
 PORT = 8001
 CONNECTIONS = 500
-"""The most connections to a server of pages; each is a file that is open."""
+"""The maximum number of connections to a server of pages; each needs a file descriptor."""
 END_S = 3
-"""Seconds that requests may still take when it is stopped."""
+"""Seconds that open requests may still take when a server of pages is stopped."""
 
 
 def labelling_of(args: argparse.Namespace) -> LabellingQueue:
     """Open the queue of images to correct.
 
     Raises:
-        ConfigError: there are no records in that place.
+        ConfigError: there are no records in the place.
     """
     if isinstance(args.place, Bucket):
         args.place.reach()
@@ -76,7 +76,7 @@ def listening(host: str, port: int) -> socket.socket:
     """Open a listening socket.
 
     Raises:
-        NotReady: the port is taken, or the host is not this machine's.
+        NotReady: the port is in use, or the host is not an address of this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -91,7 +91,7 @@ def command(args: argparse.Namespace) -> int:
     console = Terminal()
     labelling = labelling_of(args)
     progress = labelling.progress
-    # Other users of this machine reach the port too; only the token keeps them out.
+    # Other users of this machine can reach the port too; only the token keeps them out.
     token = secrets.token_urlsafe(16)
     app = app_of(token, routes(labelling, allowed_hosts(args.host)))
     with listening(args.host, args.port) as listener:
@@ -111,7 +111,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
-    """Build an app with these routes below the token; it closes connections without the token."""
+    """Build an app with these routes below `/<token>`; a request without the token gets a 404.
+
+    The connection is then closed.
+    """
 
     async def missing(request: Request, error: Exception) -> Response:
         return PlainTextResponse("Not Found", 404, {**HEADERS, "Connection": "close"})
@@ -121,9 +124,10 @@ def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
 
 @contextmanager
 def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
-    """Open an address in the browser, if there is a display, by a private file that redirects.
+    """Open an address in the browser, if there is a display and `should_open`.
 
-    Everybody on the machine can read a browser's command line, so it must not contain the token.
+    The browser opens a private file that redirects to the address. Every user of the machine can
+    read command lines, so the browser's must not contain the token.
     """
     with TemporaryDirectory(prefix="search-page-") as folder:
         if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -135,13 +139,13 @@ def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
 
 
 def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM."""
+    """Serve the app until SIGINT or SIGTERM; meanwhile, a thread compares images for the queue."""
     stop = threading.Event()
     looking = threading.Thread(
         target=labelling.compare_images, args=[stop], name="looking", daemon=True
     )
     looking.start()
-    # Do not wait for a browser that keeps a connection open.
+    # Without the time-out, a browser that keeps a connection open would delay the end.
     config = uvicorn.Config(
         app,
         http=protocol(Limits(connections=CONNECTIONS)),
@@ -158,7 +162,7 @@ def serve(app: Starlette, labelling: LabellingQueue, listening: socket.socket) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the page, and return the exit code (`ExitCode`)."""
+    """Parse the command line, serve the page, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.label", description=__doc__, formatter_class=HelpFormatter
     )

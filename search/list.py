@@ -23,7 +23,7 @@ from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
 BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped"}
-"""The states, in words, of searches that ended before all their trials."""
+"""Words for the outcomes of searches that ended before all trials were trained."""
 
 
 def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
@@ -31,11 +31,12 @@ def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
 
     Args:
         place: where the searches are stored.
-        cache: the overviews that were read before, for a caller that reads them repeatedly.
+        cache: keeps the overviews between calls, for a caller that reads them repeatedly; None to
+            read all.
     """
     cache, names = cache or Overviews(place), searches_in(place)
     cache.keep(names)
-    if isinstance(place, Path):  # threads would wait for one another, not for a disk
+    if isinstance(place, Path):  # parsing is CPU-bound, so threads would not help
         overviews = [cache.of(name) for name in names]
     else:
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -44,7 +45,7 @@ def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
 
 
 def table(overviews: Sequence[Overview]) -> Table:
-    """Build a table with a row for each search."""
+    """Build a table with one row per search, in the given order."""
     table = Table(box=None, pad_edge=False)
     for title in ("search", "state", "trials", "best", "data", "begun (UTC)", "took"):
         is_number, may_wrap = title in ("trials", "took"), title in ("search", "data")
@@ -78,7 +79,7 @@ def _state(overview: Overview) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the searches and return the exit code."""
+    """Print the table of searches, or JSON with --json, and return the exit code."""
     overviews = searches(args.storage)
     if args.json:
         print(json.dumps([asdict(overview) for overview in overviews]))
@@ -96,7 +97,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`ExitCode`)."""
+    """Parse the command line, print the searches, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.list", description=__doc__, formatter_class=HelpFormatter
     )

@@ -42,17 +42,17 @@ UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True)
 class MonitoredModel:
-    """A model in use, as it was when it was promoted."""
+    """A model in use, with the reference that was stored when it was promoted."""
 
     name: str
-    """Its name in texts."""
+    """Its name in messages."""
     reference: Reference
     version: str
     """Its version in the registry; empty if it is not registered."""
 
 
 def since(text: str) -> int:
-    """Parse a time such as `1d` (ago), `90m` or a date to Unix milliseconds, as an option's type.
+    """Parse a `type` for argparse: an age such as `90m` or `1d`, or a date, to Unix milliseconds.
 
     Raises:
         argparse.ArgumentTypeError: the text is not a time.
@@ -69,10 +69,10 @@ def since(text: str) -> int:
 
 
 def rate(text: str) -> float:
-    """Parse a rate, as an option's type.
+    """Parse an option's value as a false-alarm rate.
 
     Raises:
-        argparse.ArgumentTypeError: it is not between 0.01 and 0.5.
+        argparse.ArgumentTypeError: the text is not a number from 0.01 to 0.5.
     """
     try:
         value = float(text)
@@ -84,15 +84,18 @@ def rate(text: str) -> float:
 
 
 def monitored_model(args: argparse.Namespace) -> MonitoredModel:
-    """Load the reference of the model that MODEL names, which was written when it was promoted.
+    """Load the model that MODEL names, with the reference that was stored when it was promoted.
+
+    With --version, it is that version of the registered model.
 
     Raises:
-        ConfigError: it has no reference.
+        ConfigError: the model has no reference, because an earlier version of the program has
+            promoted it.
     """
     source = model_source(args, args.model)
     version = source.current_version()
     if source.is_registered:
-        # The answers of an earlier version are compared with that version's reference.
+        # Predictions of an earlier version are compared with that version's reference.
         version = args.version or version
         source = source.at_version(version)
     elif source.is_search:
@@ -108,7 +111,7 @@ def monitored_model(args: argparse.Namespace) -> MonitoredModel:
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """Collect the figures of the findings, by their names in MLflow."""
+    """Collect the figures of the findings by their names in MLflow; unknown ones are left out."""
     numbers: dict[str, float | None] = {
         "images": findings.images,
         "changed": bool(findings.changed),
@@ -122,7 +125,11 @@ def figures(findings: Findings) -> dict[str, float]:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Read the records, test them, and print the findings; return the exit code."""
+    """Test the records for changes, and print the findings.
+
+    Returns:
+        `ExitCode.CHANGED` if something has changed, or else 0.
+    """
     if args.page is not None and (args.page.is_dir() or not args.page.parent.is_dir()):
         raise ConfigError(f"--page '{args.page}': name a file in a folder that is there.")
     if args.track and not args.model.startswith(REGISTERED):
@@ -148,8 +155,8 @@ def command(args: argparse.Namespace) -> int:
 
 
 def write_page(path: Path, findings: Findings, reference: Reference, window: Window) -> None:
-    """Write the page, by a temporary file, so that a reader never sees half of it."""
-    from search.feedback.monitoring.page import render  # Jinja is not needed before
+    """Write the HTML page atomically, so that a reader never sees a part of it."""
+    from search.feedback.monitoring.page import render  # imported late: it imports Jinja
 
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(findings, reference, window), encoding="utf-8")
@@ -157,14 +164,14 @@ def write_page(path: Path, findings: Findings, reference: Reference, window: Win
 
 
 def print_findings(findings: Findings, terminal: Terminal) -> None:
-    """Print the verdict, and a line for each fact behind it."""
+    """Print the verdict, and one line for each fact that it is based on."""
     say(terminal, f"{findings.model}: {verdict(findings)}")
     for title, text in facts(findings):
         say(terminal, f"  {title:<12} {text}")
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.monitor`."""
     parser = Parser(
         prog="python -m search.monitor", description=__doc__, formatter_class=HelpFormatter
     )
@@ -198,7 +205,7 @@ def parser() -> Parser:
 
 
 def _answer_options(parser: Parser) -> None:
-    """Add the options that choose the answers to test."""
+    """Add the options that select the recorded predictions to test."""
     parser.add_argument(
         "--since",
         type=since,
@@ -215,7 +222,7 @@ def _answer_options(parser: Parser) -> None:
 
 
 def _model_options(parser: Parser) -> None:
-    """Add the options by which the model is found."""
+    """Add the options that locate the model."""
     place_option(parser)
     parser.add_argument(
         "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
@@ -235,7 +242,7 @@ def _model_options(parser: Parser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, look, and return the exit code (`ExitCode`)."""
+    """Parse the command line, test the records, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

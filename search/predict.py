@@ -40,36 +40,37 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 NOT_READ = "not read: "
-"""The beginning of a line that names a file, or a folder, that could not be read."""
+"""The beginning of a line about a file or folder that could not be read."""
 TELL_S = 15.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress if stderr is not a terminal."""
 TRUE_CLASS = "true_class"
-"""The column of the class in whose folder an image lies."""
+"""The column with the true class of an image, after which its folder is named."""
 MAX_CLASSES = 30
-"""The most classes whose accuracy is printed: the worst ones."""
+"""The maximum number of classes whose accuracy is printed, the worst ones first."""
 FIRST = 64
-"""The number of answers by which the widths of the columns are set."""
+"""The number of first rows from which the widths of the table's columns are computed."""
 
 
 @dataclass
 class Files:
-    """The images that paths name, found lazily during the iteration."""
+    """The image files that paths name; folders are searched lazily during the iteration."""
 
     paths: Sequence[str]
     skipped: int = 0
-    """The number of files below folders whose suffix is not that of an image."""
+    """The number of files so far, below folders, whose suffix is not that of an image."""
     first_skipped: str = ""
+    """The path of the first of them; empty if there is none."""
     unread: list[OSError] = field(default_factory=list)
-    """The errors of folders that could not be read."""
+    """The errors so far for folders that could not be read."""
 
     def __iter__(self) -> Iterator[str]:
-        """Yield each file, in the order of the paths; those below a folder by name."""
+        """Yield each file: in the order of the paths, and below a folder sorted by name."""
         for path in self.paths:
             for entry in _lines(sys.stdin) if path == STDIN else [path]:
                 yield from self._below(entry) if Path(entry).is_dir() else [entry]
 
     def _below(self, folder: str) -> Iterator[str]:
-        visited = {os.path.realpath(folder)}  # a link may lead back
+        visited = {os.path.realpath(folder)}  # a link may lead to a folder above
         for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
             folders[:] = sorted(
                 name
@@ -89,7 +90,7 @@ def _lines(stream: Iterable[str]) -> Iterator[str]:
 
 
 def _is_new(path: str, visited: set[str]) -> bool:
-    """True if a path has not been visited; marks it as visited."""
+    """True if a path has not been visited. Side effect: adds it to `visited`."""
     is_new = path not in visited
     visited.add(path)
     return is_new
@@ -100,19 +101,19 @@ class FolderAccuracy:
     """The model's accuracy on folders whose sub-folders are named after its classes."""
 
     roots: Sequence[Path]
-    """These folders; without any, the true classes are unknown."""
+    """These folders; if it is empty, no true classes are known."""
     images: dict[str, int] = field(default_factory=dict)
-    """The number of images of each class."""
+    """The number of images so far, by true class."""
     right: dict[str, int] = field(default_factory=dict)
-    """The number of images of each class that the model predicts correctly."""
+    """The number of correct predictions so far, by true class."""
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
-        """Use those of the paths whose sub-folders all have the names of classes."""
+        """Create it for those of the paths whose sub-folders are all named after classes."""
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
-        """The class in whose folder a file lies; None if it is unknown."""
+        """The true class of a file, from the sub-folder that contains it; None if unknown."""
         for root in self.roots:
             if Path(file).is_relative_to(root):
                 first, *rest = Path(file).relative_to(root).parts
@@ -120,7 +121,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count an answer, and return it with the class of its folder if that is known."""
+        """Count a prediction, and return it with the column `TRUE_CLASS` if there are `roots`."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)
@@ -131,12 +132,15 @@ class FolderAccuracy:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy (Clopper and Pearson 1934), for independent images."""
+        """The 95 % confidence interval of the accuracy (Clopper and Pearson 1934).
+
+        It assumes independent images, of which there must be at least one.
+        """
         images = sum(self.images.values())
         return share_interval(sum(self.right.values()) / images, images)
 
     def lines(self) -> Iterator[str]:
-        """Yield a line with the accuracy, then one for each class, the worst first."""
+        """Yield a line with the accuracy, and one per class, worst first; none without images."""
         if not (images := sum(self.images.values())):
             return
         right, (low, high) = sum(self.right.values()), self.bounds
@@ -154,25 +158,25 @@ class FolderAccuracy:
 
 
 def _has_class_folders(folder: Path, classes: set[str]) -> bool:
-    """True if a folder has sub-folders, each of them named after a class."""
+    """True if a folder has sub-folders, each named after a class; hidden ones are ignored."""
     try:
         names = {
             child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)
         }
-    except OSError:  # no folder, or one that the walk reports
+    except OSError:  # not a folder, or an unreadable one, which `Files` reports
         return False
     return bool(names) and names <= classes
 
 
 def predictions(model: "Model", files: Iterable[str]) -> "Iterator[FileAnswer]":
-    """Yield a model's answer for each file, in their order; see `trainables.export.stream`."""
+    """Yield the model's prediction for each file, in order; see `trainables.export.stream`."""
     from trainables.export.stream import answers
 
     return answers(model, files)
 
 
 def load_named(args: argparse.Namespace) -> "Model":
-    """Load the model that NAME names."""
+    """Load the model that NAME names; for a search's model, first print that it is prepared."""
     source = model_source(args, args.name)
     if source.is_search:
         # It is exported and compared with its checkpoint, which takes seconds.
@@ -181,7 +185,7 @@ def load_named(args: argparse.Namespace) -> "Model":
 
 
 class Progress:
-    """Shows the number of images so far on stderr: in a status line, or in a line now and then."""
+    """Progress on stderr: a status line on a terminal, or else a line every `TELL_S` seconds."""
 
     def __init__(self) -> None:
         self.console = Terminal(stderr=True)
@@ -189,7 +193,7 @@ class Progress:
         self.images = self.unread = 0
 
     def __enter__(self) -> "Progress":
-        """Show it, unless the answers go to the same terminal and show the progress themselves."""
+        """Show the status line, unless stdout is a terminal, where predictions show progress."""
         self._stack = ExitStack()
         self._status = (
             self._stack.enter_context(self.console.status("reading"))
@@ -203,7 +207,7 @@ class Progress:
         self._stack.close()
 
     def take(self, answer: "FileAnswer") -> None:
-        """Count a file, and report it if it could not be read."""
+        """Count a file, report it if it could not be read, and update the progress."""
         if answer.error:
             self.unread += 1
             say(self.console, f"{NOT_READ}{answer.file}: {answer.error}")
@@ -218,28 +222,28 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """The number of images, how many a second, and how many could not be read."""
+        """The number of images, the images per second, and the number of unreadable files."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         unread = f"; {self.unread:,} not read" if self.unread else ""
         plural = "s" * (self.images != 1)
         return f"{self.images:,} image{plural}, {self.images / seconds:,.0f} a second{unread}"
 
     def counted(self, answers: "Iterator[FileAnswer]") -> "Iterator[FileAnswer]":
-        """Yield these answers, counting them and reporting the files that could not be read."""
+        """Yield these predictions unchanged, and pass each to `take`."""
         for answer in answers:
             self.take(answer)
             yield answer
 
 
 def print_json(answers: "Iterable[FileAnswer]") -> None:
-    """Print a JSON object per line, also for files that could not be read."""
+    """Print one JSON object per file; for an unreadable file, it contains the error."""
     for answer in answers:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
 
 
 def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
-    """Write a row for each file that could be read; without any, no file is created."""
+    """Write a CSV file with one row per prediction; without predictions, no file is created."""
     if (first := next(answers, None)) is None:
         return
     with csv_rows(file, ["file", *first.values]) as rows:
@@ -248,7 +252,7 @@ def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
 
 
 def print_table(answers: "Iterator[FileAnswer]") -> None:
-    """Print a line for each file that could be read, below a line of titles."""
+    """Print a table with one row per prediction, as they arrive; nothing without predictions."""
     first_answers = list(islice(answers, FIRST))
     if not first_answers:
         return
@@ -269,12 +273,16 @@ def _cells(answer: "FileAnswer") -> tuple[str, ...]:
 
 
 def class_names(model: "Model") -> Sequence[str]:
-    """Names of the classes that a model gives an image; none for a model of another task."""
+    """Names of the model's classes; empty unless its task is classification."""
     return model.classes if model.task is CLASSIFICATION else ()
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the model's answer for each image, and return the exit code."""
+    """Print the model's prediction for each image, and return the exit code.
+
+    Raises:
+        ConfigError: options contradict each other, or no image could be read.
+    """
     if args.csv is not None and args.json:
         raise ConfigError("--csv and --json: leave one of them out.")
     check_csv(args.csv)
@@ -306,7 +314,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.predict`."""
     parser = Parser(
         prog="python -m search.predict", description=__doc__, formatter_class=HelpFormatter
     )
@@ -339,7 +347,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, predict, and return the exit code (`ExitCode`)."""
+    """Parse the command line, predict, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

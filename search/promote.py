@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Register the best network of a search as the champion; return the exit code.
+    """Export the best network of a search and register it as the champion; return the exit code.
 
-    Everything that can be checked is checked before the network is exported and registered.
+    All checks are made before the export.
     """
     home = search_of(args)
     name = args.model or args.name
@@ -88,10 +88,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
-    """Check that the model is better than guessing, if that is known.
+    """Check that the model is better than guessing; passes if that is unknown.
 
     Raises:
-        NoBetterThanGuessing: it is not.
+        NoBetterThanGuessing: it is not better.
     """
     against = against_guessing(result, chosen)
     if against is None or against.is_above:
@@ -114,7 +114,7 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
 
 
 def _reached(against: AgainstGuessing, value: float) -> str:
-    """Return `0.952 of the 42 validation images`, or `a macro F1 of 0.4878 on ...`."""
+    """Describe a value: "0.952 of the 42 validation images" or "a macro F1 of 0.4878 on ..."."""
     images = f"the {against.images:,} {against.part} images"
     if against.metric.is_share:
         return f"{value:.4g} of {images}"
@@ -128,7 +128,7 @@ def lines(
     registered: Registered,
     uri: str,
 ) -> list[str]:
-    """Describe the registered model in lines of text."""
+    """Describe the registered model, and how to use and serve it, in lines."""
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
@@ -167,7 +167,7 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.promote`."""
     parser = Parser(
         prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
     )
@@ -204,7 +204,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, and return the exit code (`ExitCode`)."""
+    """Parse the command line, promote, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -38,11 +38,11 @@ from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
 MIN_COMPARED = 2
-"""The fewest trials that a refinement can compare."""
+"""The minimum number of trials of a search that can be refined."""
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.refine`."""
     parser = Parser(
         prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
     )
@@ -76,7 +76,10 @@ def parser() -> Parser:
 def refine(args: argparse.Namespace) -> Finished | None:
     """Refine the search that the command line names, and print the result.
 
-    Returns None for a dry run.
+    A refinement that was interrupted is continued.
+
+    Returns:
+        The finished session; None for a dry run, which prints the next round's changes.
 
     Raises:
         Refused: the data, the code or a library has changed, and --allow-change is not given.
@@ -105,7 +108,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
             say(console, line)
         return None
     opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
-    # The refinement may have been cut off between its own end and the search's.
+    # The process may have ended between the end of the last round and that of the search.
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over
     first = Resumed(changes=differences, refining=None if is_settled else terms)
     return run_session(
@@ -123,10 +126,11 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """Check that there are trials and parameters to compare, by the metric only.
+    """Check that a search can be refined: it needs trials, searched parameters and one objective.
 
     Raises:
-        Refused: there are none, or the search has other objectives.
+        Refused: the search has several objectives, no searched parameter, or fewer than
+            `MIN_COMPARED` distinct trials.
     """
     if len(experiment.objectives) > 1:
         remedy = "Start another search with a space of your own."
@@ -161,7 +165,12 @@ def terms_of(
 ) -> RefinementTerms:
     """Choose the maximum number of rounds, and the number of new trials in each.
 
-    By default they are those of the earlier refinement that this one continues, if there is one.
+    Args:
+        args: the command line, whose --rounds and --trials take precedence.
+        earlier: the search whose interrupted refinement is continued, and which provides the
+            defaults; None for a new refinement.
+        trial_count: the number of trials of the search; a new refinement's rounds have a third of
+            it by default.
 
     Raises:
         ConfigError: one of them is below 1.
@@ -182,9 +191,16 @@ def terms_of(
 def experiment_of(
     args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
 ) -> Experiment:
-    """Build the experiment that the refinement continues.
+    """Build the experiment of the refinement.
 
-    It uses the Bayesian algorithm and its own budget; limits that are used up are dropped.
+    It uses the Bayesian algorithm. With --budget it has its own limits, which start now. Otherwise
+    a new refinement, or one that its budget has ended, has no limits.
+
+    Args:
+        args: the command line.
+        recorded: the experiment in the journal.
+        result: the search.
+        goes_on: whether an interrupted refinement is continued.
     """
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
@@ -201,20 +217,20 @@ def experiment_of(
 
 
 def terms_text(terms: RefinementTerms) -> str:
-    """Describe the terms."""
+    """Describe the terms, such as "up to 5 rounds of 8 trials"."""
     return (
         f"up to {terms.rounds} round{'s' * (terms.rounds != 1)} of {counted(terms.trials, 'trial')}"
     )
 
 
 def known_text(result: SearchResult) -> str:
-    """The number of known trials as text."""
+    """Describe the number of trials so far, such as "24 trials are known"."""
     count = len(result.trials)
     return f"{counted(count, 'trial')} {'is' if count == 1 else 'are'} known"
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
-    """Describe the changes of the next round in lines of text."""
+    """Describe how the next round would change the space, in lines; nothing is started."""
     experiment = prepared.experiment
     _, space_changes = next_space(experiment, prepared.dataset, result)
     title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"
@@ -222,13 +238,13 @@ def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> li
 
 
 def command(args: argparse.Namespace) -> int:
-    """Refine, and return the exit code."""
+    """Refine the search, and return the exit code; 0 for a dry run."""
     finished = refine(args)
     return 0 if finished is None else finished.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, refine, and return the exit code (`ExitCode`)."""
+    """Parse the command line, refine, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

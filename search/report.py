@@ -12,7 +12,7 @@ from trainables.errors import ConfigError, printable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the page beside the journal, print its path, and return the exit code."""
+    """Write the HTML report, print its path, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter
     )
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(home: Home, out: Path | None) -> int:
-    # Imported late, for the page imports matplotlib, and modules that set environment variables.
+    # Imported late, because it imports matplotlib, and modules that set environment variables.
     from search.views.page.page import write
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):

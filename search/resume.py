@@ -43,7 +43,7 @@ from trainables.errors import ConfigError, counted
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.resume`."""
     parser = Parser(
         prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
     )
@@ -71,7 +71,9 @@ def parser() -> Parser:
 def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     """Continue the search that the command line names, and print the result.
 
-    With `advises` it also suggests the next commands.
+    Args:
+        args: the command line.
+        advises: whether to suggest next commands at the end.
 
     Raises:
         Refused: the space, the data, the code or a library has changed, and --allow-change is not
@@ -80,7 +82,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
     began = command_start()
     home = search_of(args)
     # List the folders before reading the journal. A running driver writes a new trial's line before
-    # it makes the folder, so in this order its line is never reported as missing.
+    # it creates the folder, so in this order each listed folder has its line.
     trials = home.trials()
     result = SearchResult.read(home.opened())
     check_trials(home, trials, result)
@@ -112,7 +114,7 @@ def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
 
 
 def standing_text(experiment: Experiment, result: SearchResult) -> str:
-    """Describe how many trials have ended, continue and wait."""
+    """Describe how many trials have ended, how many continue, and how many wait at a rung."""
     waiting = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {waiting} {'waits' if waiting == 1 else 'wait'} at a rung" if waiting else ""
     cut_off = len(result.unfinished) - waiting
@@ -124,7 +126,7 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Build the experiment from the journal with the command line's changes.
+    """Build the experiment in the journal, with the changes of the command line.
 
     Raises:
         ConfigError: --trials is given for a refined search.
@@ -157,19 +159,19 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """Return the space that the command line names, else that of the journal.
+    """Return the space that the command line names, or else the one in the journal.
 
-    The journal has the space that the search began with: for example, without the models whose
-    weights were not available. A user's own file is executed only if the command line names it,
-    since a journal is data, and must not decide which code runs.
+    The journal has the space with which the search was started, for example without the models
+    whose weights were not available. A user's own file is executed only if the command line names
+    it: a journal is data, and must not decide which code runs.
 
     Raises:
-        Refused: the file has changed.
+        Refused: the space is read from the journal, but the user's file has changed since.
     """
     if args.space is not None:
         return find(args.space).fixed(experiment.settings)
     source, recorded = experiment.space_source, result.started.space_sha256
-    # A refinement has changed the space that was named.
+    # After a refinement, the space in the journal is not the file's any more.
     file = file_of(source) if result.refinement is None else None
     if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
         remedy = (
@@ -183,11 +185,16 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
 def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
     """Check that every trial's folder has its line in the journal.
 
-    The line is written before the folder is made, so a folder without a line means that the end of
-    the journal is missing.
+    The line is written before the folder is created, so a folder without a line means that the end
+    of the journal has been lost.
+
+    Args:
+        home: the search's place in the storage.
+        trials: the names of the trials' folders, listed before the journal was read.
+        result: the search, from the journal.
 
     Raises:
-        Refused: there is such a folder.
+        Refused: a folder has no line.
     """
     lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
@@ -202,7 +209,10 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """True if nothing is left to train, evaluate, test or draw."""
+    """True if nothing is left to do: no training, evaluation, test, or HTML report.
+
+    Options that allow more trials, time or a smaller gain leave something to do.
+    """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     trials, most = args.trials or 0, experiment.most_trials
     more = result.unfinished or len(result.trials) < (trials if most is None else min(trials, most))
@@ -222,12 +232,12 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
 
 
 def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """Check that the budget that ended a search is not used up, if only training is left.
+    """Check that the budget of a search allows further epochs, if only training is left.
 
     Raises:
-        ConfigError: the budget is used up.
+        ConfigError: the budget that ended the search is used up.
     """
-    # Evaluations that were left out for lack of time do not count: no time is left now either.
+    # Evaluations that were skipped for lack of time do not count: there is no time now either.
     only_training_left = (
         result.outcome == "budget"
         and result.is_tested
@@ -248,9 +258,14 @@ def check_budget(args: argparse.Namespace, experiment: Experiment, result: Searc
 
 
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
-    """Return the limit that leaves nothing for further epochs; None if each leaves something.
+    """Return the limit that allows no further epoch; None if all limits do.
 
-    The search is one that its budget has ended; the limits are those of today.
+    A limit of time must also exceed the one that ended the search, since training ends before the
+    limit to leave time for the evaluation.
+
+    Args:
+        experiment: the experiment with its present limits.
+        result: a search that was ended by its budget.
     """
     if (
         limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)
@@ -269,12 +284,12 @@ def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Resume, and return the exit code."""
+    """Resume the search, and return the exit code."""
     return resume(args).exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, resume, and return the exit code (`ExitCode`)."""
+    """Parse the command line, resume, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

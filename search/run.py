@@ -45,11 +45,11 @@ from trainables.errors import ConfigError, counted, is_text, unknown
 from trainables.values import Params
 
 MAX_NAME, MAX_TEXT = 255, 4000
-"""The limits of file systems: bytes of a file name, and characters of a path."""
+"""Limits of file systems for texts that become names: bytes of a name, characters of a path."""
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.run`."""
     parser = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--config",
@@ -71,7 +71,7 @@ def parser() -> Parser:
 
 
 def what_options(parser: Parser) -> None:
-    """Add the options for the space, the data and the settings."""
+    """Add the options for the space, the data set, and the settings of all trials."""
     what = parser.add_argument_group("what is searched")
     what.add_argument(
         "--space",
@@ -104,7 +104,7 @@ def what_options(parser: Parser) -> None:
 
 
 def data_options(what: Any) -> None:
-    """Add the options for the place of the images, and how they are read."""
+    """Add the options for the location of the images, and for how to read them."""
     what.add_argument(
         "--data-root",
         type=own_path,
@@ -222,7 +222,7 @@ def where_options(parser: Parser) -> None:
 
 
 def storage_options(where: Any) -> None:
-    """Add the options for where a search is stored."""
+    """Add the options for a search's name, storage, cache and tracking."""
     where.add_argument(
         "--name", metavar="NAME", help="the search's name (default: from space, data and time)"
     )
@@ -249,7 +249,7 @@ def storage_options(where: Any) -> None:
 
 
 def execution_options(where: Any) -> None:
-    """Add the options for the executor, the cluster, and how many trials train at once."""
+    """Add the options for the executor, the cluster, and the number of trials at once."""
     where.add_argument(
         "--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster"
     )
@@ -276,7 +276,7 @@ def execution_options(where: Any) -> None:
 
 
 def machine_options(where: Any) -> None:
-    """Add the options for a trial's resources, and when it counts as hanging."""
+    """Add the options for a trial's resources, and the time after which it counts as hanging."""
     where.add_argument(
         "--cpus-per-trial",
         type=float,
@@ -313,7 +313,7 @@ def machine_options(where: Any) -> None:
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:
-    """Build the experiment that the command line describes."""
+    """Build the experiment that the command line describes, and check it."""
     source = data_source(args.data)
     settings = settings_of(args)
     space, space_name, space_source = space_of(args.space)
@@ -364,10 +364,10 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
 
 
 def refuse_idle(experiment: Experiment) -> None:
-    """Refuse options of early stopping that would have no effect in a new search.
+    """Check that --grace and --sure have an effect in a new search, if they are given.
 
     Raises:
-        ConfigError: there is such an option.
+        ConfigError: one of them has no effect, because of another option or the number of epochs.
     """
     sure = f"--sure {experiment.sure:g}" if experiment.sure != SURE else ""
     grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
@@ -383,7 +383,7 @@ def refuse_idle(experiment: Experiment) -> None:
         )
     longest = experiment.horizon
     if experiment.grace is not None and not rungs_for(longest, experiment.grace):
-        most = int(longest / math.sqrt(REDUCTION))  # a later rung is dropped (`rungs_for`)
+        most = int(longest / math.sqrt(REDUCTION))  # later rungs are dropped (`rungs_for`)
         remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
         raise ConfigError(
             f"{grace}: no rung is left before the end of the longest trial, which has "
@@ -392,9 +392,10 @@ def refuse_idle(experiment: Experiment) -> None:
 
 
 def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
-    """Return a space, its name, and its source, by which a resume finds it.
+    """Load a space; return it with its name and its source.
 
-    A `SearchSpace` that was created in Python has no source: a resume reads it from the journal.
+    The source is the absolute text for --space. It is empty for a `SearchSpace` that was created in
+    Python, which a resume reads from the journal.
     """
     if isinstance(space, SearchSpace):
         return space, "own", ""
@@ -402,15 +403,15 @@ def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
 
 
 def named_data_sets() -> set[str]:
-    """The data sets that `--data` names without a path."""
+    """The names of the data sets that --data accepts without a path."""
     return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
 def data_source(data: str) -> str:
-    """The name of the data set that `--data` names; `folder` for a folder.
+    """The source part of --data: the data set's name, or "folder".
 
     Raises:
-        ConfigError: there is no such data set.
+        ConfigError: there is no such data set, or the folder's path is missing.
     """
     source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
@@ -423,10 +424,10 @@ def data_source(data: str) -> str:
 
 
 def settings_of(args: argparse.Namespace) -> Params:
-    """Collect the settings of `--set`, and those that have their own option.
+    """Collect the settings from --set, --precision, --folds and --metric, by dotted path.
 
     Raises:
-        ConfigError: an option and `--set` contradict each other.
+        ConfigError: an option and --set contradict each other.
     """
     settings = dict(parse_setting(text) for text in args.settings)
     for option, path, value in (
@@ -442,22 +443,34 @@ def settings_of(args: argparse.Namespace) -> Params:
 
 
 def data_config(args: argparse.Namespace, data: str) -> TrialConfig:
-    """Build a config on a data set, which is split by the seed and read as the options say."""
+    """Build the default config on a data set, with the options for its root, task and split.
+
+    Args:
+        args: the command line; its seed also decides the split.
+        data: the value of --data.
+    """
     base = TrialConfig().override(
         {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
     )
-    # The digits come with scikit-learn and have no folder.
+    # The digits are part of scikit-learn, and have no folder.
     root = "" if data_source(data) == "digits" else str(args.data_root)
     return base.on(with_root(base.data, data, root, task=args.task))
 
 
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
-    """Add the settings of `--weights` to the settings.
+    """Add the settings for --weights to the settings.
 
-    These are the path of the weights, and that networks begin with them unless that is searched.
+    These are `model.weights`, the absolute path, and `model.pretrained`, unless that is searched.
+
+    Args:
+        weights: the value of --weights; `model.weights` in `settings` takes precedence. Without
+            both, the settings are returned unchanged.
+        space: the search space.
+        settings: the settings by dotted path.
 
     Raises:
-        ConfigError: there is no such file, or no network can begin with it.
+        ConfigError: the file does not exist, no network of the space can start from weights, or
+            `model.pretrained` is false.
     """
     try:
         path = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
@@ -493,18 +506,20 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
 
 
 def absolute_source(space: str) -> str:
-    """The source of a space with an absolute path, so that a resume finds it from any folder."""
+    """Make the path in a space's source absolute, so that a resume finds it from any folder."""
     file = file_of(space)
     return f"{file[0].absolute()}:{file[1]}" if file is not None else space
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
-    """The device of every trial, and the number of GPUs of each of its workers.
+    """Choose the device of all trials, and the number of GPUs of each of a trial's workers.
 
-    They are `AUTO_DEVICE` and 0 if they depend on the cluster, which is not known yet.
+    Returns:
+        "cpu" or "cuda", and the number; `AUTO_DEVICE` and 0 if they depend on the cluster, which
+        is not connected yet.
 
     Raises:
-        ConfigError: the device and the GPUs contradict each other.
+        ConfigError: --device and --gpus-per-trial contradict each other.
     """
     if args.device == "cpu" and args.gpus_per_trial:
         raise ConfigError(
@@ -542,7 +557,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the options: the command line's, then the config file's, then the defaults."""
+    """Parse the command line and its config file; exit with code 2 if --space is missing.
+
+    Options of the command line take precedence over the config file, which precedes the defaults.
+    """
     args = options_of(list(sys.argv[1:] if argv is None else argv))
     if args.space is None:
         parser().error("the following arguments are required: --space")
@@ -550,7 +568,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def options_of(words: list[str]) -> argparse.Namespace:
-    """Parse the options as `arguments` does; the space may be missing."""
+    """Parse the options like `arguments`, but --space may be missing (it is None)."""
     args = parser().parse_args(words)
     refuse_unfit_text(args)
     if args.config is not None:
@@ -564,11 +582,11 @@ def options_of(words: list[str]) -> argparse.Namespace:
 
 
 def refuse_unfit_text(args: argparse.Namespace) -> None:
-    """Refuse options that must not or cannot be stored.
+    """Check that the texts of the options can and may be stored.
 
     Raises:
-        ConfigError: an option looks like a credential, is not UTF-8, or is longer than the name of
-            a file can be.
+        ConfigError: a text looks like a credential, is not UTF-8, or is longer than a path or file
+            name can be.
     """
     texts = [
         (f"--{name.replace('_', '-')}", str(value))
@@ -586,7 +604,7 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run, and return the exit code (`ExitCode`)."""
+    """Parse the command line, run the search, and return the exit code (see `ExitCode`)."""
     return guarded(lambda: command(arguments(argv)))
 
 

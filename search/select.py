@@ -58,7 +58,7 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 
 def parser() -> Parser:
-    """Return the parser of this command's options."""
+    """Define the arguments of `python -m search.select`."""
     parser = Parser(
         prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
     )
@@ -93,7 +93,8 @@ def parser() -> Parser:
 def select(args: argparse.Namespace) -> Finished | None:
     """Choose among the best trials of the search that the command line names; print the choice.
 
-    Returns None for a dry run.
+    Returns:
+        The finished session; None for a dry run, which prints the candidates and the cost.
     """
     began = command_start()
     home = search_of(args)
@@ -143,12 +144,15 @@ def select(args: argparse.Namespace) -> Finished | None:
 
 @dataclass(frozen=True)
 class SelectionCost:
-    """The most that a selection still trains; candidates that are clearly worse end early."""
+    """Upper bounds of what a selection has left to train.
+
+    Candidates that are clearly worse drop out early, which saves trainings.
+    """
 
     trainings: int
     epochs: int
     seconds: float
-    """At the speed and with the concurrency with which the search trained these candidates."""
+    """Estimate from the speed and concurrency with which the search trained these candidates."""
 
     def __str__(self) -> str:
         return (
@@ -158,7 +162,7 @@ class SelectionCost:
 
 
 def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
-    """Estimate the most that the race of these candidates still trains."""
+    """Estimate the remaining cost of a selection if no further candidate drops out."""
     repeats = result.selection.repeats.values() if result.selection is not None else ()
     trainings, epochs, seconds = 0, 0, 0.0
     for name in terms.candidates:
@@ -173,10 +177,10 @@ def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
-    """Check that the search has ended, and that at least one of its trials counts.
+    """Check that the search has ended, and has at least one ranked trial.
 
     Raises:
-        Refused: it has not ended, or no trial counts.
+        Refused: the search has not ended, or has no ranked trial.
     """
     if not result.is_over:
         holder = experiment.home.holder()
@@ -198,9 +202,15 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
 
 
 def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionStart) -> None:
-    """Check that nothing has changed that affects the selection.
+    """Check that nothing has changed that affects the selection, unless --allow-change is given.
 
-    The data must be those of the search; everything else must be as when the selection began.
+    The data and weights must be those of the search. If the selection was started before,
+    everything must be as at its start.
+
+    Args:
+        args: the command line.
+        result: the search.
+        now: the present facts.
 
     Raises:
         Refused: something has changed.
@@ -214,10 +224,12 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionS
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
-    """Choose the terms of the selection: its candidates, the seeds of each, and the error rate.
+    """Choose the terms of the selection: the candidates, the seeds of each, and the error rate.
+
+    Options that are not given have the values of the search's last selection, if there is one.
 
     Raises:
-        ConfigError: a term is out of its range.
+        ConfigError: --top, --seeds or --alpha is out of its range.
     """
     before = result.selection.started if result.selection is not None else None
     top, seeds, alpha = (getattr(args, name) for name in ("top", "seeds", "alpha"))
@@ -245,11 +257,11 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """Choose the candidates: the best trials, one for each training.
+    """Choose the candidates: the best trials, at most `count`, one for each training.
 
     Trials that differ only in length or seed are one training, represented by the trial with the
-    most epochs. Trials count even if the budget ended the search while they waited at a rung or
-    were in mid-training. A trial whose checkpoint was found damaged does not count.
+    most epochs. Trials that were waiting at a rung or training when the budget ended the search are
+    included; those with a damaged checkpoint are not.
     """
     candidates: dict[str, TrialResult] = {}
     for trial in furthest_of_each_training(
@@ -262,7 +274,7 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
-    """Explain why there are fewer candidates than `--top` requests; empty if there are enough."""
+    """Explain why there are fewer candidates than --top requests; empty if there are enough."""
     ranked = [trial for trial in result.ranking if trial.trial not in result.passed_over]
     if len(candidates) >= top:
         return ""
@@ -277,9 +289,9 @@ def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
 
 
 def is_done(result: SearchResult, terms: Selecting) -> bool:
-    """True if a selection with these terms has been made and tested already.
+    """True if a selection with these terms is complete, and its choice was tested.
 
-    False while a candidate is out of the race because of a failure that may be temporary.
+    False if a candidate dropped out because of a failure: it may be temporary.
     """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
@@ -289,7 +301,14 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
-    """Run the race, evaluate its survivors, choose one, and test it.
+    """Run the race between the candidates, evaluate the survivors, choose one, and test it.
+
+    Args:
+        driver: the driver, whose policy is a `SelectionPolicy`.
+        dataset: the data set.
+        executor: trains and evaluates.
+        by: unused, but a parameter of all phases (`SessionPlan.phases`).
+        tick: called regularly during the work.
 
     Raises:
         Refused: no candidate is left at the end of the race.
@@ -316,7 +335,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
 def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
     """Write the verdict to the journal, unless it is there already.
 
-    If the selection was interrupted, a measurement may be missing, and no verdict is written.
+    If the selection was interrupted, no verdict is written, because a measurement may be missing.
     """
     verdict, before = (
         decide(policy.race, candidate_facts(policy), policy.metric),
@@ -328,9 +347,9 @@ def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
 
 
 def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
-    """Collect the facts on each candidate other than its results in the race.
+    """Collect the facts about each candidate that are not results of the race.
 
-    The time per image was measured in this run, one candidate after another.
+    The time per image was measured in this session, for one candidate at a time.
     """
     best, facts = policy.best, {}
     for name in policy.race.candidates:
@@ -346,7 +365,13 @@ def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """Return the exit code of the process (`ExitCode`)."""
+    """Choose the exit code of a selection's session (see `ExitCode`).
+
+    Args:
+        result: the search with its selection.
+        signals: the numbers of the signals that were received.
+        troubles: the problems with MLflow that were not resolved.
+    """
     selection = result.selection
     if signals or (selection is not None and selection.outcome == "interrupted"):
         return 128 + (signals[0] if signals else signal.SIGINT)
@@ -359,13 +384,13 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 
 def command(args: argparse.Namespace) -> int:
-    """Select, and return the exit code."""
+    """Select a trial, and return the exit code; 0 for a dry run."""
     finished = select(args)
     return 0 if finished is None else finished.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, select, and return the exit code (`ExitCode`)."""
+    """Parse the command line, select, and return the exit code (see `ExitCode`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -27,16 +27,17 @@ from trainables.processors import processors
 
 MOST_WORKERS = 256
 BYTES_OF_CORRECTION = 10_000
-"""The bytes of --record-bytes for each correction that strangers may send. Each is a small file,
-for which a disk uses a block of 4 KiB: so all of them use less than half of --record-bytes.
+"""With --open-corrections, strangers may send one correction per this number of --record-bytes.
+Each is a small file, which needs one block of 4 KiB on a disk, so all of them need less than half
+of --record-bytes.
 """
 
 
 def share(text: str) -> float:
-    """Parse a share, above 0 and at most 1.
+    """Parse an option's value as a share, above 0 and at most 1.
 
     Raises:
-        argparse.ArgumentTypeError: the text is not such a number.
+        argparse.ArgumentTypeError: the text is not a number in this range.
     """
     try:
         value = float(text)
@@ -50,7 +51,12 @@ def share(text: str) -> float:
 
 
 def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel | Path:
-    """The model to serve: a folder, or one that is to be fetched into `folder`.
+    """Describe the model to serve: a local folder, or a model that is fetched into `folder`.
+
+    Args:
+        source: the model that the user names.
+        folder: the folder for a fetched model.
+        poll_s: the interval between checks of an alias, in seconds.
 
     Raises:
         ConfigError: the named folder contains no model.
@@ -63,7 +69,7 @@ def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedMod
 
 
 def watched_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel:
-    """A model that is to be fetched into `folder`, and watched if its version may change."""
+    """Describe a model that is fetched into `folder`, and watched if its version may change."""
     return WatchedModel(
         source=str(source),
         into=str(folder),
@@ -80,10 +86,10 @@ def watched_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedMo
 def shadow_model(
     args: argparse.Namespace, source: ModelSource, folder: Path
 ) -> WatchedModel | None:
-    """The second model, at another alias of the first; None if there is none.
+    """Describe the shadow model, another alias of the served model; None without --shadow.
 
     Raises:
-        ConfigError: the first has no aliases.
+        ConfigError: the served model is not a registered one, and so has no aliases.
     """
     if args.shadow is None:
         return None
@@ -96,7 +102,7 @@ def shadow_model(
 
 
 def recording_of(args: argparse.Namespace) -> Recording | None:
-    """The place and limits of the records of answers; None without --record.
+    """The place and limits of the records of predictions; None without --record.
 
     Raises:
         ConfigError: the place is a file.
@@ -114,15 +120,15 @@ def recording_of(args: argparse.Namespace) -> Recording | None:
 
 
 def served_name(source: ModelSource) -> str:
-    """The name of a model in answers: that of a registered one has no version."""
+    """The model's name in responses; that of a registered model has no version or alias."""
     return f"{REGISTERED}/{source.registered_name}" if source.registered_name else str(source)
 
 
 def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) -> int:
-    """Serve on a running cluster, and return the exit code.
+    """Serve on a running Ray cluster, and return the exit code.
 
     Raises:
-        ConfigError: an option is only for serving on one machine.
+        ConfigError: --address is `LOCAL`, or an option applies only to serving on one machine.
     """
     from search.serving.ray_serve import ClusterDeployment, serve_on_cluster
 
@@ -148,10 +154,12 @@ def on_cluster(args: argparse.Namespace, name: str, model: WatchedModel | Path) 
 
 
 def replicas(text: str) -> tuple[int, int]:
-    """Parse the fewest and the most replicas, such as `1:4`, or one number for both.
+    """Parse an option's value as the minimum and maximum number of replicas, such as "1:4".
+
+    A single number stands for both.
 
     Raises:
-        argparse.ArgumentTypeError: the text is not such a range.
+        argparse.ArgumentTypeError: the text is not a range within 1 to 1000.
     """
     fewest, colon, most = text.partition(":")
     numbers = [fewest, most] if colon else [fewest, fewest]
@@ -163,10 +171,10 @@ def replicas(text: str) -> tuple[int, int]:
 
 
 def prefix(text: str) -> str:
-    """Parse the path of a model on the server.
+    """Parse an option's value as the URL path of a model on the server, such as "/flowers".
 
     Raises:
-        argparse.ArgumentTypeError: the text is not such a path.
+        argparse.ArgumentTypeError: the text is not a path of letters, digits, _ and -.
     """
     if not re.fullmatch("/|(/[A-Za-z0-9_-]+)+", text):
         raise argparse.ArgumentTypeError(
@@ -176,7 +184,7 @@ def prefix(text: str) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Serve, and return the exit code."""
+    """Serve the model until the process is stopped, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
         folder = Path(temporary)
         source = model_source(args, args.model)
@@ -207,7 +215,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def options() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Define the arguments of `python -m search.serve`."""
     parser = Parser(
         prog="python -m search.serve", description=__doc__, formatter_class=HelpFormatter
     )
@@ -261,7 +269,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a cluster."""
+    """Add the options for serving on a Ray cluster."""
     parser.add_argument(
         "--address",
         metavar="ADDRESS",
@@ -284,7 +292,7 @@ def cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options by which a model is found."""
+    """Add the options that locate the model."""
     parser.add_argument(
         "--trial", metavar="TRIAL", help="of a search, another trial than the chosen or best one"
     )
@@ -302,7 +310,7 @@ def model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def record_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the records of answers and images."""
+    """Add the options for recording predictions and images."""
     keeping = Recording("", 0.7, 0.05, 1_000_000_000)
     parser.add_argument(
         "--record",
@@ -342,9 +350,9 @@ def record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve, and return the exit code (`ExitCode`).
+    """Parse the command line, serve, and return the exit code (see `ExitCode`).
 
-    After SIGTERM it answers the requests that have arrived, and the exit code is 0.
+    After SIGTERM the requests that have arrived are answered, and the exit code is 0.
     """
     _open_standard_streams()
     args = options().parse_args(argv)
@@ -352,9 +360,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open descriptors 0 to 2 if they are closed; otherwise the socket would get such a number.
+    """Open the file descriptors 0 to 2 on /dev/null if they are closed, inheritable by workers.
 
-    The worker processes inherit them: otherwise a library's output could end up in a file.
+    Otherwise the next opened socket or file would get such a number, and a library's output would
+    be written to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

@@ -29,30 +29,33 @@ from trainables.errors import ConfigError
 from trainables.values import Json, Params
 
 PER_TRIAL_DATA = {"data.scaling"}
-"""The data settings that may differ between trials.
+"""The settings of the data that may be searched.
 
-All others are the same for all trials, since the data are decoded and split only once.
+All others are the same for all trials, because the data are decoded and split only once.
 """
 
 MAX_PROBED = 100
 MAX_EDGES = MAX_PROBED**2
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
-"""The largest whole number and the most steps that a range may have.
+"""The largest whole number, and the maximum number of steps, of a range.
 
-Beyond them a 64-bit float cannot distinguish neighbouring values.
+Beyond them, 64-bit floats would not distinguish neighbouring values.
 """
 
 State = tuple[tuple[str, int], ...]
-"""The values of the parameters on which others depend.
+"""The values of the parameters on which others depend, as (path, index) pairs.
 
-Each is the value's place among those that conditions name, or `UNNAMED`.
+The index is the value's position among those that conditions name, or `UNNAMED` for all others.
 """
 UNNAMED, OTHER_VALUE = -1, object()
 
 
 @dataclass(frozen=True)
 class Domain(ABC):
-    """The values that one parameter may take, and the condition under which it exists."""
+    """The values that one parameter may take, and the condition under which it exists (`when`).
+
+    `when` maps other parameters to the value that they must have, or to a tuple of such values.
+    """
 
     _: KW_ONLY
     when: Mapping[str, Any] = field(default_factory=dict)
@@ -60,25 +63,25 @@ class Domain(ABC):
     @property
     @abstractmethod
     def values(self) -> Sequence[Any] | None:
-        """All values, if they can be counted; None for a range without a step."""
+        """All values; None if they cannot be enumerated, as in a range without a step."""
 
     @property
     @abstractmethod
     def extremes(self) -> tuple[Any, ...]:
-        """The values at the edges."""
+        """The values at the edges of the domain."""
 
     @property
     @abstractmethod
     def count(self) -> int | None:
-        """The number of values, found without listing them; None for a range without a step."""
+        """The number of values, without enumerating them; None if `values` is None."""
 
     @abstractmethod
     def times(self, value: Any) -> int:
-        """Count the values that equal this one."""
+        """Count the values of the domain that equal this one."""
 
     @property
     def probes(self) -> Sequence[Any]:
-        """The values to try before a search: all if they are few, else the extremes."""
+        """The values to check before a search: all if there are few, or else the extremes."""
         values = self.values if self.count is not None and self.count <= MAX_PROBED else None
         return values if values is not None else self.extremes
 
@@ -88,21 +91,25 @@ class Domain(ABC):
 
     @abstractmethod
     def sample(self, generator: np.random.Generator) -> Any:
-        """Draw a value uniformly (on the log scale if `log`)."""
+        """Draw a value uniformly, on a log scale if the range has `log`."""
 
     @abstractmethod
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if the domain has no values or is not valid."""
+        """Check that the domain is valid and has at least one value.
+
+        Raises:
+            ConfigError: it is not valid.
+        """
 
     @property
     def parents(self) -> set[str]:
-        """The parameters on which this one depends."""
+        """The parameters on which the existence or the values of this one depend."""
         return set(self.when)
 
     def under(self, params: Params) -> "Domain | None":
-        """Return the domain under these values of other parameters.
+        """Return the domain, given the values of other parameters.
 
-        None if the parameter does not exist under them.
+        None if the parameter does not exist for them.
         """
         is_there = all(
             params.get(path) in (allowed if isinstance(allowed, tuple) else (allowed,))
@@ -113,7 +120,7 @@ class Domain(ABC):
 
 @dataclass(frozen=True)
 class Range(Domain):
-    """The common part of `Float` and `Int`: inclusive bounds, a log scale or a step."""
+    """The base class of `Float` and `Int`: inclusive bounds, and a log scale, a step or neither."""
 
     low: float
     high: float
@@ -122,7 +129,12 @@ class Range(Domain):
     step: float | None = None
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError unless bounds are finite and in order, and log scale and step fit."""
+        """Check the bounds, the log scale and the step.
+
+        Raises:
+            ConfigError: a bound is not finite, low > high, `log` with low <= 0 or with a step, or
+                the step is not positive or too small.
+        """
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
         if self.low > self.high:
@@ -146,11 +158,11 @@ class Range(Domain):
 
     @property
     def count(self) -> int | None:
-        """The number of steps plus one; None without a step."""
+        """The number of values low, low + step, ... up to high; None without a step."""
         if self.step is None:
             return None
         steps = (self.high - self.low) / self.step
-        # The tolerance covers floating-point errors, so that `high` counts if a step reaches it.
+        # With this tolerance, `high` is counted if a step reaches it except for rounding errors.
         return (
             math.floor(steps + max(1e-9, 1e-12 * steps)) + 1
             if math.isfinite(steps)
@@ -163,15 +175,15 @@ class Range(Domain):
         return None if self.count is None else Steps(self)
 
     def times(self, value: Any) -> int:
-        """Return 1 for a value of the range, else 0."""
+        """Return 1 if the range has this value, or else 0; also 0 without a step."""
         return int(self.values is not None and value in self.values)
 
     def holds(self, value: Any) -> bool:
-        """True if a number lies between the bounds, both included."""
+        """True for a number between the bounds, which are included; the step is not checked."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Draw a value uniformly between the bounds, both included."""
+        """Draw a value uniformly from the steps, or between the bounds (inclusive)."""
         if (values := self.values) is not None:
             return values[int(generator.integers(len(values)))]
         low, high = self._span()
@@ -183,12 +195,12 @@ class Range(Domain):
         return self.low, self.high
 
     def cleaned(self, value: float) -> Any:
-        """Return the value rounded to 12 significant digits, and within the bounds."""
+        """Round a value to 12 significant digits, and clip it to the bounds."""
         return min(max(float(f"{value:.12g}"), self.low), self.high)
 
 
 class Steps(Sequence[Any]):
-    """The values of a range with a step, computed on access, since there may be millions."""
+    """The values of a range with a step, computed on access because there may be millions."""
 
     def __init__(self, of: Range) -> None:
         assert of.step is not None
@@ -213,7 +225,7 @@ class Steps(Sequence[Any]):
         )
 
     def nearest(self, value: float) -> Any:
-        """Return the step that is nearest to a value; of two at the same distance, the lower."""
+        """Return the nearest step to a value; of two at the same distance, the lower one."""
         number = round((value - self._of.low) / self._step)
         near = (min(max(each, 0), self._count - 1) for each in (number - 1, number, number + 1))
         return min(map(self._at, near), key=lambda step: abs(step - value))
@@ -224,18 +236,22 @@ class Steps(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Float(Range):
-    """Real numbers from `low` to `high`, both included."""
+    """Real numbers from `low` to `high`, inclusive."""
 
 
 @dataclass(frozen=True)
 class Int(Range):
-    """Whole numbers from `low` to `high`, both included."""
+    """Whole numbers from `low` to `high`, inclusive."""
 
     low: int
     high: int
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError as for a range, or if a number is not whole or too large."""
+        """Check the bounds, the log scale and the step.
+
+        Raises:
+            ConfigError: as for a `Range`, or a number is not an integer or above `MAX_WHOLE`.
+        """
         for value in (self.low, self.high, self.step):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ConfigError(f"Int takes whole numbers (got {value!r}).")
@@ -253,27 +269,27 @@ class Int(Range):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Every whole number, or every `step`th; None on a log scale, which weights them."""
+        """Every (`step`th) whole number; None on a log scale, where they are not equally likely."""
         return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
     def times(self, value: Any) -> int:
-        """Return 1 for a value of the range, else 0."""
+        """Return 1 if the range has this value, or else 0; also 0 on a log scale."""
         is_whole = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
         return int(is_whole and self.values is not None and int(value) in self.values)
 
     def _span(self) -> tuple[float, float]:
-        # Values are rounded: with these bounds, the lowest and the highest are drawn as often
-        # as the other numbers.
+        # Draws are rounded: without this margin, the lowest and the highest number would be drawn
+        # half as often as the others.
         return self.low - 0.4999, self.high + 0.4999
 
     def cleaned(self, value: float) -> Any:
-        """Return the nearest whole number within the bounds."""
+        """Round a value to the nearest whole number, and clip it to the bounds."""
         return min(max(round(value), self.low), self.high)
 
 
 @dataclass(frozen=True, init=False)
 class Choice(Domain):
-    """One of the given values, none preferred."""
+    """One of several values, all equally likely."""
 
     options: tuple[Any, ...]
 
@@ -282,7 +298,11 @@ class Choice(Domain):
         object.__setattr__(self, "when", when or {})
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if there is no value, or a value is given twice."""
+        """Check the options.
+
+        Raises:
+            ConfigError: there is no option, or two are the same.
+        """
         if not self.options:
             raise ConfigError("grid is empty; give at least one value.")
         if len({repr(option) for option in self.options}) < len(self.options):
@@ -308,19 +328,20 @@ class Choice(Domain):
         return self.options
 
     def holds(self, value: Any) -> bool:
-        """True if a value is one of the options."""
+        """True if a value equals one of the options."""
         return value in self.options
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Draw an option, each with equal chance."""
+        """Draw an option, each with the same probability."""
         return self.options[generator.integers(len(self.options))]
 
 
 @dataclass(frozen=True, init=False)
 class Cases(Domain):
-    """A parameter with different domains under different values of other parameters.
+    """A parameter whose domain depends on the values of other parameters.
 
-    The first case that exists is its domain; if none does, the parameter does not exist.
+    The first case whose `when` is fulfilled is its domain; if there is none, the parameter does not
+    exist.
     """
 
     cases: tuple[Domain, ...]
@@ -343,11 +364,15 @@ class Cases(Domain):
         return {parent for case in self.cases for parent in case.parents}
 
     def under(self, params: Params) -> Domain | None:
-        """Return the first case that exists under these values; None if none does."""
+        """Return the first case that exists for these values of other parameters; None if none."""
         return next((case for case in self.cases if case.under(params) is not None), None)
 
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError if there is no case, or a case is not valid."""
+        """Check the cases.
+
+        Raises:
+            ConfigError: there is no case, or a case is not valid.
+        """
         if not self.cases:
             raise ConfigError("no case is given; give at least one domain.")
         for case in self.cases:
@@ -355,17 +380,17 @@ class Cases(Domain):
 
     @property
     def count(self) -> int | None:
-        """The sum of the counts of the cases, which may share values; None if any is None."""
+        """The sum over the cases (a value may be in several of them); None if a case has None."""
         each = [case.count for case in self.cases]
         return None if None in each else sum(count or 0 for count in each)
 
     def times(self, value: Any) -> int:
-        """Raise TypeError: only one of the cases can be asked."""
+        """Raise TypeError: call the method of the case that `under` returns."""
         raise TypeError("ask the case that `under` gives")
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """The values of all cases, each once; None if those of any cannot be counted."""
+        """The values of all cases, without duplicates; None if a case has None."""
         each = [case.values for case in self.cases]
         return (
             None
@@ -375,29 +400,34 @@ class Cases(Domain):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The extremes of all cases, each listed once."""
+        """The extremes of all cases, without duplicates."""
         return tuple(dict.fromkeys(value for case in self.cases for value in case.extremes))
 
     def holds(self, value: Any) -> bool:
-        """True if a value belongs to any case."""
+        """True if a value belongs to at least one case."""
         return any(case.holds(value) for case in self.cases)
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Raise TypeError: only one of the cases can be asked."""
+        """Raise TypeError: call the method of the case that `under` returns."""
         raise TypeError("ask the case that `under` gives")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The parameters that are searched (`domains`), and the settings of every trial (`base`).
+    """The parameters that are searched (`domains`), and the settings of all trials (`base`).
 
-    The keys of both are dotted paths. `trials` is the number that a search starts when the user
-    does not say; None leaves it to the search. `reference` is a known configuration to compare with
-    the best one found, such as a paper's, and `reference_title` its title. `first` are points,
-    whole or in part, with which a random or Bayesian search begins.
+    Args:
+        domains: the domains by dotted path. A parameter must come after those on which it depends.
+        base: fixed settings by dotted path.
+        trials: the default number of trials; None leaves it to the search.
+        reference: a known configuration, such as a paper's, to compare with the best one found.
+        reference_title: the title of the reference.
+        first: complete or partial points with which a random or Bayesian search starts.
 
     Raises:
-        ConfigError: at construction, if the space makes no sense.
+        ConfigError: a path is unknown or may not be searched, a domain is not valid, a condition
+            names a parameter that is neither before it nor in the base, or a first point is not in
+            the space.
     """
 
     domains: Mapping[str, Domain]
@@ -444,7 +474,11 @@ class SearchSpace:
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
-        """Return a copy in which these paths have fixed values and are not searched."""
+        """Return a copy in which these paths have fixed values and are not searched.
+
+        The first points are adapted: values that are no longer valid, empty points and duplicates
+        are removed.
+        """
         domains = {path: domain for path, domain in self.domains.items() if path not in values}
         fixed = replace(self, domains=domains, base={**self.base, **values}, first=())
         points = [fixed.valid_values(params) for params in self.first]
@@ -458,10 +492,10 @@ class SearchSpace:
         )
 
     def valid_values(self, params: Params) -> Params:
-        """Select the searched values that belong to their domains, given the other values.
+        """Select the parameters whose values are in their domains, given the other values.
 
-        If a value on which a domain depends is unknown, any case of the domain may contain the
-        value.
+        If a value on which a domain depends is missing, it suffices that any case of the domain has
+        the value.
         """
         values: Params = {}
         for path, whole in self.domains.items():
@@ -472,7 +506,7 @@ class SearchSpace:
         return values
 
     def without(self, path: str, values: Collection[Any]) -> Self:
-        """Return a copy in which a `Choice` no longer has these values."""
+        """Return a copy without these options of a `Choice`, and the first points that use them."""
         choice = self.domains[path]
         assert isinstance(choice, Choice)
         remaining = Choice(
@@ -482,15 +516,15 @@ class SearchSpace:
         return replace(self, domains={**self.domains, path: remaining}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
-        """Return a parameter's domain under the values of other parameters and of the base.
+        """Return a parameter's domain, given the values of other parameters and of the base.
 
-        None if the parameter does not exist under them.
+        None if the parameter does not exist for them.
         """
         return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
-        """The number of points without conditions, an upper bound of the real number.
+        """The number of points if conditions are ignored, an upper bound of the actual number.
 
         It is infinite if a range has no step.
         """
@@ -502,9 +536,9 @@ class SearchSpace:
     def size(self) -> int | None:
         """The number of grid points; None if a range has no step.
 
-        They are counted without being listed, as there may be too many to list. Parameter by
-        parameter this counts the ways to reach each state of the parameters on which later ones
-        depend. All values of such a parameter that no condition names are one state.
+        There may be too many points to enumerate them. Instead, this goes through the parameters in
+        their order and counts the points so far for each state, which is the combination of the
+        values on which later parameters depend. Values that no condition names share one state.
         """
         if any(domain.count is None for domain in self.domains.values()):
             return None
@@ -537,7 +571,7 @@ class SearchSpace:
 
     @property
     def _named_values(self) -> dict[str, list[Any]]:
-        """The values of each parent that conditions name, each listed once."""
+        """The values that conditions name, without duplicates, by the parameter that has them."""
         named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
@@ -551,10 +585,10 @@ class SearchSpace:
         return named_values
 
     def points(self) -> Iterator[Params]:
-        """Yield every point of the grid exactly once, the last parameter changing fastest.
+        """Yield every point of the grid exactly once; the last parameter changes fastest.
 
         Raises:
-            ConfigError: a range has no step.
+            ConfigError: a range has no step, or a log scale.
         """
         for path, domain in self.domains.items():
             if domain.count is None:
@@ -577,7 +611,7 @@ class SearchSpace:
             yield from self._points({**params, path: value}, after)
 
     def sample(self, generator: np.random.Generator) -> Params:
-        """Draw a point, each existing parameter by itself."""
+        """Draw a point: each parameter that exists, independently from its domain."""
         params: Params = {}
         for path in self.domains:
             if (domain := self.under(path, params)) is not None:
@@ -585,7 +619,7 @@ class SearchSpace:
         return params
 
     def begin(self, number: int, generator: np.random.Generator) -> Params | None:
-        """Return point `number` of `first`, completed by draws; None if there is no such point."""
+        """Return first point `number` (from 0), with missing values drawn; None after the last."""
         if number >= len(self.first):
             return None
         point = self.first[number]
@@ -593,9 +627,10 @@ class SearchSpace:
         return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
-        """Yield points for checks before the start.
+        """Yield points to check before a search starts.
 
-        These are all points if there are few, else points that include every probe of every domain.
+        These are all points if there are at most `MAX_EDGES`, or else points that together include
+        each probe of each domain.
         """
         if self._combinations <= MAX_EDGES:
             yield from self.points()
@@ -608,7 +643,7 @@ class SearchSpace:
                 params: Params = {}
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
-                        # Only the probes of the case that exists under these values are valid.
+                        # Probes of other cases than the one for these values are not valid.
                         valid_probes = [
                             probe for probe in chosen.get(path, ()) if domain.holds(probe)
                         ]
@@ -617,10 +652,11 @@ class SearchSpace:
                 yield params
 
     def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
-        """Group the probes of each parameter on which others depend, to try one group at a time.
+        """Group the probes of each parameter on which others depend.
 
-        Each probe is its own group. If that makes more than `most` combinations, probes that no
-        condition distinguishes share a group.
+        `edges` goes through all combinations of groups. Each probe is a group of its own, unless
+        that makes more than `most` combinations: then probes that no condition distinguishes share
+        a group, first for the parameters with the most probes.
         """
         named_values, parents = (
             self._named_values,
@@ -643,7 +679,7 @@ class SearchSpace:
         return probe_groups
 
     def describe(self) -> Json:
-        """Describe the space as JSON-compatible values, for the journal."""
+        """Convert the space to JSON-compatible values, for the journal."""
         return {
             "domains": {path: _describe(domain) for path, domain in self.domains.items()},
             "base": dict(self.base),
@@ -655,7 +691,7 @@ class SearchSpace:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """Build the space from the values of `describe`."""
+        """Build a space from the result of `describe`."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
         return cls(
             domains,
@@ -668,9 +704,11 @@ class SearchSpace:
 
 
 def _ways(domain: Domain, named_values: list[Any]) -> Iterator[tuple[int, int]]:
-    """Yield (place, count): how many of a domain's values equal each value that conditions name.
+    """Count the values of a domain by the value that conditions name.
 
-    The count at `UNNAMED` is that of the values that no condition names.
+    Yields:
+        (index in `named_values`, number of equal values), and (`UNNAMED`, number of all other
+        values); pairs with the number 0 are left out.
     """
     each = [domain.times(value) for value in named_values]
     yield from ((number, count) for number, count in enumerate(each) if count)
@@ -690,7 +728,7 @@ def _domain(values: Json) -> Domain:
 
 
 def _describe(domain: Domain) -> Json:
-    """Describe the fields of a domain that are set as JSON-compatible values."""
+    """Convert a domain to JSON-compatible values, without fields that are None, False or {}."""
     if isinstance(domain, Cases):
         return {"kind": Cases.__name__, "cases": [_describe(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)

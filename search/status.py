@@ -47,15 +47,18 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40
-"""The number of latest trials that the table shows."""
+"""The default number of latest trials in the table."""
 EVERY_S = 10.0
-"""Seconds between two checks of a followed search in a bucket; a fifth of it in a folder."""
+"""Seconds between two checks of a followed search in a bucket; a fifth of that in a folder."""
 MIN_ROWS, BESIDE = 3, 4
-"""The fewest rows of trials on a screen; its lines for titles, the caption and the prompt."""
+"""The minimum number of trials on a screen, and its lines for titles, caption and prompt."""
 
 
 def state(result: SearchResult, holder: str, name: str, storage: Storage) -> str:
-    """Describe the current state of the search."""
+    """Describe the current state of the search, with the command that continues it.
+
+    The arguments are those of `lines`.
+    """
     if holder and result.current_sessions is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
@@ -75,8 +78,8 @@ def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> lis
     Args:
         result: the search.
         holder: the driver that runs it; empty if none does.
-        name: the name by which commands find it.
-        storage: the storage by which commands find it.
+        name: the search's name, for commands in the text.
+        storage: the place where it is stored, for commands in the text.
     """
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
@@ -98,7 +101,10 @@ def lines(result: SearchResult, holder: str, name: str, storage: Storage) -> lis
 
 
 def selection_lines(result: SearchResult, holder: str, name: str, storage: Storage) -> list[str]:
-    """Describe the search's selection in lines, if there is one."""
+    """Describe the search's selection in lines; empty if there is none.
+
+    The arguments are those of `lines`.
+    """
     selection = result.selection
     if selection is None:
         return []
@@ -125,7 +131,7 @@ def selection_lines(result: SearchResult, holder: str, name: str, storage: Stora
 
 
 def race_lines(result: SearchResult) -> list[str]:
-    """Describe the candidates that the selection has dropped, and its result, in lines."""
+    """Describe, in lines, the candidates that have dropped out, and the selection's result."""
     dropped = result.selection.dropped if result.selection is not None else {}
     return [
         *(f"    {name} left: {candidate.reason}" for name, candidate in dropped.items()),
@@ -136,13 +142,13 @@ def race_lines(result: SearchResult) -> list[str]:
 def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None = None) -> Table:
     """Build a table with a row for each trial of interest.
 
-    These are the latest trials, the best, and all that have not ended except those that wait at a
-    rung, which may be most.
+    These are the latest trials, the best, and all that have not ended, except those that wait at a
+    rung, of which there may be many.
 
     Args:
         result: the search.
         count: the number of latest trials.
-        rows: the number of rows on the screen, with one for each trial; None for no limit.
+        rows: the maximum number of trials, each then on a single line; None for no limit.
     """
     table = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
@@ -157,11 +163,12 @@ def table(result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None =
             justify=justify,  # type: ignore[arg-type]
             overflow="fold" if rows is None else "ellipsis",
             no_wrap=rows is not None,
-            ratio=1 if rows is not None and title == "why" else None,  # the rest of the line
+            ratio=1 if rows is not None and title == "why" else None,  # takes the rest of the line
         )
     trials = _trials_to_show(result, count)
     if rows is not None and len(trials) > rows:
-        # Keep the best first, then the trials that have not ended, then the latest ones.
+        # If there is too little room: first the best trial, then those that have not ended, then
+        # the latest ones.
         best, order = result.best, list(reversed(trials))
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
         trials = [trial for trial in trials if trial in order[:rows]]
@@ -190,7 +197,7 @@ def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def why(trial: TrialResult) -> str:
-    """The reason for a trial's state, in short."""
+    """Short reason for a trial's state, and for its retries; empty if there is none."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
     reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
@@ -199,7 +206,7 @@ def why(trial: TrialResult) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the search's state and return the exit code."""
+    """Print the search's state, or follow it with --follow, and return the exit code."""
     home = search_of(args)
     if args.follow:
         if args.json or args.all:
@@ -223,7 +230,7 @@ def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) ->
     """Describe the search in a few lines, with the commands that continue it."""
     text_lines = lines(result, holder, args.name, args.storage)
     recorded = result.started.experiment
-    with suppress(ConfigError):  # a search of another version, which this one cannot continue
+    with suppress(ConfigError):  # written by another version, which this one cannot continue
         experiment = Experiment.from_description(args.name, recorded, args.storage)
         if result.refinement is None and (more := more_trials(experiment, result.outcome)):
             text_lines.append(f"  more trials: {more}")
@@ -231,18 +238,24 @@ def status_lines(args: argparse.Namespace, result: SearchResult, holder: str) ->
 
 
 def rows_left(console: Console, text_lines: list[str]) -> int:
-    """The number of rows of trials that fit on the screen below these lines."""
+    """Number of trials that fit on the screen below these lines, at least `MIN_ROWS`."""
     used = sum(max(1, math.ceil(len(line) / console.width)) for line in text_lines)
     return max(MIN_ROWS, console.height - used - BESIDE)
 
 
 class Follow:
-    """Shows a search until it ends: redrawn on a terminal, else with a line for each change."""
+    """Show a search until it ends: redrawn on a terminal, or else with a line for each change."""
 
     def __init__(
         self, args: argparse.Namespace, home: Home, wait: Callable[[float], None] = time.sleep
     ) -> None:
-        """`wait` sleeps for this number of seconds between two checks."""
+        """Prepare to follow a search.
+
+        Args:
+            args: the command line.
+            home: the search's place in the storage.
+            wait: sleeps for a number of seconds between two checks.
+        """
         self.args, self.home, self.liveness = args, home, Liveness(home, wait)
         self.console, self.result = Terminal(), SearchResult()
         self.tail = home.tail()
@@ -257,7 +270,8 @@ class Follow:
         live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         with live or nullcontext():
             while True:
-                # Before the journal, since a driver releases the lock after its last lines.
+                # Check the lock before reading the journal: a driver writes its last lines before
+                # it releases the lock, so this loop does not end without them.
                 holder = self.home.holder()
                 events = self._new()
                 for event in events:
@@ -273,7 +287,7 @@ class Follow:
                 elif current.sessions:
                     self._print(current, events, holder)
                 elif not holder:
-                    SearchResult.read(self.home.opened())  # which says what is wrong
+                    SearchResult.read(self.home.opened())  # raises an error with the cause
                 if not holder:
                     break
                 every_s = EVERY_S if isinstance(self.home, BucketHome) else EVERY_S / 5
@@ -283,14 +297,14 @@ class Follow:
         return 0
 
     def _new(self) -> list[Event]:
-        """Read the events since the last check; none if there is no journal yet."""
+        """Read the events since the last check; empty if there is no journal yet."""
         try:
             return self.tail.new()
         except FileNotFoundError:
             return []
 
     def _gone_text(self, holder: str, events: list[Event]) -> str:
-        """Report that the driver has probably died; empty while it lives."""
+        """Text that says that the driver has probably died; empty if it seems to be alive."""
         self.liveness.look(events)
         if not holder or not self.liveness.is_lost:
             return ""
@@ -304,7 +318,7 @@ class Follow:
         return Group(*texts, *([table(result, rows=rows)] if result.trials else []))
 
     def _print(self, result: SearchResult, events: list[Event], holder: str) -> None:
-        """Print the new events in lines; the whole state at the beginning and at the end."""
+        """Print the whole state the first and the last time, and otherwise a line per new event."""
         if not self.last or not holder:
             for line in status_lines(self.args, result, holder):
                 say(self.console, line)
@@ -320,7 +334,10 @@ class Follow:
 
 
 def as_json(result: SearchResult, holder: str) -> dict[str, object]:
-    """Describe the search's state as JSON-compatible values."""
+    """Convert the search's state to JSON-compatible values.
+
+    `holder` is the driver that runs it; empty if none does.
+    """
     trials = {
         name: {
             "outcome": trial.outcome,
@@ -364,7 +381,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`ExitCode`)."""
+    """Parse the command line, print the state, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
     )

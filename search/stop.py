@@ -16,12 +16,12 @@ from search.process.guard import guarded
 
 
 def command(args: argparse.Namespace) -> int:
-    """Ask, print the answer, and return the exit code."""
+    """Send the request to the driver, print its answer, and return the exit code."""
     return request_and_wait(args, DriverRequest.now(STOP, trial=args.trial or ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, and return the exit code (`ExitCode`)."""
+    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.stop", description=__doc__, formatter_class=HelpFormatter
     )

@@ -19,10 +19,7 @@ from trainables.errors import counted
 
 
 def command(args: argparse.Namespace) -> int:
-    """Write the whole journal to MLflow and return the exit code.
-
-    What MLflow has already is not written twice.
-    """
+    """Write everything in the journal that MLflow lacks to MLflow, and return the exit code."""
     home = search_of(args)
     result = SearchResult.read(home.opened())
     uri = uri_of(result, args.tracking)
@@ -51,7 +48,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, and return the exit code (`ExitCode`)."""
+    """Parse the command line, write to MLflow, and return the exit code (see `ExitCode`)."""
     parser = Parser(
         prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
     )

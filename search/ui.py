@@ -37,7 +37,12 @@ TOKEN_VARIABLE = "SEARCH_UI_TOKEN"
 
 
 def command(args: argparse.Namespace) -> int:
-    """Serve the pages until they are stopped, and return the exit code."""
+    """Serve the pages until the process is stopped, and return the exit code.
+
+    Raises:
+        ConfigError: --data-root is missing although other machines can reach the server, or is not
+            a folder.
+    """
     check_versions()
     console = Terminal()
     if isinstance(args.storage, Bucket):
@@ -74,7 +79,10 @@ def command(args: argparse.Namespace) -> int:
 
 
 def name_of(host: str) -> str:
-    """The host in the address of a server that listens at `host`."""
+    """Host for the URL of a server that listens at `host`.
+
+    This machine's name stands for 0.0.0.0 and ::, and IPv6 addresses get brackets.
+    """
     with suppress(ValueError):
         if ip_address(host).is_unspecified:
             return socket.gethostname()
@@ -82,14 +90,14 @@ def name_of(host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends although pages are open, and ends the processes that they started."""
+    """A server that ends even if pages are open, and also ends the processes that serve them."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
         self.site = site
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the feed of the pages and the processes that answer them, then the server."""
+        """End the pages' feed, then the processes that serve the pages, then the server."""
         self.site.feed.end()
         for end in self.site.ending:
             await end()
@@ -97,10 +105,11 @@ class _Server(uvicorn.Server):
 
 
 def token(text: str) -> str:
-    """Parse a token, as an option's type.
+    """Parse an option's value as a token.
 
     Raises:
-        argparse.ArgumentTypeError: it is too short, or has a space or a special character.
+        argparse.ArgumentTypeError: the text is shorter than `MIN_TOKEN`, or has a space or a
+            character that is not printable ASCII.
     """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
         raise argparse.ArgumentTypeError(
@@ -110,7 +119,7 @@ def token(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve the pages, and return the exit code (`ExitCode`)."""
+    """Parse the command line, serve the pages, and return the exit code (see `ExitCode`)."""
     parser = Parser(prog="python -m search.ui", description=__doc__, formatter_class=HelpFormatter)
     place_option(parser)
     parser.add_argument(

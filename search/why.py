@@ -44,26 +44,26 @@ RIVALS_SHOWN = 12
 
 
 class History:
-    """The facts on all trials of a search that the story of a single trial needs.
+    """The facts about all trials of a search that the story of a single trial needs.
 
-    It stores three numbers for each epoch, so that the story of a trial needs only the trial's own
-    events: reading all others again takes seconds for thousands of trials.
+    It stores three numbers per epoch. With them, the story of a trial needs only the trial's own
+    events; reading those of thousands of trials again would take seconds.
     """
 
     def __init__(self) -> None:
-        """Create a history without events."""
+        """Create an empty history; call `apply` with each event."""
         self.ended: set[str] = set()
         self.counts: dict[str, tuple[int, int]] = {}
-        """By trial: the numbers of ended and of running trials when it was suggested."""
+        """For each trial, the numbers of ended and of running trials when it was suggested."""
         self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
-        """By trial: the number of the event, the epoch and the score of each epoch."""
+        """For each trial, three arrays over its epochs: the events' numbers, epochs and scores."""
         self._failed: dict[str, int] = {}
-        """By trial: the number of the event that ended it in failure."""
+        """For each failed trial, the number of the event that ended it."""
         self._elapsed_s = array("d")
-        """For each event: how long the search, or the selection that it belongs to, had run."""
+        """For each event, the running time so far of the search, or of the event's selection."""
 
     def apply(self, event: Event, result: SearchResult) -> None:
-        """Add the next event; `result` is the search up to and including it."""
+        """Add the next event; `result` must already include it, and no later one."""
         data, name = event.data, event.trial
         of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
         is_searched = not of_trial or of_trial in result.trials
@@ -88,17 +88,17 @@ class History:
                 self._failed[name] = event.number
 
     def time_of(self, event: Event) -> str:
-        """The running time of the search at an event, such as `0:12:05`."""
+        """The running time of the search at an event, as text such as `0:12:05`."""
         return _clock_text(self._elapsed_s[event.number - 1])
 
     def scores_at(self, rung: int, number: int) -> dict[str, float]:
-        """Collect the best score up to a rung of each trial that had reached it by an event.
+        """Collect the best scores up to a rung of all trials that had reached it before an event.
 
         Trials that had failed by then are left out.
 
         Args:
             rung: the epoch of the rung.
-            number: the number of the event.
+            number: the number of the event, which is included.
         """
         best_scores = {}
         for name, epochs in self._epochs.items():
@@ -116,7 +116,7 @@ class History:
 
 
 def story(events: Sequence[Event], trial: str) -> Iterator[str]:
-    """Yield a trial's events as lines, from all events of its search."""
+    """Describe a trial's events in lines, given all events of its search."""
     history, result = History(), SearchResult()
     for event in events:
         result.apply(event)
@@ -125,13 +125,13 @@ def story(events: Sequence[Event], trial: str) -> Iterator[str]:
 
 
 def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[str]:
-    """Yield a trial's events as lines.
+    """Describe a trial's events in lines.
 
     Args:
-        events: the events of the trial, and those of no trial (see `read_about`); the rest is
-            skipped.
+        events: the events of the trial, and those that belong to no trial (see `read_about`);
+            events of other trials are skipped.
         trial: the trial's name.
-        history: the history of all trials, up to the last of these events or further.
+        history: the history of all trials, at least up to the last of these events.
     """
     result = SearchResult()
     for event in events:
@@ -144,9 +144,12 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
 
 
 def describe_event(record: Event, result: SearchResult, history: History) -> Iterator[str]:
-    """Yield lines about an event of the trial.
+    """Describe an event of the trial in lines.
 
-    `result` has the trial up to and including this event, `history` has the other trials.
+    Args:
+        record: the event.
+        result: the search with this trial only, up to and including the event.
+        history: the history of all trials.
     """
     event = record.data
     match event:
@@ -232,7 +235,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """The metric, such as `macro F1 0.9123`, then the primary metric if that is another one."""
+    """Describe the metric, such as "macro F1 0.9123", and the primary metric if it is another."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
@@ -241,9 +244,9 @@ def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
 def _describe_rivals(
     record: Event, event: Held | Stopped, metric: Metric, history: History
 ) -> Iterator[str]:
-    """Yield the trials that had reached this rung by then, the best first.
+    """List the trials that had reached the event's rung by then, best first, in lines.
 
-    Their values are those measured by then, not forecasts.
+    Their values are those measured by then, not forecasts. Empty if the event has no rung.
     """
     if event.rung is None:
         return
@@ -262,7 +265,11 @@ def _clock_text(elapsed: float) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the story and return the exit code."""
+    """Print the story of the trial, and return the exit code.
+
+    Raises:
+        ConfigError: there is no such trial.
+    """
     folder = search_of(args).opened()
     events = read(folder / FILE_NAME)
     result = SearchResult.of(events, folder)
@@ -281,7 +288,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def beside_guessing(result: SearchResult, name: str) -> str:
-    """Report that a trial is no better than guessing; empty if it is better, or if unknown."""
+    """Note that a trial is no better than guessing; empty if it is better, or if unknown."""
     guessing, trial = Guessing.of(result), result.find(name)
     if guessing is None or trial is None:
         return ""
@@ -290,7 +297,7 @@ def beside_guessing(result: SearchResult, name: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, and return the exit code (`ExitCode`)."""
+    """Parse the command line, print the story, and return the exit code (see `ExitCode`)."""
     parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")

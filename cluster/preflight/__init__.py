@@ -1,5 +1,5 @@
-"""Preflight of a cluster: checks of its file, its hosts and the account.
+"""Checks of a cluster before it is used: its file, its hosts, and the cloud account.
 
-The results are findings in whole sentences. `probe.py` also runs on hosts where the project may not
-be installed, so it imports nothing of the project.
+The results are findings: sentences, each with a level and a remedy. `probe.py` also runs on hosts
+where the project may not be installed, so it imports nothing from the project.
 """

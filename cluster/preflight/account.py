@@ -1,7 +1,6 @@
-"""Compare a cluster's file with its AWS account.
+"""Compare a cluster's file with the AWS account: its instance types, vCPU quotas and stack.
 
-The account provides the caller's identity, the instance types, the quotas of vCPUs, and the address
-of a running head.
+The address of a running head is looked up too.
 """
 
 import math
@@ -22,25 +21,28 @@ QUOTAS = {
     ("P", False): "L-417A185B",
     ("P", True): "L-7212CCBC",
 }
-"""The codes of EC2's limits on running vCPUs, by family and by whether the machines are spot ones.
+"""The codes of EC2's quotas of running vCPUs, by family of instance types, and True for spot.
 
-A new account has 0 for GPUs.
+In a new account the quotas of the GPU families (G and VT, P) are 0.
 """
 
 FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhimrtz", "standard")}
-"""The family of quotas of an instance type, by the letters that its name begins with."""
+"""The family in `QUOTAS`, by the letters with which the name of an instance type begins."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The findings about an account, and the head's public address if one runs."""
+    """The findings about an account, and the public address of a running head (empty if none)."""
 
     lines: list[Line] = field(default_factory=list)
     head: str = ""
 
 
 def collect(config: Mapping[str, Any]) -> Account:
-    """Check the file against AWS; a check that is not possible becomes a line too."""
+    """Check the file against AWS.
+
+    Nothing is raised if AWS refuses or the file lacks an entry: a line says what was not checked.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -111,9 +113,14 @@ def _unchecked(what: str, error: object) -> Line:
 
 
 def check_stack_parts(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
-    """Check the parts of `cluster/aws/stack.yaml` that the file names.
+    """Check the file's instance profiles, security groups and images, made by `stack.yaml`.
 
-    Each must exist, and a security group may let in no more than ssh from one network.
+    Each must exist, and a security group may only allow ssh, and not from everywhere.
+
+    Args:
+        config: the cluster's file.
+        ec2: boto3's client for EC2.
+        iam: boto3's client for IAM.
     """
     nodes = [kind["node_config"] for kind in config["available_node_types"].values()]
     profiles = {str((node.get("IamInstanceProfile") or {}).get("Name") or "") for node in nodes}
@@ -168,7 +175,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
 
 
 def running_head(ec2: Any, name: str) -> str:
-    """The public address of the cluster's head, or an empty text."""
+    """Look up the public address of the cluster's running head; empty if there is none."""
     filters = {
         "tag:ray-cluster-name": [name],
         "tag:ray-node-type": ["head"],
@@ -186,7 +193,7 @@ def running_head(ec2: Any, name: str) -> str:
 
 
 def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
-    """The number of vCPUs of every instance type in the file.
+    """Look up the number of vCPUs of each instance type in the file.
 
     EC2 refuses the whole request if it does not know one of the types.
     """
@@ -202,9 +209,16 @@ def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
 def demand(
     config: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[tuple[str, bool], list[int]]:
-    """The vCPUs of every machine that the file may start, by quota.
+    """List the vCPUs of each machine that the file may start, by quota.
 
-    A quota is a family, and True for spot machines.
+    Instance types of a family without an entry in `QUOTAS` are left out.
+
+    Args:
+        config: the cluster's file.
+        sizes: the number of vCPUs, by instance type.
+
+    Returns:
+        For each key of `QUOTAS` that applies, one number per machine.
     """
     vcpus_by_quota: dict[tuple[str, bool], list[int]] = {}
     for name, kind in config["available_node_types"].items():
@@ -223,14 +237,20 @@ def demand(
 
 
 def quota_name(family: str, is_spot: bool) -> str:
-    """A quota's name in words."""
+    """Describe a quota, such as "spot P instances"."""
     return f"{'spot' if is_spot else 'on-demand'} {family} instances"
 
 
 def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) -> Line:
-    """Report whether the account may start all, some or none of the machines.
+    """Compare a quota with the machines that the file may start: all, some or none fit.
 
-    Machines that run already are not counted.
+    Machines that run already are not subtracted from the quota.
+
+    Args:
+        family: the family in `QUOTAS`.
+        is_spot: whether the quota is for spot machines.
+        allowed: the quota in vCPUs.
+        machine_vcpus: the vCPUs of each machine; at least one.
     """
     name = quota_name(family, is_spot)
     if allowed < min(machine_vcpus):

@@ -1,4 +1,4 @@
-"""Turn the reports of the machines into findings about the cluster, and merge equal ones."""
+"""Turn the machines' reports into findings about the cluster, and merge duplicates."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,10 +15,9 @@ MISTAKE = "mistake"
 
 HERE = "here"
 MAX_AHEAD_S = 5
-"""The difference of clocks, in seconds, that is accepted."""
+"""The largest accepted difference between two clocks, in seconds."""
 MAX_NAMED = 8
-"""The maximum number of machines that are named if all is well; those with a problem are all named.
-"""
+"""A finding without a problem names at most this many machines; more are only counted."""
 
 INSTALLS = re.compile(r"\b(pip3?|uv|conda) (\S+ )*(install|sync)\b")
 """Matches a command that installs Python packages."""
@@ -28,7 +27,10 @@ HostReport = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the result."""
+    """One line of the result.
+
+    `level` is `OK`, `ERROR`, `UNCHECKED` or `MISTAKE`; `places` are the machines that it is about.
+    """
 
     level: str
     what: str
@@ -37,7 +39,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The machines, the observation and the remedy, in one line."""
+        """The machines, the observation and the remedy as one line, without the level."""
         names = (
             f"{len(self.places)} machines"
             if self.level == OK and len(self.places) > MAX_NAMED
@@ -51,7 +53,7 @@ class Finding:
 
 
 def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
-    """Merge equal findings from several machines into one that names all of them."""
+    """Merge findings that differ only in their machines into one that names all of them."""
     findings_by_key: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
         key = finding.level, finding.what, finding.remedy
@@ -73,7 +75,13 @@ def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
 def judge(
     config: Mapping[str, Any], here: HostReport, visits: Sequence[Visit]
 ) -> Iterator[Finding]:
-    """Yield all findings about machines, including this one; the first visit is the head's."""
+    """Yield all findings about this machine and the hosts.
+
+    Args:
+        config: the cluster's file.
+        here: the probe's report on this machine.
+        visits: the results for the hosts, the head first; empty if none was checked.
+    """
     reached = [visit for visit in visits if visit.report]
     for visit in visits:
         yield (
@@ -107,8 +115,8 @@ def versions(
 ) -> Iterator[Finding]:
     """Yield the findings about the versions of Python and Ray.
 
-    Ray refuses a node whose Python or Ray is not exactly the head's. This machine may have another
-    Python, because jobs go to the head as files.
+    Ray refuses a node unless its versions of Python and Ray are exactly the head's. This machine
+    may have another Python, because jobs are sent to the head as files.
     """
     pins = {
         first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)
@@ -167,8 +175,8 @@ def versions(
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
     """Yield the findings about the hosts' clocks.
 
-    A clock is reported as wrong only if it is wrong even when the whole round trip went into one
-    direction.
+    The error of a measured difference is at most half of the round trip (`clock_error_s`), so a
+    clock is reported as wrong only if it is off by more than `MAX_AHEAD_S` plus that.
     """
     for visit in reached:
         off = abs(visit.ahead_s)
@@ -193,7 +201,7 @@ def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
 
 
 def gpus(config: Mapping[str, Any], visit: Visit, *, is_head: bool) -> Finding:
-    """Check that a host has the GPUs that the file will make Ray expect there."""
+    """Check that a host has the number of GPUs that the file declares for it."""
     count, source, expected_count = visit.report["gpus"], *gpus_in_file(config, is_head=is_head)
     if expected_count > (count or 0):
         what = f"{count or 'no'} GPU seen, and {source} says {expected_count:g}"
@@ -219,7 +227,7 @@ def gpus(config: Mapping[str, Any], visit: Visit, *, is_head: bool) -> Finding:
 
 
 def gpus_in_file(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
-    """The place where the file states a node's number of GPUs, and the number."""
+    """The name of the entry that declares a node's number of GPUs, and the number."""
     name = f"{'head' if is_head else 'worker'}_start_ray_commands"
     counts = re.findall(r"--num-gpus[= ]['\"]?([\d.]+)", " ".join(commands(config, name)))
     if counts:
@@ -233,9 +241,9 @@ def tokens(
 ) -> Iterator[Finding]:
     """Yield the findings about the token.
 
-    On this machine a token must exist before anything starts; on the hosts, once the cluster is up.
+    This machine needs a token before the cluster is started, the hosts only once it is up.
     """
-    if "apiVersion" in config:  # KubeRay makes a secret of its own
+    if "apiVersion" in config:  # KubeRay creates its own secret
         return
     there, local = token_paths(config)
     yield token(here["token"], local, HERE)
@@ -264,7 +272,13 @@ def tokens(
 
 
 def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
-    """Judge one machine's token file."""
+    """Judge one machine's token file.
+
+    Args:
+        file: its mode and digest, from the probe; None if it cannot be read.
+        path: its path, for the message.
+        place: the machine.
+    """
     if file is None:
         remedy = (
             (
@@ -286,7 +300,10 @@ def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
 
 
 def door(status: int | None) -> Finding:
-    """Judge the dashboard's answer to a request without a token, on a cluster that is up."""
+    """Judge the HTTP status with which a dashboard answers a request without a token.
+
+    The cluster must be up. `status` is None if the dashboard did not answer.
+    """
     if status in (401, 403):
         return Finding(OK, "the cluster refuses whoever has no token")
     if status is None:
@@ -304,7 +321,7 @@ def door(status: int | None) -> Finding:
 
 
 def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
-    """The token's path on the hosts, and its path on this machine."""
+    """The token's path on the hosts and on this machine, from `file_mounts` or by default."""
     mounts = config.get("file_mounts") or {}
     return next(
         (
@@ -317,7 +334,7 @@ def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _texts(config: Mapping[str, Any]) -> list[str]:
-    """The texts in the file that determine what is installed."""
+    """The file's commands and Docker images, which may pin a version of Ray."""
     docker = config.get("docker") or {}
     return [
         *commands(config, *(name for name in COMMANDS if name in config)),
@@ -326,5 +343,5 @@ def _texts(config: Mapping[str, Any]) -> list[str]:
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:
-    """The commands under these keys."""
+    """Collect the commands under these keys; a missing key has none."""
     return [str(command) for name in names for command in config.get(name) or []]

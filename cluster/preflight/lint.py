@@ -1,8 +1,8 @@
 """Report unsafe settings in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob.
 
-Only the parsed file is read. Most rules guard against a default of Ray's: ssh open to the whole
+Only the parsed file is read. Most rules guard against a default of Ray: ssh open to the whole
 internet, full rights over EC2 and S3 for the head, a nightly build of Ray on every node, machines
-that are stopped instead of given back.
+that are stopped instead of terminated.
 """
 
 import re
@@ -13,7 +13,7 @@ from cluster.definition import Config
 from cluster.secrets import KEY
 
 EVERYWHERE = {"0.0.0.0/0", "::/0"}
-"""The networks, in IPv4 and IPv6, that include every address."""
+"""The networks that include every address, in IPv4 and IPv6."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 TOKEN_FILE = "~/.ray/auth_token"
 
@@ -25,12 +25,12 @@ SECRETS = {
         r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"
     ),
 }
-"""Patterns of secrets in a text of the file, by the words for the message."""
+"""Patterns of secrets, by the words that a message uses for them."""
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
-"""Matches a pinned version of Ray, as a requirement or in an image's name."""
+"""Matches a pinned version of Ray: a requirement (first group) or an image (second group)."""
 NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
-"""The options of pip whose next word is not a requirement."""
+"""The options of pip whose value is the next word, which therefore is not a requirement."""
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -43,7 +43,7 @@ COMMANDS = (
 
 
 def problems(config: Config) -> list[str]:
-    """Describe each unsafe setting in one line with its remedy; no lines if all is well."""
+    """Describe each unsafe setting in one line, with its remedy; empty if there is none."""
     if str(config.get("apiVersion", "")).startswith("ray.io/"):
         return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
     lines = [
@@ -57,13 +57,13 @@ def problems(config: Config) -> list[str]:
 
 
 def open_doors(permissions: list[Any], where: str) -> list[str]:
-    """Describe the inbound rules of a security group that are too open.
+    """Describe each inbound rule of a security group that is too open.
 
-    Only ssh from one network may be let in from outside.
+    From outside the group only ssh may be allowed, and not from everywhere.
 
     Args:
-        permissions: the rules, in EC2's form.
-        where: the name of the group for the messages.
+        permissions: the rules, in the form of EC2's `IpPermissions`.
+        where: the group's name in messages.
     """
     lines = []
     for rule in permissions:
@@ -91,7 +91,10 @@ def open_doors(permissions: list[Any], where: str) -> list[str]:
 
 
 def _at(value: Any, *keys: str) -> Any:
-    """The value under nested keys, or None; a wrong shape is reported by the schema check."""
+    """Look up nested keys; None if one is missing or a value on the way is not a mapping.
+
+    The schema check reports values of a wrong type.
+    """
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -106,7 +109,7 @@ def _mapping(value: Any) -> Config:
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text in the file, with the keys that lead to it."""
+    """Yield (dotted path of keys, text) for each text in the file; a list adds no key."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _strings(inner, f"{where}.{key}" if where else str(key))
@@ -129,7 +132,7 @@ def _open_networks(config: Config) -> Iterator[str]:
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    """Yield a line for each secret; the secret itself is never part of the line."""
+    """Yield a line for each text that contains a secret; the line never contains the secret."""
     for where, text in _strings(config):
         for what, pattern in SECRETS.items():
             if pattern.search(text):
@@ -228,9 +231,9 @@ def _versions(config: Config) -> Iterator[str]:
 
 
 def _unpinned_packages(command: str, name: str) -> Iterator[str]:
-    """Yield a line for each requirement without `==`.
+    """Yield a line for each requirement without `==` in a `pip install` command.
 
-    Options, and the files and networks that they name, are not requirements.
+    Options, and the values of those in `NAMES_A_FILE`, are not requirements.
     """
     for requirements in PIP_INSTALL.findall(command):
         words = [word.strip("'\"") for word in requirements.split()]

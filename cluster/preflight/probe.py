@@ -1,9 +1,9 @@
-"""Report what one machine can see of the things that a cluster needs.
+"""Report the software, GPUs, token and services that one machine of a cluster has or can reach.
 
-`cluster.check` runs this module here, and sends its text to every host over ssh. It may use only
-the standard library and boto3, and no syntax that Python 3.9 lacks, so that a host with the wrong
-Python can report that itself. A host prints three lines that begin with MARK: that it is ready, its
-clock right after the request arrived, and its report.
+`cluster.check` runs this module on this machine, and sends its source to every host over ssh. It
+may import only the standard library and boto3, and may use no syntax newer than Python 3.9, so that
+a host with the wrong Python can report that itself. A host prints three lines that begin with MARK:
+that it is ready, its clock right after the request arrived, and its report.
 """
 
 from __future__ import annotations
@@ -39,30 +39,39 @@ REFUSED_KEYS = (
     "TokenRefreshRequired",
     "AuthFailure",
 )
-"""The error codes of S3 for credentials that it does not accept."""
+"""The error codes with which S3 rejects credentials."""
 PERMISSION = {
     "PutObject": "s3:PutObject",
     "GetObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "DeleteObjects": "s3:DeleteObject",
 }
-"""The permission for an operation, by the operation's name in boto3."""
+"""The IAM permission that an operation needs, by the operation's name in boto3."""
 CANNOT = {
     "PutObject": "writable",
     "GetObject": "readable",
     "ListObjectsV2": "listable",
     "DeleteObjects": "deletable",
 }
-"""The word for a bucket that refuses an operation, by the operation's name in boto3."""
+"""The adjective in "the bucket is not ..." for a refused operation, by its name in boto3."""
 
 Json = dict[str, Any]
-"""A JSON object that goes to a host, or comes from one."""
+"""A JSON object that is sent to a host or received from one."""
 Line = tuple[str, str, str]
 """A level (`OK`, `ERROR`, `UNCHECKED`), an observation, and a remedy."""
 
 
 def collect(request: Json) -> Json:
-    """Collect the report of this machine; slow checks run at the same time."""
+    """Collect the report of this machine; slow checks run at the same time.
+
+    Args:
+        request: the request of `cluster.check`. Its `environment` is added to `os.environ`;
+            `storage` and `tracking` are empty to skip these checks.
+
+    Returns:
+        The report: versions, the token's mode and digest, the number of GPUs, on the head the state
+        of the cluster, and `lines` with the findings about the bucket and MLflow.
+    """
     os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
         lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
@@ -94,7 +103,7 @@ def collect(request: Json) -> Json:
 
 
 def ray_version() -> str | None:
-    """Ray's version from its package metadata; importing Ray would take seconds."""
+    """Ray's version from its package metadata (importing Ray takes seconds); None if missing."""
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
@@ -104,7 +113,11 @@ def ray_version() -> str | None:
 def token(name: str, nonce: str) -> dict[str, str] | None:
     """The mode and a digest of Ray's token file; None if it cannot be read.
 
-    The digest makes it possible to compare two machines without sending the token.
+    The digest allows a comparison of two machines without sending the token.
+
+    Args:
+        name: the file's path; `~` is expanded.
+        nonce: a random text that is hashed with the token, the same for all machines.
     """
     try:
         path = Path(name).expanduser()
@@ -113,14 +126,14 @@ def token(name: str, nonce: str) -> dict[str, str] | None:
             "mode": f"{path.stat().st_mode & 0o777:04o}",
             "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest(),
         }
-    except (OSError, RuntimeError):  # RuntimeError if there is no such user as in ~user
+    except (OSError, RuntimeError):  # RuntimeError if `~user` names an unknown user
         return None
 
 
 def gpus() -> int | None:
-    """The number of NVIDIA GPUs that the driver lists.
+    """Count the NVIDIA GPUs that the driver lists.
 
-    None if the driver is not installed or does not answer.
+    None if nvidia-smi is not installed, cannot be run or does not answer.
     """
     if shutil.which("nvidia-smi") is None:
         return None
@@ -134,7 +147,7 @@ def gpus() -> int | None:
 
 
 def has_card() -> bool:
-    """True if an NVIDIA display or compute card is on the bus, with a driver or without."""
+    """True if an NVIDIA GPU is on the PCI bus, even if it has no driver."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
             if (device / "vendor").read_text().strip() == "0x10de" and (
@@ -156,9 +169,9 @@ def is_listening(host: str, port: int) -> bool:
 
 
 def dashboard(host: str, port: int) -> int | None:
-    """The HTTP status of the dashboard's job API for a request without a token.
+    """Request the dashboard's job API without a token, and return the HTTP status.
 
-    It is 401 if the cluster demands a token, 200 if anybody may run code, and None if nothing
+    401 or 403 if the cluster demands a token, 200 if anybody may run code there, None if nothing
     answers.
     """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -174,14 +187,14 @@ def dashboard(host: str, port: int) -> int | None:
 
 
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
-    """Request an experiment from MLflow, as a client does.
+    """Check MLflow by listing one experiment, as a client does.
 
-    Unlike its health page, this address checks the Host header and the login.
+    Unlike MLflow's health page, this request is subject to the check of the Host header and login.
 
     Args:
         uri: the server's address.
-        needs_login: whether a missing login is an error; it is on the head, whose driver writes to
-            MLflow.
+        needs_login: whether a missing login is an error. It is one on the head only, where the
+            driver writes to MLflow.
     """
     host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
     request = urllib.request.Request(
@@ -211,9 +224,9 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
 
 
 def mlflow_login() -> str:
-    """This machine's `user:password` for MLflow, from where MLflow's client looks for it.
+    """This machine's `user:password` for MLflow, found as MLflow's client finds it.
 
-    Empty if there is none.
+    It is in the environment or in `~/.mlflow/credentials`. Empty if there is none.
     """
     user, password = (
         os.environ.get("MLFLOW_TRACKING_USERNAME"),
@@ -264,29 +277,30 @@ def _refused_by_mlflow(
 
 
 def shortcoming(place: Any, conflict: type[Exception]) -> str:
-    """The first operation that a search's lock and journal need and a place in a bucket lacks.
-
-    Empty if it lacks nothing. Each operation is tried by itself.
+    """Test each operation that a search's lock and journal need, on a place in a bucket.
 
     Args:
         place: an object with `put`, `get`, `listing` and `remove`, as in
             `cluster.storage.bucket.Bucket`.
         conflict: the exception that `put` raises if its condition does not hold.
+
+    Returns:
+        The first fault, as the predicate of a sentence about the bucket; empty if there is none.
     """
     probe = _ProbeObject(place, conflict)
     try:
         return probe.creation_fault() or probe.replacement_fault() or probe.removal_fault()
     finally:
         if probe.is_there:
-            with suppress(Exception):  # an earlier error says more than one of the removal
+            with suppress(Exception):  # an earlier error says more than a failed removal
                 place.remove([probe.name])
 
 
 class _ProbeObject:
     """An object that is created, replaced and removed under conditions, to test a place.
 
-    Each of the three methods continues from the state that the one before has left, so they must be
-    called in this order.
+    The three methods must be called in this order: each continues from the state that the previous
+    one has left.
     """
 
     name = "probe"
@@ -297,9 +311,9 @@ class _ProbeObject:
         self.tag = ""
 
     def creation_fault(self) -> str:
-        """Create the object; return the fault of the place, or an empty text."""
-        # The answer of the first put is ignored: if it was lost, the retry is refused because of
-        # the first put itself. The content that is read back decides.
+        """Create the object; return the place's fault, or an empty text."""
+        # The result of the first put is ignored: if its response was lost, boto3's retry is refused
+        # because the put itself has succeeded. Only the content that is read back counts.
         self._refuses(b"first", new=True)
         if not self._refuses(b"second", new=True):
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
@@ -312,7 +326,7 @@ class _ProbeObject:
         return ""
 
     def replacement_fault(self) -> str:
-        """Replace the object; return the fault of the place, or an empty text."""
+        """Replace the object; return the place's fault, or an empty text."""
         is_refused = self._refuses(b"second", instead_of=self.tag)
         second = self.place.get(self.name)
         if second is None or second.content != b"second":
@@ -329,7 +343,7 @@ class _ProbeObject:
         return ""
 
     def removal_fault(self) -> str:
-        """Remove the object; return the fault of the place, or an empty text."""
+        """Remove the object; return the place's fault, or an empty text."""
         self.place.remove([self.name])
         self.is_there = False
         if self.place.get(self.name) is not None:
@@ -343,7 +357,7 @@ class _ProbeObject:
         )
 
     def _refuses(self, content: bytes, **condition: Any) -> bool:
-        """Put the object under a condition; True if the place refuses that."""
+        """Put the object under a condition; True if the place reports a conflict."""
         try:
             self.place.put(content, self.name, **condition)
         except self.conflict:
@@ -364,13 +378,22 @@ class FetchedObject:
 
 
 class ProbedBucket:
-    """A place in a bucket, read and written by boto3 only, without retries of our own."""
+    """A prefix in a bucket with the methods that `shortcoming` needs.
+
+    `cluster.storage.bucket` cannot be used here, because hosts may lack the project.
+    """
 
     def __init__(self, client: Any, failure: Any, bucket: str, prefix: str) -> None:
         self.client, self.failure, self.bucket, self.prefix = client, failure, bucket, prefix
 
     def put(self, content: bytes, name: str, *, new: bool = False, instead_of: str = "") -> None:
         """Store an object, under a condition.
+
+        Args:
+            content: the whole content.
+            name: the name below the prefix.
+            new: store it only if there is no object of this name.
+            instead_of: unless `new`, store it only if the present object has this tag.
 
         Raises:
             ConditionFailed: the condition does not hold.
@@ -400,14 +423,14 @@ class ProbedBucket:
         return FetchedObject(answer["Body"].read(), answer.get("ETag", ""))
 
     def listing(self) -> list[str]:
-        """The names of the objects in this place."""
+        """The names of the objects below the prefix (the first 1,000)."""
         entries = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
             "Contents", []
         )
         return [entry["Key"][len(self.prefix) + 1 :] for entry in entries]
 
     def remove(self, names: list[str]) -> None:
-        """Remove the objects in one request, as a search does."""
+        """Remove the objects by one `DeleteObjects` request, as a search does."""
         keys = [{"Key": f"{self.prefix}/{name}"} for name in names]
         for refused in self.client.delete_objects(
             Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}
@@ -419,7 +442,7 @@ class ProbedBucket:
 
 
 def storage(url: str) -> list[Line]:
-    """Check that the bucket grants access and supports a search's lock and journal."""
+    """Check, by a temporary object below `url`, that a bucket supports a search's operations."""
     bucket, _, prefix = url.partition("://")[2].partition("/")
     key = "/".join(filter(None, [prefix.strip("/"), f".probe-{uuid.uuid4().hex}"]))
     try:
@@ -479,10 +502,10 @@ def storage(url: str) -> list[Line]:
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
-    """True if a bucket of this name exists.
+    """True unless the service says that there is no bucket of this name.
 
-    To a user who may not write there, some servers answer a write only with "forbidden", even if
-    the bucket does not exist.
+    This is asked separately because some servers answer a write without permission with
+    "forbidden", even if the bucket does not exist.
     """
     try:
         client.head_bucket(Bucket=bucket)
@@ -547,13 +570,13 @@ def _unreachable(url: str, kind: str, text: str) -> Line:
 
 
 def _print_answer(answer: Any) -> None:
-    # The line break ends a line that the host's shell may have begun.
+    # The line break first ends an unfinished line that the host's shell may have printed.
     sys.stdout.write(f"\n{MARK}{json.dumps(answer)}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Act as a host: answer the one request on stdin."""
+    """Run as the program on a host: read one request from stdin, and print the answers."""
     _print_answer("ready")
     request = json.loads(sys.stdin.readline())
     _print_answer(time.time())

@@ -1,6 +1,6 @@
-"""Run the probe on a host over ssh, as `ray up` reaches it.
+"""Run the probe on a host over ssh, with the login that `ray up` uses.
 
-The result is the probe's report and the difference of the host's clock.
+The result is the probe's report and the offset of the host's clock.
 """
 
 import importlib.util
@@ -20,14 +20,14 @@ from cluster.ssh import Login
 
 CONNECT_S = 5
 LIMIT_S = 40
-"""The time limit for one host. A host that answers needs 2 to 3 s; a loaded one needs longer."""
+"""The time limit for one host, in seconds. An idle host takes 2 to 3 s, a loaded one longer."""
 
 NOISE = (
     "bash: cannot set terminal process group",
     "bash: no job control",
     "Warning: Permanently added",
 )
-"""Messages that ssh and an interactive shell print when all is well."""
+"""Beginnings of harmless messages from ssh and interactive shells."""
 
 REASONS = {
     "Permission denied": (
@@ -55,35 +55,35 @@ REASONS = {
     ),
     "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
 }
-"""Messages of ssh, each with its meaning and remedy for the user."""
+"""A part of ssh's error message, and our words for it: the problem and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostLogin(Login):
-    """The login of a cluster's hosts, and the shell in which a program runs there."""
+    """The login of a cluster's hosts, and how to get into Ray's environment there."""
 
     container: str = ""
     """The Docker container in which Ray runs; empty if Ray runs on the host itself."""
     before: str = ""
-    """Commands that the file runs before it calls Ray, such as activating an environment."""
+    """Commands that put Ray's environment on the PATH, each followed by `; `."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """The result for one host: `problem` and `remedy`, or `report`."""
+    """The result for one host: its `report`, or a `problem` and `remedy` if there is none."""
 
     host: str
     report: Json = field(default_factory=dict)
     ahead_s: float = 0
     """The seconds by which the host's clock is ahead of ours."""
     clock_error_s: float = 0
-    """The possible error of `ahead_s` in seconds, which is half of the round trip."""
+    """The largest possible error of `ahead_s` in seconds: half of the round trip."""
     problem: str = ""
     remedy: str = ""
 
 
 def visit(host: str, login: HostLogin, request: Json) -> Visit:
-    """Run the probe on a host; a fault of the host becomes its finding and is never raised."""
+    """Run the probe on a host; a failure becomes the visit's `problem` and is not raised."""
     source = _source()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -116,10 +116,14 @@ def visit(host: str, login: HostLogin, request: Json) -> Visit:
 
 
 def _converse(host: str, stdin: IO[str], stdout: IO[str], source: str, request: str) -> Visit:
-    """Send the probe's text, then the request, and read the host's answers.
+    """Send the probe's source, then the request, and read the host's answers.
 
     The host reads its clock right after the request arrived. Its clock is compared with ours at the
     middle of the round trip, so the error is at most half of the round trip.
+
+    Raises:
+        EOFError: the host's output has ended early.
+        BrokenPipeError: the connection broke while sending.
     """
     stdin.write(source)
     stdin.flush()
@@ -138,7 +142,7 @@ def _converse(host: str, stdin: IO[str], stdout: IO[str], source: str, request: 
 
 
 def _next(stdout: IO[str]) -> Any:
-    """Read the probe's next answer, skipping lines such as a shell's greeting.
+    """Read the probe's next answer; other lines, such as a shell's greeting, are skipped.
 
     Raises:
         EOFError: the output has ended.
@@ -157,7 +161,10 @@ def _source() -> str:
 
 
 def _command(host: str, login: HostLogin, length: int) -> list[str]:
-    """Build the verbs' own ssh command, with the shell that Ray uses but without a terminal."""
+    """Build the ssh command for a host; the probe runs in a login shell, as Ray's commands do.
+
+    `length` is the number of characters of the probe's source.
+    """
     shell = f"bash --login -c -i {shlex.quote(_in_shell(login, length))}"
     if login.container:
         shell = f"docker exec -i {shlex.quote(login.container)} {shell}"
@@ -167,7 +174,7 @@ def _command(host: str, login: HostLogin, length: int) -> list[str]:
 def _in_shell(login: HostLogin, length: int) -> str:
     """Build the shell command that runs the probe on the host.
 
-    It runs the Python that Ray is installed for, else any other, and lets it read the probe.
+    It starts the Python that has Ray, or else python3, which reads the probe's source from stdin.
     """
     read = f"import sys; exec(sys.stdin.read({length}))"
     find = (
@@ -182,7 +189,7 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
         line.strip() for line in output.splitlines() if line.strip() and not line.startswith(NOISE)
     ]
     last = lines[-1] if lines else "it said nothing"
-    # The watchdog has killed ssh.
+    # Killed by a signal: by the watchdog, after LIMIT_S.
     if code is not None and code < 0:
         return Visit(
             host=host,

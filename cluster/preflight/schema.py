@@ -1,6 +1,6 @@
 """Check a cluster's file against Ray's own schema and rules.
 
-Ray reports some of these problems only after it has begun.
+`ray up` itself reports some of these problems only while it is starting the cluster.
 """
 
 import importlib.util
@@ -14,12 +14,18 @@ from cluster.errors import Mistake
 
 
 def is_kubernetes(config: Mapping[str, Any]) -> bool:
-    """True if the file is a RayJob or RayCluster, for KubeRay."""
+    """True if the file is for KubeRay (a RayJob or RayCluster)."""
     return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 
 def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """Describe each entry that `ray up` would refuse, or fail on later, in one line."""
+    """Describe each entry that `ray up` would refuse, or on which it would fail later.
+
+    Rules beyond the schema are checked only if the file conforms to it.
+
+    Returns:
+        One line for each problem; empty if there is none.
+    """
     import jsonschema  # type: ignore[import-untyped]
 
     package = importlib.util.find_spec("ray")
@@ -78,7 +84,7 @@ def _fixed_host_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of a file for machines that are started as they are needed."""
+    """Yield the problems of a file whose machines are started on demand."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
         yield "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."

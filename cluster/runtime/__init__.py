@@ -1,4 +1,4 @@
-"""A running cluster: its session, nodes, shared folder, spot notices, and the searches on it.
+"""A running cluster: our session on it, its nodes, resources and shared folder, and fair shares.
 
-Modules here may import the cluster's own errors, login and versions, but never a verb.
+Modules here may import `cluster`'s shared modules (and `cluster.spot`), but no other verb.
 """

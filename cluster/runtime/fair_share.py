@@ -1,9 +1,8 @@
-"""The sharing of one cluster by several searches.
+"""Share one cluster fairly between several searches.
 
-This module lists the searches on the cluster and computes the number of places for each. Each
-search stores an entry in the cluster's own store (Ray's GCS) under the job id that Ray has given
-its driver. The entry of a driver that has ended, was killed, or lost its machine no longer counts:
-Ray reports which drivers are dead.
+This module lists the searches on the cluster and computes the number of trials that each may run at
+once (its places). Each search stores an entry in Ray's control store (GCS), under the job id of its
+driver. Entries of dead drivers are ignored and removed; Ray reports which drivers are dead.
 """
 
 import json
@@ -35,16 +34,15 @@ class Use:
     gpus: float = 0
 
     def share_of(self, resources: Resources, demand: Demand) -> float:
-        """The share of the cluster's scarce resource that this use amounts to, from 0 to 1.
+        """This use as a fraction of the cluster's scarce resource, from 0 to 1.
 
-        The scarce resource is the one that the demand needs most: the GPUs, or the CPUs if it needs
-        no GPU.
+        The scarce resource is the GPUs if a trial's demand includes GPUs, or else the CPUs.
         """
         return _part(self.gpus, resources.gpus) if demand.gpus else _part(self.cpus, resources.cpus)
 
 
 class Shares:
-    """The entry of this driver's search, and those of the other searches."""
+    """The entries of this driver's search and of the other searches in Ray's control store."""
 
     def __init__(self) -> None:
         self.key = _key(ray.get_runtime_context().get_job_id())
@@ -59,9 +57,12 @@ class Shares:
             self.announced_use = use
 
     def search_uses(self) -> list[tuple[Use, bool]]:
-        """The use of each living search, the oldest first, and whether it is this search.
+        """List the uses of all running searches, the oldest search first.
 
-        Also removes the entries of searches that have ended.
+        Side effect: the entries of searches that have ended are removed.
+
+        Returns:
+            For each search its use, and True if it is this search.
         """
         keys = sorted(_internal_kv_list(PREFIX.encode(), namespace=NAMESPACE))
         ended = (
@@ -78,16 +79,16 @@ class Shares:
         return uses
 
     def end(self) -> None:
-        """Remove this search's entry when the search ends."""
-        with suppress(Exception):  # Ray has ended, and the entry with it
+        """Remove this search's entry; errors are ignored."""
+        with suppress(Exception):  # if Ray has ended, the entry is gone too
             _internal_kv_del(self.key, namespace=NAMESPACE)
 
 
 def fair_count(total: int, most: Sequence[int], mine: int) -> int:
-    """Number of places that the search at position `mine` may take, at least one.
+    """Number of places for the search at position `mine`, at least one.
 
-    All searches get the same number, but none gets more than it can use. The remainder of the
-    division goes to the first ones, which are the oldest.
+    This is max-min fairness: all searches get the same number, but none gets more than it can use.
+    The remainder goes to the oldest ones.
 
     Args:
         total: the number of places on the cluster.
@@ -101,7 +102,7 @@ def fair_count(total: int, most: Sequence[int], mine: int) -> int:
         ]
     ):
         # The smallest unmet need limits a round, so that no search gets more than it can use.
-        # With fewer places than searches the oldest get one each.
+        # If there are fewer places than searches, the oldest get one each.
         each = max(
             1,
             min(
@@ -120,7 +121,14 @@ def share(
 ) -> int:
     """Number of the `total` places that this search may use for trials of this demand.
 
-    The places that the other searches cannot use are left to this search.
+    Places that the other searches cannot use are available to this search.
+
+    Args:
+        total: the number of trials of this demand that fit on the cluster.
+        resources: the resources of the cluster.
+        demand: the resources of one trial.
+        searches: the result of `Shares.search_uses`. If it lacks this search, the result is
+            `total`.
     """
     most = [
         total if is_mine else math.ceil(use.share_of(resources, demand) * total)

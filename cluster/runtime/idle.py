@@ -1,8 +1,7 @@
-"""A process that does nothing until its parent ends.
+"""A process that does nothing until its parent or the driver ends.
 
-It stands in for agents that Ray insists on starting but that nothing here uses (see
-`cluster.runtime.lean`). It is run as a file, without the program's own modules, so that it costs
-next to nothing.
+It replaces agents that Ray requires but that we do not use (see `cluster.runtime.lean`). It is run
+as a file and imports nothing of this project, so that it starts fast and needs little memory.
 """
 
 import os
@@ -11,13 +10,16 @@ import time
 from contextlib import suppress
 
 LOOK_S = 1.0
-"""The interval of the checks."""
+"""The interval between checks, in seconds."""
 
 
 def wait_for_parent(driver: int) -> None:
     """Wait until the parent process or the driver has ended.
 
-    The driver is watched too because it may end before this process has looked up its parent.
+    The driver is watched too, because the parent may end before `os.getppid` is called here.
+
+    Args:
+        driver: the process id of the driver.
     """
     parent = os.getppid()
     with suppress(ProcessLookupError):

@@ -1,14 +1,14 @@
 """Start Ray on one machine without the parts that only a cluster or its dashboard needs.
 
-Ray starts five Python processes beside those that train: the autoscaler's monitor, the server of
-the dashboard (without a dashboard too), the monitor that copies workers' output to the driver, and
-on each node an agent for metrics and one for runtime environments. The node is not up before its
-agents are. A search on one machine uses none. No setting of Ray's leaves them out, so these are
-patches. What each saves are seconds of a processor in the first ten of a session, measured on 2
-virtual cores of an AMD EPYC that others used too, 2026-11-28.
+Besides the workers, Ray starts five Python processes: the autoscaler's monitor, the dashboard's
+server (even if the dashboard is off), the monitor that copies workers' output to the driver, and on
+each node an agent for metrics and one for runtime environments. Ray waits for the agents before a
+node counts as started. A search on one machine uses none of the five. No setting of Ray disables
+them, hence these patches. The gain of each patch is in seconds of processor time, over the first
+ten seconds of a session (measured 2026-11-28 on 2 virtual cores of a shared AMD EPYC).
 
-Ray Train needs more: it makes its workers in runtime environments, and asks the dashboard for the
-state of actors. For it the agents stay, and the dashboard has no other part than this.
+Ray Train needs more: it creates its workers in runtime environments, and queries the dashboard for
+the state of actors. With it, the agents are started, and the dashboard with only this one module.
 """
 
 import os
@@ -24,23 +24,27 @@ import cluster.runtime.idle
 from cluster.runtime.patches import Patch, apply_patches
 
 UNUSED = -1
-"""The port that Ray's own agent writes down for a service that it does not offer."""
+"""The port that Ray's own agent records for a service that it does not offer."""
 NOBODY = 1
-"""A port on which nothing listens; Ray refuses a negative one for runtime environments."""
+"""A port on which nothing listens: for runtime environments Ray refuses a negative port."""
 DASHBOARD = "dashboard"
-"""Ray's name for the kind of process that serves the dashboard."""
+"""Ray's `process_type` of the dashboard's server."""
 MODULES = "--modules-to-load"
-"""The option of the dashboard that names its modules; without it all are loaded, each in a process
-of its own.
+"""The option that selects the dashboard's modules; without it all are loaded, each in its own
+process.
 """
 STATE_MODULE = "ray.dashboard.modules.state.state_head"
-"""Ray's module that has `StateHead`, the part of the dashboard that tells the state of actors."""
+"""Ray's module with `StateHead`, the dashboard module that serves the state of actors."""
 AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
-"""The options of the raylet that hold its agents' commands."""
+"""The options of the raylet whose values are the commands of its agents."""
 
 
 def needs_agents() -> bool:
-    """True if processes run in a runtime environment, which only an agent can make."""
+    """True if workers run in a runtime environment, which only Ray's agent can create.
+
+    That is the case in a job on a cluster, and if Ray derives an environment from the driver's
+    command (such as `uv run`).
+    """
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray._private.worker import _maybe_modify_runtime_env
 
@@ -48,20 +52,22 @@ def needs_agents() -> bool:
 
 
 def lean_ray(*, dashboard: bool) -> AbstractContextManager[None]:
-    """Start only the parts that train, if Ray is started inside this context.
+    """Patch Ray inside this context so that it starts without the parts that are not needed.
 
-    With `dashboard`, the parts that Ray Train needs are started too.
+    Args:
+        dashboard: whether to keep the parts that Ray Train needs: the agents, and the dashboard
+            with one module.
     """
     return apply_patches([*PATCHES, *(FOR_RAY_TRAIN if dashboard else FOR_ONE_WORKER)])
 
 
 def start_nothing(start: Callable[..., None]) -> Callable[..., None]:
-    """Do nothing instead of starting a process."""
+    """Wrap a method of Ray's `Node`: do nothing instead of starting the process."""
     return lambda node: None
 
 
 def start_no_server(start: Callable[..., None]) -> Callable[..., None]:
-    """Note that there is no dashboard instead of starting its server."""
+    """Wrap `Node.start_api_server`: record that there is no dashboard, and start no server."""
 
     def note_no_address(node: Any, **options: Any) -> None:
         node._webui_url = ""
@@ -70,7 +76,7 @@ def start_no_server(start: Callable[..., None]) -> Callable[..., None]:
 
 
 def start_no_agents(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Start the raylet without its agents, and all other processes as they are."""
+    """Wrap `start_ray_process`: start the raylet without its agents, other processes as usual."""
 
     def start_without_agents(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         return start(
@@ -81,7 +87,10 @@ def start_no_agents(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def start_small_dashboard(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Start the dashboard with the module of the state alone, and all other processes as usual."""
+    """Wrap `start_ray_process`: load only `StateHead` in the dashboard; other processes as usual.
+
+    The command stays as it is if it already selects modules, or if Ray lacks `STATE_MODULE`.
+    """
 
     def start_with_state(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         names_modules = any(word.startswith(MODULES) for word in command)
@@ -95,8 +104,8 @@ def start_small_dashboard(start: Callable[..., Any]) -> Callable[..., Any]:
 def without_agents(command: list[str]) -> list[str]:
     """Replace the agents in the raylet's command by idle processes.
 
-    The agents' ports are written down as the agents would do it themselves, because the raylet
-    waits for them.
+    Side effect: records the agents' ports in the session's folder, as the agents would do, because
+    the raylet waits for them.
     """
     import ray._raylet
 

@@ -21,18 +21,18 @@ from cluster.spot import draining_nodes
 HEAD = "node:__internal_head__"
 """The resource by which Ray marks the head."""
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
-"""The path at which `ray up` leaves the cluster's file, on its head."""
+"""Path of the cluster's file on the head, where `ray up` puts it."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
-"""The environment variable in which KubeRay leaves the command that started this Ray node. If the
-autoscaler runs beside the head, that command starts Ray without a monitor of its own.
+"""The environment variable in which KubeRay stores the command that started this Ray node. With
+KubeRay's own autoscaler, which runs next to the head, the command has `--no-monitor`.
 """
 NOTHING = Resources(cpus=0)
 MAX_REQUESTED = 200
-"""The maximum number of places that are requested at a time."""
+"""The maximum number of places requested at once, and of machines counted of one kind."""
 
 
 def nodes() -> dict[str, dict[str, Any]]:
-    """The living nodes that are not being drained, by id, with Ray's description of each."""
+    """List the living nodes that are not being drained: Ray's description of each, by node id."""
     draining = draining_nodes()
     return {
         node["NodeID"]: node
@@ -42,13 +42,13 @@ def nodes() -> dict[str, dict[str, Any]]:
 
 
 def machines() -> Machines:
-    """The resources of the living nodes that are not being drained."""
+    """Sum up the resources of the living nodes that are not being drained."""
     return Machines.of(_resources(node["Resources"]) for node in nodes().values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineKind:
-    """A kind of machine that an autoscaler starts, and the maximum number of them."""
+    """A kind of machine that an autoscaler starts, and the maximum number of such machines."""
 
     machine: Resources
     most: int
@@ -66,12 +66,12 @@ class Growth:
     kinds: tuple[MachineKind, ...] = ()
     most: int = MANY
     is_known: bool = True
-    """False if there is an autoscaler that does not report what it may start."""
+    """False if there is an autoscaler whose limits are unknown."""
 
     def largest_cluster(self, demand: Demand) -> Machines:
-        """The largest cluster for trials of this demand.
+        """Build the largest cluster for trials of this demand, including the head.
 
-        The kinds with the most room for the demand are taken first.
+        If `most` limits the machines, the kinds with the most room for the demand come first.
         """
         largest, remaining = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
@@ -80,17 +80,17 @@ class Growth:
         return Machines.of(largest)
 
     def room(self, demand: Demand) -> int:
-        """Count the trials that may run at the same time on the largest cluster."""
+        """Count the trials that fit on the largest cluster at once; `MANY` if that is unknown."""
         return (
             self.largest_cluster(demand).room(demand) // demand.workers if self.is_known else MANY
         )
 
 
 def growth() -> Growth | None:
-    """The limits to which an autoscaler may grow this cluster; None without an autoscaler.
+    """Look up the limits to which an autoscaler may grow this cluster; None without an autoscaler.
 
-    A cluster may report them itself; otherwise they are in the file that `ray up` leaves on the
-    head.
+    They are in the cluster's own configuration if it has one, or else in the file that `ray up`
+    puts on the head.
     """
     limits = ray._private.state.state.get_cluster_config()
     if limits is not None and limits.node_group_configs:
@@ -112,9 +112,9 @@ def growth() -> Growth | None:
 
 
 def is_fixed(config: Config) -> bool:
-    """True if a cluster's file names all machines that there will ever be.
+    """True if the number of machines in a cluster's file never changes.
 
-    They are started even if nothing requests them.
+    That is the case if `min_workers` is at least `max_workers` for each type of node.
     """
     return all(
         kind.get("min_workers", 0) >= kind.get("max_workers", 0)
@@ -123,9 +123,10 @@ def is_fixed(config: Config) -> bool:
 
 
 def growth_from_file(config: Config) -> Growth:
-    """The limits that a cluster's file sets.
+    """Read the limits from a cluster's file, as `ray up` puts it on the head.
 
-    `ray up` fills in the resources of each kind of machine if it can look them up.
+    `ray up` fills in the resources of each type of node if it can look them up; if it could not,
+    the result's `is_known` is False.
     """
     types, head = config["available_node_types"], config.get("head_node_type", "")
     most = {name: int(kind.get("max_workers", 0)) for name, kind in types.items()}
@@ -150,10 +151,10 @@ def _is_head() -> bool:
 
 
 class CapacityRequest:
-    """A request to an autoscaler for room, made all at once by placement groups that stay unused.
+    """A request for more machines to an autoscaler, made by pending placement groups.
 
-    The placement groups end with this process, however it ends. A request by Ray's
-    `request_resources` would stay, and keep machines running.
+    No trial runs in these groups. Ray removes them when this process ends, even if it is killed. A
+    request by Ray's `request_resources` would remain, and keep machines running.
     """
 
     def __init__(self) -> None:
@@ -161,9 +162,9 @@ class CapacityRequest:
         self.demand = Demand()
 
     def ask(self, count: int, demand: Demand) -> None:
-        """Request places for `count` trials from now on.
+        """Change the request to places for `count` trials, at most `MAX_REQUESTED`.
 
-        A place that has been created is released, for whichever trial needs it.
+        A placement group that has been created is removed, so that trials can use its resources.
         """
         if demand != self.demand:
             self.end()

@@ -1,7 +1,7 @@
-"""Replace private functions of Ray inside a context, each only where it has the expected form.
+"""Replace private functions of Ray inside a context, if they have the expected parameters.
 
-Ray promises nothing about its private parts. A `Patch` therefore says what it expects of one, and
-this is checked before the function is replaced.
+Private functions may change in any release of Ray. A `Patch` therefore states the parameters that
+it expects, which are checked before the function is replaced.
 """
 
 import inspect
@@ -21,22 +21,22 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patch:
-    """A replacement of one private function, with its condition and its reason."""
+    """A replacement of one private function, with its condition and its gain."""
 
     target: str
     """The function, as `module:function` or `module:Class.function`."""
     parameters: tuple[str, ...]
-    """The names of its parameters; with others the patch does not fit."""
+    """The expected names of the function's parameters; with others the patch does not fit."""
     wrap: Callable[..., Callable[..., Any]]
-    """Returns the replacement. Its arguments are the original and those of `apply_patches`."""
+    """Builds the replacement from the original and the `arguments` of `apply_patches`."""
     gain: str
-    """What it saves, as measured, or a test that fails without it."""
+    """The measured gain, or the name of a test that fails without the patch."""
     is_needed: bool = False
-    """True if a search does not work without it; others are skipped where they do not fit."""
+    """True if no search works without the patch; other patches are skipped if they do not fit."""
 
     @property
     def owner_and_name(self) -> tuple[Any, str]:
-        """The module or class that has the function, and the function's name there."""
+        """The module or class that contains the function, and the function's name in it."""
         module, _, path = self.target.partition(":")
         owner, _, name = path.rpartition(".")
         return pkgutil.resolve_name(f"{module}:{owner}"), name
@@ -55,10 +55,10 @@ class Patch:
 
 
 def check_patches(patches: Collection[Patch]) -> None:
-    """Check that all needed patches fit.
+    """Check that all patches with `is_needed` fit.
 
     Raises:
-        NotReady: one does not.
+        NotReady: one does not fit.
     """
     for patch in patches:
         if patch.is_needed and (reason := patch.misfit()):
@@ -71,9 +71,13 @@ def check_patches(patches: Collection[Patch]) -> None:
 
 @contextmanager
 def apply_patches(patches: Collection[Patch], *arguments: Any) -> Iterator[None]:
-    """Replace functions of Ray inside this context; a patch that does not fit is skipped.
+    """Replace functions of Ray inside this context.
 
-    `arguments` are passed to the `wrap` of each patch.
+    A patch that does not fit is skipped with a warning in the log, unless it is needed.
+
+    Args:
+        patches: the replacements, applied in this order.
+        *arguments: passed to the `wrap` of each patch, after the original function.
 
     Raises:
         NotReady: a needed patch does not fit.

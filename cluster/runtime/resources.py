@@ -1,4 +1,4 @@
-"""The arithmetic of resources: the size of machines, and the number of trials that fit on them."""
+"""CPUs and GPUs of machines, and the number of trials that fit on them."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ MANY = 10**6
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """The resources of a trial: `workers` processes, each with this number of CPUs and GPUs."""
+    """The resources that a trial needs: `workers` processes, each with `cpus` and `gpus`."""
 
     cpus: float = 1
     gpus: float = 0
@@ -23,44 +23,43 @@ class Demand:
 
     @property
     def in_words(self) -> str:
-        """The demand of all processes together, such as `2 CPUs and 0.5 GPUs`."""
+        """The total over all processes in words, such as "2 CPUs and 0.5 GPUs"."""
         return f"{self.cpus * self.workers:g} CPUs and {self.gpus * self.workers:g} GPUs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Logical CPUs and GPUs of a machine."""
+    """The numbers of logical CPUs and of GPUs of a machine."""
 
     cpus: float
     gpus: float = 0
 
     @property
     def where(self) -> str:
-        """Words for a message that say where the resources are."""
+        """The end of a sentence about the resources: how they are distributed, or nothing."""
         return ""
 
     def room(self, demand: Demand) -> int:
-        """Count the trial's processes that fit on the machine."""
+        """Count the processes of this demand that fit on the machine at once."""
         count = _count_fitting(self.cpus, demand.cpus) if demand.cpus else MANY
         if demand.gpus >= 1:
             return min(count, _count_fitting(self.gpus, demand.gpus))
-        # A fraction is a share of one card; what two cards have left cannot be combined.
+        # A fraction is a share of a single GPU; shares of two GPUs cannot be combined.
         return min(count, int(self.gpus) * _count_fitting(1, demand.gpus)) if demand.gpus else count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machines(Resources):
-    """The machines of a cluster.
+    """The machines of a cluster; `cpus` and `gpus` are the totals.
 
-    A process needs room on a single machine: it cannot have half its CPUs on one and half on
-    another.
+    A process must fit on a single machine: it cannot use the CPUs of two.
     """
 
     each: tuple[Resources, ...] = ()
 
     @classmethod
     def of(cls, each: Iterable[Resources]) -> Self:
-        """Combine machines, and sum up their resources."""
+        """Combine machines, with the sums of their resources as totals."""
         machines = tuple(each)
         return cls(
             cpus=sum(machine.cpus for machine in machines),
@@ -70,7 +69,7 @@ class Machines(Resources):
 
     @property
     def where(self) -> str:
-        """A hint for cases in which the sum has room for a process, but no single machine does."""
+        """A hint that the totals may suffice for a process although no single machine does."""
         return (
             f", on {len(self.each)} machines, and a process needs room on one"
             if len(self.each) > 1
@@ -78,14 +77,14 @@ class Machines(Resources):
         )
 
     def room(self, demand: Demand) -> int:
-        """Count the trial's processes that fit, machine by machine."""
+        """Count the processes of this demand that fit at once, machine by machine."""
         return sum(machine.room(demand) for machine in self.each)
 
 
 def _count_fitting(amount: float, part: float) -> int:
-    """Count how often a part fits into an amount.
+    """Count how many parts fit into an amount.
 
-    The tolerance makes ten tenths of a card fit on one, although 1 // 0.1 is 9.
+    The tolerance lets ten trials with 0.1 GPU share one GPU, although 1 // 0.1 is 9.
     """
     return int(amount / part + 1e-6)
 
@@ -93,8 +92,10 @@ def _count_fitting(amount: float, part: float) -> int:
 def local_gpus() -> int:
     """Count the NVIDIA GPUs that this process may use, without importing torch.
 
+    `CUDA_VISIBLE_DEVICES` is used if it is set, or else `nvidia-smi`; 0 if neither exists.
+
     Raises:
-        NotReady: nvidia-smi does not answer.
+        NotReady: nvidia-smi does not answer within 10 s.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -113,10 +114,10 @@ def local_gpus() -> int:
 
 
 def slots(resources: Resources, demand: Demand) -> int:
-    """Count the trials that can run at the same time.
+    """Count the trials that can run at the same time, at least one.
 
     Raises:
-        NotReady: not even one fits.
+        NotReady: no trial fits, for example because there is no GPU.
     """
     if demand.gpus and not resources.gpus:
         raise NotReady(

@@ -1,4 +1,4 @@
-"""A Ray session: this machine by itself, or a cluster that is already up.
+"""Start a Ray session on this machine, or join a running cluster.
 
 This is the only module that calls `ray.init`.
 """
@@ -38,27 +38,27 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-"""Settings for Ray that a search relies on.
+"""Environment variables for Ray that a search relies on.
 
-No usage reports, a token for every service, the user's working directory, and none of Tune's own
-state files, logs of trials and signal handlers.
+They disable usage reports, demand a token for every service, keep trials in the user's working
+directory, and disable Tune's state files, loggers and signal handlers.
 """
 
 DEATH_TIMEOUT_S, DEAD_LOOK_S = 5.0, 0.01
-"""The time that a killed process gets to die, and the interval of the checks."""
+"""The time to wait for killed processes to die, and the interval between checks, in seconds."""
 
 ALWAYS_SET = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
-"""The settings in `ENVIRONMENT` that override the user's own.
+"""The variables of `ENVIRONMENT` that override the user's own values.
 
-They keep Tune from asking a dead process for a report, and from writing files.
+They keep Tune from requesting a report from a dead process, and from writing files.
 """
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Makes a session on this machine alone listen on 127.0.0.1 only."""
+"""Makes a local session listen on 127.0.0.1 only."""
 
 
 def _set_environment(address: str) -> None:
-    """Set the environment variables that Ray reads; keep the user's own where that is possible."""
+    """Set Ray's environment variables; the user's own values win, except for `ALWAYS_SET`."""
     for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
         if name in ALWAYS_SET:
             os.environ[name] = value
@@ -67,7 +67,9 @@ def _set_environment(address: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Check that something listens at a cluster's address; Ray itself tries for minutes.
+    """Check that something listens at a cluster's address.
+
+    Ray itself would try to connect for minutes. "local" and "auto" are not checked.
 
     Raises:
         NotReady: the address is malformed, or nothing listens there.
@@ -97,21 +99,21 @@ def session(
     meanwhile: Callable[[], None] = lambda: None,
     tidy: Callable[[], bool] = lambda: True,
 ) -> Iterator[Machines]:
-    """Connect, yield the machines that are there now, and disconnect.
+    """Connect to Ray, yield the machines that are there now, and disconnect.
 
     A local session is shut down at the end.
 
     Args:
-        address: "local" for a session of its own on this machine, else a running cluster's address.
+        address: "local" to start a session on this machine, or else a running cluster's address.
         local: the resources of a local session.
         dashboard: whether to start the dashboard, which Ray Train needs to clean up after trials on
             several workers.
         meanwhile: called in a thread while Ray's processes start.
-        tidy: called at the end; returns True to remove Ray's logs of a local session. After an
-            exception they stay.
+        tidy: called at the end; True to remove the files of a local session, such as Ray's logs.
+            After an exception it is not called, and they stay.
 
     Raises:
-        NotReady: nothing answers at the address, or the token cannot be written.
+        NotReady: Ray cannot be reached or started, or the token cannot be written.
     """
     _set_environment(address)
     if address == LOCAL:
@@ -150,9 +152,9 @@ def session(
 
 
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
-    """Leave out the parts of Ray that nothing here uses, if the session is our own.
+    """Start Ray without unneeded parts, if the session is local and needs no runtime environment.
 
-    Nothing is left out if processes run in a runtime environment of this command's own.
+    See `cluster.runtime.lean`.
     """
     from cluster.runtime.lean import lean_ray, needs_agents
 
@@ -162,11 +164,11 @@ def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
 
 
 def _end(address: str, *, tidy: bool = False) -> None:
-    """Disconnect; if the session is our own, also end all its processes.
+    """Disconnect; for a local session, also kill all its processes.
 
-    With `tidy`, the files that it wrote on this machine's disk are removed. All processes are
-    killed at once: nothing that they hold is needed any more, and Ray would end them one after
-    another and give each a second.
+    They are killed at the same time: nothing in them is needed any more, and Ray would end them one
+    after another and wait up to a second for each. With `tidy`, the files of a local session are
+    removed from this machine's disk.
     """
     import ray
 
@@ -183,7 +185,7 @@ def _end(address: str, *, tidy: bool = False) -> None:
 
 
 def kill_at_once(kill_in_turn: Callable[..., None]) -> Callable[..., None]:
-    """Kill all processes of a node before Ray ends them one after another."""
+    """Wrap `Node.kill_all_processes`: first kill all processes, and their children, at once."""
 
     def kill(node: Any, *arguments: Any, **options: Any) -> None:
         family = list[psutil.Process]()
@@ -211,8 +213,8 @@ END_PATCH = Patch(
 def _no_garbage_collection() -> Iterator[None]:
     """Disable garbage collection inside this context.
 
-    Ray ends the process, with exit code 1, if another thread frees a reference to one of its
-    objects while `ray.shutdown` runs.
+    Ray ends this process with exit code 1 if another thread frees a reference to an object of Ray
+    while `ray.shutdown` runs.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -224,10 +226,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def await_end(family: list[psutil.Process], timeout_s: float) -> None:
-    """Wait until these processes are dead.
+    """Wait until these processes are dead, at most `timeout_s`.
 
-    Dead processes that are not our children stay in the process table until the first process reaps
-    them, which takes seconds in a container. They count as dead all the same: they hold nothing.
+    Zombies count as dead, since they hold no resources: those that are not our children stay in the
+    process table until init reaps them, which takes seconds in a container.
     """
     deadline = time.monotonic() + timeout_s
     while not all(map(_is_dead, family)) and time.monotonic() < deadline:
@@ -235,7 +237,10 @@ def await_end(family: list[psutil.Process], timeout_s: float) -> None:
 
 
 def _is_dead(process: psutil.Process) -> bool:
-    """True if no thread of the process runs; the first thread may end before the others."""
+    """True if the process is gone, or is a zombie without further threads.
+
+    A process is a zombie as soon as its main thread has ended, even if other threads still run.
+    """
     try:
         return not process.is_running() or (
             process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
@@ -246,9 +251,9 @@ def _is_dead(process: psutil.Process) -> bool:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """Kill the processes that a session has started if its start fails or is interrupted.
+    """Kill the processes that were started inside this context if it ends with an exception.
 
-    Ray's agents would otherwise live for another minute.
+    If a session's start fails or is interrupted, Ray's agents would live for another minute.
     """
     mine = psutil.Process()
     before = set(mine.children())
@@ -263,7 +268,7 @@ def _no_orphans() -> Iterator[None]:
 def _end_family(process: psutil.Process) -> None:
     """Kill a process and all its descendants.
 
-    It is suspended first, so that it cannot start more processes meanwhile.
+    It is suspended first, so that it cannot start further processes meanwhile.
     """
     with suppress(psutil.Error):
         process.suspend()
@@ -274,20 +279,20 @@ def _end_family(process: psutil.Process) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the SIGTERM handler that is installed now.
+    """Keep the present SIGTERM handler, although Ray is initialised inside this context.
 
-    Ray's handlers would end the process at once, with an exit code of their own.
+    Ray's handler would end the process at once, with its own exit code.
     """
     handler = signal.getsignal(signal.SIGTERM)
     with apply_patches([SIGNAL_PATCH]):
         yield
     if threading.current_thread() is threading.main_thread():
-        # Ray's native code has installed a handler that prints a stack: install ours again.
+        # Ray's native code has installed a handler that prints a stack trace: restore ours.
         signal.signal(signal.SIGTERM, handler)
 
 
 def install_nothing(install: Callable[..., None]) -> Callable[..., None]:
-    """Do nothing instead of installing a signal handler."""
+    """Wrap `set_sigterm_handler`: do nothing instead of installing a handler."""
     return lambda handler: None
 
 
@@ -301,9 +306,9 @@ SIGNAL_PATCH = Patch(
 
 
 def dead_parts() -> list[str]:
-    """The names of Ray's processes that this process has started and that have died.
+    """List the names of Ray's processes that this process has started and that have died.
 
-    Without its control store Ray ends this process too, a minute later and without a message to us.
+    If the control store has died, Ray ends this process too, a minute later and without an error.
     """
     import ray
 
@@ -312,9 +317,9 @@ def dead_parts() -> list[str]:
 
 
 def _ensure_token() -> None:
-    """Make a private token before Ray looks for one.
+    """Create a private token before Ray looks for one, unless the user has set another.
 
-    A token made by Ray can be read by everybody until the session is up.
+    A token that Ray creates itself is readable by everybody until the session is up.
     """
     if (
         os.environ["RAY_AUTH_MODE"] == "token"

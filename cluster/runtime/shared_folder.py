@@ -1,7 +1,7 @@
-"""Check that all nodes of a cluster are fit for a search.
+"""Check that all nodes of a cluster can run trials of a search.
 
-Each node reports the versions of its libraries, and is checked for a shared folder: this process
-writes a file there, and the node answers by writing a file of its own, as trials will.
+Each node reports the versions of its libraries. To check the shared folder, this process writes a
+file there, and each node that sees it answers by writing another file, as trials will.
 """
 
 import time
@@ -18,30 +18,28 @@ from cluster.versions import shared_versions
 
 ANSWER_S = 60.0
 APPEAR_S, LOOK_S = 5.0, 0.2
-"""The time within which a new file must appear in a shared folder, and the interval of the checks.
-"""
+"""The time in which a new file must appear in a shared folder, and the interval between checks."""
 BLIND, MUTE = "blind", "mute"
-"""The answers of a node that does not see the file, or cannot write beside it."""
+"""The answers of a node that does not see our file, or cannot write next to it."""
 
 
 class SharedFolderCheck:
-    """A check that inspects every node once, except the one that it runs on."""
+    """A check that inspects each node once, except the one that this process runs on."""
 
     def __init__(self, folder: Path | None, *, storage: object = None) -> None:
         """Prepare the check, without inspecting a node yet.
 
         Args:
-            folder: the folder that all nodes must share; without it only their versions are
-                checked.
-            storage: the user's name for the place where the folder is, for messages.
+            folder: the folder that all nodes must share; None to check only their versions.
+            storage: the name of the storage in messages; None for `folder`.
         """
         self.folder, self.storage, self.versions = folder, storage or folder, shared_versions()
         self.pending_tasks: dict[Any, str] = {}
         self.possible_writers: set[str] = set()
-        """The nodes that may have left a file."""
+        """The ids of the nodes that may have written a file."""
         self.files: dict[Path, tuple[str, float]] = {}
-        """The files that nodes report as written, each with the node's address and the time until
-        which this machine waits to see it.
+        """The files that nodes have reported as written, each with the node's address and the
+        deadline (`time.monotonic`) until which the file must be visible here.
         """
         self.checked_nodes = {ray.get_runtime_context().get_node_id()}
         self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
@@ -49,7 +47,7 @@ class SharedFolderCheck:
     def ask(self, addresses: dict[str, str]) -> None:
         """Start to inspect the nodes (id to address) that have not been inspected yet.
 
-        If the storage takes no file now, nothing is started until the next call.
+        If the folder cannot be written now, nothing is started, and the next call tries again.
         """
         new = {
             node: address for node, address in addresses.items() if node not in self.checked_nodes
@@ -75,7 +73,7 @@ class SharedFolderCheck:
         """Evaluate the answers that have arrived.
 
         Args:
-            timeout_s: the time to wait for the answers, in seconds; 0 for those that are there.
+            timeout_s: the time to wait for further answers, in seconds.
 
         Raises:
             NotReady: a node does not share the folder, or has other versions than this machine.
@@ -131,7 +129,11 @@ class SharedFolderCheck:
     def _late(self, *, wait: bool) -> set[str]:
         """Look for the files that nodes have written.
 
-        Returns the addresses of the nodes whose file did not appear in time.
+        Args:
+            wait: whether to wait for each file until it appears or its deadline has passed.
+
+        Returns:
+            The addresses of the nodes whose file did not appear in time.
         """
         late = set[str]()
         while self.files:
@@ -148,26 +150,37 @@ class SharedFolderCheck:
     def end(self) -> None:
         """Remove all files of the check.
 
-        Each is removed by its name, because a shared folder's listing may be out of date.
+        They are removed by name, because the listing of a shared folder may be out of date.
         """
         for path in (
             self.probe,
             *(_of_node(self.probe, node) for node in sorted(self.possible_writers)),
         ):
-            # Who cannot delete a file cannot have written it, or has lost the storage since.
+            # If a file cannot be deleted, it does not exist, or the storage is not reachable now.
             with suppress(OSError):
                 path.unlink()
 
 
 def inspect_node(probe: str | None, node: str, patience_s: float) -> tuple[str, dict[str, str]]:
-    """Run on a node: answer the file of this name, if there is one, and return the versions."""
+    """Inspect the node on which this runs.
+
+    Args:
+        probe: path of the file to answer; None to report only the versions.
+        node: the node's id.
+        patience_s: the time for which to wait for the file, in seconds.
+
+    Returns:
+        The result of `answer` (empty if `probe` is None), and the versions of the libraries.
+    """
     return answer(Path(probe), node, patience_s) if probe is not None else "", shared_versions()
 
 
 def answer(probe: Path, node: str, patience_s: float) -> str:
-    """Write a file beside a file that holds its own name.
+    """Wait until the file `probe` contains its own name, and write a file next to it.
 
-    Returns the new file's name, or the reason why it was not written: `BLIND` or `MUTE`.
+    Returns:
+        The new file's name, `BLIND` if `probe` does not appear within `patience_s`, or `MUTE` if
+        the new file cannot be written.
     """
     deadline = time.monotonic() + patience_s
     while not _has_own_name(probe):
@@ -179,22 +192,21 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
         _write_its_name(mine)
     except OSError:
         return MUTE
-    if not probe.exists():  # the check has ended meanwhile, so nobody else removes the file
+    if not probe.exists():  # the check has ended meanwhile, and will not remove the file
         with suppress(OSError):
             mine.unlink()
     return mine.name
 
 
 def _of_node(probe: Path, node: str) -> Path:
-    """Path of the file by which this node answers."""
+    """Path of the file with which this node answers."""
     return probe.with_name(f"{probe.name}-{node}")
 
 
 def _write_its_name(path: Path) -> None:
-    """Write a file that holds its own name, unless it does already.
+    """Write the file's own name into it, unless it is there already.
 
-    Other users may write into a shared folder: a link that lies there under this name is not
-    followed.
+    Other users may write into a shared folder, so a symbolic link of this name is not followed.
 
     Raises:
         OSError: the file cannot be written, or something else has this name.
@@ -214,6 +226,6 @@ def _has_own_name(path: Path) -> bool:
 def _reply_of(task: Any) -> tuple[str, dict[str, str]]:
     try:
         reply, versions = ray.get(task)
-    except ray.exceptions.RayError:  # the node has left: its answer does not matter
+    except ray.exceptions.RayError:  # the node has left the cluster, so it is not checked
         return "", {}
     return str(reply), dict(versions)

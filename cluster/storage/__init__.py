@@ -1,1 +1,1 @@
-"""Objects in a bucket or a folder, and a trial's checkpoints there."""
+"""Store objects in a bucket or a folder, and mirror a trial's checkpoints in a bucket."""

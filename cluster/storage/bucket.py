@@ -1,9 +1,9 @@
 """A place in a bucket of S3, or of a compatible service, where searches are stored.
 
-Each machine looks up its credentials itself, as boto3 does (environment, `~/.aws`, an instance's
-profile); none is sent. Temporary failures of a service (503, time-outs, a lost connection) are
-retried for some ten seconds, by boto3 and beyond it. A failure that lasts longer, or is final,
-becomes a `StorageError` that names the missing permission or setting.
+Each machine looks up its own credentials, as boto3 does (environment, `~/.aws`, an instance's
+profile); they are never sent to other machines. Temporary failures of a service (503, time-outs, a
+lost connection) are retried for some ten seconds, by boto3 and then by `Bucket._send`. A failure
+that lasts longer, or is permanent, becomes a `StorageError` with the cause and the remedy.
 """
 
 import errno
@@ -26,17 +26,17 @@ from cluster.errors import NotReady
 Response = TypeVar("Response")
 SCHEME = "s3://"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""The rules of S3 for the name of a bucket."""
+"""Matches a name that S3 accepts for a bucket."""
 TRIES, CONNECT_S, READ_S = 5, 5, 30
 """boto3's attempts for each request, and its time-outs in seconds."""
 QUICK_TRIES, QUICK_S = 2, 5
-"""The attempts, and the time in seconds to wait for an answer, of a `quick` bucket."""
+"""boto3's attempts, and its read time-out in seconds, for a bucket with `quick`."""
 WAITS = (0.2, 0.5, 1, 2, 4)
-"""The pauses before each of our own retries, in seconds: boto3 soon gives up on a refused
-connection (botocore 1.44).
+"""The pauses before our own retries, in seconds. They are needed because boto3 soon gives up if
+the connection is refused (botocore 1.44).
 """
 AT_ONCE = 8
-"""The number of files that one call moves at the same time."""
+"""The maximum number of files that one call transfers at the same time."""
 PERMISSIONS = {
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
@@ -46,7 +46,7 @@ PERMISSIONS = {
     "list_objects_v2": "s3:ListBucket",
     "delete_objects": "s3:DeleteObject",
 }
-"""The permission that each call needs, for the message if it is missing."""
+"""The IAM permission that each method of boto3's client needs, for messages."""
 EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 REFUSED_CODES = (
     "InvalidAccessKeyId",
@@ -62,10 +62,10 @@ class StorageError(OSError):
     """The storage does not answer, or refuses; `strerror` states the cause and the remedy."""
 
     def __init__(self, reason: str, *, is_temporary: bool = False) -> None:
-        """Set the reason.
+        """Create the error with the code EIO.
 
         Args:
-            reason: the cause and the remedy.
+            reason: the cause and the remedy, which becomes `strerror`.
             is_temporary: whether the same request may succeed in a moment.
         """
         super().__init__(errno.EIO, reason)
@@ -76,12 +76,12 @@ class StorageError(OSError):
 
 
 class WriteConflict(RuntimeError):
-    """The condition of a write does not hold: another process has written there meanwhile."""
+    """The condition of a write does not hold: another process has written the object meanwhile."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object: its content, and the tag that changes with it."""
+    """An object's content, and its tag, which differs for different contents."""
 
     content: bytes
     tag: str
@@ -89,9 +89,10 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, or a prefix in it, as plain values that may cross to other machines.
+    """A bucket or a prefix in it, as plain values that can be sent to other machines.
 
-    `bucket / "part"` is the place below.
+    `bucket / "part"` is the prefix below. All methods raise `StorageError` if the service fails for
+    longer than the retries last, or refuses.
     """
 
     name: str
@@ -100,13 +101,13 @@ class Bucket:
     """The address of the service; empty for AWS."""
     region: str = ""
     quick: bool = False
-    """Give up soon, for callers that retry by themselves or have no time."""
+    """Make few attempts with short time-outs, for callers that retry themselves or cannot wait."""
 
     @classmethod
     def of(cls, uri: str) -> Self:
         """Parse `s3://bucket/prefix`.
 
-        The service is AWS's, or the one at `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
+        The service is the one at `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else AWS's.
 
         Raises:
             ValueError: the URI names no bucket, or the service's address is malformed.
@@ -139,10 +140,10 @@ class Bucket:
         return replace(self, prefix=f"{self.prefix}/{part}".strip("/"))
 
     def get(self, part: str = "", *, most: int | None = None) -> StoredObject | None:
-        """Read the object that is stored here, or below; None if there is none.
+        """Read the object of this name; None if there is none.
 
         Args:
-            part: the name below this place.
+            part: the name below this place; empty for the object at this place itself.
             most: the maximum number of bytes to read; None for all.
         """
 
@@ -169,17 +170,17 @@ class Bucket:
     def put(
         self, content: bytes, part: str = "", *, new: bool = False, instead_of: str = ""
     ) -> str:
-        """Store an object here, or below, and return its tag.
+        """Store an object, and return its tag.
 
         Args:
             content: the whole content.
-            part: the name below this place.
-            new: store it only if there is no object yet.
+            part: the name below this place; empty for the object at this place itself.
+            new: store it only if there is no object of this name.
             instead_of: store it only if the present object has this tag.
 
         Raises:
-            WriteConflict: the condition does not hold. The present object may be this very content,
-                if the answer to an earlier attempt was lost.
+            WriteConflict: the condition does not hold. The present object may have this very
+                content, if an earlier attempt succeeded but its response was lost.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of} if instead_of else {}
         try:
@@ -189,21 +190,21 @@ class Bucket:
                     Bucket=self.name, Key=(self / part).prefix, Body=content, **condition
                 ),
             )
-        # A condition on the tag of a missing object is answered by "not found".
+        # For a condition on the tag of a missing object S3 answers "not found".
         except FileNotFoundError as error:
             raise WriteConflict(f"somebody has removed {self / part}") from error
         return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
-        """The tags of all objects below, by their names relative to this place."""
+        """List the tags of all objects below, by their names relative to this place."""
         return {name: entry["ETag"] for name, entry in self._below().items()}
 
     def sizes(self) -> dict[str, int]:
-        """The sizes in bytes of all objects below, by their names relative to this place."""
+        """List the sizes in bytes of all objects below, by their names relative to this place."""
         return {name: entry["Size"] for name, entry in self._below().items()}
 
     def _below(self) -> dict[str, dict[str, Any]]:
-        """The service's entries for all objects below, by their relative names."""
+        """List the service's entries of all objects below, by their relative names."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> dict[str, dict[str, Any]]:
@@ -219,7 +220,7 @@ class Bucket:
         return self._send("list_objects_v2", ask)
 
     def folders(self) -> list[str]:
-        """The names of the next level below that have objects below them."""
+        """List the names on the next level that have objects below them, like subfolders."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> list[str]:
@@ -248,10 +249,10 @@ class Bucket:
         return self._send("list_objects_v2", ask)
 
     def remove(self, parts: list[str]) -> None:
-        """Remove the objects with these names.
+        """Remove the objects with these names; missing ones are ignored.
 
         Raises:
-            StorageError: the storage refuses to remove an object.
+            StorageError: the storage refuses to remove an object. Others may have been removed.
         """
         # S3 removes at most 1,000 objects in one request.
         for first in range(0, len(parts), 1000):
@@ -271,7 +272,7 @@ class Bucket:
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
-        """Store files of a folder under the same names."""
+        """Store files of a folder under their names, which are relative to it."""
 
         def upload_file(part: str) -> None:
             self._send(
@@ -286,7 +287,7 @@ class Bucket:
     def download(self, folder: Path, parts: list[str]) -> None:
         """Copy the objects with these names into a folder.
 
-        A reader of the folder sees each file complete, either the old or the new one.
+        Each file is replaced atomically: readers see either the old or the new one, complete.
 
         Raises:
             FileNotFoundError: an object is missing.
@@ -313,12 +314,12 @@ class Bucket:
         _at_once(download_file, parts)
 
     def check(self) -> None:
-        """Check that the place supports everything that a search's lock and journal rely on.
+        """Check that the storage supports all operations that a search's lock and journal need.
 
         Raises:
-            NotReady: the place is not usable, or does not support one of these operations.
+            NotReady: the storage cannot be used, or does not support one of these operations.
         """
-        # Imported here because it brings HTTP along, and few commands check a bucket.
+        # Imported here because it imports urllib.request, and few commands check a bucket.
         from cluster.preflight.probe import shortcoming
 
         try:
@@ -332,9 +333,9 @@ class Bucket:
             raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
 
     def reach(self) -> None:
-        """Check that the service listens at all, if it is not AWS's.
+        """Check that something listens at the service's address, unless it is AWS's.
 
-        boto3 would try for half a minute.
+        This fails within `CONNECT_S`; boto3 would try for half a minute.
 
         Raises:
             StorageError: nothing listens at its address.
@@ -355,7 +356,12 @@ class Bucket:
         return _client(self.endpoint, self.region, self.quick)
 
     def _send(self, call: str, ask: Callable[[], Response]) -> Response:
-        """Send a request, with retries for temporary failures, and return the response."""
+        """Send a request, with retries after temporary failures, and return the response.
+
+        Args:
+            call: the name of the client's method, for error messages.
+            ask: sends the request.
+        """
         for wait in () if self.quick else WAITS:
             try:
                 with self._errors(call):
@@ -382,7 +388,7 @@ class Bucket:
         try:
             yield
         except boto3.exceptions.Boto3Error as error:
-            # `upload_file` raises it without the reason, which its cause has.
+            # `upload_file` raises it without the service's error code, which only its cause has.
             cause = error.__cause__ or error.__context__
             storage_error = (
                 self._as_exception(cause, call)
@@ -403,7 +409,7 @@ class Bucket:
             raise StorageError(f"{self}: {reason}", is_temporary=True) from error
 
     def _as_exception(self, error: Any, call: str) -> Exception:
-        """Translate an error response of the service into an exception."""
+        """Translate the service's error response to `call` into an exception."""
         code, status = (
             str(error.response.get("Error", {}).get("Code", "")),
             error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
@@ -415,7 +421,7 @@ class Bucket:
         if code in ("NoSuchKey", "404", "NotFound"):
             return FileNotFoundError(errno.ENOENT, "not in the bucket", str(self))
         if code in EXPIRED_CODES:
-            _client.cache_clear()  # the next call reads new ones
+            _client.cache_clear()  # the next call reads the credentials again
             return StorageError(f"{self}: the credentials have expired ({code}); renew them")
         if code in REFUSED_CODES:
             _client.cache_clear()
@@ -432,7 +438,7 @@ class Bucket:
 
 
 def _at_once(move: Any, parts: list[str]) -> None:
-    """Call a function with each part, several at a time; the first error is raised."""
+    """Call a function with each part, in up to `AT_ONCE` threads; raise the first error."""
     if len(parts) < 2:
         for part in parts:
             move(part)
@@ -444,9 +450,9 @@ def _at_once(move: Any, parts: list[str]) -> None:
 
 @cache
 def _client(endpoint: str, region: str, quick: bool) -> Any:
-    """Create a client with the present credentials; several threads may use it.
+    """Create boto3's client for S3 with the present credentials; it is thread-safe and cached.
 
-    It is cached; `_as_exception` clears the cache when the credentials have expired or are refused.
+    `_as_exception` clears the cache when the credentials have expired or are refused.
     """
     import boto3.session
     from botocore.config import Config

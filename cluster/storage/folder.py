@@ -1,7 +1,4 @@
-"""A folder with the methods of `Bucket` that store, read and remove objects.
-
-Code that stores objects can use either of the two.
-"""
+"""A folder that has the methods of `Bucket` for storing, reading and removing objects."""
 
 import hashlib
 import os
@@ -15,7 +12,7 @@ from cluster.storage.bucket import Bucket, StoredObject, WriteConflict
 
 @dataclass(frozen=True)
 class ObjectFolder:
-    """A folder that only its owner may read; it is created with the first object in it."""
+    """A folder of objects; it is created, private to its owner, with the first object."""
 
     path: Path
 
@@ -36,14 +33,19 @@ class ObjectFolder:
         return StoredObject(content, hashlib.sha256(content).hexdigest())
 
     def has(self, part: str = "") -> bool:
-        """True if there is a file of exactly this name."""
+        """True if there is a regular file of this name."""
         return (self.path / part).is_file()
 
     def put(self, content: bytes, part: str = "", *, new: bool = False) -> None:
-        """Write a file atomically; it survives a power cut.
+        """Write a file atomically and durably: once this returns, it survives a power cut.
+
+        Args:
+            content: the whole content.
+            part: the file's name relative to this folder.
+            new: write it only if there is no file of this name.
 
         Raises:
-            WriteConflict: `new` is set, and there is such a file already.
+            WriteConflict: `new` is set, and there is a file of this name.
         """
         path = self.path / part
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -55,7 +57,7 @@ class ObjectFolder:
                 file.flush()
                 os.fsync(file.fileno())
             if new:
-                # A link, unlike a rename, fails if there is such a file already.
+                # Unlike a rename, a link fails if there is a file of this name.
                 path.hardlink_to(partial)
             else:
                 partial.replace(path)
@@ -66,7 +68,10 @@ class ObjectFolder:
             partial.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """The sizes in bytes of all files below, by their names relative to this folder."""
+        """List the sizes in bytes of all files below, by their names relative to this folder.
+
+        Hidden files, such as partial ones, are left out.
+        """
         sizes = {}
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
@@ -81,7 +86,7 @@ class ObjectFolder:
 
 
 def _sync_names(folder: Path) -> None:
-    """Wait until the list of a folder's names would survive a power cut."""
+    """Flush a folder's directory entries to disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,9 +95,9 @@ def _sync_names(folder: Path) -> None:
 
 
 Objects = ObjectFolder | Bucket
-"""A place that stores objects by name."""
+"""A store of objects by name."""
 
 
 def objects(place: Path | Bucket) -> Objects:
-    """The store of objects in this place."""
+    """Wrap a folder as an `ObjectFolder`; a bucket is returned unchanged."""
     return place if isinstance(place, Bucket) else ObjectFolder(place)

@@ -1,7 +1,7 @@
-"""Keep a trial's checkpoints equal on the machine that trains it and in a bucket.
+"""Mirror a trial's checkpoints between the machine that trains it and a bucket.
 
-From the bucket any machine can resume the trial. A checkpoint is a folder. Its manifest, which
-holds the checksums of its other files, is stored last and removed first: a checkpoint with a
+Any machine can resume the trial from the bucket. A checkpoint is a folder. Its manifest, which has
+the checksums of its other files, is written last and removed first, so a checkpoint that has a
 manifest is complete.
 """
 
@@ -17,11 +17,11 @@ CHECKPOINT, MANIFEST = "epoch-", "manifest.json"
 
 @dataclass(frozen=True)
 class CheckpointMirror:
-    """A trial's place in a bucket, as plain values that may cross to other machines."""
+    """A trial's place in a bucket, as plain values that can be sent to other machines."""
 
     bucket: Bucket
     beats: Bucket
-    """The place for the trial's heartbeats."""
+    """The object that contains the trial's last heartbeat."""
 
     def read(self, name: str) -> str | None:
         """Read a small file's text; None if there is no such file."""
@@ -29,23 +29,24 @@ class CheckpointMirror:
         return stored.content.decode() if stored is not None else None
 
     def write(self, name: str, text: str) -> None:
-        """Store a small file."""
+        """Store a small text file; it replaces an existing one."""
         self.bucket.put(text.encode(), name)
 
     def beat(self, text: str) -> None:
-        """Store a heartbeat, which shows that the trial is alive."""
+        """Store a heartbeat, which shows that the trial is alive; it replaces the last one."""
         self.beats.put(text.encode())
 
     def names(self) -> list[str]:
-        """The names of the checkpoints that are complete in the bucket."""
+        """List the names of the complete checkpoints in the bucket."""
         return list(whole_checkpoints(self.bucket.listing()))
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints in `folder` equal to those in the bucket.
+        """Copy the complete checkpoints from the bucket to `folder`, except unchanged ones.
 
         Args:
             folder: the trial's folder on this machine.
-            only: the name of the one checkpoint to copy; empty for all.
+            only: the name of the one checkpoint to copy. If it is empty, all are copied, and those
+                in `folder` that are not in the bucket are removed.
         """
         far = whole_checkpoints(self.bucket.listing())
         if not only:
@@ -64,20 +65,20 @@ class CheckpointMirror:
         names_to_keep: Collection[str],
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints that are here, and remove older ones not in `names_to_keep`.
+        """Store this machine's checkpoints in the bucket, and remove old ones from it.
 
-        A checkpoint that is missing here may still be the best one, so it is not removed only
-        because it is missing.
+        A checkpoint in the bucket is removed if it is older than the newest one here, is not here,
+        and is not in `names_to_keep`: the best checkpoint may be missing here.
 
         Args:
             folder: the trial's folder on this machine.
-            names_to_keep: the names of the checkpoints to keep.
-            still_ours: raises if another attempt has begun meanwhile; called before anything
-                becomes complete, or is removed.
+            names_to_keep: the names of checkpoints that must not be removed.
+            still_ours: raises if another attempt at the trial has started meanwhile; called before
+                a checkpoint is replaced, completed or removed.
 
         Raises:
-            StorageError: the storage refuses; each checkpoint in the bucket is complete or has no
-                manifest.
+            StorageError: the storage refuses. Each checkpoint in the bucket is then still either
+                complete or without a manifest.
         """
         listing = self.bucket.listing()
         far = whole_checkpoints(listing)
@@ -109,17 +110,14 @@ class CheckpointMirror:
             self._remove_parts([part for part in listing if part.partition("/")[0] in old])
 
     def drop(self, names: Iterable[str]) -> None:
-        """Remove these checkpoints from the bucket; missing ones are skipped."""
+        """Remove these checkpoints from the bucket; missing ones are ignored."""
         checkpoints = set(names)
         parts = [part for part in self.bucket.listing() if part.partition("/")[0] in checkpoints]
         if parts:
             self._remove_parts(parts)
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
-        """True if the checkpoint in the bucket is the one here.
-
-        That is so if all its files are here and the manifests are equal.
-        """
+        """True if all files of the checkpoint are here too, and the manifests are equal."""
         if not all((folder / part).is_file() for part in files):
             return False
         stored = self.bucket.get(f"{name}/{MANIFEST}")
@@ -131,7 +129,10 @@ class CheckpointMirror:
 
 
 def whole_checkpoints(listing: dict[str, str]) -> dict[str, list[str]]:
-    """The files of each complete checkpoint in a listing, by the checkpoint's name."""
+    """List the files of each complete checkpoint, by the checkpoint's name.
+
+    `listing` is the result of `Bucket.listing` for the trial's place.
+    """
     names = {
         part.partition("/")[0]
         for part in listing
@@ -143,7 +144,7 @@ def whole_checkpoints(listing: dict[str, str]) -> dict[str, list[str]]:
 
 
 def is_manifest(part: str) -> bool:
-    """True for a checkpoint's manifest; the files of a fold lie a folder deeper."""
+    """True for a checkpoint's manifest, but not for that of a fold, which is one folder deeper."""
     return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
 
 
@@ -153,6 +154,6 @@ def _number(name: str) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint on this machine, its manifest first."""
+    """Remove a checkpoint from this machine, its manifest first; a missing one is ignored."""
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
