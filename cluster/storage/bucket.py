@@ -71,8 +71,8 @@ class StorageError(OSError):
         super().__init__(errno.EIO, reason)
         self.is_temporary = is_temporary
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return type(self), (str(self.strerror),)
+    def __reduce__(self) -> tuple[Any, tuple[str], dict[str, bool]]:
+        return type(self), (str(self.strerror),), {"is_temporary": self.is_temporary}
 
 
 class WriteConflict(RuntimeError):

@@ -284,11 +284,17 @@ def connections(listening: socket.socket) -> Iterator[None]:
         yield
 
 
-def test_an_error_reaches_whoever_has_asked_in_another_process() -> None:
+@pytest.mark.parametrize("is_temporary", [False, True])
+def test_an_error_reaches_whoever_has_asked_in_another_process(is_temporary: bool) -> None:
     """Ray carries it there as a pickle."""
-    again = pickle.loads(pickle.dumps(StorageError("access denied")))  # noqa: S301 - our own
-    assert isinstance(again, StorageError)
-    assert again.strerror == "access denied"
+    error = StorageError("access denied", is_temporary=is_temporary)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(again), again.strerror, again.is_temporary) == (
+        StorageError,
+        "access denied",
+        is_temporary,
+    )
+    assert str(again) == str(error)
 
 
 def test_what_is_to_be_replaced_and_is_gone_was_taken(bucket: Bucket) -> None:
