@@ -88,7 +88,7 @@ class Batcher:
         return request.answers
 
     def close(self) -> None:
-        """End the thread; no image may be waiting."""
+        """End the thread; call this only when no images are waiting."""
         self._work.put(None)
         self._thread.join()
 

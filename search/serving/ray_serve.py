@@ -159,7 +159,7 @@ def _start(deployment: ClusterDeployment) -> None:
             controller_options={"runtime_env": {"env_vars": CONTROLLER_ENVIRONMENT}},
         )
     except (RayActorError, TimeoutError) as error:
-        if not is_running:  # otherwise the next start would find the remains, as if it were running
+        if not is_running:  # otherwise its remains would look like a running Ray Serve
             with suppress(RayActorError, TimeoutError):
                 serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]

@@ -70,7 +70,7 @@ class Slot:
     reply: "asyncio.Future[VersionReply] | None" = None
     """The reply to the candidate, once it arrives."""
     is_sent: bool = False
-    """True if the running process received the candidate: only then does its exit refuse it."""
+    """True if the running process has received the candidate: its exit is then a refusal."""
     is_ready: bool = False
     failures: int = 0
     """Consecutive processes that did not become ready, including the running one until it is."""

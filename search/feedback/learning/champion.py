@@ -118,7 +118,7 @@ def champion_data(
     """Collect the champion's search, config and data.
 
     Raises:
-        ConfigError: the model cannot be improved: it is no classifier, or its search used folds.
+        ConfigError: the model cannot be improved: it is not a classifier, or has folds.
     """
     experiment = Experiment.from_description(
         result.name, result.started.experiment, request.storage

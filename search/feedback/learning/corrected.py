@@ -356,7 +356,7 @@ class _CopyFilter:
         return list(learnable.values())
 
     def _refusal(self, copies: set[int]) -> tuple[str, str]:
-        """The reason to refuse an image with these copies, and one of them; or empty strings."""
+        """The reason to refuse an image with these copies, and one of them; else empty strings."""
         for part, why in (("test", SHOWS_TEST_IMAGE), ("validation", SHOWS_VALIDATION_IMAGE)):
             if rows := [row for row in sorted(copies) if self.part[row] == part]:
                 return why, self._describe(rows[0])
@@ -381,7 +381,7 @@ class _CopyFilter:
         return [row for row in sorted(copies) if self.part[row] == SET_ASIDE]
 
     def _redundancy(self, row: int, copies: list[int], mirrored: list[int]) -> tuple[str, str]:
-        """The reason to leave out an image with these copies, and one of them; or empty strings."""
+        """The reason to leave out an image with these copies, and one of these; else empty texts."""
         for copy_row in copies:
             if self.labels[copy_row] != self.labels[row]:
                 return CONTRADICTORY, self._describe(copy_row)

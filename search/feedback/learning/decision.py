@@ -342,7 +342,7 @@ def _old_obstacle(test: int, margin: float) -> str:
 
 
 def _unfair_text(fair: int) -> str:
-    """Explain why the fair held-out images are too few to decide, and what helps."""
+    """Explain that there are too few fair held-out images, and how to get more."""
     least = MIN_NEW_IMAGES[HELD_OUT]
     record_all = Remedy("serve", options={"record-share": 1}, start=Start.MODULE)
     return (

@@ -131,10 +131,10 @@ def champion_answers(
 def complete_answers(
     answers: Sequence[RecordedAnswer], stored: Container[str]
 ) -> Sequence[RecordedAnswer]:
-    """The longest series of last answers of which nearly all stored images still exist.
+    """Select as many latest answers as possible, so that nearly all their images are still stored.
 
-    At the size limit, only images that nobody has corrected are removed, so the images that remain
-    from the time before are a biased sample.
+    Images that were never stored do not count. At the size limit, only images that nobody has
+    corrected are removed, so the images that remain from the time before are a biased sample.
     """
     first, kept_count, missing_count = len(answers), 0, 0
     for row in range(len(answers) - 1, -1, -1):

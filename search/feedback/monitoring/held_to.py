@@ -32,7 +32,7 @@ class ReferenceSet:
     """The images for the tests of outputs and class mix, in words."""
     probabilities: Values
     right: Values
-    """How much each image of known class counts as answered right, from 0 to 1, (images,)."""
+    """Degree to which each image of known class counts as answered right, 0 to 1, (images,)."""
     right_title: str
 
     @classmethod

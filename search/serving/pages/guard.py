@@ -152,7 +152,7 @@ async def read_fields(
         take: is called with the number of bytes of each piece, before the piece is stored.
 
     Raises:
-        HTTPException: the body is no such object, too large, or too slow.
+        HTTPException: the body is not such an object, is too large, or arrives too slowly.
     """
     content = bytearray()
     try:
