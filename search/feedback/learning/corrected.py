@@ -381,7 +381,7 @@ class _CopyFilter:
         return [row for row in sorted(copies) if self.part[row] == SET_ASIDE]
 
     def _redundancy(self, row: int, copies: list[int], mirrored: list[int]) -> tuple[str, str]:
-        """The reason to leave out an image with these copies, and one of these; else empty texts."""
+        """The reason to leave out an image with these copies, and one of these; or empty texts."""
         for copy_row in copies:
             if self.labels[copy_row] != self.labels[row]:
                 return CONTRADICTORY, self._describe(copy_row)
