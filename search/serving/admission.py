@@ -18,7 +18,7 @@ SMOOTHING = 0.2
 LARGE_PIXELS = 16_000_000
 """An image with more pixels is large. The others share this number of pixels per thread."""
 OVERHEAD_PIXELS = 10_000
-"""The fixed cost of decoding an image, about 0.2 ms, as the number of pixels that take as long."""
+"""Fixed cost of decoding an image (about 0.2 ms), as the number of pixels with the same cost."""
 
 Result = TypeVar("Result")
 

@@ -114,4 +114,4 @@ class FetchedModel:
 
     folder: str
     version: str = ""
-    """The number of a registered version; empty for others, which are named by their content."""
+    """The number of a registered version; empty for other models, named by their content."""

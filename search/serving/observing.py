@@ -1,4 +1,4 @@
-"""Run observers of answers in threads, so that no answer waits for them, and a second model."""
+"""Run observers of answers in their own threads, and compare a second model with the first."""
 
 import logging
 import random

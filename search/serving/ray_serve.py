@@ -43,8 +43,8 @@ MAX_BYTES = 400_000_000
 """Maximum size of a model in bytes: it is passed to the replicas in Ray's own messages."""
 CONTROLLER_ENVIRONMENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 """Environment variables of Ray Serve's controller. By default, it kills a proxy that is not ready
-within 5 s, which happens on a busy machine, and the start of Ray Serve, which waits for this proxy,
-fails. The start itself waits for 60 s.
+within 5 s. This happens on a busy machine, and then the start of Ray Serve fails, which waits 60 s
+for this proxy.
 """
 
 
@@ -271,7 +271,7 @@ def _app_name(deployment: ClusterDeployment) -> str:
 
 
 class StopSignal:
-    """Receives a signal to stop, and lets another part of the program wait for it."""
+    """Stores the first signal to stop, and waits for it."""
 
     def __init__(self) -> None:
         self.number = 0

@@ -29,7 +29,7 @@ class ChampionRequest:
     storage: Storage
     overrides: Overrides
     register: str = ""
-    """Registry name for challengers; empty for the champion's, or the name of its search."""
+    """Registry name for challengers; empty for the champion's name, or that of its search."""
 
 
 @dataclass(frozen=True)

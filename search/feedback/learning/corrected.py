@@ -119,7 +119,7 @@ class CorrectedImages:
         return part_of(self.with_use(use), classes)
 
     def without_doubted(self, doubted: Mapping[str, str]) -> "CorrectedImages":
-        """Copy this, with doubted images left out; `doubted` maps their names to the reasons."""
+        """Move doubted images to `left_out`, in a copy; `doubted` maps names to reasons."""
         by_name = {new_image.image: new_image for new_image in self.new}
         excluded = [
             ExcludedImage(

@@ -153,7 +153,7 @@ def sample_probabilities(
     answers: Sequence[RecordedAnswer],
     trained_names: frozenset[str],
 ) -> Probabilities:
-    """Predict a random sample of the images that training excludes, (images, classes).
+    """Predict a random sample of the images that were excluded from training, (images, classes).
 
     The result is (0, classes) if there are fewer than `MIN_TESTED` of them.
     """

@@ -142,7 +142,7 @@ def improvement_info(
     suspected: float,
     warm_start: str,
 ) -> ImprovementInfo:
-    """Describe an improvement; the arguments are fields of `ImprovementInfo`."""
+    """Build the description of an improvement; see the fields of `ImprovementInfo`."""
     images = tuple(image_origin(new_image) for new_image in corrected_images.new)
     return ImprovementInfo(
         champion, place, images, corrected_images.left_out, suspected, warm_start

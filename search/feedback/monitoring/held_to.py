@@ -29,7 +29,7 @@ class ReferenceSet:
     """The images with which new ones are compared."""
 
     title: str
-    """The images for the tests of outputs and class mix, in words."""
+    """Name of the images in texts about the tests of outputs and class mix."""
     probabilities: Values
     right: Values
     """Degree to which each image of known class counts as answered right, 0 to 1, (images,)."""
