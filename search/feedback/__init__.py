@@ -1,5 +1,6 @@
-"""The records of a model in use, and what is learned from them.
+"""Record a served model's answers, collect corrections of them, and learn from these.
 
-`records` keeps images, answers and corrections in a folder or a bucket; the other modules write or
-read them. May import all that searches, exports and promotes; never `serving`, which is above it.
+`records` stores images, answers and corrections in a folder or a bucket; the other modules write or
+read them. This package may import whatever searches, exports or promotes; never `serving`, which
+is a layer above it.
 """

@@ -1,12 +1,12 @@
-"""Records whose size in bytes is limited.
+"""Records whose total size is limited.
 
 Three quarters of the limit are for images, a quarter for answers; corrections are small and not
-counted. When a part is full, its oldest objects are removed. Usual images are removed before
-uncertain ones, corrected images never; of each stored image the last answer stays.
+counted. When one of these parts is full, its oldest objects are removed. Usual images are removed
+before uncertain ones, corrected images never. The last answer on each stored image stays.
 
-Several processes may write to one place, so each scans the whole place: at its start, after it has
-written a fiftieth of the limit, and before it removes anything. Together they exceed the limit by
-at most a fiftieth of it each, for a moment.
+Several processes may write to the same place, so each of them scans the whole place before its
+first write, after it has written a fiftieth of the limit, and before it removes anything. Each
+process can briefly exceed the limit by at most a fiftieth.
 """
 
 import threading
@@ -19,15 +19,17 @@ from trainables.errors import ConfigError
 
 IMAGES_SHARE = 0.75
 EVICTION_TARGET = 0.9
-"""Share of a part that stays used after an eviction, so that not every new image evicts another."""
+"""Images are evicted down to this share of their limit, so that evictions are rare."""
 RESCAN_SHARE = 1 / 50
 """Share of the limit that this process may write before it scans the place again."""
 USUAL, UNCERTAIN = "usual", "uncertain"
-"""The reasons to keep an image; usual ones are evicted first."""
+"""The reasons to store an image: it is in the sample of images that the model is sure of, or the
+model is not sure of it. Usual images are evicted first.
+"""
 NEWEST = 2**63
-"""A time after all others, in milliseconds."""
+"""A time in milliseconds that is later than any real one."""
 FULL_RETRY_S = 60.0
-"""Seconds after which a full place is checked for room again: others may have removed something."""
+"""Seconds before a full place is checked again: other processes may have freed space."""
 
 
 class RecordsFull(ConfigError):
@@ -36,18 +38,18 @@ class RecordsFull(ConfigError):
 
 @dataclass
 class BoundedRecords:
-    """Records whose oldest objects are removed at a limit; several threads may use it."""
+    """Records with a size limit, at which the oldest objects are removed; thread-safe."""
 
     records: Records
     limit: int
-    """Bytes of all images and answers together."""
+    """Maximum size of all images and answers together, in bytes."""
     _image_sizes: dict[str, int] = field(default_factory=dict)
     _answer_sizes: dict[str, int] = field(default_factory=dict)
-    """The bytes of each object, as of the last scan and our own changes since."""
+    """Size of each object in bytes, by name: from the last scan, with our own changes since."""
     _eviction_keys: dict[str, tuple[bool, int]] = field(default_factory=dict)
     """Eviction key of each image: (is_uncertain, saved_ms); the smallest is evicted first."""
     _read_objects: set[str] = field(default_factory=set)
-    """The objects of answers that `_eviction_keys` is up to date with."""
+    """Names of the answer objects that `_eviction_keys` already includes."""
     _image_bytes: int = 0
     _answer_bytes: int = 0
     """The sums of `_image_sizes` and `_answer_sizes`."""
@@ -62,12 +64,15 @@ class BoundedRecords:
         """Store an image, after evicting old ones if necessary; False if there is no room.
 
         Args:
-            name: as `image_name` returns it.
+            name: the image's name, from `image_name`.
             content: the bytes of the file.
             reason: `USUAL` or `UNCERTAIN`.
-            time_ms: the time of the answer.
-            overwrite: store it even if it seems to exist: another process, or the owner, may have
-                removed it.
+            time_ms: the Unix time of the answer, in milliseconds.
+            overwrite: store the image even if it seems to be stored already: another process, or
+                the owner, may have removed it.
+
+        Raises:
+            OSError: the image cannot be written.
         """
         with self._lock:
             if self._unscanned_bytes > self.limit * RESCAN_SHARE:
@@ -88,7 +93,7 @@ class BoundedRecords:
         return True
 
     def invalidate(self) -> None:
-        """Scan the place before the next image, because somebody has removed it."""
+        """Scan the place again before the next write. Call this if the place was removed."""
         with self._lock:
             self._unscanned_bytes = float("inf")
 
@@ -98,10 +103,10 @@ class BoundedRecords:
         self._unscanned_bytes += size
 
     def write_answers(self, answers: Sequence[RecordedAnswer]) -> None:
-        """Write answers as one object, after old ones were removed if necessary.
+        """Write answers as one object, after removing old ones if necessary.
 
         Raises:
-            OSError: the storage refuses; no answer was written.
+            OSError: the storage failed; none of the answers was written.
         """
         lines = json_lines(answers)
         with self._lock:
@@ -148,7 +153,7 @@ class BoundedRecords:
                     break
                 used_bytes -= self._image_sizes[name]
                 evicted.append(name)
-            # Reading the answers takes a while, in which somebody may have corrected an image.
+            # Reading the answers takes a while, and somebody may have corrected an image meanwhile.
             corrected = self.records.corrections()
             evicted = [name for name in evicted if name not in corrected]
             self.records.remove_images(evicted)
@@ -159,7 +164,7 @@ class BoundedRecords:
         return not is_full
 
     def _eviction_order(self) -> list[str]:
-        """List the images that may be removed, the first to be removed first."""
+        """List the names of the images that may be evicted, in the order of eviction."""
         for name in sorted(self._answer_sizes.keys() - self._read_objects):
             for answer in self.records.read_answers_in(name):
                 if answer.kept:
@@ -178,11 +183,11 @@ class BoundedRecords:
         )
 
     def _drop_answers(self) -> None:
-        """Remove the oldest half of the answers, except the last one of each stored image.
+        """Remove the oldest half of the answers, except the last one on each stored image.
 
-        The answers that stay, at most half of those that were read, replace the newest of these
-        objects. So nothing is duplicated if the storage refuses to remove the others, however often
-        this is tried. Processes that do this at the same time may duplicate an answer.
+        The answers that stay, at most half of those that were read, replace the newest of the old
+        objects. So retries duplicate nothing if the storage fails to remove the other objects. Only
+        processes that do this at the same time may duplicate an answer.
         """
         old_objects, size = list[str](), 0
         for name in sorted(self._answer_sizes):

@@ -1,9 +1,9 @@
-"""The corrected images that are a random sample of all images that the model has answered.
+"""Select corrected images that are a random sample of all images that the model has answered.
 
-People correct visible mistakes, and `search.label` shows images first of which the model was not
-sure. On such images the accuracy is too low, and any other model looks better than the champion.
-`search.monitor` and `search.improve` therefore use only images that were chosen without regard to
-the model's answer.
+People correct visible mistakes, and `search.label` first shows images that the model was not sure
+of. On such images the accuracy is lower than on all images, and any other model looks better than
+the champion. `search.monitor` and `search.improve` therefore use only images that were chosen
+independently of the model's answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -12,11 +12,11 @@ from search.feedback.bounded import USUAL
 from search.feedback.records import Correction, RecordedAnswer
 
 BY_PAGE = "page"
-"""`Correction.by` of a visitor of the server's page, who corrects mistakes."""
+"""`Correction.by` for corrections from the server's page, whose visitors correct mistakes."""
 MIN_COMPLETENESS = 0.9
-"""The share of a sample that has to be corrected; people skip some images."""
+"""Minimum share of a sample that must be corrected. It is below 1, as people skip some images."""
 MAX_END_TIMES = 20
-"""The most times at which completeness is checked."""
+"""Completeness is checked at about this number of end times, at fewer than twice as many."""
 
 
 def fair_sample(
@@ -25,19 +25,23 @@ def fair_sample(
     """Select the corrected images that are a random sample of all images.
 
     An image's name is its SHA-256, so the first names in sorted order are a random sample. The
-    recorder keeps the usual images with the first names, and all uncertain ones. The sample is
-    therefore cut off at the last usual image, and then at the last usual image that a person was
-    asked about and up to which nearly all images were corrected.
+    recorder stores all uncertain images, but only those usual ones that have the first names. The
+    sample therefore ends, at the latest, with the last usual image. It actually ends with the last
+    usual image that a person was asked about and up to which nearly all images were corrected.
 
     Visitors of the server's page correct mistakes. Their corrections count within the sample, since
-    `search.label` does not show these images again, but the sample never ends at one.
+    `search.label` does not show these images again, but the sample never ends with one of them.
 
-    Images that arrived after the corrections do not count as missing: the sample may also be taken
-    from the images that arrived up to some time. That choice does not depend on the answers.
+    Images that arrived after the corrections do not count as missing: the images are cut off at
+    several end times, and the largest resulting sample is selected. The choice of the end time does
+    not depend on the answers.
 
     Args:
         answers: all answers, in the order in which they were written.
         corrections: the last correction of each image, by the image's name.
+
+    Returns:
+        The names of the selected images; an empty set if there is no such sample.
     """
     first_ms: dict[str, int] = {}
     usual: set[str] = set()
@@ -63,10 +67,11 @@ def fair_sample(
 def _complete_sample(
     names: Sequence[str], corrected: Set[str], labelled: Set[str], usual: Set[str]
 ) -> set[str]:
-    """Select the corrected images up to the last name up to which nearly all were corrected.
+    """Select the corrected images in the longest part of `names` that is nearly complete.
 
-    Uncertain images are also corrected for other reasons. Nearly all usual images have to be
-    corrected as well, so that their share is the true one.
+    `names` are sorted, and the part begins with the first. Nearly all usual images in it must be
+    corrected too: uncertain ones are also corrected for other reasons, and would otherwise be
+    overrepresented.
     """
     end = all_corrected = all_usual = usual_corrected = 0
     for number, name in enumerate(names, 1):

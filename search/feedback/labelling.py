@@ -1,21 +1,22 @@
-"""The order in which recorded images are shown to be corrected: the most useful first.
+"""Queue recorded images for correction by people, the most useful images first.
 
-Three queues contain only images that were kept because the model was not sure of them:
+Three queues contain only images that were recorded because the model was not sure of them:
 
-- *disagrees*: versions of the model gave the image different classes, or a nearly identical image
-  got another class;
-- *uncertain*: the smallest margin between the two highest probabilities first;
-- *new*: the least similar to any image that is usual or corrected, by the correlation of
-  thumbnails of 16 x 16 pixels.
+- *disagrees*: versions of the model predicted different classes for the image, or for nearly
+  identical images;
+- *uncertain*: all of these images, sorted by the margin between the two highest probabilities, the
+  smallest first;
+- *new*: images unlike all usual and corrected ones, the least similar first. Similarity is the
+  correlation of thumbnails of 16 x 16 pixels.
 
 The fourth, *sample*, is a random sample of all images that the model has answered: all recorded
 images, usual and uncertain, whose names are not above the largest name of a usual one, sorted by
-name. A name is a SHA-256, so this order is independent of the model's answers. Sorted by the
-model's confidence, the corrected usual images would be harder than the usual ones are.
+name. A name is a SHA-256, so this order is independent of the model's answers. If they were sorted
+by the model's confidence, the corrected usual images would be harder than usual images are.
 `search.monitor` measures the accuracy on this sample, and `search.improve` compares models on it.
 
-The queues take turns. Then follow all other images; then those that show nearly the same as a
-corrected image, unless they are in the sample; and last those that were skipped.
+The queues take turns. All other images follow, then near-duplicates of corrected images unless they
+are in the sample, and finally the images that were skipped.
 """
 
 import threading
@@ -34,17 +35,17 @@ from search.views.terminal import Terminal, say
 from trainables.errors import DataError, printable
 
 REFRESH_S = 30.0
-"""Seconds after which the records are read again for new images."""
+"""Seconds after which the records are read again, for new images."""
 MAX_NOVEL_CORRELATION = 0.9
 """An image is new if its correlation with each usual or corrected image is below this."""
 MAX_COMPARED = 5000
-"""The number of images that are compared with each other."""
+"""Maximum number of images that each refresh queues for comparison with each other."""
 DISAGREES, NOVEL, SAMPLE, REST = "disagrees", "new", "sample", "rest"
 
 
 @dataclass(frozen=True)
 class LabellingItem:
-    """An image to be corrected, with the model's answers."""
+    """An image to show to a person for correction, with the model's answers."""
 
     image: str
     why: str
@@ -57,19 +58,19 @@ class LabellingItem:
 
 @dataclass(frozen=True)
 class LabellingProgress:
-    """The numbers of corrected and of remaining images."""
+    """Numbers of corrected and of remaining images."""
 
     corrected: int
     here: int
-    """Images corrected in this process, since it started."""
+    """Number of images that were corrected through this process."""
     left: int
 
 
 class LabellingQueue:
-    """The recorded images in the order in which they are to be corrected."""
+    """Recorded images in the order in which people should correct them; thread-safe."""
 
     def __init__(self, records: Records, info: RecordsInfo) -> None:
-        """Read the records, which takes a while where there are many."""
+        """Read the records; this takes a while if there are many."""
         self.records, self.info = records, info
         self._lock = threading.RLock()
         self._answers: dict[str, dict[str, RecordedAnswer]] = {}
@@ -80,10 +81,10 @@ class LabellingQueue:
         self._refresh()
 
     def next_items(self, count: int, excluded: Collection[str] = ()) -> list[LabellingItem]:
-        """List the images that are to be corrected next, the most useful first.
+        """List the images to correct next, the most useful first.
 
         Args:
-            count: the most items.
+            count: the maximum number of images.
             excluded: names of images to leave out.
         """
         with self._lock:
@@ -102,11 +103,11 @@ class LabellingQueue:
             ]
 
     def correct(self, image: str, label: str) -> None:
-        """Store the class that an image shows.
+        """Store the correct class of an image.
 
         Raises:
             ConfigError: the model has no such class, or the image is not recorded.
-            OSError: the storage refuses.
+            OSError: the correction cannot be written.
         """
         correction = self.records.correct(image, label, "label")
         with self._lock:
@@ -120,8 +121,8 @@ class LabellingQueue:
         """Remove the last correction of an image that this process has stored.
 
         Raises:
-            NotRecorded: it has stored none.
-            OSError: the storage refuses.
+            NotRecorded: this process has stored no correction of the image.
+            OSError: the correction cannot be removed.
         """
         self.records.take_back(image)
         with self._lock:
@@ -130,7 +131,7 @@ class LabellingQueue:
             self._skipped.pop(image, None)
 
     def skip(self, image: str) -> None:
-        """Move an image behind all others."""
+        """Move an image to the end of the queue."""
         with self._lock:
             self._skipped.pop(image, None)
             self._skipped[image] = None
@@ -148,7 +149,7 @@ class LabellingQueue:
             return LabellingProgress(corrected, len(self._corrected_here), remaining)
 
     def compare_images(self, stop: threading.Event) -> None:
-        """Compare images with each other, also new ones, until `stop` is set; runs in a thread."""
+        """Compare images, including new ones, with each other until `stop` is set; blocks."""
         while not stop.is_set():
             with self._lock:
                 name = self._uncompared.popleft() if self._uncompared else None
@@ -158,11 +159,11 @@ class LabellingQueue:
                 try:
                     self._compare_image(name)
                 except Exception as error:  # noqa: BLE001
-                    # An exception would end the thread, and no image would be compared any more.
+                    # An exception would end the thread, and no further image would be compared.
                     self._report(name, error)
 
     def _report(self, name: str, error: Exception) -> None:
-        """Report an unexpected error of the comparison, only the first."""
+        """Report an unexpected error in the comparison; only the first one is printed."""
         if not self._has_reported:
             self._has_reported = True
             say(
@@ -189,19 +190,19 @@ class LabellingQueue:
                 self._likeness.mark_familiar(name, is_corrected=name in self._corrected_labels)
 
     def _refresh(self) -> None:
-        """Read the answers, images and corrections that are new."""
+        """Read new answers, and list the images and corrections again."""
         objects = self.records.answer_objects()
         self._images = self.records.image_sizes()
         for name in sorted(objects.keys() - self._read_objects):
             for answer in self.records.read_answers_in(name):
-                # A broken model returns NaN, which has no order.
+                # A broken model may return NaN, which cannot be sorted.
                 if answer.image in self._images and all(map(isfinite, answer.probabilities)):
                     self._answers.setdefault(answer.image, {})[answer.version] = answer
             self._read_objects.add(name)
         self._corrected_labels = self._current_labels()
         self._by_margin = sorted(self._images, key=self._smallest_margin)
-        # Alternately from both ends: usual images, which have large margins, have to be compared
-        # too, since an image is new if it is unlike them.
+        # Take images alternately from both ends: usual images, which have large margins, have to be
+        # compared too, because an image counts as new if it is unlike them.
         mixed = chain.from_iterable(zip_longest(self._by_margin, reversed(self._by_margin)))
         self._uncompared = deque(islice(dict.fromkeys(filter(None, mixed)), MAX_COMPARED))
         self._refreshed_at = time.monotonic()
@@ -210,7 +211,7 @@ class LabellingQueue:
         return {name: correction.label for name, correction in self.records.corrections().items()}
 
     def _usefulness_order(self, remaining: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield (name, reason) for images that are sorted by margin, the most useful first."""
+        """Yield (name, queue), the most useful image first; `remaining` is sorted by margin."""
         unsure = [name for name in remaining if self._is_uncertain(name)]
         novel = [name for name in unsure if name in self._likeness]
         novel = [name for name in novel if self._likeness.to_familiar(name) < MAX_NOVEL_CORRELATION]

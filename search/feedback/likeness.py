@@ -1,4 +1,4 @@
-"""The similarity of images: the correlation of their thumbnails."""
+"""Similarity of images, measured by the correlation of their thumbnails."""
 
 from dataclasses import dataclass, field
 
@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 NEAR_CORRELATION = 0.995
-"""Two images whose thumbnails correlate by this much show nearly the same."""
+"""Two images are near-duplicates if the correlation of their thumbnails is at least this."""
 MAX_NEAR = 20
-"""The most near images that are listed for an image."""
+"""Maximum number of near-duplicates that are listed for an image."""
 NO_CORRELATION = -1.0
-"""The correlation of an image that has no other to be compared with."""
+"""Stands for the correlation of an image if there is no other image to compare it with."""
 
 
 @dataclass
 class Likeness:
-    """Images by name, and their similarity to familiar ones: those usual or corrected."""
+    """Similarity of images to each other, and to familiar images: usual or corrected ones."""
 
     near: dict[str, list[str]] = field(default_factory=dict)
-    """For each image, up to `MAX_NEAR` images that show nearly the same."""
+    """Names of the near-duplicates of each image, at most `MAX_NEAR`."""
     _names: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
     _thumbs: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     _to_familiar: Vector = field(default_factory=lambda: np.empty(0, np.float32))
     _to_corrected: Vector = field(default_factory=lambda: np.empty(0, np.float32))
-    """The highest correlation of each image with another that is familiar, or corrected."""
+    """For each row, the highest correlation with another image that is familiar, or corrected."""
     _familiar_rows: list[int] = field(default_factory=list)
     _corrected_rows: list[int] = field(default_factory=list)
     """The rows of the familiar and of the corrected images."""
@@ -35,7 +35,7 @@ class Likeness:
         return name in self._rows
 
     def add(self, name: str, thumbnail: Vector) -> None:
-        """Add a new image by its thumbnail, a vector of length 1."""
+        """Add a new image, given its thumbnail as a flat unit vector."""
         row = len(self._rows)
         if row == len(self._thumbs):
             self._grow(len(thumbnail))
@@ -54,7 +54,7 @@ class Likeness:
         self._names.append(name)
 
     def mark_familiar(self, name: str, *, is_corrected: bool) -> None:
-        """Mark an image as usual, or as corrected."""
+        """Mark an image that was added as familiar: usual, or corrected if `is_corrected`."""
         row, count = self._rows[name], len(self._rows)
         correlations = self._thumbs[:count] @ self._thumbs[row]
         correlations[row] = NO_CORRELATION
@@ -65,11 +65,11 @@ class Likeness:
             self._to_corrected[:count] = np.maximum(self._to_corrected[:count], correlations)
 
     def to_familiar(self, name: str) -> float:
-        """Highest correlation of an image with a familiar one; 1 if there is none."""
+        """Highest correlation of an image with another, familiar one; 1 if no image is familiar."""
         return float(self._to_familiar[self._rows[name]]) if self._familiar_rows else 1.0
 
     def to_corrected(self, name: str) -> float:
-        """Highest correlation of an image with another that is corrected."""
+        """Highest correlation with another image that is corrected; -1 if there is none."""
         return float(self._to_corrected[self._rows[name]]) if name in self._rows else NO_CORRELATION
 
     def _grow(self, length: int) -> None:

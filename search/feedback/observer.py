@@ -1,4 +1,4 @@
-"""Observers of all answers that are served, such as a recorder or a second model."""
+"""The interface of observers of a server's answers, such as the recorder or a second model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """An image and the model's answer."""
+    """An image with the model's answer on it."""
 
     id: str
     """The answer's unique id, which the client received."""
@@ -21,16 +21,16 @@ class ServedAnswer:
     version: str
     """The version of the model, which the client received."""
     probabilities: NDArray[np.float32]
-    """The probability of each class, (classes)."""
+    """The probability of each class, (classes,)."""
     time_ms: int
     """The Unix time of the answer, in milliseconds."""
 
 
 class Observer(Protocol):
-    """Receives answers after they were sent."""
+    """Receives answers after they were sent to the clients."""
 
     def observe(self, batch: Sequence[ServedAnswer]) -> None:
-        """Receive a batch and return at once; called by one thread at a time."""
+        """Process a batch of answers; called by one thread at a time."""
 
     def close(self) -> None:
-        """Finish pending work; no batch follows."""
+        """Finish pending work; `observe` is not called again."""

@@ -1,4 +1,4 @@
-"""Recorded images: decoded, converted for browsers, and reduced to thumbnails."""
+"""Decode recorded images, convert them for browsers, and compute thumbnails."""
 
 import io
 from math import isfinite
@@ -14,18 +14,19 @@ from trainables.errors import DataError
 from trainables.inspection.hashes import thumbnails
 
 MAX_SIDE = 1024
-"""The largest side of an image that is shown, in pixels."""
+"""Maximum side length of an image that is shown in a browser, in pixels."""
 THUMBNAIL_SIDE = 16
-"""The side of the thumbnails by which images are compared, in pixels."""
+"""Side length of the thumbnails by which images are compared, in pixels."""
 
 
 def pixels(content: bytes | Path, max_side: int = MAX_SIDE) -> Images:
     """Decode an image to RGB, upright and without transparency, (height, width, 3).
 
-    A large JPEG is decoded at a reduced size, at which its sides are still at least `max_side`.
+    `content` is the bytes of an image file, or its path. A large JPEG is decoded at a reduced size;
+    its sides are still at least `max_side`.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the image cannot be read.
     """
     with open_image(content) as image:
         image.draft(None, (2 * max_side, 2 * max_side))
@@ -33,10 +34,10 @@ def pixels(content: bytes | Path, max_side: int = MAX_SIDE) -> Images:
 
 
 def _range_of(image: Image.Image) -> ValueRange:
-    """The values that become 0 and 255: of more than 8 bits, the smallest and largest there are.
+    """The pixel values that become 0 and 255: for more than 8 bits, the image's own extremes.
 
-    The records do not contain the range of the training images, and scaled by 0 to 65535 an image
-    of 12 bits would be black.
+    The records do not contain the range of the training images, and an image of 12 bits would look
+    black if it were scaled by 0 to 65535.
     """
     if image.mode not in DEPTHS:
         return SIXTEEN_BITS
@@ -49,12 +50,13 @@ def _range_of(image: Image.Image) -> ValueRange:
 
 
 def as_png(content: bytes | Path, max_side: int = MAX_SIDE) -> bytes:
-    """Convert an image or a file to a PNG that every browser shows.
+    """Convert an image to a PNG that every browser can display.
 
-    A larger image is reduced to sides of at most `max_side` pixels.
+    `content` is the bytes of an image file, or its path. Images with sides above `max_side` pixels
+    are scaled down.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the image cannot be read.
     """
     image = Image.fromarray(pixels(content, max_side))
     image.thumbnail((max_side, max_side))
@@ -64,9 +66,11 @@ def as_png(content: bytes | Path, max_side: int = MAX_SIDE) -> bytes:
 
 
 def thumbnail(content: bytes) -> NDArray[np.float32]:
-    """Compute a thumbnail as a vector; the product of two thumbnails is their correlation.
+    """Compute the thumbnail of an image file as a flat vector.
+
+    The dot product of two thumbnails is their correlation.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the image cannot be read.
     """
     return thumbnails(pixels(content)[None], THUMBNAIL_SIDE).reshape(-1)

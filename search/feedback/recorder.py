@@ -1,9 +1,9 @@
-"""Records the answers of a served model, in a thread of its own.
+"""Record the answers of a served model in a background thread.
 
-All answers are recorded, and of the images those of whose class the model is not sure, and a sample
-of the others. No answer waits for the storage: it goes into a queue. Where the storage is slower
-than the answers arrive, some are lost, which is counted and reported; where it refuses, that is
-reported, and the recorder tries again.
+Every answer is recorded. Its image is stored if the model is not sure of the class; of the other
+images, a sample is stored. Clients do not wait for the storage, because answers are queued. If the
+queue is full, answers are lost; they are counted, and the loss is reported. If the storage fails,
+that is reported, and the recorder retries.
 """
 
 import io
@@ -37,40 +37,40 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted, unknown
 
 ANSWERS_PER_OBJECT = 1000
-"""The most answers in an object."""
+"""Maximum number of answers in a stored object."""
 WRITE_INTERVAL_S = 5.0
-"""Seconds between two such objects, unless one is full sooner, and between attempts."""
+"""Seconds between two writes, unless an object is full sooner, and between retries."""
 MAX_QUEUED, MAX_QUEUED_BYTES = 10_000, 64_000_000
-"""The most answers that may wait to be written, and their size in bytes."""
+"""Maximum number of queued answers, and their maximum total size in memory, in bytes."""
 MAX_RECENT_BYTES = 64_000_000
-"""Size of the latest images in memory, which are stored if somebody corrects them."""
+"""Maximum size of the latest images in memory. They are stored if somebody corrects them."""
 ANSWER_OVERHEAD_BYTES = 1000
 """Approximate size of an answer in memory without its image."""
 RecentImage = bytes | NDArray[np.uint8]
-"""The bytes of a file, or pixels."""
+"""The bytes of an image file, or pixels, (height, width, channels)."""
 NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class RecordingPolicy:
-    """The choice of the images to keep, and the limit of the records."""
+    """The rule that selects the images to store, and the limits of the records."""
 
     below: float = 0.7
-    """An image is uncertain, and kept, if the probability of its class is below this."""
+    """An image is uncertain, and stored, if its predicted class has a lower probability."""
     share: float = 0.05
-    """The share of the other images that is kept: by an image's hash, so that every process keeps
-    the same ones.
+    """Share of the other images that is stored. The hash of an image decides, so that all processes
+    store the same ones.
     """
     limit: int = 1_000_000_000
-    """Bytes of all images and answers; see `search.feedback.bounded`."""
+    """Maximum size of all images and answers, in bytes (`search.feedback.bounded`)."""
     corrections: int | None = None
-    """The most corrections in the place; None for no limit."""
+    """Maximum number of corrections in the place; None for no limit."""
 
     def reason_to_record(self, image: str, probabilities: NDArray[np.float32]) -> str:
-        """`USUAL` or `UNCERTAIN` if an image is to be kept; empty if it is not.
+        """The reason to store an image, `USUAL` or `UNCERTAIN`; empty if it is not to be stored.
 
         Args:
-            image: its name, as `image_name` returns it.
+            image: the image's name, from `image_name`.
             probabilities: the probability of each class, (classes,).
         """
         if probabilities.max() < self.below:
@@ -81,15 +81,15 @@ class RecordingPolicy:
 
 @dataclass
 class RecordingCounts:
-    """The numbers of answers so far, by their outcome."""
+    """Numbers of recorded and lost answers so far, and the current problem."""
 
     written: int = 0
     with_image: int = 0
-    """Answers whose image was kept, now or earlier."""
+    """Recorded answers whose image was stored, now or earlier."""
     lost: int = 0
     """Answers that arrived while the queue was full."""
     problem: str = ""
-    """The reason why nothing can be written now; empty if it can."""
+    """The reason why nothing can be written at the moment; empty if writing works."""
 
 
 class Recorder:
@@ -108,18 +108,18 @@ class Recorder:
         """Start to record.
 
         Args:
-            place: a folder, or in a bucket.
+            place: a folder, or a prefix in a bucket.
             info: the model whose answers are recorded.
-            policy: which images are kept.
+            policy: selects the images to store; by default `RecordingPolicy()`.
             print_line: prints a line for the person who runs the server; by default to stderr.
-            interval_s: seconds between two objects.
-            is_restart: if the storage refuses, wait for it, as after a start that succeeded.
+            interval_s: seconds between two writes.
+            is_restart: start even if the place cannot be used, and retry until it can.
 
         Raises:
-            ConfigError: the place holds the records of another model.
-            OSError: the place cannot be written.
+            ConfigError: the place holds the records of another model. Not if `is_restart`.
+            OSError: the place cannot be written. Not if `is_restart`.
         """
-        # The recorder tries again itself, so the bucket's client gives up quickly.
+        # The recorder retries itself, so the bucket's client should give up quickly.
         quick_place = replace(place, quick=True) if isinstance(place, Bucket) else place
         self.info, self.policy, self.counts = info, policy or RecordingPolicy(), RecordingCounts()
         self.records = Records.at(quick_place)
@@ -131,7 +131,7 @@ class Recorder:
         self._is_full = self._is_lossy = self._is_closed = False
         self._lock = threading.Condition()
         self._correction_lock, self._free_corrections = threading.Lock(), 0
-        """The corrections that may be stored until those in the place are counted again."""
+        """Number of corrections to store before those in the place are counted again."""
         try:
             self.records.begin(info)
         except Exception as error:
@@ -146,16 +146,16 @@ class Recorder:
 
     @property
     def problem(self) -> str:
-        """The reason why nothing is recorded now; empty if recording works."""
+        """The reason why nothing is recorded at the moment; empty if recording works."""
         return self.counts.problem or ("" if self._thread.is_alive() else "its thread has ended")
 
     def remember(self, batch: Sequence[ServedAnswer]) -> None:
-        """Hold answers in memory, so that they can be corrected as soon as they are sent."""
+        """Hold answers in memory; call this before sending them, so that they can be corrected."""
         for answer in batch:
             self._recent.add(answer)
 
     def observe(self, batch: Sequence[ServedAnswer]) -> None:
-        """Queue a batch and return at once; called by one thread at a time."""
+        """Queue a batch and return immediately; called by one thread at a time."""
         with self._lock:
             for answer in batch:
                 queued = replace(answer, pixels=NO_PIXELS) if answer.content else answer
@@ -166,7 +166,7 @@ class Recorder:
             self._start()
 
     def close(self) -> None:
-        """Write the queued answers, if the storage accepts them; no batch follows."""
+        """Write the queued answers if the storage works, and stop; `observe` may not follow."""
         with self._lock:
             self._is_closed = True
             self._lock.notify()
@@ -177,20 +177,23 @@ class Recorder:
     def correct(
         self, label: str, by: str, *, answer: str = "", image: str = "", content: bytes = b""
     ) -> Correction:
-        """Store the class that an image shows, and the image, even if the policy would not keep it.
+        """Store the correct class of an image, and the image even if the policy does not select it.
+
+        The image is given in one of three ways: `answer`, `content` or `image`. The first one that
+        is known is used, in this order.
 
         Args:
-            label: its class.
-            by: where it was corrected: `page`, `api`.
-            answer: the id of an answer about it.
-            image: or the name of the image, which is recorded.
-            content: or the bytes of the image, which are used if neither is known.
+            label: the class that the image shows.
+            by: the source of the correction: `page` or `api`.
+            answer: the id of an answer on the image, which is known for a while.
+            image: the name of an image that is stored.
+            content: the bytes of the image file.
 
         Raises:
-            ConfigError: there is no such class.
-            NotRecorded: neither the answer nor the image is known, and there is no content.
+            ConfigError: the model has no such class.
+            NotRecorded: the image is not known in any of these ways.
             RecordsFull: there is no room for the image, or for another correction.
-            OSError: the storage refuses.
+            OSError: the correction cannot be written.
         """
         if label not in self.info.classes:
             raise ConfigError(unknown("class", label, self.info.classes))
@@ -212,13 +215,13 @@ class Recorder:
         return self.records.correct(name, label, by)
 
     def _reserve_correction(self, limit: int) -> None:
-        """Count a correction that is about to be stored; `limit` is the most in the place.
+        """Count a correction that is about to be stored. The place may hold `limit` corrections.
 
-        Several processes may store some, so those in the place are counted again after each
-        fiftieth of the limit. Together they exceed it by at most that share each.
+        Other processes may store corrections too, so those in the place are counted again after
+        each fiftieth of the limit. Each process can exceed the limit by at most that share.
 
         Raises:
-            RecordsFull: there are too many.
+            RecordsFull: the limit is reached.
         """
         with self._correction_lock:
             if not self._free_corrections:
@@ -257,9 +260,9 @@ class Recorder:
         """Write the queued answers, with their images.
 
         Raises:
-            Exception: the storage refuses, or anything else failed.
+            Exception: the storage or anything else failed; the batch stays in the queue.
         """
-        # Only once: `close` reports the total.
+        # Report the first loss only: `close` reports the total.
         if self.counts.lost and not self._is_lossy:
             self._is_lossy = True
             self._report(
@@ -285,19 +288,19 @@ class Recorder:
             self._bounded.invalidate()
 
     def _note_problem(self, error: Exception) -> None:
-        """Report that nothing can be written, the first time only."""
+        """Note that nothing can be written, and report it unless that is already known."""
         reason = (error.strerror if isinstance(error, StorageError) else "") or str(error)
         if not self.counts.problem:
             self._report(f"answers cannot be recorded for now: {reason}. It is tried again")
         self.counts.problem = reason or type(error).__name__
 
     def _report(self, text: str) -> None:
-        """Print a line; recording does not depend on whether that is possible."""
+        """Print a line; ignore errors, because recording must not depend on the output."""
         with suppress(Exception):
             self._print_line(text)
 
     def _record(self, answer: ServedAnswer) -> RecordedAnswer:
-        """Convert an answer to its record, after its image was stored if it is to be kept."""
+        """Store the image of an answer if the policy selects it, and build the record."""
         content = answer.content or _as_file(answer.pixels)
         name = image_name(content)
         reason = self.policy.reason_to_record(name, answer.probabilities)
@@ -316,7 +319,7 @@ class Recorder:
 
 @dataclass
 class WriteQueue:
-    """The answers that are still to be written."""
+    """Answers that wait to be written."""
 
     answers: deque[ServedAnswer] = field(default_factory=deque)
     bytes: int = 0
@@ -334,21 +337,21 @@ class WriteQueue:
         return [self.answers[index] for index in range(min(count, len(self.answers)))]
 
     def remove_oldest(self, count: int) -> None:
-        """Remove the `count` oldest answers."""
+        """Remove the `count` oldest answers, after they were written."""
         for _ in range(count):
             self.bytes -= _size(self.answers.popleft())
 
 
 @dataclass
 class RecentAnswers:
-    """The images of the latest answers, by the answers' ids; several threads may use it."""
+    """Images of the latest answers, by the id of the answer; thread-safe."""
 
     images: OrderedDict[str, RecentImage] = field(default_factory=OrderedDict)
     bytes: int = 0
     _lock: "threading.Lock" = field(default_factory=threading.Lock)
 
     def add(self, answer: ServedAnswer) -> None:
-        """Add an answer and remove the oldest ones beyond the limit."""
+        """Add an answer, and remove the oldest ones beyond `MAX_RECENT_BYTES`."""
         image = answer.content or answer.pixels
         with self._lock:
             self.images[answer.id] = image
@@ -371,7 +374,7 @@ def _bytes_of(image: RecentImage) -> int:
 
 
 def _as_file(image: RecentImage) -> bytes:
-    """Convert pixels to a PNG; a file stays as it is."""
+    """Encode pixels as PNG; return the bytes of a file unchanged."""
     if isinstance(image, bytes):
         return image
     pixels = image[..., 0] if image.shape[-1] == 1 else image

@@ -1,20 +1,20 @@
 """The records of a model in use: images, the model's answers, and corrections.
 
-A place, a folder or in a bucket, contains for one model:
+A place (a folder, or a prefix in a bucket) contains for one model:
 
-| object | what |
+| object | content |
 |---|---|
 | `about.json` | the model whose records these are (`RecordsInfo`) |
 | `images/SHA256` | an image, stored once: the bytes of the file, or a PNG of an array |
-| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`RecordedAnswer`); old ones go |
+| `seen/TIME-WRITER-NUMBER.jsonl` | a line for each answer (`RecordedAnswer`) |
 | `corrections/PLACE-WRITER-NUMBER.json` | the class that an image shows (`Correction`) |
 | `aside/USE/SHA256` | a copy of an image that is never trained on (see `set_aside`) |
 | `decided/SEARCH.json` | the images that decided an improvement (see `note_deciding_images`) |
 
-Several processes may write to it at once. Times are Unix times in milliseconds. A TIME or PLACE in
-a name is a time too, unless a clock was set back: it is larger than that of every existing
-correction, or of all answers that the writer has read or written. So the order of names does not
-depend on clocks.
+Several processes may write to a place at the same time. Times are Unix times in milliseconds. TIME
+and PLACE in names are usually times too. If a clock was set back, a new PLACE is still larger than
+that of every existing correction, and a new TIME larger than those of all answers that the writer
+has listed or written. So the order of names does not depend on clocks.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ from trainables.errors import ConfigError, unknown
 INFO_FILE, IMAGES, ANSWERS, CORRECTIONS = "about.json", "images", "seen", "corrections"
 ASIDE, DECIDED = "aside", "decided"
 EARLIER = "earlier"
-"""Stands for all improvements by versions that did not note when they had decided."""
+"""Stands for all improvements by earlier versions, which did not note the deciding images."""
 VERSION = 1
 DAMAGE_ERRORS = (ValueError, TypeError, KeyError)
-"""The errors that reading a damaged object raises."""
+"""Errors that are raised when a damaged object is read."""
 IMAGE_NAME = re.compile("[0-9a-f]{64}")
 ANSWERS_NAME = re.compile(r"\d+-[^/]*\.jsonl")
 """The names of the objects in `images/` and `seen/`."""
@@ -50,7 +50,7 @@ DECIMALS = 6
 
 
 class NotRecorded(ConfigError):
-    """The image, or the correction, is not in the records, or no longer."""
+    """The image or the correction is not in the records, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,25 @@ class RecordsInfo:
     """The model whose records a place contains."""
 
     model: str
-    """The name under which it is served, without a version: `models:/pets`, a search, a folder."""
+    """The name under which the model is served, without a version, such as `models:/pets`."""
     classes: tuple[str, ...]
     version: int = VERSION
 
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """An answer of the model."""
+    """An answer of the model on an image."""
 
     id: str
     time_ms: int
     image: str
-    """The SHA-256 of the file, its name in `images/` if it was kept."""
+    """SHA-256 of the image file: its name in `images/` if it is stored."""
     version: str
     """The version of the model."""
     probabilities: tuple[float, ...]
     kept: str = ""
-    """The reason why the image was kept: `usual` (in the sample) or `uncertain`; empty if it was
-    not, or only later, when somebody corrected it.
+    """The reason why the image was stored: `usual` (in the sample) or `uncertain`. Empty if it was
+    not stored, or only later, when somebody corrected it.
     """
 
 
@@ -88,7 +88,7 @@ class Correction:
     label: str
     time_ms: int
     by: str
-    """Where the person corrected it: `page`, `label`, `api`."""
+    """The source of the correction: `page`, `label` or `api`."""
 
 
 @dataclass
@@ -99,11 +99,11 @@ class Records:
     _writer: str = field(default_factory=lambda: f"{os.getpid()}.{secrets.token_hex(4)}")
     _number: "count[int]" = field(default_factory=count)
     _corrections: dict[str, Correction] = field(default_factory=dict)
-    """The corrections that were read, by their objects' names."""
+    """Cached corrections, by the name of the object."""
     _last_answer_place: int = 0
-    """The latest place of answers that was read or written here."""
+    """The largest TIME of the answer objects that were listed or written here."""
     _reported_damage: set[str] = field(default_factory=set)
-    """The damaged objects that were reported."""
+    """Damaged objects that were reported already."""
 
     @classmethod
     def at(cls, place: Path | Bucket) -> "Records":
@@ -112,7 +112,7 @@ class Records:
 
     @property
     def info(self) -> RecordsInfo | None:
-        """The model whose records these are; None where there are none.
+        """The model whose records these are; None if there are no records yet.
 
         Raises:
             ConfigError: the file was written by a newer version, or is damaged.
@@ -144,7 +144,7 @@ class Records:
         return info
 
     def begin(self, info: RecordsInfo) -> bool:
-        """Write the model's info unless it exists; True if it did not.
+        """Write the model's info if the place has none yet; True if it was written.
 
         Raises:
             ConfigError: these are the records of another model, or of other classes.
@@ -167,13 +167,13 @@ class Records:
         return False
 
     def keep_image(self, content: bytes) -> str:
-        """Store an image, once, and return its name."""
+        """Store an image file under the hash of its content, and return that name."""
         name = image_name(content)
         self.place.put(content, f"{IMAGES}/{name}")
         return name
 
     def image(self, name: str) -> bytes | None:
-        """Read the bytes of an image; None if it was not kept, or was removed."""
+        """Read an image file; None if it is not stored."""
         # Names come from requests: a path must not lead out of `images/`.
         if len(name) != 64 or not name.isalnum():
             return None
@@ -181,7 +181,7 @@ class Records:
         return None if stored is None else stored.content
 
     def image_sizes(self) -> dict[str, int]:
-        """The size of each stored image in bytes, by its name."""
+        """Size of each stored image in bytes, by its name."""
         sizes = (self.place / IMAGES).sizes()
         return {name: size for name, size in sizes.items() if IMAGE_NAME.fullmatch(name)}
 
@@ -207,7 +207,7 @@ class Records:
         return name
 
     def read_answers(self, since_ms: int = 0) -> Iterator[RecordedAnswer]:
-        """Yield the answers since then, in the order in which they were written."""
+        """Yield the answers from a Unix time in milliseconds on, in the order of writing."""
         for name in sorted(self.answer_objects()):
             # An object is written after its last answer, so an older one has no later answer.
             if int(name.partition("-")[0]) >= since_ms:
@@ -216,9 +216,9 @@ class Records:
                 )
 
     def answer_objects(self) -> dict[str, int]:
-        """The size in bytes of each object of answers; their names sort by time.
+        """Size of each answer object in bytes, by its name; the names sort by time.
 
-        Other objects there, such as a person's file, are ignored.
+        Other objects in the same folder, such as a user's own file, are ignored.
         """
         sizes = (self.place / ANSWERS).sizes()
         sizes = {name: size for name, size in sizes.items() if ANSWERS_NAME.fullmatch(name)}
@@ -228,11 +228,11 @@ class Records:
 
     @property
     def last_answer_place(self) -> int:
-        """The latest place of answers that was read or written here; it never decreases."""
+        """The largest TIME of the answer objects listed or written here; it never decreases."""
         return self._last_answer_place
 
     def read_answers_in(self, name: str) -> list[RecordedAnswer]:
-        """Read the answers in an object; none if it was removed, or is damaged (reported)."""
+        """Read the answers in an object; none if it was removed or is damaged (reported)."""
         if (stored := self.place.get(f"{ANSWERS}/{name}")) is None:
             return []
         try:
@@ -246,11 +246,11 @@ class Records:
             return []
 
     def remove_answer_objects(self, names: list[str]) -> None:
-        """Remove objects of answers."""
+        """Remove answer objects by their names."""
         (self.place / ANSWERS).remove(names)
 
     def correct(self, image: str, label: str, by: str) -> Correction:
-        """Store the class that an image shows; the last correction of an image counts.
+        """Store the correct class of an image; the last correction of each image counts.
 
         Raises:
             ConfigError: the model has no such class.
@@ -268,13 +268,13 @@ class Records:
         return correction
 
     def take_back(self, image: str) -> Correction | None:
-        """Remove the last correction of an image by this writer, never those of others.
+        """Remove this writer's last correction of an image; those of other writers stay.
 
         Returns:
-            The correction that counts now, if there is one.
+            The correction of the image that counts now; None if there is none.
 
         Raises:
-            NotRecorded: this writer has stored none.
+            NotRecorded: this writer has stored no correction of the image.
         """
         image_corrections = {
             name: correction
@@ -293,16 +293,16 @@ class Records:
         return len((self.place / CORRECTIONS).sizes())
 
     def corrections(self) -> dict[str, Correction]:
-        """Read the last correction of each corrected image, in the order of these corrections."""
+        """Read the last correction of each corrected image, by its name, the oldest first."""
         latest: dict[str, Correction] = {}
         for correction in self._read_corrections().values():
-            # A dict keeps the place of a key that is set again: removed, it moves to the end.
+            # Setting an existing key would keep its position, so remove it to move it to the end.
             latest.pop(correction.image, None)
             latest[correction.image] = correction
         return latest
 
     def _read_corrections(self) -> dict[str, Correction]:
-        """Read all corrections by their objects' names, in the order in which they were stored.
+        """Read all corrections, by the name of the object, in the order in which they were stored.
 
         Damaged ones are left out and reported.
         """
@@ -327,11 +327,11 @@ class Records:
             say(Terminal(stderr=True), f"note: {damaged}")
 
     def set_aside(self, use: str, image: str, content: bytes) -> None:
-        """Exclude an image from training for good; this copy outlives the one in `images/`."""
+        """Exclude an image from training permanently; the copy outlives that in `images/`."""
         self.place.put(content, f"{ASIDE}/{use}/{image}")
 
     def set_aside_uses(self) -> dict[str, str]:
-        """The use for which each image was set aside, by its name."""
+        """The use for which each image was set aside, by the name of the image."""
         names = (name.partition("/") for name in sorted((self.place / ASIDE).sizes()))
         return {image: use for use, _, image in names}
 
@@ -341,10 +341,10 @@ class Records:
         return None if stored is None else stored.content
 
     def deciding_images(self) -> dict[str, Set[str]]:
-        """The held-out images by which each improvement has decided, by the id of its search.
+        """The held-out images on which each improvement was decided, by the id of its search.
 
-        Images that were set aside before decisions were noted may have decided. They are listed
-        under `EARLIER`.
+        Earlier versions did not note these images. All images that were set aside then may have
+        been used for a decision, and are listed under `EARLIER`.
         """
         images_by_search: dict[str, Set[str]] = {}
         for name in sorted((self.place / DECIDED).sizes()):
@@ -365,18 +365,21 @@ class Records:
     def note_deciding_images(
         self, search: str, images: Iterable[str], *, new: bool = False
     ) -> None:
-        """Note the images by which the improvement of this id has decided.
+        """Note the held-out images on which an improvement was decided.
 
-        With `new`, an existing note stays as it is.
+        Args:
+            search: the id of the improvement's search.
+            images: the names of the images.
+            new: leave an existing note unchanged.
         """
         content = json.dumps({"images": sorted(images)}).encode()
         with suppress(WriteConflict):
             self.place.put(content, f"{DECIDED}/{search}.json", new=new)
 
     def _next_place(self) -> int:
-        """A place after every existing correction, whatever the clock says."""
-        # By the names instead of the clock: one that was set back would sort a later correction
-        # before an earlier one, and the earlier one would count.
+        """A PLACE after those of all existing corrections, even if the clock was set back."""
+        # By the clock alone, a later correction could sort before an earlier one, and the earlier
+        # one would count.
         names = (self.place / CORRECTIONS).sizes()
         places = [name.partition("-")[0] for name in names]
         last = max((int(place) for place in places if place.isdecimal()), default=0)
@@ -392,7 +395,7 @@ def now_ms() -> int:
 
 
 def _restrict_to_owner(folder: Path) -> None:
-    """Allow only the owner to enter a folder of records; one with other files stays as it is."""
+    """Restrict a folder of records to its owner, unless it contains other files."""
     own = {INFO_FILE, IMAGES, ANSWERS, CORRECTIONS, ASIDE, DECIDED}
     with suppress(OSError):  # the folder belongs to another user
         if {path.name for path in folder.iterdir()} <= own:
@@ -400,7 +403,7 @@ def _restrict_to_owner(folder: Path) -> None:
 
 
 def json_lines(answers: Sequence[RecordedAnswer]) -> bytes:
-    """Encode answers as they are stored, a line of JSON each."""
+    """Encode answers for storage: one line of JSON for each."""
     return "".join(json.dumps(asdict(answer)) + "\n" for answer in answers).encode()
 
 

@@ -1,5 +1,5 @@
-"""A promoted model over HTTP: requests, batches, versions that are swapped as their alias moves.
+"""Serve a promoted model over HTTP, in batches, and follow its alias to new versions.
 
-May import `feedback`, which records answers, and what loads a promoted model; never what runs a
-search.
+May import `feedback`, which records answers, and the packages that load a promoted model; never
+those that run a search.
 """

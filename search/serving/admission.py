@@ -1,4 +1,4 @@
-"""Reservations of a server's memory and time, and the refusal of requests beyond the limits."""
+"""Reserve a server's memory and time for requests, and refuse requests beyond the limits."""
 
 import asyncio
 import math
@@ -14,11 +14,11 @@ from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 
 SMOOTHING = 0.2
-"""The weight of the last image in the moving mean of the decoding time per pixel."""
+"""Weight of the last image in the moving average of the decoding time per pixel."""
 LARGE_PIXELS = 16_000_000
-"""An image of more pixels is large. The others may use this many pixels per thread at once."""
+"""An image with more pixels is large. The others share this number of pixels per thread."""
 OVERHEAD_PIXELS = 10_000
-"""The fixed cost of decoding an image, about 0.2 ms, as the number of pixels that take as long."""
+"""Fixed cost of decoding an image (about 0.2 ms), as the number of pixels with the same cost."""
 
 Result = TypeVar("Result")
 
@@ -33,7 +33,7 @@ class Ticket:
 
 
 class Lane:
-    """A queue of images that threads decode in order, as many at once as their pixels allow."""
+    """A queue of images that threads decode in order, with a limit of pixels at the same time."""
 
     def __init__(self, pool: ThreadPoolExecutor, concurrency: int, max_pixels: int) -> None:
         """Start with an empty queue.
@@ -41,12 +41,12 @@ class Lane:
         Args:
             pool: the threads that decode.
             concurrency: the number of threads that share this queue, to estimate the waiting time.
-            max_pixels: the most pixels that are decoded at once.
+            max_pixels: the maximum number of pixels that are decoded at the same time.
         """
         self._pool, self._concurrency, self._free_pixels = pool, concurrency, max_pixels
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._pending_pixels, self._seconds_per_pixel = 0, 0.0
-        """The pixels that wait or are decoded, and the moving mean of the seconds per pixel."""
+        """Pixels that wait or are being decoded, and the moving average of seconds per pixel."""
 
     @property
     def wait_s(self) -> float:
@@ -54,7 +54,7 @@ class Lane:
         return self._pending_pixels * self._seconds_per_pixel / self._concurrency
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread; one that is cancelled while it waits is not decoded."""
+        """Decode an image in a thread; if this is cancelled during the wait, it is not decoded."""
         self._pending_pixels += pixels
         try:
             await self._acquire(pixels)
@@ -64,20 +64,23 @@ class Lane:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result] = loop.create_future()
         future = self._pool.submit(self._time_call, pixels, call)
-        # One call wakes the loop for both: to release the pixels and to pass on the result.
+        # A single callback in the loop both releases the pixels and passes on the result.
         future.add_done_callback(
             lambda ended: loop.call_soon_threadsafe(self._settle, pixels, ended, result)
         )
         try:
             return await result
         except asyncio.CancelledError:
-            future.cancel()  # unless a thread has begun
+            future.cancel()  # has no effect if a thread has started
             raise
 
     def _settle(
         self, pixels: int, ended: "Future[Result]", result: "asyncio.Future[Result]"
     ) -> None:
-        """Release the pixels only now: a thread uses them even if the client has left meanwhile."""
+        """Release the pixels after the thread has finished, and pass on its result.
+
+        Not earlier: the thread uses the memory even if the client has disconnected meanwhile.
+        """
         self._release(pixels)
         if result.done():
             return
@@ -96,7 +99,7 @@ class Lane:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # it was admitted just before
+            if turn.done() and not turn.cancelled():  # admitted just before the cancellation
                 self._free_pixels += pixels
             self._start_waiting()
             raise
@@ -107,7 +110,7 @@ class Lane:
         self._start_waiting()
 
     def _start_waiting(self) -> None:
-        """Admit waiting images in their order, as long as their pixels fit."""
+        """Admit waiting images in order, as long as their pixels fit."""
         while self._waiting:
             pixels, turn = self._waiting[0]
             if turn.done():
@@ -120,7 +123,7 @@ class Lane:
                 return
 
     def _time_call(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode in a thread, and update the mean time per pixel."""
+        """Decode an image and update the mean time per pixel; runs in a thread."""
         began = time.perf_counter()
         try:
             return call()
@@ -131,17 +134,18 @@ class Lane:
 
 
 class DecodingPool:
-    """The threads that decode images. Large images wait for each other; no other waits for them.
+    """The threads that decode images. Large images have their own queue, so others do not wait.
 
-    This bounds the pixels that are decoded at once, and so the memory: about 8 bytes per pixel.
+    Both queues limit the pixels that are decoded at the same time, and thus the memory: decoding
+    takes about 8 bytes per pixel.
     """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
         """Start the threads, one of them for large images.
 
         Args:
-            threads: the number of images that are decoded at once, beside a large one.
-            max_pixels: the pixels of the largest image that is allowed.
+            threads: the number of images that are decoded at the same time, besides a large one.
+            max_pixels: the number of pixels of the largest image that is allowed.
         """
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="decoding")
@@ -156,7 +160,7 @@ class DecodingPool:
         return self._lane(pixels).wait_s
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread; one that is cancelled while it waits is not decoded.
+        """Decode an image in a thread; if this is cancelled during the wait, it is not decoded.
 
         Args:
             pixels: the number of pixels of the image.
@@ -165,7 +169,7 @@ class DecodingPool:
         return await self._lane(pixels).decode(pixels + OVERHEAD_PIXELS, call)
 
     def close(self) -> None:
-        """End the threads."""
+        """Wait until the threads have finished, and end them."""
         self._pool.shutdown()
 
 
@@ -182,17 +186,18 @@ class Admission:
         """Start with nothing reserved.
 
         Args:
-            limits: the bounds of what is reserved.
-            metrics: the figures to update.
-            seconds_per_image: returns the mean time to compute one of the last images.
-            decoding_wait_s: estimates how long an image waits for a thread, from its pixels.
+            limits: the limits of all reservations.
+            metrics: the metrics to update.
+            seconds_per_image: returns the mean time to compute an image recently, in seconds.
+            decoding_wait_s: estimates the seconds that an image with this number of pixels would
+                wait for a thread.
         """
         self._limits, self._metrics = limits, metrics
         self._seconds_per_image, self._decoding_wait_s = seconds_per_image, decoding_wait_s
         self.size_bytes, self.images = 0, 0
 
     def take_bytes(self, ticket: Ticket, count: int) -> None:
-        """Reserve bytes of a request's body.
+        """Reserve memory for a part of a request's body.
 
         Raises:
             Refusal: all requests together would exceed `queue_bytes`.
@@ -238,7 +243,7 @@ class Admission:
         self.images -= ticket.images
 
     def measure(self) -> None:
-        """Update the metrics of what is reserved."""
+        """Update the metrics of the reserved images and bytes."""
         self._metrics.queue_images.set(self.images)
         self._metrics.queue_bytes.set(self.size_bytes)
 

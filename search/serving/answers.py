@@ -1,4 +1,4 @@
-"""Answers as JSON. The parts that all answers of a version share are encoded only once."""
+"""Encode answers as JSON. Parts that all answers of a version share are encoded only once."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Encoder:
         self._class_names = [json.dumps(label) for label in classes]
         self._version = json.dumps(version)
         self.head = f'{{"model":{json.dumps(name)},"predictions":['
-        """The beginning of an answer, before its images."""
+        """The beginning of a response, before the answers on its images."""
         self._all_classes = ",".join(
             f"{label.replace('%', '%%')}:%.6g" for label in self._class_names
         )
@@ -29,7 +29,8 @@ class Encoder:
         """Encode the answer on one image.
 
         Args:
-            prediction: the probability of each class, (classes), or what another task predicts.
+            prediction: the probability of each class, (classes,), or the prediction of a task
+                other than classification.
             answer_id: the unique id of the answer.
             top: the number of classes to include, the most probable first; None for all.
         """
@@ -70,7 +71,7 @@ def check_numbers(answers: Sequence[Any]) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """Convert arrays, also nested ones, to lists and numbers for JSON; NaN and infinity to None."""
+    """Convert a value and the arrays in it to plain values for JSON; NaN and infinity to None."""
     if isinstance(value, np.ndarray | np.generic):
         return to_plain(value.tolist())
     if isinstance(value, dict):
@@ -83,7 +84,7 @@ def to_plain(value: Any) -> Any:
 
 
 def table(probabilities: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """The rows that MLflow returns for a promoted model, from probabilities (images, classes)."""
+    """Build the rows that MLflow's server returns, from the probabilities, (images, classes)."""
     return [
         {
             "class": classes[int(row.argmax())],

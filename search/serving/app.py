@@ -1,6 +1,7 @@
 """The server as an ASGI application.
 
-`POST /predict` and `POST /invocations` are answered here, all other requests by Starlette.
+`App` answers `POST /predict` and `POST /invocations` itself, and passes all other requests to
+Starlette.
 """
 
 import asyncio
@@ -47,13 +48,13 @@ if TYPE_CHECKING:  # the import would add a fifth of a second to a server's star
     from search.feedback.recorder import Recorder
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
-"""The bytes of a file and the pixels of an image up to which it is decoded in the event loop: that
-takes less time than a handover to a thread.
+"""Files up to this size, with images up to this number of pixels, are decoded in the event loop,
+which takes less time than a handover to a thread.
 """
 MEASURE_S = 1.0
-"""Seconds between two updates of the metrics of what is reserved."""
+"""Seconds between two updates of the metrics of reservations."""
 LARGE_BODY = 262_144
-"""Bytes above which a body is parsed in a thread."""
+"""A body with more bytes is parsed in a thread."""
 
 Pixels = NDArray[np.uint8]
 Answers = list[tuple[Any, ServedVersion]]
@@ -61,11 +62,11 @@ Result = TypeVar("Result")
 
 
 class ClientLeft(Exception):
-    """The client has disconnected before its answer."""
+    """The client has disconnected before it received its answer."""
 
 
 class App:
-    """Answers requests with the version in use."""
+    """The ASGI application, which answers requests with the version in use."""
 
     def __init__(
         self,
@@ -84,13 +85,13 @@ class App:
 
         Args:
             name: the name of the model.
-            versions: the version in use, which may change meanwhile.
-            limits: the bounds of requests.
-            metrics: the figures to update.
-            observers: receive each answer after it was sent.
+            versions: holds the version in use, which may change at any time.
+            limits: the limits of requests.
+            metrics: the metrics to update.
+            observers: receive each answer after it was sent, as `recorder` and `shadow` do.
             more_routes: further routes for Starlette.
             shadow: the observer that compares a second model.
-            recorder: the observer that records answers; it also takes corrections.
+            recorder: the observer that records answers; it also stores corrections.
             hosts: the host names by which the server may be addressed; None allows any.
         """
         self.name, self.versions, self.limits, self.metrics = name, versions, limits, metrics
@@ -100,7 +101,7 @@ class App:
             *(observer for observer in (recorder, shadow) if observer is not None),
         ]
         self._counted_lost = 0
-        """The recorder's lost answers that the metrics have counted."""
+        """Number of the recorder's lost answers that the metrics already include."""
         self._queues: list[ObserverQueue] = []
         self._id_prefix, self._id_numbers = secrets.token_hex(6), count()
         self._hot_paths: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
@@ -135,13 +136,13 @@ class App:
             queue.close()
 
     async def _measure(self) -> None:
-        """Update the metrics regularly: a request for them may reach another process."""
+        """Update the metrics regularly, because a request for them may reach another process."""
         while True:
             self.measure()
             await asyncio.sleep(MEASURE_S)
 
     def measure(self) -> None:
-        """Update the metrics of what is reserved, and of the recorder."""
+        """Update the metrics of reservations and of the recorder."""
         self.admission.measure()
         if self.recorder is not None:
             self.metrics.recording.set(not self.recorder.problem)
@@ -150,7 +151,7 @@ class App:
             self._counted_lost = lost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI defines it."""
+        """Answer a request (the entry point that ASGI defines)."""
         reason = refusal(scope, self._hosts) if scope["type"] == "http" else ""
         if reason:
             await error_response(403, reason)(scope, receive, send)
@@ -178,7 +179,7 @@ class App:
         finally:
             self.admission.release(ticket)
         if self.recorder is not None:
-            self.recorder.remember(ticket.answers)  # before the client has the id to correct it
+            self.recorder.remember(ticket.answers)  # before the client gets the id
         await _send(send, status, text.encode(), headers)
         self.metrics.count_request(path, status, time.perf_counter() - began)
         if ticket.answers:
@@ -245,7 +246,7 @@ class App:
         answers: Sequence[tuple[Any, ServedVersion]],
         names: Sequence[str],
     ) -> None:
-        """Keep the answers on the ticket for the observers."""
+        """Store a classifier's answers on the ticket for the observers."""
         if not self._queues or not self.versions.current.is_classifier:
             return
         now = time.time_ns() // 1_000_000
@@ -264,7 +265,7 @@ class App:
         ]
 
     async def _decode_images(self, raw_images: inputs.Contents | Pixels) -> list[Pixels]:
-        """Decode the images to pixels in the form that the model takes."""
+        """Decode or convert the images to pixels in the form that the model receives."""
         model = self.versions.current.model
         if not isinstance(raw_images, list):
             is_long = (
@@ -293,7 +294,7 @@ class App:
                 task.cancel()
 
     async def _decode_file(self, content: bytes) -> Pixels:
-        """Decode a file: a small image here, any other in a thread."""
+        """Decode a file, in the event loop if the image is small, otherwise in a thread."""
         if len(content) > SMALL_BYTES:
             (pixels,) = await self._run(True, self._count_pixels, [content])
         else:
@@ -305,10 +306,10 @@ class App:
         return await self._decoding.decode(pixels, partial(self._decode, content))
 
     def _count_pixels(self, contents: inputs.Contents) -> list[int]:
-        """Count the pixels of each file by its header, without decoding it.
+        """Read the number of pixels of each file from its header, without decoding it.
 
         Raises:
-            ConfigError: a file is no image, or has too many pixels.
+            ConfigError: a file is not an image, or has too many pixels.
         """
         pixel_counts = []
         for number, content in enumerate(contents, 1):
@@ -324,7 +325,7 @@ class App:
             return self.versions.current.model.decoded(image)
 
     async def _run(self, is_long: bool, call: Callable[..., Result], *arguments: Any) -> Result:
-        """Call the function in a thread if it takes long, otherwise here."""
+        """Call a function in a thread if it `is_long`, otherwise directly."""
         if not is_long:
             return call(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
@@ -353,7 +354,9 @@ class App:
         raise ClientLeft
 
     def _reserve_piece(self, message: Message, ticket: Ticket) -> bytes:
-        """Reserve memory for a piece of a body; a length that is only announced reserves none.
+        """Reserve memory for a piece of a body that has arrived, and return the piece.
+
+        Memory is not reserved by the Content-Length, which a client may announce without sending.
 
         Raises:
             Refusal: the body is too large, or all requests together are too large.
@@ -369,7 +372,7 @@ class App:
 
 
 async def _run_while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await the work, and cancel it if the client disconnects first.
+    """Await a coroutine, and cancel it if the client disconnects first.
 
     Raises:
         ClientLeft: the client has disconnected.
@@ -391,20 +394,24 @@ async def _run_while_connected(receive: Receive, work: Coroutine[Any, Any, Resul
 
 
 def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
-    """Parse the Content-Type and the Content-Length of a body; 0 if the length is missing."""
+    """Parse the Content-Type and the Content-Length of a body; 0 if the length is missing.
+
+    Raises:
+        Refusal: the body is compressed.
+    """
     kind, length = "", 0
     for name, value in headers:
         if name == b"content-type":
             kind = value.decode("latin-1")
         elif name == b"content-length":
-            length = int(value)  # httptools has checked it
+            length = int(value)  # httptools has validated it
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise Refusal(415, "a compressed body is not read: leave Content-Encoding out")
     return kind, length
 
 
 def _parse_top(query: bytes) -> int | None:
-    """Parse the number of classes to answer with; None for all.
+    """Parse the number of classes to include in the answer; None for all.
 
     Raises:
         Refusal: the query string is not `top=NUMBER`.
@@ -421,7 +428,7 @@ def _parse_top(query: bytes) -> int | None:
 
 
 def _name_image(error: BaseException, number: int, total: int) -> BaseException:
-    """Add the number of the image to an error about one of several images."""
+    """Add the number of the image to a ConfigError; return any other error unchanged."""
     if not isinstance(error, ConfigError):
         return error
     return type(error)(f"image {number} of {counted(total, 'image')}: {error}")

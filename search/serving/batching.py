@@ -1,8 +1,8 @@
-"""Batches of images of several requests, without waiting for a batch to fill.
+"""Compute the images of several requests in batches, without waiting for a batch to fill.
 
-A thread computes them, or the event loop's own thread where that is faster than a handover. Images
-that arrive while a batch is computed form the next one, and an image that finds the server idle is
-computed at once. So the size of the batches follows the load.
+A thread computes the batches, or the event loop itself if that is faster than a handover. Images
+that arrive while a batch is being computed form the next one. If the server is idle, an image is
+computed immediately. So the size of the batches adapts to the load.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
 SMOOTHING = 0.2
-"""The weight of the last batch in the moving mean of the time per image."""
+"""Weight of the last batch in the moving average of the time per image."""
 
 
 @dataclass(slots=True)
@@ -46,18 +46,18 @@ class BatchResult:
     batch: Batch
     served: ServedVersion
     predictions: Any
-    """The model's answers on the images, in their order."""
+    """The model's answers on the images, in their order; None after an error."""
     error: Exception | None
     seconds: float
 
 
 class Batcher:
-    """Computes waiting images as soon as the batch before them is done."""
+    """Computes waiting images as soon as the previous batch has finished."""
 
     def __init__(
         self, current: Callable[[], ServedVersion], on_result: Callable[[BatchResult], None]
     ) -> None:
-        """Start the thread that computes.
+        """Start the thread that computes batches.
 
         Args:
             current: returns the version in use.
@@ -69,7 +69,7 @@ class Batcher:
         self._is_busy = False
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self.seconds_per_image = 0.0
-        """A moving mean; 0 before the first batch."""
+        """Moving average of the time to compute an image; 0 before the first batch."""
         self._thread = threading.Thread(target=self._compute_all, name="inference", daemon=True)
         self._thread.start()
 
@@ -82,23 +82,23 @@ class Batcher:
         self._waiting.extend((request, number) for number in range(len(images)))
         if not self._is_busy:
             self._is_busy = True
-            # Not at once, so that requests that arrived at the same moment share a batch.
+            # Not immediately, so that requests that arrive at the same moment share a batch.
             self._loop.call_soon(self._begin)
         await request.done
         return request.answers
 
     def close(self) -> None:
-        """End the thread; no image may be waiting."""
+        """End the thread; call this only when no images are waiting."""
         self._work.put(None)
         self._thread.join()
 
     def _begin(self) -> None:
-        """Compute the next batch here if that is quick, otherwise in the thread."""
+        """Compute the next batch in the event loop if that is quick, otherwise in the thread."""
         served = self._current()
         batch: Batch = []
         while self._waiting and len(batch) < served.largest_batch:
             entry = self._waiting.popleft()
-            if not entry[0].done.done():  # false if its client has left
+            if not entry[0].done.done():  # done if its client has left
                 batch.append(entry)
         self._is_busy = bool(batch)
         if len(batch) > served.quick_batch:
@@ -119,13 +119,13 @@ class Batcher:
             predictions = served.predictions(images)
             if len(predictions) != len(images):
                 raise ValueError(f"it gave {len(predictions)} answers to {len(images)} images")
-        except Exception as raised:  # noqa: BLE001 - a request is answered whatever a model does
+        except Exception as raised:  # noqa: BLE001 - a model may raise anything
             LOG.error("version %s could not answer: %r", served.version, raised)
             error = raised
         return BatchResult(batch, served, predictions, error, time.perf_counter() - began)
 
     def _continue(self, result: BatchResult) -> None:
-        """Start the next batch first, so that the thread does not idle; then settle this one."""
+        """Start the next batch, so that the thread is not idle, then answer this one's requests."""
         self._begin()
         self._settle(result)
 
@@ -136,7 +136,7 @@ class Batcher:
         error = result.error
         try:
             self._on_result(result)
-        except Exception as raised:  # noqa: BLE001 - what is wrong with a batch may not end the loop
+        except Exception as raised:  # noqa: BLE001 - its requests must get an answer
             LOG.error("what version %s said is not understood: %r", result.served.version, raised)
             error = error or raised
         if error is not None:

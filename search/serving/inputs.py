@@ -1,4 +1,4 @@
-"""The images in the body of a request."""
+"""Read the images in the body of a request."""
 
 import binascii
 import io
@@ -33,7 +33,8 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
     """Read the images of a request: the contents of files, or pixels.
 
     Raises:
-        Refusal: the body does not match its Content-Type, or has no image or too many.
+        Refusal: the Content-Type is not supported, the body does not match it, or contains no image
+            or too many.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind == "application/octet-stream":
@@ -55,7 +56,7 @@ def _too_many_refusal(limits: Limits) -> Refusal:
 
 
 def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
-    """Read the parts of a form, each of which has to be a file."""
+    """Read the files of a form; each of its parts has to be a file."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Refusal(400, "multipart/form-data needs a boundary in its Content-Type")
@@ -82,7 +83,7 @@ class _Form:
         self._pieces: list[bytes] = []
 
     def callbacks(self) -> Any:
-        """The callbacks for the parser, by their names there."""
+        """The callbacks for the parser, by the parser's names for them."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_name,
@@ -155,7 +156,7 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
         shape, is_fortran, kind = read_header(file)
         size, start = math.prod(shape), file.tell()
-    except Exception as error:  # whatever Python's own parser makes of a header
+    except Exception as error:  # NumPy parses the header as Python source
         raise Refusal(400, "the body is not an array as numpy.save writes it") from error
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
         raise Refusal(400, "the sides in the array's header are no such numbers")
@@ -189,7 +190,7 @@ def read_tensors(body: bytes, limits: Limits) -> Any:
     """Read the images of a request to MLflow's `/invocations`: an array, or a list of arrays.
 
     Raises:
-        Refusal: the body holds no images, or too many.
+        Refusal: the body contains no images, too many, or anything but numbers.
     """
     document = parse_json(body)
     keys = [
@@ -205,17 +206,17 @@ def read_tensors(body: bytes, limits: Limits) -> Any:
     _check_numbers(images, axes=4)
     try:
         return np.array(images)
-    except (ValueError, OverflowError):  # of several sizes
+    except (ValueError, OverflowError):  # the images have several sizes
         return [_to_array(image) for image in images]
 
 
 def _check_numbers(values: list[Any], axes: int) -> None:
-    """Check that nested lists hold only numbers.
+    """Check that nested lists contain only numbers.
 
-    Texts are refused since NumPy would pad each of them to the length of the longest.
+    Strings are refused because NumPy would pad each of them to the length of the longest.
 
     Raises:
-        Refusal: they hold something else, or are nested more deeply than `axes`.
+        Refusal: they contain something else, or are nested more deeply than `axes`.
     """
     kinds = set(map(type, values))
     if kinds <= {int, float}:

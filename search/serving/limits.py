@@ -1,46 +1,49 @@
-"""The limits of requests, and the refusal of a request beyond them."""
+"""The limits of requests, and the exception that refuses a request beyond them."""
 
 import resource
 from dataclasses import dataclass, replace
 
 MIB = 2**20
 OTHER_FILES = 256
-"""Open files reserved for anything but connections: records, libraries, and connections that the
-system has accepted and that are not counted yet.
+"""Number of open files reserved for records, libraries, and connections that the system has already
+accepted but that are not counted yet.
 """
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of a server's memory and waiting times."""
+    """The limits of a server's memory and waiting times."""
 
     body_bytes: int = 32 * MIB
-    """Of one request."""
+    """Maximum size of the body of a request, in bytes."""
     images: int = 256
-    """In one request."""
+    """Maximum number of images in a request."""
     pixels: int = 50_000_000
-    """Of one image, before it is resized."""
+    """Maximum number of pixels of an image, before it is resized."""
     request_pixels: int = 200_000_000
-    """Of all files of one request: they take seconds to decode, while others wait."""
+    """Maximum number of pixels of all files in a request: they take seconds to decode, while other
+    requests wait.
+    """
     queue_images: int = 1024
-    """That may wait in a process."""
+    """Maximum number of images that wait or are being computed in a process."""
     queue_bytes: int = 256 * MIB
-    """Of all requests that a process reads or computes."""
+    """Maximum size of the bodies that a process is reading or computing, in bytes."""
     wait_s: float = 2.0
-    """The estimated seconds of waiting above which further images are refused."""
+    """Images are refused if their estimated waiting time is longer than this, in seconds."""
     receive_s: float = 15.0
-    """The seconds within which a request's header has to arrive, and again its body."""
+    """Seconds within which a request's header has to arrive; its body has the same time again."""
     send_s: float = 30.0
-    """The seconds within which a client has to read some of its answer."""
+    """Seconds within which a client has to read a part of its response."""
     header_bytes: int = 32 * 1024
     connections: int = 4096
-    """Per process."""
+    """Maximum number of connections of a process."""
 
 
 def fit_to_open_files(limits: Limits) -> Limits:
-    """Raise this process's limit of open files as far as needed and possible.
+    """Raise this process's limit of open files as far as necessary and possible.
 
-    Where that is too low, fewer connections are allowed, but at least half as many as files.
+    If that is not enough, the returned limits allow fewer connections, but at least half the number
+    of files.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = limits.connections + OTHER_FILES
@@ -53,7 +56,7 @@ def fit_to_open_files(limits: Limits) -> Limits:
 
 
 class Refusal(Exception):
-    """A request that is answered with an error: an HTTP status and a one-line text."""
+    """A request is refused, with an HTTP status and a one-line text."""
 
     def __init__(self, status: int, text: str, retry_after_s: int | None = None) -> None:
         super().__init__(text)

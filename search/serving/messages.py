@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, field
 from search.serving.limits import Limits
 
 DRAIN_S = 30
-"""The seconds that a server that ends waits for the requests that have arrived."""
+"""Seconds that a server waits for requests in progress when it shuts down."""
 MAIN, SHADOW = "main", "shadow"
-"""The roles of a version: it answers, or it is compared with the one that does."""
+"""The roles of a version: MAIN answers requests, SHADOW is compared with it."""
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable for the folder in which processes share their metrics."""
+"""Name of the environment variable for the folder in which processes share metrics."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The place where a server records answers and images, and the bounds of what it records."""
+    """The place where a server records answers and images, and the settings of the recording."""
 
     place: str
     """A folder, or s3://BUCKET/PREFIX."""
@@ -23,28 +23,28 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four are the fields of `search.feedback.recorder.RecordingPolicy`."""
+    """These four are fields of `search.feedback.recorder.RecordingPolicy`."""
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """The settings with which a worker is started."""
+    """The settings of a worker process."""
 
     name: str
     """The name of the model."""
     host: str
-    """The address at which it is served."""
+    """The host name or IP address at which the model is served."""
     descriptor: int
     """The file descriptor of the listening socket, which the worker inherits."""
     threads: int
     delay_s: float
     shadow_share: float = 0.0
-    """The share of the images that a second model answers too; 0 without a second model."""
+    """Share of the images that a second model answers too; 0 without a second model."""
     record: Recording | None = None
     open_corrections: bool = False
     """True if corrections are accepted from other machines too."""
     is_restart: bool = False
-    """True for a process that replaces another: it keeps serving while the storage refuses."""
+    """True for a process that replaces another: it starts even if the records cannot be written."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -62,7 +62,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of the model, its folder, and the role in which workers are to use it."""
+    """A version of the model, its folder, and the role in which workers should use it."""
 
     version: str
     folder: str
@@ -76,7 +76,7 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class VersionReply:
-    """A worker's reply to a version: it is in use, or the reason why it is refused."""
+    """A worker's reply to a version: the version is in use, or it is refused."""
 
     version: str
     role: str
@@ -114,4 +114,4 @@ class FetchedModel:
 
     folder: str
     version: str = ""
-    """The number of a registered version; empty for others, which are named by their content."""
+    """The number of a registered version; empty for other models, named by their content."""

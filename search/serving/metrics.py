@@ -1,7 +1,7 @@
-"""Metrics for Prometheus, of all processes of a server together.
+"""Metrics for Prometheus, combined over all processes of a server.
 
-The processes share a folder. `PROMETHEUS_MULTIPROC_DIR` has to name it before this module is
-imported, since prometheus_client reads the variable at its own import.
+The processes share a folder. `PROMETHEUS_MULTIPROC_DIR` has to be set to it before this module is
+imported, because prometheus_client reads the variable when it is imported.
 """
 
 import os
@@ -14,14 +14,14 @@ from search.serving.batching import BatchResult
 from search.serving.messages import METRICS_FOLDER_VARIABLE
 
 PATHS = ("/predict", "/invocations")
-"""The paths with a label of their own."""
+"""Paths with their own label; all others are counted as `other`."""
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-"""The buckets of the time of a request, in seconds."""
+"""Histogram buckets for the duration of a request, in seconds."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-"""The buckets of the images of a batch."""
+"""Histogram buckets for the number of images in a batch."""
 MAX_CLASSES = 100
 OTHER_CLASSES = "(other)"
-"""The label of all classes beyond `MAX_CLASSES`: each label is a time series in Prometheus."""
+"""Label of all classes beyond `MAX_CLASSES`, because each label is a time series in Prometheus."""
 
 
 class Metrics:
@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
-        # Each call of `labels` takes as long as the counting itself, so its results are kept.
+        # Each call of `labels` takes as long as the counting itself, so its results are cached.
         self._request_series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._version_series: dict[str, Counter] = {}
         self._class_series: dict[str, Counter] = {}
@@ -88,7 +88,7 @@ class Metrics:
         )
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request."""
+        """Count a request, and observe its duration."""
         label = path if path in PATHS else "other"
         if (series := self._request_series.get((label, status))) is None:
             series = self._requests.labels(label, str(status)), self._seconds.labels(label)
@@ -98,7 +98,7 @@ class Metrics:
         request_seconds.observe(seconds)
 
     def count_batch(self, result: BatchResult) -> None:
-        """Count a batch and the classes of its images."""
+        """Count a batch, its images, and their predicted classes."""
         self._batches.observe(len(result.batch))
         self._computing.inc(result.seconds)
         if result.error is not None:
@@ -126,7 +126,7 @@ class Metrics:
         self._versions.labels(version, engine).set(int(is_used))
 
     def count_swap(self, outcome: str) -> None:
-        """Count an offered version by its outcome: `swapped` or `refused`."""
+        """Count an attempt to use a version, by its outcome: `swapped` or `refused`."""
         self._swaps.labels(outcome).inc()
 
     def text(self) -> bytes:
@@ -134,7 +134,7 @@ class Metrics:
         return generate_latest(self._combined_registry())
 
     def value(self, name: str) -> float:
-        """The value of a metric without labels, of all processes together."""
+        """The value of a metric without labels, over all processes; 0 if it does not exist."""
         return self._combined_registry().get_sample_value(name) or 0.0
 
     def _combined_registry(self) -> CollectorRegistry:

@@ -1,4 +1,4 @@
-"""Observers of answers, each in its own thread so that no answer waits for it; a second model."""
+"""Run observers of answers in their own threads, and compare a second model with the first."""
 
 import logging
 import random
@@ -12,16 +12,16 @@ from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
 MAX_IMAGES, MAX_BYTES = 4096, 64 * 2**20
-"""The most answers and bytes in an observer's queue; answers beyond are dropped and counted."""
+"""Maximum number and size of the answers in a queue; further ones are dropped and counted."""
 BATCH = 256
-"""The most answers that an observer receives at once."""
+"""Maximum number of answers that an observer receives in one call."""
 
 
 class ObserverQueue:
     """An observer, its thread, and the answers that wait for it."""
 
     def __init__(self, observer: Observer, metrics: Metrics) -> None:
-        """Start the thread."""
+        """Start the observer's thread."""
         self._observer, self._metrics = observer, metrics
         self._waiting: deque[ServedAnswer] = deque()
         self._pending_bytes, self._is_closed, self._has_failed = 0, False, False
@@ -41,7 +41,7 @@ class ObserverQueue:
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the observer take what waits, then close it."""
+        """Pass the queued answers to the observer, close it, and end the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -51,14 +51,14 @@ class ObserverQueue:
         while batch := self._next_batch():
             try:
                 self._observer.observe(batch)
-            except Exception as error:  # noqa: BLE001 - no observer may stop the answers
+            except Exception as error:  # noqa: BLE001 - an observer must not stop the server
                 if not self._has_failed:
                     LOG.error("%s failed: %r", type(self._observer).__name__, error)
                 self._has_failed = True
         self._observer.close()
 
     def _next_batch(self) -> list[ServedAnswer]:
-        """Wait for answers; an empty list is the end."""
+        """Wait for answers; an empty list means that the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
@@ -71,20 +71,20 @@ def _size_bytes(answer: ServedAnswer) -> int:
 
 
 class Shadow:
-    """An observer that runs a second model on a share of the images, and counts differences."""
+    """An observer that runs a second model on a share of the images, and counts disagreements."""
 
     def __init__(self, share: float, metrics: Metrics) -> None:
-        """Prepare to compare; `served` is set once the second model is loaded.
+        """Start without a second model: set `served` as soon as it is loaded.
 
         Args:
             share: the probability with which an image is compared.
-            metrics: the figures to update.
+            metrics: the metrics to update.
         """
         self.served: ServedVersion | None = None
         self._share, self._metrics = share, metrics
 
     def observe(self, batch: Sequence[ServedAnswer]) -> None:
-        """Run the second model on a sample of these images, and count differing classes."""
+        """Run the second model on a sample of these images, and count other predicted classes."""
         served = self.served
         sample = [answer for answer in batch if random.random() < self._share]
         if served is None or not sample:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with bounds for slow and faulty clients: each gets an answer, then is disconnected."""
+"""HTTP/1.1 with limits for slow and faulty clients, which get an error and are disconnected."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from trainables.errors import printable
 
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
 PIPELINED = 32
-"""The most requests of a connection that may wait for the answer to an earlier one."""
+"""Maximum number of requests of a connection that wait for the response to an earlier one."""
 
 
 class TooManyRequests(Exception):
-    """A connection has sent more than `PIPELINED` requests that wait."""
+    """More than `PIPELINED` requests wait on a connection."""
 
 
 def error_text(text: str) -> str:
@@ -25,41 +25,41 @@ def error_text(text: str) -> str:
 
 
 def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    """The headers of the answer to a refused request: Retry-After, if it has one."""
+    """The headers of the response to a refused request: Retry-After, if the refusal has one."""
     if refusal.retry_after_s is None:
         return []
     return [(b"retry-after", str(refusal.retry_after_s).encode())]
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds on everything but the bodies of requests.
+    """Uvicorn's protocol with limits on everything but the bodies of requests.
 
-    It ends connections whose headers or trailers are too long, whose headers arrive too slowly, or
-    whose clients do not read their answers. At the limit of connections, the longest idle one is
-    closed for a new one.
+    It closes connections whose headers or trailers are too long, whose headers arrive too slowly,
+    or whose clients do not read their responses. At the limit of connections, a new one replaces
+    the longest idle one.
     """
 
     limits = Limits()
     _idle: dict["BoundedProtocol", None]
-    """The server's connections without a request, the longest idle first."""
+    """Connections of the server without a request, the longest idle first."""
     _timer: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
     _unsent_bytes: int | None = None
-    """The bytes that waited for the client when `_sending` was started; None if more were written
-    since then.
+    """Number of bytes that waited for the client when `_sending` was started; None if more were
+    written since then.
     """
     _is_in_header = True
     _is_in_body = False
     _header_bytes = 0
-    """The bytes since the header began, or since the last piece of the body."""
+    """Number of bytes since the header began, or since the last piece of the body."""
     _has_progressed = False
-    """True if the last bytes contained the end of a header, a piece of a body or its end."""
+    """True if the last data contained the end of a header, a piece of a body or its end."""
     _refusal: Refusal | None = None
     """The refusal that ends the connection once the requests before it are answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a header; at the limit of connections, close the longest idle one first."""
+        """Wait for a header. At the limit of connections, first close the longest idle one."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections and not self._close_idle():
             self._refuse(Refusal(503, "too many connections; try again in 1 s", 1))
@@ -93,15 +93,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Pause the app until the client has read, but end a client that reads nothing."""
+        """Pause the app until the client has read, but disconnect a client that reads nothing."""
         super().pause_writing()
         self._watch_sending()
 
     def _watch_sending(self) -> None:
-        """Check later whether the client has read some of its answer.
+        """Schedule a check that the client has read a part of its response.
 
-        Without this check the connection of a client that reads nothing stays forever: a closed
-        transport waits until everything is sent, and uvicorn has no timeout for that.
+        Without this check, the connection of a client that reads nothing would stay open forever: a
+        closed transport waits until everything is sent, and uvicorn has no timeout for that.
         """
         if self._sending is not None:
             self._unsent_bytes = None
@@ -110,7 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._sending = self.loop.call_later(self.limits.send_s, self._check_sending)
 
     def _check_sending(self) -> None:
-        """End the connection if nothing was read, nor written, since the last check."""
+        """Close the connection if nothing was read or written since the last check."""
         self._sending = None
         if self.transport.get_write_buffer_size() == self._unsent_bytes:
             self.transport.abort()
@@ -118,7 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_sending()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the bytes, and bound a header, or trailers, that are incomplete."""
+        """Parse the data, and limit headers and trailers that are incomplete."""
         if self.transport.is_closing() or self._refusal is not None:
             return
         self._has_progressed = False
@@ -137,10 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(self.limits.receive_s, self._refuse_late_header)
 
     def _parse(self, data: bytes) -> None:
-        """Parse the bytes, and ignore an `Upgrade` to another protocol.
+        """Parse the data, and ignore an `Upgrade` to another protocol.
 
-        A server may do so (RFC 9110, section 7.8). The parser takes everything after such a header
-        for the other protocol, so a new parser receives the header again without its `Upgrade`.
+        A server may ignore it (RFC 9110, section 7.8). The parser leaves everything after such a
+        header to the other protocol, so a new parser receives the header again, without `Upgrade`.
         """
         while True:
             try:
@@ -167,17 +167,17 @@ class BoundedProtocol(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
-        """Note that a header begins."""
+        """Note that the header of a request begins."""
         self._is_in_header, self._header_bytes = True, 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a line of a header; ignore a line of a trailer, which nothing here reads."""
+        """Store a line of a header; ignore a line of a trailer, which nothing here uses."""
         if self._is_in_header:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start to answer, unless the header is to be parsed again (see `_parse`)."""
+        """Start to answer, unless the header has to be parsed again (see `_parse`)."""
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
             self.scope["http_version"] = self.parser.get_http_version()
@@ -190,12 +190,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Pass on a piece of a body."""
+        """Pass on a piece of a body to the application."""
         self._header_bytes, self._has_progressed = 0, True
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Read the rest of a refused request for a while: many clients send all of it first."""
+        """Send a postponed refusal, or read the rest of the request for a while.
+
+        Many clients send all of a refused request before they read the response.
+        """
         if not self.pipeline:
             self._idle[self] = None
         self._watch_sending()
@@ -214,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer that this is not HTTP, and end the connection."""
+        """Respond that this is not HTTP, and close the connection."""
         self._refuse(Refusal(400, "this is not HTTP/1.1"))
 
     def _stop_timer(self) -> None:
@@ -232,11 +235,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(Refusal(408, f"the header did not arrive within {self.limits.receive_s:g} s"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer with an error and end the connection, after earlier requests are answered."""
+        """Respond with an error and close the connection, after earlier requests are answered."""
         if self.transport.is_closing():
             return
         if self._is_in_body and self.cycle.response_complete:
-            self.transport.close()  # a second answer would be taken for the next request's
+            self.transport.close()  # a second response would be taken for the next request's
             return
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if is_answering and (self.pipeline or not self.cycle.more_body):
@@ -248,12 +251,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def protocol(limits: Limits) -> type[BoundedProtocol]:
-    """The protocol class of a server with these bounds."""
+    """Create the protocol class of a server with these limits."""
     return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits, "_idle": {}})
 
 
 def _response(refusal: Refusal) -> bytes:
-    """Encode an answer after which the connection ends."""
+    """Encode the response to a refused request, which closes the connection."""
     body = error_text(refusal.text).encode()
     headers: list[tuple[bytes, Any]] = [
         *JSON_HEADERS,

@@ -1,8 +1,8 @@
-"""The same server as a deployment of Ray Serve, on a running cluster.
+"""Serve a model as a deployment of Ray Serve, on a running cluster.
 
 Ray Serve scales the number of replicas with the load, on any node, routes each request to one of
-them and replaces lost ones; in a replica `app` answers. This process stays: it follows the alias,
-loads each new version here first, and has Ray Serve replace the replicas.
+them, and replaces lost ones. Each replica answers requests with `app`. This process keeps running:
+it follows the alias, loads each new version itself first, and lets Ray Serve replace the replicas.
 """
 
 import logging
@@ -36,15 +36,15 @@ from search.serving.worker import build_app, check_task, open_recorder
 from trainables.errors import ConfigError, printable
 
 MAX_ONGOING = 512
-"""The most requests of a replica at once; `Limits` bounds their memory and time."""
+"""Maximum number of concurrent requests in a replica; `Limits` limits their memory and time."""
 TARGET_ONGOING = 64
-"""Ray Serve starts another replica, up to the most, above this many requests per replica."""
+"""Above this number of requests per replica, Ray Serve starts another one, up to the maximum."""
 MAX_BYTES = 400_000_000
-"""The most bytes of a model, which is passed to the replicas in Ray's own messages."""
+"""Maximum size of a model in bytes: it is passed to the replicas in Ray's own messages."""
 CONTROLLER_ENVIRONMENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""Environment of Ray Serve's controller. By default it kills a proxy that is not ready within 5 s,
-which happens on a busy machine, and the start that waits for this proxy fails; the start itself
-waits for 60 s.
+"""Environment variables of Ray Serve's controller. By default, it kills a proxy that is not ready
+within 5 s. This happens on a busy machine, and then the start of Ray Serve fails, which waits 60 s
+for this proxy.
 """
 
 
@@ -76,7 +76,7 @@ class ReplicaSetup:
 
 
 class Replica:
-    """A process that answers requests."""
+    """A process of Ray Serve that answers requests."""
 
     def __init__(self, setup: ReplicaSetup) -> None:
         """Load the model; Ray Serve reports its errors."""
@@ -117,7 +117,7 @@ def serve_on_cluster(deployment: ClusterDeployment) -> int:
     model = _fetch_current(deployment)
     current = _load(deployment, model)
     check_task(deployment.settings, current)
-    # Ray Serve allocates the cluster's resources: this process requests none itself.
+    # Ray Serve allocates the resources of the cluster; this process requests none of them.
     with (
         session(deployment.address, local=Resources(cpus=1)),
         catch_stop_signals() as stop_signal,
@@ -138,15 +138,15 @@ def serve_on_cluster(deployment: ClusterDeployment) -> int:
 
 
 def _start(deployment: ClusterDeployment) -> None:
-    """Start Ray Serve, unless it is running.
+    """Start Ray Serve unless it is already running.
 
     Raises:
-        ConfigError: it listens on another port.
+        ConfigError: it already listens on another port.
         NotReady: it does not start.
     """
     from ray import serve
     from ray.exceptions import RayActorError
-    from ray.serve.context import _get_global_client  # otherwise only a dashboard has the port
+    from ray.serve.context import _get_global_client  # no public API has the port
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     # A Ray Serve that is running may serve other models, and must not be shut down.
@@ -159,7 +159,7 @@ def _start(deployment: ClusterDeployment) -> None:
             controller_options={"runtime_env": {"env_vars": CONTROLLER_ENVIRONMENT}},
         )
     except (RayActorError, TimeoutError) as error:
-        if not is_running:  # its remains would be taken for a running Ray Serve
+        if not is_running:  # otherwise its remains would look like a running Ray Serve
             with suppress(RayActorError, TimeoutError):
                 serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]
@@ -180,7 +180,7 @@ def _follow_alias(
     current: ServedVersion,
     stop_signal: "StopSignal",
 ) -> None:
-    """Deploy each version to which an alias moves, until a signal."""
+    """Deploy each new version of an alias, until a signal; without an alias, only wait."""
     source, trouble = deployment.source, ""
     refused_version: str | None = None  # the last version that cannot be served
     while isinstance(source, WatchedModel) and source.moves and not stop_signal.wait(source.poll_s):
@@ -195,7 +195,7 @@ def _follow_alias(
             candidate, model, current, trouble = model, candidate, new, ""
             report(f"version {model.version} is in use now")
         except (ConfigError, NotReady, OSError) as error:
-            # Passing errors are tried again; a version that cannot be served is not.
+            # Temporary errors are retried; a version that cannot be served is not.
             refused_version = (
                 version if candidate and isinstance(error, ConfigError) else refused_version
             )
@@ -210,7 +210,7 @@ def _follow_alias(
 
 
 def _fetch_current(deployment: ClusterDeployment) -> ModelVersion:
-    """Fetch the version that the source names now, and name it."""
+    """Fetch the current version of the source, and determine its name."""
     source = deployment.source
     model = (
         FetchedModel(str(source))
@@ -221,7 +221,7 @@ def _fetch_current(deployment: ClusterDeployment) -> ModelVersion:
 
 
 def _load(deployment: ClusterDeployment, model: ModelVersion) -> ServedVersion:
-    """Load a version in this process, before it is deployed."""
+    """Load a version in this process, to check it before it is deployed."""
     name, delay_s = deployment.settings.name, deployment.settings.delay_s
     return load_version(Path(model.folder), name, model.version, threads=1, delay_s=delay_s)
 
@@ -271,7 +271,7 @@ def _app_name(deployment: ClusterDeployment) -> str:
 
 
 class StopSignal:
-    """A signal to stop, and a way to wait for it."""
+    """Stores the first signal to stop, and waits for it."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -279,18 +279,18 @@ class StopSignal:
         self._event = threading.Event()
 
     def handle(self, number: int, frame: object) -> None:
-        """Handle a signal."""
+        """Note a signal; this is a handler for `signal.signal`."""
         self.number = self.number or number
         self._event.set()
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for a signal, at most this long; True if it came."""
+        """Wait for a signal, at most this long (None: forever); True if it has arrived."""
         return self._event.wait(seconds)
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopSignal]:
-    """Make SIGTERM and SIGINT end the waits for the yielded signal, and nothing else."""
+    """Let SIGTERM and SIGINT only set the yielded signal, instead of ending the process."""
     stop_signal = StopSignal()
     numbers = (signal.SIGTERM, signal.SIGINT)
     handlers = {number: signal.signal(number, stop_signal.handle) for number in numbers}

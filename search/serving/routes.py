@@ -30,7 +30,7 @@ ERRORS = {
 
 
 def routes(app: "App") -> list[BaseRoute]:
-    """The routes that describe the server."""
+    """Build the routes for `GET`: state, version, metrics, OpenAPI document and documentation."""
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", **describe_state(app)})
@@ -95,7 +95,7 @@ def describe_state(app: "App") -> dict[str, Any]:
 
 @cache
 def _page_headers() -> dict[str, str]:
-    """Headers with which the page may load nothing but its own style."""
+    """Headers that allow the documentation page to load nothing but its own style."""
     style = PAGE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return {
@@ -106,7 +106,7 @@ def _page_headers() -> dict[str, str]:
 
 
 def describe_api(app: "App") -> dict[str, Any]:
-    """The server's API as an OpenAPI document."""
+    """Describe the server's API as an OpenAPI document."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     image = {"type": "string", "contentEncoding": "base64"}
     images = {"type": "object", "properties": {"images": {"type": "array", "items": image}}}

@@ -1,7 +1,7 @@
-"""The processes of a server: workers, which share a socket, and processes that watch models.
+"""Run the processes of a server: workers, which share a socket, and processes that watch models.
 
-A new version goes to one worker first, and to the others once that uses it. A worker that ends is
-replaced by another with the version in use.
+A new version is sent to one worker first, and to the others as soon as this one uses it. If a
+worker exits, another one with the version in use replaces it.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ from search.serving.messages import (
 from trainables.errors import ConfigError, counted, printable
 
 FAILURES = 3
-"""At the start, the number of failures in a row of a worker that end the server."""
+"""During the start, the server exits after this number of consecutive failures of a worker."""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Seconds before the first retry, and the longest pause: it doubles with each failure in a row."""
+"""Seconds before the first retry, doubled with each consecutive failure, and the maximum."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-"""A task of the supervisor, which can be started again after an error."""
+"""A task of the supervisor, which can be restarted after an error."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ServingPlan:
 
     settings: WorkerSettings
     address: str
-    """The address at which the model is served, to print."""
+    """The address at which the model is served, for messages."""
     workers: int
     source: WatchedModel | Path
     """The model; a folder needs no fetching."""
@@ -62,22 +62,22 @@ class ServingPlan:
 
 @dataclass
 class Slot:
-    """The place of one worker, which successive processes take."""
+    """The position of a worker, which is filled by one process after another."""
 
     process: Process | None = None
     candidate: ModelVersion | None = None
-    """The version that a process is asked to use, until its reply arrives."""
+    """The version that the worker is asked to use, until its reply arrives."""
     reply: "asyncio.Future[VersionReply] | None" = None
-    """The reply that is awaited."""
+    """The reply to the candidate, once it arrives."""
     is_sent: bool = False
-    """True if the running process received the candidate: only then is its end a reply."""
+    """True if the running process has received the candidate: its exit is then a refusal."""
     is_ready: bool = False
     failures: int = 0
-    """Processes in a row that did not become ready, including the running one until it is ready."""
+    """Consecutive processes that did not become ready, including the running one until it is."""
 
     @property
     def unanswered(self) -> ModelVersion | None:
-        """The candidate, as long as there is no reply."""
+        """The candidate, as long as there is no reply to it."""
         return None if self.reply is None or self.reply.done() else self.candidate
 
     def is_reply(self, reply: VersionReply) -> bool:
@@ -86,14 +86,14 @@ class Slot:
         return model is not None and (reply.role, reply.version) == (model.role, model.version)
 
     def settle(self, reply: VersionReply) -> None:
-        """Settle the awaited reply, if this is the reply to the candidate."""
+        """Set the result of `reply` if this is the reply to the candidate."""
         if self.reply is not None and self.is_reply(reply):
             self.reply.set_result(reply)
 
 
 @dataclass
 class Supervisor:
-    """Starts processes, sends them versions, and ends them."""
+    """Starts processes, sends them versions, and stops them."""
 
     plan: ServingPlan
     folder: Path
@@ -104,15 +104,15 @@ class Supervisor:
     _accepted: dict[str, ModelVersion] = field(default_factory=dict)
     """The version in use, by its role."""
     _pending: dict[str, ModelVersion] = field(default_factory=dict)
-    """The newest version that no worker has received yet, by its role."""
+    """The queued version, which no worker has received yet, by its role."""
     _is_serving: bool = False
-    """True once all workers are ready: from then on errors are retried and never end the server."""
+    """True once all workers are ready: from then on, errors lead to retries, never to an exit."""
 
     def __post_init__(self) -> None:
         self._slots = [Slot() for _ in range(self.plan.workers)]
 
     async def run(self) -> int:
-        """Serve until a signal, and return the exit code."""
+        """Serve until a signal arrives, and return the exit code."""
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._has_offer = asyncio.Event()
         self._watchers: list[Process] = []
@@ -137,26 +137,26 @@ class Supervisor:
         return works
 
     async def _retry(self, work: Work) -> None:
-        """Do some work. An error ends the server during its start; later the work is retried."""
+        """Run a task. An error ends the server during its start; later, the task is retried."""
         failures, clock = 0, asyncio.get_running_loop().time
         while True:
             began_s = clock()
             try:
                 return await work()
-            except Exception as error:  # noqa: BLE001 - no error of a task may be lost
+            except Exception as error:  # noqa: BLE001 - any error is reported
                 if not self._is_serving:
                     self._end(_report_error(error))
                     return
                 text = str(error) if isinstance(error, ConfigError | Refused) else repr(error)
                 report(f"note: {text.rstrip('.')}; it is tried again")
-            # Work that went well for a while has not failed in a row.
+            # After a task has run for a while, its next failure is not consecutive.
             failures = 1 if clock() - began_s > LONGEST_PAUSE_S else failures + 1
             await self._pause(failures)
             if self._ended.done():
                 return
 
     async def _pause(self, failures: int) -> None:
-        """Wait before a retry, longer after each failure in a row; a signal ends the wait."""
+        """Wait before a retry, longer after each consecutive failure; a signal ends the wait."""
         pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(failures - 1, 10))
         await asyncio.wait([self._ended], timeout=pause_s)
 
@@ -169,7 +169,7 @@ class Supervisor:
                 slot.process.kill()
 
     async def _watch(self, source: WatchedModel, role: str) -> None:
-        """Offer each version of a model that a watching process fetches."""
+        """Keep a watching process running, and queue each version that it fetches."""
         Path(source.into).mkdir(exist_ok=True)
         while True:
             process = await _start_process("search.serving.watch", source.text)
@@ -185,14 +185,14 @@ class Supervisor:
             await asyncio.sleep(PAUSE_S)
 
     def _offer(self, model: ModelVersion) -> None:
-        """Queue a version; it replaces one of the same role that no worker has received yet."""
+        """Queue a version; it replaces a queued one of the same role."""
         if (outdated := self._pending.get(model.role)) is not None:
             self._remove_folder(outdated)
         self._pending[model.role] = model
         self._has_offer.set()
 
     async def _roll_out(self) -> None:
-        """Let the workers use each queued version; a second model waits for the first."""
+        """Roll out each queued version; a second model waits until the first model is in use."""
         while True:
             await self._has_offer.wait()
             self._has_offer.clear()
@@ -202,7 +202,7 @@ class Supervisor:
                 await self._use_pending(SHADOW)
 
     async def _use_pending(self, role: str) -> None:
-        """Use the queued version; after an error it stays queued, unless a newer one is."""
+        """Roll out the queued version; after an error it stays queued, unless a newer one is."""
         model = self._pending.pop(role)
         try:
             await self._use(model)
@@ -212,7 +212,7 @@ class Supervisor:
             raise
 
     async def _use(self, model: ModelVersion) -> None:
-        """Let the workers use a version, unless it is in use already."""
+        """Roll out a version, unless it is already in use."""
         old = self._accepted.get(model.role)
         if old is not None and old.version == model.version:
             self._remove_folder(model)
@@ -238,7 +238,10 @@ class Supervisor:
             report(f"what it meets is kept in {record.place}")
 
     async def _change(self, model: ModelVersion) -> None:
-        """Let one worker use a version, then the others."""
+        """Roll out a version: first to one worker, then to the others.
+
+        If the first worker refuses it, the old version stays in use.
+        """
         old, is_used = self._accepted.get(model.role), False
         for slot in self._slots:
             reply = await self._ask(slot, model)
@@ -273,7 +276,7 @@ class Supervisor:
         return reply
 
     async def _keep_running(self, slot: Slot) -> None:
-        """Keep a worker running: start another process whenever it ends."""
+        """Keep a worker running: whenever its process exits, start another one."""
         while not self._ended.done():
             try:
                 await self._run_process(slot)
@@ -290,7 +293,7 @@ class Supervisor:
                 await self._pause(slot.failures)
 
     async def _run_process(self, slot: Slot) -> None:
-        """Start a worker and read its replies, until it ends."""
+        """Start the process of a worker, and read its replies until it exits."""
         settings = replace(self.plan.settings, is_restart=self._is_serving)
         slot.failures += 1
         slot.process = process = await _start_process(
@@ -301,10 +304,10 @@ class Supervisor:
             env={**os.environ, METRICS_FOLDER_VARIABLE: str(self.folder / "metrics")},
         )
         try:
-            if self._ended.done():  # the signal came before the process was in its slot
+            if self._ended.done():  # the signal arrived before the process was in its slot
                 process.terminate()
             await self._read_replies(slot, process)
-        except ConfigError:  # the process ends by itself
+        except ConfigError:  # the process exits by itself
             raise
         except Exception:  # a line is not a valid reply
             with suppress(ProcessLookupError):
@@ -318,7 +321,7 @@ class Supervisor:
             report(f"note: a process ended ({_describe_exit(code)}); another takes its place")
 
     async def _read_replies(self, slot: Slot, process: Process) -> None:
-        """Send the versions in use to a worker, and read its replies until it ends."""
+        """Send the versions in use to a worker, and read its replies until it exits."""
         assert process.stdin is not None
         assert process.stdout is not None
         versions = dict(self._accepted)
@@ -341,7 +344,7 @@ class Supervisor:
                     process.stdin.write(model.line)
 
     async def _drain(self) -> None:
-        """Let the workers answer the requests that have arrived, and end all processes."""
+        """Let the workers finish the requests in progress, and stop all processes."""
         self.listening.close()
         for watcher in self._watchers:
             if watcher.returncode is None:
@@ -355,7 +358,7 @@ class Supervisor:
             process.terminate()
         waiting = [asyncio.create_task(process.wait()) for process in running]
         if waiting:
-            # Workers end by themselves within DRAIN_S, so this kills only those that hang.
+            # Workers exit by themselves within DRAIN_S, so only those that hang are killed.
             await asyncio.wait(waiting, timeout=DRAIN_S + 5)
         for process in running:
             if process.returncode is None:
@@ -363,14 +366,14 @@ class Supervisor:
         await asyncio.gather(*getattr(self, "_keepers", []), return_exceptions=True)
 
     def _remove_folder(self, model: ModelVersion) -> None:
-        """Remove the folder of a version if it was fetched."""
+        """Remove the folder of a version, if the version was fetched by this server."""
         for source in (self.plan.source, self.plan.shadow):
             if isinstance(source, WatchedModel):
                 remove_fetched(model, Path(source.into))
 
 
 def remove_fetched(model: ModelVersion, into: Path) -> None:
-    """Remove the folder of a version if it is inside `into`, where versions are fetched."""
+    """Remove the folder of a version, if it is inside `into`, into which versions are fetched."""
     path = Path(model.folder)
     if path.is_relative_to(into):
         shutil.rmtree(into / path.relative_to(into).parts[0], ignore_errors=True)
@@ -384,7 +387,7 @@ async def _start_process(module: str, argument: str, **options: Any) -> Process:
 
 
 def name_version(fetched: FetchedModel, role: str) -> ModelVersion:
-    """Name a fetched version: by its number in the registry, or by its content."""
+    """Name a fetched version by its number in the registry, or otherwise by its content."""
     return ModelVersion(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
 
 
@@ -453,6 +456,9 @@ def bind_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(plan: ServingPlan, folder: Path, listening: socket.socket) -> int:
-    """Serve at a socket until a signal, and return the exit code; `folder` is for versions."""
+    """Serve at a socket until a signal arrives, and return the exit code.
+
+    `folder` has to exist; it is used for the fetched versions and the shared metrics.
+    """
     (folder / "metrics").mkdir()
     return asyncio.run(Supervisor(plan, folder, listening).run())

@@ -1,4 +1,4 @@
-"""The version of a model in use, and its replacement by another."""
+"""Load and check versions of a model, and replace the version in use."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
 
 QUICK_S = 0.001
-"""The longest computation, in seconds, that may block the event loop."""
+"""Maximum duration of a computation in the event loop, in seconds."""
 LOAD_S = 600.0
-"""The longest that loading a version may take, in seconds: later versions wait for it."""
+"""Maximum duration of loading a version, in seconds, during which later versions wait."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,16 @@ class ServedVersion:
     version: str
     runtime: Runtime
     largest_batch: int
-    """The most images that are computed at once."""
+    """Maximum number of images in a batch."""
     quick_batch: int
-    """The most images that are computed in the event loop, faster than by a thread; 0 for none."""
+    """Maximum number of images in a batch that the event loop computes itself, faster than a thread
+    would; 0 for none.
+    """
     encoder: Encoder
 
     @cached_property
     def model(self) -> Model:
-        """The model itself."""
+        """The loaded model."""
         return self.runtime.model
 
     @cached_property
@@ -46,7 +48,7 @@ class ServedVersion:
         return self.model.task is CLASSIFICATION
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:
-        """Compute the model's answers on images of pixels in the form that it takes."""
+        """Compute the model's answers on images, given as pixels in the form that it receives."""
         if not self.is_classifier:
             return self.model.predictions(list(images))
         # One image needs no copy.
@@ -63,11 +65,11 @@ def load_version(
         folder: the folder of a promoted model, or one of MLflow's that contains it.
         name: the name of the model.
         version: the name of this version.
-        threads: the number of threads that may compute.
-        delay_s: the longest that a batch may compute: images that arrive meanwhile wait for it.
+        threads: the maximum number of threads that compute.
+        delay_s: the maximum time to compute a batch, in seconds: images that arrive meanwhile wait.
 
     Raises:
-        ConfigError: the folder holds no model that can be served.
+        ConfigError: the folder contains no model that can be served.
     """
     model_folder = folder_in(folder)
     if model_folder is None:
@@ -90,7 +92,7 @@ def _load(folder: Path, name: str, threads: int) -> Runtime:
 
 
 def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
-    """Call a function in a thread, and stop waiting after `limit_s`; the thread is not ended.
+    """Call a function in a thread, and stop waiting after `limit_s`; the thread continues.
 
     Errors of the function are raised here.
 
@@ -102,7 +104,7 @@ def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
     def run() -> None:
         try:
             future.set_result(make())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             future.set_exception(error)
 
     threading.Thread(target=run, name="loading", daemon=True).start()
@@ -169,10 +171,10 @@ class Versions:
     def __init__(self, first: ServedVersion) -> None:
         self.current = first
         self.refused: tuple[str, str] | None = None
-        """A version and the reason why it is not used; None after a swap."""
+        """The last refused version, and the reason; None after a swap."""
 
     def swap(self, new: ServedVersion) -> None:
-        """Use another version from now on.
+        """Replace the version in use.
 
         Raises:
             ConfigError: it cannot replace the version in use.

@@ -2,10 +2,10 @@
 
     python -m search.serving.watch MODEL
 
-MODEL is a `WatchedModel` as JSON. Importing MLflow's client and torch takes seconds and memory,
-which the processes that answer requests cannot spare, so this is a process of its own. It prints a
-`FetchedModel` a line for each version. An error of the first fetch ends it with an exit code and a
-line on stderr. Each later error is a line on stderr, which is printed once while the error repeats.
+MODEL is a `WatchedModel` as JSON. This is a separate process because MLflow's client and torch take
+seconds and memory to import, which the processes that answer requests cannot spare. For each
+version it prints a `FetchedModel` as a line of JSON. If the first fetch fails, it prints the error
+to stderr and exits with an error code. A later error is only printed, once while it repeats.
 """
 
 import json
@@ -29,7 +29,7 @@ from trainables.errors import ConfigError, printable
 
 
 def source_of(model: WatchedModel) -> ModelSource:
-    """The source of a watched model."""
+    """Convert a watched model to a `ModelSource`, which can be fetched."""
     return ModelSource(
         name=model.source,
         storage=storage(model.storage),
@@ -40,7 +40,7 @@ def source_of(model: WatchedModel) -> ModelSource:
 
 
 def fetch_version(model: WatchedModel, version: str) -> FetchedModel:
-    """Fetch a version into a new folder, which no other fetch of the same version shares."""
+    """Fetch a version into a new folder, which is not shared with other fetches of it."""
     Path(model.into).mkdir(parents=True, exist_ok=True)
     parent = Path(tempfile.mkdtemp(dir=model.into))
     try:
@@ -57,17 +57,17 @@ def _fetch_into(model: WatchedModel, version: str, into: Path) -> Path:
 
 
 def fetch_and_report(model: WatchedModel, version: str) -> None:
-    """Fetch a version, and report it on stdout."""
+    """Fetch a version, and report it on stdout as a line of JSON."""
     print(json.dumps(asdict(fetch_version(model, version))), flush=True)
 
 
 def current_version(model: WatchedModel) -> str:
-    """The version that the source names now; empty for a model of a search."""
+    """Query the current version of the source; empty for a model of a search."""
     return source_of(model).current_version()
 
 
 def watch(model: WatchedModel) -> int:
-    """Fetch the model, then each version to which its alias moves, while the parent lives."""
+    """Fetch the model, then each new version of its alias, until the parent process exits."""
     check_versions()
     parent, trouble = os.getppid(), ""
     last = current_version(model)
@@ -82,14 +82,14 @@ def watch(model: WatchedModel) -> int:
             trouble = ""
         except (ConfigError, NotReady, OSError) as error:
             if str(error) != trouble:
-                with suppress(OSError):  # nobody may be reading it any more
+                with suppress(OSError):  # stderr may be closed
                     sys.stderr.write(f"note: {printable(str(error))} The version in use stays.\n")
             trouble = str(error)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch, and return the exit code (`ExitCode`)."""
+    """Run `watch`, and return the exit code (`ExitCode`)."""
     (text,) = sys.argv[1:] if argv is None else argv
     return guarded(lambda: watch(WatchedModel(**json.loads(text))))
 

@@ -1,10 +1,11 @@
-"""A process that answers requests at a socket, which other processes may share.
+"""A process that answers requests at a socket, which it may share with other processes.
 
     python -m search.serving.worker SETTINGS
 
-SETTINGS are `WorkerSettings` as JSON. `supervisor` starts the process, and writes to its stdin
-which version to use, a `ModelVersion` a line. The process replies on stdout, a `VersionReply` a
-line. At the end of stdin, and at SIGTERM, it answers the requests that have arrived and ends.
+SETTINGS are `WorkerSettings` as JSON. `supervisor` starts the process, and writes each version to
+use to its stdin, as a `ModelVersion` in a line of JSON. The process replies on stdout, with a
+`VersionReply` in a line of JSON. When stdin ends, or after SIGTERM, it finishes the requests in
+progress and exits.
 """
 
 import gc
@@ -46,14 +47,14 @@ if TYPE_CHECKING:
     from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
-"""Seconds after which an idle connection is closed."""
+"""An idle connection is closed after this time, in seconds."""
 
 
 def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     """Check that the settings can be applied to this model.
 
     Raises:
-        ConfigError: the model is no classifier, but is to be recorded or compared.
+        ConfigError: the model is not a classifier, but is to be recorded or compared.
     """
     options = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
         settings.shadow_share
@@ -71,10 +72,10 @@ def open_recorder(
     """Open the recorder if answers are to be recorded.
 
     Args:
-        record: the place and the bounds; None to record nothing.
+        record: the place and the settings; None to record nothing.
         name: the name of the model.
-        first: the first version, for its classes.
-        is_restart: True to start although the storage refuses.
+        first: the first version, whose classes are recorded.
+        is_restart: start even if the place cannot be used, and retry (see `Recorder`).
     """
     if record is None:
         return None
@@ -94,7 +95,7 @@ def build_app(
     recorder: "Recorder | None",
     shadow: Shadow | None = None,
 ) -> App:
-    """Build the application with the page to drop images on."""
+    """Build the application, including the page to drop images on."""
     hosts = allowed_hosts(settings.host)
     page = drop.DropContext(
         settings.name,
@@ -117,7 +118,7 @@ def build_app(
 
 
 class Worker:
-    """Serves a model, and compares a second model with it."""
+    """Serves a model, and optionally compares a second model with it."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
@@ -148,11 +149,12 @@ class Worker:
         self._metrics.set_version(first.version, first.runtime.engine, is_used=True)
         server = self._build_server(recorder)
         threading.Thread(target=self._follow_versions, name="versions", daemon=True).start()
-        # These objects stay: without the freeze each collection would scan them and delay answers.
+        # These objects stay: without the freeze, each garbage collection would scan them and delay
+        # answers.
         gc.collect()
         gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)  # uvicorn raises the signals again at its end
+            signal.signal(number, lambda *_: None)  # uvicorn raises the signals again when it ends
         server.run(sockets=[socket.socket(fileno=self.settings.descriptor)])
         return 0
 
@@ -191,14 +193,14 @@ class Worker:
         for model in _read_versions():
             try:
                 reply = self._load_and_swap(model)
-            except Exception as error:  # noqa: BLE001 - later versions have to be read
+            except Exception as error:  # noqa: BLE001 - the loop must continue
                 reply = VersionReply(model.version, model.role, versions.describe_error(error))
             with suppress(OSError):
                 _send_reply(reply)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _load_and_swap(self, model: ModelVersion) -> VersionReply:
-        """Load a version beside the one in use, and swap them."""
+        """Load a version while the old one stays in use, and swap them."""
         try:
             new = self._load_version(model)
             if model.role == SHADOW:
@@ -227,14 +229,14 @@ class Worker:
 
 
 class _WorkerServer(uvicorn.Server):
-    """Calls a function once it listens."""
+    """A uvicorn server that calls a function as soon as it listens."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Any) -> None:
         super().__init__(config)
         self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then call the function."""
+        """Start to listen, then call the function."""
         await super().startup(sockets)
         self._on_listening()
 
@@ -250,12 +252,12 @@ def _send_reply(reply: VersionReply) -> None:
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Serve, then end this process."""
+    """Serve until the worker is done, then exit the process."""
     logging.basicConfig(level=logging.ERROR, format="error: %(message)s")
     (text,) = sys.argv[1:] if argv is None else argv
     code = Worker(WorkerSettings.from_text(text)).run()
     sys.stdout.flush()
-    # Not by sys.exit: a thread still reads stdin, and Python's own shutdown would fail.
+    # Not by sys.exit: a thread is still reading stdin, so Python's own shutdown would fail.
     os._exit(code)
 
 

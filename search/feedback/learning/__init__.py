@@ -1,5 +1,5 @@
-"""Learning from corrected images: which join the training set, and whether a challenger is better.
+"""Learn from corrected images: select those to train on, and compare challengers with the champion.
 
-May import all that `feedback` may, its records, how `monitoring` draws a sample of them, `trained`
-and the changes to a recorded search; never what records or labels.
+May import whatever `feedback` may, its records, the sampling of `monitoring`, `trained`, and the
+overrides of a recorded search; never the recorder or the labelling.
 """

@@ -1,9 +1,9 @@
-"""The search for a challenger. Its space comes from the champion and the results of its search.
+"""Define the search for a challenger, with a space around the champion.
 
 The first two challengers continue the champion's training, at its own learning rate and at a tenth
-of it; the third trains the champion's config from scratch. The others are drawn from the space
-around it, and continue the training or start from scratch. For a baseline there is only one
-challenger: itself, fitted again.
+of it. The third trains the champion's config from scratch. The others are sampled from the space,
+and either continue the champion's training or start from scratch. A champion that is a baseline
+has only one challenger: the same model, fitted again.
 """
 
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ from trainables.datasets.arrays import Dataset
 from trainables.values import Params
 
 CHALLENGERS = 8
-"""The default number of challengers."""
+"""Default number of challengers."""
 MAX_LR_DIVISOR, SECOND_LR_DIVISOR = 30, 10
-"""Where the champion's training continues, its learning rate is divided by at most the first of
-these, and in the second challenger by the second.
+"""Challengers that continue the champion's training use its learning rate divided by at most the
+first of these; the second challenger uses exactly the second.
 """
 MIN_OBSERVATIONS = 4
-"""The fewest trainings from which the space is narrowed."""
+"""Minimum number of observed trials to narrow the space."""
 LR, WARM_START, MODEL = "optimizer.lr", "warm_start", "model.name"
 
 
@@ -49,18 +49,18 @@ class ChampionData:
 def challenger_experiment(
     name: str, champion: ChampionData, data: DataConfig, warm: str, *, trials: int, budget: Budget
 ) -> Experiment:
-    """Describe the search for a challenger.
+    """Build the experiment that searches for a challenger.
 
-    No challenger is stopped early: those that continue the champion's training are ahead at first
-    of those that start from scratch, whatever they reach in the end.
+    No challenger is stopped early: those that continue the champion's training are ahead of the
+    others at first, even if they end up worse.
 
     Args:
         name: the name of the new search.
         champion: the champion and its search.
-        data: the joined data.
+        data: the config of the joined data.
         warm: the champion's checkpoint in that data's folder; empty for a baseline.
-        trials: the number of challengers.
-        budget: what the challengers may use.
+        trials: the number of challengers; a baseline always has one.
+        budget: the budget of the new search.
     """
     space = challenger_space(champion, warm)
     return replace(
@@ -82,7 +82,10 @@ def challenger_experiment(
 
 
 def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
-    """Build the space of the challengers, which contains only the champion's model family."""
+    """Build the space of the challengers, restricted to the champion's model.
+
+    `warm` is the champion's checkpoint; if it is empty, the space is the champion's config only.
+    """
     params, model = effective_params(champion.trial), champion.config.model.name
     space = _space_without_warm_start(champion.experiment.space)
     if MODEL in params:
@@ -133,7 +136,7 @@ def _space_without_warm_start(space: SearchSpace) -> SearchSpace:
 
 
 def _is_applicable(path: str, model: str) -> bool:
-    """True if a setting of all trials applies to this model and to data already prepared."""
+    """True if a setting of the base config applies to this model and to prepared data."""
     if path.startswith("data."):
         return path in PER_TRIAL_DATA
     option = model_option(path)
@@ -143,7 +146,7 @@ def _is_applicable(path: str, model: str) -> bool:
 def _warm_or_fresh_domain(
     path: str, space: SearchSpace, params: Params, warm_domain: Domain | None, warm: str
 ) -> Domain:
-    """Combine a parameter's domains: `warm_domain` with a warm start, else the space's."""
+    """Build a parameter's domain: `warm_domain` with a warm start, otherwise the space's own."""
     cases = [] if warm_domain is None else [_set_condition(warm_domain, {WARM_START: warm})]
     if path in space.domains:
         domain, active = space.domains[path], space.under(path, params)

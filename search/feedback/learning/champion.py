@@ -1,4 +1,4 @@
-"""The model to improve, by its address in MLflow's registry or by its search."""
+"""Find the model to improve, by its address in MLflow's registry or the name of its search."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +22,19 @@ from trainables.export.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionRequest:
-    """The model to improve, and the values that replace recorded ones of its search."""
+    """The model to improve, with options that override recorded ones of its search."""
 
     model: str
     """An address in MLflow's registry, or the name of a search."""
     storage: Storage
     overrides: Overrides
     register: str = ""
-    """The name in the registry for challengers; empty for the champion's, or its search's."""
+    """Registry name for challengers; empty for the champion's name, or that of its search."""
 
 
 @dataclass(frozen=True)
 class ChampionModel:
-    """The model to improve."""
+    """The model to improve, with its search, config and data."""
 
     source: str
     """The name or address that `search.api.load` accepts."""
@@ -45,7 +45,7 @@ class ChampionModel:
 
     @property
     def checkpoint(self) -> Path:
-        """The local folder of the champion's checkpoint, which is downloaded if necessary."""
+        """Local folder of the champion's checkpoint; downloads it if necessary."""
         return local_checkpoint(self.home, self.data.trial)
 
     def load_model(self, data_root: Path | None) -> Model:
@@ -60,11 +60,11 @@ class ChampionModel:
 
 
 def find_champion(request: ChampionRequest) -> ChampionModel:
-    """Find the model to improve, with its search and its data.
+    """Find the model to improve, and load its search and data.
 
     Raises:
-        ConfigError: there is no such model or search, or it cannot be improved.
-        Refused: its search is not the one that it was registered from.
+        ConfigError: there is no such model or search, or the model cannot be improved.
+        Refused: the search with its name is not the one that the model was registered from.
     """
     if not request.model.startswith(REGISTERED):
         return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
@@ -76,11 +76,11 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
 
 
 def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> ChampionModel:
-    """Load the model of this identity; without a trial, the chosen model of its search.
+    """Load the champion with this identity; if that has no trial, the answer of its search.
 
     Raises:
-        ConfigError: its search is not in the storage.
-        Refused: its search is not the one that it was registered from.
+        ConfigError: its search is not in the storage, or the model cannot be improved.
+        Refused: the search with its name is not the one that the model was registered from.
     """
     name, source = identity.search, f"models:/{identity.model}/{identity.version}"
     search_home = home(request.storage, name)
@@ -118,7 +118,7 @@ def champion_data(
     """Collect the champion's search, config and data.
 
     Raises:
-        ConfigError: it is of a kind that cannot be improved.
+        ConfigError: the model cannot be improved: it is not a classifier, or has folds.
     """
     experiment = Experiment.from_description(
         result.name, result.started.experiment, request.storage

@@ -1,8 +1,8 @@
-"""The corrected images that a model can learn from, and the reasons why the others are left out.
+"""Select the corrected images that a model can learn from, with reasons for those left out.
 
-An image that shows the same as a test or validation image is refused. A share of the others is set
-aside for good: a third of it selects the best challenger, and the rest decides whether that
-challenger is better than the champion.
+Duplicates of test or validation images are refused. A share of the others is set aside permanently:
+a third of these images select the best challenger, and the rest decide whether that challenger is
+better than the champion.
 """
 
 import hashlib
@@ -32,10 +32,10 @@ TRAINING is trained on. Images of the first two uses are never trained on.
 RECORDED_PREFIX = "met/"
 """Prefix of the names of recorded images in a data set."""
 SET_ASIDE = "set-aside"
-"""The part of the images that were set aside and whose corrections were taken back."""
+"""Name of the part with images that were set aside and whose corrections were taken back."""
 USE_SHARES = {HELD_OUT: 0.3, SELECTION: 0.15}
 MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
-"""The fewest new images of each use."""
+"""Minimum number of new images of each use."""
 (
     SHOWS_TEST_IMAGE,
     SHOWS_VALIDATION_IMAGE,
@@ -58,7 +58,7 @@ MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image that can be learned from."""
+    """A corrected image that a model can learn from."""
 
     image: str
     """Its name in the records: the SHA-256 of the file."""
@@ -78,7 +78,7 @@ class NewImage:
 
 @dataclass(frozen=True)
 class ExcludedImage:
-    """An image that is not learned from."""
+    """A corrected image that is left out, with the reason."""
 
     image: str
     label: str
@@ -86,7 +86,9 @@ class ExcludedImage:
     beside: str = ""
     """The image that it duplicates, with its class, or another detail."""
     corrected_ms: int = 0
-    """The time of a doubted correction; 0 where an earlier version has left the image out."""
+    """Unix time of a doubted correction, in milliseconds. 0 for other reasons, and if an earlier
+    version left the image out.
+    """
 
     def __str__(self) -> str:
         beside = f": {self.beside}" if self.beside else ""
@@ -95,14 +97,14 @@ class ExcludedImage:
 
 @dataclass(frozen=True)
 class CorrectedImages:
-    """The corrected images of a place: those that can be learned from, and those left out."""
+    """The corrected images in a place: those to learn from, and those that are left out."""
 
     new: tuple[NewImage, ...]
     left_out: tuple[ExcludedImage, ...] = ()
     limit: str = ""
-    """A clause on copies that were not searched for; empty if all were."""
+    """A note on duplicates that were not searched for; empty if the search was complete."""
     replaced: tuple[int, ...] = ()
-    """Rows of the champion's training images that are in `new` with another label by now."""
+    """Rows of the champion's training images that `new` contains with another, newer label."""
 
     def with_use(self, use: str) -> list[NewImage]:
         """List the new images of one use."""
@@ -117,7 +119,7 @@ class CorrectedImages:
         return part_of(self.with_use(use), classes)
 
     def without_doubted(self, doubted: Mapping[str, str]) -> "CorrectedImages":
-        """Leave out images whose labels are doubted; `doubted` maps their names to the reasons."""
+        """Move doubted images to `left_out`, in a copy; `doubted` maps names to reasons."""
         by_name = {new_image.image: new_image for new_image in self.new}
         excluded = [
             ExcludedImage(
@@ -134,7 +136,7 @@ class CorrectedImages:
 
 
 def part_of(new_images: list[NewImage], classes: tuple[str, ...]) -> Part:
-    """Build a part of a data set from at least one image."""
+    """Build a part of a data set; `new_images` may not be empty."""
     return Part(
         np.stack([image.pixels for image in new_images]),
         np.array([classes.index(image.label) for image in new_images], dtype=np.int64),
@@ -148,13 +150,14 @@ def read_corrected_images(
     dataset: Dataset,
     joined_labels: Mapping[str, str] | None = None,
 ) -> CorrectedImages:
-    """Read the corrected images and decide which can be learned from; sets nothing aside.
+    """Read the corrected images, and select those to learn from; this sets no image aside.
 
     Args:
         records: the images and corrections.
         model: the champion, which converts images to the form of its training.
         dataset: the champion's data, as its search split them.
-        joined_labels: the label with which each image joined the training set in earlier rounds.
+        joined_labels: the labels with which images joined the training set in earlier rounds, by
+            the names of the images.
     """
     left_out: list[ExcludedImage] = []
     new_images = list(_read_new_images(records, model, dataset, left_out))
@@ -164,8 +167,8 @@ def read_corrected_images(
     copy_filter = _CopyFilter(
         without_rows(dataset, replaced), new_images, list(_uncorrected_images(records, model))
     )
-    # In an order that does not depend on what was set aside before, so that the same images give
-    # the same search again.
+    # Sort independently of what was set aside before, so that the same images lead to the same
+    # search.
     places = {image: place for place, image in enumerate(records.corrections())}
     learnable = sorted(copy_filter.learnable(), key=lambda new_image: places[new_image.image])
     return CorrectedImages(
@@ -174,7 +177,7 @@ def read_corrected_images(
 
 
 def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
-    """Remove these training images from a data set."""
+    """Copy a data set without these rows of its training images."""
     if not rows:
         return dataset
     return replace(
@@ -185,9 +188,9 @@ def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
 def _replaced_rows(
     train: Part, new_images: Sequence[NewImage], joined_labels: Mapping[str, str]
 ) -> tuple[int, ...]:
-    """Find the training images that have joined with a label that was wrong.
+    """Find the rows of training images that joined with a label that was corrected since.
 
-    They are identified by their pixels: not all data sets have names.
+    They are identified by their pixels, because not all data sets have image names.
     """
     wrong = {
         new_image.pixels.tobytes()
@@ -201,7 +204,7 @@ def _replaced_rows(
 
 
 def set_aside_images(records: Records, corrected_images: CorrectedImages) -> None:
-    """Set aside the images that neither this round nor any later one trains on."""
+    """Set aside the new images that neither this round nor any later one may train on."""
     records.note_deciding_images(EARLIER, records.deciding_images()[EARLIER], new=True)
     for new_image in corrected_images.new:
         if new_image.use != TRAINING and not new_image.is_aside:
@@ -211,8 +214,8 @@ def set_aside_images(records: Records, corrected_images: CorrectedImages) -> Non
 
 
 def draw_use(pixels: NDArray[np.uint8]) -> str:
-    """Choose the use of an image by a hash of its content: the same in every round."""
-    # The shape too: the same bytes may be two images.
+    """Choose the use of an image by a hash of its pixels, so that it is the same in every round."""
+    # Hash the shape too: images of different shapes may have the same bytes.
     digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
     place, end = int.from_bytes(digest[:8]) / 2**64, 0.0
     for use, share in USE_SHARES.items():
@@ -225,7 +228,10 @@ def draw_use(pixels: NDArray[np.uint8]) -> str:
 def _read_new_images(
     records: Records, model: "Model", dataset: Dataset, left_out: list[ExcludedImage]
 ) -> Iterator[NewImage]:
-    """Yield each corrected image that can be read, those set aside first, then in order of time."""
+    """Yield the readable corrected images: those set aside first, then the others, oldest first.
+
+    Images that cannot be read are added to `left_out`.
+    """
     aside, corrections = records.set_aside_uses(), records.corrections()
     answers = list(records.read_answers())
     fair = fair_sample(answers, corrections)
@@ -272,7 +278,7 @@ def _read_new_images(
 
 
 def _uncorrected_images(records: Records, model: "Model") -> Iterator[NDArray[np.uint8]]:
-    """Yield the images that were set aside and no longer have a correction."""
+    """Yield the pixels of images that were set aside and no longer have a correction."""
     corrections = records.corrections()
     with tempfile.TemporaryDirectory(prefix="improve-") as folder:
         file = Path(folder) / "image"
@@ -280,12 +286,12 @@ def _uncorrected_images(records: Records, model: "Model") -> Iterator[NDArray[np
             content = None if image in corrections else records.set_aside_image(use, image)
             if content is not None:
                 file.write_bytes(content)
-                with suppress(ConfigError):  # an unreadable image is not a copy
+                with suppress(ConfigError):  # an unreadable image has no duplicates
                     yield model.pixels(file)
 
 
 class _CopyFilter:
-    """Finds new images that duplicate others. Rows count through all parts, the new images last."""
+    """Finds new images that duplicate others. Rows count through all parts, new images last."""
 
     def __init__(
         self, dataset: Dataset, new_images: list[NewImage], taken_back: list[NDArray[np.uint8]]
@@ -311,7 +317,7 @@ class _CopyFilter:
         self.left_out: list[ExcludedImage] = []
 
     def learnable(self) -> list[NewImage]:
-        """List the new images that can be learned from; the others are added to `left_out`."""
+        """List the new images to learn from, and add the others to `left_out`."""
         learnable: dict[int, NewImage] = {}
         disputed: set[int] = set()
         for row, new_image in enumerate(self.new_images, len(self.names) - len(self.new_images)):
@@ -350,7 +356,7 @@ class _CopyFilter:
         return list(learnable.values())
 
     def _refusal(self, copies: set[int]) -> tuple[str, str]:
-        """The reason to refuse a copy of these, and the copied image; or two empty texts."""
+        """The reason to refuse an image with these copies, and one of them; else empty strings."""
         for part, why in (("test", SHOWS_TEST_IMAGE), ("validation", SHOWS_VALIDATION_IMAGE)):
             if rows := [row for row in sorted(copies) if self.part[row] == part]:
                 return why, self._describe(rows[0])
@@ -361,8 +367,8 @@ class _CopyFilter:
     ) -> list[int]:
         """Rows of the mirror images that make this image redundant.
 
-        A training image may be the mirror image of another training image; an image of another use
-        may not be the mirror image of any.
+        A training image may mirror other training images. An image of another use may mirror no
+        image of any use, and no training image may mirror it.
         """
         if new_image.use == TRAINING:
             return sorted(
@@ -371,11 +377,11 @@ class _CopyFilter:
         return sorted(row for row in mirrored if row in learnable or self.part[row] == "training")
 
     def _rows_set_aside(self, copies: set[int]) -> list[int]:
-        """Rows of the copies that were set aside and whose label was taken back."""
+        """Rows of the copies that were set aside and whose correction was taken back."""
         return [row for row in sorted(copies) if self.part[row] == SET_ASIDE]
 
     def _redundancy(self, row: int, copies: list[int], mirrored: list[int]) -> tuple[str, str]:
-        """The reason why an image adds nothing to its copies and mirrors, and one of these."""
+        """The reason to leave out an image with these copies, and one of these; or empty texts."""
         for copy_row in copies:
             if self.labels[copy_row] != self.labels[row]:
                 return CONTRADICTORY, self._describe(copy_row)
@@ -383,14 +389,14 @@ class _CopyFilter:
         return (ALREADY_KNOWN, self._describe(existing[0])) if existing else ("", "")
 
     def _copies_of(self, row: int, pairs: NDArray[np.int64]) -> set[int]:
-        """Rows of the images that equal this one, or an image that is paired with it."""
+        """Rows of the images that equal this one or its partners in `pairs`; includes `row`."""
         original = self.copies.original[row]
         first, second = pairs[:, 0], pairs[:, 1]
         paired = [original, *second[first == original], *first[second == original]]
         return set(np.flatnonzero(np.isin(self.copies.original, paired)).tolist())
 
     def _describe(self, row: int) -> str:
-        """Format an image's name and class."""
+        """Format the name and class of an image for a message."""
         name, label = self.names[row].removeprefix(RECORDED_PREFIX), self.classes[self.labels[row]]
         if self.part[row] == SET_ASIDE:
             return printable(name)

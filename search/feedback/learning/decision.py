@@ -1,4 +1,4 @@
-"""The decision: the best challenger against the champion, on images that neither was trained on.
+"""Compare the best challenger with the champion, on images that neither was trained on.
 
 The challenger is selected on the old validation set and on new images that were set aside for this.
 Then champion and challenger are compared on new images that were held out, and on the old test set.
@@ -25,16 +25,16 @@ from trainables.values import Json
 
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
 MARGIN = 0.01
-"""The accuracy on the old test images that a new champion may lose."""
+"""The loss of accuracy on the old test images that a new champion is allowed."""
 INTERVAL_LEVEL = 0.96
-"""The level of the intervals that are stated as 95 %. A score interval covers its level on average
-over the true differences; at 0.95 some were covered in 93.6 % of the cases.
+"""Nominal level of the intervals that are reported as 95 %. A score interval reaches its level only
+on average over the true differences: at 0.95, some differences were covered in 93.6 % of the cases.
 """
 DIFFERENCES = (0.02, 0.05, 0.1)
-"""The differences in accuracy for which the required images are stated before training."""
+"""Differences in accuracy for which the required number of images is stated before training."""
 NEW_DISAGREEMENT, OLD_DISAGREEMENT = 0.25, 0.05
-"""The assumed share of new images, and of old test images, on which two models disagree, until it
-is known.
+"""Assumed shares of the new images, and of the old test images, on which two models disagree. They
+are used before the models are compared.
 """
 
 
@@ -50,7 +50,7 @@ class ScoredChallenger:
 
     @property
     def mean(self) -> float:
-        """The mean of both: a challenger has to be good on old and on new images."""
+        """The mean of both: a challenger has to be good on old and new images."""
         return (self.validation + self.new) / 2
 
 
@@ -58,16 +58,16 @@ class ScoredChallenger:
 class FirstChampion:
     """The first champion of several rounds, compared with the challenger.
 
-    A challenger that is worse than the champion by less than the margin in each round is worse than
-    the first champion by more in the end.
+    Small losses add up: even if each champion is worse than the previous one by less than the
+    margin, the last one may be worse than the first by more.
     """
 
     name: str
     """Its trial and search, in words."""
     old: PairedComparison
-    """The challenger against it on the old test images."""
+    """The challenger compared with it on the old test images."""
     accuracy: float
-    """Its accuracy on these."""
+    """Its accuracy on the old test images."""
 
     def to_json(self, margin: float) -> Json:
         """Convert the comparison to JSON-compatible values."""
@@ -82,7 +82,7 @@ class FirstChampion:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome of an improvement, with the figures that decide it."""
+    """The outcome of an improvement, with the figures on which it is based."""
 
     trial: str
     """The challenger."""
@@ -99,9 +99,9 @@ class Decision:
     alpha: float = ALPHA
     """The error rate of the test on the new images in this round (see `round_alpha`)."""
     fair: int = 0
-    """The held-out images that were chosen without regard to the champion's answers."""
+    """Number of held-out images that were chosen independently of the champion's answers."""
     is_fair: bool = True
-    """False if these are too few: then all held-out images are compared."""
+    """False if there are too few of these; all held-out images are compared then."""
     first: "FirstChampion | None" = None
     """The first champion; None if it is this champion."""
 
@@ -112,16 +112,16 @@ class Decision:
 
     @property
     def is_not_worse(self) -> bool:
-        """True if it is shown not to be worse on the old images by the margin.
+        """True if non-inferiority on the old images is shown, with this margin.
 
-        Neither than the champion nor than the first champion.
+        It has to be shown against the champion and against the first champion.
         """
         comparisons = [self.old] if self.first is None else [self.old, self.first.old]
         return all(comparison.p_worse_by(self.margin) <= ALPHA for comparison in comparisons)
 
     @property
     def is_worse(self) -> bool:
-        """True if it is shown to be worse on the old images by more than the margin."""
+        """True if the challenger is significantly worse on the old images, by over the margin."""
         return _is_worse(self.old, self.margin)
 
     @property
@@ -215,14 +215,14 @@ class Decision:
 
 
 def _is_worse(old: PairedComparison, margin: float) -> bool:
-    """Check whether a challenger is shown to be worse by more than the margin."""
+    """Check whether a challenger is significantly worse, by more than the margin."""
     return old.interval(1 - 2 * ALPHA)[1] < -margin
 
 
 def _comparison_text(
     paired: PairedComparison, champion: float, whose: str = "the champion's"
 ) -> str:
-    """Such as `0.6111 against 0.5000 of 90 (+11.1 points, +2.0 to +20.1)`."""
+    """Format a comparison: accuracies, number of images, difference and confidence interval."""
     low, high = paired.interval(INTERVAL_LEVEL)
     return (
         f"{champion + paired.difference:.4f} against {whose} {champion:.4f} of "
@@ -246,8 +246,8 @@ def _comparison_facts(paired: PairedComparison, champion: float) -> Json:
 def luck_of(facts: Json) -> float:
     """Estimate by how much a challenger's accuracy on the new images is likely too high.
 
-    It was chosen for this accuracy: a champion had to pass a test, a challenger only to be
-    better.
+    It was selected by this accuracy: a new champion had to pass a test, other challengers only had
+    to be better than the champion.
 
     Args:
         facts: the decision, as `Decision.to_json` returns it.
@@ -258,33 +258,35 @@ def luck_of(facts: Json) -> float:
 
 
 def best_challenger(candidates: Sequence[ScoredChallenger]) -> ScoredChallenger:
-    """Select the best challenger; the first of equal ones."""
+    """Select the challenger with the highest mean accuracy; of equal ones, the first."""
     return max(candidates, key=lambda candidate: candidate.mean)
 
 
 def round_alpha(new: int, held_out: int) -> float:
     """Error rate of a round in which `new` of the held-out images decide for the first time.
 
-    The others were tested in an earlier round, and are counted in the error rate of that round.
+    The others were used in an earlier round, and count towards the error rate of that round. The
+    result is 0 without held-out images.
     """
     return ALPHA * new / held_out if held_out else 0.0
 
 
 def can_show_not_worse(test: int, margin: float) -> bool:
-    """Check whether these test images can show that a challenger is not worse.
+    """Check whether this number of test images can show that a challenger is not worse.
 
-    If not, it is not shown even if both models are right on the same images.
+    If not, even a challenger that is right on the same images as the champion does not pass.
     """
     return PairedComparison(test, 0, 0).p_worse_by(margin) <= ALPHA
 
 
 def requirement_lines(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
-    """Yield lines on the differences that these images can show, before anything is trained.
+    """Yield lines of text on the differences that these numbers of images can show.
 
     Args:
-        fair: the held-out new images that were chosen without regard to the champion's answers.
-        test: the old test images.
-        margin: the accuracy that the challenger may lose on these.
+        fair: the number of held-out new images that were chosen independently of the champion's
+            answers.
+        test: the number of old test images.
+        margin: the loss of accuracy on the old test images that is allowed.
         alpha: the error rate of this round.
     """
     if obstacle := _new_obstacle(fair, alpha):
@@ -311,7 +313,7 @@ def obstacles(fair: int, test: int, margin: float, alpha: float) -> list[str]:
 
 
 def _new_obstacle(fair: int, alpha: float) -> str:
-    """The reason why these held-out new images can show nothing; empty if they can."""
+    """The reason why the held-out new images cannot show a difference; empty if they can."""
     if fair < MIN_NEW_IMAGES[HELD_OUT]:
         return f"no difference on new images can be told: {_unfair_text(fair)}"
     if not alpha:
@@ -329,7 +331,7 @@ def _new_obstacle(fair: int, alpha: float) -> str:
 
 
 def _old_obstacle(test: int, margin: float) -> str:
-    """The reason why these old test images can show nothing; empty if they can."""
+    """The reason why the old test images cannot show non-inferiority; empty if they can."""
     if can_show_not_worse(test, margin):
         return ""
     points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
@@ -340,7 +342,7 @@ def _old_obstacle(test: int, margin: float) -> str:
 
 
 def _unfair_text(fair: int) -> str:
-    """Explain why the fair held-out images are too few to decide, and what helps."""
+    """Explain that there are too few fair held-out images, and how to get more."""
     least = MIN_NEW_IMAGES[HELD_OUT]
     record_all = Remedy("serve", options={"record-share": 1}, start=Start.MODULE)
     return (
@@ -354,7 +356,7 @@ def _unfair_text(fair: int) -> str:
 
 
 def _sufficient_text(test: int, margin: float) -> str:
-    """State the margin, or the test images, with which equally good models would pass."""
+    """State the margin, or the number of test images, with which equally good models pass."""
     points = math.ceil(100 * margin_needed(test, OLD_DISAGREEMENT))
     return (
         f"equals that differ on {100 * OLD_DISAGREEMENT:g} % of them would pass with "

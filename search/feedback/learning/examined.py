@@ -1,4 +1,4 @@
-"""Examines the corrections of a place: which images join, are left out, or have doubtful labels."""
+"""Examine the corrections in a place: select images to learn from, and find doubtful labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,11 +34,11 @@ from search.values.message import Message, Remedy, Start
 from trainables.errors import ConfigError, counted
 
 MAX_SUSPECTED = 0.1
-"""The share of corrections that may be wrong; with more, nothing is learned."""
+"""Maximum share of wrong corrections; above it, the improvement is refused."""
 DOUBTED_BEFORE = "in an earlier round; correct it again, also as the same, and it counts"
-"""The reason why an image is left out whose correction was doubted before."""
+"""The reason to leave out an image whose correction was doubted in an earlier round."""
 MIN_DOUBT = 0.5
-"""The probability of a wrong label from which on the image is left out."""
+"""An image is left out if the probability that its label is wrong is at least this."""
 
 
 def examine_corrections(
@@ -53,15 +53,19 @@ def examine_corrections(
     """Read the new images, and estimate the share of corrections that is probably wrong.
 
     Args:
-        records: the images that the champion has answered.
+        records: the images that the champion has answered, and their corrections.
         champion: the model to improve.
         data_root: the current folder of its search's data, if it has moved.
         rounds: the improvements that led to the champion, the first one first.
         keep_doubted: keep corrections that are probably wrong.
-        note: receives a line when the search for wrong labels starts, which may take minutes.
+        note: is called with a line of text when the search for wrong labels starts, which may take
+            minutes.
+
+    Returns:
+        The new images, and that share; 0 if there are none or no label is doubted.
 
     Raises:
-        ConfigError: there are no records of this model.
+        ConfigError: there are no records, or their classes are not those of the champion.
         Refused: too many corrections are probably wrong.
     """
     dataset = champion.data.dataset
@@ -103,8 +107,8 @@ def without_earlier_doubted(
 ) -> CorrectedImages:
     """Leave out images that were doubted in an earlier round and not corrected again.
 
-    The right corrections of the same rounds have joined and are no longer new. Among the remaining
-    ones the share of wrong corrections would grow with each round, whatever people correct.
+    Images that were not doubted joined the training set in those rounds, and are no longer new. So
+    the share of wrong corrections among the new images would otherwise grow with each round.
     """
     return corrected_images.without_doubted(
         dict.fromkeys(doubted_images(rounds, corrected_images.new), DOUBTED_BEFORE)
@@ -116,8 +120,8 @@ def doubted_for_training(
 ) -> dict[str, str]:
     """Select the doubted images that would be trained on.
 
-    The others stay: the champion raises the doubt, so it must not choose the images by which it is
-    judged.
+    The other doubted images stay: the champion raises the doubts, so it must not influence the
+    selection of the images on which it is judged.
     """
     trained = {new_image.image for new_image in corrected_images.with_use(TRAINING)}
     return {image: why for image, why in wrong.items() if image in trained}
@@ -126,7 +130,7 @@ def doubted_for_training(
 def estimate_wrong_labels(
     champion: ChampionModel, corrected_images: CorrectedImages
 ) -> tuple[float, dict[str, str]]:
-    """Estimate the share of wrong corrections; also return the doubted images with the reasons."""
+    """Estimate the share of wrong corrections, and find doubted images, by name with the reason."""
     from trainables.evaluation.doubts import doubts, features_of
 
     data, new_images = champion.data, list(corrected_images.new)

@@ -1,10 +1,10 @@
-"""A sample of the images before an improvement: those that the new model is expected to meet.
+"""Sample the images before an improvement, which represent those that the new model will receive.
 
-It is stored in the model's reference, with which `search.monitor` distinguishes what the model was
-improved for from a new change. Images that the model was trained on are no fair sample: it is surer
-of them than of others, and people do not correct random ones. So only the model's answers on those
-images count that their content excludes from training, whoever has corrected them (`draw_use`):
-they are as fair a sample as all images.
+The sample is stored in the model's reference. With it, `search.monitor` distinguishes a new change
+from the one that the model was improved for. Images that the model was trained on would bias it:
+the model is surer of them than of others, and people do not correct random images. So the sample
+contains only images that are excluded from training by a hash of their content (`draw_use`),
+whether they were corrected or not. These represent all images.
 """
 
 from collections import Counter
@@ -36,9 +36,9 @@ from trainables.export.reference import IMAGES, EarlierImages, Probabilities, Re
 
 Predict = Callable[[Images], Probabilities]
 CHUNK = 200
-"""The images that are read at once."""
+"""Number of images that are read and predicted at once."""
 MAX_MISSING_SHARE = 0.05
-"""The share of the recorded images that may be missing from a sample."""
+"""Maximum share of the images stored once that may have been removed since."""
 
 
 def expected_images(
@@ -51,16 +51,16 @@ def expected_images(
     until_ms: int,
     luck: float = 0.0,
 ) -> EarlierImages:
-    """Predict the images that a model is expected to meet.
+    """Sample the images that a model is expected to receive, and predict them with the model.
 
     Args:
         predict: computes the model's probabilities, (images, classes).
         reference: the model's reference, of the validation images.
         records: the images that the champion has answered.
-        info: the improvement that the model comes from.
+        info: the improvement that trained the model.
         held_out: the images that were held out.
         trained_names: the images that it was trained on (`trained_image_names`), oldest first.
-        until_ms: when the improvement started.
+        until_ms: the Unix time at which the improvement started, in milliseconds.
         luck: by how much its accuracy on the held-out images is likely too high
             (`PairedComparison.luck`).
     """
@@ -88,9 +88,15 @@ def expected_images(
 def shared_luck(
     luck: float, right: NDArray[np.bool_], gained: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Share out luck over the images: how much of each right answer is luck; the mean is `luck`.
+    """Distribute luck over the images, (images,), so that its mean is `luck`.
 
-    It is shared by the images on which the champion was wrong; by all right ones if there are none.
+    It is distributed equally over the images that the model gained, or over all right ones if it
+    gained none. An image gets at most 1.
+
+    Args:
+        luck: by how much the accuracy is likely too high.
+        right: True for each image that the model classifies right, (images,).
+        gained: True for each of these on which the champion was wrong, (images,).
     """
     lucky = (gained if gained.any() else right).astype(np.float32)
     luck_per_image: NDArray[np.float32] = lucky * luck * len(lucky) / max(1, lucky.sum())
@@ -100,10 +106,11 @@ def shared_luck(
 def champion_answers(
     records: Records, info: ImprovementInfo, classes: tuple[str, ...], until_ms: int
 ) -> list[RecordedAnswer]:
-    """The champion's latest answer on each image that was answered before an improvement started.
+    """The champion's latest answer on each image, from `info.since_ms` until `until_ms`.
 
-    If the champion has answered fewer than `MIN_TESTED` times in the records, the version with the
-    most answers stands in for it: the images are the same, whichever version answered.
+    If it has given fewer than `MIN_TESTED` answers in this time, the answers of the version with
+    the most answers are returned instead. The result is empty if there are no records, or if they
+    have other classes.
     """
     records_info = records.info
     if records_info is None or records_info.classes != classes:
@@ -124,10 +131,10 @@ def champion_answers(
 def complete_answers(
     answers: Sequence[RecordedAnswer], stored: Container[str]
 ) -> Sequence[RecordedAnswer]:
-    """The last answers whose images, as far as they were recorded, are nearly all still stored.
+    """Select as many latest answers as possible, so that nearly all their images are still stored.
 
-    Where images were removed for lack of room, those that nobody had corrected were removed first:
-    the images that remain from that time are no fair sample.
+    Images that were never stored do not count. At the size limit, only images that nobody has
+    corrected are removed, so the images that remain from the time before are a biased sample.
     """
     first, kept_count, missing_count = len(answers), 0, 0
     for row in range(len(answers) - 1, -1, -1):
@@ -146,9 +153,9 @@ def sample_probabilities(
     answers: Sequence[RecordedAnswer],
     trained_names: frozenset[str],
 ) -> Probabilities:
-    """Predict a random sample of the images that could not join the training, (images, classes).
+    """Predict a random sample of the images that were excluded from training, (images, classes).
 
-    The result is empty if these are fewer than `MIN_TESTED` images.
+    The result is (0, classes) if there are fewer than `MIN_TESTED` of them.
     """
     stored = records.image_sizes()
     names = sample_names(complete_answers(answers[-MAX_ANSWERS:], stored), stored, IMAGES)
@@ -170,11 +177,12 @@ def sample_probabilities(
 def fair_held_out(
     info: ImprovementInfo, held_out: Part, answers: Sequence[RecordedAnswer]
 ) -> tuple[Part, NDArray[np.int64]]:
-    """Select the held-out images that represent all images; also return the champion's classes.
+    """Select the held-out images that represent all images, with the champion's predicted classes.
 
-    Fair images were chosen without regard to the champion's answers. If it was sure of all of them,
-    but not of all images, they do not represent all images, and none are selected. The images that
-    selected the best challenger flatter it too much to be among them.
+    They are the fair ones, which were chosen independently of the champion's answers. None are
+    selected if the champion was sure of all fair ones, although at least one unsure image would be
+    expected among them. Images that selected the best challenger are not used, because its accuracy
+    on them is much too high.
     """
     by_image = {answer.image: answer for answer in answers}
     names = [image["image"] for image in info.images if image["use"] == HELD_OUT]
@@ -189,9 +197,9 @@ def fair_held_out(
 
 
 def trained_image_names(rounds: Sequence[ImprovementInfo]) -> list[str]:
-    """List the images that the model of the last of these rounds was trained on.
+    """List the recorded images that the model of the last round was trained on, by name.
 
-    Copies of training images count too, whatever their label.
+    Copies of training images are included, even if they have another label.
 
     Args:
         rounds: the improvements that led to the model, the first one first.

@@ -1,8 +1,8 @@
-"""The folder of an improvement: the joined data, the champion, and where each image comes from.
+"""The folder of an improvement: the joined data, the champion, and the origin of each image.
 
-It is in the folder of the improvement's search, which therefore does not need the records.
+It is inside the folder of the improvement's search, which therefore does not need the records.
 
-| file | what |
+| file | content |
 |---|---|
 | `about.json` | the champion, and each new image: label, use, times (`ImprovementInfo`) |
 | `entry.json`, `*.npy` | the data to search on (`trainables.datasets.joined`) |
@@ -54,21 +54,21 @@ class ChampionIdentity:
 
 @dataclass(frozen=True)
 class ImprovementInfo:
-    """The subject of an improvement: its champion, and the corrections that it learns from."""
+    """Description of an improvement: its champion, and the corrections that it learns from."""
 
     champion: ChampionIdentity
     place: str
     """The place of the records."""
     images: tuple[Json, ...]
-    """Each new image: its name, label and use, who corrected it, and the times."""
+    """Each new image as `image_origin` describes it."""
     left_out: tuple[ExcludedImage, ...]
     suspected: float
-    """The share of the corrections that is probably wrong."""
+    """Share of the corrections that are probably wrong."""
     warm_start: str
     """The champion's checkpoint, relative to the folder; empty for a baseline."""
     version: int = VERSION
     since_ms: int = 0
-    """Unix time in milliseconds from which on the images represent what is expected later."""
+    """Images answered from this Unix time in milliseconds on represent those of the future."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -88,22 +88,22 @@ class ImprovementInfo:
         return sum(image["use"] == use for image in self.images)
 
     def fair_rows(self) -> list[int]:
-        """Rows, among the held-out images, of those that are fair to the champion."""
+        """Rows of the held-out images that were chosen independently of the champion's answers."""
         held_out = [image for image in self.images if image["use"] == HELD_OUT]
         return [row for row, image in enumerate(held_out) if image.get("is_fair", False)]
 
     def alpha(self, deciding_images: Mapping[str, Container[str]], own: str = "") -> float:
-        """Error rate at which these images decide that a challenger is better.
+        """Error rate of the test that a challenger is better on these images (`round_alpha`).
 
         Args:
-            deciding_images: the images by which each improvement has decided
+            deciding_images: the images on which each improvement was decided
                 (`Records.deciding_images`).
             own: the id of this improvement's search.
         """
 
         def is_new(image: Json) -> bool:
             by = {search for search, images in deciding_images.items() if image["image"] in images}
-            # An image that this improvement was the first to set aside decided no earlier one.
+            # An image that this improvement was the first to set aside cannot have decided another.
             return not by - {own, *([] if image["is_aside"] else [EARLIER])}
 
         held_out = [image for image in self.images if image["use"] == HELD_OUT]
@@ -111,7 +111,10 @@ class ImprovementInfo:
         return round_alpha(sum(map(is_new, fair_images)), len(fair_images))
 
     def is_same_as(self, other_info: "ImprovementInfo") -> bool:
-        """True if the champion and the images are the same."""
+        """True if both describe the same improvement.
+
+        Images that are left out, `suspected`, and the times and sources of corrections may differ.
+        """
 
         def key(info: ImprovementInfo) -> Json:
             names = ("image", "label", "use", "is_fair")
@@ -122,7 +125,7 @@ class ImprovementInfo:
 
 
 def image_origin(new: NewImage) -> Json:
-    """The origin of a new image as JSON-compatible values."""
+    """Describe a new image without its pixels, as JSON-compatible values."""
     return {
         name: getattr(new, name)
         for name in (
@@ -139,7 +142,7 @@ def improvement_info(
     suspected: float,
     warm_start: str,
 ) -> ImprovementInfo:
-    """Describe an improvement."""
+    """Build the description of an improvement; see the fields of `ImprovementInfo`."""
     images = tuple(image_origin(new_image) for new_image in corrected_images.new)
     return ImprovementInfo(
         champion, place, images, corrected_images.left_out, suspected, warm_start
@@ -153,7 +156,7 @@ def write_folder(
     corrected_images: CorrectedImages,
     checkpoint: Path,
 ) -> None:
-    """Write the folder completely or not at all; it replaces an existing one."""
+    """Write the folder of an improvement completely or not at all, replacing an existing one."""
     from trainables.datasets.joined import write as write_data
 
     partial = folder.with_name(f".{folder.name}.partial")
@@ -188,7 +191,10 @@ def write_folder(
 
 
 def joined_labels(rounds: Sequence[ImprovementInfo]) -> dict[str, str]:
-    """Labels of the images that have joined in these rounds, by name, the oldest first."""
+    """Labels of the images that joined the training set in these rounds, by image name.
+
+    If an image joined in several rounds, the last label counts.
+    """
     return {
         image["image"]: image["label"]
         for info in rounds
@@ -198,9 +204,9 @@ def joined_labels(rounds: Sequence[ImprovementInfo]) -> dict[str, str]:
 
 
 def doubted_images(rounds: Sequence[ImprovementInfo], new_images: Sequence[NewImage]) -> list[str]:
-    """List the new images whose corrections were doubted in one of these rounds.
+    """List the names of new training images whose corrections one of these rounds has doubted.
 
-    Those that were not doubted then have joined, and are no longer among the new ones.
+    An image that was corrected again since, even with the same label, is not listed.
     """
     doubted = set[Doubted]().union(*map(_doubted, rounds))
     return [
@@ -229,7 +235,9 @@ def unseen_corrections(
 
 
 Doubted = tuple[str, str, int]
-"""An image, its doubted label, and the time of the correction; 0 from earlier versions."""
+"""An image, its doubted label, and the Unix time of the correction in milliseconds. The time is 0
+if an earlier version wrote the file.
+"""
 
 
 def _doubted(info: ImprovementInfo) -> set[Doubted]:
@@ -245,7 +253,7 @@ def _is_among(doubted: set[Doubted], image: NewImage | Correction, corrected_ms:
 
 
 def load_set_aside(folder: Path) -> dict[str, Part]:
-    """Load the images that were set aside, by their use."""
+    """Load the images that were set aside from the folder of an improvement, by their use."""
     from trainables.datasets.cache import read_entry
 
     entry = read_entry(folder / NEW_DATA)
@@ -258,9 +266,9 @@ def joined_data_config(config: DataConfig, folder: Path, validation: int) -> Dat
     """Build the config of the joined data from the champion's.
 
     Args:
-        config: the champion's.
+        config: the champion's data config.
         folder: the folder of the joined data.
-        validation: the number of the champion's validation images, which all stay.
+        validation: the number of the champion's validation images, all of which are used.
     """
     plain = DataConfig()
     return replace(
@@ -276,6 +284,6 @@ def joined_data_config(config: DataConfig, folder: Path, validation: int) -> Dat
 
 
 def exclusion_lines(left_out: Sequence[ExcludedImage], most: int = 10) -> list[str]:
-    """Format images that are left out, a line each, and the number of further ones."""
+    """Format at most `most` excluded images, a line each, and count the others in one more line."""
     more = [f"and {len(left_out) - most:,} more"] if len(left_out) > most else []
     return [*map(str, left_out[:most]), *more]

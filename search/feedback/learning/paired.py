@@ -1,6 +1,6 @@
-"""Two models on the same images: tests of their difference, and the images that these need.
+"""Compare two models on the same images: tests, intervals, and the sample sizes that they need.
 
-Only the images count on which one model is right and the other wrong (McNemar 1947).
+Only images on which exactly one of the models is right tell them apart (McNemar 1947).
 """
 
 import math
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHA = 0.05
-"""The error rate of each test, where all its images decide for the first time."""
+"""Error rate of each test if all its images are used for the first time (`round_alpha`)."""
 POWER = 0.8
-"""The probability of detecting a true difference, for which the images are counted."""
+"""Probability of detecting a true difference, for which sample sizes are computed."""
 MAX_IMAGES = 10**7
-"""The upper limit of `images_needed`."""
+"""Upper limit of `images_needed`."""
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A challenger and a champion on the same images."""
+    """The results of a challenger and a champion on the same images."""
 
     images: int
     gained: int
@@ -30,7 +30,7 @@ class PairedComparison:
 
     @classmethod
     def of(cls, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]) -> "PairedComparison":
-        """Compare two models, given the images that each classifies right, (images,) each."""
+        """Compare two models. Each array is True for the images classified right, (images,)."""
         return cls(
             len(champion),
             int((challenger & ~champion).sum()),
@@ -39,29 +39,33 @@ class PairedComparison:
 
     @property
     def difference(self) -> float:
-        """The challenger's accuracy less the champion's."""
+        """The challenger's accuracy minus the champion's; 0 without images."""
         return (self.gained - self.lost) / self.images if self.images else 0.0
 
     @property
     def p_better(self) -> float:
         """p-value of the hypothesis that the challenger is not better.
 
-        One-sided and exact: each image on which they differ is a fair coin toss.
+        This is McNemar's exact test, one-sided: under the hypothesis, each image on which exactly
+        one model is right is a fair coin toss.
         """
         from scipy.stats import binom
 
         return float(binom.sf(self.gained - 1, self.gained + self.lost, 0.5))
 
     def p_worse_by(self, margin: float) -> float:
-        """p-value of the hypothesis that the challenger is worse by this margin."""
+        """p-value of the hypothesis that the challenger is worse by this margin; 1 without images.
+
+        This is the score test of Tango (1998), one-sided.
+        """
         return 1.0 - NormalDist().cdf(self._score(-margin)) if self.images else 1.0
 
     def luck(self, least: float) -> float:
         """Estimate by how much the challenger's accuracy on these images is too high.
 
         It was selected because it was better on them by at least `least` standard errors. The true
-        difference is the maximum-likelihood estimate for a normal variable that is truncated there
-        (Cohen 1959), and at least 0; luck is the observed difference less this estimate.
+        difference is estimated by maximum likelihood for a normal variable that is truncated there
+        (Cohen 1959), and is at least 0. Luck is the observed difference minus this estimate.
         """
         from scipy.optimize import brentq
 
@@ -80,7 +84,7 @@ class PairedComparison:
         return float((score - true) * error / self.images)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Confidence interval for the difference by score tests (Tango 1998)."""
+        """Score confidence interval for the difference (Tango 1998); (-1, 1) without images."""
         from scipy.optimize import brentq
 
         if not self.images:
@@ -96,12 +100,12 @@ class PairedComparison:
         return bound(z, -end), bound(-z, end)
 
     def _score(self, difference: float) -> float:
-        """The observed difference less this true one, in standard errors.
+        """Score statistic: the observed minus the assumed difference, in standard errors.
 
-        The standard error is that of the most likely shares with this difference.
+        The standard error is that of the maximum-likelihood shares under the assumed difference.
         """
-        # `share`, of the lost images, maximises the likelihood of the counts if this is the true
-        # difference: the larger root of a q^2 + b q + c = 0 (Tango 1998).
+        # `share` is the share of lost images that maximises the likelihood of the counts under the
+        # assumed difference: the larger root of a q^2 + b q + c = 0 (Tango 1998).
         count, gained, lost = self.images, self.gained, self.lost
         a, c = 2 * count, -lost * difference * (1 - difference)
         b = -gained - lost + (2 * count - gained + lost) * difference
@@ -114,7 +118,7 @@ class PairedComparison:
 
 
 def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> int:
-    """Images with which a true difference is detected with probability `POWER`.
+    """Number of images that detect a true difference with probability `POWER`; see `MAX_IMAGES`.
 
     Args:
         difference: the difference of the accuracies, above 0.
@@ -128,9 +132,9 @@ def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> 
 
 
 def detectable_difference(images: int, differing: float, alpha: float = ALPHA) -> float:
-    """Smallest true difference that is detected on these images with probability `POWER`.
+    """Smallest true difference that this number of images detects with probability `POWER`.
 
-    It is at most `differing`; infinite if not even that is detected.
+    It is infinite if not even a difference of `differing`, the largest possible one, is detected.
     """
     steps = np.linspace(0, differing, 1001)[1:]
     detectable = [step for step in steps if images_needed(float(step), differing, alpha) <= images]
@@ -138,24 +142,24 @@ def detectable_difference(images: int, differing: float, alpha: float = ALPHA) -
 
 
 def max_disagreement(images: int, margin: float) -> float:
-    """Share of images on which equally good models may differ and still pass as not worse.
+    """Largest share of images on which equally good models may disagree and still pass.
 
-    They pass by this margin with probability `POWER`.
+    With this margin, they pass as not worse with probability `POWER`. The result may exceed 1.
     """
     return images * (margin / _margin_errors()) ** 2
 
 
 def margin_needed(images: int, differing: float) -> float:
-    """Margin with which equally good models that differ on this share of images pass."""
+    """Margin with which equally good models that disagree on this share of images pass."""
     return _margin_errors() * math.sqrt(differing / images)
 
 
 def required_test_images(margin: float, differing: float) -> int:
-    """Images with which equally good models that differ on this share of them pass as not worse."""
+    """Number of images on which equally good models that disagree on this share of them pass."""
     return math.ceil(differing * (_margin_errors() / margin) ** 2)
 
 
 def _margin_errors() -> float:
-    """The margin in standard errors with which equally good models pass."""
+    """Margin, in standard errors, with which equally good models pass with probability `POWER`."""
     normal = NormalDist()
     return normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)

@@ -12,7 +12,7 @@ from trainables.datasets.arrays import Dataset, Part
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A trained model in the checkpoint of its search."""
+    """A trained model, given by its config, its data and its checkpoint."""
 
     config: TrialConfig
     dataset: Dataset
@@ -20,7 +20,7 @@ class LoadedCheckpoint:
     checkpoint: Path
 
     def correct_predictions(self, part: Part) -> NDArray[np.bool_]:
-        """Check which images of a part the model classifies right, (images,)."""
+        """True for each image of a part that the model classifies right, (images,)."""
         from trainables.evaluation.evaluate import predictions
 
         probabilities = predictions(self.config, self.dataset, part, self.checkpoint)
@@ -28,7 +28,7 @@ class LoadedCheckpoint:
         return correct
 
     def ms_per_image(self) -> float:
-        """Measure the milliseconds for one image in a batch of one, on one thread of the CPU."""
+        """Measure the median time for a batch of one image on one CPU thread, in milliseconds."""
         from trainables.evaluation.evaluate import load_model
         from trainables.export.export import times
 

@@ -1,5 +1,5 @@
-"""Does a model in use still behave as before? The tests of `search.monitor`, and their results.
+"""Test whether a served model still behaves as before, for `search.monitor`.
 
-May import `feedback`, which reads the records, and the page's templates; never `serving`, and no
-torch: the answers were recorded, and a model's reference is exported with it.
+May import `feedback`, which reads the records, and the page's templates; never `serving` or torch:
+the tests only need the recorded answers and the reference that was exported with the model.
 """

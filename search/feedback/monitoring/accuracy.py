@@ -1,4 +1,4 @@
-"""Is the model right as often as before?"""
+"""Test whether the model is right as often as before."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from search.feedback.monitoring.shares import fall_power, interval, lower_p
 
 ACCURACY = "accuracy"
 DROP = 0.05
-"""The stated change: how far the accuracy falls below that on the reference."""
+"""The change that the test should detect: a drop of the accuracy below the reference's."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Accuracy:
     value: float
     low: float
     high: float
-    """The ends of its 95 % interval (`interval`)."""
+    """The bounds of its 95 % confidence interval (`interval`)."""
 
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> "Accuracy":
-        """Estimate it from whether each image of the sample was answered right, (images,)."""
+        """Estimate the accuracy; `right` is True for each image answered right, (images,)."""
         value = float(right.mean())
         return cls(value, *interval(value, len(right)))
 
@@ -34,13 +34,13 @@ class Accuracy:
 class AccuracyDetector(Detector):
     """Compare the accuracy on corrected images with that on the reference.
 
-    Fisher's exact test, one-sided: is the model right less often than before? The corrected images
+    This is Fisher's exact test, one-sided: only a lower accuracy is detected. The corrected images
     have to be a random sample of all answered images (`search.feedback.fair_sample`).
 
     Args:
         reference: how much each of the reference's images counts as answered right, from 0 to 1,
-            (images,); less than 1 where that is likely luck.
-        new_values: whether each corrected image of the sample was answered right, (images,).
+            (images,); less than 1 if a right answer is partly due to luck.
+        new_values: True for each corrected image of the sample that was answered right, (images,).
 
     References:
         R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
@@ -56,21 +56,21 @@ class AccuracyDetector(Detector):
 
     @property
     def size(self) -> str:
-        """The change that ought to be detected, in words."""
+        """The change that the test should detect, in words."""
         return f"an accuracy of {self._after:.3f}"
 
     @property
     def _after(self) -> float:
-        """The accuracy after the stated change."""
+        """The accuracy after that change, at least 0."""
         return max(self._count / self.reference_images - DROP, 0)
 
     @property
     def _count(self) -> int:
-        """The number of the reference's images that were answered right."""
+        """Number of the reference's images that were answered right, without luck, rounded down."""
         return int(np.floor(self.reference.sum() + 1e-6))
 
     def p_value(self) -> float:
-        """Probability of an accuracy as low, or lower, if nothing has changed."""
+        """p-value: probability of an accuracy at most this low if nothing has changed."""
         now = int(self.new_values.sum())
         return float(lower_p(self._count, self.reference_images, now, self.images))
 

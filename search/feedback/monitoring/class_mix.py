@@ -1,4 +1,4 @@
-"""Does the model predict each class as often as before?"""
+"""Test whether the model predicts each class as often as before."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,31 +15,31 @@ MIX = "class mix"
 
 @dataclass(frozen=True)
 class ClassShare:
-    """The share of the images for which a class is predicted: of earlier ones, and of new ones."""
+    """The share of images for which a class is predicted, in the reference and among new ones."""
 
     name: str
     before: float
     now: float
     low: float
     high: float
-    """The ends of the interval of `now`; those of all classes hold together with 95 %."""
+    """The bounds of the interval of `now`; those of all classes hold simultaneously with 95 %."""
     changed: bool
-    """True if the share has changed by more than noise explains (`ClassMixDetector`)."""
+    """True if the share has changed significantly (`ClassMixDetector`)."""
 
 
 @dataclass(frozen=True)
 class ClassMixDetector(Detector):
     """Compare how often each class is predicted for new images and for the reference.
 
-    Fisher's exact test of each class's count, with Bonferroni's correction for the number of
-    classes: the mix has changed if the share of at least one class has. This is black-box shift
-    detection by the predicted classes. They are not the true classes, since a model is sometimes
-    wrong; but if nothing has changed it is wrong in the same way, so the test holds.
+    This is Fisher's exact test of each class's count, with Bonferroni's correction for the number
+    of classes: the mix has changed if the share of at least one class has. It detects shifts from
+    the predicted classes only. These are not the true classes, since a model is sometimes wrong;
+    but if nothing has changed, it is wrong in the same way, so the test is valid.
 
     Args:
         reference: probabilities on the reference's images, (images, classes).
-        new_values: those on the new images, (images, classes).
-        classes: their names.
+        new_values: probabilities on the new images, (images, classes).
+        classes: the names of the classes.
 
     References:
         Z. Lipton, Y.-X. Wang, A. Smola (2018): Detecting and Correcting for Label Shift with Black
@@ -66,11 +66,11 @@ class ClassMixDetector(Detector):
 
     @cached_property
     def stated_change(self) -> tuple[int, float, float]:
-        """The class of the stated change, its share of the reference, and its share afterwards.
+        """The change that the test should detect: a class, its share before, and its share after.
 
-        It is the class of median frequency, whose share doubles, or rises half the way to 1 if that
-        is less. Of two classes it is the first: the rarer one is likely less rare than in the
-        reference.
+        It is the class of median frequency, whose share doubles, or rises halfway to 1 if that is
+        less. Of two classes it is the first, not the rarer one, which is probably less rare than it
+        appears in the reference.
         """
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0
@@ -80,12 +80,12 @@ class ClassMixDetector(Detector):
 
     @property
     def size(self) -> str:
-        """The change that ought to be detected, in words."""
+        """The change that the test should detect, in words."""
         number, before, after = self.stated_change
         return f"'{self.classes[number]}' named for {percent(after)}, {percent(before)} before"
 
     def p_value(self) -> float:
-        """Probability of a difference as large, or larger, if nothing has changed."""
+        """p-value: probability of a difference at least this large if nothing has changed."""
         return min(1.0, len(self.classes) * float(difference_p(self.before, self.now).min()))
 
     def power(self, images: int, reference_images: int, rate: float) -> float:
@@ -98,7 +98,7 @@ class ClassMixDetector(Detector):
         return fall_power(other_count, reference_images, 1 - after, images, class_rate)
 
     def shares(self, rate: float) -> list[ClassShare]:
-        """List how often each class is predicted, and whether that has changed at this rate."""
+        """List each class's share. `rate` is the false-alarm rate of all classes together."""
         count, images = len(self.classes), self.images
         return [
             ClassShare(

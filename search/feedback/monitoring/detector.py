@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 POWER = 0.8
-"""The probability with which a change of the stated size is to be detected."""
+"""The probability with which a change of the stated size should be detected."""
 MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES = 10_000, 2_000
-"""The most new images that are tested, and the most images that a reference contains."""
+"""Maximum number of new images that are tested, and of images in a reference."""
 DECIMALS = 4
 """Decimals of the probabilities that are compared."""
 
 
 @dataclass(frozen=True)
 class Detector(ABC):
-    """A two-sample test: do new images differ from those of the reference?
+    """A two-sample test of whether new images differ from those of the reference.
 
     The caller chooses the false-alarm rate: a change is reported if `p_value()` is at most that.
     The stated power belongs to the same test: `power` computes how often `p_value()` would be
@@ -29,7 +29,7 @@ class Detector(ABC):
     name: ClassVar[str]
     reference: Values
     new_values: NDArray[Any]
-    """What is compared, for each image of the reference and for each new one, (images, ...)."""
+    """The values to compare, a row for each image: of the reference, and new, (images, ...)."""
 
     @property
     def images(self) -> int:
@@ -44,31 +44,37 @@ class Detector(ABC):
     @property
     @abstractmethod
     def size(self) -> str:
-        """The change that ought to be detected, in words."""
+        """The change that the test should detect, in words."""
 
     @abstractmethod
     def p_value(self) -> float:
-        """Probability of a difference as large, or larger, if nothing has changed."""
+        """p-value: probability of a difference at least this large if nothing has changed."""
 
     @abstractmethod
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate."""
 
     def images_needed(self, rate: float) -> int | None:
-        """Fewest new images that detect the change with this reference; None if no number does."""
+        """Smallest number of new images that detects the change with this reference.
+
+        None if even `MAX_NEW_IMAGES` do not.
+        """
         return _smallest_sufficient(
             lambda n: self.power(n, self.reference_images, rate), MAX_NEW_IMAGES
         )
 
     def reference_images_needed(self, rate: float) -> int | None:
-        """Fewest reference images with which some number of new ones is enough; None if none."""
+        """Smallest number of reference images with which `MAX_NEW_IMAGES` new ones are enough.
+
+        None if even `MAX_REFERENCE_IMAGES` are too few.
+        """
         return _smallest_sufficient(
             lambda n: self.power(MAX_NEW_IMAGES, n, rate), MAX_REFERENCE_IMAGES
         )
 
 
 def _smallest_sufficient(power: Callable[[int], float], most: int) -> int | None:
-    """Find the smallest number of images with enough power, by bisection."""
+    """Find the smallest number of images with enough power, by bisection; None above `most`."""
     if power(most) < POWER:
         return None
     low, high = 0, most
@@ -79,10 +85,10 @@ def _smallest_sufficient(power: Callable[[int], float], most: int) -> int | None
 
 
 def round_probabilities(probabilities: NDArray[np.floating]) -> Values:
-    """Round probabilities to the digits that a record and a reference share.
+    """Round probabilities so that those of records and references can be compared.
 
-    Records have fewer digits than a reference, and another runtime differs in the last ones: where
-    a model is nearly certain, 1 and 0.9999998 would count as different values.
+    Records have fewer digits than references, and runtimes differ in the last digits: without
+    rounding, 1 and 0.9999998 would count as different values.
     """
     values: Values = probabilities.astype(np.float64).round(DECIMALS)
     return values

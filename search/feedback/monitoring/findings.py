@@ -1,4 +1,4 @@
-"""All tests of a model in use, and their results."""
+"""Run all tests of a served model, and collect their results."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,8 +15,8 @@ from trainables.export.reference import Reference
 RATE = 0.05
 """The false-alarm rate of all tests together."""
 DIVIDED_SHARE = 0.8
-"""The share of the rate that the tests divide among them. The rest is a reserve: one of the tests
-is an approximation, and images in use are never quite independent.
+"""Share of the false-alarm rate that is divided among the tests. The rest is a reserve, because one
+of the tests is an approximation and real images are never quite independent.
 """
 
 
@@ -26,27 +26,27 @@ class Check:
 
     name: str
     images: int
-    """The new images that were compared."""
+    """Number of new images that were compared."""
     reference_images: int
-    """The images with which they were compared."""
+    """Number of images with which they were compared."""
     p: float
-    """The probability of a difference as large, or larger, if nothing has changed."""
+    """p-value: probability of a difference at least this large if nothing has changed."""
     rate: float
-    """The false-alarm rate of this test: it has `changed` if `p` is at most that."""
+    """The false-alarm rate of this test: it reports a change if `p` is at most this."""
     size: str
-    """The change that ought to be detected, in words."""
+    """The change that the test should detect, in words."""
     needed: int | None
-    """The new images with which that is detected four times of five; None if no number is enough
-    with this few reference images.
+    """Number of new images with which that change is detected with a probability of 80 %; None if
+    no number is enough with this few reference images.
     """
     needed_reference: int | None = None
-    """If `needed` is None: the reference images with which some number of new ones is enough; None
-    if more are needed than a reference contains.
+    """If `needed` is None, the number of reference images with which some number of new images is
+    enough; None if that is more than a reference can contain.
     """
 
     @property
     def changed(self) -> bool:
-        """True if the difference is larger than noise explains."""
+        """True if the difference is significant."""
         return self.p <= self.rate
 
     @property
@@ -57,37 +57,39 @@ class Check:
 
 @dataclass
 class Findings:
-    """The results of all tests."""
+    """The results of all tests of a window of answers."""
 
     model: str
     version: str
     first_ms: int
     last_ms: int
-    """The times of the first and the last answer that is tested."""
+    """Unix times of the first and the last tested answer, in milliseconds."""
     answered: int
     images: int
-    """All answers in this time, and the different images that are tested."""
+    """Number of all answers in this period, and of the distinct images on which they are tested."""
     others: dict[str, int]
     """The number of answers by each other version."""
     rate: float
     corrected: int
-    """The corrected images that are a random sample of all answered images."""
+    """Number of corrected images that are a random sample of all answered images."""
     unsampled: int
-    """The other corrected images, from which no accuracy is estimated."""
+    """Number of other corrected images, from which no accuracy is estimated."""
     held_to: str = VALIDATION
     """The images with which new ones are compared, in words."""
     is_improved: bool = False
     """True for a model from `search.improve`, whose reference contains earlier images."""
     accuracy_held_to: str = VALIDATION
     accuracy_before: float | None = None
-    """The images with which the accuracy is compared, and the accuracy on these."""
+    """The images with which the accuracy is compared, in words, and the accuracy on them; None if
+    there are no such images.
+    """
     met_again: int = 0
-    """Images in this time that the version was trained on: its answers on them do not count."""
+    """Number of images in this period on which the version was trained; these are not tested."""
     learned: int = 0
-    """The corrected ones of these."""
+    """Number of corrected images on which the version was trained."""
     checks: list[Check] = field(default_factory=list)
     untested: dict[str, str] = field(default_factory=dict)
-    """The reason why a test is impossible, by the name of the test."""
+    """The reason why a test could not be run, by the name of the test."""
     shares: list[ClassShare] = field(default_factory=list)
     accuracy: Accuracy | None = None
 
@@ -97,7 +99,7 @@ class Findings:
         return [check.name for check in self.checks if check.changed]
 
     def check(self, name: str) -> Check | None:
-        """The result of the test of this name; None if it was impossible."""
+        """The result of the test of this name; None if it could not be run."""
         return next((check for check in self.checks if check.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -110,14 +112,14 @@ class Findings:
 
 
 def find_changes(model: str, reference: Reference, window: Window, rate: float = RATE) -> Findings:
-    """Run all tests that are possible with a window.
+    """Run all tests for which a window contains enough images.
 
     Args:
-        model: the model's name in texts.
+        model: the model's name, for messages.
         reference: the model's reference.
         window: the model's answers.
-        rate: the false-alarm rate of all tests together. Each has a share of it (`rate_per_test`),
-            since the tests of one window are not independent.
+        rate: the false-alarm rate of all tests together, of which each gets a share
+            (`rate_per_test`).
     """
     reference_set, untested = ReferenceSet.of(reference), untested_reasons(reference, window)
     times = [answer.time_ms for answer in window.answers]
@@ -172,7 +174,7 @@ def build_detectors(reference: Reference, window: Window) -> list[Detector]:
 
 
 def run_check(detector: Detector, rate: float) -> Check:
-    """Run a test at this false-alarm rate."""
+    """Run a test at this false-alarm rate, and compute how many images it needs."""
     images_needed = detector.images_needed(rate)
     return Check(
         detector.name,
@@ -187,7 +189,7 @@ def run_check(detector: Detector, rate: float) -> Check:
 
 
 def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
-    """For each test that is impossible: which images are too few, and how many it needs."""
+    """For each test that cannot be run, by name: the images that are too few, and the minimum."""
     reference_set, earlier, corrected = (
         ReferenceSet.of(reference),
         reference.earlier,
@@ -220,5 +222,5 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
 
 
 def _too_few_text(count: int, images: str) -> str:
-    """State that images are too few to be tested; empty if they are enough."""
+    """State that there are too few images to run a test; empty if there are enough."""
     return "" if count >= MIN_TESTED else f"{images}, {MIN_TESTED} are needed"

@@ -1,13 +1,13 @@
-"""The images with which new ones are compared: validation images, or those of an improvement.
+"""Select the images with which new ones are compared: the validation set, or earlier images.
 
-A model is improved because it meets other images than those of its validation set. After the
-improvement it is expected to meet images like those before: its reference is a random sample of
-them that its training did not use. Its accuracy is compared with that on the held-out images of
-known class.
+A model is improved because it receives other images than those of its validation set. The improved
+model is expected to receive the same kind of images as before the improvement, so its reference is
+a random sample of those, without training images. Its accuracy is compared with that on the
+held-out images of known class.
 
-The model was registered because it was better on these images, so its accuracy on them is likely
-too high. The likely excess is subtracted (`PairedComparison.luck`): otherwise one model in ten
-would appear to be worse at once.
+The model was registered because it was better on these images, so its accuracy on them is probably
+too high. The likely excess is subtracted (`PairedComparison.luck`). Otherwise, one model in ten
+would immediately appear to have become worse.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from search.feedback.monitoring.detector import Values
 from trainables.export.reference import EarlierImages, Reference
 
 MIN_TESTED = 20
-"""The fewest images for a test."""
+"""Minimum number of images for a test."""
 MIN_REPORTED_LUCK = 0.0005
-"""The smallest luck that is reported, as a share."""
+"""The smallest luck that is mentioned in texts, as a difference in accuracy."""
 VALIDATION = "the validation images"
 
 
@@ -29,15 +29,15 @@ class ReferenceSet:
     """The images with which new ones are compared."""
 
     title: str
-    """Their name in texts, for outputs and class mix."""
+    """Name of the images in texts about the tests of outputs and class mix."""
     probabilities: Values
     right: Values
-    """How much each image of known class counts as answered right, from 0 to 1, (images,)."""
+    """Degree to which each image of known class counts as answered right, 0 to 1, (images,)."""
     right_title: str
 
     @classmethod
     def of(cls, reference: Reference) -> "ReferenceSet":
-        """Choose the images from a model's reference."""
+        """Choose the images from the reference of a model."""
         validation, earlier = reference.probabilities, reference.earlier
         if earlier is None:
             right = validation.argmax(axis=1) == reference.targets[: len(validation)]
@@ -50,7 +50,7 @@ class ReferenceSet:
 
 
 def _known_class_results(earlier: EarlierImages) -> tuple[Values, str]:
-    """Rate the answers on the images of known class, from 0 to 1, and name these images."""
+    """Compute `right` for an improved model, from its images of known class, and `right_title`."""
     right = np.maximum(0.0, (earlier.labelled.argmax(axis=1) == earlier.targets) - earlier.luck)
     title = f"the {len(right):,} images of known class that were met before it was improved"
     if len(right) and (luck := float(earlier.luck.mean())) >= MIN_REPORTED_LUCK:

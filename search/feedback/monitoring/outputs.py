@@ -1,4 +1,4 @@
-"""Is the model as sure of its answers as before?"""
+"""Test whether the model is as sure of its answers as before."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,25 +10,25 @@ from search.feedback.monitoring.detector import Detector, Values, round_probabil
 
 OUTPUTS = "outputs"
 CHANGED_SHARE = 0.25
-"""The share of the new images that is answered differently in the stated change."""
+"""Share of the new images that is answered differently in the change to detect."""
 SIMULATIONS, CELLS, SEED = 300, 100, 20
-"""For the power: the samples that are drawn, the groups of confidences, and the seed."""
+"""For the simulated power: the number of samples, of groups of confidences, and the seed."""
 
 
 @dataclass(frozen=True)
 class OutputsDetector(Detector):
     """Compare the model's confidence on new images with that on the reference.
 
-    The test of Kolmogorov and Smirnov on the probability of the predicted class: the largest
-    distance between both distributions. This is black-box shift detection with the trained network.
-    Images that are unfamiliar to the network are often answered with less confidence, or with more,
-    so that the test needs neither images nor labels. `ClassMixDetector` tests the classes.
+    This is the two-sample Kolmogorov-Smirnov test of the probability of the predicted class. Its
+    statistic is the largest distance between the two distributions. A network often answers
+    unfamiliar images with less confidence, or with more, so the test needs neither images nor
+    labels. `ClassMixDetector` tests the classes.
 
-    Equal confidences, as of a model that is certain of nearly all images, make false alarms rarer.
+    Ties, such as those of a model that is certain of nearly all images, make false alarms rarer.
 
     Args:
         reference: probabilities on the reference's images, (images, classes).
-        new_values: those on the new images, (images, classes).
+        new_values: probabilities on the new images, (images, classes).
 
     References:
         S. Rabanser, S. Günnemann, Z. Lipton (2019): Failing Loudly: An Empirical Study of Methods
@@ -47,11 +47,11 @@ class OutputsDetector(Detector):
 
     @property
     def size(self) -> str:
-        """The change that ought to be detected, in words."""
+        """The change that the test should detect, in words."""
         return "a quarter of the images answered with less confidence than any before"
 
     def p_value(self) -> float:
-        """Probability of a distance as large, or larger, if nothing has changed."""
+        """p-value: probability of a distance at least this large if nothing has changed."""
         from scipy.stats import kstwo
 
         before, now = (
@@ -69,11 +69,11 @@ class OutputsDetector(Detector):
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate.
 
-        The test is simulated: both samples are drawn from the reference's confidences, a quarter of
-        the new ones below all of them.
+        The test is simulated: both samples are drawn from the reference's confidences, but a
+        quarter of the new ones lie below all of these.
         """
         _, counts = np.unique(round_probabilities(self.reference.max(axis=1)), return_counts=True)
-        # Equal confidences stay in one cell. Grouping the others changes the power by a point.
+        # Equal confidences stay in one cell. Grouping changes the power by a percentage point.
         cells = (np.cumsum(counts) - counts) * CELLS // counts.sum()
         weights = np.bincount(cells, counts) / counts.sum()
         return _power(images, reference_images, rate, tuple(weights[weights > 0].tolist()))
@@ -81,7 +81,7 @@ class OutputsDetector(Detector):
 
 @lru_cache(maxsize=10_000)
 def _power(images: int, reference_images: int, rate: float, weights: tuple[float, ...]) -> float:
-    """Simulate how often the distance is large enough, from the shares of the confidences."""
+    """Simulate how often the test detects the change. `weights` are the shares of the cells."""
     from scipy.stats import kstwo
 
     effective = _effective_images(images, reference_images)
@@ -96,7 +96,7 @@ def _power(images: int, reference_images: int, rate: float, weights: tuple[float
 
 @lru_cache(maxsize=4)
 def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
-    """Draw samples; return the cumulative share of each confidence, (simulations, confidences)."""
+    """Draw samples, and return the cumulative shares of their cells, (SIMULATIONS, cells)."""
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(images, np.array(shares) / sum(shares), SIMULATIONS)
     cumulative: Values = counts.cumsum(axis=1) / images
@@ -104,8 +104,9 @@ def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
 
 
 def _effective_images(images: int, reference_images: int) -> int:
-    """Size of the single sample whose distance from a known distribution varies as much.
+    """Size of a single sample whose distance from a known distribution varies as for two samples.
 
-    With it, rounded down, the exact distribution for one sample applies to two (Stephens 1970).
+    With this size, rounded down, the exact distribution for one sample is used for two
+    (Stephens 1970).
     """
     return images * reference_images // (images + reference_images)

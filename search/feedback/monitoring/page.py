@@ -1,4 +1,4 @@
-"""The page of `search.monitor`: one HTML file with the answers and the evidence for them."""
+"""Render the page of `search.monitor`: one HTML file with the test results and the evidence."""
 
 from dataclasses import dataclass
 
@@ -17,16 +17,16 @@ from trainables.export.reference import Reference
 
 TEMPLATE = "monitor.html"
 BINS, HEIGHT = 24, 60
-"""Bars of a histogram, and the height of the highest one in the page's units."""
+"""Number of bars in a histogram, and the height of the highest one in the page's units."""
 VISIBLE = 30
-"""The number of classes that are visible; the others are a click away."""
+"""Number of classes that are visible at first; a click shows the others."""
 QUESTIONS = {OUTPUTS: "answers", MIX: "class mix", ACCURACY: "accuracy"}
 Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class MonitorTile:
-    """A question with its answer."""
+    """The result of a test in a few words."""
 
     title: str
     answer: str
@@ -36,7 +36,7 @@ class MonitorTile:
 
 @dataclass(frozen=True)
 class MonitorChart:
-    """Two histograms of one quantity, as heights of their bars."""
+    """Two histograms of the same quantity, as the heights of their bars."""
 
     title: str
     low: str
@@ -46,7 +46,7 @@ class MonitorChart:
 
 
 def render(findings: Findings, reference: Reference, window: Window) -> str:
-    """Render the page. Everything that comes from records and names is escaped."""
+    """Render the page as HTML; names and texts from records are escaped."""
     return template(TEMPLATE).render(
         findings=findings,
         verdict=verdict(findings),
@@ -74,7 +74,7 @@ def tile(findings: Findings, check: Check) -> MonitorTile:
 
 
 def charts(reference: Reference, window: Window) -> list[MonitorChart]:
-    """Build the histograms of the confidence."""
+    """Build the histograms of the confidence; none if there are no images to compare."""
     before, now = ReferenceSet.of(reference).probabilities, window.probabilities
     if not (len(before) and len(now)):
         return []
@@ -82,7 +82,7 @@ def charts(reference: Reference, window: Window) -> list[MonitorChart]:
 
 
 def chart(title: str, before: Values, now: Values) -> MonitorChart:
-    """Build two histograms on one scale; the extreme 0.5 % at each end fall into the last bars."""
+    """Build two histograms on one scale; the outermost bars include the extreme 0.5 %."""
     pooled = np.concatenate([before, now])
     # A few extreme values would otherwise squeeze all others into a few bars.
     low, high = (float(end) for end in np.quantile(pooled, (0.005, 0.995)))

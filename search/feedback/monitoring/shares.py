@@ -1,8 +1,9 @@
-"""Is a share of the new images lower than that of the reference, or different? Exact tests.
+"""Exact tests of whether a share of the new images is lower than, or differs from, the reference's.
 
-Fisher's exact test: if both shares are equal then, given the total of both, the count among the new
-images is hypergeometric, whatever the share is. So the false-alarm rate holds for 20 images and
-99 % as well as for thousands and 50 %; where counts are small it is lower than promised.
+They are Fisher's exact test: if both shares are equal, then the count among the new images, given
+the total count, has a hypergeometric distribution that does not depend on the share. So the
+false-alarm rate holds for 20 images and a share of 99 % as well as for thousands and 50 %. If
+counts are small, it is lower than stated.
 
 References:
     R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
@@ -18,15 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
-"""Added to the level of intervals, since images in use are never quite a random sample: some of a
-sample are skipped, and it ends at an image that was corrected.
+"""Added to the level of intervals, because real images are never quite a random sample: people skip
+some images, and the sample ends with an image that was corrected.
 """
 
 
 def lower_p(
     before: ArrayLike, reference_images: int, now: ArrayLike, images: int
 ) -> NDArray[np.float64]:
-    """Probability of a count as low among the new images, if nothing has changed (one-sided).
+    """p-value of a count at most this low among the new images, if nothing has changed (one-sided).
 
     Args:
         before: the counts among the reference's images.
@@ -46,7 +47,7 @@ def lower_p(
 
 
 def difference_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of counts as different, for each class: twice the smaller one-sided p-value."""
+    """Two-sided p-value of each class, (classes,): twice the smaller one-sided p-value."""
     reference_images, images = int(before.sum()), int(now.sum())
     lower = lower_p(before, reference_images, now, images)
     higher = lower_p(reference_images - before, reference_images, images - now, images)
@@ -58,9 +59,9 @@ def difference_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[n
 def fall_power(before: int, reference_images: int, after: float, images: int, rate: float) -> float:
     """Probability that `lower_p` is at most `rate` if the share is `after` from now on.
 
-    The reference is given, so nothing has to be assumed about the share that it was drawn from. The
-    largest count of the new images that raises an alarm is found by bisection; the power is the
-    probability of that count or a lower one.
+    The power is conditional on the reference, so nothing has to be assumed about the share that
+    this was drawn from. The largest count of new images that raises an alarm is found by bisection;
+    the power is the probability of at most that count.
 
     >>> round(fall_power(1800, 2000, 0.8, 150, 0.05), 2)
     0.94
@@ -76,16 +77,16 @@ def fall_power(before: int, reference_images: int, after: float, images: int, ra
 
 
 def interval(share: float, images: int, classes: int = 1) -> tuple[float, float]:
-    """Interval of 95 % for a share (Clopper and Pearson), with a reserve.
+    """95 % confidence interval of a share (Clopper and Pearson), widened by `RESERVE`.
 
     Args:
         share: the share of the images.
-        images: their number.
-        classes: the number of shares whose intervals hold together (Bonferroni).
+        images: the number of images.
+        classes: the number of shares whose intervals hold simultaneously (Bonferroni).
     """
     return share_bounds(share, images, (1 - LEVEL - RESERVE) / 2 / classes)
 
 
 def estimate_share(count: int, images: int) -> float:
-    """Estimate a share; never 0 or 1 (Jeffreys' prior)."""
+    """Estimate a share with Jeffreys' prior, so that it is never 0 or 1."""
     return (count + 0.5) / (images + 1)

@@ -1,4 +1,4 @@
-"""The answers of a model in a time, and the corrected images that are a random sample."""
+"""Load a model's answers in a period, and the corrected images that are a random sample."""
 
 import tempfile
 from collections import Counter
@@ -21,7 +21,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
 
 MAX_ANSWERS = MAX_NEW_IMAGES
-"""The most answers that are tested: the latest ones, each on another image."""
+"""Maximum number of answers that are tested: the latest ones, one for each image."""
 SEED = 20
 
 
@@ -36,7 +36,7 @@ class RecordedImage:
 
 @dataclass
 class Window:
-    """The answers of one version of a model in a time."""
+    """The answers of one version of a model in a period."""
 
     version: str
     answers: list[RecordedAnswer]
@@ -44,7 +44,7 @@ class Window:
     written.
     """
     answer_count: int
-    """The number of all answers by this version in this time."""
+    """Number of all answers by this version in this period."""
     other_versions: dict[str, int]
     """The number of answers by each other version."""
     corrected: list[tuple[RecordedAnswer, int]]
@@ -52,15 +52,15 @@ class Window:
     the correct class.
     """
     unsampled: int = 0
-    """The number of other corrected images. People, visitors of a page and `search.label` correct
-    mistakes and unsure answers first, so these do not represent all images.
+    """Number of other corrected images. Visitors of a page, and users of `search.label`, correct
+    mistakes and unsure answers first, so these images do not represent all images.
     """
     trained: frozenset[str] = frozenset()
     """The images that this version was trained on and has answered again. It is surer of them, and
     right more often, than on others.
     """
     learned_count: int = 0
-    """The number of corrected images that are left out for that reason."""
+    """Number of corrected images that are left out for that reason."""
 
     @property
     def fresh(self) -> list[RecordedAnswer]:
@@ -84,10 +84,12 @@ class Window:
 def load_window(
     records: Records, reference: Reference, since_ms: int = 0, version: str = ""
 ) -> Window:
-    """Read the answers since then, by this version or by default by that of the latest answer.
+    """Read the answers from a Unix time in milliseconds on, by one version.
+
+    By default, this is the version of the latest answer.
 
     Raises:
-        ConfigError: there are no records, they are of other classes, or contain no such answers.
+        ConfigError: there are no records, they have other classes, or contain no such answers.
     """
     info = records.info
     if info is None:
@@ -167,7 +169,7 @@ def _window(
 def latest_answers(answers: Iterable[RecordedAnswer]) -> list[RecordedAnswer]:
     """Select the latest answer on each image, in the order in which these were written.
 
-    This does not depend on the answers' times: a clock may have been set back.
+    The times of the answers are not used, because a clock may have been set back.
     """
     last: dict[str, RecordedAnswer] = {}
     for answer in answers:
@@ -177,22 +179,22 @@ def latest_answers(answers: Iterable[RecordedAnswer]) -> list[RecordedAnswer]:
 
 
 def unsure_threshold(answers: Iterable[RecordedAnswer]) -> float:
-    """The largest confidence of an image that was kept as uncertain; 0 if there is none."""
+    """The largest confidence of an image that was stored as uncertain; 0 if there is none."""
     return max((confidence(answer) for answer in answers if answer.kept == UNCERTAIN), default=0.0)
 
 
 def sample_names(
     answers: Sequence[RecordedAnswer], stored: Container[str], most: int = MAX_REFERENCE_IMAGES
 ) -> list[str]:
-    """Draw a random sample of the images of these answers; returns their names in random order.
+    """Draw a random sample of the images of these answers; return their names in random order.
 
-    Images of which the model was not sure are kept more often than others: so the sample contains
-    sure and unsure images in the proportion in which they are among all answers.
+    Images that the model was not sure of are stored more often than others. The sample compensates
+    for this: it contains sure and unsure images in their proportion among all answers.
 
     Args:
         answers: all answers, one for each image.
-        stored: the images that are still stored.
-        most: the most images that are drawn.
+        stored: the names of the images that are still stored.
+        most: the maximum size of the sample.
     """
     generator = np.random.default_rng(SEED)
     recorded = [answer for answer in answers if answer.kept and answer.image in stored]
@@ -225,7 +227,7 @@ def confidence(answer: RecordedAnswer) -> float:
 def load_images(
     records: Records, reference: Reference, names: Sequence[str]
 ) -> list[RecordedImage]:
-    """Load these images in the model's form, except those that are missing or cannot be read."""
+    """Load images in the form that the model receives; skip missing and unreadable ones."""
     with (
         tempfile.TemporaryDirectory(prefix="monitor-") as folder,
         ThreadPoolExecutor(AT_ONCE) as pool,

@@ -1,4 +1,4 @@
-"""The findings, in sentences."""
+"""Describe the findings in sentences."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from search.values.message import Remedy, Start
 from trainables.errors import counted
 
 MAX_CLASSES = 5
-"""The most classes that a line names."""
+"""Maximum number of classes that are named in a line."""
 SUBJECTS = {OUTPUTS: "the answers", MIX: "the class mix", ACCURACY: "the accuracy"}
 
 
@@ -94,13 +94,13 @@ def _reference_text(findings: Findings) -> str:
 
 
 def earlier_images(findings: Findings, name: str) -> str:
-    """A name for the images with which a test compares new ones."""
+    """A short name for the images with which a test compares new ones."""
     compared_with = findings.accuracy_held_to if name == ACCURACY else findings.held_to
     return "validation images" if compared_with == VALIDATION else "earlier images"
 
 
 def _check_text(findings: Findings, check: Check, what: str) -> str:
-    """Describe the result of a test, and what it would have detected."""
+    """Describe the result of a test, and the change that it would have detected."""
     before = f"{check.reference_images:,} {earlier_images(findings, check.name)}"
     p = f"p {check.p:.2g}, alarm at {check.rate:.2g}; {check.images:,} {what} beside {before}"
     if check.changed:
@@ -111,7 +111,7 @@ def _check_text(findings: Findings, check: Check, what: str) -> str:
 
 
 def _needed_text(findings: Findings, check: Check, what: str) -> str:
-    """The number of images that a change needs: new ones, or else earlier ones."""
+    """State the number of images that a test needs: of new ones, or else of reference images."""
     if check.needed is not None:
         return f"{check.needed:,} {what}"
     before = earlier_images(findings, check.name)
@@ -121,7 +121,7 @@ def _needed_text(findings: Findings, check: Check, what: str) -> str:
 
 
 def mix_text(findings: Findings) -> str:
-    """Describe which classes are predicted more or less often."""
+    """Describe the classes that are predicted more or less often than before."""
     shares = sorted(findings.shares, key=lambda share: -abs(share.now - share.before))
     changed = [share for share in shares if share.changed]
     if not changed:
@@ -131,7 +131,7 @@ def mix_text(findings: Findings) -> str:
 
 
 def share_text(share: ClassShare) -> str:
-    """Describe how often a class was and is predicted."""
+    """Describe how often a class was predicted before, and is predicted now."""
     return (
         f"'{share.name}' named for {percent(share.before)} before, {percent(share.now)} now "
         f"({100 * share.low:.0f} to {100 * share.high:.0f})"

@@ -1,4 +1,4 @@
-"""The page to drop images on: it shows the model's answer on each, and takes corrections."""
+"""The page to drop images on, which shows the model's answer on each and accepts corrections."""
 
 import asyncio
 import base64
@@ -29,9 +29,11 @@ if TYPE_CHECKING:  # the import would add a fifth of a second to a server's star
     from search.feedback.recorder import Recorder
 
 MAX_BYTES = 45_000_000
-"""The largest body of a correction: an image of 32 MiB in base64."""
+"""Maximum size of the body of a correction, in bytes: an image of 32 MiB in base64."""
 MAX_CONCURRENT = 4
-"""The most corrections that are stored at once, and the most of `MAX_BYTES` that are read."""
+"""Maximum number of corrections that are stored at the same time. All bodies that are being read
+together have at most this number times `MAX_BYTES`.
+"""
 FORM = 'a correction is {"id": ANSWER, "class": NAME}, or "image": SHA256 in place of "id".'
 NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
 NOT_OPEN = (
@@ -42,7 +44,7 @@ NOT_OPEN = (
 
 @dataclass(frozen=True)
 class DropContext:
-    """The facts that the page shows of a model, and the recorder that stores corrections."""
+    """The facts about a model that the page shows, and the recorder that stores corrections."""
 
     model: str
     """The name under which the model is served."""
@@ -50,11 +52,11 @@ class DropContext:
     version: Callable[[], str]
     """Returns the version in use."""
     recorder: "Recorder | None" = None
-    """None if nothing is recorded."""
+    """The recorder; None if nothing is recorded."""
     hosts: Collection[str] | None = LOOPBACK
     """The host names by which the server may be addressed; None allows any."""
     is_open: bool = True
-    """True if everybody who can reach the server may send corrections."""
+    """True if everyone who can reach the server may send corrections."""
 
 
 def routes(context: DropContext) -> list[BaseRoute]:
@@ -74,7 +76,7 @@ def routes(context: DropContext) -> list[BaseRoute]:
     async def take(request: Request) -> Response:
         if context.recorder is None or not context.is_open:
             return error_response(403, NOT_RECORDED if context.recorder is None else NOT_OPEN)
-        # Browsers name the page that sends something; programs do not.
+        # Browsers send the origin of the page with a POST request; other programs do not.
         by = "page" if "origin" in request.headers else "api"
         with memory.reserve() as take:  # a slow client does not block others
             values = await read_fields(request, MAX_BYTES, FORM, take)
@@ -91,10 +93,9 @@ def routes(context: DropContext) -> list[BaseRoute]:
 def record_correction(values: dict[str, str], by: str, recorder: "Recorder") -> Response:
     """Record the correction `{"id" or "image" or "content": ..., "class": NAME}`.
 
-    Errors of `Recorder.correct` are raised here too.
-
     Raises:
-        HTTPException: the fields are others.
+        HTTPException: there are other fields, or the class is missing.
+        ConfigError, OSError: as `Recorder.correct`.
     """
     if not values.get("class") or not values.keys() <= {"class", "id", "image", "content"}:
         raise HTTPException(400, FORM)
@@ -109,10 +110,10 @@ def record_correction(values: dict[str, str], by: str, recorder: "Recorder") -> 
 
 
 def _decode_image(text: str) -> bytes:
-    """Decode an image from base64, and check it; empty for an empty text.
+    """Decode an image file from base64, and check it; empty for an empty text.
 
     Raises:
-        ConfigError: the text is not base64, or not of an image.
+        ConfigError: the text is not base64, or the content is not an image.
     """
     try:
         content = base64.b64decode(text, validate=True)

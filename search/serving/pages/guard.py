@@ -1,7 +1,8 @@
-"""Responses to a page and its calls, only for the server's own pages and for programs.
+"""Routes and responses for the server's pages, which refuse requests by pages of other sites.
 
-Browsers send the origin of a page that makes a request. Pages of other sites are refused, and so
-are requests to a host name that leads here but is not this server's (DNS rebinding).
+Browsers send the origin of the page that makes a request; other programs send none, and are
+allowed. Requests to a host name that resolves to this server but is not its own are refused too
+(DNS rebinding).
 """
 
 import asyncio
@@ -29,9 +30,9 @@ from trainables.errors import ConfigError, printable
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """The host names of a server that only its own machine can reach."""
 RECEIVE_S = 15.0
-"""Seconds within which a body has to arrive."""
+"""Seconds within which the body of a request has to arrive."""
 ORIGIN_HEADERS = frozenset({b"host", b"origin", b"sec-fetch-site"})
-"""The headers that show which site makes the request, and to which host name."""
+"""Headers that show which site makes a request, and to which host name."""
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -58,7 +59,7 @@ def allowed_hosts(host: str) -> frozenset[str] | None:
 
 
 class SameOrigin:
-    """Refuses requests that a page of another site makes a browser send."""
+    """ASGI middleware that refuses requests that a browser sends for a page of another site."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
         """Wrap an application.
@@ -102,20 +103,20 @@ def _host_name(address: str) -> str:
 
 
 def error_response(status: int, text: str) -> JSONResponse:
-    """A JSON response with an error in one line."""
+    """Build a JSON response with an error in one line."""
     return JSONResponse({"error": printable(text)}, status, HEADERS)
 
 
 def json_response(values: Any) -> JSONResponse:
-    """A JSON response with these values."""
+    """Build a JSON response that is neither cached nor used by other sites (`HEADERS`)."""
     return JSONResponse(values, headers=HEADERS)
 
 
 class BodyMemory:
-    """The memory that the bodies of concurrent requests share."""
+    """A limit of memory that the bodies of concurrent requests share."""
 
     def __init__(self, size: int) -> None:
-        """Start with this number of free bytes."""
+        """Start with `size` free bytes."""
         self._free_bytes = size
 
     @contextmanager
@@ -142,16 +143,16 @@ class BodyMemory:
 async def read_fields(
     request: Request, limit: int, hint: str, take: Callable[[int], None] = lambda _: None
 ) -> dict[str, str]:
-    """Read a JSON object whose values are text from a request's body.
+    """Read a JSON object, whose values have to be strings, from the body of a request.
 
     Args:
         request: the request.
-        limit: the most bytes of the body.
-        hint: the text of the error for another body, which describes the right one.
+        limit: the maximum size of the body, in bytes.
+        hint: the error message if the body is not such an object; it describes the expected one.
         take: is called with the number of bytes of each piece, before the piece is stored.
 
     Raises:
-        HTTPException: the body is something else, too large or too slow.
+        HTTPException: the body is not such an object, is too large, or arrives too slowly.
     """
     content = bytearray()
     try:
@@ -173,23 +174,23 @@ async def read_fields(
 
 @cache
 def text_of(name: str) -> str:
-    """Read a file of this folder."""
+    """Read a text file in this folder; the result is cached."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def page(name: str, facts: dict[str, Any]) -> Response:
-    """A page from the file of this name, with facts for its script.
+    """Build a page from the file of this name, with facts for its script.
 
     The facts are the only part of the page that comes from outside.
     """
-    # Without a `<` they cannot end their script element or begin a comment in it.
+    # Without `<`, the facts cannot end their script element or begin a comment in it.
     text = json.dumps(facts).replace("<", "\\u003c")
     content = text_of(name).replace("{{ facts }}", text)
     return Response(content, headers={**HEADERS, "Content-Type": "text/html; charset=utf-8"})
 
 
 def own_files(*names: str) -> Route:
-    """The route `/page/NAME` of the scripts and styles that the pages load."""
+    """Build the route `/page/NAME` for the scripts and styles that the pages load."""
 
     async def send(request: Request) -> Response:
         name = request.path_params["name"]
@@ -204,7 +205,7 @@ def own_files(*names: str) -> Route:
 def guarded_route(
     path: str, method: str, endpoint: Endpoint, hosts: Collection[str] | None
 ) -> Route:
-    """A route that pages of other sites cannot use, and whose errors are one line of JSON.
+    """Build a route that pages of other sites cannot use, and whose errors are a line of JSON.
 
     Args:
         path: the path in Starlette's form.

@@ -1,12 +1,12 @@
-"""The page to correct recorded images on, one after another, and the calls that it makes.
+"""The page on which people correct recorded images, one after another, and its requests.
 
-| call | what |
+| request | result |
 |---|---|
-| `GET /next?count=N&without=SHA256,...` | the next images (`Item`), and the progress |
+| `GET /next?count=N&without=SHA256,...` | the next images (`LabellingItem`), and the progress |
 | `GET /images/SHA256` | an image as PNG |
 | `POST /labels` `{"image": SHA256, "class": NAME}` | set the class of an image |
 | `DELETE /labels/SHA256` | take back the last correction of an image |
-| `POST /skips` `{"image": SHA256}` | move an image behind all others |
+| `POST /skips` `{"image": SHA256}` | move an image to the end of the queue |
 """
 
 from collections.abc import Callable, Collection
@@ -33,13 +33,13 @@ from search.serving.pages.guard import (
 )
 
 MAX_BYTES = 100_000
-"""The largest body of a call."""
+"""Maximum size of the body of a request, in bytes."""
 MAX_COUNT = 100
-"""The most images in the answer to one call."""
+"""Maximum number of images in a response."""
 
 
 def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
-    """The routes of the page.
+    """Build the routes of the page and of its requests.
 
     Args:
         labelling: the images and their corrections.
@@ -58,18 +58,18 @@ def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[Bas
 
 
 class LabelCalls:
-    """Answers the page's calls, without blocking the event loop."""
+    """Answers the requests of the page, without blocking the event loop."""
 
     def __init__(self, labelling: LabellingQueue) -> None:
         self._labelling = labelling
 
     async def show(self, request: Request) -> Response:
-        """Answer with the page."""
+        """Send the page."""
         about = self._labelling.info
         return page("label.html", {"model": about.model, "classes": about.classes})
 
     async def next(self, request: Request) -> Response:
-        """Answer with the next images."""
+        """Send the next images to correct, and the progress."""
         count = request.query_params.get("count", "20")
         if not (is_whole(count) and 0 < int(count) <= MAX_COUNT):
             raise HTTPException(
@@ -83,7 +83,7 @@ class LabelCalls:
         return {"items": [asdict(item) for item in items], **asdict(self._labelling.progress)}
 
     async def image(self, request: Request) -> Response:
-        """Answer with an image."""
+        """Send an image as PNG."""
         content = await run_in_threadpool(self._png, request.path_params["image"])
         return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
 
@@ -93,29 +93,29 @@ class LabelCalls:
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:
-        """Record the class of an image."""
+        """Store the correct class of an image, and send the progress."""
         values = await _read_fields(request, "image", "class")
         return await self._apply(lambda: self._labelling.correct(values["image"], values["class"]))
 
     async def take_back(self, request: Request) -> Response:
-        """Take back the last correction of an image."""
+        """Take back the last correction of an image, and send the progress."""
         name = request.path_params["image"]
         return await self._apply(lambda: self._labelling.take_back(name))
 
     async def skip(self, request: Request) -> Response:
-        """Move an image behind all others."""
+        """Move an image to the end of the queue, and send the progress."""
         values = await _read_fields(request, "image")
         return await self._apply(lambda: self._labelling.skip(values["image"]))
 
     async def _apply(self, change: Callable[[], None]) -> Response:
-        """Apply a change, and answer with the progress."""
+        """Apply a change in a thread, and send the progress."""
         await run_in_threadpool(change)
-        # In a thread too: the progress may wait until the records are read.
+        # In a thread too: the progress may have to wait until the records are read.
         return json_response(asdict(await run_in_threadpool(lambda: self._labelling.progress)))
 
 
 async def _read_fields(request: Request, *names: str) -> dict[str, str]:
-    """Read an object with exactly these fields; see `guard.read_fields`."""
+    """Read a JSON object with exactly these fields; errors as in `guard.read_fields`."""
     hint = f"an object is wanted with {' and '.join(names)}, each of them text."
     values = await read_fields(request, MAX_BYTES, hint)
     if values.keys() != set(names):
