@@ -14,7 +14,7 @@ LIMIT = "IMAGE_CACHE_GB"
 DEFAULT_GB, DISK_SHARE = 20, 4
 """The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
 ABANDONED_S = 24 * 3600
-"""An incomplete entry older than this, in seconds, is taken to be of a process that was killed."""
+"""Incomplete entries older than this, in seconds, are assumed to be left by killed processes."""
 PARTIAL = "partial-"
 """The prefix of the names of entries that are being written or removed."""
 

@@ -21,8 +21,8 @@ batch normalisation are averages over only a few steps.
 MIN_LOSS_SCALE = 1.0
 """A training in float16 has diverged if its loss scale falls below this.
 
-Each step whose gradients overflow is skipped, and halves the scale. That alone is no divergence;
-but below this scale, even the unscaled gradients are too large for float16.
+Each step whose gradients overflow is skipped, and halves the scale. This does not mean yet that the
+training diverges; but below this scale, even unscaled gradients are too large for float16.
 """
 
 

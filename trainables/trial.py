@@ -76,7 +76,7 @@ def run_trial(
     folds, one network or classifier is trained for each. Checkpoints that are kept: the best, the
     newest two, and for each milestone its own and the best until then.
     With several processes, each yields reports; the first one saves checkpoints, and chooses the
-    one from which all of them continue. If the disk is full or refuses to write, the trial waits.
+    one from which all of them continue. If a checkpoint cannot be written, the trial waits.
 
     Args:
         config: the trial's config.
@@ -250,7 +250,7 @@ class TrialCheckpoints:
         """Claim the trial's folder for this attempt, and fetch the checkpoints to continue from.
 
         These are the checkpoints of earlier attempts or, if one of `beginnings` has more epochs,
-        those of the longest of them. A report is yielded whenever the storage refuses.
+        those of the longest of them. A report is yielded whenever the storage fails.
 
         Raises:
             Superseded: a newer attempt has started.
@@ -347,7 +347,7 @@ class TrialCheckpoints:
     def keep(self, training: "AnyTraining", metrics: EpochMetrics) -> Iterator[Report]:
         """Save a checkpoint of this epoch, and remove those that are no longer needed.
 
-        A report is yielded whenever the storage refuses, until it works again.
+        A report is yielded each time that writing fails; it is repeated until it succeeds.
 
         Raises:
             Superseded: a newer attempt has started.
@@ -413,8 +413,8 @@ class TrialCheckpoints:
     def _retry_until_written(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
         """Call `write` in the first process, repeatedly until it succeeds.
 
-        Meanwhile, all processes report that they wait, and the first one sends heartbeats, so that
-        the trial is not taken for dead.
+        Until then, all processes report that they wait, and the first one sends heartbeats, so that
+        the trial is not considered dead.
         """
         tries = 0
         while refused := self._refusal(write):

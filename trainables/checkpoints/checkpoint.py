@@ -60,7 +60,7 @@ def save(
             started in the meantime.
 
     Raises:
-        OSError: the disk is full or refuses to write; the path is unchanged.
+        OSError: the files cannot be written, such as on a full disk; the path is unchanged.
         TypeError: the state has values that are neither tensors nor plain.
     """
     final = folder / name(state["epoch"])

@@ -13,7 +13,7 @@ from trainables.caches import cache_folder, make_private
 class Mirror(Protocol):
     """The remote storage of a trial's checkpoints.
 
-    Each method raises OSError if the storage refuses.
+    Each method raises OSError if the storage fails.
     """
 
     def read(self, name: str) -> str | None:

@@ -39,7 +39,7 @@ def import_checkpoints(
 ) -> tuple[WarmStart | None, list[str]]:
     """Copy the checkpoints of the longest undamaged beginning into a trial's folder.
 
-    Nothing is copied if the trial itself has trained as many epochs.
+    Nothing is copied if the trial itself has trained at least this number of epochs.
 
     Args:
         beginnings: trials that have trained the first epochs of this one.

@@ -196,7 +196,7 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images in chunks, so that they are never all copied at once (see `pixels_of`)."""
+        """Yield all images (as `pixels_of`) in chunks, so that they are never all copied at once."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
@@ -429,9 +429,9 @@ class Dataset:
     groups: Labels | None = None
     """With folds, the group of each training image; no fold divides a group. None for no groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """The files and folders that are not used, or are unreadable; at most `MAX_LEFT_OUT` of them."""
+    """The files and folders that are not used or unreadable, at most `MAX_LEFT_OUT` of them."""
     left_out_count: int = 0
-    """The number of all files and folders that are not used, or are unreadable."""
+    """The number of all files and folders that are not used or unreadable."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set for the network of one fold, numbered from 1.

@@ -187,7 +187,7 @@ def _flat(values: Arrays) -> NDArray[Any]:
 
 
 def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
-    """Return the array itself, or `Ragged` arrays with it as buffer if there is a file of shapes."""
+    """Return the array or, if there is a file of shapes, `Ragged` arrays with it as buffer."""
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 
 

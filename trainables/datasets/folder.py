@@ -76,11 +76,7 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder.
-
-    Raises:
-        DataError: lists all problems, among them unreadable images unless `config.skip_bad`.
-    """
+    """Decode every image of the folder; all problems are listed in one `DataError`."""
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None

@@ -1,8 +1,8 @@
 """Stratified splits: each part gets its share of each class, and at least one image of it.
 
-scikit-learn's `train_test_split` refuses parts with fewer images than there are classes, which
-folders with few images per class need. Folds are scikit-learn's. If groups are given, such as
-copies of a picture, none of them is divided.
+scikit-learn's `train_test_split` raises an error for parts with fewer images than classes, which
+are needed here if there are few images per class. Folds are drawn by scikit-learn. If groups are
+given, such as copies of a picture, none of them is divided.
 """
 
 import warnings

@@ -94,7 +94,7 @@ class DataReport:
     together: bool = False
     """True if folds were drawn such that copies of a picture are in the same one."""
     compared: str = ""
-    """A clause on what was not searched for copies (`Copies.limit`); empty if everything was."""
+    """A clause on what was not searched (`Copies.limit`); empty if the search was complete."""
 
     def to_json(self) -> Json:
         """Return the fields as JSON-compatible values."""
