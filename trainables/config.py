@@ -207,7 +207,7 @@ class OptimizerConfig:
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
     backbone_lr: float | None = number(None, above=0)
-    """The learning rate of the pre-trained layers, while the head has `lr`; None for `lr`."""
+    """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
     """For SGD only, where None means 0.9."""
@@ -345,7 +345,7 @@ class TrialConfig:
 
         For example `override({"optimizer.lr": 0.1, "epochs": 3})`. All values of a section, such as
         `optimizer`, are set at once, so that they are checked together. With another `data.task`,
-        `metric` becomes that task's primary one, unless it is given too.
+        `metric` becomes that task's primary one, unless `values` has it too.
 
         Raises:
             ConfigError: a path is unknown (the closest one is suggested), or a value is not

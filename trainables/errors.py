@@ -1,4 +1,4 @@
-"""The exceptions for problems outside the code, by who can fix them, and texts for messages.
+"""The exceptions that callers of `trainables` can handle, and functions for their messages.
 
 TrainableError
 ├── ConfigError   a value is wrong: the caller can correct it (a ValueError)

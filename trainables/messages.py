@@ -120,7 +120,7 @@ class Report:
     more: bool = field(default=False, compare=False)
     """True if the next report follows immediately, without training in between."""
     begun: WarmStart | None = None
-    """For a trial that continues after `epoch`: the warm start from which it has its first epochs.
+    """For a trial that continues after `epoch`: the warm start that provided its first epochs.
 
     None if there is none, or if the driver knows of it already.
     """

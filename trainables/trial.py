@@ -209,7 +209,7 @@ def _begin_one(
 def _epochs(
     training: "AnyTraining", together: FusionRounds | None, trial: str
 ) -> Iterator[EpochMetrics]:
-    """Train the remaining epochs, as one with the other trials in `together` if possible."""
+    """Train the remaining epochs; with `together`, networks are fused across trials."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
     if together is not None:
@@ -250,7 +250,7 @@ class TrialCheckpoints:
         """Claim the trial's folder for this attempt, and fetch the checkpoints to continue from.
 
         These are the checkpoints of earlier attempts or, if one of `beginnings` has more epochs,
-        those of the longest of them. A report is yielded whenever the storage fails.
+        those of the longest of them. A report is yielded after each failure of the storage.
 
         Raises:
             Superseded: a newer attempt has started.
@@ -347,7 +347,7 @@ class TrialCheckpoints:
     def keep(self, training: "AnyTraining", metrics: EpochMetrics) -> Iterator[Report]:
         """Save a checkpoint of this epoch, and remove those that are no longer needed.
 
-        A report is yielded each time that writing fails; it is repeated until it succeeds.
+        Writing is repeated until it succeeds; a report is yielded after each failure.
 
         Raises:
             Superseded: a newer attempt has started.

@@ -1,4 +1,4 @@
-"""Import of the code that the registries refer to, at the time when it is used."""
+"""Lazy imports: registries refer to code by its name, and it is imported when it is used."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The metrics that guesses reach, which do not depend on the images.
+"""Guesses, which are predictions that do not depend on the image, and the metrics they reach.
 
 A trained classifier should be better than any guess.
 """

@@ -35,7 +35,7 @@ class Metric:
     name: str
     """Its name on the command line (`--metric NAME`)."""
     title: str
-    """Its name in texts."""
+    """Its name as shown to users."""
     key: str
     """Its name among an epoch's metrics, such as `val/accuracy`."""
     mode: str = "max"
@@ -53,11 +53,11 @@ class Metric:
     Then there is no confidence interval, because such an image may be missing from the sample.
     """
     in_percent: bool = False
-    """True if texts state its values in percent."""
+    """True if its values are shown to users in percent."""
     is_primary: bool = False
     """True for the first of a task's metrics, which is always reported."""
     unit: str = ""
-    """The unit of its values in texts, such as `dB`; empty if it has none."""
+    """The unit of its values, such as `dB`; empty if it has none."""
     loss: str = "val/loss"
     """The name of the loss, lower is better, that breaks ties between equally good epochs.
 
@@ -154,7 +154,7 @@ class TaskEntry:
     name: str
     """Its name in a config."""
     title: str
-    """Its name in texts."""
+    """Its name as shown to users."""
     implementation: str
     """Its subclass of `trainables.tasks.base.Task`, as `module:Class`."""
     predictor: str

@@ -1,4 +1,4 @@
-"""The relation between trainings that makes warm starts possible: one is the start of another.
+"""Trainings whose epochs are also the first epochs of longer trainings, for warm starts.
 
 Such trainings differ only in their number of epochs. A resumed training equals an uninterrupted one
 to the last bit, and its randomness depends only on the config's seed and the epoch. Therefore the
@@ -53,7 +53,7 @@ def training_key(config: TrialConfig) -> str:
 def training_key_of(config: Json) -> str:
     """Return the training key of a config that a journal has as JSON.
 
-    Empty if it is empty, or not valid for this version of the code.
+    An empty string if the config is empty, or not valid for this version of the code.
     """
     try:
         return training_key(TrialConfig.from_dict(config)) if config else ""
@@ -62,7 +62,7 @@ def training_key_of(config: Json) -> str:
 
 
 def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> bool:
-    """True if the training of `config` starts with the epochs of `earlier` until this one."""
+    """True if the epochs of `earlier`, up to `epoch`, are also the first epochs of `config`."""
     return epoch <= config.epochs and training_key(earlier) == training_key(config)
 
 

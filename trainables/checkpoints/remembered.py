@@ -1,10 +1,9 @@
 """Outputs on the validation set at each trial's best epoch, cached in the process that trained it.
 
 The evaluation of a trial needs the same outputs again, and finds them here by the SHA-256 of the
-network's weights; computing them again would take as long as the validation did. Any other process,
-and this one after a restart, has an empty cache and computes them again. So are outputs of folds,
-of several processes, of fused networks, and of a GPU, whose kernels may differ between calls: they
-are not cached.
+network's weights; computing them again would take as long as the validation did. Outputs of folds,
+of several processes, of fused networks, and of a GPU (whose kernels may differ between calls) are
+never cached. They are computed again, as are all outputs in another process, or after a restart.
 """
 
 from collections import OrderedDict

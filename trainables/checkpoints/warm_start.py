@@ -1,9 +1,9 @@
 """Warm starts: a trial reuses the epochs that another trial has trained.
 
-Two of the other trial's checkpoints are copied into the trial's folder, and it continues from
-there: the newest that is not beyond the trial's own number of epochs, and the best until then (if
-this is another one). `begun.json` next to them names the other trial; it is written before the
-first checkpoint is moved there.
+Checkpoints of the other trial are copied into the trial's folder, and it continues from there:
+the newest that is not beyond the trial's own number of epochs and, if that is another one, the best
+until then. `begun.json` next to them names the other trial; it is written before the first
+checkpoint is moved there.
 """
 
 import json
@@ -146,7 +146,7 @@ def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
 def _has_same_metrics(
     history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]
 ) -> bool:
-    """True if all epochs that are in both have the same metrics, apart from times."""
+    """True if the epochs in both histories have the same metrics, apart from times."""
     return all(
         _values(history[epoch]) == _values(metrics)
         for epoch, metrics in own.items()

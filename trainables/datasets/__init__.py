@@ -1,1 +1,1 @@
-"""The data sets; `load.load` decodes one to uint8 arrays, caches these, and splits them."""
+"""The data sets: `load.load` decodes one to uint8 arrays, which are cached, and splits it."""

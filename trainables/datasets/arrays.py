@@ -196,7 +196,7 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images (as `pixels_of`) in chunks, so that they are never all copied at once."""
+        """Yield all images (`pixels_of`) in chunks, so that they are never all copied at once."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))

@@ -148,7 +148,7 @@ def _size(decoded: Decoded) -> int:
 
 
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
-    """Complete an entry and give it its name, unless it exceeds the limit of the whole cache."""
+    """Complete an entry and move it into place, unless it exceeds the limit of the whole cache."""
     write_entry(new, decoded)
     if sum(path.stat().st_size for path in new.iterdir()) <= limit:
         shutil.rmtree(folder, ignore_errors=True)

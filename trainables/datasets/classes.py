@@ -164,7 +164,7 @@ def note_strays(folder: Folder, layout: Layout) -> None:
 def check_classes(layout: Layout) -> None:
     """Add problems for classes without training images, and warnings for doubtful names.
 
-    Doubtful are names that seldom mean a class, and several that may mean the same class.
+    A name is doubtful if it seldom means a class, or may mean the same class as another one.
     """
     keys = {name: key_of(name) for name, _ in layout.parts["train"]}
     for part in ("val", "test"):

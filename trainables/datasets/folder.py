@@ -48,7 +48,7 @@ UPPER_QUARTER = 63
 Pillow reads only the upper 8 of the 16 bits.
 """
 LONG = 8
-"""There is a warning if an image whose ratio of sides is above this is squashed by resizing."""
+"""The ratio of sides above which there is a warning that resizing squashes an image."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
 """There is a warning if a share of `NEARLY_ALL` of the pixels has only `FEW_LEVELS` levels."""
 

@@ -73,7 +73,7 @@ PHOTOGRAPH = 1_000_000
 STRIP_PIXELS = 1_000_000
 """The number of pixels of a large image that are processed at once in steps that copy them."""
 DRAFT = 2
-"""A JPEG that is decoded at a smaller size has at least `DRAFT` times the requested one."""
+"""A JPEG that is decoded at a smaller size still has at least `DRAFT` times the requested size."""
 
 
 class TooManyPixels(DataError):
@@ -139,7 +139,7 @@ def looks_like_an_image(path: Path) -> bool:
 
 
 def advice(suffixes: Iterable[str]) -> str:
-    """Suggest how to make images with these suffixes, which are not read, readable."""
+    """Suggest how to convert images of formats that are not read, given their suffixes."""
     if {".heic", ".heif", ".hif"} & set(suffixes):
         return "For .heic, `pip install pillow-heif`; convert others to PNG or JPEG."
     return "Convert them to PNG or JPEG."

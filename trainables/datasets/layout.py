@@ -16,7 +16,7 @@ from trainables.datasets.walk import HIDDEN, LINKED, NOT_READ, OTHER_FORMAT, Fol
 from trainables.errors import DataError, counted, printable
 
 MAX_KINDS = 5
-"""The maximum number of suffixes that a list of unread files counts one by one."""
+"""The maximum number of suffixes in a text that counts files by suffix."""
 MAX_PROBLEMS = 20
 
 Members = list[tuple[str, Path]]

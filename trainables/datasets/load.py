@@ -251,7 +251,7 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
     Existing files are not downloaded again.
     """
     try:
-        # Problems may be about files that are not images, which an entry's key does not include.
+        # Problems may concern files that are not images, which an entry's key does not include.
         if layout is not None and layout.problems:
             return decode(config, layout=layout)
         if paths := files(config) if layout is None else layout.paths:

@@ -1,4 +1,4 @@
-"""Patterns for the names of folders: parts, folders that are hardly classes, and system files."""
+"""Patterns for the names of folders: parts, unlikely classes, and hidden or system files."""
 
 import re
 import unicodedata

@@ -171,7 +171,7 @@ def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
 
 
 def _find_candidates(image_hashes: Hashes, distance: int) -> tuple[Rows, Rows]:
-    """Return the pairs of similar images, and those in which one is similar to the other mirrored.
+    """Return the pairs of similar images, and those similar to each other's mirror image.
 
     Both are (pairs, 2), indices into `image_hashes`. Hashes of similar images differ in at most
     `distance` bits. Mirror images are found by comparing each hash also with those of the mirrored
@@ -212,7 +212,7 @@ def _keys(pairs: Rows, count: int) -> Rows:
 def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
     """Return the pairs, at most `MAX_PAIRS`, whose thumbnails correlate by at least `similarity`.
 
-    With `mirror`, the second image of each pair is mirrored before.
+    With `mirror`, the second image of each pair is mirrored first.
     """
     verified = [np.empty((0, 2), np.int64)]
     for first in range(0, len(pairs), 1000):
