@@ -1,4 +1,4 @@
-"""Training of one image classifier: config, data, models, loop, checkpoints.
+"""Training of a single image classifier: config, data, models, training loop, checkpoints.
 
-Knows nothing of searches.
+This package imports neither `search` nor `cluster`.
 """

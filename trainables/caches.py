@@ -1,4 +1,4 @@
-"""Folders for files that can be made again: private to their owner, limited in size."""
+"""Cache folders, private to their owner and limited in size; their files can be recreated."""
 
 import fcntl
 import os
@@ -10,39 +10,44 @@ from pathlib import Path
 from trainables.errors import ConfigError
 
 LIMIT = "IMAGE_CACHE_GB"
-"""The environment variable that limits the size of all decoded images together, in GB."""
+"""The environment variable that limits the total size of all decoded images, in GB."""
 DEFAULT_GB, DISK_SHARE = 20, 4
-"""The default limit: `DEFAULT_GB`, or one part in `DISK_SHARE` of the disk if that is less."""
+"""The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
 ABANDONED_S = 24 * 3600
-"""A half-written entry of this age, in seconds, belongs to a process that was killed."""
+"""Incomplete entries older than this, in seconds, are assumed to be left by killed processes."""
 PARTIAL = "partial-"
 """The prefix of the names of entries that are being written or removed."""
 
 
 def cache_folder(kind: str = "decoded") -> Path:
-    """Return the folder for decoded arrays, or for files of another kind.
+    """Return the cache folder for files of one kind; by default that of decoded images.
 
-    It lies below `$XDG_CACHE_HOME` or `~/.cache`, in `image-classifier-search`.
+    It is in `image-classifier-search`, below `$XDG_CACHE_HOME` or `~/.cache`. It is not created.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "image-classifier-search" / kind
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder of the cache, and the cache's root folder, with access for its owner only."""
+    """Create a cache folder, and the root of all cache folders, accessible only to their owner.
+
+    The permissions of an existing folder are corrected, unless another user owns it.
+    """
     root = cache_folder().parent
     for path in (root, folder):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # it belongs to another user, who shares it
+            with suppress(PermissionError):  # another user owns it, and shares it
                 path.chmod(0o700)
 
 
 def cache_limit(folder: Path) -> int:
-    """Return the number of bytes that the entries in this folder may have together.
+    """Return the maximum total size of the entries in this folder, in bytes.
+
+    It is `$IMAGE_CACHE_GB`, or a default that depends on the disk (`DEFAULT_GB`).
 
     Raises:
-        ConfigError: `$IMAGE_CACHE_GB` is no number.
+        ConfigError: `$IMAGE_CACHE_GB` is not a number, negative or too large.
     """
     setting = os.environ.get(LIMIT, "").strip()
     if not setting:
@@ -57,10 +62,10 @@ def cache_limit(folder: Path) -> int:
 
 
 def hold(file: Path) -> int:
-    """Open a file of an entry and keep the entry from being evicted.
+    """Open a file of an entry, and lock it so that the entry is not evicted.
 
-    The entry is held until the returned descriptor is closed. Where files cannot be locked it may
-    still be evicted, which does no harm to a process that has mapped it.
+    The lock lasts until the returned file descriptor is closed. On a file system without locks the
+    entry may still be evicted, which does not harm a process that has mapped its files.
 
     Raises:
         OSError: the file is missing, or is being evicted.
@@ -77,10 +82,16 @@ def hold(file: Path) -> int:
 
 
 def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
-    """Remove the least recently used entries until the others have at most `limit` bytes together.
+    """Remove the least recently used entries until the rest has at most `limit` bytes in total.
 
-    Half-written entries of killed processes are removed too. `spare` is never removed, nor is an
-    entry that a process holds; `name` is the file by which entries are held (`hold`).
+    Incomplete entries of killed processes are removed too. An entry that a process holds is never
+    removed (`hold`).
+
+    Args:
+        folder: the cache folder; each of its sub-folders is an entry.
+        limit: the maximum total size, in bytes.
+        name: the name of the file in each entry that `hold` locks.
+        spare: an entry that must not be removed, such as the newest.
     """
     ages, sizes = {}, {}
     for entry in folder.iterdir():
@@ -97,10 +108,11 @@ def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
 
 
 def _remove_unless_held(entry: Path, name: str) -> bool:
-    """Remove an entry unless a process holds it. True if it is gone."""
+    """Remove an entry unless a process holds it; return True if it was removed."""
     try:
-        descriptor = os.open(entry / name, os.O_RDWR)  # NFS locks only what may be written
-    except PermissionError:  # another user's
+        # NFS refuses an exclusive lock on a file that is not open for writing.
+        descriptor = os.open(entry / name, os.O_RDWR)
+    except PermissionError:  # another user owns it
         return False
     except OSError:  # incomplete
         shutil.rmtree(entry, ignore_errors=True)
@@ -119,7 +131,10 @@ def _remove_unless_held(entry: Path, name: str) -> bool:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Lock a file. True if another process has locked it; False where files cannot be locked."""
+    """Try to lock a file exclusively; return True if another process has locked it.
+
+    On a file system without locks the result is False.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""The full description of one training: the network, the data, and how it is trained.
+"""The complete configuration of a training: model, data, augmentation, optimizer and so on.
 
-Imports no torch. A search names its hyperparameters by dotted paths into `TrialConfig`:
-"optimizer.lr", "model.filter_size", "epochs".
+This module does not import torch. A search names its hyperparameters by dotted paths into
+`TrialConfig`: "optimizer.lr", "model.filter_size", "epochs".
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ They are repeated here because that module imports scikit-image.
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network and its options.
+    """The model, a network or a baseline, and its options.
 
-    An option left at None takes the model's own default (`MODELS[name].options`).
+    For an option that is None, the model's own default is used (`MODELS[name].options`).
     """
 
     name: str = name_of("deep_cnn", "model", MODELS)
@@ -49,39 +49,43 @@ class ModelConfig:
     patch: int | None = number(None, low=1, high=64)
     """The side of a transformer's patches, in pixels."""
     pretrained: bool | None = None
-    """Start with weights that were trained on other images.
+    """True to start with weights that were trained on other images.
 
-    Pixels are then scaled as those weights require, whatever `data.scaling` says.
+    Pixels are then scaled as these weights require, and `data.scaling` has no effect.
     """
     weights: str | None = None
-    """The file or folder of such weights (`models/weights.py`), if not in torch's cache."""
-    freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
-    """The part of a network that is not trained.
+    """A file of these weights, or a folder that has one (`trainables.models.weights`).
 
-    `nothing`, `all_but_last_stage` (the last stage and the head are trained), or `backbone`, which
-    is all but the head.
+    None for torch's cache.
+    """
+    freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
+    """The layers of a network that are not trained: one of `FREEZE_NAMES`.
+
+    With `all_but_last_stage` only the last stage and the head are trained, with `backbone` only the
+    head.
     """
     input_size: int | None = number(None, low=1, high=4096)
     """The height and width, in pixels, to which the network resizes images.
 
-    None: the size that pre-trained weights require, or no resizing without such weights.
+    None for the size that the pre-trained weights require; without such weights, images are not
+    resized.
     """
     features: str | None = name_of(None, "kind of features", FEATURE_NAMES)
-    """For a baseline: the features of an image (`trainables/baselines/features.py`).
+    """For a baseline: the kind of features that it uses (`trainables.baselines.features`).
 
-    `all` joins all kinds.
+    `all` concatenates the features of all kinds.
     """
     c: float | None = number(None, above=0)
     """For `svm`: the penalty for images on the wrong side of the margin."""
     gamma: float | None = number(None, above=0)
-    """For `svm`: how fast similarity decreases with distance.
+    """For `svm`: the coefficient of the Gaussian kernel, in multiples of scikit-learn's `scale`.
 
-    In multiples of scikit-learn's `scale`, which normalises by the features' number and variance.
+    `scale` is 1 / (number of features * their variance).
     """
     neighbours: int | None = number(None, low=1)
-    """For `knn`: the number of nearest images that vote."""
+    """For `knn`: the number of nearest training images that vote on the class."""
     tree_depth: int | None = number(None, low=1)
-    """For `tree`: the largest number of comparisons for an image."""
+    """For `tree`: the maximum depth."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
@@ -108,12 +112,12 @@ class ModelConfig:
 
     @property
     def is_baseline(self) -> bool:
-        """True for a classifier that is fitted once to hand-made features, instead of a network."""
+        """True for a classifier that is fitted once to hand-crafted features, not a network."""
         return MODELS[self.name].kind == "baseline"
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of the model's builder: given values, else the model's defaults."""
+        """The keyword arguments of the model's builder, with the model's defaults for None."""
         return {
             option: default if getattr(self, option) is None else getattr(self, option)
             for option, default in MODELS[self.name].options.items()
@@ -122,18 +126,19 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The images, and how they are split and scaled.
+    """The data set, and how its images are split and scaled.
 
-    Fractions are of all images but those of a published test set.
+    `val_fraction` and `test_fraction` are fractions of the data set's own training part, which is
+    all of it if it has no parts.
     """
 
     name: str = name_of("digits", "data set", DATASETS)
     task: str = name_of(DEFAULT_TASK, "task", TASKS)
-    """The task that is to be learned on the images."""
+    """The name of the task, which determines the targets (`trainables.catalog.tasks.TASKS`)."""
     root: str = ""
     image_size: int | None = number(None, low=1, high=4096)
     skip_bad: bool = False
-    """Leave unreadable images of a folder out instead of refusing the folder."""
+    """True to leave out unreadable images of a folder; otherwise they are an error."""
     scaling: str = name_of("standard", "scaling", SCALING_NAMES)
     train_limit: int | None = number(None, low=1)
     val_limit: int = number(5000, low=1)
@@ -141,17 +146,17 @@ class DataConfig:
     test_fraction: float = number(0.2, above=0, below=1)
     split_seed: int = number(0, low=0)
     folds: int | None = number(None, low=2, high=20)
-    """The number of folds of a cross-validation; None trains one network on one split.
+    """The number of folds of a cross-validation; None for one network and one validation set.
 
     Each trial trains one network per fold, on all images outside the test set and the fold, and
-    measures it on the fold. There is then no separate validation set.
+    validates it on the fold. There is then no separate validation set.
     """
     leaks: str = name_of(TOGETHER, "data.leaks", LEAKS_NAMES)
     """The treatment of copies of a picture in several parts (`trainables.inspection.leaks`).
 
-    `together` draws the parts such that all copies are in one of them; where the parts are given,
-    it acts like `drop`, which keeps copies only in the earlier part. `keep` does nothing. Published
-    data sets are never changed.
+    `together` draws parts such that all copies of a picture are in the same one; if the data set
+    has its own parts, it acts like `drop`, which leaves copies only in the earliest part (training,
+    validation, test). `keep` does nothing. Published data sets are never changed.
     """
 
     def __post_init__(self) -> None:
@@ -173,25 +178,25 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of each training image; zero and False change nothing."""
+    """Random augmentation of training images; an option that is 0 or False is off."""
 
     rotation: float = number(0.0, low=0, high=180)
-    """The largest turn to either side, in degrees."""
+    """The largest rotation in either direction, in degrees."""
     scale: float = number(0.0, low=0, below=1)
-    """The largest relative change of size: 0.1 draws from 0.9 to 1.1."""
+    """The largest relative change of size: for 0.1, factors are drawn from 0.9 to 1.1."""
     crop: int = number(0, low=0, high=512)
     """The largest shift in each direction, in pixels; the uncovered border is black."""
     flip: bool = False
-    """Mirror left and right with probability one half."""
+    """True to mirror each image horizontally with probability 1/2."""
     jitter: float = number(0.0, low=0, below=1)
-    """The largest relative change of brightness, contrast and (colour images) saturation."""
+    """The largest relative change of brightness, contrast and, for colour images, saturation."""
 
     def __post_init__(self) -> None:
         check(self, "augment.")
 
     @property
     def is_on(self) -> bool:
-        """True if anything is changed."""
+        """True if any augmentation is on."""
         return any(dataclasses.astuple(self))
 
 
@@ -202,7 +207,7 @@ class OptimizerConfig:
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
     backbone_lr: float | None = number(None, above=0)
-    """The learning rate of the pre-trained layers; `lr` is then the head's. None: `lr` for all."""
+    """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
     """For SGD only, where None means 0.9."""
@@ -210,9 +215,9 @@ class OptimizerConfig:
     decay: float = number(0.1, above=0, below=1)
     """The factor by which `step` and `plateau` multiply the learning rate."""
     step_epochs: int = number(10, low=1)
-    """For `step`: the epochs between two decays."""
+    """For `step`: the number of epochs between two decays."""
     patience: int = number(3, low=0)
-    """For `plateau`: the epochs without a lower validation loss before a decay."""
+    """For `plateau`: the number of epochs without a lower validation loss before a decay."""
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
@@ -225,18 +230,19 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The weight of each class in training; the validation and test sets are never weighted."""
+    """Corrections for imbalanced classes in training; validation and test sets are not weighted."""
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
-    """The weight of a class's images in the training loss.
+    """The weight of each class's images in the training loss.
 
-    `balanced` divides by the class's number of training images, `sqrt` by its root; the mean over
-    the training images is 1.
+    For a class of n training images it is proportional to 1 / n for `balanced`, and to 1 / sqrt(n)
+    for `sqrt`; the mean over all training images is 1. For `none` all weights are equal.
     """
     sampling: str = name_of("shuffled", "train.sampling", SAMPLING_NAMES)
-    """The images of an epoch: each of them once, or as many of them drawn with replacement.
+    """The selection of the training images of an epoch.
 
-    `balanced` draws every class equally often.
+    `shuffled` uses each image once, in random order. `balanced` draws the same number of images
+    with replacement, each class with the same probability.
     """
 
     def __post_init__(self) -> None:
@@ -251,12 +257,12 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that decides a training's result.
+    """All settings that determine the result of a training.
 
-    Two equal configs train to equal metrics on one machine's CPU.
+    On the same data, equal configs give equal metrics on the CPU of the same machine.
 
     Raises:
-        ConfigError: on construction, when a value is not allowed.
+        ConfigError: on construction, if a value is not allowed.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -264,27 +270,28 @@ class TrialConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    """For a baseline, only `class_weights` has an effect, if its classifier takes any."""
+    """For a baseline, only `class_weights` has an effect, if its classifier supports weights."""
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """The number format in which the network is trained.
 
     `bf16` and `fp16` compute in bfloat16 or float16 under autocast, with weights and sums in
-    float32; `auto` does so where that is faster (`trainables/training/precision.py`). In float16
+    float32; `auto` uses one of them if that is faster (`trainables.training.precision`). In float16
     the loss is scaled.
     """
     epochs: int = number(20, low=1)
-    """For a baseline always 1, because it is fitted once."""
+    """The number of epochs; for a baseline always 1, because it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
     warm_start: str = ""
-    """The checkpoint from whose network, including the head, this training starts; empty for none.
+    """The checkpoint whose weights, including the head's, this training starts with.
 
-    A path, relative to the data's folder (`data.root`). The optimizer's state is not restored.
+    A path relative to the data's folder (`data.root`); empty for none. The optimizer's state is not
+    restored.
     """
     metric: str = ""
-    """The validation metric by which epochs, and so trials, are ranked.
+    """The name of the validation metric that ranks epochs and trials.
 
-    If it is empty, it becomes the task's primary one.
+    An empty name is replaced by that of the task's primary metric.
     """
 
     def __post_init__(self) -> None:
@@ -313,7 +320,7 @@ class TrialConfig:
             )
 
     def _train_of_baseline(self) -> TrainConfig:
-        """Return `train` without sampling, and with class weights if the classifier takes any."""
+        """Return `train` without the options that the baseline's classifier does not support."""
         weighs = MODELS[self.model.name].takes_class_weights
         return TrainConfig(class_weights=self.train.class_weights) if weighs else TrainConfig()
 
@@ -336,12 +343,13 @@ class TrialConfig:
     def override(self, values: Mapping[str, Any]) -> Self:
         """Return a copy with the values at these dotted paths.
 
-        For example `override({"optimizer.lr": 0.1, "epochs": 3})`. All values of a part are set
-        together, so that they are checked as one.
+        For example `override({"optimizer.lr": 0.1, "epochs": 3})`. All values of a section, such as
+        `optimizer`, are set at once, so that they are checked together. With another `data.task`,
+        `metric` becomes that task's primary one, unless `values` has it too.
 
         Raises:
-            ConfigError: an unknown path (the nearest known one is suggested) or a value that does
-                not fit.
+            ConfigError: a path is unknown (the closest one is suggested), or a value is not
+                allowed.
         """
         for path in values:
             if path not in PATHS:
@@ -359,7 +367,10 @@ class TrialConfig:
         return dataclasses.replace(self, **changes)
 
     def on(self, data: DataConfig) -> Self:
-        """Return a copy for these images, with a model and a metric that suit their task.
+        """Return a copy for another data set.
+
+        A model that does not support its task is replaced by the first that does, with default
+        options, and a metric that its task lacks by the task's primary one.
 
         Raises:
             ConfigError: there is no model for the task.
@@ -375,7 +386,7 @@ class TrialConfig:
         )
 
     def value(self, path: str) -> Any:
-        """Return the value at a dotted path; for a model's option left at None, its default."""
+        """Return the value at a dotted path; for a model option that is None, its default."""
         part, _, name = path.rpartition(".")
         if part == "model" and name != "name":
             return self.model.options.get(name)
@@ -383,25 +394,25 @@ class TrialConfig:
 
     @property
     def begins_with(self) -> Path | None:
-        """The checkpoint of `warm_start`; None for none."""
+        """The path of the checkpoint that `warm_start` names; None if it is empty."""
         return Path(self.data.root, self.warm_start) if self.warm_start else None
 
     @property
     def task(self) -> TaskEntry:
-        """The task."""
+        """The catalog's entry of the task."""
         return TASKS[self.data.task]
 
     @property
     def ranked_by(self) -> Metric:
-        """The metric by which epochs are ranked."""
+        """The metric that ranks epochs and trials."""
         return self.task.metric(self.metric)
 
     def to_dict(self) -> Json:
-        """Return a nested dict of plain values, as JSON holds it.
+        """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are `train`, `warm_start` and
-        `data.leaks` if they change nothing: so such a training keeps the training key that it had
-        before these fields existed.
+        `data.leaks` if they have no effect. Therefore such a config still has the training key
+        (`trainables.checkpoints.lineage`) that it had before these fields existed.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():
@@ -418,7 +429,11 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build a config from the output of `to_dict`."""
+        """Build a config from the output of `to_dict`; without `data.leaks`, copies are kept.
+
+        Raises:
+            ConfigError: a key is unknown, or a value is not allowed.
+        """
         flat = {"data.leaks": KEEP} if "data" in values else {}
         flat |= {
             f"{key}.{name}": inner
@@ -442,16 +457,16 @@ def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
 
 
 def models_for(task: str) -> list[str]:
-    """Return the models that can be trained for a task."""
+    """Return the names of the models that can be trained for a task."""
     return [name for name, entry in MODELS.items() if task in entry.tasks]
 
 
 PATHS: dict[str, Any] = _paths(TrialConfig)
-"""Every dotted path into a TrialConfig, with the type of its value."""
+"""The dotted paths into a `TrialConfig`, each with the type of its value."""
 
 
 def unknown_key(path: str) -> ConfigError:
-    """Return the error for an unknown path, which lists the keys of the same part."""
+    """Return the error for an unknown path; it lists known keys and suggests a similar one."""
     part, _, last = path.rpartition(".")
     listed = [key for key in PATHS if key.rpartition(".")[0] == part]
     same = [key for key in PATHS if key.rpartition(".")[2] == last]
@@ -464,10 +479,10 @@ def unknown_key(path: str) -> ConfigError:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Parse `key=value`, with the value in the key's own type.
+    """Parse `key=value` into the key and its value, converted to the key's type.
 
     Raises:
-        ConfigError: no `=`, an unknown key, or a value of another type.
+        ConfigError: there is no `=`, the key is unknown, or the value cannot be converted.
     """
     path, sign, value = text.partition("=")
     if not sign:

@@ -1,4 +1,4 @@
-"""Files: syncing them to the disk, and reading files that another user may have put there."""
+"""File access: syncing to disk, and reading files that another user may have placed there."""
 
 import errno
 import os
@@ -14,10 +14,10 @@ class NotRegular(OSError):
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without ever blocking.
 
-    Opening a named pipe (FIFO) would block until another process writes into it, perhaps for ever.
+    Opening a named pipe (FIFO) would block until another process writes into it, perhaps forever.
 
     Raises:
-        NotRegular: it is not a regular file.
+        NotRegular: the path is not a regular file.
         OSError: the file is missing or cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -28,13 +28,17 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
-    """Read a regular file, or its first `most` bytes (see `open_regular`)."""
+    """Read a regular file, or only its first `most` bytes if that is not negative.
+
+    Raises:
+        NotRegular, OSError: as for `open_regular`.
+    """
     with open_regular(path) as file:
         return file.read(most)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, would survive a power cut."""
+    """Flush a file's content, or a folder's entries, to disk, so that they survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The exceptions that `trainables` raises, by who can fix the problem.
+"""The exceptions that callers of `trainables` can handle, and functions for their messages.
 
 TrainableError
 ├── ConfigError   a value is wrong: the caller can correct it (a ValueError)
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 
 class TrainableError(Exception):
-    """Base of every error that `trainables` raises on purpose."""
+    """Base class of the errors about the user's settings, data or environment."""
 
 
 class ConfigError(TrainableError, ValueError):
@@ -24,7 +24,7 @@ class ConfigError(TrainableError, ValueError):
 
 
 class DataError(ConfigError):
-    """Images or labels that cannot be trained on; the message names the first of them."""
+    """Images or labels that cannot be used; the message names the first of them."""
 
 
 class Unavailable(TrainableError, RuntimeError):
@@ -32,10 +32,10 @@ class Unavailable(TrainableError, RuntimeError):
 
 
 def unknown(kind: str, name: str, existing: Iterable[str], *, listed: Iterable[str] = ()) -> str:
-    """Return a message with the existing names, and the closest one.
+    """Build the message for an unknown name, with the existing names and the closest one.
 
-    For example `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`. If there are
-    many names, `listed` are those to print.
+    For example `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`. If `listed`
+    is not empty, only these names are printed.
     """
     names = sorted(existing)
     return (
@@ -51,7 +51,7 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return `1 image`, `1,200 images`."""
+    """Format a number with its noun: `1 image`, `1,200 images`; `plural` defaults to an added s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
@@ -68,9 +68,9 @@ def shortened(number: int | float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters, which file names may contain, escaped: `\\x1b`.
+    """Escape the characters that are not printable, which file names may contain: `\\x1b`.
 
-    Otherwise they would act on a terminal.
+    A terminal would interpret them otherwise.
     """
     return (
         text
@@ -83,5 +83,8 @@ def printable(text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """True if a name from the file system or the command line is valid UTF-8."""
+    """True if a name from the file system or the command line is valid UTF-8.
+
+    Python decodes invalid bytes in such names as lone surrogates.
+    """
     return not any("\ud800" <= letter <= "\udfff" for letter in name)

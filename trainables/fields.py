@@ -1,7 +1,7 @@
-"""Dataclass fields that carry their own limits, and the check that reads them.
+"""Dataclass fields with limits in their metadata, and the function that checks them.
 
-A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses values
-outside of these limits.
+A section of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` rejects
+values outside these limits.
 """
 
 import dataclasses
@@ -25,7 +25,10 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """Declare a number with inclusive (`low`, `high`) or exclusive (`above`, `below`) limits."""
+    """Declare a numeric field with limits; `low` and `high` are inclusive, the others exclusive.
+
+    None stands for no limit.
+    """
     limits = {">=": low, ">": above, "<=": high, "<": below}
     return dataclasses.field(
         default=default,
@@ -34,20 +37,22 @@ def number(
 
 
 def name_of(default: str | None, kind: str, registry: typing.Collection[str]) -> Any:
-    """Declare a name from a registry; error messages call it `kind`.
+    """Declare a field for a name in `registry`; error messages call it a `kind`.
 
-    The registry is read at each check, so that entries that are added later are accepted too.
+    Each check reads the registry again, so that names that are added later are accepted too.
     """
     return dataclasses.field(default=default, metadata={"kind": kind, "known": registry})
 
 
 def check(part: Any, prefix: str = "") -> None:
-    """Check the types and limits of a part's values, and that names are in their registry.
+    """Check the fields of a section: their types and limits, and that names are in their registry.
+
+    `prefix` precedes the names of fields in error messages, such as `optimizer.`.
 
     Raises:
-        ConfigError: a value has the wrong type, is out of its limits or is not in its registry.
+        ConfigError: a value has the wrong type, is outside its limits or is not in its registry.
     """
-    kinds = _kinds(type(part))  # type: ignore[arg-type] # mypy takes a type of Any for unhashable
+    kinds = _kinds(type(part))  # type: ignore[arg-type] # to mypy, `type(Any)` is not hashable
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
         _check_type(path, value, kinds[field.name])
@@ -86,7 +91,7 @@ def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:
 
 
 def describe(kind: Any) -> str:
-    """Return a type in words: `a whole number or none`."""
+    """Describe a type, or a union of types, in words: `a whole number or none`."""
     words = {
         int: "a whole number",
         float: "a number",
@@ -99,10 +104,10 @@ def describe(kind: Any) -> str:
 
 
 def parse(path: str, text: str, kind: Any) -> Any:
-    """Read a value typed by a person (`--set path=text`) as the field's type.
+    """Convert the text of `--set path=text` to the type of the field, `kind`.
 
     Raises:
-        ConfigError: the text is not of that type.
+        ConfigError: the text cannot be converted.
     """
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if types.NoneType in allowed and text.lower() in ("none", "null"):

@@ -6,13 +6,13 @@ from trainables.errors import DataError
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
-"""The folder of Linux's control groups, version 2, which limit what a container may use."""
+"""The folder of Linux's control groups (version 2), which limit a container's memory."""
 RECLAIMABLE = ("active_file", "inactive_file")
-"""The parts of a container's memory that cache files; Linux frees them on demand."""
+"""The entries of `memory.stat` for cached files, whose memory Linux frees on demand."""
 
 
 def free_memory(memory: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
-    """Return the bytes of memory that this process may still take; None if they are unknown."""
+    """Return the memory that this process can still allocate, in bytes; None if it is unknown."""
     free = [limit for limit in (_of_machine(memory), _of_container(cgroup)) if limit is not None]
     return min(free, default=None)
 
@@ -31,14 +31,14 @@ def _of_container(cgroup: Path) -> int | None:
         details = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
         reclaimable = sum(int(count) for name, count in details if name in RECLAIMABLE)
         return max(0, limit - used + reclaimable)
-    except (OSError, ValueError):  # no limit: "max", or no such file
+    except (OSError, ValueError):  # there is no limit: it is "max", or the file is missing
         return None
 
 
 def require_memory(count: int, shape: tuple[int, ...]) -> None:
-    """Check that `count` images of this shape, (height, width, channels), fit into memory.
+    """Check that `count` uint8 images of this shape, (height, width, channels), fit into memory.
 
-    Nothing is checked if the free memory is unknown.
+    If the free memory is unknown, they are assumed to fit.
 
     Raises:
         DataError: they do not fit.
@@ -52,12 +52,12 @@ def require_memory(count: int, shape: tuple[int, ...]) -> None:
 
 
 def gigabytes(count: int) -> str:
-    """Return a number of bytes as text: `45 GB`, `1.8 GB`."""
+    """Format a number of bytes in GB: `45 GB`, `1.8 GB`."""
     return f"{count / 1e9:,.0f} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"
 
 
 def size_text(count: int) -> str:
-    """Return bytes as text: `45 GB`, `1.8 GB`, `12 MB`, `3 kB`."""
+    """Format a number of bytes in GB, MB or kB: `45 GB`, `1.8 GB`, `12 MB`, `3 kB`."""
     if count >= 10**9:
         return gigabytes(count)
     return f"{count / 1e6:,.0f} MB" if count >= 10**6 else f"{count / 1e3:,.0f} kB"

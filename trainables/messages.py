@@ -1,4 +1,7 @@
-"""Messages of a training while it runs. Imports no torch, because the driver reads them too."""
+"""The messages that a running trial sends to the driver.
+
+This module does not import torch, because the driver imports it too.
+"""
 
 import json
 import math
@@ -9,24 +12,23 @@ from typing import Any, Self, TypedDict
 from trainables.values import Json
 
 DIVERGED_LOSS = 1e9
-"""A mean training loss above this has diverged as surely as one that is not finite.
+"""A training has diverged if its mean training loss exceeds this, or is not finite.
 
-An untrained network has about log(classes). The limit does not apply to the validation loss, which
-may exceed a million and recover, while the running statistics of batch normalisation are averages
-of only a few steps.
+For comparison, an untrained network has a loss of about log(classes). The limit does not apply to
+the validation loss, which may exceed a million and recover, as long as the running statistics of
+batch normalisation are averages over only a few steps.
 """
 MIN_LOSS_SCALE = 1.0
-"""A training in float16 has diverged when its loss scale falls below this.
+"""A training in float16 has diverged if its loss scale falls below this.
 
-The scale is halved with each step whose gradients overflow, and that step is skipped. This does
-not mean that the training diverges; but below this scale the gradients themselves, without any
-scaling, are too large for float16.
+Each step whose gradients overflow is skipped, and halves the scale. This does not mean yet that the
+training diverges; but below this scale, even unscaled gradients are too large for float16.
 """
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The trial from whose training another trial started, and the epoch that was taken over."""
+    """The trial whose checkpoint another trial continued, and the number of epochs it reused."""
 
     search: str
     trial: str
@@ -35,21 +37,21 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One finished epoch (counted from 1) and its metrics.
+    """The metrics of a finished epoch; epochs are numbered from 1.
 
-    These are `train/loss`, those of the task's meter (such as `val/loss`), `lr` and
-    `time/epoch_s`. In float16 also `train/loss_scale`, as it was at the end, and
-    `train/skipped_steps`, the steps left out because their gradients overflowed.
+    `values` has `train/loss`, the values of the task's meter (such as `val/loss`), `lr` and
+    `time/epoch_s`. In float16 it also has `train/loss_scale`, at the end of the epoch, and
+    `train/skipped_steps`, the number of steps skipped because their gradients overflowed.
     """
 
     epoch: int
     values: dict[str, float]
     folds: list[dict[str, float]] = field(default_factory=list)
-    """With folds: the same metrics of each fold's network; `values` are their means."""
+    """With folds, the metrics of each fold's network, whose means are in `values`; else empty."""
 
     @property
     def diverged(self) -> str:
-        """The reason, in words, that the training cannot continue; empty if it can."""
+        """The reason, in words, why the training cannot continue; empty if it can."""
         for number, values in enumerate(self.folds or [self.values], 1):
             for name, value in values.items():
                 if name == "train/loss_scale" and value < MIN_LOSS_SCALE:
@@ -66,32 +68,32 @@ class EpochMetrics:
 
 
 class Cost(TypedDict, total=False):
-    """The cost of using a classifier (`trainables.evaluation.cost`), stored as JSON.
+    """The cost of predicting with a classifier (`trainables.evaluation.cost`), stored as JSON.
 
-    A journal of an earlier version may lack some of the keys.
+    Costs in the journals of earlier versions may lack some of the keys.
     """
 
     parameters: int | None
-    """The number of weights in use; None for a baseline."""
+    """The number of weights that predictions use; None for a baseline."""
     multiply_adds: int | None
-    """Of one image's forward pass; None for a baseline."""
+    """The number of multiply-adds in the forward pass of one image; None for a baseline."""
     bytes: int
-    """The size of the files that are needed to use it."""
+    """The size of the files that predictions need, in bytes."""
     inference: dict[str, dict[str, float]]
-    """`time_per_image` by batch size: `batch_1`, `batch_64`."""
+    """The milliseconds per image (`time_per_image`) by batch size: `batch_1`, `batch_64`."""
     precision: str
     device: str
     threads: int
     unknown: str
-    """The reason that nothing could be measured."""
+    """The reason why the cost could not be measured; the other keys are then missing."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A message of a trial, after each epoch and on two other occasions.
+    """A message of a trial to the driver, usually about a finished epoch.
 
-    These are that it has found the checkpoint from which it continues, and that it cannot save.
-    Such reports have no metrics.
+    A trial also reports that it has found the checkpoint from which it continues (`restored`), that
+    it waits for its storage (`waiting`), and that it has diverged; such reports have no metrics.
     """
 
     epoch: int
@@ -100,32 +102,39 @@ class Report:
     """None while the trial continues, else `completed`, `diverged` or `failed`."""
     reason: str = ""
     waiting: str = ""
-    """The reason that the epoch's checkpoint cannot be written for now."""
+    """The reason why the trial waits for its storage; empty if it does not wait."""
     precision: str = ""
-    """For a network's epoch: `fp32`, `bf16` or `fp16`, as it was trained."""
+    """The precision in which the epoch was trained: `fp32`, `bf16` or `fp16`.
+
+    Empty for a baseline, and for reports without metrics.
+    """
     folds: list[dict[str, float]] = field(default_factory=list)
-    """With folds: the metrics of each; `metrics` are their means."""
+    """With folds, the metrics of each fold, whose means are in `metrics`; else empty."""
     cost: Cost | None = None
-    """The cost of using the classifier, with the first reported epoch, if it was requested."""
+    """The cost of using the classifier, in the first report with metrics, if it was requested."""
     restored: list[str] | None = None
-    """For a trial that continues after `epoch`: the defects of newer checkpoints, a line each."""
+    """For a trial that continues after `epoch`: a line for each checkpoint that cannot be used.
+
+    None for every other report.
+    """
     more: bool = field(default=False, compare=False)
-    """True if the next report follows at once, without training in between."""
+    """True if the next report follows immediately, without training in between."""
     begun: WarmStart | None = None
-    """For a trial that continues after `epoch`: the warm start that trained its epochs until then,
-    if the driver does not know of it yet.
+    """For a trial that continues after `epoch`: the warm start that provided its first epochs.
+
+    None if there is none, or if the driver knows of it already.
     """
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build the report that `to_json` encoded."""
+        """Build a report from the output of `to_json`."""
         warm_start = values["begun"]
         return cls(
             **{**values, "begun": WarmStart(**warm_start) if warm_start is not None else None}
         )
 
     def to_json(self) -> Json:
-        """Return the fields as plain values."""
+        """Return the fields as JSON-compatible values."""
         warm_start = dict(vars(self.begun)) if self.begun is not None else None
         return {**vars(self), "begun": warm_start}
 
@@ -136,5 +145,5 @@ def encode_reports(reports: Iterable[Report]) -> str:
 
 
 def decode_reports(text: str) -> list[Report]:
-    """Return the reports that `encode_reports` encoded."""
+    """Decode the output of `encode_reports`."""
     return [Report.from_json(values) for values in json.loads(text)]

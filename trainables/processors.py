@@ -1,4 +1,4 @@
-"""The processors that this process may use, and how busy other processes keep them."""
+"""The processors that this process may use, and the load that other processes put on them."""
 
 import os
 import time
@@ -7,36 +7,36 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 """The folder of Linux's control groups, which may limit a container's processor time.
 
-They hold a quota of time and the period in which it may be used, both in microseconds.
+Its files have the quota of processor time per period, and that period, both in microseconds.
 """
 
 STAT = Path("/proc/stat")
 """The file in which Linux counts the time of all processors."""
 IDLE = (3, 4)
-"""The indices of idle time (idle and iowait) among the numbers of its first line."""
+"""The indices of the idle times (idle and iowait) among the numbers in the first line of `STAT`."""
 TICKS = os.sysconf("SC_CLK_TCK")
-"""Its ticks per second."""
+"""The number of ticks per second; `STAT` counts time in ticks."""
 
 
 def processors(cgroup: Path = CGROUP) -> int:
     """Return the number of processors that this process should use.
 
-    These are the ones on which it may run, or fewer if a container's quota of processor time is
-    smaller. One worker for each is fastest; with more, they slow each other down.
+    It is the number of processors on which it may run, or less if a container's quota of processor
+    time is smaller. One worker per processor is fastest; more of them slow each other down.
     """
     has_affinity = hasattr(os, "sched_getaffinity")  # only on Linux
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         time_us, period_us = map(int, _quota(cgroup))
-    except (OSError, ValueError):  # no quota: "max", or no such file
+    except (OSError, ValueError):  # there is no quota: it is "max", or the file is missing
         return allowed
     return max(1, min(allowed, time_us // period_us)) if time_us > 0 and period_us > 0 else allowed
 
 
 def _quota(cgroup: Path) -> list[str]:
-    """Return the quota of time and its period, of control groups version 2 or 1.
+    """Return the texts of the quota and its period, of control groups version 2 or else 1.
 
-    No quota is "max" in version 2, and -1 in version 1.
+    Without a limit, the quota is "max" in version 2, and -1 in version 1.
     """
     if (cgroup / "cpu.max").exists():
         return (cgroup / "cpu.max").read_text().split()
@@ -52,7 +52,7 @@ class Load:
         self.began_s = time.monotonic()
 
     def of_others(self) -> float:
-        """Return the share of all processors' time that other processes have used since then.
+        """Return the share of all processors' time, 0 to 1, that other processes have used.
 
         0 if the system does not report it.
         """
@@ -63,9 +63,10 @@ class Load:
         return min(1.0, max(0.0, 1 - (idle - idle_before + own) / (now - before)))
 
     def slowdown(self) -> float:
-        """The elapsed time, in multiples of what it would have been without other processes.
+        """Return the factor, at least 1, by which other processes have slowed down this one.
 
-        This assumes that this process has computed all the time, on one processor.
+        This is the elapsed time divided by the process's own processor time: it assumes that this
+        process has computed all the time, on one processor.
         """
         own_s = time.process_time() - self.own_s
         return max(1.0, (time.monotonic() - self.began_s) / own_s) if own_s > 0 else 1.0

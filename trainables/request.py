@@ -1,4 +1,7 @@
-"""The request for an attempt at a trial, beside its config. Imports no torch."""
+"""The request for an attempt at a trial: its parameters besides the config.
+
+This module does not import torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +12,26 @@ from trainables.checkpoints.remote import Mirror
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRequest:
-    """An attempt at a trial: where it continues, and what it keeps for other trials."""
+    """The parameters of an attempt: where it continues, and which checkpoints it keeps."""
 
     attempt: int = 1
     """The attempt's number, from 1."""
     known: int = 0
-    """The last epoch that the driver knows of. Later ones that an earlier attempt has trained are
-    reported again.
+    """The last epoch whose report the driver has.
+
+    Later epochs that an earlier attempt has trained are reported again.
     """
     beginnings: Sequence[WarmStartSource] = ()
-    """Trials that have trained the first epochs of this one, which then continues from there.
-    Damaged ones are skipped.
+    """Trials that have trained the first epochs of this one, which continues the longest of them.
+
+    Those with damaged checkpoints are skipped.
     """
     milestones: Sequence[int] = ()
-    """Epochs at which other trials of this config end: the checkpoints that they need are kept."""
+    """Epochs at which other trials of this config end; the checkpoints they need are kept."""
     with_cost: bool = False
-    """True if the cost of using the network is to be measured too."""
+    """True to measure the cost of using the classifier too (`Report.cost`)."""
     mirror: Mirror | None = None
-    """Where the checkpoints are stored, if the trial's folder is local to this machine. A report is
-    sent only once its checkpoint is there.
+    """The storage of the checkpoints, if the trial's folder is local to this machine; else None.
+
+    An epoch is reported only after its checkpoint has been stored there.
     """

@@ -23,23 +23,23 @@ def build_trainer(
     setup: WorkerSetup = WorkerSetup(),  # noqa: B008
     own: str = "",
 ) -> TorchTrainer:
-    """Build a trainer that runs `config` data-parallel.
+    """Build a trainer that trains `config` data-parallel.
 
-    The batch is divided among the workers, and each is weighted by its share (`World.weigh`), so
-    that the gradient equals that of a single worker, except with batch normalisation, whose
-    statistics are those of a share.
+    Each batch is divided among the workers, and each worker's loss is weighted by its share
+    (`World.weigh`), so that the gradient equals that of a single worker. The exception is batch
+    normalisation, whose statistics are those of a worker's share.
 
     Args:
-        config: the trial.
+        config: the trial's config.
         dataset: a reference to a sealed `Dataset` in the object store.
-        folder: for the checkpoints; all nodes must share it unless there is a mirror.
+        folder: the trial's folder; all nodes must share it unless the request has a mirror.
         request: as for `run_trial`.
         scaling: the number of workers, and the resources of each.
-        gate: an actor that receives the first worker's reports, and decides after each whether to
-            continue (`trainables.worker.train_loop`).
+        gate: an actor that receives the first worker's reports, and decides after each report
+            whether to continue (`trainables.worker.train_loop`).
         setup: the resources of each worker.
-        own: a folder for Ray Train's own files, which nobody reads, if not all machines share the
-            trials' folder.
+        own: a folder for Ray Train's own files, which this project does not read; needed if not
+            all machines share the trials' folder.
     """
     job = {
         "config": config.to_dict(),
@@ -63,9 +63,9 @@ def build_trainer(
 
 
 def _once() -> FailureConfig:
-    """Return the setting by which Ray Train never restarts the workers within an attempt.
+    """Return the setting that keeps Ray Train from restarting the workers within an attempt.
 
-    The gate of the attempt has already passed its first epochs, so that after a failure the search
-    starts another attempt instead.
+    Restarted workers would report epochs that the attempt's gate has already passed. After a
+    failure, the search starts another attempt instead.
     """
     return FailureConfig(max_preemption_failures=0)  # type: ignore[call-arg]

@@ -1,8 +1,8 @@
-"""One trial from its config to its reports: the loop, its checkpoints, and its outcome.
+"""A trial from its config to its reports: the training loop, the checkpoints, and the outcome.
 
-Every way to run a trial goes through here. An interrupted trial continues from its newest
-checkpoint that verifies. Beside its checkpoints, a trial's folder has `attempt`, the number of the
-attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
+Every trial is run by `run_trial`. An interrupted trial continues from its newest valid checkpoint.
+Besides checkpoints, a trial's folder has two files: `attempt` names the attempt that may write
+there, and the process that trains keeps touching `heartbeat`.
 """
 
 import json
@@ -44,18 +44,18 @@ NEWEST_KEPT = 2
 """The number of newest checkpoints that are kept, so that a damaged one has a predecessor."""
 ATTEMPT = "attempt"
 HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
-"""The number in the file `attempt`."""
+"""Matches the attempt's number, with which the file `attempt` begins."""
 LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
     rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
 )
-"""Names of the incomplete files of an attempt; earlier versions left out its number."""
+"""Matches the names of an attempt's temporary folders; earlier versions left out its number."""
 RETRY_S = (1, 2, 5, 10)
-"""The seconds to wait before each new try to save; the last value is repeated."""
+"""The seconds to wait before each retry of a failed write; the last value is repeated."""
 
 
 class Superseded(RuntimeError):
-    """A newer attempt at the same trial has started, and writes in its folder now."""
+    """A newer attempt at the same trial has started, and now writes in its folder."""
 
 
 def run_trial(
@@ -69,34 +69,34 @@ def run_trial(
     node: str = "",
     together: FusionRounds | None = None,
 ) -> Iterator[Report]:
-    """Train a config; after each epoch save a checkpoint under `folder`, then yield a report.
+    """Train a config; after each epoch, save a checkpoint in `folder` and yield a report.
 
-    An epoch whose loss is not finite, or has become too large, ends the trial as diverged; it is
-    not saved and has no metrics. A baseline is fitted on the CPU, which counts as a single epoch.
-    With folds, there is a network, or a classifier, for each fold. The kept checkpoints are that of
-    the best epoch, the newest two, and for each milestone its own and the best until then.
-    With several processes each yields reports; the first one saves, and decides from which
-    checkpoint all of them continue. If the disk is full or refuses, the trial waits.
+    An epoch whose loss is too large or not finite ends the trial as diverged; it is not saved, and
+    its report has no metrics. A baseline is fitted once, on the CPU, which counts as an epoch. With
+    folds, one network or classifier is trained for each. Checkpoints that are kept: the best, the
+    newest two, and for each milestone its own and the best until then.
+    With several processes, each yields reports; the first one saves checkpoints, and chooses the
+    one from which all of them continue. If a checkpoint cannot be written, the trial waits.
 
     Args:
-        config: the trial.
-        dataset: sealed or not; the test set is not used.
-        folder: the trial's own.
-        request: where this attempt continues, and what it keeps for other trials.
+        config: the trial's config.
+        dataset: the data; a test set is not used.
+        folder: the trial's folder.
+        request: where this attempt continues, and which checkpoints it keeps for other trials.
         device: "cpu", "cuda", "cuda:1" ...
-        world: the processes that train it together.
+        world: the processes that train the trial together; None for this process only.
         node: an identifier of this machine, written to the heartbeat.
         together: the rounds in which threads of this process train several trials as one; this
-            trial has joined them under its folder's name.
+            trial must have joined them under its folder's name.
 
     Raises:
-        Superseded: a newer attempt has begun.
+        Superseded: a newer attempt has started.
     """
     world = world or World()
     beat = _heartbeat(folder, request, node) if world.rank == 0 else None
     keeper = TrialCheckpoints(folder, config, world, beat, request)
     if device != "cpu" and together is None:
-        # Another process on the same GPU may need the memory of this process's last trial.
+        # Another process on the same GPU may need the memory that this process's last trial used.
         torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
     yield from keeper.claim(request.beginnings)
@@ -128,7 +128,7 @@ def _reports(
     pending: list[int],
     epochs: Iterator[EpochMetrics],
 ) -> Iterator[Report]:
-    """Yield the reports of epochs trained earlier, then train, save and report the others."""
+    """Yield reports of the `pending` epochs, which are trained already; then train the others."""
     for epoch in pending:
         yield _report_of(
             EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])),
@@ -144,7 +144,7 @@ def _reports(
 
 
 def _report_of(metrics: EpochMetrics, training: "AnyTraining", *, more: bool = False) -> Report:
-    """Return an epoch's report; that of the last epoch ends the trial."""
+    """Build the report of an epoch; that of the last epoch has the outcome `completed`."""
     outcome = "completed" if metrics.epoch == training.config.epochs else None
     return Report(
         metrics.epoch,
@@ -159,10 +159,10 @@ def _report_of(metrics: EpochMetrics, training: "AnyTraining", *, more: bool = F
 def _with_cost(
     reports: Iterator[Report], training: "AnyTraining", dataset: Dataset, folder: Path, device: str
 ) -> Iterator[Report]:
-    """Yield the reports, with the classifier's cost of use in that of the first epoch.
+    """Yield the reports, and add the cost of using the classifier to the first one with metrics.
 
-    It is measured on the checkpoint that was just saved. If that fails, the report has the reason,
-    and training continues.
+    The cost is measured on the checkpoint that was just saved. If that fails, the report states the
+    reason, and training continues.
     """
     from trainables.evaluation.cost import cost  # most trials do not need it
 
@@ -175,7 +175,7 @@ def _with_cost(
                     folder / checkpoint.name(training.epoch),
                     device=device,
                 )
-            # Any network may fail in any way here; the trial is trained nevertheless.
+            # Networks may raise any error here, and none of them is a reason to stop the trial.
             except Exception as error:  # noqa: BLE001
                 measured = {"unknown": f"{type(error).__name__}: {error}"}
             yield replace(report, cost=measured)
@@ -187,7 +187,7 @@ def _with_cost(
 def _begin(
     config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
 ) -> "AnyTraining":
-    """Build the training of a network, or the fit of a baseline; with folds, one for each."""
+    """Build the training of a network or baseline; with folds, the joint training of all folds."""
     if config.data.folds is not None or dataset.folds is not None:
         return Folds(
             config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat)
@@ -200,7 +200,7 @@ def _begin_one(
 ) -> "Training | Fitting":
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
-    # scikit-image and scikit-learn take a second to import, for which networks need not wait.
+    # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
     from trainables.baselines.fitting import Fitting
 
     return Fitting(config, dataset, on_step=beat)
@@ -209,7 +209,7 @@ def _begin_one(
 def _epochs(
     training: "AnyTraining", together: FusionRounds | None, trial: str
 ) -> Iterator[EpochMetrics]:
-    """Train the remaining epochs, fused with those of other trials if there are any."""
+    """Train the remaining epochs; with `together`, networks are fused across trials."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
     if together is not None:
@@ -236,21 +236,24 @@ class TrialCheckpoints:
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.has_checkpoints, self.damaged = False, list[str]()
         self.unfit = set[int]()
-        """Epochs whose checkpoints existed when this attempt began, but cannot be used."""
+        """Epochs whose checkpoints existed when this attempt started, but cannot be used."""
         self.warm_start: WarmStart | None = None
         self.claimed = False
         self.mark = f"{request.attempt} {uuid4().hex[:8]}"
         """The content of the file `attempt` while this attempt may write.
 
-        The number does not identify an attempt: a driver that is killed before it knows that an
-        attempt runs will assign the same number again.
+        The number alone does not identify an attempt: a driver that is killed before it has
+        recorded an attempt assigns the same number again.
         """
 
     def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
-        """Make this the attempt that may write here, and fetch the checkpoints to continue from.
+        """Claim the trial's folder for this attempt, and fetch the checkpoints to continue from.
 
-        These are the ones of earlier attempts, or those of the longest of `beginnings` if that is
-        longer.
+        These are the checkpoints of earlier attempts or, if one of `beginnings` has more epochs,
+        those of the longest of them. A report is yielded after each failure of the storage.
+
+        Raises:
+            Superseded: a newer attempt has started.
         """
         yield from self._retry_until_written(0, self._claim)
         if self.mirror is not None:
@@ -289,9 +292,9 @@ class TrialCheckpoints:
         )
 
     def new_warm_start(self, epoch: int, reported: int) -> WarmStart | None:
-        """Return the warm start of a trial that continues after `epoch`, for its report.
+        """Return the warm start to report for a trial that continues after `epoch`.
 
-        None if there is none, or if all of its epochs are among the `reported` first ones.
+        None if there is none, or if it has no more epochs than the `reported` ones.
         """
         if self.warm_start is None or min(epoch, self.warm_start.epoch) <= reported:
             return None
@@ -300,9 +303,9 @@ class TrialCheckpoints:
     def restore(self) -> State | None:
         """Return the state to continue from, or None to start from the beginning.
 
-        It is that of the newest checkpoint of this config that verifies. Only the first process
-        reads it, and sends it to the others: if each read for itself, a process whose disk fails or
-        lags would continue from another epoch than the others.
+        This is the state of the newest valid checkpoint of this config. Only the first process
+        reads it, and sends it to the others: if each process read it, one whose disk fails or lags
+        would continue from a different epoch.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
         shared = (
@@ -342,7 +345,13 @@ class TrialCheckpoints:
         return None
 
     def keep(self, training: "AnyTraining", metrics: EpochMetrics) -> Iterator[Report]:
-        """Save a checkpoint of this epoch, and remove those that are no longer needed."""
+        """Save a checkpoint of this epoch, and remove those that are no longer needed.
+
+        Writing is repeated until it succeeds; a report is yielded after each failure.
+
+        Raises:
+            Superseded: a newer attempt has started.
+        """
         self.history[metrics.epoch] = metrics.values
         self.folds |= {metrics.epoch: metrics.folds} if metrics.folds else {}
         best = self._best_until(metrics.epoch)
@@ -371,7 +380,7 @@ class TrialCheckpoints:
                 *passed,
                 *map(self._best_until, passed),
             }
-            # Complete checkpoints of later epochs stay: another attempt has written them.
+            # Complete checkpoints of later epochs stay, because another attempt has written them.
             checkpoint.remove(
                 self.folder,
                 ({*range(metrics.epoch)} | self.unfit) - kept_epochs,
@@ -402,9 +411,10 @@ class TrialCheckpoints:
         )
 
     def _retry_until_written(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
-        """Have the first process call `write` until it succeeds.
+        """Call `write` in the first process, repeatedly until it succeeds.
 
-        Until then all processes report that they wait, and beat, so that none is taken for dead.
+        Until then, all processes report that they wait, and the first one sends heartbeats, so that
+        the trial is not considered dead.
         """
         tries = 0
         while refused := self._refusal(write):
@@ -415,7 +425,7 @@ class TrialCheckpoints:
             tries += 1
 
     def _refusal(self, write: Callable[[], object]) -> str:
-        """Return the reason that the first process could not write; empty if it could."""
+        """Call `write` in the first process; return why it failed, or an empty string."""
         reason = ""
         if self.world.rank == 0:
             try:
@@ -432,8 +442,8 @@ class TrialCheckpoints:
         self._write_claim()
         self.claimed = True
         for leaving in self.folder.glob(".*"):
-            # An earlier attempt that still writes there will get an OSError. A newer attempt may
-            # have begun while this one was stalled: its files are not touched.
+            # An earlier attempt that is still writing there gets an OSError. A newer attempt may
+            # have started while this one was stalled; its files are not touched.
             match = LEAVINGS.fullmatch(leaving.name)
             if match and int(match["attempt"] or match["bringer"] or 0) <= self.attempt:
                 shutil.rmtree(leaving, ignore_errors=True)
@@ -445,13 +455,13 @@ class TrialCheckpoints:
             checkpoint.write_whole(self.folder / ATTEMPT, self.mark)
 
     def _check_claim(self) -> None:
-        """Check that no newer attempt writes here.
+        """Check that this attempt still holds the claim to the folder.
 
-        An older attempt that was stalled in its own claim may have overwritten ours, which is then
-        written again.
+        An older attempt that was stalled while it claimed the folder may have overwritten our
+        claim, which is then written again.
 
         Raises:
-            Superseded: a newer attempt has begun.
+            Superseded: a newer attempt, or a later process with the same number, has the claim.
         """
         holder = (
             (self.folder / ATTEMPT).read_text()
@@ -474,7 +484,7 @@ class TrialCheckpoints:
 
 
 def _text(path: Path) -> str | None:
-    """Return the text of a small file; None if it is not there."""
+    """Read a text file; None if it does not exist."""
     try:
         return path.read_text()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Names for plain dicts whose keys are not fixed by us: JSON, a space, a task, torch.
+"""Type aliases for dicts whose keys this project does not fix, such as torch's state dicts.
 
-Where the keys are ours and fixed, there is a dataclass instead.
+For fixed keys there are dataclasses.
 """
 
 from typing import Any
@@ -11,18 +11,15 @@ Json = dict[str, Any]
 Params = dict[str, Any]
 """Values by dotted path into a `TrialConfig`, such as `{"optimizer.lr": 0.01}`.
 
-A trial's are the searched ones. A parameter that exists only for some values of others is left out
-where it does not exist.
+A trial's `Params` are its searched hyperparameters. A conditional one, which exists only for some
+values of others, is left out if it does not exist.
 """
 
 State = dict[str, Any]
-"""The state of a training: tensors and plain values, nested, as torch's state dicts are.
-
-A checkpoint stores it.
-"""
+"""The state of a training, which a checkpoint stores: nested dicts of tensors and plain values."""
 
 Evaluation = dict[str, Any]
-"""A record of how good predictions are on a part of the data, as JSON-compatible values.
+"""An evaluation of predictions on a part of the data, as JSON-compatible values.
 
-A task decides what is in it (`trainables.tasks.base.Task.evaluate`).
+Its content depends on the task (`trainables.tasks.base.Task.evaluate`).
 """

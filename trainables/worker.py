@@ -1,4 +1,4 @@
-"""The function that each Ray Train worker runs: an ordinary trial in a group of processes."""
+"""The function that each Ray Train worker runs: `run_trial`, as one of several processes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,11 @@ from trainables.messages import encode_reports
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """The resources of a worker that trains a trial together with others."""
+    """The resources of one of the workers that train a trial together."""
 
     threads: int = 1
     gpus: float = 0
-    """The GPUs, or the share of one, that it uses; a share limits its memory on that GPU too."""
+    """The number of GPUs that it uses; a fraction limits its memory on that GPU too."""
     download: bool = False
     """True if missing pretrained weights may be downloaded."""
 
@@ -24,15 +24,16 @@ class WorkerSetup:
 def train_loop(job: dict[str, Any]) -> None:
     """Train one config in this worker; the first worker sends each report, as JSON, to the gate.
 
-    Ray Train does not answer reports, and polls for them. Therefore each worker asks `gate` after a
-    report whether to continue: a trial that is to be stopped trains no further epoch, and no trial
+    Ray Train polls for reports, and does not reply to them. Therefore each worker asks `gate` after
+    each report whether to continue: a trial that should stop trains no further epoch, and no trial
     waits for the next poll.
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`),
-            `folder`, `request` (a `TrialRequest`), `setup` (a `WorkerSetup`), and `gate`, an actor
-            that takes `report(number, reports)`, counted from 1, and whose `passed(number)`
-            returns, once that is decided, whether to continue after it.
+            `folder`, `request` (a `TrialRequest`), `setup` (a `WorkerSetup`), and `gate`, an actor.
+            Its `report(number, reports)` receives the reports, numbered from 1; its
+            `passed(number)` waits for the decision whether to continue after that report, and
+            returns it.
     """
     from trainables.checkpoints.remote import folder_here, forget
     from trainables.training.process import prepare

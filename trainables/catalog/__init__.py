@@ -1,4 +1,5 @@
-"""The registries of models and data sets: names, options, where to find them. Free of torch.
+"""The registries of models, data sets, tasks and metrics.
 
-Imports nothing of the project, so that a config can be checked at once.
+They import neither torch nor other modules of this project, except for `trainables.errors`, so that
+a config is checked without delay.
 """

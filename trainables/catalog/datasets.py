@@ -1,17 +1,17 @@
-"""The data sets by name. A loader is imported when its data is loaded.
+"""The registry of data sets. The module of a data set is imported only when its data is loaded.
 
-To add one: write `load(config, *, download)` and `files(config)` in a file of
-`trainables/datasets`, and name it in `DATASETS`.
+To add a data set, write `load(config, *, download)` and `files(config)` in a module of
+`trainables/datasets`, and list it in `DATASETS`.
 """
 
 from dataclasses import dataclass
 
 DECODING = 3
-"""The version of decoding. Raise it if a folder's images decode to other pixels, or more are read.
+"""The version of decoding, to increase if images decode to other pixels, or if more files are read.
 
-Arrays that were decoded by another version are not used. A search's journal names the version; if
-it does not, it is version 1, which decoded large JPEGs, transparent images and those of more than 8
-bits differently. Version 2 read fewer formats and layouts.
+Cached arrays of other versions are not used. A search's journal records the version; a journal
+without one is of version 1, which decoded large JPEGs, transparent images and images of more than
+8 bits differently. Version 2 read fewer formats and folder layouts.
 """
 
 
@@ -25,22 +25,21 @@ class DatasetEntry:
     `files` returns the files that `load` reads.
     """
     from_folder: bool = False
-    """True if the images come from a folder of the user's.
+    """True if the images are in a folder of the user.
 
-    The module then has `find(config) -> Layout`, which finds the images, instead of `files`, and
-    `load` also takes that `layout`, and `allocate`, which returns the arrays to decode into.
+    Instead of `files`, the module then has `find(config) -> Layout`, which finds the images. Its
+    `load` also takes this `layout`, and `allocate`, which allocates the arrays to decode into.
     """
     tasks: tuple[str, ...] = ("classification",)
-    """The tasks for which its loader gives targets (`DataConfig.task`); the first is the usual one.
-    """
+    """The tasks for which it has targets (`DataConfig.task`); the first is the default."""
     is_own: bool = False
-    """True if a command of this project writes it: users do not name it."""
+    """True if a command of this project creates it; users do not select it by name."""
     flip: bool = False
-    """True if mirroring an image left to right does not change its class."""
+    """True if mirroring an image horizontally does not change its class."""
 
     @property
     def decoding(self) -> int | None:
-        """The version of decoding (`DECODING`); None where the files hold pixels already."""
+        """The version of decoding (`DECODING`); None if no image files are decoded."""
         return DECODING if self.from_folder else None
 
 

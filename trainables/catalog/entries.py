@@ -1,10 +1,10 @@
-"""Code that the entries of registries name, imported when it is used."""
+"""Lazy imports: registries refer to code by its name, and it is imported when it is used."""
 
 import importlib
 from typing import Any
 
 
 def import_object(name: str) -> Any:
-    """Import the object that is named as `module:name`."""
+    """Import the object of this name, which has the form `module:attribute`."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -1,6 +1,6 @@
-"""Guessing: the values of the metrics that are reached without looking at an image.
+"""Guesses, which are predictions that do not depend on the image, and the metrics they reach.
 
-A classifier that looks at images should be better than that.
+A trained classifier should be better than any guess.
 """
 
 import math
@@ -13,17 +13,18 @@ from trainables.errors import printable
 
 @dataclass(frozen=True)
 class Guess:
-    """A way of guessing, with the value that it reaches of each metric, by the metric's name."""
+    """A way of guessing, and the metrics that it reaches, by the metric's name."""
 
     says: str
-    """The class that it always names; empty where it draws classes by their shares there."""
+    """The class that it always predicts; empty if it draws classes by their frequencies."""
     val: dict[str, float] = field(default_factory=dict)
-    """On the validation images."""
+    """The metrics on the validation set."""
     test: dict[str, float] = field(default_factory=dict)
-    """On the test images."""
+    """The metrics on the test set; empty if there is none."""
     val_error: dict[str, float] = field(default_factory=dict)
-    """The largest standard error that a metric has without any signal (`blind_error`)."""
+    """Upper bounds of standard errors on the validation set (`blind_error`)."""
     test_error: dict[str, float] = field(default_factory=dict)
+    """Upper bounds of standard errors on the test set (`blind_error`)."""
 
     @property
     def title(self) -> str:
@@ -37,7 +38,7 @@ class Guess:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the guess that these plain values describe."""
+        """Build a guess from the values of its fields; missing metrics are empty."""
         parts = ("val", "test", "val_error", "test_error")
         return cls(values["says"], *(values.get(part, {}) for part in parts))
 
@@ -45,18 +46,19 @@ class Guess:
 def guesses_of(
     classes: Sequence[str], train: Sequence[int], val: Sequence[int], test: Sequence[int]
 ) -> list[Guess]:
-    """Return the ways to guess: always the same class, and classes by their shares.
+    """Return the guesses that always predict one class, and the one that draws by frequency.
 
-    Each is the best of its kind on the very images with which it is compared: a network without any
-    signal may answer any constant, whatever the class mix of its training images. Therefore the
-    guesses know the mix of the validation and of the test images. By each metric one of them is as
-    good as the best answer that does not depend on the image (`expected_values`).
+    A network that has learned nothing may predict any constant, whatever the class frequencies of
+    its training images. Therefore the guesses use the frequencies of the images on which they are
+    measured: the constant ones predict the most frequent class of the validation set, and that of
+    the test set if it differs. By each metric, one of the guesses is as good as the best prediction
+    that does not depend on the image (`expected_values`).
 
     Args:
-        classes: the names.
+        classes: the names of the classes.
         train: the number of training images of each class, which breaks ties between classes.
         val: the number of validation images of each class.
-        test: the number of test images of each class; all 0 where there are none.
+        test: the number of test images of each class; all 0 if there is no test set.
     """
     parts = [counts for counts in (val, test) if sum(counts)] or [train]
     numbers = range(len(classes))
@@ -82,18 +84,19 @@ def guesses_of(
 
 
 def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
-    """Return the expected value of each metric if guesses fall on classes with these shares.
+    """Return the expected value of each metric for guesses with these frequencies.
 
-    With p the shares of the classes that occur and q those of the guesses, accuracy is the sum of
-    p q, at most the largest p. Balanced accuracy is the mean of q, at most 1 over the number of
-    classes. F1 of a class is 2 p q / (p + q), since guesses that do not depend on the image are
+    Let p be the frequencies of the classes that occur, and q those of the guesses. Accuracy is the
+    sum of p q, at most the largest p. Balanced accuracy is the mean of q, at most 1 over the number
+    of classes. F1 of a class is 2 p q / (p + q), since guesses that do not depend on the image are
     right n p q times in expectation; the sum is concave in q and greatest at q = p (Lagrange),
     where it is 1. Log loss is least at q = p too (Gibbs' inequality). A log loss that is infinite,
     because a class that occurs is never guessed, is left out.
 
     Args:
-        shares: how often each class is guessed, and with which probability.
-        counts: the number of images of each class; without any, there is no value.
+        shares: the frequency of each class among the guesses, which is also its predicted
+            probability.
+        counts: the number of images of each class; if all are 0, the result is empty.
     """
     if not (images := sum(counts)):
         return {}
@@ -113,22 +116,26 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
 
 
 def blind_error(counts: Sequence[int]) -> dict[str, float]:
-    """Return the largest standard error that metrics have without any signal.
+    """Return upper bounds of the standard errors of metrics, for a classifier that only guesses.
 
-    A metric's own error is estimated from the same few images as its value, and vanishes as the
-    value approaches 1, which two images of a class may well reach by luck. These are upper bounds:
+    A metric's usual standard error is estimated from the same few images as its value. It vanishes
+    as the value approaches 1, which may well happen by chance if a class has two images. The upper
+    bounds depend only on the numbers of images:
 
     - Balanced accuracy, the mean over k classes of n_c images each: if a class is guessed with
       probability q_c, its recall has the variance q_c (1 - q_c) / n_c. The sum of these is largest
       (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that is negative.
-    - Macro F1: the same. It moves no more with an image than balanced accuracy does.
+    - Macro F1: the same bound, as one image changes it no more than balanced accuracy.
     - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
       1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its
-      variance is (n + 1) / (12 n k^2) (sum of c_a^2 / n_a - c'Rc / n). It is largest where c'Rc is
-      least: 0, or the square of what the largest c exceeds the sum of the others by.
+      variance is (n + 1) / (12 n k^2) (sum of c_a^2 / n_a - c'Rc / n). It is largest if c'Rc is
+      least: 0 or, if the largest c exceeds the sum of the others, the square of the difference.
 
     Args:
         counts: the number of images of each class.
+
+    Returns:
+        The bounds by metric name; empty if fewer than two classes have images.
     """
     images, counts_present = sum(counts), sorted(count for count in counts if count)
     if len(counts_present) < 2:

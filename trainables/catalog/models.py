@@ -1,8 +1,8 @@
-"""The networks by name, and the baselines to compare them with.
+"""The registry of models: networks, and baselines to compare them with.
 
-Free of torch: a builder is imported when a model is built. To add a network: write `build(image,
-classes, **options)` in a file of `trainables/models` and name it in `MODELS`; the conformance tests
-find it.
+This module does not import torch: a builder is imported when a model is built. To add a network,
+write `build(image, classes, **options)` in a module of `trainables/models`, and list it in
+`MODELS`; the conformance tests then include it.
 """
 
 from collections.abc import Mapping
@@ -24,28 +24,34 @@ class ModelEntry:
     """The builder, as `module:function`.
 
     A network's builder is called with the image's (channels, height, width), the number of outputs
-    (for classification the number of classes), and the options.
+    (for classification the number of classes), and the options; a baseline's with the seed and the
+    options.
     """
     name: str = ""
-    """The `name` argument of the builder, if it builds several networks."""
+    """The `name` argument of the builder, if it builds several networks; else empty."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The options of `ModelConfig` that this model reads, with its defaults."""
+    """The options of `ModelConfig` that this model has, with their defaults."""
     min_side: int = 1
-    """The smallest height and width of an image, in pixels, that the network accepts."""
+    """The smallest height and width of an image, in pixels, that the model accepts."""
     native_side: int = 0
-    """The height and width, in pixels, of the images that trained the published weights."""
-    multiple: int = 1
-    """Images are resized to squares whose side is a multiple of this, or of the option `patch`."""
-    weights: str = ""
-    """The file of the published weights that torchvision calls `DEFAULT`; empty if there are none.
+    """The height and width, in pixels, of the images on which the published weights were trained.
+
+    0 if there are no such weights.
     """
+    multiple: int = 1
+    """If above 1, images are resized to squares whose side is a multiple of this.
+
+    The option `patch`, if the model has it, is used instead.
+    """
+    weights: str = ""
+    """The file name of torchvision's `DEFAULT` weights; empty if there are none."""
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which it can be trained."""
     kind: str = "network"
     """`network` or `baseline`.
 
     A network is trained in epochs by gradient descent; a baseline is a classifier that is fitted
-    once to features made by hand.
+    once to hand-crafted features.
     """
     takes_class_weights: bool = True
     """False for a baseline whose classifier cannot weight classes."""
@@ -53,7 +59,12 @@ class ModelEntry:
     def effective_size(
         self, image: tuple[int, int, int], options: Mapping[str, Any]
     ) -> tuple[int, int]:
-        """Return the height and width of images, in pixels, after the network's own resizing."""
+        """Return the (height, width) of images, in pixels, after the network's own resizing.
+
+        Args:
+            image: (channels, height, width) of the images before.
+            options: the model's options.
+        """
         _, height, width = image
         if side := options.get("input_size") or (
             self.native_side if options.get("pretrained") else 0
@@ -64,19 +75,19 @@ class ModelEntry:
         return height, width
 
     def build(self, image: tuple[int, int, int], outputs: int, **options: Any) -> "nn.Module":
-        """Build a freshly initialised network.
+        """Build a freshly initialised network for images of (channels, height, width).
 
-        It takes float32 (batch, channels, height, width) and returns what its task reads: for
-        classification logits, (batch, outputs).
+        Its input is float32 (batch, channels, height, width), and its output is in the form that
+        its task expects: for classification logits, (batch, outputs).
         """
         name_option = {"name": self.name} if self.name else {}
         network: nn.Module = import_object(self.builder)(image, outputs, **name_option, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
-        """Build a baseline's classifier, not fitted yet.
+        """Build a baseline's classifier, which is not fitted yet.
 
-        It takes features, float32 (images, length), and returns class probabilities.
+        It predicts class probabilities from features, float32 (images, length).
         """
         classifier: ClassifierMixin = import_object(self.builder)(seed, **options)
         return classifier
@@ -88,7 +99,7 @@ TRANSFER: dict[str, Any] = {
     "freeze": "nothing",
     "input_size": None,
 }
-"""The options of a network that can begin with weights trained on other images."""
+"""The options, with their defaults, of networks that can start with pre-trained weights."""
 
 
 def family(
@@ -100,7 +111,10 @@ def family(
     dropout: float | None = None,
     multiple: int = 1,
 ) -> ModelEntry:
-    """Return the entry of a network of torchvision; `dropout` is its own rate, where it has one."""
+    """Build the catalog entry of a torchvision network, which may be pre-trained.
+
+    `dropout` is the network's default dropout rate; None if it has no dropout.
+    """
     options = {**TRANSFER, **({} if dropout is None else {"dropout": dropout})}
     return ModelEntry(
         builder=FAMILIES,

@@ -1,4 +1,4 @@
-"""The rule by which an epoch, and so a trial, is better than another."""
+"""The ranking of epochs, and thereby of trials."""
 
 from collections.abc import Mapping
 
@@ -6,5 +6,8 @@ from trainables.catalog.tasks import Metric
 
 
 def rank(metrics: Mapping[str, float], metric: Metric) -> tuple[float, float]:
-    """Return (score, -`Metric.loss`); the greater tuple is the better epoch."""
+    """Return the sort key of an epoch: its score, and minus the loss (`Metric.loss`) to break ties.
+
+    The greater key is that of the better epoch.
+    """
     return metric.score_of(metrics), -metrics[metric.loss]

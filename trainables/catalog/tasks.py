@@ -1,7 +1,7 @@
-"""Tasks, and the metrics by which their trials are ranked, known before torch is imported.
+"""The registry of tasks, with the metrics that rank their trials. It does not import torch.
 
-To add a task: write a `Task` in a file of `trainables/tasks`, and name it in `TASKS`. To add a
-metric: name it in its task's entry, and have the task's meter report it.
+To add a task, write a `Task` in a module of `trainables/tasks`, and list it in `TASKS`. To add a
+metric, list it in the entry of its task, and make the task's meter report it.
 """
 
 from collections.abc import Mapping
@@ -14,64 +14,64 @@ from trainables.catalog.entries import import_object
 from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
-"""Half the width of a 95 % interval of a normal distribution, in standard errors."""
+"""The half-width of a 95 % confidence interval of a normal distribution, in standard errors."""
 INTERVAL_LEVEL = 0.96
-"""The level at which the interval of a value is computed, which is stated as 95 %.
+"""The nominal level at which the confidence intervals that are reported as 95 % are computed.
 
 Some intervals are approximations; with this margin they still cover 95 % (measured by
 `tests/bench/rates/intervals.py`).
 """
 LEAST_FREEDOM = 10
-"""The degrees of freedom below which no interval is stated, as it would be wrong too often.
+"""The minimum degrees of freedom for a confidence interval.
 
-Measured by `tests/bench/rates/intervals.py`.
+With fewer, intervals miss the true value too often (measured by `tests/bench/rates/intervals.py`).
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A figure of the validation part by which trials are ranked, stopped and chosen."""
+    """A metric on the validation set that can rank trials, stop them early, and choose the best."""
 
     name: str
     """Its name on the command line (`--metric NAME`)."""
     title: str
-    """Its name for people."""
+    """Its name as shown to users."""
     key: str
-    """Its name in an epoch's report."""
+    """Its name among an epoch's metrics, such as `val/accuracy`."""
     mode: str = "max"
-    """`max` where higher is better, `min` where lower is."""
+    """`max` if higher values are better, else `min`."""
     is_share: bool = False
-    """True if it is the share of independent images that are classified correctly.
+    """True if it is the share of images that are classified correctly.
 
-    Binomial intervals apply to it.
+    Binomial confidence intervals apply to it.
     """
     limits: tuple[float, float]
-    """The smallest and the largest value that it can have; infinite where there is no limit."""
+    """The smallest and the largest possible value; infinite if there is no limit."""
     is_skewed: bool = False
     """True if a few images may contribute most of the mean.
 
-    No interval is stated then, because such an image may be missing from the sample.
+    Then there is no confidence interval, because such an image may be missing from the sample.
     """
     in_percent: bool = False
-    """True where sentences show its values in percent."""
+    """True if its values are shown to users in percent."""
     is_primary: bool = False
-    """True for the first of a task's metrics, which is reported whatever ranks its trials."""
+    """True for the first of a task's metrics, which is always reported."""
     unit: str = ""
-    """Its unit, for people, such as `dB`."""
+    """The unit of its values, such as `dB`; empty if it has none."""
     loss: str = "val/loss"
-    """The reported value, lower is better, that breaks ties between equally good epochs.
+    """The name of the loss, lower is better, that breaks ties between equally good epochs.
 
-    The `plateau` schedule of the learning rate follows it too.
+    The `plateau` schedule of the learning rate monitors it too.
     """
 
     @property
     def error_key(self) -> str:
-        """The name of the reported standard error, for metrics that are no share of the images."""
+        """The name of the standard error among an epoch's metrics; reported unless `is_share`."""
         return f"{self.key}_error"
 
     @property
     def freedom_key(self) -> str:
-        """The name of the reported degrees of freedom of the standard error.
+        """The name of the standard error's degrees of freedom among an epoch's metrics.
 
         If they are not reported, the error is that of a mean over the images.
         """
@@ -79,7 +79,7 @@ class Metric:
 
     @property
     def deviation_key(self) -> str:
-        """The name of the reported sample standard deviation between folds."""
+        """The name of the sample standard deviation over the folds among an epoch's metrics."""
         return f"{self.key}_std"
 
     @property
@@ -100,39 +100,44 @@ class Metric:
 
     @property
     def is_fraction(self) -> bool:
-        """True where values lie between 0 and 1, and 1 is best: a hundredth of it is a point."""
+        """True if values are between 0 and 1, and 1 is best; 0.01 is then called a point."""
         return self.mode == "max" and self.limits == (0.0, 1.0)
 
     def score(self, value: float) -> float:
-        """Turn a value into a score, of which higher is better; or a score into its value."""
+        """Convert a value to a score, for which higher is better, or a score back to a value."""
         return value if self.mode == "max" else -value
 
     def interval(self, value: float, error: float, freedom: float) -> tuple[float, float] | None:
-        """Return the ends of the 95 % interval for a value, by Student's t.
+        """Return the ends of the 95 % confidence interval of a value, by Student's t.
 
-        None if there are too few images, of a class or in all, or if the metric `is_skewed`.
+        None if there are too few degrees of freedom (`LEAST_FREEDOM`), or if the metric
+        `is_skewed`.
 
         Args:
-            error: the value's standard error.
-            freedom: its degrees of freedom; for a mean over n images n - 1.
+            value: the metric's value.
+            error: its standard error.
+            freedom: the degrees of freedom of the error; n - 1 for a mean over n images.
         """
         if self.is_skewed or not freedom >= LEAST_FREEDOM:
             return None
-        # Imported here because it takes time, and most modules that use metrics need no interval.
+        # Imported here because scipy takes time, and most users of this module need no interval.
         from scipy.special import stdtrit
 
         width = error * float(stdtrit(freedom, (1 + INTERVAL_LEVEL) / 2))
-        # Continuity correction: a value moves in steps of about 1 / n, so half a step may be luck.
+        # Continuity correction: values change in steps of about 1 / n; half a step may be chance.
         width += 0.5 / freedom if self.is_fraction else 0.0
         return max(self.limits[0], value - width), min(self.limits[1], value + width)
 
     def evaluated(self, value: float, error: float, freedom: float) -> dict[str, Any]:
-        """Return a value with its interval, in the form of an evaluation (`Task.evaluate`)."""
+        """Return a value and its interval in the form of an evaluation (`Task.evaluate`).
+
+        `low` and `high` are None if there is no interval; the arguments are those of `interval`.
+        """
         low, high = self.interval(value, error, freedom) or (None, None)
         return {"name": self.name, "value": value, "error": error, "low": low, "high": high}
 
     def gap(self, difference: float) -> str:
-        """Format the difference of two values, in its unit or, of fractions, in points."""
+        """Format the difference of two values: in the metric's unit or, if fractions, in points."""
         if self.unit:
             return f"{difference:.2f} {self.unit}"
         return f"{100 * difference:.2f} points" if self.is_fraction else f"{difference:.4f}"
@@ -149,17 +154,17 @@ class TaskEntry:
     name: str
     """Its name in a config."""
     title: str
-    """Its name for people."""
+    """Its name as shown to users."""
     implementation: str
-    """The `trainables.tasks.base.Task`, as `module:Class`."""
+    """Its subclass of `trainables.tasks.base.Task`, as `module:Class`."""
     predictor: str
-    """The module that uses a promoted model, and is copied with it.
+    """The module that predicts with an exported model; a copy of it is exported with the model.
 
-    It imports nothing of this project, and has a class `Predictor`, as `trainables.export.model`
-    describes it.
+    It imports nothing of this project, and has a class `Predictor` with the interface
+    `trainables.export.model.TaskPredictor`.
     """
     metrics: tuple[Metric, ...]
-    """The metrics that can rank its trials; the first is its primary one, the default."""
+    """The metrics that can rank its trials; the first is the primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
     """The class that checks and describes its targets without torch, as `module:Class`."""
     can: frozenset[str] = frozenset()
@@ -187,18 +192,18 @@ class TaskEntry:
         return {metric.name: metric for metric in self.metrics}
 
     def metric(self, name: str) -> Metric:
-        """Return one of its metrics.
+        """Return the metric of this name.
 
         Raises:
-            KeyError: it has none of this name.
+            KeyError: the task has no such metric.
         """
         return self.metric_of_name[name]
 
     def require(self, capability: str, setting: str) -> None:
-        """Check that the task has one of `CAPABILITIES`; `setting` is the setting that needs it.
+        """Check that the task has a capability, one of `CAPABILITIES`, that `setting` needs.
 
         Raises:
-            ConfigError: it has not.
+            ConfigError: it does not have it; the message names the setting.
         """
         if capability not in self.can:
             raise ConfigError(
@@ -206,7 +211,7 @@ class TaskEntry:
             )
 
     def load(self) -> Any:
-        """Return the implementation, a `trainables.tasks.base.Task`; torch is imported."""
+        """Return an instance of `implementation`, a `trainables.tasks.base.Task`; imports torch."""
         return import_object(self.implementation)(self)
 
     def load_targets(self) -> Any:
@@ -226,7 +231,7 @@ CAPABILITIES = {
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
 
 UNIT = (0.0, 1.0)
-"""The limits of a value that is a fraction of something."""
+"""The limits of a metric that is a fraction."""
 
 CLASSIFICATION = TaskEntry(
     name="classification",

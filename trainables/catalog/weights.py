@@ -1,4 +1,4 @@
-"""Files of trained weights on this machine, found without torch."""
+"""Paths of files of pre-trained weights on this machine. This module does not import torch."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ SUFFIXES = {".pth", ".pt", ".safetensors"}
 
 
 def cache() -> Path:
-    """Return the folder in which torch keeps the weights that it has fetched."""
+    """Return the folder in which torch stores the weights that it downloads."""
     home = os.environ.get("TORCH_HOME") or Path(
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch"
     )
@@ -18,7 +18,7 @@ def cache() -> Path:
 
 
 def cached() -> list[str]:
-    """Return the families whose published weights are in torch's cache."""
+    """Return the names of the models whose published weights are in torch's cache."""
     folder = cache()
     return [
         name
@@ -28,9 +28,10 @@ def cached() -> list[str]:
 
 
 def in_folder(folder: Path, name: str) -> Path:
-    """Return the path of a family's weights in a user's folder, where they may be missing.
+    """Return the path of a model's weights in a user's folder; the file may be missing.
 
-    The file has torchvision's name, or begins with the family's name and a dot or a hyphen.
+    It is the file with torchvision's name or, if that is missing, the one whose name begins with
+    the model's name and a dot or hyphen.
 
     Raises:
         ConfigError: several files have such a name.

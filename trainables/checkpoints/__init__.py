@@ -1,5 +1,5 @@
-"""Checkpoints: written completely, verified when read, in a folder or a bucket.
+"""Checkpoints: written atomically, verified when read, and stored in a folder or a bucket.
 
-A training may start from another one's checkpoints (a warm start). May import the config, data sets
-and the file format of baselines; never the training loop.
+A training may start from another one's checkpoints (a warm start). This package may import the
+config, the data sets and the file format of baselines, but never the training loop.
 """

@@ -1,10 +1,10 @@
 """Checkpoints on disk: safetensors and JSON, never pickle; the manifest is written last.
 
 A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`,
-`state.json` and `manifest.json`, which has size and SHA-256 of the others. It is written in another
-folder, which is then renamed, so that a folder with this name is complete. For a baseline,
-`classifier.skops` replaces the tensors. For a trial with folds, each fold's files are in a folder
-of their own, `fold-1` and so on, beside one `state.json` and one manifest.
+`state.json` and `manifest.json`, which lists the size and SHA-256 of the other files. It is written
+to a temporary folder, which is then renamed, so that a folder with this name is complete. For a
+baseline, `classifier.skops` replaces the tensors. For a trial with folds, each fold's files are in
+a sub-folder, `fold-1` and so on, and all folds share one `state.json` and one manifest.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from trainables.disk import open_regular, read_regular, sync
 from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
-"""The precision of checkpoints that do not name one."""
+"""The precision of old checkpoints, which do not state it."""
 OPTIONAL = ("scaler", "scaling")
 """Plain values of a network's state that some checkpoints lack.
 
@@ -49,18 +49,19 @@ def save(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Write a training's state and `extra` as `folder/epoch-NNNN`; return that path.
+    """Save a training's state and `extra` as `folder/epoch-NNNN`; return that path.
 
     Args:
-        folder: the trial's.
-        state: what `Training.state` (or `Fitting.state`) returned: tensors and plain values.
-        extra: plain values.
-        attempt: the number of the attempt that writes; each writes in a partial folder of its own.
-        still_ours: raises if a newer attempt has begun meanwhile; called before the checkpoint is
-            put in its place.
+        folder: the trial's folder.
+        state: the result of `Training.state` (or `Fitting.state`): tensors and plain values.
+        extra: JSON-compatible values.
+        attempt: the number of the attempt that writes; each has its own temporary folder.
+        still_ours: called before the checkpoint gets its final name; raises if a newer attempt has
+            started in the meantime.
 
     Raises:
-        OSError: the disk is full or refuses; the path is unchanged.
+        OSError: the files cannot be written, such as on a full disk; the path is unchanged.
+        TypeError: the state has values that are neither tensors nor plain.
     """
     final = folder / name(state["epoch"])
     partial = folder / f".{final.name}.{attempt}{PARTIAL}"
@@ -68,7 +69,7 @@ def save(
     partial.mkdir(parents=True)
     try:
         _write(partial, state, extra)
-        still_ours()  # writing may have taken long, or the process been suspended
+        still_ours()  # writing may have taken long, or the process may have been suspended
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
     except Exception:
@@ -106,10 +107,10 @@ def name(epoch: int) -> str:
 
 
 def verify(path: Path) -> tuple[str, ...]:
-    """Check every file of a checkpoint against its manifest; return their names.
+    """Check every file of a checkpoint against the SHA-256 in its manifest; return the file names.
 
     Raises:
-        CheckpointError: names the first file that is not as it was written.
+        CheckpointError: a file is damaged or missing; the message names the first one.
     """
     try:
         manifest = json.loads(read_regular(path / "manifest.json"))
@@ -129,13 +130,16 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a network's weights from the manifest; empty if there is none."""
+    """Return the SHA-256 of a network's weights as stated in the manifest; the file is not read.
+
+    Empty for a baseline, and for a checkpoint with folds.
+    """
     manifest = json.loads(read_regular(path / "manifest.json"))
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
 def read_extra(path: Path) -> Json:
-    """Verify a checkpoint and return its `extra`, the plain values that were saved with the state.
+    """Verify a checkpoint, and return its `extra`, the values that were saved with the state.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -148,9 +152,10 @@ def read_extra(path: Path) -> Json:
 
 
 def load(path: Path, *, device: str = "cpu") -> State:
-    """Verify and read a checkpoint; return its state, with `extra` beside.
+    """Verify and read a checkpoint; return its state, with `extra` as a further key.
 
-    The state is as `Training.load_state` (or `Fitting.load_state`) takes it.
+    The state is suitable for `Training.load_state` (or `Fitting.load_state`). Its tensors are on
+    `device`.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -172,12 +177,12 @@ def load(path: Path, *, device: str = "cpu") -> State:
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a safetensors file, by name."""
+    """Read the tensors in a safetensors file, by name."""
     return load_file(path)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, oldest first."""
+    """Return the paths of the checkpoints in a folder, in ascending order of their epochs."""
     folders = (
         path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name)
     )
@@ -185,7 +190,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def epoch_of(path: Path) -> int:
-    """Return the epoch of one of the checkpoints that `list_checkpoints` gives."""
+    """Return the epoch of a checkpoint, given a path from `list_checkpoints`."""
     return int(path.name.removeprefix("epoch-"))
 
 
@@ -194,7 +199,7 @@ def remove(
 ) -> None:
     """Remove the checkpoints of these epochs.
 
-    `still_ours` is called before each, and raises if a newer attempt has begun meanwhile.
+    `still_ours` is called before each removal, and raises if a newer attempt has started.
     """
     for path in list_checkpoints(folder):
         if epoch_of(path) in epochs:
@@ -203,7 +208,7 @@ def remove(
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file such that readers see the old or the new text, even after a crash."""
+    """Write a small file atomically: readers see the old or the new text, even after a crash."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     sync(partial)
@@ -212,7 +217,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _folders(names: Iterable[str]) -> list[str]:
-    """Return the folders of a checkpoint's folds, given its files; empty without folds."""
+    """Return the sub-folders of the folds, given a checkpoint's files; empty without folds."""
     folders = {name.partition("/")[0] for name in names if "/" in name}
     return list(
         takewhile(folders.__contains__, (_fold(number) for number in range(1, len(folders) + 1)))
@@ -224,9 +229,9 @@ def _fold(number: int) -> str:
 
 
 def _names(manifest: Json) -> tuple[str, ...]:
-    """Return the files that a checkpoint with this manifest must have.
+    """Return the files that a checkpoint with this manifest must have, which depend on its kind.
 
-    These are the files of its kind, whatever else the manifest may name.
+    Other files in the manifest are ignored.
     """
     prefixes = [f"{folder}/" for folder in _folders(manifest)] or [""]
     parts = (CLASSIFIER,) if prefixes[0] + CLASSIFIER in manifest else FILES[:-1]
@@ -234,7 +239,7 @@ def _names(manifest: Json) -> tuple[str, ...]:
 
 
 def _save_folds(states: list[State], folder: Path) -> Json:
-    """Write each fold's files in a folder of its own; return the remaining plain values."""
+    """Write each fold's files to its own sub-folder; return the remaining plain values."""
     documents = []
     for number, state in enumerate(states, 1):
         (folder / _fold(number)).mkdir()
@@ -258,7 +263,7 @@ def _save_network(state: State, folder: Path) -> Json:
 
 
 def _load_network(folder: Path, document: Json, device: str) -> State:
-    """Return a network's state without its epoch; `document` is what `_save_network` returned."""
+    """Read a network's state without its epoch; `document` is the result of `_save_network`."""
     return {
         "model": load_file(folder / "model.safetensors", device=device),
         "optimizer": _restore_optimizer(
@@ -271,7 +276,7 @@ def _load_network(folder: Path, document: Json, device: str) -> State:
 
 
 def _save_classifier(state: State, folder: Path) -> Json:
-    # scikit-learn and skops take three seconds to import, for which networks need not wait.
+    # Imported here because scikit-learn and skops take three seconds, and networks need neither.
     from trainables.baselines import store
 
     store.write(state["classifier"], folder / CLASSIFIER)
@@ -285,7 +290,7 @@ def _load_classifier(folder: Path, document: Json, device: str) -> State:
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors to a file, with OSError instead of safetensors' own error for a full disk."""
+    """Write tensors to a file; raise OSError, instead of safetensors' own error, on a full disk."""
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:

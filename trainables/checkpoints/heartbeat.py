@@ -1,6 +1,6 @@
-"""A sign of life of the process that trains: a file that is touched at every step.
+"""The heartbeat of a process that trains: a file that it touches as long as it makes progress.
 
-It contains the process's number and machine.
+The file contains the process ID, the machine, and the number of the attempt.
 """
 
 import json
@@ -16,22 +16,22 @@ from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
-"""The least number of seconds between two touches, and between two messages to a mirror."""
+"""The minimum time between two touches of the file, and between two messages to a mirror."""
 
 
 class Heartbeat:
-    """A sign of life, to be called at every step; it touches its file at most once a second.
+    """A heartbeat, to be called at every step; it touches its file at most once a second.
 
-    Errors of the disk are ignored, as they are no reason to stop.
+    Disk errors are ignored, because they are no reason to stop training.
     """
 
     def __init__(
         self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None
     ) -> None:
-        """Write the heartbeat's file, and send a heartbeat to the mirror if there is one.
+        """Write the heartbeat file, and send a heartbeat to the mirror if there is one.
 
-        The mirror gets fewer heartbeats than the file, from a thread, so that the trial does not
-        wait for it.
+        The mirror gets fewer heartbeats than the file. A thread sends them, so that training does
+        not wait for the mirror.
         """
         self.path, self.mirror = folder / FILE_NAME, mirror
         self.last_touch = self.last_message = 0.0
@@ -44,7 +44,7 @@ class Heartbeat:
             self()
 
     def __call__(self) -> None:
-        """Touch the file, unless that was done within the last second."""
+        """Touch the file, and send a heartbeat to the mirror, unless each was done recently."""
         now = time.monotonic()
         if now - self.last_touch >= EVERY_S:
             self.last_touch = now
@@ -71,14 +71,17 @@ class Beat:
     """The content of a heartbeat file, and the time of its last touch."""
 
     touched_ns: int
-    """By the clock of the machine that stores the file; with a mirror, of the one that trains."""
+    """The time of the last touch, in nanoseconds since 1970.
+
+    By the clock of the machine that stores the file or, with a mirror, of the one that trains.
+    """
     pid: int
     node: str
     attempt: int
 
 
 def beat_of(text: str) -> Beat | None:
-    """Return the heartbeat that was sent to a mirror; None if the text is not one."""
+    """Parse a heartbeat that was sent to a mirror; None if the text is not valid."""
     try:
         return Beat(**json.loads(text))
     except (ValueError, TypeError):
@@ -86,7 +89,7 @@ def beat_of(text: str) -> Beat | None:
 
 
 def last_beats(folders: list[Path]) -> list[Beat | None]:
-    """Return the last heartbeat of the trial in each of these folders; None where there is none."""
+    """Return the last heartbeat of the trial in each of these folders, or None if it has none."""
     return [_last_beat(folder) for folder in folders]
 
 

@@ -1,9 +1,9 @@
-"""Trainings that are the beginning of longer ones, and the reports of warm starts.
+"""Trainings whose epochs are also the first epochs of longer trainings, for warm starts.
 
-Such trainings differ only in their number of epochs. A resumed training equals an undisturbed one
-to the last bit, and its randomness comes from the config's seed and the epoch's number. So the
-first 10 epochs of 30 equal the training of 10, unless the learning rate's schedule depends on the
-number of epochs. Imports no torch.
+Such trainings differ only in their number of epochs. A resumed training equals an uninterrupted one
+to the last bit, and its randomness depends only on the config's seed and the epoch. Therefore the
+first 10 of 30 epochs equal a training of 10 epochs, unless the schedule of the learning rate
+depends on the number of epochs. This module does not import torch.
 """
 
 import hashlib
@@ -19,26 +19,26 @@ from trainables.values import Json
 HORIZON_FREE = ("constant", "step", "plateau")
 """Schedules that do not depend on the number of epochs.
 
-`cosine` does: it reaches its end with the last epoch.
+`cosine` does: it ends with the last epoch.
 """
 ELSEWHERE = ("root", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.
 
-These say where the images are and how they were read; the images themselves are identified by
-their fingerprint.
+They state where the images are and how they are read; the images themselves are identified by their
+fingerprint.
 """
 
 
 def is_horizon_free(config: TrialConfig) -> bool:
-    """True if a longer training begins with the same epochs as this one."""
+    """True if a longer training of this config starts with the same epochs."""
     return config.optimizer.schedule in HORIZON_FREE
 
 
 def training_key(config: TrialConfig) -> str:
-    """Return 16 hex digits that identify a training regardless of its length.
+    """Return 16 hex digits that identify a training, regardless of its number of epochs.
 
-    Of two configs with the same key the shorter training is the beginning of the longer one, if the
-    data is the same.
+    If two configs have the same key, and the data is the same, the longer training starts with the
+    epochs of the shorter one. If the schedule depends on the number of epochs, so does the key.
     """
     values = config.to_dict()
     if is_horizon_free(config):
@@ -51,9 +51,9 @@ def training_key(config: TrialConfig) -> str:
 
 
 def training_key_of(config: Json) -> str:
-    """Return the training key of a config from a journal.
+    """Return the training key of a config that a journal has as JSON.
 
-    Empty if it is not a valid config of this version of the code.
+    An empty string if the config is empty, or not valid for this version of the code.
     """
     try:
         return training_key(TrialConfig.from_dict(config)) if config else ""
@@ -62,31 +62,31 @@ def training_key_of(config: Json) -> str:
 
 
 def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> bool:
-    """True if the first epochs of `earlier`, until this one, are also those of `config`."""
+    """True if the epochs of `earlier`, up to `epoch`, are also the first epochs of `config`."""
     return epoch <= config.epochs and training_key(earlier) == training_key(config)
 
 
 @dataclass(frozen=True)
 class WarmStartSource:
-    """A trial of this or another search that has trained the beginning of this one.
+    """A trial, of this or another search, that has trained the first epochs of this one.
 
-    It has only plain values, so that it can be sent to other machines.
+    It can be serialised, to be sent to other machines.
     """
 
     search: str
     trial: str
     folder: str
     epoch: int
-    """The last epoch that is known of it; it may have trained more."""
+    """Its last known epoch; it may have trained more by now."""
     mirror: Mirror | None = None
-    """Where its checkpoints are stored, if `folder` is not accessible from here."""
+    """The storage of its checkpoints, if `folder` is not accessible from here; else None."""
 
     def __str__(self) -> str:
         return f"{self.trial} of '{self.search}'"
 
 
 def parse_warm_start(text: str | None) -> WarmStart | None:
-    """Return the warm start that `begun.json` describes; None if the text is not valid."""
+    """Parse the text of `begun.json`; None if there is no text or it is not valid."""
     try:
         return WarmStart(**json.loads(text)) if text else None
     except (ValueError, TypeError):

@@ -1,10 +1,9 @@
 """Outputs on the validation set at each trial's best epoch, cached in the process that trained it.
 
-The trial's evaluation needs the same outputs of the network again, and finds them here by the
-SHA-256 of its weights: computing them again would take as long as the validation did. The cache is
-empty in any other process and after a restart, and has no outputs of folds, of several processes,
-of fused networks, or of a GPU, whose kernels may differ from call to call. These are computed
-again.
+The evaluation of a trial needs the same outputs again, and finds them here by the SHA-256 of the
+network's weights; computing them again would take as long as the validation did. Outputs of folds,
+of several processes, of fused networks, and of a GPU (whose kernels may differ between calls) are
+never cached. They are computed again, as are all outputs in another process, or after a restart.
 """
 
 from collections import OrderedDict
@@ -19,12 +18,12 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Part
 
 MAX_BYTES = 64 << 20
-"""The limit for all outputs that a process keeps; the oldest are dropped first."""
+"""The maximum total size of the outputs in the cache, in bytes; the oldest are dropped first."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a network for a part: a tensor (images, ...) for each batch."""
+    """The outputs of a network for a part of the data: one tensor, (images, ...), per batch."""
 
     epoch: int
     config: TrialConfig
@@ -38,17 +37,20 @@ class Outputs:
 
 
 class OutputCache:
-    """Outputs by trial, each with the SHA-256 of the weights."""
+    """A thread-safe cache of outputs by trial, each with the SHA-256 of the network's weights."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[str, Outputs]] = OrderedDict()
         self._lock = Lock()
 
     def keep(self, trial: str, path: Path, outputs: Outputs) -> None:
-        """Keep the outputs of the checkpoint at `path`, the trial's best; drop earlier ones."""
+        """Cache the outputs of the checkpoint at `path`, the trial's best.
+
+        The trial's earlier outputs, and all outputs for other parts, are dropped.
+        """
         try:
             weights = checkpoint.digest(path)
-        except (OSError, ValueError):  # it was removed, so that nobody will evaluate it
+        except (OSError, ValueError):  # the checkpoint was removed, and will not be evaluated
             return
         with self._lock:
             for name in [
@@ -56,15 +58,15 @@ class OutputCache:
                 for name, (_, earlier) in self._entries.items()
                 if name == trial or earlier.part is not outputs.part
             ]:
-                del self._entries[name]  # a `Part` keeps its images in memory
+                del self._entries[name]  # it refers to a `Part`, which keeps images in memory
             self._entries[trial] = weights, outputs
             while sum(earlier.size for _, earlier in self._entries.values()) > MAX_BYTES:
                 self._entries.popitem(last=False)
 
     def outputs(self, path: Path, config: TrialConfig, part: Part) -> list[Tensor] | None:
-        """Return the cached outputs for this part, batch by batch, of the network saved at `path`.
+        """Return the cached outputs, one tensor per batch, of the network saved at `path`.
 
-        None if they are not in the cache.
+        None if the cache has none for this config and this very part.
 
         Raises:
             CheckpointError: the checkpoint is damaged.

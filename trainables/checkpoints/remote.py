@@ -1,4 +1,4 @@
-"""Checkpoints that are not stored on the machine that trains the trial."""
+"""Storage of checkpoints elsewhere than on the machine that trains the trial."""
 
 import hashlib
 import shutil
@@ -11,9 +11,9 @@ from trainables.caches import cache_folder, make_private
 
 
 class Mirror(Protocol):
-    """The place where a trial's checkpoints are stored.
+    """The remote storage of a trial's checkpoints.
 
-    Each method raises OSError when that place refuses.
+    Each method raises OSError if the storage fails.
     """
 
     def read(self, name: str) -> str | None:
@@ -23,13 +23,13 @@ class Mirror(Protocol):
         """Store a small file."""
 
     def beat(self, text: str) -> None:
-        """Show that the trial is alive."""
+        """Store a heartbeat (`trainables.checkpoints.heartbeat`)."""
 
     def names(self) -> list[str]:
         """Return the names of the complete checkpoints."""
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints in `folder`, or only the one named, equal to the stored ones."""
+        """Make the checkpoints in `folder` equal to the stored ones; `only` selects one by name."""
 
     def push(
         self,
@@ -37,16 +37,16 @@ class Mirror(Protocol):
         names_to_keep: Collection[str],
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints that are in `folder`, and remove older ones, except those named.
+        """Store the checkpoints in `folder`; remove older stored ones not in `names_to_keep`.
 
-        `still_ours` raises if another attempt has begun.
+        `still_ours` raises if a newer attempt has started.
         """
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """Return the folder in which a process of this machine trains a trial stored at `place`.
+    """Return the folder in which a process of this machine trains the trial stored at `place`.
 
-    It is `place` itself or, with a mirror, a copy for each attempt and process.
+    It is `place` itself or, with a mirror, a local folder for this attempt and process.
     """
     if mirror is None:
         return Path(place)
@@ -56,11 +56,11 @@ def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) 
 
 
 def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> None:
-    """Remove a process's own copy of a trial that is stored at `place`, if it has one."""
+    """Remove the local folder that `folder_here` returned; without a mirror, do nothing."""
     if mirror is not None:
         copies = _copies(place, attempt)
         shutil.rmtree(copies / f"rank-{rank}", ignore_errors=True)
-        with suppress(OSError):  # other processes still have copies there
+        with suppress(OSError):  # other processes still have folders there
             copies.rmdir()
 
 

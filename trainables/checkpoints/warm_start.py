@@ -1,9 +1,9 @@
-"""Warm starts: a trial starts with the epochs that another trial has trained.
+"""Warm starts: a trial reuses the epochs that another trial has trained.
 
-The other trial's checkpoints are copied into the trial's folder, and it continues from there. These
-are two checkpoints, or one that is both: the newest that is not beyond the trial's own last epoch,
-and the best until then. `begun.json` beside them names the other trial; it is written before the
-first checkpoint is put there.
+Checkpoints of the other trial are copied into the trial's folder, and it continues from there:
+the newest that is not beyond the trial's own number of epochs and, if that is another one, the best
+until then. `begun.json` next to them names the other trial; it is written before the first
+checkpoint is moved there.
 """
 
 import json
@@ -22,9 +22,9 @@ from trainables.messages import WarmStart
 
 WARM_START_FILE = "begun.json"
 BROUGHT = ".brought"
-"""The prefix of the folder into which an attempt copies checkpoints, beside its own.
+"""The prefix of the temporary folder into which an attempt copies checkpoints, to verify them.
 
-Its content is not verified yet.
+It is in the trial's folder.
 """
 
 
@@ -37,22 +37,22 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Copy the longest undamaged beginning into a trial's folder, if it is longer than its own.
+    """Copy the checkpoints of the longest undamaged beginning into a trial's folder.
 
-    Otherwise nothing changes.
+    Nothing is copied if the trial itself has trained at least this number of epochs.
 
     Args:
-        beginnings: trials that have trained the beginning of this one.
-        folder: the trial's own.
-        config: the trial.
-        beat: called before each try, which takes a while if checkpoints are large.
-        attempt: the number of this attempt, which copies into a folder of its own first.
-        still_ours: raises if a newer attempt has begun meanwhile; called before anything is put in
-            its place.
+        beginnings: trials that have trained the first epochs of this one.
+        folder: the trial's folder.
+        config: the trial's config.
+        beat: called before each attempt to copy, which takes a while if checkpoints are large.
+        attempt: the number of this attempt, which has its own temporary folder.
+        still_ours: called before anything is moved to its final place; raises if a newer attempt
+            has started in the meantime.
 
     Returns:
-        The warm start, and what is wrong with longer beginnings, a line each. None instead of the
-            warm start if nothing was copied.
+        The warm start, or None if nothing was copied; and a line for each longer beginning that
+            cannot be used.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own_progress(folder)
@@ -86,7 +86,7 @@ def import_checkpoints(
 
 
 def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], object]) -> None:
-    """Move what was copied into the trial's folder, so that it survives a power cut."""
+    """Move the copied checkpoints into the trial's folder, synced to survive a power loss."""
     for path in brought.rglob("*"):
         sync(path)
     for name in names:
@@ -101,7 +101,7 @@ def _longest_first(
 ) -> Iterator[tuple[int, WarmStartSource]]:
     """Yield the checkpoints from which the trial can continue, latest epoch first.
 
-    `absent` gets a line for each beginning that has none.
+    A line is added to `absent` for each beginning that has none.
     """
     candidates: list[tuple[int, WarmStartSource]] = []
     for beginning in beginnings:
@@ -132,9 +132,9 @@ def _names(beginning: WarmStartSource) -> list[str]:
 
 
 def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
-    """Return the epoch that the trial has reached by itself, and its metrics until then.
+    """Return the epoch that the trial itself has reached, and its metrics until then, by epoch.
 
-    The metrics are those in the newest checkpoint that can be read, if there is one.
+    The metrics are those in the newest checkpoint that can be read; empty if there is none.
     """
     paths = checkpoint.list_checkpoints(folder)
     for path in reversed(paths):
@@ -146,7 +146,7 @@ def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
 def _has_same_metrics(
     history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]
 ) -> bool:
-    """True if the epochs that the trial has trained itself have equal metrics in `history`."""
+    """True if the epochs in both histories have the same metrics, apart from times."""
     return all(
         _values(history[epoch]) == _values(metrics)
         for epoch, metrics in own.items()
@@ -165,7 +165,7 @@ def _bring(
     config: TrialConfig,
     own: dict[str, dict[str, float]],
 ) -> list[str]:
-    """Copy the checkpoint of this epoch, and the best one until then, into `place`.
+    """Copy the checkpoint of this epoch, and the best one until then, into `place`; verify them.
 
     Return their names, that of this epoch last.
 
@@ -208,7 +208,7 @@ def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
     """Copy one checkpoint.
 
     On the same disk the copy takes no space, because its files are hard links. This is safe because
-    nobody changes a checkpoint that is complete.
+    complete checkpoints never change.
     """
     if beginning.mirror is not None:
         beginning.mirror.pull(place, only=name)

@@ -1,1 +1,1 @@
-"""The data sets, one a file; `load.load` decodes, splits and caches them as uint8 arrays."""
+"""The data sets: `load.load` decodes one to uint8 arrays, which are cached, and splits it."""

@@ -1,6 +1,6 @@
 """Images and targets as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`).
 
-Images, or targets, that all have the same shape are one array. Otherwise they are `Ragged`.
+Images (or targets) that all have the same shape are one array; otherwise they are `Ragged`.
 """
 
 import dataclasses
@@ -19,39 +19,39 @@ from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
 Arrays = Any
-"""An array whose first axis is the images, or `Ragged` arrays, one for each image."""
+"""An array whose first axis is the images, or `Ragged` with one array per image."""
 Allocate = Callable[[str, tuple[int, ...]], Images]
 """A function that allocates the array for a part's images, from the part's name and the shape.
 
 The shape is (count, height, width, channels).
 """
 CHUNK = 4_000_000
-"""The bytes of images that a pass over all of them processes at once."""
+"""The size, in bytes, of the chunks in which the images of a part are processed."""
 SIXTEEN_BITS = (0, 65535)
 """The range of 16-bit values.
 
-The fingerprint leaves it out, because fingerprints of such images must not change: searches and
-caches refer to them.
+The fingerprint does not include it, because fingerprints of such images must not change: searches
+and caches refer to them.
 """
 MAX_LEFT_OUT = 200
-"""The largest number of skipped files that are named one by one."""
+"""The maximum number of unused files that a `Dataset` lists one by one."""
 TITLES = {"train": "training", "val": "validation", "test": "test"}
 """The names of the parts in messages."""
 
 Names = tuple[str, ...] | None
 """The file of each image, relative to the data set's root, with `/` between folders.
 
-None for images that are not files. The names are as the file system has them; `printable` makes
-them safe to show.
+None for images that are not files. The names may have any characters that the file system allows;
+`printable` makes them safe to print.
 """
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Arrays of several shapes, of one type and number of axes: images of mixed sizes, boxes.
+    """Arrays of one type and number of axes, but several shapes, such as images of mixed sizes.
 
-    They are stored one after the other in one buffer, so that any number of arrays is one mapped
-    file and one Ray object. If the buffer is a tensor, so is each array.
+    They are stored one after the other in a single buffer, so that any number of arrays is one
+    mapped file and one Ray object. If the buffer is a tensor, so is each array.
     """
 
     buffer: Any
@@ -61,7 +61,7 @@ class Ragged:
 
     @classmethod
     def of(cls, arrays: Iterable[NDArray[Any]]) -> Self:
-        """Concatenate these arrays, of which there must be at least one."""
+        """Copy these arrays, of which there must be at least one, into a new buffer."""
         each = list(arrays)
         return cls(
             np.concatenate([array.ravel() for array in each]),
@@ -91,11 +91,11 @@ class Ragged:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all arrays."""
+        """The size of all arrays, in bytes."""
         return int(self.buffer.nbytes)
 
     def take(self, rows: Rows) -> "Ragged":
-        """Return a copy of these arrays."""
+        """Return a copy of the arrays at these indices."""
         if not len(rows):
             return Ragged(self.buffer[:0], self.shapes[:0])
         return Ragged.of(self[int(row)] for row in rows)
@@ -111,7 +111,7 @@ class LeftOut:
 
 
 def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
-    """Return the fingerprint of data that was changed in a way that these numbers encode."""
+    """Return the fingerprint of data after a change that these numbers encode."""
     return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
 
 
@@ -121,19 +121,19 @@ def in_memory(title: str, shape: tuple[int, ...]) -> Images:
 
 
 def take_rows(values: Arrays, rows: Any) -> Arrays:
-    """Return a copy of these rows."""
+    """Return a copy of these rows of an array, or of `Ragged` arrays."""
     if isinstance(values, Ragged):
         return values.take(np.arange(len(values))[rows])
     return np.ascontiguousarray(values[rows])
 
 
 def take_names(names: Names, rows: Rows) -> Names:
-    """Return the names of these rows."""
+    """Return the names at these indices; None if there are no names."""
     return None if names is None else tuple(names[row] for row in rows.tolist())
 
 
 def pixels_of(images: Arrays, rows: Any) -> Images:
-    """Return these rows; for images of several shapes all their pixels, (pixels, channels)."""
+    """Return the images at these rows; for `Ragged` images all their pixels, (pixels, channels)."""
     if isinstance(images, Ragged):
         pixels: Images = take_rows(images, rows).buffer.reshape(-1, images.shapes[0, -1])
         return pixels
@@ -158,7 +158,7 @@ class Part:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 over the images."""
+        """The first 16 hex digits of the SHA-256 of the images."""
         digest = hashlib.sha256(str(self.shape).encode())
         if self.is_ragged:
             digest.update(self.images.shapes.data)
@@ -179,12 +179,12 @@ class Part:
 
     @property
     def size(self) -> int:
-        """The bytes of all images."""
+        """The size of all images, in bytes."""
         return int(self.images.nbytes if self.is_ragged else np.prod(self.shape))
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all images and targets."""
+        """The size of all images and targets, in bytes."""
         return self.size + int(self.targets.nbytes)
 
     def each(self) -> Iterator[Images]:
@@ -216,7 +216,7 @@ class Part:
 class PartSubset(Part):
     """Some rows of a part.
 
-    Each access to `images` copies them. Use `whole` and `rows` to avoid that.
+    Each access to `images` copies them; use `whole` and `rows` to avoid that.
     """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
@@ -241,7 +241,7 @@ class PartSubset(Part):
         return take_names(self.whole.names, self.rows)
 
     def take(self, rows: Rows) -> Part:
-        """Return a copy of these rows, counted among the selected ones."""
+        """Return a copy of these rows, which are indices into the selected ones."""
         return self.whole.take(self.rows[rows])
 
     @property
@@ -259,7 +259,7 @@ class PartSubset(Part):
 
 
 class JoinedPart(Part):
-    """The images of two parts, those of `second` behind those of `first`.
+    """The images of `first`, followed by those of `second`, which have the same shape.
 
     Images are copied only by `take` and by `images`.
     """
@@ -274,7 +274,7 @@ class JoinedPart(Part):
 
     @property
     def is_ragged(self) -> bool:
-        """True if images are of several shapes; `join_parts` joins such parts."""
+        """False: for images of several shapes, `join_parts` builds an ordinary `Part`."""
         return False
 
     @property
@@ -315,7 +315,7 @@ def join_names(first: Names, second: Names) -> Names:
 
 
 def join_parts(first: Part, second: Part) -> Part:
-    """Join two parts; images that all have the same size are not copied."""
+    """Join two parts; images are copied only if their shapes differ."""
     each = (first.images, first.targets, second.images, second.targets)
     if not any(isinstance(array, Ragged) for array in each) and (
         first.shape[1:] == second.shape[1:]
@@ -340,7 +340,7 @@ def join_parts(first: Part, second: Part) -> Part:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole data set, as it is in its files.
+    """A whole data set, decoded, but not split yet.
 
     `val` and `test` are None if the files have no such part.
     """
@@ -360,7 +360,7 @@ class Decoded:
 
     @property
     def parts(self) -> dict[str, Part]:
-        """The parts by name, in the order in which images are numbered."""
+        """The parts by name, in the order in which their images are numbered."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -372,7 +372,7 @@ class Decoded:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 over pixels, targets and class names."""
+        """The first 16 hex digits of the SHA-256 of pixels, targets and class names."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         if self.value_range not in (None, SIXTEEN_BITS):
             digest.update(repr(self.value_range).encode())
@@ -396,9 +396,9 @@ class Dataset:
 
     `test` is None in the copy that trials get, so that they cannot use it.
 
-    With `folds`, no network is trained on `train`: both `train` and `val` are all images outside
-    the test set, because each of them is predicted by the network that was not trained on it.
-    `fold` returns the training and validation set of one network.
+    With `folds`, no network is trained on all of `train`: both `train` and `val` have all images
+    outside the test set, because each image is predicted by the network that was not trained on it.
+    `fold` returns the data set of one network.
     """
 
     name: str
@@ -427,17 +427,17 @@ class Dataset:
     None without folds, and if the targets are class numbers, which are then the strata.
     """
     groups: Labels | None = None
-    """With folds, the group of each training image, which is never divided; None without groups."""
+    """With folds, the group of each training image; no fold divides a group. None for no groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """At most `MAX_LEFT_OUT` of the files and folders that are not used or unreadable."""
+    """The files and folders that are not used or unreadable, at most `MAX_LEFT_OUT` of them."""
     left_out_count: int = 0
     """The number of all files and folders that are not used or unreadable."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set for the network of one fold, numbered from 1.
 
-        The validation set is this fold, and the training set all others. `seed` is the trial's;
-        another seed divides the images differently.
+        The validation set is this fold, and the training set all other folds. `seed` is the
+        trial's; each seed divides the images differently.
 
         Raises:
             ValueError: there are no folds.
@@ -453,14 +453,14 @@ class Dataset:
         return self._divided[seed][number - 1]
 
     def of_one_network(self) -> "Dataset":
-        """Return the data of one network, with folds that of the first fold."""
+        """Return the data of a single network; with folds, that of the first fold."""
         return self if self.folds is None else self.fold(1, 0)
 
     @property
     def least_trained(self) -> int:
-        """The smallest number of images that a network is trained on.
+        """The smallest number of images on which a network is trained.
 
-        With folds, some networks may have one image less than others.
+        With folds, some networks are trained on one image less than others.
         """
         return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
 
@@ -475,7 +475,7 @@ class Dataset:
         return {}
 
     def _without(self, rows: Rows) -> "Dataset":
-        """Return the data set with these rows as validation set, and all others as training set."""
+        """Return the data set with these rows as validation set, and the others as training set."""
         training_rows = np.setdiff1d(np.arange(len(self.train)), rows)
         return dataclasses.replace(
             self,

@@ -1,9 +1,9 @@
-"""The decoded images of a data set on disk: files of arrays, which are mapped into memory.
+"""A cache on disk for the decoded images of data sets: files of arrays, mapped into memory.
 
-An entry is written in a temporary folder (images are decoded directly into it), which is renamed
-when it is complete. Its key depends on the names, sizes and times of the data set's files, so that
-a changed, added or removed file yields another key. The least recently used entries are removed
-when the total size becomes too large.
+An entry is written to a temporary folder (images are decoded directly into it), which is renamed
+when it is complete. Its key depends on the names, sizes and modification times of the data set's
+files, so that a changed, added or removed file yields another key. The least recently used entries
+are removed if the total size becomes too large.
 """
 
 import dataclasses
@@ -38,17 +38,17 @@ from trainables.datasets.arrays import (
 )
 
 VERSION = 4
-"""The version of the format of entries; raise it to ignore older ones."""
+"""The version of the format of entries; entries of other versions are ignored."""
 ENTRY_FILE = "entry.json"
 PARTS = ("train", "val", "test")
 SHAPES = "-shapes.npy"
-"""The suffix of a file with the shapes of ragged arrays, whose buffer is in another file."""
+"""The suffix of a file with the shapes of `Ragged` arrays, whose buffer is in another file."""
 
 
 def read_or_decode(
     config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]
 ) -> Decoded:
-    """Return the data set of these files, from the cache or decoded by `make`."""
+    """Return the data set of these files: from the cache, or else decoded by `make`, and cached."""
     folder = cache_folder() / _key(config, files)
     try:
         return read_entry(folder)
@@ -68,12 +68,12 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 
 
 def read_entry(folder: Path) -> Decoded:
-    """Return the data set of an entry, with its images mapped into memory.
+    """Read the data set of an entry; its images are mapped into memory.
 
-    The entry is not evicted while they are in use.
+    The entry is not evicted as long as they are in use.
 
     Raises:
-        OSError, ValueError, ...: the entry is missing or damaged.
+        OSError, EOFError, ValueError, KeyError, TypeError: the entry is missing or damaged.
     """
     descriptor = hold(folder / ENTRY_FILE)
     try:
@@ -108,10 +108,10 @@ def read_entry(folder: Path) -> Decoded:
 
 
 def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
-    """Decode a data set into a new entry.
+    """Decode a data set into a new entry of the cache.
 
-    It is decoded without an entry if the cache cannot be written, or if the entry would exceed the
-    limit of the whole cache; no other entry is then evicted.
+    There is no entry if the cache cannot be written, or if the entry would exceed the limit of the
+    whole cache; then no other entry is evicted.
     """
     try:
         make_private(folder.parent)
@@ -148,7 +148,7 @@ def _size(decoded: Decoded) -> int:
 
 
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
-    """Complete an entry and put it in its place, unless it exceeds the limit of the whole cache."""
+    """Complete an entry and move it into place, unless it exceeds the limit of the whole cache."""
     write_entry(new, decoded)
     if sum(path.stat().st_size for path in new.iterdir()) <= limit:
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,16 +157,16 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
 
 
 def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
-    """Return a new file as a mapped array, or an array in memory if the disk has no room for it.
+    """Create a file, mapped as an array; or an array in memory if the disk has no space for it.
 
-    The space on disk is allocated at once: writing to a mapped file on a full disk kills the
-    process (SIGBUS).
+    The space on disk is allocated at once, because writing to a mapped file on a full disk kills
+    the process (SIGBUS).
     """
     try:
         images: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except (OSError, AttributeError):  # no room, or no such call on this system
+    except (OSError, AttributeError):  # no space, or no `posix_fallocate` on this system
         path.unlink(missing_ok=True)
         return in_memory(path.stem, shape)
     return _plain(images)
@@ -181,18 +181,21 @@ def _plain(mapped: Images) -> Images:
 
 
 def _flat(values: Arrays) -> NDArray[Any]:
-    """Return an array itself, or the buffer of ragged arrays."""
+    """Return an array itself, or the buffer of `Ragged` arrays."""
     flat: NDArray[Any] = values.buffer if isinstance(values, Ragged) else values
     return flat
 
 
 def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
-    """Return the array itself, or ragged arrays if there is a file of shapes."""
+    """Return the array or, if there is a file of shapes, `Ragged` arrays with it as buffer."""
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 
 
 def write_entry(new: Path, decoded: Decoded) -> None:
-    """Write a data set into an empty folder, for `read_entry`."""
+    """Write a data set to a folder, for `read_entry`.
+
+    Apart from images that were decoded into it, the folder is empty.
+    """
     parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
     for name, part in parts.items():
         path, images = new / f"{name}-images.npy", _flat(part.images)

@@ -1,4 +1,4 @@
-"""The classes of a folder of images, and warnings where the folders may mean something else."""
+"""The classes of a folder of images, and warnings if its folders may mean something else."""
 
 import os
 import shlex
@@ -20,11 +20,15 @@ TABLES, ARCHIVES = (
     {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"},
 )
 NEAR = 1000
-"""The largest number of entries that are read of a folder outside the data set."""
+"""The maximum number of entries that are listed of a folder outside the data set."""
 
 
 def classes_in(folder: Folder, layout: Layout) -> Members:
-    """Collect the images of the classes in this folder."""
+    """Collect the images of the classes in this folder; note problems in the layout.
+
+    Raises:
+        DataError: there are no classes with images.
+    """
     note_strays(folder, layout)
     members = Members()
     for class_folder in folder.folders:
@@ -47,7 +51,7 @@ def classes_in(folder: Folder, layout: Layout) -> Members:
 
 
 def _refuse_unread_class(folder: Folder, layout: Layout) -> None:
-    """Note as a problem that a class has only images of formats that are not read."""
+    """Add a problem if a class folder has only images of formats that are not read."""
     unread = [path for path, reason in folder.not_read.items() if reason == OTHER_FORMAT]
     if unread:
         layout.problems.append(
@@ -57,7 +61,7 @@ def _refuse_unread_class(folder: Folder, layout: Layout) -> None:
 
 
 def _note_nested_classes(folder: Folder, layout: Layout) -> None:
-    """Warn if the classes seem to be one folder deeper."""
+    """Add a warning, or a problem, if the classes seem to be one folder deeper."""
     filled = folder.filled
     inner = [{key_of(inner_folder.name) for inner_folder in each.filled} for each in filled]
     if len(filled) > 1 < len(inner[0]) and not any(
@@ -93,7 +97,7 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
 
 
 def _hint_at_classes(only: Folder, layout: Layout) -> None:
-    """Note as problems what may be the other classes, if only one was found."""
+    """Add problems about folders that may be further classes, if only one was found."""
     empty = sorted(path for path, reason in layout.reasons.items() if reason == EMPTY)
     if empty:
         layout.problems.append(
@@ -108,7 +112,7 @@ def _hint_at_classes(only: Folder, layout: Layout) -> None:
 
 
 def _no_classes(folder: Folder, layout: Layout) -> str:
-    """The message that there are no classes in this folder, with hints."""
+    """Build the message that there are no classes in this folder, with hints."""
     lines = [
         f"no class folders in {str(folder.path)!r}. Expected one sub-folder per class, "
         "holding its images."
@@ -129,9 +133,9 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
 
 
 def _has_class_folders(folder: Path) -> bool:
-    """True if a folder looks like a data set: it has several folders of images.
+    """True if a folder looks like a data set: several folders of images, and no unrelated files.
 
-    Apart from tables and texts it has no files, which would suggest somebody's working folder.
+    Files other than tables and texts suggest that it is somebody's working folder.
     """
 
     def holds_images(path: Path) -> bool:
@@ -150,7 +154,7 @@ def _has_class_folders(folder: Path) -> bool:
 
 
 def note_strays(folder: Folder, layout: Layout) -> None:
-    """Record the files beside class folders, and empty class folders, as left out."""
+    """Record files next to class folders, and empty class folders, as left out."""
     layout.reasons |= folder.unread | dict.fromkeys(folder.images, OUTSIDE)
     for empty in folder.folders:
         if not empty.all_images:
@@ -158,7 +162,10 @@ def note_strays(folder: Folder, layout: Layout) -> None:
 
 
 def check_classes(layout: Layout) -> None:
-    """Note classes without training images, and names that may mean the same class."""
+    """Add problems for classes without training images, and warnings for doubtful names.
+
+    A name is doubtful if it seldom means a class, or may mean the same class as another one.
+    """
     keys = {name: key_of(name) for name, _ in layout.parts["train"]}
     for part in ("val", "test"):
         places = dict(reversed(layout.parts.get(part, [])))

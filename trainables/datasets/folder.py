@@ -1,10 +1,10 @@
 """A folder of images, with one sub-folder for each class.
 
 The classes are directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
-Images that all have the same size keep it, if it is at most 224 x 224 pixels; otherwise they are
-resized to 224 x 224, as in the paper, or to `data.image_size`. They stay grey if all of them are
-grey. Images of more than 8 bits are scaled by the range of values of the whole data set, so that
-their brightness stays comparable.
+Images that all have the same size keep it if it is at most 224 x 224 pixels; otherwise they are
+resized to 224 x 224, as in the paper. `data.image_size` overrides both. They stay grey if all of
+them are grey. Images of more than 8 bits are scaled by the range of values of the whole data set,
+so that their brightness stays comparable.
 """
 
 import warnings
@@ -43,19 +43,19 @@ DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
 HALF_OF_16_BITS = 32767
 UPPER_QUARTER = 63
-"""The brightest value, as read, of 16-bit colour images that use at most 14 bits.
+"""The largest value, as read, of 16-bit colour images that use only 14 bits.
 
 Pillow reads only the upper 8 of the 16 bits.
 """
 LONG = 8
-"""The ratio of sides above which a warning is given that an image is squashed into a square."""
+"""The ratio of sides above which there is a warning that resizing squashes an image."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
-"""A warning is given if this share of all pixels lies within `FEW_LEVELS` of the 256 levels."""
+"""There is a warning if a share of `NEARLY_ALL` of the pixels has only `FEW_LEVELS` levels."""
 
 
 @dataclass
 class FolderFindings:
-    """The headers of the files, and remarkable results of decoding them."""
+    """The headers of the files, and the errors and peculiarities found when decoding them."""
 
     headers: dict[Path, Header] = field(default_factory=dict)
     errors: dict[Path, DataError] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class FolderFindings:
     """The largest value of each image of which Pillow reads the upper 8 of 16 bits."""
 
     def note(self, path: Path, pixels: Images, *, was_transparent: bool) -> None:
-        """Note whether a decoded image was transparent, and how bright it is."""
+        """Record whether a decoded image was transparent and, if it matters, how bright it is."""
         if was_transparent:
             (self.blank if pixels.min() == 255 else self.transparent).append(path)
         if path in self.headers and self.headers[path].upper_bits:
@@ -76,11 +76,11 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder; all problems are in one error (see `skip_bad`)."""
+    """Decode every image of the folder; all problems are listed in one `DataError`."""
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None
-    # Images of which Pillow would warn are read anyway, or are an error with the file's name.
+    # Images that Pillow warns of are read anyway, or reported as errors with the file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
         headers = zip(paths, pool.map(header, paths), strict=True)
         findings.headers = {path: each for path, each in headers if each}
@@ -138,7 +138,11 @@ def load(
 def _part(
     images: Images, layout: Layout, classes: list[str], errors: dict[Path, DataError], title: str
 ) -> Part:
-    """Return a part without the unreadable images, whose gaps are closed in place."""
+    """Return a part without the unreadable images; later images are moved forward in place.
+
+    Raises:
+        DataError: no image of the part can be read.
+    """
     members = layout.parts[title]
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
@@ -155,10 +159,10 @@ def _part(
 
 
 def find(config: DataConfig) -> Layout:
-    """Find the images of the folder.
+    """Find the images of the folder that `config.root` names.
 
     Raises:
-        DataError: there are none, or the folder is ambiguous.
+        DataError: the folder is missing, unreadable, ambiguous or has no images.
     """
     if not config.root:  # Path("") would be the current folder
         raise DataError("no folder is named (data.root is empty): use --data folder:PATH.")
@@ -181,7 +185,7 @@ def find(config: DataConfig) -> Layout:
 
 
 def _beside(root: Path) -> str:
-    """Suggest an existing folder for a missing one; empty if none is similar."""
+    """Suggest an existing folder with a similar name for a missing one; empty if there is none."""
     try:
         names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
     except OSError:
@@ -208,10 +212,11 @@ def _value_range(
 ) -> ValueRange | None:
     """Return the values that become 0 and 255, for images of more than 8 bits.
 
-    None if there are no such images.
+    None if there are no such images. `each` maps a function over paths.
 
     Raises:
-        DataError: there are several kinds of images, whose values cannot be compared.
+        DataError: there are several kinds of images, whose values cannot be compared, or all
+            pixels are equal.
     """
     kinds: dict[str, list[Path]] = {}
     for path, image_header in headers.items():
@@ -274,7 +279,7 @@ def _about_range(
 
 
 def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
-    """Return the problem that 16-bit colour images are nearly black, as only 8 bits are read."""
+    """Return a problem if all 16-bit colour images are nearly black, as only 8 bits are read."""
     brightest = max(findings.brightest.values(), default=255)
     if brightest > UPPER_QUARTER:
         return []
@@ -286,7 +291,7 @@ def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
 
 
 def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]) -> list[str]:
-    """Return lines on images that were changed when they were read."""
+    """Return notes and warnings on images that were changed when they were read."""
     lines = []
     if findings.transparent:
         lines.append(
@@ -321,7 +326,7 @@ def _name(layout: Layout, paths: Iterable[Path]) -> str:
 
 
 def _unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
-    """Return the problems of files that cannot be read, one for each reason."""
+    """Return the problems of files that cannot be read, a line for each reason."""
     by_reason: dict[str, list[Path]] = {}
     for path, error in sorted(findings.errors.items()):
         by_reason.setdefault(str(error), []).append(path)

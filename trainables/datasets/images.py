@@ -1,4 +1,4 @@
-"""Pixels: resizing arrays and reading image files, through Pillow."""
+"""Reading of image files, and resizing of arrays, with Pillow."""
 
 import importlib
 import io
@@ -17,7 +17,7 @@ from trainables.errors import DataError
 
 
 def _can_read_heif() -> bool:
-    """True if pillow-heif is installed, which is registered to read an iPhone's photographs."""
+    """Register pillow-heif, which reads an iPhone's photographs; False if it is not installed."""
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -37,14 +37,14 @@ READ = {
     **({"AVIF": (".avif",)} if features.check("avif") else {}),
     **({"HEIF": (".heic", ".heif", ".hif")} if _can_read_heif() else {}),
 }
-"""The formats that are read, by Pillow's names, with the suffixes of their files."""
+"""The formats that are read, by Pillow's names, each with the suffixes of its files."""
 FORMATS = tuple(READ)
 SUFFIXES = {suffix for suffixes in READ.values() for suffix in suffixes}
 OTHER_IMAGES = {
     *(".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jxl", ".psd", ".svg", ".tga", ".exr"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".nii", ".npy"),
 } - SUFFIXES
-"""Suffixes of images that are not read."""
+"""Suffixes of image formats that are not read."""
 SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -71,9 +71,9 @@ ORIENTATION_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xm
 PHOTOGRAPH = 1_000_000
 """A JPEG with at least this number of pixels may be decoded at a smaller size."""
 STRIP_PIXELS = 1_000_000
-"""The pixels of a large image that are processed at once, where that takes several copies."""
+"""The number of pixels of a large image that are processed at once in steps that copy them."""
 DRAFT = 2
-"""Such a JPEG is decoded at no less than this many times the requested size, then resized."""
+"""A JPEG that is decoded at a smaller size still has at least `DRAFT` times the requested size."""
 
 
 class TooManyPixels(DataError):
@@ -94,15 +94,17 @@ DAMAGED = (
 """The errors that Pillow and its libraries raise for damaged files."""
 
 ValueRange = tuple[float, float]
-"""The values that become 0 and 255."""
+"""The pixel values, (low, high), that become 0 and 255."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The facts in a file's header: (width, height) when upright, and Pillow's mode."""
+    """The facts in the header of an image file."""
 
     size: tuple[int, int]
+    """(width, height) in pixels, when the image is upright."""
     mode: str
+    """Pillow's mode."""
     upper_bits: bool
     """True for a colour image with 16 bits per value, of which Pillow reads the upper 8."""
     has_frames: bool
@@ -110,7 +112,7 @@ class Header:
 
 
 def format_of(image: Path | bytes) -> str:
-    """Return the format of a file by its first bytes; empty if it is unknown."""
+    """Return the format of a file, or of its content, by its first bytes; empty if unknown."""
     try:
         start = image[:16] if isinstance(image, bytes) else _start(image)
     except OSError:
@@ -132,21 +134,21 @@ def _start(path: Path) -> bytes:
 
 
 def looks_like_an_image(path: Path) -> bool:
-    """True if a file, whose suffix is not known, is an image by its first bytes."""
+    """True if a file's first bytes are those of an image format that is read."""
     return format_of(path) in READ
 
 
 def advice(suffixes: Iterable[str]) -> str:
-    """Suggest how to make images of unsupported formats readable."""
+    """Suggest how to convert images of formats that are not read, given their suffixes."""
     if {".heic", ".heif", ".hif"} & set(suffixes):
         return "For .heic, `pip install pillow-heif`; convert others to PNG or JPEG."
     return "Convert them to PNG or JPEG."
 
 
 def resize(images: Images, size: int | None) -> Images:
-    """Resize images (count, height, width, channels) to `size` x `size`, bilinearly.
+    """Resize images, (count, height, width, channels), to `size` x `size`, bilinearly.
 
-    None leaves them as they are.
+    If `size` is None, they are returned unchanged.
     """
     if size is None or images.shape[1:3] == (size, size):
         return images
@@ -161,18 +163,19 @@ def resize(images: Images, size: int | None) -> Images:
 
 
 def as_array(image: Image.Image) -> Images:
-    """Return (height, width, channels), with 1 channel for grey images and 3 for RGB."""
+    """Convert a Pillow image to uint8 (height, width, channels); a grey image has 1 channel."""
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read the header of an image, a file or its content, of an allowed format and size.
+    """Open an image, a file or its content, without decoding it, and check its format and size.
 
-    Its first frame is used.
+    Of several frames, the first is used.
 
     Raises:
-        DataError: not an image, of a format not allowed, or of more than `most_pixels`.
+        DataError: it is not an image of a format that is read, or has more than `most_pixels`
+            pixels.
     """
     try:
         image = Image.open(
@@ -192,7 +195,7 @@ def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Ima
 
 
 def _refusal_of(source: Path | bytes) -> str:
-    """The reason that a file, or its content, cannot be opened as an image."""
+    """Return the reason why a file, or its content, cannot be opened as an image."""
     kind = format_of(source)
     if kind == "HEIF" and kind not in READ:
         return "a HEIC photograph, which `pip install pillow-heif` makes readable"
@@ -205,7 +208,7 @@ def _refusal_of(source: Path | bytes) -> str:
 
 
 def header(path: Path) -> Header | None:
-    """Return the header of an image without decoding it; None if it cannot be read."""
+    """Read the header of an image without decoding it; None if it cannot be read."""
     try:
         with open_image(path) as image:
             tiles = getattr(image, "tile", None)
@@ -225,13 +228,13 @@ def _is_sideways(image: Image.Image, path: Path) -> bool:
     if image.width == image.height or image.format == "TIFF":
         return False
     if image.format == "PNG" and not _has_late_metadata(path):
-        # `PngImageFile.getexif` decodes the whole image first, as EXIF may be behind the pixels.
+        # `PngImageFile.getexif` decodes the whole image first, as EXIF may come after the pixels.
         return Image.Image.getexif(image).get(ORIENTATION) in SIDEWAYS
     return image.getexif().get(ORIENTATION) in SIDEWAYS
 
 
 def _has_late_metadata(path: Path) -> bool:
-    """True if a PNG has EXIF or XMP behind its pixels, or is damaged."""
+    """True if a PNG has EXIF or XMP after its pixels, or is damaged."""
     descriptor, place, is_behind = os.open(path, os.O_RDONLY), 8, False
     try:
         while True:
@@ -250,9 +253,9 @@ def _has_late_metadata(path: Path) -> bool:
 
 
 def extremes(path: Path) -> ValueRange | None:
-    """Return the least and greatest value of an image of more than 8 bits.
+    """Return the least and the greatest value of an image of more than 8 bits.
 
-    None if it cannot be read, or if they are not finite.
+    None if it cannot be read, or if one of them is not finite.
     """
     try:
         with open_image(path) as image:
@@ -266,13 +269,13 @@ def extremes(path: Path) -> ValueRange | None:
 def decode(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange = SIXTEEN_BITS
 ) -> Images:
-    """Decode one file to (height, width, channels) in `mode` "L" or "RGB".
+    """Decode one file to uint8 (height, width, channels) in `mode` "L" or "RGB".
 
-    It is turned upright, and resized to `size` (width, height) if given. In an image of more than 8
-    bits, values in `value_range` become 0 to 255; transparent pixels become white.
+    It is turned upright, and resized to `size`, (width, height), unless that is None. In an image
+    of more than 8 bits, values in `value_range` become 0 to 255; transparent pixels become white.
 
     Raises:
-        DataError: the file is not an image or is cut off.
+        DataError: the file is not an image, or is damaged.
     """
     return decode_telling(path, size, mode, value_range)[0]
 
@@ -280,7 +283,7 @@ def decode(
 def decode_telling(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode like `decode`, and return also whether any pixel was transparent."""
+    """Decode like `decode`; also return whether any pixel was transparent."""
     with open_image(path) as image:
         return decode_opened(image, size, mode, value_range)
 
@@ -288,7 +291,7 @@ def decode_telling(
 def decode_opened(
     image: Image.Image, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode like `decode_telling` an image that `open_image` has opened."""
+    """Decode an image that `open_image` has opened; otherwise like `decode_telling`."""
     try:
         if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
@@ -311,13 +314,13 @@ def _turn_upright(image: Image.Image) -> None:
 
     `exif_transpose` takes time even without a tag, so it is skipped for most PNG files.
     """
-    image.load()  # in a PNG the tags may be behind the pixels
+    image.load()  # in a PNG the tags may come after the pixels
     if image.format != "PNG" or not ORIENTATION_KEYS.isdisjoint(image.info):
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:
-    """Convert an upright image to this mode; return also whether any pixel was transparent."""
+    """Convert an upright image to this mode; also return whether any pixel was transparent."""
     if image.mode not in DEPTHS and _is_transparent(image):
         return on_white(image, mode), True
     converted = image
@@ -327,7 +330,7 @@ def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Im
 
 
 def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
-    """Return the pixels of an opened image like `decode`, in its own size.
+    """Decode an opened image like `decode`, but without resizing.
 
     Raises:
         DataError: the image is damaged, or its values are not numbers.
@@ -342,7 +345,10 @@ def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_B
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
-    """Yield an image in strips of RGBA with their boxes, so that it is never copied as a whole."""
+    """Yield an image in strips, each as (box, RGBA image), so that it is never copied as a whole.
+
+    The box is (left, top, right, bottom).
+    """
     rows = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
@@ -366,10 +372,10 @@ def on_white(image: Image.Image, mode: str) -> Image.Image:
 
 
 def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
-    """Scale values from this range to 0 to 255, and clip those outside of it.
+    """Scale values from `value_range` to 0 to 255, as uint8; values outside are clipped.
 
     Raises:
-        DataError: some values are not numbers.
+        DataError: some values are not finite.
     """
     if (
         values.size > STRIP_PIXELS and len(values) > 1

@@ -1,7 +1,7 @@
-"""The data of an earlier search, with images that were recorded later (`search.improve`).
+"""The data of an earlier search, joined with images that were recorded later (`search.improve`).
 
 The parts are stored as they were split and decoded, so that the validation and the test set equal
-those of the earlier search to the pixel.
+those of the earlier search in every pixel.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from trainables.errors import DataError
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return no files: the images are stored decoded, and need no cache."""
+    """Return an empty list, because the images are stored decoded, and need no cache."""
     return []
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read the parts, with their images mapped into memory.
+    """Read the parts; their images are mapped into memory.
 
     Raises:
         DataError: the files are missing or damaged.
@@ -33,6 +33,10 @@ def load(config: DataConfig, *, download: bool) -> Decoded:
 
 
 def write(folder: Path, decoded: Decoded) -> None:
-    """Write the parts into a new folder."""
+    """Write the parts to a new folder, which only its owner can access.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
     folder.mkdir(parents=True, mode=0o700)
     write_entry(folder, decoded)

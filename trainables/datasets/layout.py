@@ -1,7 +1,6 @@
 """The layout of a folder of images: its parts and classes, and what is not read.
 
-The folder is walked once, which yields `Folder` objects (`walk`); `parts` and `classes` interpret
-them.
+`walk` lists the folder once, as `Folder` objects; `parts` and `classes` interpret these.
 """
 
 import re
@@ -17,7 +16,7 @@ from trainables.datasets.walk import HIDDEN, LINKED, NOT_READ, OTHER_FORMAT, Fol
 from trainables.errors import DataError, counted, printable
 
 MAX_KINDS = 5
-"""The largest number of suffixes, of files that are not read, that are listed with a count."""
+"""The maximum number of suffixes in a text that counts files by suffix."""
 MAX_PROBLEMS = 20
 
 Members = list[tuple[str, Path]]
@@ -36,13 +35,13 @@ class Layout:
     reasons: dict[Path, str] = field(default_factory=dict)
     """The reason for each file or folder that is left out."""
     notes: list[str] = field(default_factory=list)
-    """Lines on how the folder was understood."""
+    """Lines on how the folder was interpreted."""
     problems: list[str] = field(default_factory=list)
-    """Lines on what is wrong with the folder; its images cannot be used if there are any."""
+    """Lines on what is wrong with the folder; if there are any, its images cannot be used."""
 
     @property
     def paths(self) -> list[Path]:
-        """Every image, in order."""
+        """The paths of all images, part by part."""
         return [path for members in self.parts.values() for _, path in members]
 
     def name(self, path: Path) -> str:
@@ -51,11 +50,11 @@ class Layout:
 
     @cached_property
     def _start(self) -> int:
-        """The length of the root with its separator, computed once for up to 100,000 names."""
+        """The length of the root with its separator; cached because there may be 100,000 names."""
         return len((self.root / "x").as_posix()) - 1
 
     def quote(self, folder: Folder) -> str:
-        """Quote a folder's path relative to the root; for the root its own path."""
+        """Quote a folder's path relative to the root, or the root's own path, for messages."""
         return repr(printable(self.name(folder.path) or str(self.root)))
 
     @property
@@ -67,7 +66,7 @@ class Layout:
 
     @property
     def remarks(self) -> list[str]:
-        """The notes, and one line for each reason to leave files out."""
+        """The notes, and a line for each reason for which files are left out."""
         by_reason: dict[str, list[Path]] = {}
         for path, reason in self.reasons.items():
             by_reason.setdefault(reason, []).append(path)
@@ -83,12 +82,12 @@ class Layout:
         return Counter(name for name, _ in self.parts["train"])
 
     def refuse(self, problem: str) -> DataError:
-        """Return the error for a folder that cannot be interpreted, with all problems so far."""
+        """Return the error for a folder that cannot be interpreted, with all earlier problems."""
         return layout_error([*self.problems, problem])
 
 
 def layout_error(problems: list[str]) -> DataError:
-    """Return an error with all problems of a folder, one per line."""
+    """Return an error that lists the problems of a folder, at most `MAX_PROBLEMS`, one per line."""
     rest = len(problems) - MAX_PROBLEMS
     last = [f"and {rest:,} more problems."] if rest > 0 else []
     return DataError("\n".join([*problems[:MAX_PROBLEMS], *last]))
@@ -138,14 +137,14 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
     ),
     HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }
-"""The line for each reason to leave files out."""
+"""The function that formats the line for each reason to leave files out, in the printed order."""
 
 
 def are(what: Sequence[object], noun: str) -> str:
-    """Return `1 image is`, `1,200 images are`."""
+    """Format the number of things with noun and verb: `1 image is`, `1,200 images are`."""
     return f"{counted(len(what), noun)} {'is' if len(what) == 1 else 'are'}"
 
 
 def readable_suffixes() -> str:
-    """Return the suffixes of the files that are read."""
+    """Return the suffixes of the image files that are read, as one text."""
     return ", ".join(sorted(SUFFIXES))

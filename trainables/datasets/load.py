@@ -1,4 +1,4 @@
-"""Loading: from a `DataConfig` to a split `Dataset`, each data set decoded once (see `cache`)."""
+"""Loading: from a `DataConfig` to a split `Dataset`; decoded images are cached (see `cache`)."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,11 @@ from trainables.errors import ConfigError, DataError, counted
 from trainables.memory import require_memory
 
 MAX_SIDE = 224
-"""The default of the largest side of inputs in training, for images of mixed sizes."""
+"""The default maximum side of training inputs, in pixels, for images of mixed sizes."""
 
 
 TOLERATED = 0.1
-"""The relative deviation of a part's size from the requested one that is not reported."""
+"""Up to this relative deviation of a part's size from the requested one, there is no note."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class Whole:
 
     decoded: Decoded
     layout: Layout | None
-    """The layout of a folder of the user's; None for any other data set."""
+    """The layout of a folder of the user; None for any other data set."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
-    """Decode (or find in the cache), check and split a data set.
+    """Decode a data set (or read it from the cache), check it, and split it.
 
     Raises:
-        DataError: images or labels that cannot be used.
+        DataError: images or labels cannot be used.
         Unavailable: files are missing.
     """
     return divide(read(config, download=download), config)[0]
 
 
 def read(config: DataConfig, *, download: bool = False) -> Whole:
-    """Decode (or find in the cache) and check a data set.
+    """Decode a data set (or read it from the cache), and check it.
 
     Raises:
-        DataError: images or labels that cannot be used.
+        DataError: images or labels cannot be used.
         Unavailable: files are missing.
     """
     layout = find(config)
@@ -76,14 +76,14 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 
 
 def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:
-    """Split a data set; return it, and for each of its images the number that it had before.
+    """Split a data set; return it, and the number that each of its images had before.
 
     First the test set is drawn (unless the data has one), then the validation set (unless the data
-    has one, or there are folds), then `train_limit`; each from `config.split_seed`. With folds, a
-    validation set of the data is divided among them like the training set.
+    has one, or there are folds), then `train_limit` images; all with `config.split_seed`. With
+    folds, a validation set of the data is divided among them like the training set.
 
     Images are numbered consecutively across the parts (`Decoded.parts`), before and after.
-    `groups` has the group of each image before; if possible, no group is divided.
+    `groups` has the group of each image, as numbered before; if possible, no group is divided.
 
     Raises:
         DataError: there are too few images.
@@ -102,7 +102,7 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
 
 
 def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
-    """Split like `divide`, without the remarks on the layout of a folder."""
+    """Split like `divide`, but without checks, and without the remarks on a folder's layout."""
     train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
     remarks = list(decoded.remarks)
     if val is not None and config.folds is not None:
@@ -112,7 +112,7 @@ def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple
             "note: with folds, the images of the given validation part are divided among them too."
         )
     draw = _Draw(train, numbers["train"], groups, config)
-    behind = config.folds or 1 + (val is None)  # groups needed after the test set
+    behind = config.folds or 1 + (val is None)  # groups per class needed after the test set
     remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
     if test is None:
@@ -159,7 +159,7 @@ class _Draw:
     def __init__(
         self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
     ) -> None:
-        """`groups` is for all images, and `numbers` are those of the training images."""
+        """`groups` has the groups of all images; `numbers` selects those of the training images."""
         targets: Targets = TASKS[config.task].load_targets()
         self.train, self.numbers = train, numbers
         self.strata = targets.strata(train.targets)
@@ -167,9 +167,9 @@ class _Draw:
         self.generator = np.random.default_rng(config.split_seed)
 
     def keep_together(self, needed: int) -> list[str]:
-        """Dissolve the groups of classes with too few of them; return a line on the others.
+        """Dissolve the groups of classes with fewer than `needed`; return a note on the others.
 
-        If no group remains, parts are drawn without groups.
+        If no group of several images remains, parts are drawn without groups.
         """
         if self.groups is None:
             return []
@@ -185,9 +185,9 @@ class _Draw:
         ]
 
     def part(self, rows: Rows, count: int, *, min_left: int = 1) -> tuple[Rows, Part, Rows]:
-        """Draw a part of `count` of these rows; return the others, the part and its numbers.
+        """Draw a part of `count` of these rows; return the other rows, the part and its numbers.
 
-        With groups, `min_left` groups of each class stay among the others.
+        With groups, at least `min_left` groups of each class are not drawn.
         """
         if self.groups is None:
             rest, drawn = split_off(self.strata[rows], count, self.generator)
@@ -198,7 +198,7 @@ class _Draw:
         return rows[rest], self.train.take(rows[drawn]), self.numbers[rows[drawn]]
 
     def off(self, part: str, drawn: int, count: int) -> list[str]:
-        """Return a line if a part is much larger or smaller than requested, because of groups."""
+        """Return a note if a part is much larger or smaller than requested, because of groups."""
         if self.groups is None or abs(drawn - count) <= TOLERATED * count:
             return []
         return [
@@ -208,7 +208,7 @@ class _Draw:
 
 
 def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
-    """Return the data's own validation set, cut to the limit, its rows, and remarks on it."""
+    """Return the data's own validation set, reduced to the limit; its rows; and remarks on it."""
     remarks = (
         ["note: the validation part is given: data.val_fraction has no say."]
         if config.val_fraction != DataConfig().val_fraction
@@ -226,10 +226,12 @@ def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part,
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:
-    """Return the side of training inputs for images of mixed sizes; None for a common size.
+    """Return the side of training inputs, in pixels, for images of mixed sizes.
+
+    None if all images have the same size.
 
     Raises:
-        DataError: `data.image_size` is larger than some of them.
+        DataError: `data.image_size` is larger than the smaller side of some image.
     """
     parts = [part for part in (decoded.train, decoded.val) if part is not None and part.is_ragged]
     if not parts:
@@ -249,7 +251,7 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
     Existing files are not downloaded again.
     """
     try:
-        # Problems may be in files that are no images, on which the key of an entry does not depend.
+        # Problems may concern files that are not images, which an entry's key does not include.
         if layout is not None and layout.problems:
             return decode(config, layout=layout)
         if paths := files(config) if layout is None else layout.paths:
@@ -266,8 +268,11 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
 def with_root(config: DataConfig, source: str, root: str, task: str = "") -> DataConfig:
     """Return the config for `--data SOURCE`.
 
-    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root. The default task is
-    the first that the data set serves.
+    SOURCE is a data set's name, or `folder:PATH`, whose path is used as root. The default task is
+    the first of the data set's tasks.
+
+    Raises:
+        ConfigError: the name is unknown, or `~` cannot be expanded.
     """
     name, _, path = source.partition(":")
     task = task or (DATASETS[name].tasks[0] if name in DATASETS else DEFAULT_TASK)
@@ -278,10 +283,10 @@ def with_root(config: DataConfig, source: str, root: str, task: str = "") -> Dat
 
 
 def _expand_home(path: str) -> Path:
-    """Return the path with `~` read as a shell reads it.
+    """Expand `~` and `~user` at the start of a path.
 
     Raises:
-        ConfigError: no home folder is known.
+        ConfigError: the home folder is not known.
     """
     try:
         return Path(path).expanduser()

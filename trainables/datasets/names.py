@@ -1,4 +1,4 @@
-"""Patterns for the names of folders: parts, folders that are no classes, and system files."""
+"""Patterns for the names of folders: parts, unlikely classes, and hidden or system files."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ PART = re.compile(
     rf"(?:({_TRAIN})|({_VAL})|{_TEST})(?:[ _-]?(?:set|data|images|imgs|part|split))?",
     re.IGNORECASE,
 )
-"""Names of folders that mean a part.
+"""Matches the names of folders that are parts.
 
 For example `train`, `Training_set`, `val`, `validation`, `test-images`.
 """
@@ -17,9 +17,15 @@ LIKE_A_PART = re.compile(
     r"(?:[ _-]?(?:set|data|images|imgs|part|split))?(?:[ _.-].*)?",
     re.IGNORECASE,
 )
-"""Names that mean a part only if all of them have the same classes: `flowers_train`, `dev`."""
+"""Matches names that mean parts only if all such folders have the same classes.
+
+For example `flowers_train` and `dev`.
+"""
 SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
-"""Files and folders that systems create, in lower case, beside those that begin with a dot."""
+"""Names, in lower case, of files and folders that operating systems create.
+
+Names that begin with a dot are hidden too (`is_hidden`).
+"""
 
 
 NO_CLASS = re.compile(
@@ -27,7 +33,7 @@ NO_CLASS = re.compile(
     r"to ?(?:do|sort|label|check|review)|inbox|te?mp|misc(?:ellaneous)?|trash|backup|duplicates)"
     r"(?: (?:images|imgs|photos|pictures))?(?: \(?\d+\)?)?"
 )
-"""Names, normalised by `key_of`, of folders that are seldom meant as a class."""
+"""Matches names, normalised by `key_of`, of folders that are seldom meant as a class."""
 
 
 def is_hidden(name: str) -> bool:
@@ -36,11 +42,11 @@ def is_hidden(name: str) -> bool:
 
 
 def part_of(name: str, names: re.Pattern[str] = PART) -> str:
-    """Return the part that a folder's name means: `train`, `val`, `test`, or an empty string."""
+    """Return the part that a folder's name means: `train`, `val` or `test`; empty for no part."""
     match = names.fullmatch(name)
     return "" if match is None else "train" if match[1] else "val" if match[2] else "test"
 
 
 def key_of(name: str) -> str:
-    """Normalise a name: its case, its spaces, and the encoding of its accents."""
+    """Normalise a name for comparisons: its case, accents, and separators (space, `_` and `-`)."""
     return re.sub("[ _-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()

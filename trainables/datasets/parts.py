@@ -1,7 +1,7 @@
-"""The parts of a folder of images, which contain the classes, or are inside each class.
+"""The parts (training, validation, test) of a folder of images.
 
-A folder that can be interpreted in only one way is accepted, and a line says how; an ambiguous one
-is refused.
+They contain the class folders, or are inside each class folder. A folder that can be interpreted in
+only one way is accepted, and a note states the interpretation; an ambiguous one is an error.
 """
 
 import os
@@ -19,10 +19,10 @@ from trainables.errors import printable
 
 
 def layout_of(root: Path) -> Layout:
-    """Find the images below a folder.
+    """Find the images below a folder, and their parts and classes.
 
     Raises:
-        DataError: there are none, or it is ambiguous which folders are parts and which classes.
+        DataError: there are none, or it is ambiguous which folders are parts and which are classes.
         OSError: a folder cannot be read.
     """
     layout, whole = Layout(root), walk(root, root.resolve())
@@ -40,7 +40,7 @@ def layout_of(root: Path) -> Layout:
 
 
 def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
-    """Descend into single sub-folders, to the folder that contains the classes or parts."""
+    """Descend through folders with a single filled sub-folder, to the one with classes or parts."""
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
         chain.append(chain[-1].filled[0])
@@ -54,14 +54,14 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
 
 
 def _is_set(folder: Folder) -> bool:
-    """True if a folder contains a training part and other parts, each with folders for classes."""
+    """True if a folder contains a training part and other parts, none with images of its own."""
     parts = [inner for inner in folder.filled if part_of(inner.name)]
     kinds = {part_of(part.name) for part in parts}
     return len(kinds) > 1 and "train" in kinds and not any(part.images for part in parts)
 
 
 def _note_inner(outer: Folder, inner: Folder, layout: Layout) -> None:
-    """Note that classes or parts are read from the only sub-folder with images."""
+    """Add a note that classes or parts are read from the only sub-folder with images."""
     if inner is outer:
         return
     layout.notes.append(
@@ -72,7 +72,7 @@ def _note_inner(outer: Folder, inner: Folder, layout: Layout) -> None:
         outer = outer.filled[0]
 
 
-# Parts that hold classes
+# Parts that contain classes
 
 
 def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
@@ -100,7 +100,7 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
                 f"{place} has two folders for the {part} part, {names}. Keep one. {as_classes}"
             )
     if not by_name or (set(parts) == {"train"} and class_folders and not parts["train"].filled):
-        return {}  # a class of trains, beside other classes
+        return {}  # "train" is a class of trains, next to other classes
     names = " and ".join(repr(folder.name) for _, folder in by_name)
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
@@ -117,9 +117,9 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
 
 
 def _are_alike(parts: dict[str, Folder]) -> bool:
-    """True if all these folders have classes, and all of them are classes of the training part.
+    """True if all these folders have class folders, and the training part has all these classes.
 
-    Such folders cannot be anything but parts.
+    Such folders can only be parts.
     """
     classes = {
         part: {
@@ -148,7 +148,7 @@ def _take_parts(top: Folder, parts: dict[str, Folder], layout: Layout) -> None:
             )
         if inner.filled or part == "train":
             layout.parts[part] = classes_in(inner, layout)
-        else:  # a model cannot be measured on images without classes
+        else:  # models cannot be evaluated on images without classes
             note_strays(inner, layout)
             layout.notes.append(
                 f"note: {layout.quote(inner)} has no class folders: a {TITLES[part]} part is drawn "
@@ -163,7 +163,7 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     """True if each class folder contains the parts: `cat/train`, `cat/test`, `dog/train`.
 
     Raises:
-        DataError: only some do, or they are data sets of their own.
+        DataError: only some of them do, or sub-folders are data sets of their own.
     """
     kinds = {
         class_folder.path: {part_of(inner.name) for inner in class_folder.filled}
@@ -213,7 +213,7 @@ def _take_parts_inside(top: Folder, layout: Layout) -> None:
 
 
 def _note_parts_beside(layout: Layout) -> None:
-    """Note that there are parts beside the root, if the root is itself a part."""
+    """Add a note if the root is itself a part, and other parts are next to it."""
     root = layout.root.absolute()
     if not part_of(root.name):
         return

@@ -18,7 +18,7 @@ def _module(config: DataConfig) -> ModuleType:
 
 
 def find(config: DataConfig) -> Layout | None:
-    """Find the images of a folder of the user's; None for another data set.
+    """Find the images in a folder of the user; None for any other data set.
 
     Raises:
         DataError: there are none, or the folder is ambiguous.
@@ -27,9 +27,9 @@ def find(config: DataConfig) -> Layout | None:
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the files that `decode` reads; none if the data is part of a package.
+    """Return the paths of the files that `decode` reads; empty if they are not to be cached.
 
-    For a folder of the user's, use `find`.
+    For a folder of the user, use `find` instead.
     """
     paths: list[Path] = _module(config).files(config)
     return paths
@@ -46,12 +46,12 @@ def decode(
 
     Args:
         config: the data set.
-        layout: the result of `find` for a folder of the user's, if it is known already.
+        layout: for a folder of the user, the result of `find`, if it is known already.
         download: whether to download missing files.
-        allocate: provides the arrays into which a folder of the user's is decoded.
+        allocate: for a folder of the user, allocates the arrays to decode into.
 
     Raises:
-        DataError: images or labels that cannot be used.
+        DataError: images or labels cannot be used.
         Unavailable: the files are missing, or cannot be downloaded.
     """
     layout = layout or find(config)

@@ -1,8 +1,8 @@
 """Stratified splits: each part gets its share of each class, and at least one image of it.
 
-scikit-learn's `train_test_split` refuses parts that are smaller than the number of classes, but
-folders with few images per class need them. Folds are scikit-learn's. If groups are given, such as
-copies of a picture, none is divided.
+scikit-learn's `train_test_split` raises an error for parts with fewer images than classes, which
+are needed here if there are few images per class. Folds are drawn by scikit-learn. If groups are
+given, such as copies of a picture, none of them is divided.
 """
 
 import warnings
@@ -18,10 +18,10 @@ Rows = NDArray[np.intp]
 def split_off(
     labels: Labels, count: int, generator: np.random.Generator, *, min_left: int = 1
 ) -> tuple[Rows, Rows]:
-    """Draw `count` rows, stratified, and return (the rest, the drawn), each in ascending order.
+    """Draw `count` rows, stratified; return (the others, those drawn), each in ascending order.
 
-    Every class has at least one row among the drawn and `min_left` in the rest; if this allows it,
-    exactly `count` rows are drawn.
+    Of every class, at least one row is drawn, and at least `min_left` rows are not; if this allows
+    it, exactly `count` rows are drawn.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     quotas = _quotas(sizes, count, sizes - min_left)
@@ -34,7 +34,10 @@ def split_off(
 
 
 def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
-    """Share `count` among classes of these sizes by largest remainders, within 1 and `most`."""
+    """Divide `count` among classes in proportion to their sizes (largest remainder method).
+
+    Each quota is at least 1, and at most the class's element of `most`.
+    """
     exact = sizes * (count / sizes.sum())
     quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
     while quotas.sum() < count and (quotas < most).any():
@@ -45,7 +48,7 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
 
 
 def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
-    """Return the groups, (rows,), without those of classes that have fewer than `needed` of them.
+    """Dissolve the groups of classes that have fewer than `needed`; return the new groups, (rows,).
 
     Each row of such a class becomes a group of its own. The class of a group is that of its first
     row.
@@ -63,9 +66,9 @@ def split_off_groups(
 ) -> tuple[Rows, Rows]:
     """Draw about `count` rows like `split_off`, but only whole groups of rows.
 
-    Every class has at least one group among the drawn and `min_left` in the rest, which `divisible`
-    makes possible. For each class, groups are drawn in random order if they still fit into its
-    share.
+    Of every class, at least one group is drawn, and at least `min_left` groups are not; `divisible`
+    ensures that there are enough. The groups of a class are considered in random order, and drawn
+    if they fit into what is left of its quota.
     """
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
     sizes, of_class = np.bincount(numbers), labels[firsts]
@@ -87,7 +90,7 @@ def split_off_groups(
 def in_folds(
     labels: Labels, folds: int, seed: Sequence[int], groups: Labels | None = None
 ) -> list[Rows]:
-    """Divide all rows into stratified folds, drawn from `seed`.
+    """Divide all rows into stratified folds, which are drawn at random from `seed`.
 
     The sizes of the folds, and those of each class in them, differ by at most one; with groups, by
     as little as these allow. Each fold's rows are in ascending order.
@@ -95,13 +98,13 @@ def in_folds(
     Raises:
         ValueError: every class has fewer rows than there are folds.
     """
-    # Imported here: scikit-learn takes a second, for which trials without folds need not wait.
+    # Imported here because scikit-learn takes a second, and trials without folds do not need it.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        # A class has fewer rows than folds: `check_split` reports that itself.
+        # It warns of a class with fewer rows than folds, which `check_split` reports already.
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         divided = kind(folds, shuffle=True, random_state=drawn).split(
             np.empty(len(labels)), labels, groups

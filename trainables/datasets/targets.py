@@ -1,4 +1,4 @@
-"""The half of a task that needs no torch: checks and facts about its targets.
+"""The part of a task that does not need torch: checks of its targets, and facts about them.
 
 Classification uses `ClassNumbers`; a task whose images are split at random uses `Targets`.
 """
@@ -21,8 +21,8 @@ def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64
 
     Args:
         kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
-        labels: the class of each training image.
-        classes: their number.
+        labels: the class of each training image, (images,).
+        classes: the number of classes.
     """
     counts = np.bincount(labels, minlength=classes)
     weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
@@ -31,13 +31,13 @@ def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64
 
 
 class Targets:
-    """The targets of a task that neither checks nor stratifies them."""
+    """Targets of any kind: only their number is checked, and images are not stratified."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check the images and targets that a loader returned.
 
         Raises:
-            DataError: they cannot be used.
+            DataError: their numbers differ, or there are too few images for the parts.
         """
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and len(part.images) != len(part.targets):
@@ -53,16 +53,16 @@ class Targets:
             )
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return lines on classes with too few training images, and on too few classes.
+        """Return problems, a line each: classes with too few training images, or too few classes.
 
         Args:
-            sizes: the number of training images of each class.
-            own_parts: the parts that the data set has itself, so that they are not drawn.
+            sizes: the number of training images of each class, by name.
+            own_parts: the names of the parts that the data set itself has, which are not drawn.
         """
         return []
 
     def check_split(self, dataset: Dataset) -> None:
-        """Check a data set that is split.
+        """Check a data set after it was split.
 
         Raises:
             DataError: it cannot be used.
@@ -77,7 +77,7 @@ class Targets:
         return len(dataset.classes)
 
     def strata(self, targets: Arrays) -> Labels:
-        """Return the stratum of each image, int64 (images,): every part gets its share of each."""
+        """Return the stratum of each image, int64 (images,); parts get their share of each."""
         return np.zeros(len(targets), np.int64)
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
@@ -86,13 +86,13 @@ class Targets:
 
 
 class ClassNumbers(Targets):
-    """Class numbers, int64 (images,)."""
+    """The targets of classification: class numbers, int64 (images,)."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check that every class has an image for every part that is drawn.
 
         Raises:
-            DataError: one has not, or images, labels and classes do not fit together.
+            DataError: a class has too few, or images, labels and classes do not fit together.
         """
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and (
@@ -109,7 +109,10 @@ class ClassNumbers(Targets):
             raise DataError("\n".join(lines))
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return a line for each class that has too few images for the parts that are drawn."""
+        """Return a line for each class that has too few images for the parts that are drawn.
+
+        If there are fewer than two classes, the only line states that.
+        """
         if len(sizes) < 2:
             return [
                 f"only one class found ({min(sizes, default='')!r}). "
@@ -136,10 +139,10 @@ class ClassNumbers(Targets):
         ]
 
     def check_split(self, dataset: Dataset) -> None:
-        """Check that every class is in every fold.
+        """Check that every class has at least one image for each fold.
 
         Raises:
-            DataError: it is not.
+            DataError: a class has fewer.
         """
         counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
         name, count = dataset.classes[counts.argmin()], int(counts.min())
@@ -156,7 +159,7 @@ class ClassNumbers(Targets):
         return labels
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
-        """Return the guesses of always the same class, and of classes by their shares."""
+        """Return constant guesses, and one that draws classes by frequency (`guesses_of`)."""
         none = np.zeros(0, np.int64)
         train, val, test = (
             np.bincount(labels, minlength=len(dataset.classes)).tolist()

@@ -1,4 +1,4 @@
-"""A walk through a folder of images, before it is known which folders are classes."""
+"""The content of a folder of images, listed before it is known which folders are classes."""
 
 import os
 import re
@@ -14,7 +14,7 @@ OTHER_FORMAT = "an image format that is not read"
 HIDDEN = "hidden or system file"
 LINKED = "a linked folder"
 DEPTH = 2
-"""The depth below which links to folders are not followed."""
+"""The maximum depth, below the root, of folders in which links to folders are followed."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Folder:
     images: list[Path] = field(default_factory=list)
     folders: list["Folder"] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
-    """Links to folders outside the data set."""
+    """Links to folders outside the data set that are not followed."""
     unread: dict[Path, str] = field(default_factory=dict)
     """All other entries, which are not read, each with the reason."""
 
@@ -36,7 +36,7 @@ class Folder:
 
     @cached_property
     def all_images(self) -> list[Path]:
-        """The images in it and in its sub-folders, in order."""
+        """The images in it and in its sub-folders, at any depth, sorted by path."""
         return sorted(
             [*self.images, *(path for folder in self.folders for path in folder.all_images)]
         )
@@ -56,11 +56,12 @@ class Folder:
 
 
 def walk(path: Path, root: Path, depth: int = 0) -> Folder:
-    """List a folder and its sub-folders.
+    """List a folder and its sub-folders, recursively.
 
-    Links to folders are followed if they may stand for classes or parts, but neither at greater
-    depth nor to folders that are read anyway. A broken link counts as an image, and is reported as
-    unreadable later. A pipe does not count, because reading it would block for ever.
+    Links to folders are followed if they may stand for classes or parts (`DEPTH`), but not if they
+    lead into the data set or to a folder above it. A broken link with an image's suffix counts as
+    an image, and is later reported as unreadable. A named pipe does not count, because reading it
+    would block forever.
 
     Args:
         path: the folder.

@@ -1,5 +1,6 @@
-"""Inspection of the images of a search: classes, copies, leaks, and what is left out.
+"""Inspection of a data set: classes, copies of pictures, leaks between parts, unused files.
 
-May import the data sets, the catalog and the config, and of libraries numpy, Pillow and scipy;
-never torch. `report` has the facts, `words` the sentences, `pictures` the drawings.
+`report` collects the facts, `words` puts them into sentences, and `pictures` draws samples. This
+package may import the data sets, the catalog and the config, and the libraries numpy, Pillow and
+scipy, but never torch.
 """

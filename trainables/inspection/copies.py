@@ -1,8 +1,9 @@
 """Images that show the same picture: equal in every pixel, nearly equal, or mirrored.
 
-Candidates for nearly equal images have similar hashes: those that agree in one of four quarters of
-their bits are compared. Each pair is then verified by the correlation of its thumbnails. The
-required correlation depends on how similar the images of the data are in general.
+Candidates for nearly equal images are pairs with similar hashes; only hashes that agree in one of
+four quarters of their bits are compared. Each candidate is then verified by the correlation of its
+thumbnails. The more alike the images of the data are in general, the higher the required
+correlation.
 """
 
 import hashlib
@@ -27,23 +28,24 @@ Rows = NDArray[np.int64]
 THUMBNAIL = 32
 """The largest side of a thumbnail, in pixels."""
 MIN_SIDE = 24
-"""Smaller images may be nearly equal though they differ, so that only equal ones are found."""
+"""In data with smaller images only equal ones are searched: different ones may be nearly equal."""
 VARIED, MIN_SIMILARITY, MAX_DISTANCE = 0.42, 0.95, 6
 ALIKE, MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE = 0.7, 0.995, 2
-"""If the likeness of the data (`_likeness`) is below the first number, images that correlate by the
-second show the same picture; their hashes then differ in no more bits than the third.
+"""Thresholds for two ranges of the data's likeness (`_likeness`): below `VARIED`, or below `ALIKE`.
 
-If the likeness is at least `ALIKE`, nearly equal images are not searched. Measured: in 51,000
-images of CIFAR-10 (likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct;
-in 70,000 of MNIST (0.53) none, and there two different drawings correlate by 0.9944 at most.
+The second number of each line is the least correlation of thumbnails that show the same picture,
+the third the largest number of bits in which the hashes of candidates differ. If the likeness is at
+least `ALIKE`, nearly equal images are not searched. Measured: in 51,000 images of CIFAR-10
+(likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct; in 70,000 of MNIST
+(0.53) none, where two different drawings correlate by at most 0.9944.
 """
 SAMPLE = 400
-"""The number of images with which the likeness of the data is measured."""
+"""The number of images on which the likeness of the data is measured."""
 BANDS, WINDOW = 4, 64
-"""Hashes are compared with those that equal them in one of `BANDS` sets of bits, if there are many
-only with the next `WINDOW` in sorted order."""
+"""Hashes are compared if they agree in one of `BANDS` sets of bits, and are then at most `WINDOW`
+places apart in sorted order."""
 MAX_PAIRS = 100_000
-"""The most pairs of each kind that are returned."""
+"""The maximum number of pairs of each kind that are returned."""
 NOT_LOOKED_FOR = "nearly equal ones were not looked for"
 
 
@@ -52,16 +54,19 @@ class Copies:
     """The copies among the images of some parts, which are numbered across the parts."""
 
     original: Rows
-    """For each image, the first one that equals it in every pixel, (images,)."""
+    """For each image, the first one that equals it in every pixel, (images,).
+
+    An image is an original if this is the image itself.
+    """
     near: Rows
     """Pairs of nearly equal originals, (pairs, 2), each in ascending order."""
     mirrored: Rows
     """Pairs of originals that are nearly mirror images of each other, (pairs, 2)."""
     limit: str = ""
-    """A clause that says what was not searched, and why; empty if everything was."""
+    """A clause on what was not searched, and why; empty if the search was complete."""
 
     def among(self, rows: Rows) -> "Copies":
-        """Return the copies among these images, renumbered in this order."""
+        """Return the copies among these images, renumbered by their order in `rows`."""
         nobody = len(rows)
         first = np.full(len(self.original), nobody)
         np.minimum.at(first, self.original[rows], np.arange(nobody))
@@ -76,7 +81,7 @@ class Copies:
 
 
 def find_copies(parts: Sequence[Part]) -> Copies:
-    """Find the copies among the images of these parts."""
+    """Find the copies among the images of these parts; `limit` states what was not searched."""
     original = _originals(parts)
     none, sides = np.empty((0, 2), np.int64), [_least_side(part) for part in parts if len(part)]
     if min(sides, default=0) < MIN_SIDE:
@@ -118,7 +123,7 @@ def _batches(part: Part) -> Iterator[Images]:
 
 
 def _originals(parts: Sequence[Part]) -> Rows:
-    """Return for each image the first one that equals it, (images,)."""
+    """Return for each image the first one that equals it in every pixel, (images,)."""
     first: dict[bytes, int] = {}
     images = (image for part in parts for image in part.each())
     return np.array(
@@ -140,7 +145,10 @@ class _ThumbnailSource:
         self.starts = np.cumsum([0, *map(len, parts)])
 
     def thumbnails(self, rows: Rows) -> Floats:
-        """Return the thumbnails of these images, in ascending order, reading a few MB at a time."""
+        """Return the thumbnails of these images, which must be in ascending order.
+
+        The images are read a few MB at a time.
+        """
         batches = []
         for part, start in zip(self.parts, self.starts, strict=False):
             own = rows[(rows >= start) & (rows < start + len(part))] - start
@@ -152,7 +160,10 @@ class _ThumbnailSource:
 
 
 def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
-    """Return the likeness of the data: the 90th percentile of the correlations of two images."""
+    """Return the likeness of the data: the 90th percentile of correlations between two images.
+
+    It is measured on a sample of the distinct images; 1 if there is only one.
+    """
     sample = distinct[np.unique(np.linspace(0, len(distinct) - 1, SAMPLE).astype(int))]
     thumbs = source.thumbnails(sample).reshape(len(sample), -1)
     pairs = (thumbs @ thumbs.T)[np.triu_indices(len(sample), 1)]
@@ -160,10 +171,11 @@ def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
 
 
 def _find_candidates(image_hashes: Hashes, distance: int) -> tuple[Rows, Rows]:
-    """Return pairs of hashes that differ in at most `distance` bits, and those of mirror images.
+    """Return the pairs of similar images, and those similar to each other's mirror image.
 
-    Both are (pairs, 2), indices into `image_hashes`. Pairs of mirror images are found by comparing
-    each hash also with those of the mirrored images, which have the numbers from `count`.
+    Both are (pairs, 2), indices into `image_hashes`. Hashes of similar images differ in at most
+    `distance` bits. Mirror images are found by comparing each hash also with those of the mirrored
+    images, which are numbered from `count`.
     """
     count = len(image_hashes)
     all_hashes = np.concatenate([image_hashes, image_hashes ^ MIRROR])
@@ -198,7 +210,10 @@ def _keys(pairs: Rows, count: int) -> Rows:
 
 
 def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
-    """Return the pairs whose thumbnails correlate by `similarity` or more."""
+    """Return the pairs, at most `MAX_PAIRS`, whose thumbnails correlate by at least `similarity`.
+
+    With `mirror`, the second image of each pair is mirrored first.
+    """
     verified = [np.empty((0, 2), np.int64)]
     for first in range(0, len(pairs), 1000):
         batch = pairs[first : first + 1000]

@@ -1,9 +1,9 @@
 """Perceptual hashes and thumbnails of images, to find copies that differ slightly.
 
-The hash has a bit for each of 64 low frequencies of the discrete cosine transform: the sign of its
-amplitude. It does not change with brightness and contrast, and hardly with size and compression.
-The hash of the mirrored image follows from it, as mirroring inverts the sign of each odd horizontal
-frequency.
+The hash has one bit for each of 64 low frequencies of the discrete cosine transform, which is set
+if the amplitude is positive. It does not depend on brightness and contrast, and hardly on size and
+compression. The hash of the mirrored image follows from it, as mirroring inverts the sign of each
+odd horizontal frequency.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 
 BITS, WAVES = 64, 11
-"""The bits of a hash, and the number of frequencies per direction from which they are chosen."""
+"""The number of bits of a hash, and the number of frequencies per direction to choose from."""
 LOWEST = sorted(
     ((down, across) for down in range(WAVES) for across in range(WAVES) if down or across),
     key=lambda pair: (sum(pair), max(pair), pair),
@@ -27,8 +27,9 @@ MIRROR = np.uint64(sum(1 << bit for bit, (_, across) in enumerate(LOWEST) if acr
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """The weights of red, green and blue in brightness (ITU-R BT.601)."""
 NOISE = 0.01
-"""The amplitude, in levels of brightness, above which a bit is set. It is above the rounding errors
-of amplitudes that are 0, such as half of those of a symmetric image.
+"""The amplitude, in levels of brightness, above which a bit is set.
+
+It exceeds the rounding errors of amplitudes that are 0, as half of those of a symmetric image are.
 """
 FLAT = 2.0
 """A thumbnail with a smaller standard deviation, in levels of brightness, is regarded as flat."""
@@ -60,7 +61,7 @@ def _transform(images: Images, down: Floats, across: Floats) -> Floats:
 
 
 def hashes(images: Images) -> Hashes:
-    """Return the hash of each image, uint64 (count,), of uint8 (count, height, width, channels)."""
+    """Compute the hashes, uint64 (count,), of images, uint8 (count, height, width, channels)."""
     _, height, width, channels = images.shape
     amplitudes = _transform(images, _waves(height), _waves(width))
     grey = np.tensordot(amplitudes, GREY, (2, 0)) if channels == 3 else amplitudes.mean(axis=2)
@@ -70,9 +71,14 @@ def hashes(images: Images) -> Hashes:
 
 
 def thumbnails(images: Images, side: int) -> Floats:
-    """Return thumbnails with mean 0 and length 1, (count, side, channels, side).
+    """Compute thumbnails with mean 0 and Euclidean norm 1, float32 (count, side, channels, side).
 
-    The inner product of two is therefore their correlation. That of a flat image is 0 everywhere.
+    The inner product of two thumbnails is therefore their correlation. The thumbnail of a flat
+    image is 0 everywhere.
+
+    Args:
+        images: uint8 (count, height, width, channels).
+        side: the height and width of the thumbnails, in pixels.
     """
     if images.shape[1:3] == (side, side):
         small = images.swapaxes(2, 3).astype(np.float32)
@@ -85,5 +91,5 @@ def thumbnails(images: Images, side: int) -> Floats:
 
 
 def mirror_thumbnails(thumbs: Floats) -> Floats:
-    """Return the thumbnails of the mirrored images."""
+    """Return the thumbnails of the horizontally mirrored images."""
     return thumbs[..., ::-1]

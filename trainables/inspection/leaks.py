@@ -1,10 +1,10 @@
-"""The data of a search without leaks: no picture is in two of its parts.
+"""Loading of a data set without leaks, so that no picture is in two of its parts.
 
-Parts, and folds, are drawn so that all copies are in one of them. If the parts are given, copies of
-training images are removed from the validation and the test set, and copies of validation images
-from the test set. Nearly equal images count as copies only if they have the same class: if classes
-differ in a detail, two images may be nearly equal without being copies. Mirror images do not count,
-because a mirrored picture may mean something else.
+Parts and folds are drawn such that all copies of a picture are in the same one. If a data set has
+its own parts, copies of training images are removed from the validation and the test set, and
+copies of validation images from the test set. Nearly equal images count as copies only if they have
+the same class: if classes differ only in a detail, two images may be nearly equal without being
+copies. Mirror images do not count, because a mirrored picture may mean something else.
 """
 
 from dataclasses import dataclass, replace
@@ -26,23 +26,23 @@ from trainables.inspection.remembered import copies_before, copies_in
 
 @dataclass(frozen=True)
 class InspectedData:
-    """A data set that was searched for copies."""
+    """A data set that was searched for copies, and the copies."""
 
     dataset: Dataset
     """The data set without the removed images."""
     places: Places
-    """The images before any were removed."""
+    """The parts and rows of all images, before any were removed."""
     copies: Copies
     pairs: Pairs
     removed: NDArray[np.bool_]
-    """For each pair, whether its image was removed."""
+    """True for each pair whose image was removed, (pairs,)."""
 
 
 def load_clean(config: DataConfig, *, download: bool = False) -> Dataset:
     """Load a data set and remove leaks, unless the config keeps them.
 
     Raises:
-        DataError: images or labels that cannot be used, or a part that has only copies.
+        DataError: images or labels cannot be used, or all images of a part are copies.
         Unavailable: files are missing.
     """
     if should_remove(config):
@@ -51,7 +51,7 @@ def load_clean(config: DataConfig, *, download: bool = False) -> Dataset:
 
 
 def load_inspected(config: DataConfig, *, download: bool = False) -> InspectedData:
-    """Load a data set, find copies, and remove leaks, unless the config keeps them.
+    """Load a data set, search it for copies, and remove leaks, unless the config keeps them.
 
     Raises:
         DataError, Unavailable: as for `load_clean`.
@@ -65,19 +65,25 @@ def load_inspected(config: DataConfig, *, download: bool = False) -> InspectedDa
 
 
 def should_remove(config: DataConfig) -> bool:
-    """True if leaks are removed. They never are from published data, whose parts are well known."""
+    """True if leaks are to be removed.
+
+    Only folders of images are changed: published data sets keep their well-known parts.
+    """
     return config.leaks != KEEP and DATASETS[config.name].from_folder
 
 
 def should_draw_together(config: DataConfig, decoded: Decoded) -> bool:
-    """True if the parts or folds that are drawn must not divide copies."""
+    """True if parts or folds are drawn, and copies of a picture must stay together."""
     is_drawn = decoded.val is None or decoded.test is None or config.folds is not None
     return config.leaks == TOGETHER and is_drawn and DATASETS[config.name].from_folder
 
 
 def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
-    """Return the group of each image: the connected components of the graph of copies."""
-    from scipy.sparse import coo_array  # takes a while to import
+    """Return the group of each image, int64 (images,): connected components of the graph of copies.
+
+    Its edges are equal images, and nearly equal ones of the same class.
+    """
+    from scipy.sparse import coo_array  # imported here because it takes a while
     from scipy.sparse.csgraph import connected_components
 
     targets = TASKS[config.task].load_targets()
@@ -96,7 +102,7 @@ def inspect_data(
     """Find copies, unless they are given, and remove leaks, unless the config keeps them.
 
     Raises:
-        DataError: a part has only copies, or the remaining images cannot be used.
+        DataError: all images of a part are copies, or the remaining images cannot be used.
     """
     targets = TASKS[config.task].load_targets()
     places = Places.of(dataset, targets)
@@ -116,7 +122,7 @@ def inspect_data(
 def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]:
     """Mask of the pairs whose image is a leak, (pairs,).
 
-    With folds, every image validates a network that was trained on the others, so that any copy
+    With folds, every image validates a network that was trained on other folds, so that any copy
     within the training set is a leak. If targets are not classes, only equal images are leaks, as
     nearly equal ones may have different targets.
     """
@@ -131,7 +137,7 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
 
 
 def _are_together(pairs: Pairs, places: Places, groups: Labels) -> NDArray[np.bool_]:
-    """Mask of the pairs whose images are in the same group, which no fold divides, (pairs,)."""
+    """Mask of the pairs whose images are in the same group, and thus the same fold, (pairs,)."""
     of_group = np.append(groups, -np.arange(1, len(places.row) - len(groups) + 1))
     is_same_group: NDArray[np.bool_] = of_group[pairs.image] == of_group[pairs.same_as]
     return is_same_group

@@ -1,4 +1,4 @@
-"""The images that show the same picture as an earlier one, by part, class and name."""
+"""Pairs of images that show the same picture, with the part, class and file of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Image:
 
     part: str
     row: int
-    """Its number in the part, from 0, before copies were removed."""
+    """Its index in the part before copies were removed, from 0."""
     name: str
-    """Its file, below the data's folder; empty if it has no file of its own."""
+    """Its file, relative to the data set's folder; empty if it has no file of its own."""
     label: str
     """Its class; empty if the targets are not classes."""
 
@@ -36,21 +36,21 @@ class Match:
     image: Image
     same_as: Image
     removed: bool = False
-    """True if the image was removed because of it."""
+    """True if `image` was removed as a copy of `same_as`."""
 
     @property
     def across(self) -> bool:
-        """True if the images are in two parts."""
+        """True if the images are in different parts."""
         return self.image.part != self.same_as.part
 
     @property
     def disagrees(self) -> bool:
-        """True if the classes differ, except for mirror images, which may mean something else."""
+        """True if the classes differ; False for mirror images, which may mean something else."""
         return self.kind != MIRRORED and self.image.label != self.same_as.label
 
 
 def parts_of(dataset: Dataset) -> dict[str, Part]:
-    """Return the parts by name; with folds there is no validation set."""
+    """Return the parts of a data set by name; with folds there is no validation set."""
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     if dataset.folds is not None:
         del parts["val"]
@@ -63,8 +63,9 @@ class Places:
 
     parts: Mapping[str, Part]
     part: NDArray[np.int64]
-    """The number of each image's part."""
+    """The index of each image's part in `parts`, (images,)."""
     row: Rows
+    """The index of each image in its part, (images,)."""
     strata: Labels
     """The class of each image, or 0 if the targets are not classes."""
     classes: tuple[str, ...]
@@ -84,7 +85,7 @@ class Places:
         )
 
     def image(self, number: int) -> Image:
-        """Return the facts of an image."""
+        """Return the part, row, file and class of the image with this number."""
         title, part = list(self.parts.items())[self.part[number]]
         row = int(self.row[number])
         name = part.names[row] if part.names is not None else ""
@@ -94,20 +95,23 @@ class Places:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some images, and for each an earlier one that shows the same picture."""
+    """Images, each with another one that shows the same picture; all arrays are (pairs,)."""
 
     image: Rows
     same_as: Rows
+    """The number of the other image, which is earlier."""
     kind: NDArray[np.str_]
+    """`exact`, `near` or `mirrored` (`Match.kind`)."""
 
     def __len__(self) -> int:
         return len(self.image)
 
 
 def pairs_of(copies: Copies, places: Places) -> Pairs:
-    """Pair each image that shows the same picture as an earlier one with that image.
+    """Pair each image with an earlier one that shows the same picture, if there is one.
 
-    If there are several, one in an earlier part is preferred, and then an equal one.
+    Among several, one in an earlier part than the image's is preferred, then an equal one, then a
+    nearly equal one, first of the same class.
     """
     count = len(copies.original)
     nobody = count
@@ -122,7 +126,7 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
         (NEAR, _first_of(copies.near, count)[copies.original]),
         (MIRRORED, _first_of(copies.mirrored, count)[copies.original]),
     ):
-        # An image in an earlier part is a leak; a less certain kind of copy must not replace it.
+        # A pair across parts is a leak; a less certain kind of copy must not replace it.
         is_better = (part[same] < part[best]) & (part[best] >= places.part)
         best, kind = np.where(is_better, same, best), np.where(is_better, name, kind)
     images = np.flatnonzero(best != nobody)
@@ -130,7 +134,7 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """Return for each image its first partner in the pairs whose second it is; else `count`."""
+    """Return for each image the first one in the pairs that have it as second, or `count`."""
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])
     return first

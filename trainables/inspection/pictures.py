@@ -18,17 +18,17 @@ from trainables.inspection.report import DataReport
 from trainables.inspection.words import image_text
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
-"""In pixels: an image's side, the gap between images, the column of names, and a line of text."""
+"""In pixels: the side of an image, the gap between images, the width of names, a line's height."""
 SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
-"""The most samples of a class, classes, and pairs of the same kind and parts."""
+"""The maximum number of samples of a class, of classes, and of pairs of the same kind and parts."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
 INK, PAPER = "#1f2933", "white"
 Row = tuple[list[str], list[Images], list[str]]
-"""The text before a row's images, the images, and the text after them."""
+"""The lines of text before the images of a row, the images, and the lines after them."""
 
 
 def picture(report: DataReport, inspected: InspectedData) -> bytes:
-    """Draw samples of each class, and below them pairs of copies; return the PNG file's content."""
+    """Draw samples of each class, and below them pairs of copies; return the picture as PNG."""
     rows = [*_samples(report, inspected.dataset.train), *_pairs(report, inspected)]
     pitch = SIDE + GAP
     canvas = Image.new("RGB", (WIDTH, len(rows) * pitch), PAPER)
@@ -62,7 +62,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shorten(text: str, width: int) -> str:
-    """Shorten a text to `width` pixels by cutting its beginning; paths differ most at the end."""
+    """Shorten a text to `width` pixels by cutting its start: paths differ most at the end."""
     ending, font = printable(text), _font()
     if font.getlength(ending) <= width:
         return ending
@@ -82,7 +82,7 @@ def _samples(report: DataReport, train: Part) -> Iterator[Row]:
 
 
 def _spread(count: int) -> Sequence[int]:
-    """Return the indices of at most `SAMPLES` of `count` images, evenly spread."""
+    """Return at most `SAMPLES` indices, evenly spread over `count` images."""
     return sorted({round(place) for place in np.linspace(0, count - 1, SAMPLES)})
 
 
@@ -91,7 +91,7 @@ def _images(part: Part, rows: Sequence[int]) -> list[Images]:
 
 
 def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[Row]:
-    """Yield a row for each of the first pairs of copies, a few of each kind."""
+    """Yield a row for each of the first `MAX_PAIRS` pairs of the same kind and parts."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for match in report.matches:
         group = (match.kind, match.image.part, match.same_as.part)

@@ -1,4 +1,4 @@
-"""A cache on disk of the copies that were found in large data sets."""
+"""A cache on disk for the copies that were found in large data sets."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 
 VERSION = 2
-"""The version of the method by which copies are found; raise it if the results change.
+"""The version of the search for copies, to increase if its results change.
 
-Raise `DECODING` with it, because the data of a search without copies then changes too.
+Increase `DECODING` too, because the data without copies, on which searches train, then changes.
 """
 FILE = "copies.npz"
 MIN_IMAGES, LIMIT = 5000, 100_000_000
-"""Copies among fewer images are not cached; the limit of bytes of all entries together."""
+"""The number of images from which copies are cached, and the maximum total size in bytes."""
 DIVIDED_BY = ("train_limit", "val_limit", "val_fraction", "test_fraction", "split_seed", "folds")
-"""The fields of the config that, with the data's fingerprint, determine the parts."""
+"""The fields of the config that, together with the data's fingerprint, determine the parts."""
 
 
 def copies_in(dataset: Dataset, config: DataConfig) -> Copies:
-    """Return the copies in a data set, if possible from the cache."""
+    """Return the copies in a split data set, if possible from the cache."""
     identity = [VERSION, dataset.fingerprint, *(getattr(config, name) for name in DIVIDED_BY)]
     return _find_or_read(list(parts_of(dataset).values()), identity)
 
@@ -68,7 +68,7 @@ def _keep(copies: Copies, folder: Path) -> None:
     try:
         original, near, mirrored, limit = astuple(copies)
         np.savez(new / FILE, original=original, near=near, mirrored=mirrored, limit=limit)
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry may be there
         new.rename(folder)
         evict(folder.parent, LIMIT, name=FILE, spare=folder)
     finally:

@@ -24,12 +24,11 @@ from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
 
 MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 25, 8, 2000
-"""The most matches of the same kind and parts, sizes that are listed, and files whose headers are
-read."""
+"""The maximum number of matches of the same kind and parts, of sizes, and of headers to read."""
 MIN_CLASS = 10
 """A class with fewer training images is hardly learned."""
 EXPECTED = 0.9
-"""The accuracy for which the precision of a measurement on a part is stated."""
+"""The accuracy for which the width of the confidence interval on a part is stated."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +36,30 @@ class FileFacts:
     """Facts about the image files."""
 
     formats: dict[str, int]
-    """Their number by suffix, in lower case (`kind_of`)."""
+    """The number of files by suffix in lower case (`kind_of`)."""
     looked_at: int
-    """The number of files whose headers were read, evenly spread, for `sizes` and `modes`."""
+    """The number of files whose headers were read for `sizes` and `modes`, an even sample."""
     sizes: dict[str, int]
-    """Their number by size, such as `640 x 480` (width, height); the most frequent ones."""
+    """The number of files by size, such as `640 x 480` (width, height); the most frequent sizes."""
     other_sizes: int
-    """The number of further sizes."""
+    """The number of sizes that are not in `sizes`."""
     modes: dict[str, int]
-    """Their number by Pillow's mode."""
+    """The number of files by Pillow's mode."""
 
 
 @dataclass(frozen=True)
 class MatchCount:
-    """The number of images of a part that show the same picture as an earlier one, for one kind."""
+    """The number of matches of one kind between two parts, or within one."""
 
     kind: str
     part: str
     same_as: str
-    """The earlier image's part."""
+    """The part of the earlier images."""
     images: int
+    """The number of images in `part` that show the same picture as an earlier one in `same_as`."""
     removed: int
     disagree: int
-    """The number of images whose class differs from the earlier image's."""
+    """The number of images whose class differs from that of the earlier image."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,23 @@ class DataReport:
     files: FileFacts | None = None
     """None if the images are not files."""
     matches: tuple[Match, ...] = ()
-    """Images that show the same picture as an earlier one, those in two parts first."""
+    """At most `MAX_MATCHES` of the same kind and parts, those to be checked first."""
     match_counts: tuple[MatchCount, ...] = ()
     together: bool = False
-    """True if no fold divides copies of one picture that were not removed."""
+    """True if folds were drawn such that copies of a picture are in the same one."""
     compared: str = ""
-    """A clause on what was not searched (`Copies.limit`); empty if everything was."""
+    """A clause on what was not searched (`Copies.limit`); empty if the search was complete."""
 
     def to_json(self) -> Json:
-        """Return the fields as plain values."""
+        """Return the fields as JSON-compatible values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build the report that `to_json` encoded, without fields of later versions.
+        """Build a report from the output of `to_json`; fields of later versions are ignored.
 
         Raises:
-            KeyError, TypeError: the values are not a report.
+            KeyError, TypeError: the values are not those of a report.
         """
         fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         fields |= {
@@ -131,20 +131,20 @@ class DataReport:
 
     @property
     def majority(self) -> tuple[str, float]:
-        """The largest class of the training part, and its share."""
+        """The name of the largest class of the training set, and its share."""
         counts = self.counts["train"]
         largest = int(np.argmax(counts))
         return self.classes[largest], counts[largest] / max(1, sum(counts))
 
     @property
     def small_classes(self) -> dict[str, int]:
-        """The classes with fewer than `MIN_CLASS` training images, and their numbers of images."""
+        """The number of training images of each class that has fewer than `MIN_CLASS`."""
         counts = zip(self.classes, self.counts.get("train", ()), strict=False)
         return {name: count for name, count in counts if count < MIN_CLASS}
 
     @property
     def missing(self) -> dict[str, tuple[str, ...]]:
-        """The classes without images, by part."""
+        """The classes without images, by part; parts that have all classes are left out."""
         absent = {
             part: tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
             for part, counts in self.counts.items()
@@ -152,12 +152,12 @@ class DataReport:
         return {part: names for part, names in absent.items() if names}
 
     def precision(self, part: str) -> float:
-        """Return the half-width of the 95 % interval of an accuracy of `EXPECTED` on this part."""
+        """Return the half-width of the 95 % interval for an accuracy of `EXPECTED` on a part."""
         return half_width(self.images[part])
 
 
 def half_width(images: int, share: float = EXPECTED) -> float:
-    """Return the half-width of the 95 % interval of a share of `images` images (Wilson)."""
+    """Return the half-width of Wilson's 95 % confidence interval for a share of `images` images."""
     square = WIDTH**2
     spread = sqrt(share * (1 - share) / images + square / (4 * images**2))
     return WIDTH * spread / (1 + square / images)
@@ -174,7 +174,7 @@ def class_counts(dataset: Dataset, targets: Targets) -> dict[str, tuple[int, ...
 
 
 def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
-    """Build the report on a data set."""
+    """Build the report on a data set that was loaded with this config."""
     dataset, targets = inspected.dataset, TASKS[config.task].load_targets()
     parts, counts = parts_of(dataset), class_counts(dataset, targets)
     return DataReport(
@@ -201,7 +201,10 @@ def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
 
 
 def _files(parts: list[Part], config: DataConfig) -> FileFacts | None:
-    """Collect facts about the image files, of which at most `MAX_HEADERS` are opened."""
+    """Collect facts about the image files, of which at most `MAX_HEADERS` are opened.
+
+    None if the images are not files.
+    """
     names = [name for part in parts for name in part.names or ()]
     if not names:
         return None
@@ -220,9 +223,10 @@ def _files(parts: list[Part], config: DataConfig) -> FileFacts | None:
 
 
 def _matches(inspected: InspectedData) -> tuple[Match, ...]:
-    """Return at most `MAX_MATCHES` matches of each kind and parts.
+    """Return at most `MAX_MATCHES` matches of the same kind and parts.
 
-    Those with two classes come first, because they must be checked, then those in two parts.
+    Those with different classes come first, because users should check them, then those in
+    different parts.
     """
     places, pairs = inspected.places, inspected.pairs
     part, same_as_part = places.part[pairs.image], places.part[pairs.same_as]

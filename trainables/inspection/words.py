@@ -1,4 +1,4 @@
-"""A data report in sentences and tables: the warnings at a search's start, and the full report."""
+"""A data report in sentences and tables: warnings at the start of a search, and the full report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
 from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
 
 COARSE = 0.05
-"""A note is printed at the start if a part measures an accuracy less precisely than this."""
+"""A note is printed if the half-width of an accuracy's 95 % interval exceeds this."""
 WIDTH, MAX_NAMED, MAX_PAIRS, MAX_NAME = 80, 20, 5, 40
 MODES = {
     "1": "black and white",
@@ -31,7 +31,7 @@ DOES = {
 
 
 def source(report: DataReport) -> str:
-    """Return the data set's name; for a folder with the folder's name."""
+    """Return the data set's name or, if it has a root folder, `folder` and that folder's name."""
     return f"folder {printable(Path(report.root).name)}" if report.root else report.name
 
 
@@ -48,7 +48,7 @@ def headline(report: DataReport) -> str:
 
 
 def form(report: DataReport) -> str:
-    """Return the form of the decoded images: `32 x 32 pixels, colour`."""
+    """Describe the size and colour of the decoded images: `32 x 32 pixels, colour`."""
     height, width, channels = report.shape
     size = f"up to {width} x {height}" if report.is_ragged else f"{width} x {height}"
     return f"{size} pixels, {'grey' if channels == 1 else 'colour'}"
@@ -81,7 +81,7 @@ def warnings(report: DataReport) -> Iterator[str]:
 
 
 def _leaks(report: DataReport) -> Iterator[str]:
-    """Yield lines on copies in two parts or, with folds, within the training set."""
+    """Yield lines on copies in different parts or, with folds, within the training set."""
     for count in report.match_counts:
         is_twice_in_folds = report.folds and count.part == "train" and not report.together
         if count.part == count.same_as and not (is_twice_in_folds or count.removed):
@@ -94,7 +94,7 @@ def _leaks(report: DataReport) -> Iterator[str]:
 
 
 def match_count_text(report: DataReport, count: MatchCount) -> str:
-    """Return `400 of 436 test images are copies of training images`."""
+    """Describe a count of copies: `400 of 436 test images are copies of training images`."""
     every = report.images[count.part] + report.removed.get(count.part, 0)
     of = f" of {every:,}" if every > count.images else ""
     does = DOES[count.kind][count.images > 1].format(
@@ -139,7 +139,7 @@ def _contradictions(report: DataReport) -> Iterator[str]:
 
 
 def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
-    """Return copies with two different classes: file, class, file, class."""
+    """Return the copies with different classes, each as (file, class, other file, other class)."""
     return [
         (
             image_text(match.image),
@@ -168,7 +168,7 @@ def _classes(report: DataReport) -> Iterator[str]:
 
 
 def _class_names(names: tuple[str, ...], singular: str, plural: str) -> str:
-    """Return `class 'a'`, or `3 classes ('a', 'b', ...)`."""
+    """Format a list of classes: `class 'a'`, or `4 classes ('a', 'b', 'c', ...)`."""
     quoted = ", ".join(f"'{printable(name)}'" for name in names[:3])
     if len(names) == 1:
         return f"{singular} {quoted}"
@@ -176,18 +176,18 @@ def _class_names(names: tuple[str, ...], singular: str, plural: str) -> str:
 
 
 def match_text(match: Match) -> str:
-    """Return `test/cat/1.png = train/cat/7.png`; for images without files their numbers."""
+    """Describe a match: `test/cat/1.png = train/cat/7.png`; images without files have numbers."""
     sign = {EXACT: "=", NEAR: "~", MIRRORED: "mirrors"}[match.kind]
     return f"{image_text(match.image)} {sign} {image_text(match.same_as)}"
 
 
 def image_text(image: Image) -> str:
-    """Return an image's file, or its part and its number there, from 1."""
+    """Return an image's file; if it has none, its part, and its number there, from 1."""
     return image.name or f"{TITLES[image.part]} image {image.row + 1:,}"
 
 
 def class_table(report: DataReport) -> list[list[str]]:
-    """Return the classes with their numbers of images by part, titles first and sums last."""
+    """Return a table of the number of images by class and part: titles, a row per class, sums."""
     titles = ["class", *(_title(report, part) for part in report.counts)]
     rows = [
         [printable(name), *(f"{counts[row]:,}" for counts in report.counts.values())]
@@ -275,7 +275,7 @@ def lines(report: DataReport) -> list[str]:
 
 
 def align_columns(rows: list[list[str]]) -> list[str]:
-    """Return a table as lines: names to the left, numbers to the right."""
+    """Format a table as lines; names, the first column, are left-aligned, numbers right-aligned."""
     rows = [[shorten(row[0]), *row[1:]] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -288,5 +288,5 @@ def align_columns(rows: list[list[str]]) -> list[str]:
 
 
 def shorten(name: str) -> str:
-    """Return a name of at most `MAX_NAME` letters."""
+    """Shorten a name to at most `MAX_NAME` characters, with an ellipsis at the end."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

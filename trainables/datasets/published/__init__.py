@@ -1,5 +1,5 @@
-"""The published data sets, which users select by name, one per file.
+"""The published data sets, which users select by name; each is a module.
 
-Each returns arrays (`Decoded`) from files or a package. It may import the arrays and the
-configuration; splitting is not its task.
+A module reads files, or the data of a package, into arrays (`Decoded`); it does not split them. It
+may import the arrays and the configuration.
 """

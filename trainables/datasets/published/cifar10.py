@@ -1,7 +1,7 @@
 """CIFAR-10: 50,000 and 10,000 colour images, 32 x 32 pixels.
 
-Read through torchvision's loader, in its layout (`ROOT/cifar-10-batches-py`). The files are
-pickles; torchvision opens them only when their MD5 sums are the published ones.
+They are read by torchvision's loader, in its layout (`ROOT/cifar-10-batches-py`). The files are
+pickles; torchvision opens them only if their MD5 sums are the published ones.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ NAMES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "bat
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the files of the six batches and of the class names."""
+    """Return the paths of the six batches and of the class names."""
     return existing(config, *(f"cifar-10-batches-py/{name}" for name in NAMES))
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts of CIFAR-10."""
+    """Read the training and the test set."""
     from torchvision.datasets import CIFAR10
 
     return read(CIFAR10, config, download=download)

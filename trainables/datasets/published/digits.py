@@ -1,6 +1,6 @@
 """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in 17 grey levels.
 
-They are a part of UCI's optdigits, and come with the package.
+They are the test set of UCI's optdigits, and are part of the package.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from trainables.datasets.images import resize
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return no files: the data is embedded in scikit-learn."""
+    """Return an empty list, because the data is part of scikit-learn."""
     return []
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read the digits, with grey levels 0 to 16 scaled to 0 to 255."""
+    """Read the digits, and scale their grey levels from 0 to 16 to 0 to 255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -1,4 +1,7 @@
-"""Fashion-MNIST: clothes in MNIST's format, in torchvision's layout (`ROOT/FashionMNIST/raw`)."""
+"""Fashion-MNIST: clothes in the format of MNIST.
+
+The files are in torchvision's layout (`ROOT/FashionMNIST/raw`).
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +24,16 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
-"""The names that torchvision gives them."""
+"""The names of the classes in torchvision."""
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the four IDX files, unpacked."""
+    """Return the paths of the four unpacked IDX files."""
     return existing(config, *(f"FashionMNIST/raw/{name}" for name in NAMES))
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts of Fashion-MNIST."""
+    """Read the training and the test set."""
     return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
 
 

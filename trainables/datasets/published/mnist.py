@@ -1,6 +1,6 @@
 """MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 pixels, grey.
 
-They are in torchvision's layout (`ROOT/MNIST/raw`).
+The files are in torchvision's layout (`ROOT/MNIST/raw`).
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ NAMES = (
 )
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLASSES = tuple(f"{digit} - {word}" for digit, word in enumerate(WORDS))
-"""The names that torchvision gives them."""
+"""The names of the classes in torchvision."""
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the four IDX files, unpacked."""
+    """Return the paths of the four unpacked IDX files."""
     return existing(config, *(f"MNIST/raw/{name}" for name in NAMES))
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts of MNIST."""
+    """Read the training and the test set."""
     return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
 
 

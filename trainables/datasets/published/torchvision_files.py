@@ -1,7 +1,6 @@
-"""Code that the data sets in torchvision's layouts share.
+"""Shared code of the data sets in torchvision's layouts: paths, errors, and the IDX format.
 
-It has the places of their files, the error for missing ones, and the IDX format. Existing IDX files
-are read without torchvision, because importing it takes two seconds.
+Existing IDX files are read without torchvision, because importing it takes two seconds.
 """
 
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from trainables.errors import DataError, Unavailable
 
 
 def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts with a torchvision data set class.
+    """Read the training and the test set with `loader`, a data set class of torchvision.
 
-    The layout under `config.root` is torchvision's own.
+    The files are in torchvision's own layout under `config.root`.
 
     Raises:
         DataError: the files are not under `config.root`, or are damaged.
@@ -56,14 +55,18 @@ def read_idx(
     *,
     download: bool,
 ) -> Decoded:
-    """Read both parts from four IDX files.
+    """Read the training and the test set from four IDX files.
 
     Args:
-        loader: returns torchvision's class, which is used to download the files.
+        loader: returns torchvision's class, which is used only to download the files.
         config: the data set.
         paths: the files of training images, training labels, test images and test labels.
         classes: the names of the classes.
-        download: whether to download the files.
+        download: whether to download the files; `paths` and `classes` are then not used.
+
+    Raises:
+        DataError: the files are missing or damaged.
+        Unavailable: they could not be downloaded.
     """
     if download:
         return read(loader(), config, download=True)
@@ -79,13 +82,13 @@ def read_idx(
 
 
 def idx(path: Path, axes: int) -> Images:
-    """Return the array of an IDX file of bytes, which must have `axes` axes.
+    """Read the array of an IDX file of bytes, which must have `axes` axes.
 
     The format (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
     axis's length as four bytes, the values.
 
     Raises:
-        ValueError: the file is of another format, or incomplete.
+        ValueError: the file has another format, or is incomplete.
     """
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, 8, axes]):
@@ -95,7 +98,7 @@ def idx(path: Path, axes: int) -> Images:
 
 
 def missing(config: DataConfig) -> str:
-    """Return the text of the error when a data set's files are absent or damaged."""
+    """Return the message of the error that a data set's files are missing or damaged."""
     return (
         f"{config.name} not found (or damaged) under '{config.root}' (--data-root). "
         "Use --data-root DIR with torchvision's layout, or --download to fetch it."
@@ -103,10 +106,10 @@ def missing(config: DataConfig) -> str:
 
 
 def existing(config: DataConfig, *names: str) -> list[Path]:
-    """Return the files of these names under the root.
+    """Return the paths of these files under the root.
 
     Raises:
-        DataError: one of them is absent.
+        DataError: one of them is missing.
     """
     paths = [Path(config.root) / name for name in names]
     if not all(path.is_file() for path in paths):
