@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from textwrap import wrap
 
+from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import TITLES
 from trainables.errors import counted, printable
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
@@ -31,8 +32,13 @@ DOES = {
 
 
 def source(report: DataReport) -> str:
-    """Return the data set's name or, if it has a root folder, `folder` and that folder's name."""
-    return f"folder {printable(Path(report.root).name)}" if report.root else report.name
+    """Return the data set's name; of a folder of images, `folder` and the folder's name.
+
+    A published data set has a root folder too, in which its files are.
+    """
+    entry = DATASETS.get(report.name)
+    is_folder = entry is not None and entry.from_folder
+    return f"folder {printable(Path(report.root).name)}" if is_folder else report.name
 
 
 def headline(report: DataReport) -> str:

@@ -15,7 +15,7 @@ from trainables.datasets.load import load
 from trainables.inspection.leaks import InspectedData, inspect_data
 from trainables.inspection.pictures import SIDE, _font, picture
 from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
-from trainables.inspection.words import contradictions, lines, warnings
+from trainables.inspection.words import contradictions, headline, lines, warnings
 
 
 @pytest.fixture
@@ -131,6 +131,18 @@ def test_control_characters_in_names_do_not_reach_the_terminal() -> None:
     dataset = Dataset("folder", ("\x1b[2J", "b"), *parts, "f00d")
     config = DataConfig(name="folder", root="/data", leaks="keep")
     assert "\x1b" not in "".join(lines(report_of(inspect_data(dataset, config), config)))
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("folder", "folder flowers: 12 images"), ("mnist", "mnist: 12 images")]
+)
+def test_the_headline_names_the_data_set_rather_than_the_folder_of_its_files(
+    name: str, source: str
+) -> None:
+    parts = [Part(photographs(4, side=32), np.arange(4) % 2) for _ in range(3)]
+    config = DataConfig(name=name, root="/data/flowers", leaks="keep")
+    inspected = inspect_data(Dataset(name, ("a", "b"), *parts, "f00d"), config)
+    assert headline(report_of(inspected, config)).startswith(source)
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
