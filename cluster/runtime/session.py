@@ -152,9 +152,9 @@ def session(
 
 
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
-    """Start Ray without unneeded parts, if the session is local and needs no runtime environment.
+    """Context in which Ray starts without unneeded processes (see `cluster.runtime.lean`).
 
-    See `cluster.runtime.lean`.
+    It has no effect for a session on a cluster, or one that needs a runtime environment.
     """
     from cluster.runtime.lean import lean_ray, needs_agents
 

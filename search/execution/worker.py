@@ -182,7 +182,7 @@ class TrialWorker(RayProcess):
         return True
 
     def release(self, claim: str = "") -> None:
-        """Release the worker and its data if it has this claim; an empty claim always does."""
+        """Release the worker and its data if this is its current claim, or if `claim` is empty."""
         if claim in ("", self._claim):
             self._forget()
             self._claim, self._job, self._reports = "", None, None

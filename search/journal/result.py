@@ -977,7 +977,7 @@ class SearchResult:
 
     @property
     def reused_epochs(self) -> dict[str, tuple[int, int]]:
-        """Number of trials that reuse epochs, and of epochs they reuse, by the search of origin."""
+        """For each earlier search: number of trials that reuse its epochs, and of these epochs."""
         totals: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
             for search in {source.search: None for source in trial.inherited}:

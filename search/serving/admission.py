@@ -54,7 +54,7 @@ class Lane:
         return self._pending_pixels * self._seconds_per_pixel / self._concurrency
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread; if this is cancelled during the wait, it is not decoded."""
+        """Decode an image in a thread, unless the caller is cancelled before a thread begins."""
         self._pending_pixels += pixels
         try:
             await self._acquire(pixels)
@@ -160,7 +160,7 @@ class DecodingPool:
         return self._lane(pixels).wait_s
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread; if this is cancelled during the wait, it is not decoded.
+        """Decode an image in a thread, unless the caller is cancelled before a thread begins.
 
         Args:
             pixels: the number of pixels of the image.

@@ -68,9 +68,9 @@ class ClassMixDetector(Detector):
     def stated_change(self) -> tuple[int, float, float]:
         """The change that the test should detect: a class, its share before, and its share after.
 
-        It is the class of median frequency, whose share doubles, or rises halfway to 1 if that is
-        less. Of two classes it is the first, not the rarer one, which is probably less rare than it
-        appears in the reference.
+        The class is the one of median frequency, whose share doubles, or rises halfway to 1 if that
+        is less. If there are only two classes, the first is used: to choose the rarer one would be
+        biased, since its share in the reference probably underestimates its true share.
         """
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0

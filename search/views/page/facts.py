@@ -155,7 +155,10 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 @dataclass(frozen=True)
 class FinalistInterval(Finalist):
-    """A candidate of a selection with the confidence interval of its mean; None if unknown."""
+    """A candidate of a selection, with the confidence interval of its mean.
+
+    The bounds are None if the interval is unknown.
+    """
 
     low: float | None
     high: float | None
