@@ -103,7 +103,8 @@ def give_keys(cluster: definition.Definition) -> None:
     )
     if result.returncode:
         raise NotReady(
-            f"{cluster.head} takes no file ({ssh.reason(result)}). Mend that, and try again."
+            f"no file can be written on {cluster.head} ({ssh.reason(result)}). Fix this, and try "
+            "again."
         )
 
 

@@ -95,8 +95,8 @@ def shadow_model(
         return None
     if not source.registered_name:
         raise ConfigError(
-            f"--shadow names an alias of a registered model, and '{args.model}' is none. Serve "
-            "models:/NAME@champion."
+            f"--shadow needs a registered model, and '{args.model}' is not one. Serve "
+            "models:/NAME@champion instead."
         )
     return watched_model(source.at_alias(args.shadow), folder, args.poll)
 

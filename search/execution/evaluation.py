@@ -461,8 +461,8 @@ def evaluate_chosen(
             f"passed over: {trial.trial}, whose checkpoint is damaged: {answer.damaged}"
         )
     raise Refused(
-        f"no training of {candidate} can be tested: no checkpoint is whole. "
-        f"Bring '{driver.experiment.home}/trials' back from a copy."
+        f"{candidate} cannot be tested: the checkpoints of all its trainings are damaged. "
+        f"Restore '{driver.experiment.home}/trials' from a backup."
     )
 
 

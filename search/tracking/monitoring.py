@@ -58,6 +58,6 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
     except troubles() as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"MLflow ({redact(tracking)}) did not take the figures ({redact(reason)[:300]}). "
+            f"MLflow ({redact(tracking)}) did not accept the metrics ({redact(reason)[:300]}). "
             "Try again later."
         ) from error

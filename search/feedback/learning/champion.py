@@ -92,8 +92,8 @@ def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> Champ
     result = SearchResult.read(search_home.opened())
     if identity.id and identity.id != result.started.id:
         raise Refused(
-            f"the search '{name}' in '{request.storage}' is another than the one that "
-            f"{request.model} was registered from."
+            f"{request.model} was registered from a different search than '{name}' in "
+            f"'{request.storage}'. Select the right storage with --storage."
         )
     chosen = result.find(identity.trial) if identity.trial else None
     chosen = chosen or find_answer(result, search_home, request.storage)

@@ -157,7 +157,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
     ("words", "text"),
     [
         (["/nowhere"], "'/nowhere' holds no promoted model"),
-        (["MODEL", "--shadow", "x"], "--shadow names an alias of a registered model"),
+        (["MODEL", "--shadow", "x"], "--shadow needs a registered model"),
         (["MODEL", "--port", "70000"], "a port is a whole number from 0 to 65,535 (got '70000')"),
         (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
         (["MODEL", "--workers", "0"], "the number of processes is a whole number from 1 to 256"),

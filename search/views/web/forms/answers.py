@@ -163,7 +163,9 @@ class Models:
             elif time.monotonic() < until:
                 await asyncio.sleep(POLL_S)
             else:
-                raise NotReady("other models are being asked. Try again later.")
+                raise NotReady(
+                    "the server is busy with predictions of other models. Try again later."
+                )
         if self._is_over:
             raise NotReady("the server ends.")
 

@@ -48,7 +48,9 @@ def allowed(text: str, root: Path | None) -> Path:
         ConfigError: the folder is outside `root`, or is not a folder.
     """
     if not text or "\0" in text or not is_text(text):
-        raise ConfigError("name the folder that holds the images, as /home/me/flowers.")
+        raise ConfigError(
+            "enter the folder that contains the images, for example /home/me/flowers."
+        )
     try:
         path = Path(text).expanduser().absolute()
         if root is not None:
