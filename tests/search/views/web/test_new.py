@@ -89,7 +89,7 @@ def test_no_value_becomes_an_option(
         ("space", "../evil", "unknown space"),
         ("data", "folder:/etc", "does not lie below"),
         ("data", "folder:../..", "does not lie below"),
-        ("data", "folder:", "name the folder"),
+        ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),
         ("data", "joined", "unknown data set"),
         ("data", "digits:x", "unknown data set"),
