@@ -83,7 +83,7 @@ def render_section(report: DataReport, picture: bytes) -> Markup:
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     filled = template(SECTION).render(
         headline=headline(report),
-        said=sorted(remarks, key=lambda line: not line.startswith("warning")),
+        remarks=sorted(remarks, key=lambda line: not line.startswith("warning")),
         titles=titles,
         rows=rows,
         visible=VISIBLE_CLASSES,

@@ -32,7 +32,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def show(request: Request) -> Response:
         if not request.query_params.getlist("names"):
             names = await run_in_threadpool(searches_in, site.place)
-            return site.render(request, "compare_which.html", known=names, most=MOST)
+            return site.render(request, "compare_which.html", names=names, most=MOST)
         return await run_in_threadpool(_page, site, request, await chosen_searches(request))
 
     async def charts(request: Request) -> Response:

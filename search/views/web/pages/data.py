@@ -39,7 +39,7 @@ def routes(site: Site) -> list[BaseRoute]:
             return await choose(request, site, "/data", str(error))
         if not search_form.data:
             return await choose(request, site, "/data")
-        return site.render(request, "data.html", wanted=search_form, part="data_waiting.html")
+        return site.render(request, "data.html", search_form=search_form, part="data_waiting.html")
 
     async def report(request: Request) -> Response:
         """Render the report as a page or, for htmx, as a part of one; this takes seconds."""
@@ -54,7 +54,9 @@ def routes(site: Site) -> list[BaseRoute]:
         page = part if "hx-request" in request.headers else "data.html"
         context = report_context(DataPreview.of(output.out), search_form)
         is_brief = "brief" in request.query_params
-        return site.render(request, page, wanted=search_form, part=part, brief=is_brief, **context)
+        return site.render(
+            request, page, search_form=search_form, part=part, brief=is_brief, **context
+        )
 
     return [site.shows("/data", show), site.hints("/data/report", report)]
 
@@ -63,7 +65,7 @@ def refused(request: Request, site: Site, search_form: NewSearchForm, text: str)
     """Render the reason why data cannot be used; as a part of a form, with remedies."""
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
-    facts = {"wanted": search_form} if is_part else {}
+    facts = {"search_form": search_form} if is_part else {}
     return site.render(request, page, 400, text=text, **facts)
 
 
@@ -127,7 +129,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     matched = sum(count.images for count in report.match_counts)
     return {
         "headline": headline(report),
-        "said": lines,
+        "remarks": lines,
         "titles": titles,
         "rows": rows,
         "visible": VISIBLE,

@@ -95,7 +95,7 @@ async def clean_page(request: Request, site: Site, message: str = "") -> Respons
     """Render the page on removable checkpoints, with a message on those just removed."""
     name = request.path_params["name"]
     choices = await run_in_threadpool(choices_of, site, name)
-    return site.render(request, "clean.html", search=name, choices=choices, said=message)
+    return site.render(request, "clean.html", search=name, choices=choices, message=message)
 
 
 def choices_of(site: Site, name: str) -> list[Choice]:

@@ -56,7 +56,7 @@ def routes(site: Site) -> list[BaseRoute]:
             (model, [version_row(version) for version in model.versions]) for model in registered
         ]
         page = "models_list.html" if "hx-request" in request.headers else "models.html"
-        return site.render(request, page, found=rows, trouble=trouble, is_whole=True)
+        return site.render(request, page, rows=rows, trouble=trouble, is_whole=True)
 
     async def of(request: Request) -> RegisteredModel:
         name = request.path_params["name"]

@@ -62,7 +62,7 @@ def routes(site: Site) -> list[BaseRoute]:
         """Render the command line, and a placeholder for the plan."""
         search_form = NewSearchForm.of(request.query_params)
         command = await run_in_threadpool(search_form.command, site)
-        return site.render(request, "new_checked.html", command=command, wanted=search_form)
+        return site.render(request, "new_checked.html", command=command, search_form=search_form)
 
     async def plan(request: Request) -> Response:
         search_form = NewSearchForm.of(request.query_params)
@@ -99,7 +99,7 @@ def form_page(
         request,
         "new.html",
         400 if error else 200,
-        wanted=search_form,
+        search_form=search_form,
         values={name: search_form.values.get(name, "") for name in FIELDS},
         error=error,
         spaces=[(name, purpose(name)) for name in names()],

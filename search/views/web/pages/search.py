@@ -113,7 +113,7 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
         "planned": planned,
         "shares": shares_of(result),
         "tiles": tiles(result) if stands == "over" else _live_tiles(result),
-        "told": list(reversed(followed.news_lines)),
+        "news_lines": list(reversed(followed.news_lines)),
         "table": table_of(followed, query),
         "best": result.best.trial if result.best is not None else "",
     }

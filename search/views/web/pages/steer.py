@@ -56,7 +56,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def news(request: Request) -> Response:
         """Render the requests and their replies, as a part of the page."""
         facts = await panel_of(site, launcher, request.path_params["name"])
-        answer = site.render(request, "steer_news.html", steered=facts)
+        answer = site.render(request, "steer_news.html", panel=facts)
         if changed := facts.changed(request.query_params.get("seen", "")):
             answer.headers["HX-Trigger"] = ", ".join(changed)
         return answer
@@ -64,20 +64,20 @@ def routes(site: Site) -> list[BaseRoute]:
     async def now(request: Request) -> Response:
         facts = await panel_of(site, launcher, request.path_params["name"])
         chosen = request.query_params.get("trial", "")
-        return site.render(request, "steer_now.html", steered=facts, chosen=chosen)
+        return site.render(request, "steer_now.html", panel=facts, chosen=chosen)
 
     async def foresee(request: Request) -> Response:
         name, params = request.path_params["name"], dict(request.query_params)
         reply = await run_in_threadpool(preview_of, site, name, params)
         text = reply.message.render(button_name)
-        return site.render(request, "steer_foreseen.html", told=reply, text=text)
+        return site.render(request, "steer_foreseen.html", reply=reply, text=text)
 
     async def request_it(request: Request, form: FormData) -> Response:
         name, values = request.path_params["name"], texts(form)
         outcome = await run_in_threadpool(post_request, site, name, values)
         if "hx-request" not in request.headers:
             return await steer_page(request, site, launcher, outcome)
-        answer = site.render(request, "steer_asked.html", said=outcome)
+        answer = site.render(request, "steer_asked.html", message=outcome)
         answer.headers["HX-Trigger"] = "asked"
         return answer
 
@@ -424,4 +424,4 @@ async def steer_page(
     """Render the panel of actions, as a part of the search's page or as a page of its own."""
     facts = await panel_of(site, launcher, request.path_params["name"])
     page = "steer_part.html" if "hx-request" in request.headers else "steer_page.html"
-    return site.render(request, page, steered=facts, said=message, chosen="")
+    return site.render(request, page, panel=facts, message=message, chosen="")
