@@ -28,7 +28,7 @@ from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
 from search.cli.options import HelpFormatter
 from search.feedback.labelling import LabellingQueue
-from search.feedback.records import Records
+from search.feedback.records import Records, serve_and_record
 from search.journal.store import storage
 from search.process.guard import guarded
 from search.process.versions import check_versions
@@ -36,7 +36,7 @@ from search.serving.limits import Limits
 from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
 from search.serving.protocol import protocol
-from search.values.message import Blank, Message, Remedy, Start
+from search.values.message import Message
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
@@ -60,12 +60,7 @@ def labelling_of(args: argparse.Namespace) -> LabellingQueue:
         raise ConfigError(
             Message(
                 f"there are no records in '{args.place}'. `",
-                Remedy(
-                    "serve",
-                    arguments=[Blank("MODEL")],
-                    options={"record": str(args.place)},
-                    start=Start.ANYWHERE,
-                ),
+                serve_and_record(args.place),
                 "` keeps some.",
             )
         )

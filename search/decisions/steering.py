@@ -398,7 +398,7 @@ def _at_once_text(concurrency: int, standing: Standing) -> str:
 def _why_late(
     experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
 ) -> Message:
-    """Return why a search can no longer be extended, and the command to use; empty if it can."""
+    """The reason why a search can no longer be extended, with a remedy; empty if it can be."""
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
         why = "its trials have ended, and it is evaluated. Once that is over"

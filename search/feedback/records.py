@@ -128,12 +128,7 @@ class Records:
             raise ConfigError(
                 Message(
                     f"'{self.place / INFO_FILE}' is damaged. Remove it: `",
-                    Remedy(
-                        "serve",
-                        arguments=[Blank("MODEL")],
-                        options={"record": str(self.place)},
-                        start=Start.ANYWHERE,
-                    ),
+                    serve_and_record(self.place),
                     "` writes it again.",
                 )
             ) from error
@@ -387,6 +382,16 @@ class Records:
 
     def _unique_name(self, place: int) -> str:
         return f"{place:015d}-{self._writer}-{next(self._number):06d}"
+
+
+def serve_and_record(place: Objects | Path | Bucket | Blank) -> Remedy:
+    """The command that serves a model and records its answers in a place."""
+    return Remedy(
+        "serve",
+        arguments=[Blank("MODEL")],
+        options={"record": place if isinstance(place, Blank) else str(place)},
+        start=Start.ANYWHERE,
+    )
 
 
 def now_ms() -> int:

@@ -92,11 +92,6 @@ def is_paused(result: SearchResult) -> bool:
     return result.outcome == "interrupted" and result.reason.startswith(f"asked to {PAUSE} ")
 
 
-def overview_of(place: Storage, name: str) -> Overview:
-    """Compute the overview of a search. If its journal cannot be read, `trouble` says why."""
-    return Overviews(place).of(name)
-
-
 class Overviews:
     """The overviews of searches in a storage; only journals that have changed are read again."""
 

@@ -20,7 +20,7 @@ from search.journal import result as result_module
 from search.journal.events import Resumed, Started, from_json
 from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
-from search.journal.overview import overview_of
+from search.journal.overview import Overviews
 from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.status import lines
 from search.values.wording import DEFAULT_STORAGE
@@ -175,7 +175,7 @@ def test_whoever_tells_the_search_time_tells_the_same(
     Session.begin(machine, experiment, 4, "device", anew=True).play(FAULTS[fault])
     Session.begin(machine, experiment, 10, "device", anew=False).play(FAULTS[fault])
     result = SearchResult.read(experiment.folder)
-    assert overview_of(experiment.storage, experiment.name).wall_s == 10
+    assert Overviews(experiment.storage).of(experiment.name).wall_s == 10
     assert ", 10 s in 2 sessions" in lines(result, "", "played", DEFAULT_STORAGE)[2]
     assert lines(result, "", "played", DEFAULT_STORAGE)[2].endswith(
         "; used 100% of the 10 device-seconds budget"
@@ -326,7 +326,7 @@ def test_a_journal_of_an_earlier_version_never_counts_back(experiment: Experimen
     assert "elapsed_ms" not in _file(experiment).read_text()
     assert result.wall_s == 10 + 10 + 10 + 3600
     assert list(shares_of(result).values()) == [36.3]
-    assert overview_of(experiment.storage, experiment.name).wall_s == result.wall_s
+    assert Overviews(experiment.storage).of(experiment.name).wall_s == result.wall_s
 
 
 def test_a_resume_of_such_a_journal_counts_its_own_time_by_the_clock(
@@ -339,7 +339,7 @@ def test_a_resume_of_such_a_journal_counts_its_own_time_by_the_clock(
     result = SearchResult.read(experiment.folder)
     assert [session.elapsed_ms for session in result.sessions] == [20_000, 5000]
     assert elapsed_s(result.sessions) == result.wall_s == 25
-    assert overview_of(experiment.storage, experiment.name).wall_s == 25
+    assert Overviews(experiment.storage).of(experiment.name).wall_s == 25
 
 
 def test_the_time_of_a_line_stands_behind_its_facts(tmp_path: Path) -> None:

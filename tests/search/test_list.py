@@ -19,7 +19,7 @@ from search.journal.events import Ended, Finished, Resumed, Tested
 from search.journal.journal import FILE_NAME, DamagedJournal, Journal
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import Lease
-from search.journal.overview import Overview, Overviews, overview_of
+from search.journal.overview import Overview, Overviews
 from search.journal.result import SearchResult
 from search.journal.store import home
 from search.list import command, searches, table
@@ -40,7 +40,7 @@ def storage(open_driver: OpenDriver, experiment: Experiment) -> Path:
 
 def same(place: Path, name: str) -> bool:
     """Return whether a search's line tells what its journal, read whole, tells."""
-    line, whole = overview_of(place, name), SearchResult.read(place / name)
+    line, whole = Overviews(place).of(name), SearchResult.read(place / name)
     best = math.nan if whole.best is None else whole.best.value
     ended = sum(trial.ended_ms > 0 for trial in whole.trials.values())
     return (line.ended, line.planned, line.best, line.began_ms, round(line.wall_s, 3)) == (
@@ -55,7 +55,7 @@ def same(place: Path, name: str) -> bool:
 def test_a_line_tells_what_the_whole_journal_tells(storage: Path) -> None:
     assert same(storage, "played")
     assert same(FIXTURE.parent, FIXTURE.name), "of an earlier version"
-    line = overview_of(storage, "played")
+    line = Overviews(storage).of("played")
     assert (line.state, line.ended, line.planned, line.data) == ("ended", 9, 9, "digits")
 
 
@@ -71,7 +71,7 @@ def test_trials_that_failed_or_lost_their_checkpoint_are_not_the_best(
     )
     place = experiment.folder.parent
     assert same(place, "played")
-    assert overview_of(place, "played").best == driver.result.trials[third].value
+    assert Overviews(place).of("played").best == driver.result.trials[third].value
 
 
 def test_one_that_was_cut_off_is_told_from_one_that_runs(
@@ -79,10 +79,10 @@ def test_one_that_was_cut_off_is_told_from_one_that_runs(
 ) -> None:
     play(open_driver(experiment), events=9)
     place = experiment.folder.parent
-    assert overview_of(place, "played").state == "interrupted"
+    assert Overviews(place).of("played").state == "interrupted"
     assert same(place, "played")
     with Lease(experiment.folder):
-        line = overview_of(place, "played")
+        line = Overviews(place).of("played")
     assert (line.state, line.outcome) == ("running", "running")
 
 
@@ -212,7 +212,7 @@ def test_searches_in_a_bucket_are_listed_too(storage: Path, bucket: Bucket) -> N
 
 
 def test_the_best_has_its_interval_and_how_it_came_about(storage: Path) -> None:
-    line, whole = overview_of(storage, "played"), SearchResult.read(storage / "played")
+    line, whole = Overviews(storage).of("played"), SearchResult.read(storage / "played")
     assert whole.best is not None
     assert (line.low, line.high) == interval(whole.best, whole.images)
     epochs, values = zip(*line.course, strict=True)
@@ -242,7 +242,7 @@ def test_a_pause_is_called_so_and_not_an_interruption(
 ) -> None:
     driver = play(open_driver(experiment), events=30)
     driver.journal.append(Finished("interrupted", "asked to pause by ann@lab"))
-    line = overview_of(experiment.folder.parent, "played")
+    line = Overviews(experiment.folder.parent).of("played")
     assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
     assert "paused" in next(iter(table([line]).columns[1].cells)).plain
     text = stand_text(SearchResult.read(experiment.folder), "")
@@ -254,7 +254,7 @@ def test_of_a_search_that_is_over_the_trials_with_a_result_are_counted(
 ) -> None:
     driver = play(open_driver(experiment), events=6)
     driver.journal.append(Finished("budget", "3 minutes are used up"))
-    line = overview_of(experiment.folder.parent, "played")
+    line = Overviews(experiment.folder.parent).of("played")
     with_epochs = sum(bool(trial.epochs) for trial in driver.result.trials.values())
     assert (line.state, line.ended, line.counted) == ("ended", 0, with_epochs)
     assert with_epochs > 0

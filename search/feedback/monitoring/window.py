@@ -14,8 +14,8 @@ from cluster.storage.bucket import AT_ONCE
 from search.feedback.bounded import UNCERTAIN
 from search.feedback.fair_sample import fair_sample
 from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES
-from search.feedback.records import RecordedAnswer, Records
-from search.values.message import Blank, Message, Remedy, Start
+from search.feedback.records import RecordedAnswer, Records, serve_and_record
+from search.values.message import Blank, Message
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
@@ -96,12 +96,7 @@ def load_window(
         raise ConfigError(
             Message(
                 f"no records in '{records.place}'. A server keeps them: ",
-                Remedy(
-                    "serve",
-                    arguments=[Blank("MODEL")],
-                    options={"record": Blank("PLACE")},
-                    start=Start.ANYWHERE,
-                ),
+                serve_and_record(Blank("PLACE")),
             )
         )
     if info.classes != reference.classes:
