@@ -24,8 +24,8 @@ from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import own_path, storage
 from search.process.guard import guarded
 from search.process.lifetime import leave
-from search.schedulers.asha import REDUCTION, rungs_for
 from search.schedulers.registry import SCHEDULERS
+from search.schedulers.rungs import REDUCTION, rungs_for
 from search.sessions.estimate import estimate_search
 from search.sessions.new_search import run_search
 from search.space import SearchSpace
@@ -371,7 +371,8 @@ def refuse_idle(experiment: Experiment) -> None:
     """
     sure = f"--sure {experiment.sure:g}" if experiment.sure != SURE else ""
     grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
-    if experiment.scheduler != "asha" and (option := grace or sure):
+    is_idle = grace if experiment.scheduler == "fifo" else ""
+    if experiment.scheduler != "asha" and (option := is_idle or sure):
         raise ConfigError(
             f"{option} with --scheduler {experiment.scheduler}: it is for asha. "
             "Leave one of them out."

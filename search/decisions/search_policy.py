@@ -24,7 +24,7 @@ from search.journal.events import (
     Suggested,
 )
 from search.journal.result import SearchResult, TrialResult
-from search.schedulers.base import Scheduler, Setting, Stop
+from search.schedulers.base import Course, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from search.values.objectives import costs_of
 from search.values.statistics import error_of
@@ -34,6 +34,14 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError, counted
 from trainables.fusion.shapes import cost_key
 from trainables.messages import Cost
+from trainables.values import Json
+
+
+def course_of(config: Json) -> Course:
+    """Return what a trial's config, as the journal has it, says of its course."""
+    epochs, optimizer = config["epochs"], config.get("optimizer", {})
+    step = optimizer.get("step_epochs", 0) if optimizer.get("schedule") == "step" else 0
+    return Course(epochs, (epochs - 1) // step * step if step else 0)
 
 
 class SearchPolicy:
@@ -84,7 +92,6 @@ class SearchPolicy:
         scheduler = SCHEDULERS[experiment.scheduler](
             Setting(
                 experiment.horizon,
-                experiment.space,
                 experiment.grace,
                 experiment.sure,
                 self.metric.top_score,
@@ -250,8 +257,9 @@ class SearchPolicy:
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
-            self.scheduler.begin(trial, self.trials[trial].params, training)
-            self.lengths.add(self.trials[trial].config["epochs"])
+            config = self.trials[trial].config
+            self.scheduler.begin(trial, self.trials[trial].params, training, course_of(config))
+            self.lengths.add(config["epochs"])
 
     def _receive_cost(self, trial: str, cost: Cost) -> None:
         with suppress(ConfigError):  # a journal may have a model that is no longer registered

@@ -27,6 +27,7 @@ DECIDING = (
     "trainables/**/*.py",
     "search/algorithms/*.py",
     "search/schedulers/*.py",
+    "search/schedulers/*.json",
     "search/decisions/*.py",
     "search/design/budget.py",
     "search/design/experiment.py",

@@ -7,11 +7,10 @@ its journal again.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from search.space import SearchSpace
 from search.values.objectives import Costs
 from trainables.values import Params
 
@@ -25,13 +24,25 @@ class Setting:
 
     horizon: int
     """The largest number of epochs that a trial may have."""
-    space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     grace: int | None = None
     """The first rung, in epochs, where the user has set it."""
     sure: float = 0.0
     """The probability the user asks for that the best trial is not among the stopped ones."""
     highest: float = math.inf
     """The value that none is higher than."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the config of a trial says of its course."""
+
+    epochs: int
+    """The number of epochs of the trial."""
+    last_drop: int = 0
+    """The epoch after which the learning rate drops for the last time by a fixed schedule.
+
+    0 if it does not drop, drops gradually, or depending on the values.
+    """
 
 
 @dataclass(frozen=True)
@@ -104,10 +115,13 @@ class Scheduler(ABC):
         """
         return 0.0
 
-    def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
-        """Hear that a trial with these params begins.
+    def begin(  # noqa: B027 - listening is optional
+        self, trial: str, params: Params, training: str, course: Course | None = None
+    ) -> None:
+        """Receive that a trial with these params begins.
 
-        Trials of one `training` differ in their number of epochs alone: it is trained once for all.
+        Trials of one `training` differ only in their number of epochs: it is trained once for all.
+        Without a `course`, it has as many epochs as the longest trial, at a constant learning rate.
         """
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027

@@ -15,7 +15,7 @@ from search.design.budget import device_of
 from search.design.experiment import AUTO_DEVICE, Experiment
 from search.preflight.memory import trial_memory
 from search.preflight.prepare import data_facts, prepare
-from search.schedulers.asha import expected_epochs
+from search.schedulers.rungs import expected_epochs
 from search.values.executors import EXECUTORS
 from search.values.wording import durations
 from search.views.summary import classes_text, parts_text, source_text, strategy_text

@@ -26,7 +26,7 @@ from search.journal.events import (
 )
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
-from search.schedulers.asha import expected_epochs
+from search.schedulers.rungs import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
 from search.views.summary import figure_text, outcome_text, param_text, request_text

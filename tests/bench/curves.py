@@ -7,7 +7,7 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ RECORDED = {
 }
 IMAGES = {"svhn_wrn164": 26_032, "alexnet_imagenet": 50_000}
 """Images that accuracies rest on, of the tasks where these are not 10,000."""
-OTHER = ("ss", "num_params")
-"""The difference between a table's trainings beside the learning rate: the step at which that
-drops, or the size of the network.
+STEPS_PER_EPOCH = 40
+"""Optimizer steps between two evaluations of `alexnet_imagenet`, whose `ss` is in steps."""
+DROPS = {"deep_resnets_cifar10": 28}
+"""Epochs between two drops of the learning rate, of tables that do not say it.
+
+The residual networks drop it once, after epoch 30 of 50; the first two are left out of the table.
 """
 DRAWN = 200
 GRID = Path(__file__).with_name("mnist_64.jsonl.gz")
@@ -43,6 +46,8 @@ class Task:
     """The cost of using each, where that differs."""
     images: int = 0
     """The number of images that each accuracy rests on; 0 for exact ones."""
+    base: dict[str, Any] = field(default_factory=dict)
+    """Settings that all configurations share."""
 
     @property
     def domains(self) -> dict[str, Choice]:
@@ -78,6 +83,8 @@ def recorded(folder: Path) -> Iterator[MadeTask]:
             yield from (always(task) for task in of_runs(path))
         elif path.name.endswith(".csv.gz"):
             yield of_table(path)
+        elif path.name.startswith("lcbench"):
+            yield from of_lcbench(path)
 
 
 def of_grid() -> Task:
@@ -100,33 +107,77 @@ def always(task: Task) -> MadeTask:
 def of_table(path: Path) -> MadeTask:
     """Return the task of a table with a line a training.
 
-    A line has its params, then its accuracy after 0, 1, 2 ... epochs. Of so many, each order draws
-    some.
+    A line has its params, then its accuracy after 0, 1, 2 ... epochs. Each order draws some lines.
     """
+    name = path.name.split(".")[0]
     with gzip.open(path, "rt") as file:
         lines = list(csv.DictReader(file))
-    epochs = sum(name.startswith("acc_") for name in lines[0])
-    alone = {
-        (line["lr"], line[next(name for name in OTHER if name in line)]): line for line in lines
-    }
-    params = [
-        {"optimizer.lr": float(lr), "optimizer.weight_decay": float(other)} for lr, other in alone
-    ]
+    epochs = sum(column.startswith("acc_") for column in lines[0])
+    distinct = {tuple(_table_params(line).items()): line for line in lines}
+    params = [dict(key) for key in distinct]
     curves = np.array(
         [
             [float(line[f"acc_{epoch}"] or "nan") for epoch in range(1, epochs)]
-            for line in alone.values()
+            for line in distinct.values()
         ]
     )
+    step = {"optimizer.step_epochs": DROPS[name]} if name in DROPS else {}
+    base = {"optimizer.schedule": "step", **step} if step or "ss" in lines[0] else {}
 
     def drawn(seed: int) -> Task:
         rows = np.random.default_rng([6, seed]).permutation(len(params))[:DRAWN]
         return Task(
-            path.name.split(".")[0],
+            name,
             [params[row] for row in rows],
             curves[rows],
-            images=IMAGES.get(path.name.split(".")[0], 10_000),
+            images=IMAGES.get(name, 10_000),
+            base=base,
         )
+
+    return drawn
+
+
+def _table_params(line: dict[str, str]) -> dict[str, Any]:
+    """Return the configuration of a table's line; the size of a network stands in another field."""
+    rate = {"optimizer.lr": float(line["lr"])}
+    if "ss" in line:
+        return rate | {"optimizer.step_epochs": round(float(line["ss"]) / STEPS_PER_EPOCH)}
+    return rate | {"optimizer.weight_decay": float(line.get("num_params", 0))}
+
+
+def of_lcbench(path: Path) -> Iterator[MadeTask]:
+    """Yield the tasks of LCBench, whose values are exp(-cross-entropy) on the validation set.
+
+    Each order draws some of the 2,000 networks. The seven hyperparameters are numbers.
+    """
+    tables = np.load(path)
+    for number, name in enumerate(tables["names"]):
+        yield _lcbench_task(
+            f"lcbench: {name}",
+            tables[f"X{number}"].astype(float),
+            np.exp(-tables[f"Y{number}"].astype(float))[:, 1:],
+        )
+
+
+def _lcbench_task(name: str, table: Floats, values: Floats) -> MadeTask:
+    """Return a task of LCBench for each order."""
+
+    def drawn(seed: int) -> Task:
+        rows = np.random.default_rng([7, seed]).permutation(len(table))[:DRAWN]
+        params = [
+            {
+                "batch_size": int(batch),
+                "optimizer.lr": rate,
+                "optimizer.momentum": momentum,
+                "optimizer.weight_decay": decay,
+                "model.layers": int(layers) + 2,  # a network has at least three here
+                "model.width": int(width),
+                "model.dropout": dropout,
+            }
+            for batch, rate, momentum, decay, layers, width, dropout in table[rows].tolist()
+        ]
+        base = {"model.name": "deep_cnn", "optimizer.name": "sgd", "optimizer.schedule": "cosine"}
+        return Task(name, params, values[rows], base=base)
 
     return drawn
 
@@ -272,6 +323,32 @@ def blooming(seed: int) -> Task:
     return Task("made up: blooming", params, np.clip(curves, 0, 1))
 
 
+def dropping(seed: int) -> Task:
+    """Return a task whose learning rate drops once, by a tenth, at a late epoch; 120 epochs.
+
+    Before, a large rate learns faster but stays in noise, by more the larger it is; the drop takes
+    most of that away, so that the order before it says little of the end.
+    """
+    (params, off), generator, time = (
+        rates(),
+        np.random.default_rng([8, seed]),
+        np.arange(1.0, 121)[None],
+    )
+    drop = int(generator.integers(50, 90))
+    ends = 0.8 - 0.015 * off**2 + generator.normal(size=len(off)) * 0.008
+    held_back = np.clip(0.03 * 10 ** (0.5 * off), 0, 0.25) * generator.uniform(0.7, 1.3, len(off))
+    left = np.where(time > drop, 0.1 * np.exp(-(time - drop) / 4) + 0.1, 1.0)
+    curves = (
+        0.1
+        + np.clip(ends - 0.1, 0, 1)[:, None] * rising(time, 6 * 10 ** (-0.5 * off), 0.7)
+        - held_back[:, None] * left
+        - np.abs(generator.normal(size=(len(off), 120))) * (0.2 * held_back)[:, None] * left
+    )
+    curves[off > 1.5] = 0.1
+    base = {"optimizer.schedule": "step", "optimizer.step_epochs": drop}
+    return Task("made up: dropping", params, np.clip(curves, 0, 1), base=base)
+
+
 def sized(seed: int) -> Task:
     """Return networks of six widths.
 
@@ -296,4 +373,4 @@ def sized(seed: int) -> Task:
     return Task("made up: sized", params, np.clip(curves, 0, 1), widths)
 
 
-MADE_UP: tuple[MadeTask, ...] = (deep, wide, crossing, blooming)
+MADE_UP: tuple[MadeTask, ...] = (deep, wide, crossing, blooming, dropping)

@@ -17,7 +17,6 @@ import numpy as np
 from search.design.experiment import SURE
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
-from search.space import Float, SearchSpace
 from search.values.objectives import COSTS
 from trainables.values import Params
 
@@ -28,10 +27,7 @@ NOISE = 0.003
 
 def measure(trials: int, costs: int = 0) -> list[float]:
     """Play a search of so many trials, with so many costs, and return each decision's seconds."""
-    space = SearchSpace(
-        {"optimizer.lr": Float(0.001, 1.0, log=True), "optimizer.momentum": Float(0.1, 0.99)}
-    )
-    generator, asha = np.random.default_rng(0), Asha(Setting(HORIZON, space, grace=1, sure=SURE))
+    generator, asha = np.random.default_rng(0), Asha(Setting(HORIZON, grace=1, sure=SURE))
     asha.error_of = lambda value: NOISE  # type: ignore[method-assign]
     ends: dict[str, float] = {}
     epochs: dict[str, int] = {}

@@ -123,14 +123,15 @@ class InOrder(Algorithm):
 
 def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
     """Return a search over a task's configurations."""
-    base = {"model.name": "table2", "epochs": task.accuracies.shape[1]}
+    base = {"model.name": "table2", **task.base, "epochs": task.accuracies.shape[1]}
     space = SearchSpace(task.domains, base=base)
     return Experiment(
         name="replay",
         space_name=task.name,
         space=space,
         base=TrialConfig().override(base),
-        algorithm="grid",
+        algorithm="random",
+        trials=len(task.params),
         seed=seed,
         storage=storage,
     )

@@ -9,13 +9,16 @@ epoch, which are noisier.
 import heapq
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count, takewhile
 
 import numpy as np
 
+from search.schedulers import halving, hyperband, median
+from search.schedulers.base import Course, Scheduler, Setting
 from search.schedulers.forecast import Forecaster
-from search.space import SearchSpace
+from search.schedulers.standings import Standings
 from tests.bench.curves import Task
 
 NEW = -1
@@ -57,13 +60,31 @@ class Rule(ABC):
         return NEW if new else None
 
 
-class Halving(Rule):
-    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`).
+class Stopping(Rule):
+    """A scheduler of this project that stops trials, and lets none continue later."""
 
-    The default of `ASHAScheduler` is grace 1, reduction 4. A trial goes on if it is not below the
-    bar of those that came before. With several brackets (its `brackets`, asynchronous Hyperband)
-    each trial is in one, by chance; the first rung of a later bracket is later.
-    """
+    def __init__(
+        self,
+        task: Task,
+        generator: np.random.Generator,
+        make: Callable[[Setting], Scheduler],
+        *,
+        grace: int | None = None,
+    ) -> None:
+        super().__init__(task, generator)
+        self.scheduler = make(Setting(self.horizon, grace=grace))
+        self.begun: set[int] = set()
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """Return whether the scheduler stops it."""
+        if row not in self.begun:
+            self.begun.add(row)
+            self.scheduler.begin(str(row), {}, str(row))
+        return self.scheduler.on_epoch(str(row), epoch, value)
+
+
+class Halving(Stopping):
+    """`--scheduler halving`, or with several brackets `--scheduler hyperband`."""
 
     def __init__(
         self,
@@ -74,51 +95,19 @@ class Halving(Rule):
         reduction: int = 4,
         brackets: int = 1,
     ) -> None:
-        super().__init__(task, generator)
-        self.reduction, self.brackets = reduction, brackets
-        self.rungs = [self._rungs(grace * reduction**number) for number in range(brackets)]
-        sizes = np.array([len(rungs) for rungs in self.rungs], dtype=float)
-        self.shares = np.exp(sizes - sizes.max()) / np.exp(sizes - sizes.max()).sum()
-        self.bracket: dict[int, int] = {}
+        def make(setting: Setting) -> Scheduler:
+            if brackets == 1:
+                return halving.Halving(setting, reduction)
+            return hyperband.Hyperband(setting, brackets, reduction)
 
-    def _rungs(self, grace: int) -> dict[int, list[float]]:
-        return {epoch: [] for epoch in rungs_from(grace, self.reduction, self.horizon)}
-
-    def waits(self, row: int, epoch: int, value: float) -> bool:
-        """Return whether it is below the bar."""
-        if row not in self.bracket:
-            self.bracket[row] = (
-                int(self.generator.choice(self.brackets, p=self.shares)) if self.brackets > 1 else 0
-            )
-        came = self.rungs[self.bracket[row]].get(epoch)
-        if came is None:
-            return False
-        bar = np.percentile(came, 100 * (1 - 1 / self.reduction)) if came else -np.inf
-        came.append(value)
-        return value < bar
+        super().__init__(task, generator, make, grace=grace)
 
 
-class Median(Rule):
-    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`).
-
-    From a `share` of the horizon on, a trial ends whose best so far is below the median of what
-    others had in the mean until then.
-    """
-
-    MIN_TRIALS = 3
+class Median(Stopping):
+    """`--scheduler median`."""
 
     def __init__(self, task: Task, generator: np.random.Generator, *, share: float) -> None:
-        super().__init__(task, generator)
-        self.grace = max(1, round(share * self.horizon))
-        self.sums: dict[int, float] = defaultdict(float)
-        self.means: dict[int, dict[int, float]] = defaultdict(dict)
-
-    def waits(self, row: int, epoch: int, value: float) -> bool:
-        """Return whether it is below the median."""
-        self.sums[row] += value
-        others = list(self.means[epoch].values())
-        self.means[epoch][row] = self.sums[row] / epoch
-        return epoch >= self.grace and len(others) >= self.MIN_TRIALS and value < np.median(others)
+        super().__init__(task, generator, lambda setting: median.Median(setting, share))
 
 
 class Promoting(Rule):
@@ -237,27 +226,23 @@ class Forecast(Promoting):
         self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3
     ) -> None:
         super().__init__(task, generator, grace=grace, reduction=reduction)
-        self.forecaster = Forecaster(SearchSpace(dict(task.domains)), len(self.levels))
-        self.params = task.params
-        self.forecasts: list[dict[str, float]] = []
+        self.standings = Standings(self.levels)
+        self.forecaster = Forecaster(self.standings)
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """Return whether it is at a rung. Its end is heard too, as it tells of others."""
-        if epoch == 1:
-            self.forecaster.begin(str(row), self.params[row])
-        if epoch == self.horizon or epoch in self.levels:
-            self.forecaster.hear(
-                str(row),
-                self.levels.index(epoch) if epoch != self.horizon else len(self.levels),
-                value,
-            )
-            self.forecasts = []
+        """Return whether it is at a rung. Its end is recorded too, as others are like it."""
+        if str(row) not in self.standings.trials:
+            self.standings.begin(str(row), str(row), Course(self.horizon))
+        self.standings.arrive(str(row), epoch, value)
+        if epoch == self.horizon:
+            self.standings.end(str(row), "completed", value)
         return super().waits(row, epoch, value)
 
     def values(self, level: int) -> dict[int, float]:
         """Return the values that are forecast for the end."""
-        self.forecasts = self.forecasts or self.forecaster.forecasts()
-        return {int(row): value for row, value in self.forecasts[level].items()}
+        self.forecaster.update()
+        means, numbers = self.forecaster.means, self.standings.numbers
+        return {row: float(means[numbers[str(row)]]) for row in self.came[level]}
 
 
 def rungs_from(grace: int, reduction: int, horizon: int) -> list[int]:

@@ -10,6 +10,7 @@ intervals.
 """
 
 import argparse
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +24,7 @@ from joblib import Parallel, delayed
 from search.algorithms.registry import ALGORITHMS
 from search.decisions.driver import Driver
 from search.journal.events import Started
-from search.schedulers.forecast import Forecaster
-from search.space import Choice, Float, SearchSpace
+from search.space import Cases, Choice, Domain, Float, Range, SearchSpace
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded
 from tests.bench.replay import Unkept, experiment_of, interval, trained
 from trainables.values import Params
@@ -40,9 +40,11 @@ class Table:
         domains = {path: _free(choice) for path, choice in task.domains.items()}
         self.task, self.space = (
             task,
-            SearchSpace(domains, base={"model.name": "table2", "epochs": task.accuracies.shape[1]}),
+            SearchSpace(
+                domains,
+                base={"model.name": "table2", **task.base, "epochs": task.accuracies.shape[1]},
+            ),
         )
-        self._places = Forecaster(self.space, 0)
         self._rows = np.array([self._point(params) for params in task.params])
 
     def row(self, params: Params) -> int:
@@ -50,8 +52,45 @@ class Table:
         return int(((self._rows - self._point(params)) ** 2).sum(axis=1).argmin())
 
     def _point(self, params: Params) -> Any:
-        self._places.begin("", params)
-        return self._places.points[""]
+        return np.array(
+            [
+                number
+                for path, domain in self.space.domains.items()
+                for number in _point(domain, params.get(path))
+            ]
+        )
+
+
+def _point(domain: Domain, value: Any) -> list[float]:
+    """Return a parameter's value as numbers.
+
+    For numbers they are its place between the ends of its domain, or among its options, from 0 to
+    1, and a 0; if the parameter is not there, 0 and 1. For options without an order there is a
+    number for each option.
+    """
+    known = list(domain.values if isinstance(domain, Choice) else domain.extremes)
+    if not all(
+        isinstance(option, int | float) and not isinstance(option, bool) for option in known
+    ):
+        # With this factor, two different options are at a distance of 1.
+        return [math.sqrt(0.5) * (option == value) for option in known]
+    if not isinstance(value, int | float):
+        return [0.0, 1.0]
+    if isinstance(domain, Choice):
+        return [float(np.interp(value, sorted(known), np.linspace(0, 1, len(known)))), 0.0]
+    cases = domain.cases if isinstance(domain, Cases) else (domain,)
+    scale = (
+        math.log
+        if any(isinstance(case, Range) and case.log for case in cases) and min(known) > 0
+        else float
+    )
+    low, high = scale(min(known)), scale(max(known))
+    return [
+        (scale(min(max(value, min(known)), max(known))) - low) / (high - low)
+        if high > low
+        else 0.0,
+        0.0,
+    ]
 
 
 def _free(choice: Choice) -> Choice | Float:

@@ -30,6 +30,9 @@ ALGORITHM_WORDS = {
 }
 SCHEDULER_WORDS = {
     "": "stop trials early that are behind (asha)",
+    "halving": "keep a fixed share at each rung (halving)",
+    "hyperband": "the same from several first rungs (hyperband)",
+    "median": "stop trials that are below the median (median)",
     "fifo": "train each to its end (fifo)",
 }
 SIZES = {

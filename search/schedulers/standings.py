@@ -1,0 +1,237 @@
+"""The standings of a search's trainings at its rungs, as arrays for the rule of `asha`.
+
+Trials that differ in their number of epochs only are one training: they share its values and its
+places, and count once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.schedulers.base import Course
+from search.values.objectives import Costs
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Runner:
+    """A trial, the number of its training, its last epoch, and where it is."""
+
+    trial: str
+    training: int
+    epochs: int
+    reached: int = 0
+    """The last epoch that it has reported."""
+    level: int | None = None
+    """The number of the rung at which it waits, or was stopped; None if at none."""
+    outcome: str = ""
+    """Its outcome; empty while it has not ended."""
+
+
+class Standings:
+    """Values and places of trainings at rungs, with shape (rungs + 1, trainings).
+
+    The last row is the end. A place is 1 plus the number of trainings there that are better and
+    cost no more; those that are equal in both share their places. Where a training did not come,
+    both are nan. All arrays have more columns than there are trainings.
+    """
+
+    def __init__(self, rungs: list[int]) -> None:
+        self.rungs = rungs
+        self.trials: dict[str, Runner] = {}
+        self.numbers: dict[str, int] = {}
+        """The number of each training, which is its column in the arrays."""
+        self.relatives: list[list[Runner]] = []
+        """The trials of each training."""
+        self.shared: dict[int, None] = {}
+        """The trainings of several trials."""
+        self.values = np.full((len(rungs) + 1, 0), np.nan)
+        self.places = self.values.copy()
+        self.level = np.zeros(0, dtype=int)
+        """The last rung that each training has reached; -1 for none."""
+        self.waits, self.runs, self.is_stopped = (np.zeros(0, dtype=bool) for _ in range(3))
+        """Whether each training waits at its last rung, has left it, or was stopped there."""
+        self.furthest, self.epochs, self.last_drop = (np.zeros(0) for _ in range(3))
+        """The last epoch that each training has reached, that it may have, and the one after which
+        its learning rate drops for the last time.
+        """
+        self.costs = np.zeros((0, 0))
+        self.changes = [0] * (len(rungs) + 1)
+        """The number of changes of values at each rung."""
+
+    @property
+    def is_completed(self) -> NDArray[np.bool_]:
+        """Whether each training has come to its end, and no longer trial of it went on."""
+        return ~np.isnan(self.values[-1])
+
+    @property
+    def spent(self) -> int:
+        """The epochs of all trainings so far."""
+        return int(self.furthest.sum())
+
+    @property
+    def highest(self) -> Array:
+        """The last value of each training, which is its best; -inf without one."""
+        return np.fmax.reduce(self.values, axis=0, initial=-np.inf)
+
+    @property
+    def best(self) -> float:
+        """The best value of all so far; 0 before the first."""
+        best = float(self.highest.max(initial=-np.inf))
+        return best if np.isfinite(best) else 0.0
+
+    def waiting(self, number: int) -> list[str]:
+        """Return the trials of a training that wait at its last rung."""
+        return [
+            runner.trial
+            for runner in self.relatives[number]
+            if runner.level == self.level[number] and not runner.outcome
+        ]
+
+    def covered(self) -> Iterator[str]:
+        """Yield waiting trials whose epochs to the next rung another one has, or will have."""
+        for number in self.shared:
+            for runner in self.relatives[number]:
+                if runner.level is not None and not runner.outcome:
+                    stop = self._next_stop(runner, runner.level)
+                    if self.furthest[number] >= stop or any(
+                        not one.outcome
+                        and one.level is None
+                        and one.reached >= runner.reached
+                        and self._next_stop(one, runner.level) >= stop
+                        for one in self.relatives[number]
+                    ):
+                        yield runner.trial
+
+    def _next_stop(self, runner: Runner, level: int) -> int:
+        """Return the epoch at which a trial that leaves a rung stops next."""
+        following = self.rungs[level + 1] if level + 1 < len(self.rungs) else runner.epochs
+        return min(following, runner.epochs)
+
+    def begin(self, trial: str, training: str, course: Course) -> None:
+        """Add a trial to its training."""
+        if training not in self.numbers:
+            self.numbers[training] = len(self.numbers)
+            self.relatives.append([])
+            if len(self.numbers) > len(self.level):
+                self._grow(max(64, len(self.level)))
+        number = self.numbers[training]
+        self.trials[trial] = runner = Runner(trial, number, course.epochs)
+        self.relatives[number].append(runner)
+        if len(self.relatives[number]) > 1:
+            self.shared[number] = None
+        self.epochs[number] = max(self.epochs[number], course.epochs)
+        self.last_drop[number] = course.last_drop
+        self._update(number)
+
+    def _grow(self, more: int) -> None:
+        """Add columns, so that adding a training takes constant time on average."""
+        for name, filler in (
+            ("values", np.nan),
+            ("places", np.nan),
+            ("level", -1),
+            ("waits", False),
+            ("runs", False),
+            ("is_stopped", False),
+            ("furthest", 0),
+            ("epochs", 0),
+            ("last_drop", 0),
+            ("costs", np.inf),
+        ):
+            array = getattr(self, name)
+            added = np.full((*array.shape[:-1], more), filler, dtype=array.dtype)
+            setattr(self, name, np.concatenate([array, added], axis=-1))
+
+    def set_costs(self, trial: str, costs: Costs) -> None:
+        """Set the costs of a trial's training; until then they count as infinite."""
+        number = self.trials[trial].training
+        if not len(self.costs):
+            self.costs = np.full((len(costs), len(self.level)), np.inf)
+        if tuple(self.costs[:, number]) == costs:
+            return
+        known = self.values[:, number].copy()
+        self._forget(number)
+        self.costs[:, number] = costs
+        for level in np.flatnonzero(~np.isnan(known)).tolist():
+            self._set_value(number, level, float(known[level]))
+
+    def arrive(self, trial: str, epoch: int, value: float) -> bool:
+        """Record that a trial has come to this epoch; return True if it waits there."""
+        runner = self.trials[trial]
+        runner.reached = epoch
+        if epoch > self.furthest[runner.training]:
+            self.furthest[runner.training] = epoch
+            self._set_value(runner.training, len(self.rungs), np.nan)
+        if epoch in self.rungs:
+            runner.level = self.rungs.index(epoch)
+            self._set_value(runner.training, runner.level, value)
+        self._update(runner.training)
+        return runner.level is not None and epoch in self.rungs
+
+    def leave(self, trial: str) -> None:
+        """Record that a trial continues from its rung."""
+        runner = self.trials[trial]
+        runner.level = None
+        self._update(runner.training)
+
+    def end(self, trial: str, outcome: str, value: float) -> None:
+        """Record the end of a trial.
+
+        The end of a shorter trial is not that of its training. A training whose trials have all
+        failed or diverged takes no place any more.
+        """
+        runner = self.trials[trial]
+        runner.outcome = outcome
+        if outcome != "stopped":
+            runner.level = None
+        if outcome == "completed" and runner.reached == self.furthest[runner.training]:
+            self._set_value(runner.training, len(self.rungs), value)
+        elif all(one.outcome in ("failed", "diverged") for one in self.relatives[runner.training]):
+            self._forget(runner.training)
+        self._update(runner.training)
+
+    def _forget(self, number: int) -> None:
+        for level in range(len(self.values)):
+            self._set_value(number, level, np.nan)
+
+    def _set_value(self, number: int, level: int, value: float) -> None:
+        """Set a training's value at a rung, and correct the places there."""
+        if self.values[level, number] == value:
+            return
+        for change, new in ((-1.0, self.values[level, number]), (1.0, value)):
+            if np.isnan(new):
+                continue
+            self.values[level, number] = np.nan
+            better, equal, worse = self._compare(number, level, new)
+            self.places[level, worse] += change
+            self.places[level, equal] += change / 2
+            self.places[level, number] = 1 + np.count_nonzero(better) + np.count_nonzero(equal) / 2
+            self.changes[level] += 1
+        self.values[level, number] = value
+        if np.isnan(value):
+            self.places[level, number] = np.nan
+
+    def _compare(self, number: int, level: int, value: float) -> tuple[Array, Array, Array]:
+        """Return which trainings at a rung dominate this one, equal it, and are dominated."""
+        values, own = self.values[level], self.costs[:, [number]]
+        no_dearer, no_cheaper = (self.costs <= own).all(axis=0), (self.costs >= own).all(axis=0)
+        no_worse, no_better = (values >= value) & no_dearer, (values <= value) & no_cheaper
+        equal = no_worse & no_better
+        return no_worse & ~equal, equal, no_better & ~equal
+
+    def _update(self, number: int) -> None:
+        """Compute where a training is from its trials."""
+        came = np.flatnonzero(~np.isnan(self.values[:-1, number]))
+        level = self.level[number] = came[-1] if len(came) else -1
+        relatives = self.relatives[number]
+        here = [one for one in relatives if one.level == level]
+        is_left = level >= 0 and any(
+            not one.outcome and one.level is None and one.reached >= self.rungs[level]
+            for one in relatives
+        )
+        self.runs[number] = is_left
+        self.waits[number] = not is_left and any(not one.outcome for one in here)
+        self.is_stopped[number] = not (is_left or self.waits[number]) and bool(here)
