@@ -15,15 +15,13 @@ The model
 The features of a training whose last rung is at epoch e, of a trial with E epochs
     at a rung       1, for all that are not completed
     to go           log2(E / e), the doublings that are left
-    completed       log(1 + number of completed trainings)
     order           log of the chance to be the best by its place at e (`_Order`), which measures
                     in this search how far curves cross between rungs; at least -12
     forecast        log of the chance to end above the best value so far, by a forecast from the
                     value, its last gain, and what others gained (`Forecaster`); at least -12
-    came            -log(number of trainings that came to e)
     left            log(1 + number of trainings that continued from e)
-    before drop     1 if the learning rate still drops by a fixed schedule after e, otherwise 0
-    order before    order times before drop: before a drop places say less of the end
+    order before    the order where the learning rate still drops by a fixed schedule after e, 0
+                    elsewhere: before a drop places say less of the end
     No feature has the unit of the metric, so that a table fitted on some metrics holds for others.
 
 The coefficients
@@ -39,8 +37,9 @@ The decisions
     once one is completed and the chances of those that wait add up to at most 1 - P. That sum is
     the risk that is reported. A trial that waits keeps its checkpoint: if later curves show that
     places cross more than they seemed to, it continues.
-    Where networks should cost little too (`--objective`), a place counts only the trainings that
-    cost no more. There is no single best then, and no risk is reported.
+    Where networks should cost little too (`--objective`), places and the best value so far are
+    those among the trainings that cost no more. Several are the best then, each at its cost: 1 - P
+    is divided by the number of completed ones that lead, and no risk is reported.
 """
 
 import json
@@ -60,8 +59,7 @@ from search.values.objectives import Costs
 from trainables.values import Params
 
 FEATURES = (
-    "at a rung", "to go", "completed", "order", "forecast", "came", "left", "before drop",
-    "order before",
+    "at a rung", "to go", "order", "forecast", "left", "order before",
 )  # fmt: skip
 COEFFICIENTS: dict[str, float] = json.loads(
     Path(__file__).with_name("coefficients.json").read_text("utf-8")
@@ -198,8 +196,15 @@ class Asha(Scheduler):
         """True unless one is completed, and those that wait have little chance together."""
         waiting = self.chances()[self.standings.waits]
         return len(waiting) > 0 and (
-            not self.standings.is_completed.any() or float(waiting.sum()) > self.risked
+            not self.standings.is_completed.any() or float(waiting.sum()) > self._acceptable
         )
+
+    @property
+    def _acceptable(self) -> float:
+        """The acceptable sum of chances; with costs it is shared by all that lead at some cost."""
+        standings = self.standings
+        leaders = np.count_nonzero(standings.is_completed & standings.is_on_front)
+        return self.risked / max(1, leaders if len(standings.costs) else 1)
 
     @property
     def ready(self) -> int:
@@ -207,7 +212,7 @@ class Asha(Scheduler):
         if not self._is_risky():
             return 0
         least_likely_first = np.sort(self.chances()[self.standings.waits])
-        return max(1, int(np.count_nonzero(np.cumsum(least_likely_first) > self.risked)))
+        return max(1, int(np.count_nonzero(np.cumsum(least_likely_first) > self._acceptable)))
 
     @property
     def risk(self) -> Risk | None:
@@ -276,8 +281,9 @@ class Asha(Scheduler):
                 weights = np.exp(utilities - top)
                 completed = math.exp(-top) if self.standings.is_completed.any() else 0.0
                 self._chances[numbers] = weights / (weights.sum() + completed)
-                if self.standings.best >= self.highest:  # none of the others can be better
-                    self._chances[self.standings.highest < self.highest] = 0.0
+                highest = self.standings.highest
+                if highest.max() >= self.highest and not len(self.standings.costs):
+                    self._chances[highest < self.highest] = 0.0  # none of these can be better
         return self._chances
 
     def features(self) -> tuple[NDArray[np.intp], Array]:
@@ -298,18 +304,15 @@ class Asha(Scheduler):
         order = np.maximum(LEAST_LOG, order)
         epoch = self.ends[level]
         drop, end = standings.last_drop[numbers], standings.epochs[numbers]
-        before_drop = (epoch <= drop) & (drop < end)
+        is_before_drop = (epoch <= drop) & (drop < end)
         return numbers, np.column_stack(
             [
                 np.ones(len(numbers)),
                 np.log2(np.maximum(end / epoch, 1.0)),
-                np.full(len(numbers), math.log1p(np.count_nonzero(standings.is_completed))),
                 order,
                 self._log_chances_to_lead(numbers),
-                -np.log(came[level]),
                 np.log1p((came - stay)[level]),
-                before_drop,
-                order * before_drop,
+                order * is_before_drop,
             ]
         )
 
@@ -345,15 +348,15 @@ class Asha(Scheduler):
     def _log_chances_to_lead(self, numbers: NDArray[np.intp]) -> Array:
         """Return the log of each training's chance to end above the best value so far.
 
-        By more than the standard error of that value. 0 where costs count, so that there is no
-        single best.
+        By more than the standard error of that value, and at no more cost.
         """
-        if len(self.standings.costs) or not len(numbers):
-            return np.zeros(len(numbers))
-        best = self.standings.best
-        error = self.error_of(best)
-        found = self.forecaster.log_chances_above(best + error, error)[numbers]
-        return np.maximum(LEAST_LOG, found)
+        if not len(numbers):
+            return np.zeros(0)
+        best = self.standings.best_at_no_more(numbers)
+        error = self.error_of(float(best.max()))
+        return np.maximum(
+            LEAST_LOG, self.forecaster.log_chances_above(numbers, best + error, error)
+        )
 
 
 def ordinal(number: int) -> str:

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.schedulers.base import Expected
 from search.schedulers.standings import Array, Standings
@@ -41,14 +42,14 @@ class Forecaster:
                 self._changes[level] = changes
                 self._forecast_from(level)
 
-    def log_chances_above(self, bar: float, error: float) -> Array:
-        """Return the log of each training's chance to end above `bar`, which has this error."""
+    def log_chances_above(self, numbers: NDArray[np.intp], bars: Array, error: float) -> Array:
+        """Return the log of the chances of trainings to end above bars, which have this error."""
         # Imported here since it takes a tenth of a second, which no search's start should wait for.
         from scipy.special import log_ndtr
 
         self.update()
-        deviations = np.sqrt(self.variances + error**2) + 1e-12
-        chances: Array = log_ndtr((self.means - bar) / deviations)
+        deviations = np.sqrt(self.variances[numbers] + error**2) + 1e-12
+        chances: Array = log_ndtr((self.means[numbers] - bars) / deviations)
         return chances
 
     def expected(self, training: int) -> Expected:

@@ -78,10 +78,24 @@ class Standings:
         return np.fmax.reduce(self.values, axis=0, initial=-np.inf)
 
     @property
-    def best(self) -> float:
-        """The best value of all so far; 0 before the first."""
-        best = float(self.highest.max(initial=-np.inf))
-        return best if np.isfinite(best) else 0.0
+    def is_on_front(self) -> NDArray[np.bool_]:
+        """Whether no training at the last rung of each one, or at the end, dominates it."""
+        last = np.where(self.is_completed, len(self.rungs), self.level)
+        is_first: NDArray[np.bool_] = np.take_along_axis(self.places, last[None], axis=0)[0] < 2
+        return is_first
+
+    def best_at_no_more(self, numbers: NDArray[np.intp]) -> Array:
+        """Return, for each training, the best value so far of those that cost no more.
+
+        It is enough to look at those that none dominates at their last rung or at the end.
+        """
+        highest = self.highest
+        if not len(self.costs):
+            return np.full(len(numbers), highest.max(initial=-np.inf))
+        leaders = np.flatnonzero(self.is_on_front)
+        is_no_dearer = self.costs[:, leaders, None] <= self.costs[:, None, numbers]
+        found = np.where(is_no_dearer.all(axis=0), highest[leaders, None], -np.inf)
+        return np.maximum(found.max(axis=0, initial=-np.inf), highest[numbers])
 
     def waiting(self, number: int) -> list[str]:
         """Return the trials of a training that wait at its last rung."""
