@@ -193,11 +193,12 @@ class Asha(Scheduler):
         return float(1 + np.count_nonzero(np.diff(best))) / (1 + math.log(2))
 
     def _is_risky(self) -> bool:
-        """True unless one is completed, and those that wait have little chance together."""
-        waiting = self.chances()[self.standings.waits]
-        return len(waiting) > 0 and (
-            not self.standings.is_completed.any() or float(waiting.sum()) > self._acceptable
-        )
+        """True unless those that wait have little chance together, and one is or gets completed."""
+        standings = self.standings
+        if not standings.waits.any():
+            return False
+        is_led = standings.is_completed.any() or standings.runs.any()
+        return not is_led or float(self.chances()[standings.waits].sum()) > self._acceptable
 
     @property
     def _acceptable(self) -> float:

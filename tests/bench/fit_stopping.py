@@ -32,6 +32,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from search.decisions.search_policy import course_of
+from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
 from search.schedulers.asha import FEATURES, Asha
 from search.schedulers.base import NEW, Setting
@@ -385,7 +386,7 @@ def searches_in(storage: Path) -> Iterator[MadeTask]:
 
     Scores count, so that higher is better; trials of another length than most are left out.
     """
-    for folder in sorted(path.parent for path in storage.glob("*/journal.jsonl")):
+    for folder in sorted(path.parent for path in storage.rglob(FILE_NAME)):
         result = SearchResult.read(folder)
         curves = {
             trial.trial: [
@@ -422,7 +423,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--bench", type=Path, metavar="FOLDER", help="a folder of recorded curves")
-    data.add_argument("--curves", type=Path, metavar="SEARCHES", help="a storage of searches")
+    data.add_argument(
+        "--curves", type=Path, metavar="SEARCHES", help="the folder that has the searches"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
     parser.add_argument("--orders", type=int, default=ORDERS, metavar="N", help="of each task")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
@@ -439,7 +442,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
     else:
         tasks = list(searches_in(args.curves))
-        files = sorted(args.curves.glob("*/journal.jsonl"))
+        files = sorted(args.curves.rglob(FILE_NAME))
     suites = suites_of([*tasks, *MADE_UP, sized])
     states = fitted(suites, rounds=args.rounds, orders=args.orders)
     rows = table_of(left_out(suites, states, range(args.orders)))

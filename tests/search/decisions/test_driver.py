@@ -562,7 +562,9 @@ def test_an_epoch_told_twice_is_in_the_journal_once(
     driver.report(trial, report(1, 0.5))
     driver.report(trial, report(1, 0.5))
     assert [event.kind for event in read(driver.journal.path)].count("epoch") == 1
-    assert list(driver.policy.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
+    values = driver.policy.scheduler.standings.values  # type: ignore[attr-defined]
+    assert values[0, 0] == 0.5
+    assert np.isnan(values[1:, 0]).all()
 
 
 def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
@@ -631,8 +633,8 @@ def test_baselines_are_over_after_one_epoch_and_stop_no_network(
     assert [(trial.outcome, trial.epochs) for trial in networks] == [
         (trial.outcome, trial.epochs) for trial in alone.result.trials.values()
     ]
-    heard = driver.policy.scheduler.forecaster.values  # type: ignore[attr-defined]
-    assert all(max(values.values()) < 0.99 for values in heard[:-1] if values)
+    values = driver.policy.scheduler.standings.values  # type: ignore[attr-defined]
+    assert np.nanmax(values[:-1]) < 0.99
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])

@@ -483,7 +483,7 @@ def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     assert [
         suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)
     ] == [trial, None]
-    assert not any(again.policy.scheduler.waiting)  # type: ignore[attr-defined]
+    assert not again.policy.scheduler.standings.waits.any()  # type: ignore[attr-defined]
 
 
 def asked(driver: Driver) -> tuple[str, int]:

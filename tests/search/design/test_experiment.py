@@ -32,7 +32,10 @@ def dataset(images: int, side: int) -> Dataset:
             {"algorithm": "beyes"},
             "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?",
         ),
-        ({"scheduler": "ahsa"}, "unknown scheduler 'ahsa'. Known: asha, fifo."),
+        (
+            {"scheduler": "ahsa"},
+            "unknown scheduler 'ahsa'. Known: asha, fifo, halving, hyperband, median.",
+        ),
         ({"trials": 0}, "--trials must be >= 1 (got 0)"),
         ({"max_epochs": -5}, "--max-epochs must be >= 1 (got -5)"),
         ({"concurrency": 0}, "--concurrency must be >= 1"),

@@ -12,7 +12,7 @@ import pytest
 
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
-from search.design.experiment import Experiment
+from search.design.experiment import SURE, Experiment
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
@@ -176,8 +176,8 @@ def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
     ends = {
         trial: 0.5 + 0.03 * cost + 0.05 * generator.normal() for trial, (cost,) in costs.items()
     }
-    asha = Asha(Setting(64, SearchSpace({})))
-    while (trial := asha.choose(new=len(asha.training) < 60)) is not None:
+    asha = Asha(Setting(64, sure=SURE))
+    while (trial := asha.choose(new=len(asha.standings.trials) < 60)) is not None:
         if trial == NEW:
             trial = f"t{next(begun)}"
             asha.begin(trial, {}, trial)
@@ -197,7 +197,8 @@ def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
     assert count == 7
     assert [come[trial] for trial in ordered[:count]] == [64] * count
     assert sum(epochs == 64 for epochs in come.values()) <= 3 * count
-    assert "(cost included)" in asha.why(next(iter(asha.waiting[1]))).reason
+    waiting = next(trial for trial, epochs in come.items() if epochs < 64)
+    assert "(cost included)" in asha.why(waiting).reason
 
 
 def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
@@ -314,20 +315,17 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
 
 @pytest.mark.slow(100)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
-    """On known curves, seeds that nothing was designed on, for about as many epochs.
-
-    One for accuracy is as sure as that allows: by default it would train more.
-    """
+    """On known curves. The front has several ends, and costs more epochs than the best alone."""
     front, accuracy = (
-        [replay(sized(seed), seed, 4, objectives=names, sure=0.7) for seed in range(200, 224)]
+        [replay(sized(seed), seed, 4, objectives=names) for seed in range(200, 208)]
         for names in (LATENCY, ("val_accuracy",))
     )
     regret, cost = (
         [np.mean([getattr(one, figure) for one in those]) for those in (front, accuracy)]
         for figure in ("regret", "cost")
     )
-    assert cost[0] < 1.1 * cost[1]
-    assert regret[0] < 0.8 * regret[1]
+    assert cost[0] < 0.45
+    assert regret[0] < 0.6 * regret[1]
 
 
 @pytest.fixture
