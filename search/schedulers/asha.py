@@ -15,10 +15,12 @@ The model
 The features of a training whose last rung is at epoch e, of a trial with E epochs
     at a rung       1, for all that are not completed
     to go           log2(E / e), the doublings that are left
+    completed       log(1 + number of completed trainings)
     order           log of the chance to be the best by its place at e (`_Order`), which measures
                     in this search how far curves cross between rungs; at least -12
     forecast        log of the chance to end above the best value so far, by a forecast from the
                     value, its last gain, and what others gained (`Forecaster`); at least -12
+    came            -log(number of trainings that came to e)
     left            log(1 + number of trainings that continued from e)
     order before    the order where the learning rate still drops by a fixed schedule after e, 0
                     elsewhere: before a drop places say less of the end
@@ -59,7 +61,7 @@ from search.values.objectives import Costs
 from trainables.values import Params
 
 FEATURES = (
-    "at a rung", "to go", "order", "forecast", "left", "order before",
+    "at a rung", "to go", "completed", "order", "forecast", "came", "left", "order before",
 )  # fmt: skip
 COEFFICIENTS: dict[str, float] = json.loads(
     Path(__file__).with_name("coefficients.json").read_text("utf-8")
@@ -310,8 +312,10 @@ class Asha(Scheduler):
             [
                 np.ones(len(numbers)),
                 np.log2(np.maximum(end / epoch, 1.0)),
+                np.full(len(numbers), math.log1p(np.count_nonzero(standings.is_completed))),
                 order,
                 self._log_chances_to_lead(numbers),
+                -np.log(came[level]),
                 np.log1p((came - stay)[level]),
                 order * is_before_drop,
             ]

@@ -46,7 +46,6 @@ from tests.bench.curves import (
     always,
     of_grid,
     recorded,
-    sized,
 )
 from trainables.config import TrialConfig
 
@@ -54,14 +53,14 @@ SEED = 0
 SURE = (0.7, 0.88, 0.95)
 PLAYED_TO = 0.97
 """How sure the searches are that states are taken from: beyond what most users want."""
-ROUNDS, ORDERS = 4, 2
+ROUNDS, ORDERS = 3, 2
 """Rounds of playing and fitting, and orders of each task in each of them."""
 KEPT, KEPT_EARLY = 0.2, 0.03
 """The share of decisions that are kept, after the last new trial and before it."""
 WORKERS = 4
 SHRINKAGE = 0.003
 """Strength with which standardised coefficients are drawn to zero, beside the mean log loss."""
-FIRST = dict(zip(FEATURES, (1.4, 0.9, 0.8, 0.3, -1.4, -0.1), strict=True))
+FIRST = dict(zip(FEATURES, (1.3, 0.8, -0.5, 0.8, 0.3, -0.5, -1.4, -0.2), strict=True))
 """Coefficients of the first round, near those that are fitted: fewer rounds are needed then."""
 MIN_TRIALS = 20
 """The least number of whole trainings of a search that is a task."""
@@ -443,7 +442,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         tasks = list(searches_in(args.curves))
         files = sorted(args.curves.rglob(FILE_NAME))
-    suites = suites_of([*tasks, *MADE_UP, sized])
+    suites = suites_of([*tasks, *MADE_UP])
     states = fitted(suites, rounds=args.rounds, orders=args.orders)
     rows = table_of(left_out(suites, states, range(args.orders)))
     print_table(rows)
