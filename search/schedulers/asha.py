@@ -16,7 +16,7 @@ The features of a training whose last rung is at epoch e, of a trial with E epoc
     at a rung       1, for all that are not completed
     to go           log2(E / e), the doublings that are left
     completed       log(1 + number of completed trainings)
-    order           log of the chance to be the best by its place at e (`_Order`), which measures
+    order           log of the chance to be the best by its place at e (`Order`), which measures
                     in this search how far curves cross between rungs; at least -12
     forecast        log of the chance to end above the best value so far, by a forecast from the
                     value, its last gain, and what others gained (`Forecaster`); at least -12
@@ -48,13 +48,13 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.schedulers.base import NEW, Course, Expected, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
+from search.schedulers.order import Orders
 from search.schedulers.rungs import first_rung, rungs_for
 from search.schedulers.standings import Array, Standings
 from search.values.objectives import Costs
@@ -67,49 +67,17 @@ COEFFICIENTS: dict[str, float] = json.loads(
     Path(__file__).with_name("coefficients.json").read_text("utf-8")
 )["coefficients"]
 NEW_GAIN = 2.5
-"""The worth of a new trial's chance, relative to that of one that waits.
-
-A new trial also teaches the sampler, and shows where the others stand. Any value from 1 to 4 ends
-searches alike; it is what a search that is cut off has that depends on it.
+"""The worth of a new trial's chance, relative to that of one that waits: it also teaches the
+sampler and shows where others stand. It decides what a search that is cut off early has found.
 """
 LEAST_LOG = -12.0
 """The least log of a chance as a feature, so that no training is ruled out by one of them."""
-EXPONENT, EXPONENT_TO_GO, EXPONENT_DEVIATION = 0.7, -0.5, 0.5
-"""The prior of the log of an order's exponent: its mean at one doubling to go, the change of that
-with the log of the doublings, and its deviation. About five leaders in a search overrule it.
-"""
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-"""Points and weights of Gauss-Hermite quadrature over this prior."""
-ORDER_POWER = 0.5
-"""The power of the likelihood of an order: leaders of successive rungs are not independent."""
 MIN_CHANCE = 0.0001
 """A smaller chance is reported as less than this one."""
 
 
-class _Order(NamedTuple):
-    """How far places at a rung predict the best at the end: P(place r is best) ~ r ** -alpha.
-
-    A Plackett-Luce model with a random exponent. Its posterior rests on the first two at each later
-    rung among those that came there, by their places here. It is conditional on who came there, so
-    that it does not matter that mostly the foremost continued.
-    """
-
-    exponents: Array
-    log_weights: Array
-    """For each exponent: log of its posterior weight over the sum of place ** -alpha."""
-
-    def log_chance(self, places: Array) -> Array:
-        """Return the log of the chance of each place to be the best."""
-        terms = self.log_weights[:, None] - np.outer(self.exponents, np.log(places))
-        found: Array = np.logaddexp.reduce(terms, axis=0)
-        return found
-
-
 class Asha(Scheduler):
-    """Asynchronous successive halving that promotes by chances to be the best.
-
-    `coefficients` has a number for each of `FEATURES`; the table of the package by default.
-    """
+    """The rule, with a coefficient for each of `FEATURES`: by default the package's table."""
 
     def __init__(self, setting: Setting, coefficients: dict[str, float] | None = None) -> None:
         self.horizon, self.risked, self.highest = setting.horizon, 1 - setting.sure, setting.highest
@@ -117,11 +85,10 @@ class Asha(Scheduler):
         self.ends = np.array([*self.rungs, self.horizon])
         self.standings = Standings(self.rungs)
         self.forecaster = Forecaster(self.standings)
+        self.orders = Orders(self.standings, self.horizon)
         self.coefficients = np.array([(coefficients or COEFFICIENTS)[name] for name in FEATURES])
         self._chances: Array | None = None
         """The chance of each training to be the best; None if anything was received since."""
-        self._orders: dict[int, tuple[list[int], _Order]] = {}
-        """For each rung, the numbers of changes that its order rests on, and the order."""
 
     def begin(
         self, trial: str, params: Params, training: str, course: Course | None = None
@@ -196,18 +163,16 @@ class Asha(Scheduler):
 
     def _is_risky(self) -> bool:
         """True unless those that wait have little chance together, and one is or gets completed."""
-        standings = self.standings
-        if not standings.waits.any():
-            return False
-        is_led = standings.is_completed.any() or standings.runs.any()
-        return not is_led or float(self.chances()[standings.waits].sum()) > self._acceptable
+        waits, is_led = self.standings.waits, self.standings.is_completed | self.standings.runs
+        is_likely = float(self.chances()[waits].sum()) > self._acceptable
+        return bool(waits.any()) and (is_likely or not is_led.any())
 
     @property
     def _acceptable(self) -> float:
         """The acceptable sum of chances; with costs it is shared by all that lead at some cost."""
         standings = self.standings
         leaders = np.count_nonzero(standings.is_completed & standings.is_on_front)
-        return self.risked / max(1, leaders if len(standings.costs) else 1)
+        return self.risked / (max(1, leaders) if len(standings.costs) else 1)
 
     @property
     def ready(self) -> int:
@@ -230,12 +195,12 @@ class Asha(Scheduler):
         chances = self.chances()[numbers]
         level = standings.level[numbers]
         legs = (self.ends[level + 1] - self.ends[level]).astype(float)
-        total, epochs, left = float(chances.sum()), 0, float(chances.sum()) / 2
-        for index in np.argsort(-chances / legs, kind="stable").tolist():
-            if left <= 0:
-                break
-            left, epochs = left - chances[index], epochs + int(legs[index])
-        return Risk(min(1.0, total), epochs, epochs / (standings.spent + epochs)) if total else None
+        if not (total := float(chances.sum())):
+            return None
+        order = np.argsort(-chances / legs, kind="stable")
+        count = 1 + int(np.searchsorted(np.cumsum(chances[order]), total / 2))
+        epochs = int(legs[order[:count]].sum())
+        return Risk(min(1.0, total), epochs, epochs / (standings.spent + epochs))
 
     @property
     def expected(self) -> dict[str, Expected]:
@@ -303,7 +268,7 @@ class Asha(Scheduler):
         order = np.zeros(len(numbers))
         for rung in np.unique(level).tolist():
             here = level == rung
-            order[here] = self._order(rung).log_chance(standings.places[rung, numbers[here]])
+            order[here] = self.orders.at(rung).log_chances(standings.places[rung, numbers[here]])
         order = np.maximum(LEAST_LOG, order)
         epoch = self.ends[level]
         drop, end = standings.last_drop[numbers], standings.epochs[numbers]
@@ -320,35 +285,6 @@ class Asha(Scheduler):
                 order * is_before_drop,
             ]
         )
-
-    def _order(self, level: int) -> _Order:
-        """Return the order at a rung, from what later rungs show of it."""
-        standings = self.standings
-        changes, known = standings.changes[level:], self._orders.get(level)
-        if known is not None and known[0] == changes:
-            return known[1]
-        places = standings.places[level]
-        to_go = math.log2(self.horizon / self.rungs[level])
-        exponents = np.exp(EXPONENT + EXPONENT_TO_GO * math.log(to_go) + EXPONENT_DEVIATION * NODES)
-        likelihood = np.zeros(len(NODES))
-        for later in range(level + 1, len(self.ends)):
-            came = np.flatnonzero(~np.isnan(standings.places[later]) & ~np.isnan(places))
-            if len(came) < 2:
-                continue
-            # From a nearer rung places predict better: the exponent grows with the root.
-            doublings = math.log2(self.ends[later] / self.rungs[level])
-            nearer = exponents * math.sqrt(to_go / doublings)
-            strengths = np.exp(-np.outer(nearer, np.log(places[came])))
-            remaining = strengths.sum(axis=1)
-            for leader in np.argsort(standings.places[later, came], kind="stable")[:2].tolist():
-                likelihood += np.log(strengths[:, leader] / remaining)
-                remaining = np.maximum(remaining - strengths[:, leader], 1e-300)
-        posterior = np.log(WEIGHTS) + ORDER_POWER * (likelihood - likelihood.max())
-        log_places = np.log(places[~np.isnan(places)])
-        totals = np.exp(-np.outer(exponents, log_places)).sum(axis=1)
-        order = _Order(exponents, posterior - np.logaddexp.reduce(posterior) - np.log(totals))
-        self._orders[level] = list(changes), order
-        return order
 
     def _log_chances_to_lead(self, numbers: NDArray[np.intp]) -> Array:
         """Return the log of each training's chance to end above the best value so far.
