@@ -14,6 +14,7 @@ from search.schedulers.base import Course
 from search.values.objectives import Costs
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Standings:
         """The number of changes of values at each rung."""
 
     @property
-    def is_completed(self) -> NDArray[np.bool_]:
+    def is_completed(self) -> Flags:
         """Whether each training has come to its end, and no longer trial of it went on."""
         return ~np.isnan(self.values[-1])
 
@@ -75,13 +76,14 @@ class Standings:
     @property
     def highest(self) -> Array:
         """The last value of each training, which is its best; -inf without one."""
-        return np.fmax.reduce(self.values, axis=0, initial=-np.inf)
+        highest: Array = np.fmax.reduce(self.values, axis=0, initial=-np.inf)
+        return highest
 
     @property
-    def is_on_front(self) -> NDArray[np.bool_]:
+    def is_on_front(self) -> Flags:
         """Whether no training at the last rung of each one, or at the end, dominates it."""
         last = np.where(self.is_completed, len(self.rungs), self.level)
-        is_first: NDArray[np.bool_] = np.take_along_axis(self.places, last[None], axis=0)[0] < 2
+        is_first: Flags = np.take_along_axis(self.places, last[None], axis=0)[0] < 2
         return is_first
 
     def best_at_no_more(self, numbers: NDArray[np.intp]) -> Array:
@@ -95,7 +97,8 @@ class Standings:
         leaders = np.flatnonzero(self.is_on_front)
         is_no_dearer = self.costs[:, leaders, None] <= self.costs[:, None, numbers]
         found = np.where(is_no_dearer.all(axis=0), highest[leaders, None], -np.inf)
-        return np.maximum(found.max(axis=0, initial=-np.inf), highest[numbers])
+        best: Array = np.maximum(found.max(axis=0, initial=-np.inf), highest[numbers])
+        return best
 
     def waiting(self, number: int) -> list[str]:
         """Return the trials of a training that wait at its last rung."""
@@ -228,7 +231,7 @@ class Standings:
         if np.isnan(value):
             self.places[level, number] = np.nan
 
-    def _compare(self, number: int, level: int, value: float) -> tuple[Array, Array, Array]:
+    def _compare(self, number: int, level: int, value: float) -> tuple[Flags, Flags, Flags]:
         """Return which trainings at a rung dominate this one, equal it, and are dominated."""
         values, own = self.values[level], self.costs[:, [number]]
         no_dearer, no_cheaper = (self.costs <= own).all(axis=0), (self.costs >= own).all(axis=0)

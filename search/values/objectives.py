@@ -156,22 +156,3 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
     return sorted(names, key=lambda name: (numbers[name], -values[name])), list(
         numbers.values()
     ).count(0)
-
-
-def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int, int]:
-    """Rank trials alternately by value and by front (`in_order`).
-
-    Ranked by front only, cheap trials that learn fast would precede all costly ones as long as
-    little is known about these.
-
-    Returns:
-        The ranked trials, the size of front 0, and the rank (from 1) of its last trial, 0 if there
-        are no trials.
-    """
-    ordered, count = in_order(values, costs)
-    if not costs:
-        return ordered, count, count
-    pairs = zip(sorted(values, key=values.__getitem__, reverse=True), ordered, strict=True)
-    alternating = list(dict.fromkeys(name for pair in pairs for name in pair))
-    places = {name: place for place, name in enumerate(alternating, 1)}
-    return alternating, count, max((places[name] for name in ordered[:count]), default=0)

@@ -53,7 +53,7 @@ SEED = 0
 SURE = (0.7, 0.88, 0.95)
 PLAYED_TO = 0.97
 """How sure the searches are that states are taken from: beyond what most users want."""
-ROUNDS, ORDERS = 3, 2
+ROUNDS, ORDERS = 3, 1
 """Rounds of playing and fitting, and orders of each task in each of them."""
 KEPT, KEPT_EARLY = 0.2, 0.03
 """The share of decisions that are kept, after the last new trial and before it."""
@@ -316,14 +316,14 @@ def play_all(
 
 
 def fitted(suites: Suites, *, rounds: int = ROUNDS, orders: int = ORDERS) -> list[State]:
-    """Play and fit in turn; return the states of all rounds but the first."""
+    """Play and fit in turn; return the states of all rounds."""
     states: list[State] = []
     coefficients = FIRST
     for number in range(rounds):
         seeds = range(1000 + orders * number, 1000 + orders * (number + 1))
         played = play_all(suites, lambda suite, known=coefficients: known, seeds, kept=1.0)
         new = [state for play in played for state in play.states]
-        states = [*states, *new] if number > 1 else new
+        states += new
         coefficients = fit(states)
         print(f"round {number + 1}: {len(new):,} states, {coefficients}", flush=True)
     return states

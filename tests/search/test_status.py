@@ -154,7 +154,7 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
     assert "attempt 1 began on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
-    assert "held by asha: forecast 2nd of 2 at epoch 1; others train first" in text
+    assert "held by asha: place 2 of 2 at epoch 1, forecast 2nd; " in text
     assert "\n    1. t0001 0.9000\n    2. t0002 0.2000  <- this one" in text
     assert "t0003" not in text
 

@@ -27,7 +27,6 @@ from search.values.objectives import (
     costs_of,
     fronts,
     in_order,
-    in_turn,
     one_cost,
     parse_objectives,
 )
@@ -110,12 +109,7 @@ def test_trials_stand_by_front_and_in_each_by_value() -> None:
         "bad": (2.0,),
     }
     assert in_order(values, costs) == (["slow", "good", "quick", "worse", "bad"], 3)
-    assert in_turn(values, costs) == (["slow", "good", "worse", "quick", "bad"], 3, 4), (
-        "the quick one is the last of the front, at place 4"
-    )
-    assert in_order(values, {})[0] == in_turn(values, {})[0] == list(values), (
-        "without costs, by value"
-    )
+    assert in_order(values, {})[0] == list(values), "without costs, by value"
     assert in_order(values, costs | {"quick": ()}) == (
         ["slow", "good", "bad", "worse", "quick"],
         3,
