@@ -174,7 +174,7 @@ class Asha(Scheduler):
     def _acceptable(self) -> float:
         """The acceptable sum of chances; with costs it is shared by all that lead at some cost."""
         standings = self.standings
-        leaders = np.count_nonzero(standings.is_completed & standings.is_on_front)
+        leaders = int(np.count_nonzero(standings.is_completed & standings.is_on_front))
         return self.risked / (max(1, leaders) if len(standings.costs) else 1)
 
     @property
@@ -233,7 +233,7 @@ class Asha(Scheduler):
         is_further = self.standings.level[number] > runner.level
         chance = 0.0 if is_further else float(self.chances()[number])
         means = self.forecaster.means
-        better = np.count_nonzero(means > means[number])
+        better = int(np.count_nonzero(means > means[number]))
         shown = f"{chance:.2%}" if chance >= MIN_CHANCE else f"less than {MIN_CHANCE:.2%}"
         reason = f"{text}, forecast {ordinal(better + 1)}; {shown} chance to be the best"
         return Stop(reason, rung=rung, rivals=count, risk=round(chance, 6))

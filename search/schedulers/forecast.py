@@ -92,7 +92,5 @@ class Forecaster:
 
 def _ridge(table: Array, gained: Array) -> Array:
     """Return the slopes of a line through gains, drawn to zero."""
-    slopes: Array = np.linalg.solve(
-        table.T @ table + PRIOR_TRAININGS * np.eye(table.shape[1]), table.T @ gained
-    )
-    return slopes
+    shrunk = table.T @ table + PRIOR_TRAININGS * np.eye(table.shape[1])
+    return np.asarray(np.linalg.solve(shrunk, table.T @ gained), dtype=np.float64)

@@ -66,7 +66,8 @@ class Standings:
     @property
     def is_completed(self) -> Flags:
         """Whether each training has come to its end, and no longer trial of it went on."""
-        return ~np.isnan(self.values[-1])
+        is_completed: Flags = ~np.isnan(self.values[-1])
+        return is_completed
 
     @property
     def spent(self) -> int:
