@@ -53,7 +53,7 @@ SEED = 0
 SURE = (0.7, 0.88, 0.95)
 PLAYED_TO = 0.97
 """How sure the searches are that states are taken from: beyond what most users want."""
-ROUNDS, ORDERS = 4, 1
+ROUNDS, ORDERS = 5, 2
 """Rounds of playing and fitting, and orders of each task in each of them."""
 KEPT, KEPT_EARLY = 0.2, 0.03
 """The share of decisions that are kept, after the last new trial and before it."""

@@ -242,7 +242,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--scheduler", "asah"],
-        "unknown scheduler 'asah'. Known: asha, fifo, halving, hyperband, median. Did you mean 'asha'?",
+        "unknown scheduler 'asah'. Known: asha, fifo, halving, hyperband, median. "
+        "Did you mean 'asha'?",
         2,
     ),
     (
