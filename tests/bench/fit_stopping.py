@@ -449,8 +449,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = {
         "coefficients": fit(states),
         "seed": SEED,
+        "fit": (size := {"rounds": args.rounds, "orders": args.orders}),
         "states": len(states),
         "data": {str(Path(*path.parts[-2:])): hash_of(path) for path in files},
+        "left_out_fit": size,
         "left_out": rows,
     }
     text = json.dumps(table, indent=1) + "\n"
