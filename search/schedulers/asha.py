@@ -27,7 +27,7 @@ The features of a training whose last rung is at epoch e, of a trial with E epoc
     No feature has the unit of the metric, so that a table fitted on some metrics holds for others.
     Left out one at a time, the log loss on suites left out (1.84 in the mean) rises by 0.055 for
     forecast, 0.027 order, 0.024 to go, 0.024 left, 0.015 at a rung; by 0.05 on the residual nets
-    without the last two. Completed and came do not show there: they decide when to end.
+    without the last two. Completed, came and before drop change it by less than 0.006 each.
 
 The coefficients
     `coefficients.json`, one number for each feature, is fitted to recorded and made-up learning

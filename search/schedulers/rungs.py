@@ -9,8 +9,7 @@ FIRST_SHARE = 0.01
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
 """For plans: the share of a rung that continues, and its growth with `--sure`.
 
-On the recorded curves it varies by a third between tasks. Re-derive it from the column of epochs of
-`python -m tests.bench.replay`.
+Re-derive it from the column of epochs of `python -m tests.bench.replay`.
 """
 
 
