@@ -24,7 +24,7 @@ from search.journal.events import (
     Suggested,
 )
 from search.journal.result import SearchResult, TrialResult
-from search.schedulers.base import Course, Scheduler, Setting, Stop
+from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.registry import SCHEDULERS
 from search.values.objectives import costs_of
 from search.values.statistics import error_of
@@ -37,11 +37,11 @@ from trainables.messages import Cost
 from trainables.values import Json
 
 
-def course_of(config: Json) -> Course:
-    """Return what a trial's config, as the journal has it, says of its course."""
+def course_of(config: Json) -> TrialCourse:
+    """Create the course of a trial from its config, as the journal has it."""
     epochs, optimizer = config["epochs"], config.get("optimizer", {})
     step = optimizer.get("step_epochs", 0) if optimizer.get("schedule") == "step" else 0
-    return Course(epochs, (epochs - 1) // step * step if step else 0)
+    return TrialCourse(epochs, (epochs - 1) // step * step if step else 0)
 
 
 class SearchPolicy:

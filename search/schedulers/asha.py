@@ -55,7 +55,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search.schedulers.base import NEW, Course, Expected, Risk, Scheduler, Setting, Stop
+from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.forecast import Forecaster
 from search.schedulers.order import Orders
 from search.schedulers.rungs import first_rung, rungs_for
@@ -95,10 +95,10 @@ class Asha(Scheduler):
         """The chance of each training to be the best; None if anything was received since."""
 
     def begin(
-        self, trial: str, params: Params, training: str, course: Course | None = None
+        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Add a trial to its training."""
-        self.standings.begin(trial, training, course or Course(self.horizon))
+        self.standings.begin(trial, training, course or TrialCourse(self.horizon))
         self._chances = None
 
     def cost(self, trial: str, costs: Costs) -> None:

@@ -33,7 +33,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrialCourse:
     """What the config of a trial says of its course."""
 
     epochs: int
@@ -116,7 +116,7 @@ class Scheduler(ABC):
         return 0.0
 
     def begin(  # noqa: B027 - listening is optional
-        self, trial: str, params: Params, training: str, course: Course | None = None
+        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Receive that a trial with these params begins.
 
@@ -176,7 +176,7 @@ class Scheduler(ABC):
         return {}
 
     def why(self, trial: str) -> Stop:
-        """Return why a waiting trial does not go on.
+        """Return the reason why a waiting trial does not continue.
 
         Raises:
             KeyError: no trial waits, as with a scheduler without rungs.

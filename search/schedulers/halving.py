@@ -7,7 +7,7 @@ quarter of those that came there before it. A trial that was stopped does not co
 
 import numpy as np
 
-from search.schedulers.base import Course, Scheduler, Setting, Stop
+from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.rungs import rungs_for
 from trainables.values import Params
 
@@ -27,7 +27,7 @@ class Halving(Scheduler):
         """Why each trial that waits was stopped."""
 
     def begin(
-        self, trial: str, params: Params, training: str, course: Course | None = None
+        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Do nothing: a trial has no place before its first rung."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from search.schedulers.base import Course, Scheduler, Setting, Stop
+from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.halving import Halving
 from trainables.values import Params
 
@@ -35,7 +35,7 @@ class Hyperband(Scheduler):
         self._bracket: dict[str, Halving] = {}
 
     def begin(
-        self, trial: str, params: Params, training: str, course: Course | None = None
+        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Put a trial into the bracket that is furthest behind its share."""
         number = int((self.shares * (1 + self.members.sum()) - self.members).argmax())

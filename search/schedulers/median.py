@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from search.schedulers.base import Course, Scheduler, Setting, Stop
+from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from trainables.values import Params
 
 FIRST_SHARE = 0.05
@@ -28,7 +28,7 @@ class Median(Scheduler):
         self._stops: dict[str, Stop] = {}
 
     def begin(
-        self, trial: str, params: Params, training: str, course: Course | None = None
+        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Do nothing: a trial has no place before its first epoch."""
 
@@ -48,5 +48,5 @@ class Median(Scheduler):
         self._stops.pop(trial, None)
 
     def why(self, trial: str) -> Stop:
-        """Return why a trial waits."""
+        """Return the reason why a trial waits."""
         return self._stops[trial]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.schedulers.base import Course
+from search.schedulers.base import TrialCourse
 from search.values.objectives import Costs
 
 Array = NDArray[np.float64]
@@ -129,7 +129,7 @@ class Standings:
         following = self.rungs[level + 1] if level + 1 < len(self.rungs) else runner.epochs
         return min(following, runner.epochs)
 
-    def begin(self, trial: str, training: str, course: Course) -> None:
+    def begin(self, trial: str, training: str, course: TrialCourse) -> None:
         """Add a trial to its training."""
         if training not in self.numbers:
             self.numbers[training] = len(self.numbers)
@@ -233,7 +233,7 @@ class Standings:
             self.places[level, number] = np.nan
 
     def _compare(self, number: int, level: int, value: float) -> tuple[Flags, Flags, Flags]:
-        """Return which trainings at a rung dominate this one, equal it, and are dominated."""
+        """Find the trainings at a rung that dominate this one, equal it, and are dominated."""
         values, own = self.values[level], self.costs[:, [number]]
         no_dearer, no_cheaper = (self.costs <= own).all(axis=0), (self.costs >= own).all(axis=0)
         no_worse, no_better = (values >= value) & no_dearer, (values <= value) & no_cheaper

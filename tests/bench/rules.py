@@ -16,7 +16,7 @@ from itertools import count, takewhile
 import numpy as np
 
 from search.schedulers import halving, hyperband, median
-from search.schedulers.base import Course, Scheduler, Setting
+from search.schedulers.base import Scheduler, Setting, TrialCourse
 from search.schedulers.forecast import Forecaster
 from search.schedulers.standings import Standings
 from tests.bench.curves import Task
@@ -232,7 +232,7 @@ class Forecast(Promoting):
     def waits(self, row: int, epoch: int, value: float) -> bool:
         """Return whether it is at a rung. Its end is recorded too, as others are like it."""
         if str(row) not in self.standings.trials:
-            self.standings.begin(str(row), str(row), Course(self.horizon))
+            self.standings.begin(str(row), str(row), TrialCourse(self.horizon))
         self.standings.arrive(str(row), epoch, value)
         if epoch == self.horizon:
             self.standings.end(str(row), "completed", value)

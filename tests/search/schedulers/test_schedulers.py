@@ -9,7 +9,7 @@ import pytest
 from search.design.experiment import SURE
 from search.schedulers import asha as rule
 from search.schedulers.asha import COEFFICIENTS, FEATURES, Asha
-from search.schedulers.base import NEW, Course, Expected, Setting
+from search.schedulers.base import NEW, Expected, Setting, TrialCourse
 from search.schedulers.registry import SCHEDULERS
 from search.schedulers.rungs import expected_epochs, rungs_for
 
@@ -137,7 +137,7 @@ def played(
     while (choice := asha.choose(new=bool(left))) is not None:
         if choice == NEW:
             choice = left.pop(0)
-            asha.begin(choice, {}, choice, Course(horizon, last_drop))
+            asha.begin(choice, {}, choice, TrialCourse(horizon, last_drop))
         else:
             asha.go_on(choice)
         order.append(choice)
@@ -338,7 +338,7 @@ def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
         alone.begin(f"t{number}", {}, f"t{number}")
         alone.on_epoch(f"t{number}", 1, number / 20)
         for length in (9, 18, 27):
-            asha.begin(f"t{number} {length}", {}, f"t{number}", Course(length))
+            asha.begin(f"t{number} {length}", {}, f"t{number}", TrialCourse(length))
             asha.on_epoch(f"t{number} {length}", 1, number / 20)
     assert asha.chances()[:20] == pytest.approx(alone.chances()[:20])
     assert asha.why("t0 9").rivals == 20
@@ -353,8 +353,8 @@ def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
 
 def test_a_trial_whose_relative_ends_before_its_next_rung_waits_for_its_own_chance() -> None:
     asha = Asha(Setting(32))
-    asha.begin("short", {}, "t1", Course(9))
-    asha.begin("long", {}, "t1", Course(32))
+    asha.begin("short", {}, "t1", TrialCourse(9))
+    asha.begin("long", {}, "t1", TrialCourse(32))
     for trial in ("short", "long"):
         for epoch in (1, 2, 4, 8):
             asha.on_epoch(trial, epoch, epoch / 100)
@@ -372,7 +372,7 @@ def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
     asha = Asha(Setting(30))
     ends = asha.standings.values[-1:]
     for length in (3, 30):
-        asha.begin(f"t1 {length}", {}, "t1", Course(length))
+        asha.begin(f"t1 {length}", {}, "t1", TrialCourse(length))
     for epoch in (1, 2, 3):
         asha.on_epoch("t1 3", epoch, epoch / 10)
     asha.end("t1 3", "completed", 0.3)
@@ -381,7 +381,7 @@ def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
     for epoch in range(1, 5):
         asha.on_epoch("t1 30", epoch, epoch / 10)
     assert np.isnan(ends[0])
-    asha.begin("t1 2", {}, "t1", Course(2))
+    asha.begin("t1 2", {}, "t1", TrialCourse(2))
     asha.on_epoch("t1 2", 2, 0.2)
     asha.end("t1 2", "completed", 0.2)
     assert np.isnan(ends[0]), "it is known to come further"
