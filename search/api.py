@@ -52,14 +52,14 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.exit_codes import ExitCode
 from cluster.signals import Terminated
-from search.export import trial_table
+from search.facts.overview import Overview
 from search.journal.guessing import answer_against
 from search.journal.naming import read_search
-from search.journal.overview import Overview
 from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
-from search.list import searches as listed
+from search.operations.export import trial_table
+from search.operations.list import searches as listed
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
@@ -169,7 +169,7 @@ class Search:
         return path
 
     def __repr__(self) -> str:
-        from search.views.summary import figure_text, outcome_text
+        from search.facts.summary import figure_text, outcome_text
 
         best = self._result.best
         best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
@@ -251,7 +251,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     For a dry run, only print the plan, and return None.
     """
     from cluster.signals import stop_on_signals
-    from search.run import experiment_of
+    from search.operations.run import experiment_of
     from search.sessions.estimate import estimate_search
     from search.sessions.new_search import run_search
     from search.views.terminal import Terminal, say
@@ -342,8 +342,8 @@ def _arguments(options: dict[str, Any]) -> Namespace:
     Raises:
         ConfigError: an option does not exist, its value is not allowed, or `space` is missing.
     """
-    from search.cli.keywords import words
-    from search.run import options_of, parser
+    from search.operations.keywords import words
+    from search.operations.run import options_of, parser
     from search.spaces.find import as_space, names
 
     space = options.get("space")

@@ -17,7 +17,7 @@ from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
 from search.cli.options import HelpFormatter, place_option
 from search.journal.store import own_path
-from search.label import CONNECTIONS, END_S, listening, opened_in_browser
+from search.operations.label import CONNECTIONS, END_S, listening, opened_in_browser
 from search.process.guard import guarded
 from search.process.versions import check_versions
 from search.serving.limits import Limits
@@ -25,10 +25,10 @@ from search.serving.pages.guard import allowed_hosts
 from search.serving.protocol import protocol
 from search.tracking.uri import DEFAULT_TRACKING, default_uri
 from search.views.terminal import Terminal, say
-from search.views.web.access import TOKEN, Access
-from search.views.web.app import app_of
-from search.views.web.pages.registry import PAGES
-from search.views.web.site import Site
+from search.web.access import TOKEN, Access
+from search.web.app import app_of
+from search.web.pages.registry import PAGES
+from search.web.site import Site
 from trainables.errors import ConfigError
 
 PORT = 8420

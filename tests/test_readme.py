@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from search.run import arguments, experiment_of
+from search.operations.run import arguments, experiment_of
 from search.space import SearchSpace
 from tests.support.pages import PAGES, ROOT, block, blocks
+from tests.support.recorded import guard_of
 
 README = (ROOT / "README.md").read_text()
 OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "cluster/tracking/README.md"]
@@ -55,7 +56,7 @@ def test_a_verb_understands_its_words(command: str, monkeypatch: pytest.MonkeyPa
     name, *words = shlex.split(command)[2:]
     package = (ROOT / name.replace(".", "/")).is_dir()
     module = importlib.import_module(f"{name}.__main__" if package else name)
-    monkeypatch.setattr(module, "guarded", lambda work: 0)  # parsed, and not done
+    monkeypatch.setattr(guard_of(module.__name__), lambda work: 0)  # parsed, and not done
     assert module.main(words) == 0
 
 

@@ -12,15 +12,9 @@ from search.decisions.refinement import edges, refinement_sentences
 from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
-from search.journal.guessing import is_answer_at_chance
-from search.journal.journal import FILE_NAME
-from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
-from search.values.message import Blank, Remedy, Start, going_on, program
-from search.values.wording import RUN_LIST
-from search.views.base import Finished, View, ViewContext
-from search.views.guessing import guessing_text
-from search.views.metric import as_good, tested_value
-from search.views.summary import (
+from search.facts.guessing import guessing_text
+from search.facts.metric import as_good, tested_value
+from search.facts.summary import (
     figure_text,
     front_table,
     json_selection,
@@ -41,6 +35,12 @@ from search.views.summary import (
     value_text,
     where_kept,
 )
+from search.journal.guessing import is_answer_at_chance
+from search.journal.journal import FILE_NAME
+from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
+from search.values.message import Blank, Remedy, Start, going_on, program
+from search.values.wording import RUN_LIST
+from search.views.base import Finished, View, ViewContext
 from search.views.terminal import Terminal, say
 from trainables.errors import counted
 

@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 
 import search.api
-import search.export
+import search.operations.export
 from cluster.errors import Refused
-from search import promote
 from search.api import Search, load, result, run
-from search.cli.keywords import words
 from search.design.experiment import Experiment
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import Home, searches_in
-from search.run import options_of, parser
+from search.operations import promote
+from search.operations.keywords import words
+from search.operations.run import options_of, parser
 from search.values.message import Message, Remedy
 from search.views import terminal
 from tests.conftest import MakeOnce
@@ -278,7 +278,7 @@ def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path])
 def test_trials_are_a_table(played: Callable[..., Path]) -> None:
     table = result("played", storage=played()).trials
     assert list(table.columns) == [
-        *(column.format("accuracy") for column in search.export.COLUMNS),
+        *(column.format("accuracy") for column in search.operations.export.COLUMNS),
         "optimizer.lr",
         "params.epochs",
     ]
@@ -456,7 +456,7 @@ def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Pa
 IN_ITS_OWN_PROCESS = """
 import doctest
 import search.api
-import search.export
+import search.operations.export
 from search.spaces.smoke import space as smoke
 from tests.search.test_api import FLAGS, SMALL, state
 

@@ -15,20 +15,20 @@ from rich.console import Console
 from search.decisions.driver import Driver
 from search.design.budget import Budget, limit, shares_of
 from search.design.experiment import Experiment
+from search.facts.overview import Overviews
 from search.journal import journal as journal_module
 from search.journal import result as result_module
 from search.journal.events import Resumed, Started, from_json
 from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
-from search.journal.overview import Overviews
 from search.journal.result import SearchResult, TrialResult, elapsed_s
-from search.status import lines
+from search.operations.status import lines
+from search.operations.why import story
 from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display, Pace
-from search.views.page.facts import cost
-from search.views.web.feed import Followed
-from search.views.web.pages import search as search_page
-from search.why import story
+from search.views.page.sections import cost
+from search.web.feed import Followed
+from search.web.pages import search as search_page
 from tests.support.played import changed, good_lr_wins, play, started_event
 from trainables.config import TrialConfig
 from trainables.messages import Report

@@ -13,10 +13,10 @@ from cluster import submit
 from cluster.runtime import nodes
 from cluster.runtime.nodes import Growth, MachineKind, growth_from_file
 from cluster.runtime.resources import Demand, Machines, Resources
-from search import run
 from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
+from search.operations import run
 from search.sessions.estimate import estimate_search, measured_on
 from trainables.errors import ConfigError
 

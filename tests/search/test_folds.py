@@ -16,18 +16,18 @@ from mlflow.entities import Run
 
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
+from search.facts.summary import figure_text, json_summary, markdown_summary
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
+from search.operations.status import lines, table
+from search.operations.why import story
 from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
-from search.status import lines, table
 from search.tracking.tracker import Tracker
 from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display
 from search.views.outcome import best_table
-from search.views.summary import figure_text, json_summary, markdown_summary
 from search.views.terminal import Terminal
-from search.why import story
 from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened

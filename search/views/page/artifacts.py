@@ -4,15 +4,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.facts import importance
+from search.facts.answer import evidence
+from search.facts.summary import TOP
 from search.journal.events import Evidence
 from search.journal.journal import Journal
 from search.journal.result import PAGE, PICTURES, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import TRIALS, Home
-from search.views.page import curves, figures, importance, page
-from search.views.page.answer import evidence
+from search.views.page import curves, figures, page
 from search.views.page.figures import Picture
 from search.views.page.templates import template
-from search.views.summary import TOP
 
 
 def get_ready(trials: int) -> None:

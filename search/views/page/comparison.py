@@ -9,9 +9,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from search.facts.series import Axis, lowest_visible
+from search.facts.summary import answer_trial, is_baseline, param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult
 from search.values.objectives import in_order, one_cost
-from search.views.page.facts import FinalistInterval
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -29,8 +30,7 @@ from search.views.page.figures import (
     length,
     styled,
 )
-from search.views.series import Axis, lowest_visible
-from search.views.summary import answer_trial, is_baseline, param_text, searched, short_names
+from search.views.page.sections import FinalistInterval
 
 MISSING = -0.14
 """Position on an axis of parallel coordinates for a trial that does not have the parameter; values

@@ -9,6 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from search.facts.series import BestSoFar, lowest_visible
+from search.facts.summary import answer_trial, is_baseline, state_text
 from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.figures import (
@@ -27,8 +29,6 @@ from search.views.page.figures import (
     label,
     styled,
 )
-from search.views.series import BestSoFar, lowest_visible
-from search.views.summary import answer_trial, is_baseline, state_text
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 

@@ -13,16 +13,11 @@ from uuid import uuid4
 
 from markupsafe import Markup
 
-from search.journal.result import SearchResult
-from search.views import metric
-from search.views.guessing import AT_CHANCE, at_chance
-from search.views.page import comparison, curves, data, facts, quality
-from search.views.page.answer import AnswerEvidence, decision, evidence
-from search.views.page.figures import Picture, picture
-from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
-from search.views.page.templates import template
-from search.views.page.verdict import count, one_observation, tiles, verdict
-from search.views.summary import (
+from search.facts import metric
+from search.facts.answer import AnswerEvidence, decision, evidence
+from search.facts.guessing import AT_CHANCE, at_chance
+from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
+from search.facts.summary import (
     answer_trial,
     front_table,
     is_baseline,
@@ -34,6 +29,11 @@ from search.views.summary import (
     short_names,
     source_text,
 )
+from search.journal.result import SearchResult
+from search.views.page import comparison, curves, data, quality, sections
+from search.views.page.figures import Picture, picture
+from search.views.page.templates import template
+from search.views.verdict import count, one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
 
 TEMPLATE = "page.html"
@@ -73,24 +73,26 @@ def render(
         title=source_text(result.started.data),
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
-        finalists=facts.finalists(result),
+        finalists=sections.finalists(result),
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
         evidence=judgement,
         data_section=data.section(folder),
         twins=data.twins(folder),
-        mistakes=facts.mistakes(judgement.evaluation) if judgement.has("confusion_matrix") else [],
-        weakest=facts.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
+        mistakes=sections.mistakes(judgement.evaluation)
+        if judgement.has("confusion_matrix")
+        else [],
+        weakest=sections.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),
-        stops=facts.stops(result),
-        failures=facts.failures(result),
-        retried=facts.retried(result),
-        trials=facts.trial_rows(result),
+        stops=sections.stops(result),
+        failures=sections.failures(result),
+        retried=sections.retried(result),
+        trials=sections.trial_rows(result),
         at_chance=at_chance(result),
         AT_CHANCE=AT_CHANCE,
         highlighted=highlighted.trial if highlighted is not None else "",
-        origin=facts.origin(result),
+        origin=sections.origin(result),
         visible=VISIBLE_TRIALS,
         script=script(),
         script_source=Markup(script_source()),
@@ -129,7 +131,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
-    if rows := facts.finalists(result):
+    if rows := sections.finalists(result):
         pictures["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",

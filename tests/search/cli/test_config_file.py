@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from search.cli.config_file import words
-from search.run import arguments, experiment_of, parser
+from search.operations.run import arguments, experiment_of, parser
 from trainables.config import PATHS
 from trainables.errors import ConfigError
 

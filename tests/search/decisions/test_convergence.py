@@ -11,7 +11,7 @@ from search.design.experiment import Experiment
 from search.journal.events import Epoch, Evidence, Tested
 from search.journal.journal import read
 from search.journal.result import SearchResult
-from search.resume import is_done, parser
+from search.operations.resume import is_done, parser
 from search.space import Choice, SearchSpace
 from tests.support.played import OpenDriver, changed, play, reopened, report
 from trainables.config import TrialConfig

@@ -25,8 +25,8 @@ from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
-from search.resume import experiment_of
-from search.resume import parser as resume_parser
+from search.operations.resume import experiment_of
+from search.operations.resume import parser as resume_parser
 from search.space import Choice, Float, SearchSpace
 from tests.bench.rates import refine
 from tests.support.planted import PLANTED, peak

@@ -16,7 +16,6 @@ import pytest
 from rich.console import Console
 
 from cluster.errors import Refused
-from search import select
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy, seed_number, training_name
 from search.design.budget import Budget, limit
@@ -24,7 +23,8 @@ from search.design.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
-from search.select import best_few, cost_of, few_text, is_done, refuse_changed, terms_of
+from search.operations import select
+from search.operations.select import best_few, cost_of, few_text, is_done, refuse_changed, terms_of
 from search.space import SearchSpace
 from search.views.live import RaceDisplay
 from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report

@@ -18,17 +18,17 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
+from search.facts.summary import taken_over_text
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.run import arguments, experiment_of
+from search.operations.run import arguments, experiment_of
+from search.operations.why import story
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
-from search.views.summary import taken_over_text
-from search.why import story
 from tests.support.played import (
     OpenDriver,
     changed,

@@ -23,20 +23,20 @@ from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
+from search.operations.refine import experiment_of as refinement_of
+from search.operations.resume import check_budget, experiment_of, is_done, parser
+from search.operations.run import arguments
+from search.operations.status import lines
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
-from search.refine import experiment_of as refinement_of
-from search.resume import check_budget, experiment_of, is_done, parser
-from search.run import arguments
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
-from search.status import lines
 from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished, ViewContext
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
-from search.views.page.facts import cost
+from search.views.page.sections import cost
 from search.views.terminal import Terminal
 from tests.support.played import (
     OpenDriver,

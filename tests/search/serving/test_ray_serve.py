@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.serve import replicas
+from search.operations.serve import replicas
 from search.serving import ray_serve
 from search.serving.messages import ModelVersion, WatchedModel, WorkerSettings
 from search.serving.ray_serve import ClusterDeployment, StopSignal

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from search.feedback.records import Records, RecordsInfo, image_name
-from search.serve import options, recording_of
+from search.operations.serve import options, recording_of
 from tests.conftest import Command
 from tests.support.promoted import linear
 from tests.support.serving import BUSY_S, Answer, Commanded, Running, commanded, until

@@ -28,6 +28,7 @@ from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment, absolute
+from search.facts.summary import risk_text
 from search.journal.events import (
     Epoch,
     Evaluated,
@@ -43,7 +44,7 @@ from search.journal.events import (
 )
 from search.journal.journal import Event, Journal
 from search.journal.result import SearchResult
-from search.sync import main as sync
+from search.operations.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.client import client_of, sqlite_path
@@ -52,7 +53,6 @@ from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
-from search.views.summary import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
     OpenDriver,

@@ -63,13 +63,13 @@ def alternatives(expression: ast.expr) -> list[ast.expr]:
 
 ELSEWHERE = {
     "search/decisions/steering.py": dict.fromkeys(CHANGEABLE, False),
-    "search/views/web/forms/verbs.py": {},  # what it has read in a text
+    "search/web/forms/verbs.py": {},  # what it has read in a text
 }
 """The options of remedies that are built in another way than by a literal."""
 
 
 def verbs_in(call: ast.Call, place: str) -> list[str]:
-    if place.startswith("search/views/web/forms/verbs.py"):
+    if place.startswith("search/web/forms/verbs.py"):
         return []
     constants = alternatives(call.args[0])
     assert all(isinstance(constant, ast.Constant) for constant in constants), "write the verb here"

@@ -13,6 +13,13 @@ import pytest
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
+from search.facts.summary import (
+    front_table,
+    json_summary,
+    markdown_summary,
+    quicker_text,
+    strategy_text,
+)
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
@@ -30,13 +37,6 @@ from search.values.objectives import (
     in_turn,
     one_cost,
     parse_objectives,
-)
-from search.views.summary import (
-    front_table,
-    json_summary,
-    markdown_summary,
-    quicker_text,
-    strategy_text,
 )
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay

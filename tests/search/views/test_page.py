@@ -21,21 +21,21 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from search.design.experiment import Experiment
+from search.facts.answer import decision, evidence
+from search.facts.importance import MIN_TRIALS, importance
+from search.facts.summary import GONE_ON, selection_sentences
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
 from search.journal.result import DATA_REPORT, IMPROVEMENT, SearchResult
 from search.journal.store import DECISION
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page, quality
-from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves, within
 from search.views.page.data import section, twins
-from search.views.page.facts import failures, finalists, mistakes, stops, weakest
 from search.views.page.figures import MAX_HINTS, canvas, picture
-from search.views.page.importance import MIN_TRIALS, importance
 from search.views.page.page import render
-from search.views.page.verdict import percent
-from search.views.summary import GONE_ON, selection_sentences
+from search.views.page.sections import failures, finalists, mistakes, stops, weakest
+from search.views.verdict import percent
 from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words
@@ -544,7 +544,7 @@ def test_of_more_trials_than_can_be_drawn_some_are(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bounds are those of all trials, as near as fewer tell."""
-    monkeypatch.setattr("search.views.page.importance.MAX_DRAWN", 100)
+    monkeypatch.setattr("search.facts.importance.MAX_DRAWN", 100)
     few = importance(played(experiment, 150))
     assert all(0 <= low <= share <= high <= 1 for share, low, high in few.values())
 

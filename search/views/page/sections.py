@@ -1,0 +1,284 @@
+"""Rows of the page's tables.
+
+They list stopped and failed trials, the most frequent mistakes of the answer, all trials, the
+finalists, and the provenance and cost of the search.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.decisions.refinement import refinement_sentences
+from search.design.budget import shares_of, shares_text
+from search.facts.summary import (
+    classes_text,
+    param_text,
+    parts_text,
+    request_lines,
+    searched,
+    source_text,
+    strategy_text,
+    taken_over_text,
+)
+from search.journal.events import Finalist
+from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
+from search.values.statistics import expect
+from search.values.wording import duration
+from search.views.page.quality import MAX_NAMES
+from search.views.verdict import count
+
+SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15
+LONGEST_REASON = 160
+Row = tuple[str, ...]
+
+
+def stops(result: SearchResult) -> list[Row]:
+    """Group the stopped trials by what stopped them and by rung, in this order.
+
+    A row has what stopped the trials, the rung (empty if there is none), their number, some of
+    their names, and a reason.
+    """
+    groups: dict[tuple[str, int], list[TrialResult]] = {}
+    for trial in result.trials.values():
+        if trial.outcome == "stopped":
+            by, rung = (trial.stop.by, trial.stop.rung) if trial.stop is not None else ("", None)
+            groups.setdefault((by, rung or 0), []).append(trial)
+    return [
+        (
+            by,
+            f"epoch {rung}" if rung else "",
+            str(len(trials)),
+            _names(trials),
+            _shortened(_why_stopped(trials[-1])),
+        )
+        for (by, rung), trials in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _why_stopped(trial: TrialResult) -> str:
+    return (trial.stop.reason if trial.stop is not None else "") or trial.reason
+
+
+def failures(result: SearchResult) -> list[Row]:
+    """Group the failed and diverged trials by their kind of failure.
+
+    A row has the outcome, the number of trials, some of their names, and the most frequent reasons.
+    """
+    groups: dict[str, list[TrialResult]] = {}
+    for trial in result.failed:
+        groups.setdefault(
+            f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []
+        ).append(trial)
+    return [
+        (
+            kind,
+            str(len(trials)),
+            _names(trials),
+            "; ".join(
+                f"{_shortened(reason)}"
+                for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)
+            ),
+        )
+        for kind, trials in groups.items()
+    ]
+
+
+def retried(result: SearchResult) -> str:
+    """Sentence on how many trials were retried, and after which failures; empty if none was."""
+    kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
+    trials = sum(bool(trial.retries) for trial in result.trials.values())
+    return (
+        f"{count(trials, 'trial')} went on after a failure "
+        f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
+        if trials
+        else ""
+    )
+
+
+def _names(trials: Sequence[TrialResult]) -> str:
+    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (
+        " …" if len(trials) > SHOWN_NAMES else ""
+    )
+
+
+def _shortened(text: str) -> str:
+    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
+
+
+def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The most frequent mistakes: true class, predicted class, number, images of the true class."""
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
+    limit = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
+    wrong = [
+        (number, row, column)
+        for row, counts in enumerate(matrix)
+        for column, number in enumerate(counts)
+        if row != column and number
+    ]
+    return [
+        (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
+        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:limit]
+    ]
+
+
+def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The classes of lowest recall: name, correctly classified images, all images, recall.
+
+    Empty if the classes are few enough for a readable confusion matrix.
+    """
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
+    if len(classes) <= MAX_NAMES:
+        return []
+    rows = [
+        (counts[number] / sum(counts), classes[number], counts[number], sum(counts))
+        for number, counts in enumerate(matrix)
+        if sum(counts)
+    ]
+    return [
+        (name, f"{right:,}", f"{images:,}", f"{recall:.1%}")
+        for recall, name, right, images in sorted(rows)[:SHOWN_WEAKEST]
+    ]
+
+
+def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
+    """All trials, the best first, with the values of their searched parameters as text."""
+    ranked = result.ranking
+    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
+    rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
+    return [
+        (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
+        for trial in (*ranked, *rest)
+    ]
+
+
+@dataclass(frozen=True)
+class FinalistInterval(Finalist):
+    """A candidate of a selection, with the confidence interval of its mean.
+
+    The bounds are None if the interval is unknown.
+    """
+
+    low: float | None
+    high: float | None
+
+
+def finalists(result: SearchResult) -> list[FinalistInterval]:
+    """The candidates of a selection with the interval of each mean; empty before the verdict.
+
+    The interval of the chosen candidate is taken from the verdict. The leader has no difference and
+    no p-value, since it would be compared with itself.
+    """
+    verdict = result.selection.verdict if result.selection is not None else None
+    rows: list[FinalistInterval] = []
+    bounds = result.metric.limits
+    if verdict is None:
+        return []
+    for row in verdict.rows:
+        low = high = None
+        if row.candidate == verdict.candidate:
+            low, high = verdict.expected.low, verdict.expected.high
+        elif row.seeds > 1:
+            alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
+            low, high = alone.low, alone.high
+        leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
+        rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
+    return rows
+
+
+def origin(result: SearchResult) -> list[tuple[str, str]]:
+    """Titles and texts on the data set, splits, seeds, search, cost, versions and code."""
+    experiment, data, provenance = (
+        result.started.experiment,
+        result.started.data,
+        result.started.provenance,
+    )
+    setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
+    versions = ", ".join(
+        f"{name.removeprefix('version.')} {value}"
+        for name, value in provenance.items()
+        if name.startswith("version.") and value
+    )
+    places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
+    return [
+        (
+            "Data set",
+            (
+                f"{source_text(data)}: {classes_text(data)}images of {size} "
+                f"(channels, height, width); fingerprint {data['fingerprint']}"
+            ),
+        ),
+        (
+            "Splits",
+            f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}",
+        ),
+        (
+            "Seeds",
+            f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}",
+        ),
+        (
+            "Search",
+            (
+                f"{strategy_text(experiment)}, up to {count(experiment['horizon'], 'epoch')} "
+                f"per trial, id {result.started.id}"
+            ),
+        ),
+        *(
+            [("Refinement", " ".join(map(str.strip, sentences)))]
+            if (sentences := refinement_sentences(result))
+            else []
+        ),
+        *(("Asked", line) for line in request_lines(result)),
+        ("Cost", cost(result)),
+        ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
+        ("Versions", versions),
+        (
+            "Code and place",
+            ", ".join(
+                f"{title} {provenance[key]}" for key, title in places.items() if provenance.get(key)
+            ),
+        ),
+    ]
+
+
+def _split(setting: Mapping[str, Any]) -> str:
+    return (
+        f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
+    )
+
+
+def _fresh(result: SearchResult) -> str:
+    repeats = result.selection.repeats.values() if result.selection is not None else ()
+    seeds = sorted({trial.config["seed"] for trial in repeats if trial.config})
+    return f", selection {', '.join(map(str, seeds))}" if seeds else ""
+
+
+def cost(result: SearchResult) -> str:
+    """Describe the cost of the search and its selection.
+
+    It includes seconds, from start to end and of training, and device hours, used and reserved.
+    """
+    experiment = result.started.experiment
+    per_trial = experiment["gpus_per_trial"] * experiment["workers"]
+    unit, devices = (
+        ("GPU", per_trial)
+        if per_trial
+        else ("CPU core", experiment["cpus_per_trial"] * experiment["workers"])
+    )
+    sessions = [
+        *result.sessions,
+        *(result.selection.sessions if result.selection is not None else []),
+    ]
+    wall_s = elapsed_s(sessions)
+    held_s = sum(session.slot_s for session in sessions)
+    used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
+    budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
+    rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
+    spared = f" ({taken_over_text(result)})" if result.reused_epochs else ""
+    return (
+        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
+        f"{count(result.epochs_trained, 'epoch')} of the search{spared}, on "
+        f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"hours of training, {held_s * devices / 3600:.3g} reserved{budget}"
+    )

@@ -1,0 +1,148 @@
+"""Verbs that continue from an existing search: their forms, buttons and command lines."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from search.design.experiment import check_search_name
+from search.operations import promote, refine, resume, select
+from search.values.message import Blank, Remedy, Word
+from search.web.forms.new_search import MAX_VALUE, place_options
+from search.web.site import Site
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Field:
+    """An option of a verb that its form offers."""
+
+    option: str
+    label: str
+    hint: str = ""
+    """The default value, in words."""
+    is_flag: bool = False
+
+
+@dataclass(frozen=True)
+class VerbForm:
+    """The form of a verb, with its texts and its fields."""
+
+    title: str
+    does: str
+    """Description of the verb, in sentences."""
+    fields: tuple[Field, ...]
+    parser: Callable[[], argparse.ArgumentParser]
+    tells_cost: bool = False
+    """True if it has `--dry-run`, which prints its plan and cost."""
+
+
+ANYWAY = "Although it is no better than guessing"
+BUDGET = Field("budget", "Stop after (30m, 2h, 500epochs)", "when all is done")
+FORMS: dict[str, VerbForm] = {
+    "resume": VerbForm(
+        "Go on",
+        "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
+        "lost or done again. With more trials in all it also goes on after its end.",
+        (Field("trials", "Trials in all", "as before"), BUDGET),
+        resume.parser,
+    ),
+    "select": VerbForm(
+        "Choose with care",
+        "The best of many trials is partly lucky. The best few are trained again from fresh "
+        "beginnings, the one that stays ahead is chosen, and only it meets the test images.",
+        (
+            Field("top", "Candidates", f"the best {select.TOP}"),
+            Field("seeds", "Trainings of each", str(select.SEEDS)),
+        ),
+        select.parser,
+        tells_cost=True,
+    ),
+    "refine": VerbForm(
+        "Search on, closer",
+        "Searches on in rounds, each around what was found best so far, until a round gains no "
+        "more than chance would.",
+        (
+            Field("trials", "New trials a round", "a third of the search's"),
+            Field("rounds", "Rounds at most", str(refine.ROUNDS)),
+            BUDGET,
+        ),
+        refine.parser,
+        tells_cost=True,
+    ),
+    "promote": VerbForm(
+        "Promote the model",
+        "Puts the model that was chosen, or else the best found, among the models that can be "
+        "used. Before that it is compared with what was trained, on every validation image. It "
+        "takes seconds, more with many images. A champion of the same name is one no longer, and "
+        "stays as a version.",
+        (
+            Field("trial", "Trial", "the search's answer"),
+            Field("model", "Name of the model", "the search's"),
+            Field("onnx", "As ONNX too, which other programs can use", is_flag=True),
+            Field("anyway", ANYWAY, is_flag=True),
+        ),
+        promote.parser,
+    ),
+}
+BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in FORMS.items()} | {
+    "pause": "'Pause' on this page",
+    "status": "the table of trials",
+}
+COMMAND = re.compile(
+    r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
+    r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\"\\-][^\s()'\"\\]*))?)*)"
+)
+"""Pattern of a command in a driver's reply, or in a line that another process printed."""
+
+
+def button_name(remedy: Remedy) -> str:
+    """Name of the page's button with the same effect; without a button, the command itself."""
+    button, options = BUTTONS.get(remedy.verb), remedy.options
+    if button is None:
+        return str(remedy)
+    if trial := options.get("trial"):
+        button += ", with a trial" if isinstance(trial, Blank) else f", with the trial {trial}"
+    return f"{button}, with '{ANYWAY}'" if options.get("anyway") else button
+
+
+def with_button_names(text: str) -> str:
+    """Replace the commands in a text by the names of buttons with the same effect."""
+
+    def replaced(command: re.Match[str]) -> str:
+        if command["verb"] not in BUTTONS:
+            return command[0]
+        options = dict[str, Word]()
+        for word in shlex.split(command["options"]):
+            if word.startswith("--"):
+                options[name := word[2:]] = True
+            else:
+                options[name] = Blank(word) if word.isupper() else word
+        return button_name(Remedy(command["verb"], command["search"], options=options))
+
+    return COMMAND.sub(replaced, text)
+
+
+def verb_words(name: str, search: str, values: Mapping[str, str], site: Site) -> list[str]:
+    """Build the arguments of a verb for a search from the values of a form.
+
+    Raises:
+        ConfigError: a value is too long, or the verb does not accept it.
+    """
+    check_search_name(search)
+    verb = FORMS[name]
+    words = [search, *(f"--{option}={value}" for option, value in place_options(site).items())]
+    for field in verb.fields:
+        value = values.get(field.option, "").strip()
+        if len(value) > MAX_VALUE:
+            raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
+        if value:
+            words.append(f"--{field.option}" if field.is_flag else f"--{field.option}={value}")
+    parser = verb.parser()
+    parser.exit_on_error = False
+    try:
+        parser.parse_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.argument_name}: {error.message}.") from error
+    return words

@@ -1,0 +1,112 @@
+"""Texts of the web pages on the state of a search and its latest decisions."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search.facts.overview import Overview, is_paused
+from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
+from search.journal.journal import Event
+from search.journal.result import ENDED, FAILED, SearchResult
+from search.operations.why import History, describe_event
+from search.values.wording import duration
+from search.views.live import Before, news, time_left
+from trainables.errors import counted
+
+STANDS = {
+    "running": "running",
+    "completed": "done",
+    "budget": "budget used",
+    "gain": "gain small",
+    "stopped": "stopped",
+    "interrupted": "interrupted",
+    "lost": "cluster lost",
+}
+"""The state of a search, in a word or two, by its outcome."""
+WHY = {
+    "completed": "Over: all trials are done.",
+    "budget": "Over: its budget is used up.",
+    "gain": "Over: more trials would hardly find a better one.",
+    "stopped": "Over: it was asked to stop.",
+    "lost": "It ended when its machines were lost. It can go on where it was.",
+    "interrupted": "It was interrupted, and can go on where it was.",
+}
+
+
+@dataclass(frozen=True)
+class NewsLine:
+    """A decision or event in one line."""
+
+    time_ms: int
+    trial: str
+    """The trial that it concerns; empty if it concerns none."""
+    text: str
+
+
+def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
+    """Yield lines on an event that a person should see; `result` already includes the event."""
+    match event.data:
+        case Stopped() | Held() | Promoted():
+            texts = [next(describe_event(event, result, History()))]
+        case Ended() as ended if ended.outcome not in (*FAILED, "stopped"):
+            texts = [ended.outcome]
+        case _:
+            texts = news(event)
+    trial = event.trial if isinstance(event.data, TrialEvent) else ""
+    for text in texts:
+        yield NewsLine(event.time_ms, trial, text.removeprefix(f"trial {trial} "))
+
+
+def overview_state(line: Overview) -> str:
+    """State of a search in the list of searches, in a word or two."""
+    if line.state in ("broken", "running"):
+        return line.state
+    if line.state == "interrupted" and line.is_paused:
+        return "paused"
+    return STANDS.get(line.outcome, line.outcome)
+
+
+def stand(result: SearchResult, holder: str) -> str:
+    """State of a search in a word: `running`, `choosing`, `over` or `halted`.
+
+    A search is `choosing` while its selection runs, and `halted` if it can continue but no driver
+    runs it.
+    """
+    if (
+        holder
+        and result.selection is not None
+        and result.current_sessions is result.selection.sessions
+    ):
+        return "choosing"
+    if result.outcome in ENDED:
+        return "over"
+    return "running" if holder else "halted"
+
+
+def stand_text(result: SearchResult, holder: str) -> str:
+    """State of a search in a sentence, with the reason for its end."""
+    match stand(result, holder):
+        case "running":
+            return f"Running{_at_work(result)}."
+        case "choosing":
+            return "Its best trials are being trained again with fresh seeds, to choose one."
+        case "halted" if result.outcome == "running":
+            ago = max(0.0, time.time() - result.sessions[-1].last_ms / 1000)
+            return f"Cut off {duration(ago)} ago: nothing runs it now. It can go on where it was."
+    if is_paused(result):
+        return f"Paused: it can go on where it was. ({result.reason})"
+    why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
+    return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
+
+
+def _at_work(result: SearchResult) -> str:
+    if running := result.counts.get("running", 0):
+        return f": {counted(running, 'trial')} at work"
+    is_last = result.ended >= int(result.started.experiment["trials"])
+    return ": its trials have ended, and are being evaluated" if is_last else ""
+
+
+def left_text(result: SearchResult, before: Before, planned: int) -> str:
+    """Remaining time of a running session, in words; empty if it is not known."""
+    seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
+    return "" if seconds is None else f"about {duration(seconds)} left"
