@@ -59,7 +59,7 @@ from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
 from search.operations.export import trial_table
-from search.operations.list import searches as listed
+from search.operations.list import ListRequest, list_searches
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
@@ -289,7 +289,7 @@ def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
     Args:
         storage: a folder, or s3://BUCKET/PREFIX.
     """
-    return listed(_place(storage))
+    return list_searches(ListRequest(storage=_place(storage)))
 
 
 @_with_calls()

@@ -1,8 +1,23 @@
 """python -m search.sync NAME: write to MLflow what it missed of a search while it was away."""
 
-from search.operations.sync import main
+from cluster.secrets import redact
+from search.cli.face import Face
+from search.operations.sync import SyncRequest, sync
+from trainables.errors import counted
 
-__all__ = ["main"]
+
+def command(request: SyncRequest) -> int:
+    """Write to MLflow, print how much it has, and return the exit code."""
+    synced = sync(request)
+    print(
+        f"MLflow has all of {synced.name}: {counted(synced.trials, 'trial')}, "
+        f"{counted(synced.epochs, 'epoch')} ({redact(synced.uri)})"
+    )
+    return 0
+
+
+FACE = Face("sync", SyncRequest, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -78,7 +78,7 @@ DOORS = {
         "search/views/live.py",
         "search/views/outcome.py",
         "search/operations/compare.py",
-        "search/operations/list.py",
+        "search/views/overview_table.py",
         "search/operations/status.py",
         "search/views/terminal.py",
     },

@@ -2,10 +2,16 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from search.journal.naming import NoSuchSearch, resolve_name
 from search.journal.store import Home, Storage, home
+from search.views.terminal import Terminal, say
 from trainables.errors import printable
+
+Options = TypeVar("Options")
 
 
 def search_of(args: argparse.Namespace) -> Home:
@@ -38,6 +44,43 @@ def resolve_or_ask(name: str, place: Storage) -> str:
         raise
 
 
+def with_confirmed_name(command: Callable[[Options], int], options: Options) -> int:
+    """Carry out a command; if it names no search, ask about the closest one, and try again.
+
+    Raises:
+        NoSuchSearch: there is no such search, and the user did not confirm the closest one.
+    """
+    while True:
+        try:
+            return command(options)
+        except NoSuchSearch as error:
+            question = f"no search '{error.name}'. Did you mean '{error.closest}'?"
+            corrected = _with_other_name(options, error.name, error.closest)
+            if corrected == options or not (error.closest and can_ask()):
+                raise
+            if not confirm(question, yes=True):
+                raise
+            options = corrected
+
+
+def _with_other_name(value: Any, name: str, other: str) -> Any:
+    """Copy options with every text that is this name replaced by the other name."""
+    if value == name:
+        return other
+    if isinstance(value, tuple):
+        return tuple(_with_other_name(item, name, other) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value,
+            **{
+                field.name: _with_other_name(getattr(value, field.name), name, other)
+                for field in fields(value)
+                if field.init
+            },
+        )
+    return value
+
+
 def can_ask() -> bool:
     """True if stdin and stderr are a terminal, so that the user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
@@ -52,3 +95,15 @@ def confirm(question: str, *, yes: bool) -> bool:
         sys.stderr.write("\n")
         return False
     return answer.strip().lower() in ("y", "yes") or (yes and not answer.strip())
+
+
+class TerminalTalk:
+    """A `Talk` (`search.operations.talk`) at the terminal, on stderr."""
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        say(Terminal(stderr=True), text)
+
+    def confirm(self, question: str) -> bool:
+        """Ask the question; an empty answer is no."""
+        return confirm(question, yes=False)

@@ -313,11 +313,21 @@ def budget_options(
     )
 
 
-def _option(text: str) -> Limit:
-    """Parse a limit, as the `type` of an argparse option."""
+def limit_option(text: str) -> Limit:
+    """Parse a limit, for the `parse` of an option.
+
+    Raises:
+        ConfigError: the text is not a limit.
+    """
     try:
         return limit(text)
     except ConfigError as error:
-        raise argparse.ArgumentTypeError(
-            str(error).removeprefix("--budget ").removesuffix(".")
-        ) from None
+        raise ConfigError(str(error).removeprefix("--budget ").removesuffix(".")) from None
+
+
+def _option(text: str) -> Limit:
+    """Parse a limit, as the `type` of an argparse option."""
+    try:
+        return limit_option(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

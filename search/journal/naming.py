@@ -24,6 +24,7 @@ class NoSuchSearch(ConfigError):
 
     def __init__(self, name: str, existing: Iterable[str], place: Storage) -> None:
         existing = list(existing)
+        self.name = name
         self.closest = "" if "@" in name else closest_name(name, existing)
         """The existing name that the user probably meant; empty if there is none, or several."""
         super().__init__(_missing_text(name, self.closest, existing, place))

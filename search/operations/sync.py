@@ -1,28 +1,50 @@
-"""python -m search.sync NAME: write to MLflow what it missed of a search while it was away."""
+"""Writes to MLflow what it missed of a search."""
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cluster.cli import Parser, complain
-from cluster.exit_codes import ExitCode
+from cluster.errors import NotReady
 from cluster.secrets import redact
-from search.cli.options import HelpFormatter, storage_option
-from search.cli.prompt import search_of
 from search.journal.journal import FILE_NAME, Tail
 from search.journal.result import SearchResult
-from search.process.guard import guarded
+from search.operations.options import Named
 from search.process.versions import check_versions
 from search.tracking.runs import Runs
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking, uri_of
-from trainables.errors import counted
+from search.values.option import option
 
 
-def command(args: argparse.Namespace) -> int:
-    """Write everything in the journal that MLflow lacks to MLflow, and return the exit code."""
-    home = search_of(args)
+@dataclass(frozen=True, kw_only=True)
+class SyncRequest(Named):
+    """A search, and the MLflow that gets all of it."""
+
+    tracking: str | None = option(
+        "MLflow's tracking URI (default: the search's own)", metavar="URI"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synced:
+    """The numbers that MLflow has of a search now."""
+
+    name: str
+    trials: int
+    epochs: int
+    uri: str
+    """MLflow's tracking URI."""
+
+
+def sync(request: SyncRequest) -> Synced:
+    """Write everything in the journal that MLflow lacks to MLflow.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        LeaseHeld: the search runs.
+        NotReady: MLflow refuses something.
+    """
+    home = request.home()
     result = SearchResult.read(home.opened())
-    uri = uri_of(result, args.tracking)
+    uri = uri_of(result, request.tracking)
     check_versions()
     check_tracking(uri)
     with home.lease():
@@ -33,28 +55,10 @@ def command(args: argparse.Namespace) -> int:
             runs.leave(result.current_sessions[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return complain(
-                RuntimeError(
-                    f"MLflow did not take everything ({redact(reason)}). Try again later; "
-                    f"{home}/{FILE_NAME} has it all."
-                ),
-                ExitCode.NOT_READY,
-            )
-    print(
-        f"MLflow has all of {args.name}: {counted(len(result.trials), 'trial')}, "
-        f"{counted(result.epochs_trained, 'epoch')} ({redact(uri)})"
+            raise NotReady(
+                f"MLflow did not take everything ({redact(reason)}). Try again later; "
+                f"{home}/{FILE_NAME} has it all."
+            ) from error
+    return Synced(
+        name=result.name, trials=len(result.trials), epochs=result.epochs_trained, uri=uri
     )
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, write to MLflow, and return the exit code (see `ExitCode`)."""
-    parser = Parser(
-        prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    parser.add_argument(
-        "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
-    )
-    args = parser.parse_args(argv)
-    return guarded(lambda: command(args))

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from search.facts.overview import Overview, Overviews
 from search.journal.result import moment
 from search.journal.store import Storage
-from search.operations.list import searches
+from search.operations.list import ListRequest, list_searches
 from search.values.wording import duration
 from search.web.charts import line
 from search.web.listing import Cell, Column, Query, Row, listed
@@ -85,7 +85,7 @@ class ListingCache:
         """Overview of each search; a page that polls may receive a shared, older listing."""
         with self._lock:
             if not is_poll or time.monotonic() - self._at > self._fresh_s:
-                self._overviews = searches(self.place, self._reader)
+                self._overviews = list_searches(ListRequest(storage=self.place), self._reader)
                 self._at = time.monotonic()
             return self._overviews
 

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.storage.bucket import Bucket
+from search import sync
 from search.cli import prompt
 from search.design.experiment import Experiment
 from search.journal.events import Restored
@@ -15,7 +16,6 @@ from search.journal.journal import FILE_NAME
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import home
-from search.operations import sync
 from search.operations.delete import deletion_of, lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play

@@ -1,6 +1,5 @@
 """Searches in a line each: as their journals tell whole, and broken ones among them."""
 
-import argparse
 import json
 import math
 import os
@@ -22,13 +21,19 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Journal
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
-from search.journal.store import home
-from search.operations.list import command, searches, table
+from search.journal.store import Storage, home
+from search.list import ListOptions, command
+from search.operations.list import ListRequest, list_searches
+from search.views.overview_table import overview_table
 from search.web.news import overview_state, stand_text
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 
 FIXTURE = Path("tests/fixtures/search-v1").absolute()
+
+
+def searches(place: Storage, cache: Overviews | None = None) -> list[Overview]:
+    return list_searches(ListRequest(storage=place), cache)
 
 
 @pytest.fixture
@@ -144,7 +149,7 @@ def test_an_odd_journal_is_one_line_and_the_others_are_listed(
         "played": "ended",
         "odd": "broken",
     }
-    assert command(argparse.Namespace(storage=storage, json=False)) == 0
+    assert command(ListOptions(request=ListRequest(storage=storage))) == 0
     assert "odd is broken: " in capsys.readouterr().out
 
 
@@ -161,7 +166,7 @@ def test_nobody_waits_for_what_is_no_regular_file(
         "pipe": "broken",
         "locked": "broken",
     }
-    assert command(argparse.Namespace(storage=storage, json=False)) == 0
+    assert command(ListOptions(request=ListRequest(storage=storage))) == 0
     assert "pipe is broken: journal.jsonl is not a regular file" in capsys.readouterr().out
     with pytest.raises(DamagedJournal, match="is not a regular file"):
         SearchResult.read(storage / "pipe")
@@ -192,7 +197,7 @@ def test_a_search_whose_budget_was_used_up_is_not_listed_as_one_with_all_its_tri
     cut = Overview("cut", "ended", "budget", ended=2, planned=20)
     whole = Overview("whole", "ended", "completed", ended=20, planned=20)
     going = Overview("going", "running", "budget", ended=2, planned=20)
-    assert list(table([cut, whole, going]).columns[1].cells) == [
+    assert list(overview_table([cut, whole, going]).columns[1].cells) == [
         Text("budget used"),
         Text("ended"),
         Text("running"),
@@ -244,7 +249,7 @@ def test_a_pause_is_called_so_and_not_an_interruption(
     driver.journal.append(Finished("interrupted", "asked to pause by ann@lab"))
     line = Overviews(experiment.folder.parent).of("played")
     assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
-    assert "paused" in next(iter(table([line]).columns[1].cells)).plain
+    assert "paused" in next(iter(overview_table([line]).columns[1].cells)).plain
     text = stand_text(SearchResult.read(experiment.folder), "")
     assert text == "Paused: it can go on where it was. (asked to pause by ann@lab)"
 
@@ -258,4 +263,4 @@ def test_of_a_search_that_is_over_the_trials_with_a_result_are_counted(
     with_epochs = sum(bool(trial.epochs) for trial in driver.result.trials.values())
     assert (line.state, line.ended, line.counted) == ("ended", 0, with_epochs)
     assert with_epochs > 0
-    assert next(iter(table([line]).columns[2].cells)).plain == f"{with_epochs}/9"
+    assert next(iter(overview_table([line]).columns[2].cells)).plain == f"{with_epochs}/9"

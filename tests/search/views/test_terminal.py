@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cluster.cli import error_line
 from search.design.experiment import Experiment
-from search.operations.list import main as listed
+from search.list import main as listed
 from search.views.terminal import Terminal, say
 from tests.support.played import OpenDriver, play
 
