@@ -15,7 +15,8 @@ import uvicorn
 
 from cluster.cli import Parser, port
 from cluster.storage.bucket import Bucket
-from search.cli.options import HelpFormatter, place_option
+from search.cli.options import place_option
+from search.cli.parser import HelpFormatter
 from search.journal.store import own_path
 from search.operations.label import CONNECTIONS, END_S, listening, opened_in_browser
 from search.process.guard import guarded

@@ -11,21 +11,6 @@ MAX_SEED = 2**31
 """The maximal seed, the same as that of `seed` in `trainables.config.TrialConfig`."""
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """A help formatter that appends the default of an option, unless it has none.
-
-    It is not appended if the help already names it, nor if it is None, a boolean or empty.
-    """
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        is_named = "(default" in (action.help or "")
-        return (
-            action.help
-            if is_named or action.default in (None, [], False) or action.default is True
-            else super()._get_help_string(action)
-        )
-
-
 def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, which identify an existing search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")

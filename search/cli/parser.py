@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from cluster.cli import Parser
-from search.values.option import Kind, Option, options_of, request_of
+from search.values.option import Option, OptionKind, options_of, request_of
 from trainables.errors import ConfigError
 
 Request = TypeVar("Request")
@@ -43,9 +43,9 @@ def parser_of(request_type: type, verb: str, description: str) -> Parser:
 def add_option(section: Any, declared: Option) -> None:
     """Add an option to a parser, or to one of its groups."""
     settings: dict[str, Any] = {"help": declared.help}
-    if declared.kind is Kind.FLAG:
+    if declared.kind is OptionKind.FLAG:
         settings["action"] = "store_false" if declared.default else "store_true"
-    elif declared.kind is Kind.SWITCH:
+    elif declared.kind is OptionKind.SWITCH:
         settings |= {"action": argparse.BooleanOptionalAction, "default": declared.default}
     else:
         settings |= {
@@ -55,11 +55,11 @@ def add_option(section: Any, declared: Option) -> None:
         }
         if declared.nargs is not None:
             settings["nargs"] = declared.nargs
-        if declared.kind is Kind.LIST:
+        if declared.kind is OptionKind.LIST:
             settings |= {"action": "append", "default": []}
         elif not declared.is_required:
             settings |= {"default": declared.default, "const": declared.const}
-    if declared.kind is Kind.POSITIONAL:
+    if declared.kind is OptionKind.POSITIONAL:
         section.add_argument(declared.field, **settings)
     else:
         if declared.is_required:

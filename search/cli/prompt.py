@@ -55,7 +55,7 @@ def with_confirmed_name(command: Callable[[Options], int], options: Options) -> 
             return command(options)
         except NoSuchSearch as error:
             question = f"no search '{error.name}'. Did you mean '{error.closest}'?"
-            corrected = _with_other_name(options, error.name, error.closest)
+            corrected = _with_new_name(options, error.name, error.closest)
             if corrected == options or not (error.closest and can_ask()):
                 raise
             if not confirm(question, yes=True):
@@ -63,17 +63,17 @@ def with_confirmed_name(command: Callable[[Options], int], options: Options) -> 
             options = corrected
 
 
-def _with_other_name(value: Any, name: str, other: str) -> Any:
-    """Copy options with every text that is this name replaced by the other name."""
-    if value == name:
-        return other
+def _with_new_name(value: Any, old: str, new: str) -> Any:
+    """Copy options with every text that is the old name replaced by the new one."""
+    if value == old:
+        return new
     if isinstance(value, tuple):
-        return tuple(_with_other_name(item, name, other) for item in value)
+        return tuple(_with_new_name(item, old, new) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
             value,
             **{
-                field.name: _with_other_name(getattr(value, field.name), name, other)
+                field.name: _with_new_name(getattr(value, field.name), old, new)
                 for field in fields(value)
                 if field.init
             },

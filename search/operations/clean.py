@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.options import json_option, storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import can_ask, confirm, search_of
 from search.journal.keeping import (
     ANSWER,

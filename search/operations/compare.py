@@ -16,7 +16,8 @@ import numpy as np
 from rich.table import Table
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, place_option
+from search.cli.options import place_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import resolve_or_ask
 from search.design.experiment import PLACE
 from search.facts.metric import interval

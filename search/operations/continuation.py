@@ -24,7 +24,7 @@ def change_option(what: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class UsageLimits:
     """The limits of a session; the help has `{of}`, what they count, and `{default}`."""
 
     budget: tuple[Limit, ...] = repeated(
@@ -75,7 +75,7 @@ class Where:
         "where the data lies now (default: {before})", metavar="DIR", parse=own_path
     )
 
-    def overrides(self, limits: Limits, **values: object) -> Overrides:
+    def overrides(self, limits: UsageLimits, **values: object) -> Overrides:
         """Combine these options with limits and further values that replace recorded ones."""
         return Overrides(
             concurrency=self.concurrency,

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, json_option, seed
+from search.cli.options import json_option, seed
+from search.cli.parser import HelpFormatter
 from search.journal.store import own_path
 from search.operations.run import data_config, data_options
 from search.process.guard import guarded

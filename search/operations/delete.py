@@ -16,7 +16,8 @@ from pathlib import Path
 from cluster.cli import Parser
 from cluster.secrets import redact
 from cluster.storage.bucket import AT_ONCE
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import can_ask, confirm, search_of
 from search.design.experiment import NAME
 from search.journal.journal import FILE_NAME, JournalError

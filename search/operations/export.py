@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.journal.result import SearchResult, TrialResult
 from search.process.guard import guarded

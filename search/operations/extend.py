@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter
+from search.cli.parser import HelpFormatter
 from search.design.budget import FORMS
 from search.journal.requests import EXTEND, DriverRequest
 from search.operations.asking import asking_options, request_and_wait

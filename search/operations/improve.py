@@ -25,7 +25,8 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search.cli.continuation import change_option, overrides_of, place_options
-from search.cli.options import HelpFormatter, json_option, place_option
+from search.cli.options import json_option, place_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import resolve_or_ask
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name

@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Mount
 
 from cluster.cli import Parser, cannot_listen, port
 from cluster.storage.bucket import Bucket
-from search.cli.options import HelpFormatter
+from search.cli.parser import HelpFormatter
 from search.feedback.labelling import LabellingQueue
 from search.feedback.records import Records, serve_and_record
 from search.journal.store import storage

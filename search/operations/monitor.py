@@ -23,7 +23,8 @@ from cluster.cli import Parser
 from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import Bucket
 from search.cli.model_source import model_source
-from search.cli.options import HelpFormatter, json_option, place_option
+from search.cli.options import json_option, place_option
+from search.cli.parser import HelpFormatter
 from search.feedback.monitoring.findings import RATE, Findings, find_changes
 from search.feedback.monitoring.window import Window, load_window
 from search.feedback.monitoring.words import facts, verdict

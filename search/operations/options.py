@@ -25,7 +25,7 @@ def storage_option() -> Storage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class SearchRequest:
     """A request that names an existing search."""
 
     name: str = positional("the search's name", metavar="NAME")

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from cluster.cli import Parser
 from cluster.exit_codes import ExitCode
 from search.cli.model_source import model_source
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.journal.store import own_path
 from search.process.guard import guarded
 from search.process.versions import check_versions

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from cluster.cli import Parser
 from cluster.secrets import redact
-from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.options import json_option, storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.design.experiment import absolute
 from search.facts.guessing import above_chance

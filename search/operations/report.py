@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import Home, own_path

@@ -14,7 +14,8 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.cli.continuation import change_option, keep_option, overrides_of, place_options
-from search.cli.options import HelpFormatter, json_option, seed, storage_option
+from search.cli.options import json_option, seed, storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy

@@ -17,7 +17,8 @@ from cluster.runtime.resources import Demand, local_gpus
 from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
 from search.cli import config_file
-from search.cli.options import HelpFormatter, count_or_auto, json_option, seed
+from search.cli.options import count_or_auto, json_option, seed
+from search.cli.parser import HelpFormatter
 from search.design.budget import Budget, budget_options
 from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.keeping import KEEP_HELP, NEEDED

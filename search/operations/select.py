@@ -19,7 +19,8 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.exit_codes import ExitCode
 from search.cli.continuation import change_option, overrides_of, place_options
-from search.cli.options import HelpFormatter, json_option, storage_option
+from search.cli.options import json_option, storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide

@@ -15,7 +15,8 @@ from pathlib import Path
 from cluster.cli import Parser, cannot_listen, is_whole, port, seconds, whole_number
 from cluster.runtime.session import LOCAL
 from search.cli.model_source import model_source
-from search.cli.options import HelpFormatter, place_option
+from search.cli.options import place_option
+from search.cli.parser import HelpFormatter
 from search.journal.store import own_path, storage
 from search.process.guard import guarded
 from search.serving.messages import Recording, WatchedModel, WorkerSettings

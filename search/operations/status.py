@@ -14,7 +14,8 @@ from rich.text import Text
 
 from cluster.cli import Parser
 from cluster.secrets import redact
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.design.budget import shares_of, shares_text

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter
+from search.cli.parser import HelpFormatter
 from search.journal.requests import STOP, DriverRequest
 from search.operations.asking import asking_options, request_and_wait
 from search.process.guard import guarded

@@ -6,7 +6,7 @@ from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.journal.journal import FILE_NAME, Tail
 from search.journal.result import SearchResult
-from search.operations.options import Named
+from search.operations.options import SearchRequest
 from search.process.versions import check_versions
 from search.tracking.runs import Runs
 from search.tracking.tracker import troubles
@@ -15,7 +15,7 @@ from search.values.option import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyncRequest(Named):
+class SyncRequest(SearchRequest):
     """A search, and the MLflow that gets all of it."""
 
     tracking: str | None = option(

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.cli import Parser
-from search.cli.options import HelpFormatter, storage_option
+from search.cli.options import storage_option
+from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.facts.guessing import against_text
 from search.facts.metric import tested_value

@@ -21,7 +21,7 @@ KEY = "option"
 """The key of the declaration in the metadata of a field."""
 
 
-class Kind(Enum):
+class OptionKind(Enum):
     """The ways in which an option is written on a command line."""
 
     VALUE = "--name VALUE"
@@ -39,7 +39,7 @@ class Option:
     """The name of the field that holds its value."""
     name: str
     """Its name on the command line without the leading dashes, such as `max-epochs`."""
-    kind: Kind
+    kind: OptionKind
     help: str
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
@@ -67,7 +67,7 @@ class Option:
     @property
     def is_repeated(self) -> bool:
         """True if its value is a tuple of the values that are given."""
-        return self.kind is Kind.LIST or self.nargs in ("+", "*")
+        return self.kind is OptionKind.LIST or self.nargs in ("+", "*")
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,32 @@ def option(help: str, *, default: Any = None, name: str = "", **settings: Any) -
         name: its name on the command line, if it is not the field's name with dashes.
         settings: further fields of `Option`.
     """
-    return _declared(Kind.VALUE, help, name, {"default": default, **settings})
+    return _declared(OptionKind.VALUE, help, name, {"default": default, **settings})
 
 
 def repeated(help: str, *, name: str = "", **settings: Any) -> Any:
     """Declare an option that can be given several times; the field is a tuple, empty by default."""
-    return _declared(Kind.LIST, help, name, settings)
+    return _declared(OptionKind.LIST, help, name, settings)
 
 
 def flag(help: str, *, default: bool = False, name: str = "", section: str = "") -> Any:
     """Declare an option without a value, which negates `default`."""
-    return _declared(Kind.FLAG, help, name, {"default": default, "section": section})
+    return _declared(OptionKind.FLAG, help, name, {"default": default, "section": section})
 
 
 def switch(help: str, *, name: str = "", **settings: Any) -> Any:
     """Declare an option `--name` or `--no-name`; the field is None if neither is given."""
-    return _declared(Kind.SWITCH, help, name, settings)
+    return _declared(OptionKind.SWITCH, help, name, settings)
 
 
 def positional(help: str, *, metavar: str, **settings: Any) -> Any:
     """Declare an argument without a name; it is required unless `nargs` is `?` or `*`."""
     is_required = settings.get("nargs") not in ("?", "*")
     return _declared(
-        Kind.POSITIONAL, help, "", {"metavar": metavar, "is_required": is_required, **settings}
+        OptionKind.POSITIONAL,
+        help,
+        "",
+        {"metavar": metavar, "is_required": is_required, **settings},
     )
 
 
@@ -137,7 +140,7 @@ def group(
     )
 
 
-def _declared(kind: Kind, help: str, name: str, settings: Mapping[str, Any]) -> Any:
+def _declared(kind: OptionKind, help: str, name: str, settings: Mapping[str, Any]) -> Any:
     """Build a dataclass field whose metadata hold the declaration."""
     declared = Option(field="", name=name, kind=kind, help=help, **settings)
     metadata = {KEY: declared}
@@ -177,20 +180,20 @@ def request_of(request_type: type[Request], values: Mapping[str, Any]) -> Reques
         values: the value of each option by the name of its field. Options that are missing have
             their defaults; names of no option are ignored.
     """
-    return request_type(**_given(request_type, values))
+    return request_type(**_arguments(request_type, values))
 
 
-def _given(request_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+def _arguments(request_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
     for own in fields(request_type):
         declared = own.metadata.get(KEY)
         if isinstance(declared, Group):
-            inner = {**declared.defaults, **_given(declared.request_type, values)}
-            given[own.name] = declared.request_type(**inner)
+            inner = {**declared.defaults, **_arguments(declared.request_type, values)}
+            arguments[own.name] = declared.request_type(**inner)
         elif declared is not None and own.name in values:
             value = values[own.name]
-            given[own.name] = tuple(value) if declared.is_repeated else value
-    return given
+            arguments[own.name] = tuple(value) if declared.is_repeated else value
+    return arguments
 
 
 def values_of(request: Any) -> dict[str, Any]:
@@ -216,13 +219,14 @@ def words_of(request: Any) -> list[str]:
     arguments = [
         word
         for declared in options
-        if declared.kind is Kind.POSITIONAL
+        if declared.kind is OptionKind.POSITIONAL
         for word in _texts(declared, values[declared.field])
     ]
     words = [
         word
         for declared in options
-        if declared.kind is not Kind.POSITIONAL and values[declared.field] != declared.default_value
+        if declared.kind is not OptionKind.POSITIONAL
+        and values[declared.field] != declared.default_value
         for word in _words(declared, values[declared.field])
     ]
     if any(word.startswith("-") for word in arguments):
@@ -231,10 +235,12 @@ def words_of(request: Any) -> list[str]:
 
 
 def _words(declared: Option, value: Any) -> Iterator[str]:
-    """Yield the words of an option whose value is not its default."""
-    if declared.kind is Kind.FLAG:
+    """Yield the words of an option; none if it has its default."""
+    if value == declared.default_value:
+        return
+    if declared.kind is OptionKind.FLAG:
         yield f"--{declared.name}"
-    elif declared.kind is Kind.SWITCH:
+    elif declared.kind is OptionKind.SWITCH:
         yield f"--{declared.name}" if value else f"--no-{declared.name}"
     elif declared.nargs == "?" and value == declared.const:
         yield f"--{declared.name}"
