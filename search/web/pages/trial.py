@@ -19,7 +19,7 @@ from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.operations.status import why
 from search.operations.why import beside_guessing, story_of
-from search.preflight.changes import flatten
+from search.values.nested import flatten
 from search.web.access import HEADERS
 from search.web.charts import of_trial
 from search.web.feed import Behind, Followed
