@@ -3,7 +3,11 @@
 The guard itself is in `cluster.guard`; this module adds the errors of `search`.
 """
 
+import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from cluster import guard
 from cluster.errors import NotReady
@@ -12,6 +16,7 @@ from cluster.signals import STOPPING
 from cluster.storage.bucket import StorageError
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
 from search.journal.lease import LeaseHeld
+from search.values.message import message_of
 from trainables.errors import ConfigError, Unavailable
 
 
@@ -31,9 +36,29 @@ EXIT_CODES = guard.EXIT_CODES | {
 """Maps the types of expected errors to exit codes."""
 
 
+OUTCOME_VARIABLE = "SEARCH_OUTCOME"
+"""The environment variable with the file for the message of an error (`Message.as_json`).
+
+Another process that has started the verb reads it, to show the commands that the message suggests
+in its own way.
+"""
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb, and return its exit code; expected errors become messages on stderr."""
-    return guard.guarded(lambda: _with_advice(command), EXIT_CODES, STOPPING)
+    return guard.guarded(lambda: _with_outcome(command), EXIT_CODES, STOPPING)
+
+
+def _with_outcome(command: Callable[[], int]) -> int:
+    """Run a verb; write the message of an error to the file that the environment names, if any."""
+    path = os.environ.pop(OUTCOME_VARIABLE, "")  # not for the processes that this one starts
+    try:
+        return _with_advice(command)
+    except Exception as error:
+        if path:
+            with suppress(OSError):  # the message is on stderr in any case
+                Path(path).write_text(json.dumps(message_of(error).as_json()), encoding="utf-8")
+        raise
 
 
 def _with_advice(command: Callable[[], int]) -> int:
