@@ -12,12 +12,13 @@ from pathlib import Path
 from cluster import guard
 from cluster.errors import NotReady
 from cluster.exit_codes import ExitCode
+from cluster.secrets import redact
 from cluster.signals import STOPPING
 from cluster.storage.bucket import StorageError
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
 from search.journal.lease import LeaseHeld
-from search.values.message import message_of
-from trainables.errors import ConfigError, Unavailable
+from search.values.message import Message, Remedy, message_of
+from trainables.errors import ConfigError, Unavailable, printable
 
 
 class NoBetterThanGuessing(Exception):
@@ -57,8 +58,16 @@ def _with_outcome(command: Callable[[], int]) -> int:
     except Exception as error:
         if path:
             with suppress(OSError):  # the message is on stderr in any case
-                Path(path).write_text(json.dumps(message_of(error).as_json()), encoding="utf-8")
+                parts = map(_printable, message_of(error).parts)
+                Path(path).write_text(json.dumps(Message(*parts).as_json()), encoding="utf-8")
         raise
+
+
+def _printable(part: str | Remedy) -> str | Remedy:
+    """Escape the control characters of a text, and mask its credentials, as for a terminal."""
+    if isinstance(part, Remedy):
+        return part
+    return "\n".join(printable(redact(line)) for line in part.split("\n"))
 
 
 def _with_advice(command: Callable[[], int]) -> int:
