@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from search.facts.trials import trial_table
 from search.journal.journal import JournalError
 from search.journal.keeping import ANSWER, NEEDED
 from search.journal.lease import LeaseHeld
 from search.journal.store import Home
 from search.operations.clean import clean_search, removable_of, rows_of, size_of
 from search.operations.delete import delete, deletion_of, lines
-from search.operations.export import trial_table
 from search.views.csv_output import Rows
 from search.web.access import HEADERS
 from search.web.forms.launch import Launcher

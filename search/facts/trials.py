@@ -1,0 +1,54 @@
+"""The trials of a search as a table of plain values."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from search.journal.result import SearchResult, TrialResult
+
+COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
+"""The first columns of the table of trials, before the searched parameters; `{}` stands for the
+name of the task's primary metric.
+"""
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """A table of a search's trials, in the order in which they were suggested."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    """One dict per trial, by column; unknown values are None, or NaN in numeric columns."""
+
+
+def trial_table(result: SearchResult) -> TrialTable:
+    """Build the table of a search's trials.
+
+    After `COLUMNS` it has a column for each searched parameter, by its dotted path. A parameter
+    with the name of another column, such as `epochs`, is called `params.epochs`.
+    """
+    domains = result.started.experiment["space"]["domains"]
+    # A search that was continued with another space had other parameters before.
+    searched = (path for trial in result.trials.values() for path in trial.params)
+    paths = list(dict.fromkeys([*domains, *searched]))
+    columns = [column.format(result.task.primary.name) for column in COLUMNS]
+    titles = {path: f"params.{path}" if path in columns else path for path in paths}
+    rows = [
+        dict(zip(columns, _figures(trial), strict=True))
+        | {title: trial.params.get(path) for path, title in titles.items()}
+        for trial in result.trials.values()
+    ]
+    return TrialTable([*columns, *titles.values()], rows)
+
+
+def _figures(trial: TrialResult) -> tuple[Any, ...]:
+    """The values of a trial for `COLUMNS`, in their order."""
+    return (
+        trial.trial,
+        trial.outcome,
+        len(trial.epochs),
+        trial.value,
+        trial.primary_value,
+        trial.best.get("val/loss", math.nan),
+        trial.train_s,
+    )
