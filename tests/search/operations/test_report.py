@@ -20,7 +20,7 @@ from search.facts.summary import (
 from search.journal.events import Evaluated, Selected, Selecting, Tested
 from search.journal.result import SearchResult, Selection, TrialResult
 from search.journal.store import Home
-from search.operations.report import main
+from search.report import main
 from search.space import Choice, SearchSpace
 from search.values.statistics import Expected
 from search.values.wording import durations
