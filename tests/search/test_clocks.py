@@ -23,10 +23,10 @@ from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
 from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.operations.status import lines
-from search.operations.why import story
 from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display, Pace
 from search.views.page.sections import cost
+from search.views.story import story_lines
 from search.web.feed import Followed
 from search.web.pages import search as search_page
 from tests.support.played import changed, good_lr_wins, play, started_event
@@ -185,7 +185,7 @@ def test_whoever_tells_the_search_time_tells_the_same(
     followed = Followed(experiment.storage, experiment.name)
     followed.look()
     assert [point.seconds for point in followed.points] == list(range(1, 11))
-    told = [line for name in result.trials for line in story(read(_file(experiment)), name)]
+    told = [line for name in result.trials for line in story_lines(read(_file(experiment)), name)]
     assert {line.split()[0] for line in told} == {f"0:00:{second:02}" for second in range(11)}
 
 

@@ -20,13 +20,13 @@ from search.facts.summary import figure_text, json_summary, markdown_summary
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.operations.status import lines, table
-from search.operations.why import story
 from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
 from search.tracking.tracker import Tracker
 from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display
 from search.views.outcome import best_table
+from search.views.story import story_lines
 from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
@@ -259,7 +259,7 @@ def test_everywhere_a_trial_is_shown_its_deviation_is(
     assert "100 images in 3 folds" in markdown_summary(result)
     assert any(
         f"val accuracy {text}, its best" in line
-        for line in story(read(folded.folder / "journal.jsonl"), result.best.trial)
+        for line in story_lines(read(folded.folder / "journal.jsonl"), result.best.trial)
     )
     summary = json_summary(result, tracking={}, home=folded.home, wall_s=1.0)
     assert (summary["best"]["val_accuracy_std"], summary["best"]["folds"]) == (

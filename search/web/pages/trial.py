@@ -18,8 +18,8 @@ from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.operations.status import why
-from search.operations.why import beside_guessing, story_of
 from search.preflight.changes import flatten
+from search.views.story import beside_guessing, story_of
 from search.web.access import HEADERS
 from search.web.charts import of_trial
 from search.web.feed import Behind, Followed

@@ -23,12 +23,12 @@ from search.journal.store import Home
 from search.operations import select
 from search.operations.promote import refuse_at_chance
 from search.operations.status import table
-from search.operations.why import beside_guessing
 from search.preflight.changes import changes
 from search.process.guard import NoBetterThanGuessing
 from search.sessions.ending import exit_code
 from search.views.page.curves import search_curves
 from search.views.page.page import render
+from search.views.story import beside_guessing
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts

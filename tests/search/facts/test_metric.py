@@ -34,7 +34,6 @@ from search.journal.store import Home
 from search.operations import promote
 from search.operations.refine import refuse_few
 from search.operations.status import as_json, lines, table
-from search.operations.why import story
 from search.trained.description import model_figures, tags
 from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished
@@ -43,6 +42,7 @@ from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.page import render
+from search.views.story import story_lines
 from search.views.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
@@ -182,7 +182,7 @@ def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
 
 def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
     title, best = searched.metric.title, searched.best
-    told = "\n".join(story(searched.events, best.trial))
+    told = "\n".join(story_lines(searched.events, best.trial))
     assert re.search(
         rf"epoch {best.best_epoch}: val {title} {best.value:.4f}, its best, val accuracy "
         rf"{best.primary_value:.4f}, val loss",
@@ -192,7 +192,7 @@ def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
     rivals = next(
         text
         for name, trial in searched.result.trials.items()
-        if trial.stop and "by " in (text := "\n".join(story(searched.events, name)))
+        if trial.stop and "by " in (text := "\n".join(story_lines(searched.events, name)))
     )
     heading, *rows = rivals[rivals.rindex("those who had come there") :].splitlines()
     assert heading == f"those who had come there, by {title} until then:"

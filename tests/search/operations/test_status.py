@@ -18,9 +18,9 @@ from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
 from search.operations.status import Follow, lines, table, why
-from search.operations.why import story
 from search.values.message import Remedy
 from search.values.wording import DEFAULT_STORAGE, duration
+from search.views.story import story_lines
 from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
@@ -150,7 +150,7 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
     for name, accuracy in zip(names, (0.9, 0.2, 0.95), strict=True):
         driver.running(name, host="10.0.0.7")
         driver.report(name, report(1, accuracy))
-    text = "\n".join(line[11:] for line in story(read(driver.journal.path), "t0002"))
+    text = "\n".join(line[11:] for line in story_lines(read(driver.journal.path), "t0002"))
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
     assert "attempt 1 began on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
@@ -186,7 +186,7 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     driver.report(trial, Report(2, restored=["epoch-0003 is damaged"]))
     driver.report(trial, Report(2, waiting="no space"))
     driver.fail(trial, "error", "ValueError: no")
-    text = "\n".join(story(read(driver.journal.path), trial))
+    text = "\n".join(story_lines(read(driver.journal.path), trial))
     for words in (
         "kept: trials/t0001/errors/attempt-1.txt",
         "to be tried again (hung): it made no step for 10 s",

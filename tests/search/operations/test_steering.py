@@ -30,13 +30,13 @@ from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
 from search.operations import asking
 from search.operations.status import as_json, lines
-from search.operations.why import story
 from search.sessions import phases
 from search.sessions import session as sessions
 from search.values.message import Remedy
 from search.values.wording import DEFAULT_STORAGE
 from search.views.page.sections import origin
 from search.views.registry import VIEWS
+from search.views.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report, started_event
 from trainables.training.loop import Training
@@ -385,7 +385,7 @@ def test_what_was_answered_is_told_with_who_asked(
     assert line.isprintable()
     assert "asked to stop t0001: " in line
     events = read(driver.journal.path)
-    assert any("asked to stop t0001" in line for line in story(events, "t0001"))
+    assert any("asked to stop t0001" in line for line in story_lines(events, "t0001"))
     (told,) = json.loads(json.dumps(as_json(driver.result, "")))["requests"]
     assert (told["action"], told["trial"]) == ("stop", "t0001")
 
