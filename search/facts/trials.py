@@ -1,10 +1,21 @@
-"""The trials of a search as a table of plain values."""
+"""Facts about the trials of a search, and their table of plain values."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from search.journal.result import SearchResult, TrialResult
+from search.values.wording import last_line_of
+
+
+def state_reason(trial: TrialResult) -> str:
+    """Short reason for a trial's state, and for its retries; empty if there is none."""
+    again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
+    reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
+    return "; ".join(
+        text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text
+    )
+
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
 """The first columns of the table of trials, before the searched parameters; `{}` stands for the

@@ -19,8 +19,8 @@ from search.facts.summary import (
     strategy_text,
 )
 from search.journal.result import SearchResult
-from search.operations.status import race_lines
 from search.values.wording import duration
+from search.views.standing import race_lines
 from search.views.verdict import tiles, verdict
 from search.web.charts import course_line, of_search, top
 from search.web.feed import Followed

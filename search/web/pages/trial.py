@@ -14,10 +14,10 @@ from starlette.routing import BaseRoute
 from search.design.experiment import NAME
 from search.facts.metric import interval, interval_text
 from search.facts.summary import figure_text, param_text, value_text
+from search.facts.trials import state_reason
 from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
-from search.operations.status import why
 from search.preflight.changes import flatten
 from search.views.story import beside_guessing, story_of
 from search.web.access import HEADERS
@@ -152,7 +152,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
         "search": search,
         "trial": trial,
         "tiles": tiles,
-        "why": why(trial),
+        "why": state_reason(trial),
         "is_best": result.best is trial,
     }
 

@@ -16,6 +16,7 @@ from cluster.errors import Refused
 from search.design.experiment import Experiment
 from search.facts.importance import importance
 from search.facts.metric import interval, interval_text, least_score, with_article
+from search.facts.standing import SearchStanding, standing_json
 from search.facts.summary import (
     deviation,
     front_table,
@@ -33,15 +34,14 @@ from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import promote
 from search.operations.refine import refuse_few
-from search.operations.status import as_json, lines, table
 from search.trained.description import model_figures, tags
-from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished
 from search.views.live import Display
 from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.page import render
+from search.views.standing import standing_lines, trials_table
 from search.views.story import story_lines
 from search.views.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
@@ -167,14 +167,14 @@ def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
     result, best = searched.result, searched.best
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     assert f"; best {best.value:.4f} ({best.trial})" in " ".join(
-        lines(result, "", "played", DEFAULT_STORAGE)
+        standing_lines(SearchStanding("played", result))
     )
-    console.print(table(result))
+    console.print(trials_table(result))
     console.print(Display(result, 9, console)._table())
     assert printed(console).count(f"val {searched.metric.title}") == 2
     assert f"{best.value:.4f}" in printed(console)
     assert "accuracy" not in printed(console).replace("balanced accuracy", "")
-    found: Any = as_json(result, "")
+    found: Any = standing_json(SearchStanding("played", result))
     assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
     row = found["trials"][best.trial]
     assert (row["value"], row["val_accuracy"]) == (best.value, best.primary_value)
