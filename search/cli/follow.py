@@ -10,12 +10,12 @@ from rich.text import Text
 
 from cluster.secrets import redact
 from search.facts.standing import SearchStanding
-from search.facts.summary import figure_text, outcome_text
 from search.journal.journal import Event
 from search.journal.result import SearchResult
 from search.journal.store import BucketHome, Home, Storage
 from search.process.liveness import Liveness
 from search.values.wording import duration
+from search.views.labels import figure_text, outcome_text
 from search.views.live import news
 from search.views.standing import rows_left, status_lines, trials_table
 from search.views.terminal import Terminal, say

@@ -6,7 +6,8 @@ from typing import Self
 
 from search.decisions.refinement import refinement_facts
 from search.facts.guessing import above_chance
-from search.facts.summary import deviation, metric_facts, request_facts
+from search.facts.summary import metric_facts, request_facts
+from search.facts.trials import deviation
 from search.journal.guessing import answer_against
 from search.journal.result import ENDED, SearchResult
 from search.journal.store import Home, Storage

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.journal.result import SearchResult, TrialResult
+from search.values.objectives import one_cost, value_of
 from search.values.wording import last_line_of
+from trainables.catalog.models import MODELS
+from trainables.values import Json
+
+TOP = 10
 
 
 def state_reason(trial: TrialResult) -> str:
@@ -15,6 +20,38 @@ def state_reason(trial: TrialResult) -> str:
     return "; ".join(
         text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text
     )
+
+
+def primary_facts(trial: TrialResult) -> dict[str, float]:
+    """A trial's primary metric as a dictionary with its name, such as `val_accuracy`."""
+    return {value_of(trial.task.primary.name): trial.primary_value}
+
+
+def deviation(trial: TrialResult) -> Json:
+    """Standard deviation of a trial's value over folds, and the number of folds, by name.
+
+    Empty without folds.
+    """
+    name = f"{value_of(trial.metric.name)}_std" if trial.metric.is_primary else "value_std"
+    return (
+        {}
+        if trial.deviation is None
+        else {name: trial.deviation, "folds": trial.config["data"]["folds"]}
+    )
+
+
+def is_baseline(trial: TrialResult) -> bool:
+    """True if a trial was fitted without a network.
+
+    A model that is no longer registered counts as a network.
+    """
+    model = MODELS.get(trial.config["model"]["name"])
+    return model is not None and model.kind == "baseline"
+
+
+def ms_per_image(trial: TrialResult) -> float | None:
+    """Inference time in milliseconds of a batch of one image; None if it was not measured."""
+    return one_cost("latency", trial.cost)
 
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")

@@ -21,13 +21,7 @@ from search.cli.parser import HelpFormatter
 from search.cli.prompt import resolve_or_ask
 from search.design.experiment import PLACE
 from search.facts.metric import interval
-from search.facts.summary import (
-    figure_text,
-    outcome_text,
-    param_text,
-    source_text,
-    strategy_text,
-)
+from search.facts.parameters import param_text
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.preflight.changes import flatten
@@ -35,6 +29,7 @@ from search.process.guard import guarded
 from search.values.message import Message, Remedy, Start
 from search.values.statistics import bounds_of, compare, difference_bounds
 from search.values.wording import duration
+from search.views.labels import figure_text, outcome_text, source_text, strategy_text
 from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable

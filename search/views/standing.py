@@ -12,21 +12,20 @@ from search.decisions.refinement import refinement_sentences
 from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
-from search.facts.guessing import at_chance, guessing_text, outcome_with_mark
+from search.facts.guessing import at_chance
 from search.facts.standing import SearchStanding, Stage
-from search.facts.summary import (
-    figure_text,
-    outcome_text,
-    request_lines,
-    risk_text,
-    selection_sentences,
-    source_text,
-    strategy_text,
-)
 from search.facts.trials import state_reason
 from search.journal.result import SearchResult, TrialResult
 from search.values.message import Remedy, going_on
 from search.values.wording import duration
+from search.views.labels import (
+    figure_text,
+    outcome_text,
+    outcome_with_mark,
+    source_text,
+    strategy_text,
+)
+from search.views.sentences import guessing_text, request_lines, risk_text, selection_sentences
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40

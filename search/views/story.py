@@ -6,10 +6,9 @@ What suggested it, what it reached, against which trials it was stopped, its ret
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from search.facts.guessing import against_text
 from search.facts.history import History
 from search.facts.metric import tested_value
-from search.facts.summary import cost_text, param_text, request_text
+from search.facts.parameters import param_text
 from search.journal.events import (
     Costed,
     Ended,
@@ -32,6 +31,8 @@ from search.journal.events import (
 from search.journal.guessing import Guessing
 from search.journal.journal import Event
 from search.journal.result import SearchResult
+from search.views.sentences import against_text, request_text
+from search.views.tables import cost_text
 from trainables.catalog.tasks import Metric
 
 RIVALS_SHOWN = 12

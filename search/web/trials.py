@@ -1,8 +1,9 @@
 """The trials of a search as rows of a table."""
 
-from search.facts.summary import figure_text, searched, short_names, value_text
+from search.facts.parameters import searched, short_names, value_text
 from search.facts.trials import state_reason
 from search.journal.result import FAILED, TrialResult
+from search.views.labels import figure_text
 from search.web.feed import Followed
 from search.web.listing import Cell, Column, Listed, Query, Row, listed
 

@@ -17,12 +17,14 @@ from mlflow.entities import Run
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.facts.standing import SearchStanding
-from search.facts.summary import figure_text, json_summary, markdown_summary
+from search.facts.summary import json_summary
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
+from search.tracking.note import markdown_summary
 from search.tracking.tracker import Tracker
+from search.views.labels import figure_text
 from search.views.live import Display
 from search.views.outcome import best_table
 from search.views.standing import standing_lines, trials_table

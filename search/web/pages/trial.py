@@ -12,13 +12,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from search.design.experiment import NAME
-from search.facts.metric import interval, interval_text
-from search.facts.summary import figure_text, param_text, value_text
+from search.facts.metric import interval
+from search.facts.parameters import param_text, value_text
 from search.facts.trials import state_reason
 from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.preflight.changes import flatten
+from search.views.labels import figure_text, interval_text
 from search.views.story import beside_guessing, story_of
 from search.web.access import HEADERS
 from search.web.charts import of_trial

@@ -18,7 +18,6 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
-from search.facts.summary import taken_over_text
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
@@ -28,6 +27,7 @@ from search.operations.run import arguments, experiment_of
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
+from search.views.sentences import taken_over_text
 from search.views.story import story_lines
 from tests.support.played import (
     OpenDriver,

@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.exit_codes import ExitCode
-from search.facts.guessing import guess_figures, guessing_text
-from search.facts.summary import json_summary, markdown_summary, models_table
+from search.facts.guessing import guess_figures
+from search.facts.summary import json_summary
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
@@ -25,10 +25,13 @@ from search.operations.promote import refuse_at_chance
 from search.preflight.changes import changes
 from search.process.guard import NoBetterThanGuessing
 from search.sessions.ending import exit_code
+from search.tracking.note import markdown_summary
 from search.views.page.curves import search_curves
 from search.views.page.page import render
+from search.views.sentences import guessing_text
 from search.views.standing import trials_table
 from search.views.story import beside_guessing
+from search.views.tables import models_table
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts

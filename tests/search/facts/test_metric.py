@@ -15,34 +15,29 @@ from rich.console import Console
 from cluster.errors import Refused
 from search.design.experiment import Experiment
 from search.facts.importance import importance
-from search.facts.metric import interval, interval_text, least_score, with_article
+from search.facts.metric import interval, least_score
 from search.facts.standing import SearchStanding, standing_json
-from search.facts.summary import (
-    deviation,
-    front_table,
-    json_selection,
-    json_summary,
-    markdown_summary,
-    models_table,
-    quicker_text,
-    selection_sentences,
-    strategy_text,
-)
+from search.facts.summary import json_selection, json_summary
+from search.facts.trials import deviation
 from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import promote
 from search.operations.refine import refuse_few
+from search.tracking.note import markdown_summary
 from search.trained.description import model_figures, tags
 from search.views.base import Finished
+from search.views.labels import interval_text, strategy_text, with_article
 from search.views.live import Display
 from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.page import render
+from search.views.sentences import quicker_text, selection_sentences
 from search.views.standing import standing_lines, trials_table
 from search.views.story import story_lines
+from search.views.tables import front_table, models_table
 from search.views.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words

@@ -12,15 +12,16 @@ from search.cli.follow import Follow
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.facts.standing import SearchStanding
-from search.facts.summary import markdown_summary, risk_text
 from search.facts.trials import state_reason
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
+from search.tracking.note import markdown_summary
 from search.values.message import Remedy
 from search.values.wording import duration
+from search.views.sentences import risk_text
 from search.views.standing import standing_lines, trials_table
 from search.views.story import story_lines
 from search.views.terminal import Terminal
