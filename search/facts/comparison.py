@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from search.design.experiment import PLACE
+from search.facts.data import source_text
 from search.facts.metric import interval
-from search.facts.summary import (
-    source_text,
-)
 from search.journal.result import SearchResult, TrialResult
 from search.values.nested import flatten
 from search.values.statistics import bounds_of, compare, difference_bounds

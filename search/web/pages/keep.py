@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from search.facts.trials import trial_table
 from search.journal.journal import JournalError
 from search.journal.keeping import ANSWER, NEEDED
 from search.journal.lease import LeaseHeld
@@ -16,7 +17,6 @@ from search.journal.store import Home
 from search.operations.clean import clean_search, removable_of, size_of
 from search.operations.delete import DeleteRequest, delete, deletion_of
 from search.operations.deletion import deletion_lines
-from search.operations.export import trial_table
 from search.views.csv_output import Rows
 from search.views.removable_table import removable_rows
 from search.web.access import HEADERS

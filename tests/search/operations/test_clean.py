@@ -31,11 +31,11 @@ from search.journal.keeping import ALL, ANSWER, NEEDED, find_removable, freed_ev
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
 from search.operations.clean import removable_of, size_of
-from search.operations.why import story
 from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.trained.answer import find_answer
 from search.views.removable_table import removable_rows
+from search.views.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from trainables.config import TrialConfig
@@ -433,9 +433,9 @@ def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_en
     assert left(experiment.home, driver.result) == {"t0002": ["epoch-0001"]}
     assert driver.result.trials["t0001"].is_freed
     assert ticks == ["drawn"] * 3
-    told = "\n".join(story(read(driver.journal.path), "t0001"))
+    told = "\n".join(story_lines(read(driver.journal.path), "t0001"))
     assert "its checkpoints were removed (needed ones were to be kept)" in told
-    assert "removed" not in "\n".join(story(read(driver.journal.path), "t0002"))
+    assert "removed" not in "\n".join(story_lines(read(driver.journal.path), "t0002"))
 
 
 @pytest.mark.parametrize("changes", [{"keep": "all"}, {}], ids=["all are kept", "lengths vary"])
