@@ -165,9 +165,9 @@ FLOORS = {
         sessions
         operations
         cli
-        web api list status why report sync export compare data clean delete pause stop extend
+        web list status why report sync export compare data clean delete pause stop extend
         web/forms __main__ run resume refine select promote predict serve label monitor improve
-        web/pages
+        web/pages api
         ui
     """,
 }

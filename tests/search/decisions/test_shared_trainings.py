@@ -23,7 +23,8 @@ from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.operations.run import arguments, experiment_of
+from search.operations.run import experiment_of
+from search.run import parse_options
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
@@ -719,7 +720,7 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
 @pytest.mark.parametrize(("words", "cache"), [([], True), (["--no-cache"], False)])
 def test_no_cache_is_said_once_and_holds_for_a_resume(words: list[str], cache: bool) -> None:
     given = experiment_of(
-        arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words])
+        parse_options(["--space", "table3", "--name", "s", "--device", "cpu", *words]).request
     )
     assert given.cache is cache
     assert Experiment.from_description("s", given.describe(), given.storage).cache is cache

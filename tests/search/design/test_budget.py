@@ -26,10 +26,10 @@ from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.operations.refine import experiment_of as refinement_of
 from search.operations.resume import check_budget, experiment_of, is_done, parser
-from search.operations.run import arguments
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
+from search.run import parse_options
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
 from search.views.base import Finished, ViewContext
@@ -817,13 +817,10 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
-    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20 epochs"]
-    assert [
-        str(one)
-        for one in arguments(
-            ["--config", str(file), "--budget", "3h", "--budget", "5epochs"]
-        ).budget
-    ] == ["3h", "5 epochs"]
+    from_file = parse_options(["--config", str(file)]).request
+    assert [str(limit) for limit in from_file.limits.budget] == ["2h", "20 epochs"]
+    replaced = parse_options(["--config", str(file), "--budget", "3h", "--budget", "5epochs"])
+    assert [str(limit) for limit in replaced.request.limits.budget] == ["3h", "5 epochs"]
 
 
 @pytest.mark.parametrize(
