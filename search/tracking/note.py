@@ -115,20 +115,19 @@ def _best_lines(result: SearchResult) -> list[str]:
 
 def _top_lines(result: SearchResult) -> list[str]:
     """Lines of the table of the `TOP` best trials."""
-    paths = searched(result)
-    lines = [
-        "",
-        "| trial | " + " | ".join(paths) + f" | epochs | val {result.metric.title} | outcome |",
-        "|---" * (len(paths) + 4) + "|",
+    paths, marked = searched(result), at_chance(result)
+    rows = [
+        [
+            trial.trial,
+            *(param_text(trial.params.get(path, "")) for path in paths),
+            str(len(trial.epochs)),
+            figure_text(trial),
+            outcome_with_mark(trial, marked),
+        ]
+        for trial in result.ranking[:TOP]
     ]
-    marked = at_chance(result)
-    for trial in result.ranking[:TOP]:
-        values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
-        lines.append(
-            f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | "
-            f"{outcome_with_mark(trial, marked)} |"
-        )
-    return lines
+    titles = ["trial", *paths, "epochs", f"val {result.metric.title}", "outcome"]
+    return ["", *markdown_table([titles, *rows])]
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:

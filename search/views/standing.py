@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from search.decisions.refinement import refinement_sentences
-from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.facts.guessing import at_chance
@@ -19,11 +18,13 @@ from search.journal.result import SearchResult, TrialResult
 from search.values.message import Remedy, going_on
 from search.values.wording import duration
 from search.views.labels import (
+    best_text,
     figure_text,
     outcome_text,
     outcome_with_mark,
     source_text,
     strategy_text,
+    used_text,
 )
 from search.views.sentences import guessing_text, request_lines, risk_text, selection_sentences
 from trainables.errors import ConfigError, counted, printable
@@ -56,15 +57,14 @@ def standing_lines(standing: SearchStanding) -> list[str]:
     result = standing.result
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
-    best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
-    used = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
+    best = f"; {best_text(result)}" if result.best else ""
     what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
         f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
         f"  {stage_text(standing)}",
         (
             f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} "
-            f"epochs, {duration(result.wall_s)}{sessions}{best}{used}"
+            f"epochs, {duration(result.wall_s)}{sessions}{best}{used_text(result)}"
         ),
         *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
@@ -87,15 +87,14 @@ def selection_lines(standing: SearchStanding) -> list[str]:
         else selection.outcome
     )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
-    count = len(selection.started.candidates)
     go_on = (
         ""
         if runs or selection.outcome == "completed"
         else f"; go on with: {Remedy('select', standing.name, standing.storage)}"
     )
     line = (
-        f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
-        f"training{'s' * (ended != 1)} ended"
+        f"  selection {stands}: {counted(len(selection.started.candidates), 'candidate')}, "
+        f"{counted(ended, 'training')} ended"
     )
     return [line + go_on, *race_lines(result)]
 

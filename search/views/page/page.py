@@ -25,8 +25,9 @@ from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
 from search.views.tables import front_table, models_table
-from search.views.verdict import count, one_observation, tiles, verdict
+from search.views.verdict import one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
+from trainables.errors import counted
 
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
@@ -91,7 +92,7 @@ def render(
         paths=searched(result),
         names=short_names(searched(result)),
         text=param_text,
-        count=count,
+        count=counted,
         reached=functools.partial(reference_text, result),
         metric=result.metric,
         classifies=result.task is CLASSIFICATION,
@@ -101,7 +102,7 @@ def render(
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         observation=one_observation(result),
-        observed=count(len(result.distinct), one_observation(result)),
+        observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
         least_trials=MIN_TRIALS,
     )

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.decisions.refinement import refinement_sentences
-from search.design.budget import shares_of, shares_text
 from search.facts.parameters import param_text, searched
+from search.facts.trials import best_first
 from search.journal.events import Finalist
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
 from search.values.statistics import expect
 from search.values.wording import duration
-from search.views.labels import classes_text, parts_text, source_text, strategy_text
+from search.views.labels import classes_text, parts_text, source_text, strategy_text, used_text
 from search.views.page.quality import MAX_NAMES
 from search.views.sentences import request_lines, taken_over_text
-from search.views.verdict import count
+from trainables.errors import counted
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15
 LONGEST_REASON = 160
@@ -82,7 +82,7 @@ def retried(result: SearchResult) -> str:
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
-        f"{count(trials, 'trial')} went on after a failure "
+        f"{counted(trials, 'trial')} went on after a failure "
         f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
         if trials
         else ""
@@ -137,12 +137,10 @@ def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     """All trials, the best first, with the values of their searched parameters as text."""
-    ranked = result.ranking
-    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
-    rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
+    paths = searched(result)
     return [
         (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
-        for trial in (*ranked, *rest)
+        for trial in best_first(result)
     ]
 
 
@@ -213,7 +211,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Search",
             (
-                f"{strategy_text(experiment)}, up to {count(experiment['horizon'], 'epoch')} "
+                f"{strategy_text(experiment)}, up to {counted(experiment['horizon'], 'epoch')} "
                 f"per trial, id {result.started.id}"
             ),
         ),
@@ -224,7 +222,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ),
         *(("Asked", line) for line in request_lines(result)),
         ("Cost", cost(result)),
-        ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
+        ("Begun", f"{moment(result.started_ms)}, {counted(len(result.sessions), 'session')}"),
         ("Versions", versions),
         (
             "Code and place",
@@ -266,12 +264,11 @@ def cost(result: SearchResult) -> str:
     wall_s = elapsed_s(sessions)
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
-    budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     spared = f" ({taken_over_text(result)})" if result.reused_epochs else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
-        f"{count(result.epochs_trained, 'epoch')} of the search{spared}, on "
-        f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
-        f"hours of training, {held_s * devices / 3600:.3g} reserved{budget}"
+        f"{counted(result.epochs_trained, 'epoch')} of the search{spared}, on "
+        f"{counted(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"hours of training, {held_s * devices / 3600:.3g} reserved{used_text(result)}"
     )
