@@ -1,5 +1,6 @@
 """The standing of a search: whether it runs, has ended, or waits to be continued."""
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
@@ -56,14 +57,16 @@ class SearchStanding:
         return Stage.RUNNING if self.holder else Stage.HALTED
 
     @property
+    def cut_off_s(self) -> float | None:
+        """Seconds since the driver of the search died; None if it did not."""
+        if self.result.outcome != "running" or self.stage is not Stage.HALTED:
+            return None
+        return max(0.0, time.time() - self.result.sessions[-1].last_ms / 1000)
+
+    @property
     def is_selection_last(self) -> bool:
         """True if the last session was one of the selection."""
         return self.result.current_sessions is not self.result.sessions
-
-    @property
-    def is_cut_off(self) -> bool:
-        """True if the driver of the search died before its end."""
-        return self.result.outcome == "running" and self.stage is Stage.HALTED
 
 
 def standing_json(standing: SearchStanding) -> dict[str, object]:

@@ -31,6 +31,15 @@ def best_first(result: SearchResult) -> list[TrialResult]:
     return [*ranked, *rest]
 
 
+def failures_by_kind(result: SearchResult) -> dict[str, list[TrialResult]]:
+    """The failed and diverged trials by their kind of failure, such as `failed (error)`."""
+    groups: dict[str, list[TrialResult]] = {}
+    for trial in result.failed:
+        kind = f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome
+        groups.setdefault(kind, []).append(trial)
+    return groups
+
+
 def value_facts(trial: TrialResult) -> Json:
     """A trial's values as a dictionary: the primary metric, the ranking one, and its deviation."""
     return {**primary_facts(trial), "value": trial.value, **deviation(trial)}

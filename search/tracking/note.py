@@ -41,7 +41,7 @@ def markdown_summary(result: SearchResult) -> str:
             "",
             " ".join(map(str, selection_sentences(result))),
             "",
-            *markdown_table(selection_table(result.selection.verdict)),
+            *markdown_table(selection_table(result)),
         ]
     if result.openings:
         lines += ["", f"The test images were opened {'; '.join(map(str, result.openings))}."]

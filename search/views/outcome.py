@@ -16,6 +16,7 @@ from search.facts.answer import reference_rows
 from search.facts.metric import tested_value
 from search.facts.parameters import param_text, searched, value_text
 from search.facts.summary import json_selection, json_summary, where_kept
+from search.facts.trials import failures_by_kind
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
@@ -82,16 +83,6 @@ class JsonSummary(View):
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
-def failures(result: SearchResult) -> dict[str, list[str]]:
-    """Names of the trials that diverged or failed, by outcome."""
-    trials_by_outcome: dict[str, list[str]] = {}
-    for trial in result.failed:
-        trials_by_outcome.setdefault(
-            f"failed ({trial.kind})" if trial.kind else trial.outcome, []
-        ).append(trial.trial)
-    return trials_by_outcome
-
-
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     """Line on a search without a result, with the command that shows the reasons."""
     name, storage = experiment.name, experiment.storage
@@ -133,8 +124,9 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(console, f"used {shares_text(shares)}")
     for line in request_lines(result):
         say(console, f"  {line}")
-    for kind, trials in failures(result).items():
-        say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
+    for kind, trials in failures_by_kind(result).items():
+        names = ", ".join(trial.trial for trial in trials[:10])
+        say(console, f"  {kind}: {names}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
         say(
             console,
@@ -248,7 +240,7 @@ def print_selection(finished: Finished, console: Console) -> None:
             f"go on with: {Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:
-        console.print(side_by_side(selection_table(selection.verdict)))
+        console.print(side_by_side(selection_table(result)))
         console.print()
     for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
         if sentence:

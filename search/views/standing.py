@@ -1,7 +1,6 @@
 """The standing of a search as lines of text and a table of its trials."""
 
 import math
-import time
 from contextlib import suppress
 
 from rich.console import Console
@@ -40,10 +39,9 @@ def stage_text(standing: SearchStanding) -> str:
     result = standing.result
     if standing.holder and standing.stage is not Stage.SELECTING:
         return f"running now ({standing.holder})"
-    if standing.is_cut_off:
-        ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
+    if (ago_s := standing.cut_off_s) is not None:
         resume = Remedy("resume", standing.name, standing.storage)
-        return f"cut off {duration(ago)} ago; go on with: {resume}"
+        return f"cut off {duration(ago_s)} ago; go on with: {resume}"
     unfinished = (
         f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
         if result.unfinished or result.outcome in ("interrupted", "lost", "stopped")

@@ -7,8 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search.facts.course import Course, CourseRecord
-from search.facts.series import Axis
+from search.facts.series import Axis, Course, CourseRecord
 from search.facts.trials import TOP
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.web.feed import Followed, Point

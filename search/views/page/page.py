@@ -17,6 +17,7 @@ from search.facts.answer import AnswerEvidence, answer_trial, decision, evidence
 from search.facts.guessing import at_chance
 from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.facts.parameters import param_text, searched, short_names
+from search.facts.selection import finalists
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
 from search.views import labels
@@ -66,7 +67,7 @@ def render(
         title=source_text(result.started.data),
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
-        finalists=sections.finalists(result),
+        finalists=finalists(result),
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
@@ -124,7 +125,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
-    if rows := sections.finalists(result):
+    if rows := finalists(result):
         pictures["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",

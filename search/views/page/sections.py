@@ -1,20 +1,17 @@
 """Rows of the page's tables.
 
-They list stopped and failed trials, the most frequent mistakes of the answer, all trials, the
-finalists, and the provenance and cost of the search.
+They list stopped and failed trials, the most frequent mistakes of the answer, all trials, and the
+provenance and cost of the search.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from search.decisions.refinement import refinement_sentences
 from search.facts.parameters import param_text, searched
-from search.facts.trials import best_first
-from search.journal.events import Finalist
+from search.facts.trials import best_first, failures_by_kind
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
-from search.values.statistics import expect
 from search.values.wording import duration
 from search.views.labels import classes_text, parts_text, source_text, strategy_text, used_text
 from search.views.page.quality import MAX_NAMES
@@ -58,11 +55,6 @@ def failures(result: SearchResult) -> list[Row]:
 
     A row has the outcome, the number of trials, some of their names, and the most frequent reasons.
     """
-    groups: dict[str, list[TrialResult]] = {}
-    for trial in result.failed:
-        groups.setdefault(
-            f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []
-        ).append(trial)
     return [
         (
             kind,
@@ -73,7 +65,7 @@ def failures(result: SearchResult) -> list[Row]:
                 for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)
             ),
         )
-        for kind, trials in groups.items()
+        for kind, trials in failures_by_kind(result).items()
     ]
 
 
@@ -142,40 +134,6 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
         (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
         for trial in best_first(result)
     ]
-
-
-@dataclass(frozen=True)
-class FinalistInterval(Finalist):
-    """A candidate of a selection, with the confidence interval of its mean.
-
-    The bounds are None if the interval is unknown.
-    """
-
-    low: float | None
-    high: float | None
-
-
-def finalists(result: SearchResult) -> list[FinalistInterval]:
-    """The candidates of a selection with the interval of each mean; empty before the verdict.
-
-    The interval of the chosen candidate is taken from the verdict. The leader has no difference and
-    no p-value, since it would be compared with itself.
-    """
-    verdict = result.selection.verdict if result.selection is not None else None
-    rows: list[FinalistInterval] = []
-    bounds = result.metric.limits
-    if verdict is None:
-        return []
-    for row in verdict.rows:
-        low = high = None
-        if row.candidate == verdict.candidate:
-            low, high = verdict.expected.low, verdict.expected.high
-        elif row.seeds > 1:
-            alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
-            low, high = alone.low, alone.high
-        leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
-        rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
-    return rows
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
