@@ -1,6 +1,5 @@
 """The summary of a search in Markdown, the note of its run in MLflow."""
 
-from search.decisions.refinement import refinement_sentences
 from search.facts.guessing import at_chance
 from search.facts.metric import tested_value
 from search.facts.parameters import param_text, searched
@@ -18,7 +17,7 @@ from search.views.labels import (
 )
 from search.views.sentences import (
     guessing_text,
-    request_lines,
+    remarks,
     risk_text,
     selection_sentences,
     taken_over_text,
@@ -30,12 +29,9 @@ from trainables.errors import counted
 def markdown_summary(result: SearchResult) -> str:
     """The search's settings, its results and its `TOP` best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
-    if beside := guessing_text(result):
-        lines.append(beside)
-    if risked := risk_text(result):
-        lines.append(risked)
-    if remarks := [*refinement_sentences(result), *request_lines(result)]:
-        lines += ["", *(f"- {sentence.strip()}" for sentence in remarks)]
+    lines += filter(None, [guessing_text(result), risk_text(result)])
+    if sentences := remarks(result):
+        lines += ["", *(f"- {sentence.strip()}" for sentence in sentences)]
     if result.selection is not None and result.selection.verdict:
         lines += [
             "",

@@ -1,5 +1,6 @@
 """Sentences on the result of a search: its risk, its requests, guessing, and its selection."""
 
+from search.decisions.refinement import refinement_sentences
 from search.facts.metric import least_score, tested_interval
 from search.journal.events import Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
@@ -100,6 +101,11 @@ def request_lines(result: SearchResult) -> list[str]:
         f"{moment(answered_request.time_ms)}: {request_text(answered_request.request)}"
         for answered_request in last
     ]
+
+
+def remarks(result: SearchResult) -> list[str]:
+    """Lines on the rounds of a refinement, and on the last requests."""
+    return [*refinement_sentences(result), *request_lines(result)]
 
 
 def guessing_text(result: SearchResult) -> str:

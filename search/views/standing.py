@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.decisions.refinement import refinement_sentences
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.facts.guessing import at_chance
@@ -25,7 +24,7 @@ from search.views.labels import (
     strategy_text,
     used_text,
 )
-from search.views.sentences import guessing_text, request_lines, risk_text, selection_sentences
+from search.views.sentences import guessing_text, remarks, risk_text, selection_sentences
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40
@@ -39,15 +38,12 @@ def stage_text(standing: SearchStanding) -> str:
     result = standing.result
     if standing.holder and standing.stage is not Stage.SELECTING:
         return f"running now ({standing.holder})"
+    go_on = f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
     if (ago_s := standing.cut_off_s) is not None:
-        resume = Remedy("resume", standing.name, standing.storage)
-        return f"cut off {duration(ago_s)} ago; go on with: {resume}"
-    unfinished = (
-        f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
-        if result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
-        else ""
-    )
-    return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
+        return f"cut off {duration(ago_s)} ago{go_on}"
+    reason = f" ({result.reason})" if result.reason else ""
+    is_open = result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
+    return f"{result.outcome}{reason}{go_on if is_open else ''}"
 
 
 def standing_lines(standing: SearchStanding) -> list[str]:
@@ -65,8 +61,7 @@ def standing_lines(standing: SearchStanding) -> list[str]:
             f"epochs, {duration(result.wall_s)}{sessions}{best}{used_text(result)}"
         ),
         *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
-        *(f"  {text}" for text in refinement_sentences(result)),
-        *(f"  {text}" for text in request_lines(result)),
+        *(f"  {text}" for text in remarks(result)),
         *selection_lines(standing),
     ]
 
