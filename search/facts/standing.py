@@ -17,7 +17,7 @@ from search.values.wording import DEFAULT_STORAGE
 
 
 class Stage(Enum):
-    """What goes on in a search."""
+    """The present activity in a search."""
 
     RUNNING = "running"
     SELECTING = "choosing"
@@ -45,12 +45,12 @@ class SearchStanding:
 
     @property
     def stage(self) -> Stage:
-        """What goes on in it.
+        """The present activity in it.
 
         A driver may also hold the lease of an ended search without running it, for example to
         remove checkpoints; the search stays `OVER`.
         """
-        if self.holder and self.is_selection_last:
+        if self.holder and self.result.current_sessions is not self.result.sessions:
             return Stage.SELECTING
         if self.result.outcome in ENDED:
             return Stage.OVER
@@ -62,11 +62,6 @@ class SearchStanding:
         if self.result.outcome != "running" or self.stage is not Stage.HALTED:
             return None
         return max(0.0, time.time() - self.result.sessions[-1].last_ms / 1000)
-
-    @property
-    def is_selection_last(self) -> bool:
-        """True if the last session was one of the selection."""
-        return self.result.current_sessions is not self.result.sessions
 
 
 def standing_json(standing: SearchStanding) -> dict[str, object]:
