@@ -200,9 +200,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     if result.best is not None:
         if result.is_over:
             steps.append(("select", str(Remedy("select", name, storage))))
-        if not is_answer_at_chance(result):
-            steps.append(("promote", str(Remedy("promote", name, storage))))
-        steps.append(("predict", str(_predict(experiment))))
+        steps += _uses(experiment, result)
     steps.append(("browse", str(Remedy("ui", storage=storage))))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
@@ -214,8 +212,15 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     return steps
 
 
-def _predict(experiment: Experiment) -> Remedy:
-    return Remedy("predict", experiment.name, experiment.storage, arguments=[Blank("PATHS")])
+def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
+    """Titles and commands for the use of the answer, which must exist.
+
+    One that is no better than guessing is not to be promoted.
+    """
+    name, storage = experiment.name, experiment.storage
+    promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
+    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")])
+    return [(remedy.verb, str(remedy)) for remedy in (*promote, predict)]
 
 
 def print_selection(finished: Finished, console: Console) -> None:
@@ -246,17 +251,12 @@ def print_selection(finished: Finished, console: Console) -> None:
         if sentence:
             say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    is_good = selection.chosen is not None and not is_answer_at_chance(result)
-    promote = Remedy("promote", experiment.name, experiment.storage)
-    onwards = [("promote", str(promote))] if is_good else []
-    if selection.chosen is not None:
-        onwards.append(("predict", str(_predict(experiment))))
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
         ("page", page(experiment)),
         ("MLflow", mlflow_command(finished.tracking)),
-        *onwards,
+        *(_uses(experiment, result) if selection.chosen is not None else []),
     ]:
         say(console, f"  {title:<8} {text}")
 
