@@ -15,7 +15,7 @@ from search.journal.result import SearchResult
 from search.journal.store import BucketHome, Home, Storage
 from search.process.liveness import Liveness
 from search.values.wording import duration
-from search.views.labels import figure_text, outcome_text
+from search.views.labels import best_text, outcome_text
 from search.views.live import news
 from search.views.standing import rows_left, status_lines, trials_table
 from search.views.terminal import Terminal, say
@@ -110,14 +110,14 @@ class Follow:
 
     def _print(self, standing: SearchStanding, events: list[Event]) -> None:
         """Print the whole state the first and the last time, and otherwise a line per new event."""
-        result, best = standing.result, standing.result.best
+        result = standing.result
         if not self.last or not standing.holder:
             lines = status_lines(standing)
         else:
             lines = [line for event in events for line in news(event)]
         for line in lines:
             say(self.console, line)
-        reached = f"; best {figure_text(best)} ({best.trial})" if best is not None else ""
+        reached = f"; {best_text(result)}" if result.best is not None else ""
         line = f"{outcome_text(result)} of {result.started.experiment['trials']}{reached}"
         if self.last and standing.holder and line != self.last:
             say(self.console, line)

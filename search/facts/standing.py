@@ -1,5 +1,6 @@
 """The standing of a search: whether it runs, has ended, or waits to be continued."""
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self
@@ -16,7 +17,7 @@ from search.values.wording import DEFAULT_STORAGE
 
 
 class Stage(Enum):
-    """What goes on in a search."""
+    """The present activity in a search."""
 
     RUNNING = "running"
     SELECTING = "choosing"
@@ -44,26 +45,23 @@ class SearchStanding:
 
     @property
     def stage(self) -> Stage:
-        """What goes on in it.
+        """The present activity in it.
 
         A driver may also hold the lease of an ended search without running it, for example to
         remove checkpoints; the search stays `OVER`.
         """
-        if self.holder and self.is_selection_last:
+        if self.holder and self.result.current_sessions is not self.result.sessions:
             return Stage.SELECTING
         if self.result.outcome in ENDED:
             return Stage.OVER
         return Stage.RUNNING if self.holder else Stage.HALTED
 
     @property
-    def is_selection_last(self) -> bool:
-        """True if the last session was one of the selection."""
-        return self.result.current_sessions is not self.result.sessions
-
-    @property
-    def is_cut_off(self) -> bool:
-        """True if the driver of the search died before its end."""
-        return self.result.outcome == "running" and self.stage is Stage.HALTED
+    def cut_off_s(self) -> float | None:
+        """Seconds since the driver of the search died; None if it did not."""
+        if self.result.outcome != "running" or self.stage is not Stage.HALTED:
+            return None
+        return max(0.0, time.time() - self.result.sessions[-1].last_ms / 1000)
 
 
 def standing_json(standing: SearchStanding) -> dict[str, object]:

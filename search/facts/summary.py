@@ -7,7 +7,7 @@ from search.decisions.refinement import refinement_facts
 from search.design.budget import shares_of
 from search.facts.guessing import above_chance
 from search.facts.metric import tested_value
-from search.facts.trials import deviation, primary_facts
+from search.facts.trials import value_facts
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
@@ -120,11 +120,7 @@ def where_kept(trial: TrialResult, home: Home) -> str:
 
 def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
     return {
-        "trial_id": best.trial,
-        "params": best.params,
-        **primary_facts(best),
-        "value": best.value,
-        **deviation(best),
+        **_trial(best),
         f"test_{best.task.primary.name}": result.test.get(best.task.primary.name),
         "test_value": tested_value(result.test, result.metric),
         "epoch": best.best_epoch,
@@ -136,17 +132,17 @@ def _front(result: SearchResult, home: Home) -> list[Json]:
     cost_names, costs = result.cost_objectives, result.costs
     return [
         {
-            "trial_id": trial.trial,
-            "params": trial.params,
-            **primary_facts(trial),
-            "value": trial.value,
-            **deviation(trial),
+            **_trial(trial),
             **{name: one_cost(name, costs[trial.trial]) for name in cost_names},
             "outcome": trial.outcome,
             "checkpoint": where_kept(trial, home),
         }
         for trial in front(result)
     ]
+
+
+def _trial(trial: TrialResult) -> Json:
+    return {"trial_id": trial.trial, "params": trial.params, **value_facts(trial)}
 
 
 def _model(name: str, trial: TrialResult) -> Json:
@@ -157,9 +153,7 @@ def _model(name: str, trial: TrialResult) -> Json:
         "model": name,
         "trial_id": trial.trial,
         "outcome": trial.outcome,
-        **primary_facts(trial),
-        "value": trial.value,
-        **deviation(trial),
+        **value_facts(trial),
         "macro_f1": val.get("macro", {}).get("f1"),
         "weighted_f1": val.get("weighted", {}).get("f1"),
         "ece": val.get("ece"),

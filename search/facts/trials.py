@@ -11,6 +11,7 @@ from trainables.catalog.models import MODELS
 from trainables.values import Json
 
 TOP = 10
+"""Number of best trials that are shown in detail."""
 
 
 def state_reason(trial: TrialResult) -> str:
@@ -20,6 +21,28 @@ def state_reason(trial: TrialResult) -> str:
     return "; ".join(
         text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text
     )
+
+
+def best_first(result: SearchResult) -> list[TrialResult]:
+    """All trials of a search, the best first, and last those that are not ranked."""
+    ranked = result.ranking
+    ranked_names = {trial.trial for trial in ranked}
+    rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
+    return [*ranked, *rest]
+
+
+def failures_by_kind(result: SearchResult) -> dict[str, list[TrialResult]]:
+    """The failed and diverged trials by their kind of failure, such as `failed (error)`."""
+    groups: dict[str, list[TrialResult]] = {}
+    for trial in result.failed:
+        kind = f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome
+        groups.setdefault(kind, []).append(trial)
+    return groups
+
+
+def value_facts(trial: TrialResult) -> Json:
+    """A trial's values as a dictionary: the primary metric, the ranking one, and its deviation."""
+    return {**primary_facts(trial), "value": trial.value, **deviation(trial)}
 
 
 def primary_facts(trial: TrialResult) -> dict[str, float]:

@@ -8,7 +8,7 @@ from search.operations.options import SearchRequest
 
 @dataclass(frozen=True, kw_only=True)
 class StatusRequest(SearchRequest):
-    """A search whose standing is wanted."""
+    """The search to report on."""
 
 
 def status(request: StatusRequest) -> SearchStanding:

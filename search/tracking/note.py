@@ -1,6 +1,5 @@
 """The summary of a search in Markdown, the note of its run in MLflow."""
 
-from search.decisions.refinement import refinement_sentences
 from search.facts.data import source_text
 from search.facts.guessing import at_chance
 from search.facts.metric import tested_value
@@ -18,7 +17,7 @@ from search.views.labels import (
 )
 from search.views.sentences import (
     guessing_text,
-    request_lines,
+    remarks,
     risk_text,
     selection_sentences,
     taken_over_text,
@@ -30,18 +29,15 @@ from trainables.errors import counted
 def markdown_summary(result: SearchResult) -> str:
     """The search's settings, its results and its `TOP` best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
-    if beside := guessing_text(result):
-        lines.append(beside)
-    if risked := risk_text(result):
-        lines.append(risked)
-    if remarks := [*refinement_sentences(result), *request_lines(result)]:
-        lines += ["", *(f"- {sentence.strip()}" for sentence in remarks)]
+    lines += filter(None, [guessing_text(result), risk_text(result)])
+    if sentences := remarks(result):
+        lines += ["", *(f"- {sentence.strip()}" for sentence in sentences)]
     if result.selection is not None and result.selection.verdict:
         lines += [
             "",
             " ".join(map(str, selection_sentences(result))),
             "",
-            *markdown_table(selection_table(result.selection.verdict)),
+            *markdown_table(selection_table(result)),
         ]
     if result.openings:
         lines += ["", f"The test images were opened {'; '.join(map(str, result.openings))}."]
@@ -115,20 +111,19 @@ def _best_lines(result: SearchResult) -> list[str]:
 
 def _top_lines(result: SearchResult) -> list[str]:
     """Lines of the table of the `TOP` best trials."""
-    paths = searched(result)
-    lines = [
-        "",
-        "| trial | " + " | ".join(paths) + f" | epochs | val {result.metric.title} | outcome |",
-        "|---" * (len(paths) + 4) + "|",
+    paths, marked = searched(result), at_chance(result)
+    rows = [
+        [
+            trial.trial,
+            *(param_text(trial.params.get(path, "")) for path in paths),
+            str(len(trial.epochs)),
+            figure_text(trial),
+            outcome_with_mark(trial, marked),
+        ]
+        for trial in result.ranking[:TOP]
     ]
-    marked = at_chance(result)
-    for trial in result.ranking[:TOP]:
-        values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
-        lines.append(
-            f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | "
-            f"{outcome_with_mark(trial, marked)} |"
-        )
-    return lines
+    titles = ["trial", *paths, "epochs", f"val {result.metric.title}", "outcome"]
+    return ["", *markdown_table([titles, *rows])]
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from search.design.budget import shares_of, shares_text
 from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult, metric_of
 from trainables.catalog.tasks import Metric
@@ -34,6 +35,18 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
     )
     unit = f" {metric.unit}" if metric.unit else ""
     return f"{trial.best.get(metric.key, math.nan):.4f}{unit}{folds}"
+
+
+def best_text(result: SearchResult) -> str:
+    """Format the best trial so far: `best 0.9721 (t0003)`; empty without one."""
+    best = result.best
+    return f"best {figure_text(best)} ({best.trial})" if best is not None else ""
+
+
+def used_text(result: SearchResult) -> str:
+    """Format the used shares of the budget as the end of a list; empty without a budget."""
+    shares = shares_of(result)
+    return f"; used {shares_text(shares)}" if shares else ""
 
 
 def primary_text(trial: TrialResult | None) -> str:

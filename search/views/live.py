@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.design.budget import limit, shares_of, shares_text
+from search.design.budget import limit, shares_of
 from search.facts.parameters import param_text
 from search.journal.events import (
     Dropped,
@@ -30,7 +30,7 @@ from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.asha import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
-from search.views.labels import figure_text, outcome_text
+from search.views.labels import best_text, figure_text, outcome_text, used_text
 from search.views.sentences import request_text
 from search.views.terminal import say
 from trainables.errors import counted
@@ -287,20 +287,11 @@ class Display(View):
                 f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; "
                 f"{self._waits()}"
             )
-        best = (
-            f"best {figure_text(result.best)} ({result.best.trial})"
-            if result.best
-            else "no epoch yet"
-        )
+        best = best_text(result) or "no epoch yet"
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
-            f"{self._speed()}; {self._time_left_text()}{self._budget()}"
+            f"{self._speed()}; {self._time_left_text()}{used_text(result)}"
         )
-
-    def _budget(self) -> str:
-        """Used share of the budget as text; empty without a budget."""
-        shares = shares_of(self.result)
-        return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
         """Reason why no trial is running, as text."""
@@ -375,7 +366,7 @@ class RaceDisplay(Display):
         ended = sum(trial.ended_ms > 0 for trial in repeats)
         running = sum(trial.outcome == "running" for trial in repeats)
         dropped = len(self._selection.dropped) if self._selection is not None else 0
-        dropped_text = f"; {dropped} candidate{'s' * (dropped != 1)} dropped" if dropped else ""
+        dropped_text = f"; {counted(dropped, 'candidate')} dropped" if dropped else ""
         epochs = counted(sum(len(trial.own_epochs) for trial in repeats), "epoch")
         return (
             f"{self._elapsed():5.0f} s  {counted(ended, 'training')} ended, {running} running of "

@@ -16,6 +16,7 @@ from search.facts.answer import reference_rows
 from search.facts.metric import tested_value
 from search.facts.parameters import param_text, searched, value_text
 from search.facts.summary import json_selection, json_summary, where_kept
+from search.facts.trials import failures_by_kind
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
@@ -82,16 +83,6 @@ class JsonSummary(View):
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
-def failures(result: SearchResult) -> dict[str, list[str]]:
-    """Names of the trials that diverged or failed, by outcome."""
-    trials_by_outcome: dict[str, list[str]] = {}
-    for trial in result.failed:
-        trials_by_outcome.setdefault(
-            f"failed ({trial.kind})" if trial.kind else trial.outcome, []
-        ).append(trial.trial)
-    return trials_by_outcome
-
-
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     """Line on a search without a result, with the command that shows the reasons."""
     name, storage = experiment.name, experiment.storage
@@ -133,8 +124,9 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(console, f"used {shares_text(shares)}")
     for line in request_lines(result):
         say(console, f"  {line}")
-    for kind, trials in failures(result).items():
-        say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
+    for kind, trials in failures_by_kind(result).items():
+        names = ", ".join(trial.trial for trial in trials[:10])
+        say(console, f"  {kind}: {names}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
         say(
             console,
@@ -208,9 +200,7 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     if result.best is not None:
         if result.is_over:
             steps.append(("select", str(Remedy("select", name, storage))))
-        if not is_answer_at_chance(result):
-            steps.append(("promote", str(Remedy("promote", name, storage))))
-        steps.append(("predict", str(_predict(experiment))))
+        steps += _uses(experiment, result)
     steps.append(("browse", str(Remedy("ui", storage=storage))))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
         steps.append(("more", f"{more} tries new ones"))
@@ -222,8 +212,15 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     return steps
 
 
-def _predict(experiment: Experiment) -> Remedy:
-    return Remedy("predict", experiment.name, experiment.storage, arguments=[Blank("PATHS")])
+def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
+    """Titles and commands for the use of the answer, which must exist.
+
+    One that is no better than guessing is not to be promoted.
+    """
+    name, storage = experiment.name, experiment.storage
+    promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
+    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")])
+    return [(remedy.verb, str(remedy)) for remedy in (*promote, predict)]
 
 
 def print_selection(finished: Finished, console: Console) -> None:
@@ -248,23 +245,18 @@ def print_selection(finished: Finished, console: Console) -> None:
             f"go on with: {Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:
-        console.print(side_by_side(selection_table(selection.verdict)))
+        console.print(side_by_side(selection_table(result)))
         console.print()
     for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
         if sentence:
             say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    is_good = selection.chosen is not None and not is_answer_at_chance(result)
-    promote = Remedy("promote", experiment.name, experiment.storage)
-    onwards = [("promote", str(promote))] if is_good else []
-    if selection.chosen is not None:
-        onwards.append(("predict", str(_predict(experiment))))
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
         ("page", page(experiment)),
         ("MLflow", mlflow_command(finished.tracking)),
-        *onwards,
+        *(_uses(experiment, result) if selection.chosen is not None else []),
     ]:
         say(console, f"  {title:<8} {text}")
 

@@ -31,7 +31,7 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
             continue
         cells = (
             overview.name,
-            _state(overview),
+            state_word(overview),
             f"{overview.counted}/{overview.planned}",
             "" if overview.best is None else f"{overview.best:.4f} {overview.metric}",
             overview.data,
@@ -42,7 +42,8 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
     return table
 
 
-def _state(overview: Overview) -> str:
+def state_word(overview: Overview) -> str:
+    """State of a search in a word or two, such as `paused` or `budget used`."""
     if overview.state == "ended":
         return BEFORE_ALL.get(overview.outcome, overview.state)
     return "paused" if overview.state == "interrupted" and overview.is_paused else overview.state

@@ -1,5 +1,6 @@
 """Sentences on the result of a search: its risk, its requests, guessing, and its selection."""
 
+from search.decisions.refinement import refinement_sentences
 from search.facts.metric import least_score, tested_interval
 from search.journal.events import Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
@@ -11,7 +12,7 @@ from search.values.objectives import one_cost
 from search.values.statistics import LEVEL
 from search.values.wording import DEFAULT_STORAGE
 from search.views.labels import format_value, state_text, superlative
-from trainables.errors import printable
+from trainables.errors import counted, printable
 
 SHOWN_REQUESTS = 5
 """Maximum number of requests that are shown: the latest ones."""
@@ -29,12 +30,11 @@ def risk_text(result: SearchResult) -> str:
     counts, state = result.counts, state_text(result)
     stopped = counts.get("stopped", 0) + counts.get("held", 0)
     subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
-    epochs = risk.epochs
     if chance < MIN_RISK:
         return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."
     surer = 1 - chance / 2
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
-    more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
+    more = f"about {counted(risk.epochs, 'more epoch')} would halve it{how}"
     sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
     # A search that ended for lack of gain has already reported what new trials would gain.
     has_more = risk.new and result.outcome != "gain"
@@ -67,10 +67,7 @@ def taken_over_text(result: SearchResult) -> str:
     parts = []
     for search, (trials, epochs) in result.reused_epochs.items():
         whose = "this search" if search == result.name else f"'{search}'"
-        parts.append(
-            f"{epochs:,} epoch{'s' * (epochs != 1)} ({trials:,} trial{'s' * (trials != 1)}) of "
-            f"{whose}"
-        )
+        parts.append(f"{counted(epochs, 'epoch')} ({counted(trials, 'trial')}) of {whose}")
     return f"reused {'; '.join(parts)}" if parts else ""
 
 
@@ -104,6 +101,11 @@ def request_lines(result: SearchResult) -> list[str]:
         f"{moment(answered_request.time_ms)}: {request_text(answered_request.request)}"
         for answered_request in last
     ]
+
+
+def remarks(result: SearchResult) -> list[str]:
+    """Lines on the rounds of a refinement, and on the last requests."""
+    return [*refinement_sentences(result), *request_lines(result)]
 
 
 def guessing_text(result: SearchResult) -> str:

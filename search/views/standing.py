@@ -1,15 +1,12 @@
 """The standing of a search as lines of text and a table of its trials."""
 
 import math
-import time
 from contextlib import suppress
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.decisions.refinement import refinement_sentences
-from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
 from search.facts.data import source_text
@@ -19,8 +16,15 @@ from search.facts.trials import state_reason
 from search.journal.result import SearchResult, TrialResult
 from search.values.message import Remedy, going_on
 from search.values.wording import duration
-from search.views.labels import figure_text, outcome_text, outcome_with_mark, strategy_text
-from search.views.sentences import guessing_text, request_lines, risk_text, selection_sentences
+from search.views.labels import (
+    best_text,
+    figure_text,
+    outcome_text,
+    outcome_with_mark,
+    strategy_text,
+    used_text,
+)
+from search.views.sentences import guessing_text, remarks, risk_text, selection_sentences
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40
@@ -34,16 +38,12 @@ def stage_text(standing: SearchStanding) -> str:
     result = standing.result
     if standing.holder and standing.stage is not Stage.SELECTING:
         return f"running now ({standing.holder})"
-    if standing.is_cut_off:
-        ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
-        resume = Remedy("resume", standing.name, standing.storage)
-        return f"cut off {duration(ago)} ago; go on with: {resume}"
-    unfinished = (
-        f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
-        if result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
-        else ""
-    )
-    return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
+    go_on = f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
+    if (ago_s := standing.cut_off_s) is not None:
+        return f"cut off {duration(ago_s)} ago{go_on}"
+    reason = f" ({result.reason})" if result.reason else ""
+    is_open = result.unfinished or result.outcome in ("interrupted", "lost", "stopped")
+    return f"{result.outcome}{reason}{go_on if is_open else ''}"
 
 
 def standing_lines(standing: SearchStanding) -> list[str]:
@@ -51,19 +51,17 @@ def standing_lines(standing: SearchStanding) -> list[str]:
     result = standing.result
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
-    best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
-    used = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
+    best = f"; {best_text(result)}" if result.best else ""
     what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
         f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
         f"  {stage_text(standing)}",
         (
             f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} "
-            f"epochs, {duration(result.wall_s)}{sessions}{best}{used}"
+            f"epochs, {duration(result.wall_s)}{sessions}{best}{used_text(result)}"
         ),
         *(f"  {text}" for text in filter(None, [guessing_text(result), risk_text(result)])),
-        *(f"  {text}" for text in refinement_sentences(result)),
-        *(f"  {text}" for text in request_lines(result)),
+        *(f"  {text}" for text in remarks(result)),
         *selection_lines(standing),
     ]
 
@@ -82,15 +80,14 @@ def selection_lines(standing: SearchStanding) -> list[str]:
         else selection.outcome
     )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
-    count = len(selection.started.candidates)
     go_on = (
         ""
         if runs or selection.outcome == "completed"
         else f"; go on with: {Remedy('select', standing.name, standing.storage)}"
     )
     line = (
-        f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
-        f"training{'s' * (ended != 1)} ended"
+        f"  selection {stands}: {counted(len(selection.started.candidates), 'candidate')}, "
+        f"{counted(ended, 'training')} ended"
     )
     return [line + go_on, *race_lines(result)]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from search.facts.guessing import guess_rows
+from search.facts.selection import finalists
 from search.facts.summary import models
-from search.journal.events import Selected
 from search.journal.pareto import front
 from search.journal.result import SearchResult
 from search.values.objectives import one_cost, value_of
@@ -138,20 +138,16 @@ fresh seeds.
 """
 
 
-def selection_table(verdict: Selected) -> list[list[str]]:
-    """Table of a selection's candidates as text, the chosen one first.
+def selection_table(result: SearchResult) -> list[list[str]]:
+    """Table of a selection's candidates as text, the chosen one first; needs its verdict.
 
     The first row holds the titles.
     """
-    rows = [
-        {**vars(row), "p": None if row.candidate == verdict.leader else row.p}
-        for row in verdict.rows
-    ]
     cells = [
         [
-            "" if row[key] is None else printable(form(row[key]))
+            "" if (value := getattr(row, key)) is None else printable(form(value))
             for key, (_, form) in SELECTION_COLUMNS.items()
         ]
-        for row in rows
+        for row in finalists(result)
     ]
     return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]

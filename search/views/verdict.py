@@ -110,13 +110,8 @@ def _question(result: SearchResult) -> str:
     )
     return (
         f"Which values of {what} (space {experiment['space']['name']}) {does}{by}{low}? {how} "
-        f"search proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
+        f"search proposed {counted(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
-
-
-def count(number: int, word: str) -> str:
-    """Format a number with its noun: `1 trial`, `1,200 trials`."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def one_observation(result: SearchResult) -> str:
@@ -243,7 +238,7 @@ def _sure(result: SearchResult) -> str | Message:
         )
     if near > 0 and bounds is not None:
         text += (
-            f" {count(near, f'other {one_observation(result)}')} "
+            f" {counted(near, f'other {one_observation(result)}')} "
             f"{'lies' if near == 1 else 'lie'} in that range, so luck may have decided."
         )
     if rivals:
@@ -275,7 +270,7 @@ def _selected(verdict: Selected, images: int, metric: Metric) -> str:
         else f"reaches a mean {metric.title} of {mean} on the validation images"
     )
     return (
-        f"Trained again with {count(expected.seeds, 'fresh seed')}, {verdict.candidate} {reach} "
+        f"Trained again with {counted(expected.seeds, 'fresh seed')}, {verdict.candidate} {reach} "
         f"({verdict.level:.0%} interval: {low} to {high}), "
         f"{_beside(expected.mean - search_value, metric)} "
         f"{worth(search_value, metric, images)} that the search measured."
@@ -422,7 +417,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
             (
                 f"expected validation {title}",
                 worth(expected.mean, metric, images),
-                f"mean of {count(expected.seeds, 'fresh seed')}",
+                f"mean of {counted(expected.seeds, 'fresh seed')}",
             )
         ]
     if test:
@@ -446,7 +441,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
         )
     if (weights := cost.get("parameters")) is not None:
         rows.append(("weights", f"{weights / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
-    return [*rows, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
+    return [*rows, ("search time", duration(result.wall_s), counted(len(result.trials), "trial"))]
 
 
 def _primary_tile(answer: TrialResult, images: int, test: Evaluation) -> tuple[str, str, str]:

@@ -7,15 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search.facts.course import Course, CourseRecord
-from search.facts.series import Axis
+from search.facts.series import Axis, Course, CourseRecord
+from search.facts.trials import TOP
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.web.feed import Followed, Point
 from trainables.catalog.tasks import Metric
 from trainables.values import Json
 
-TOP = 10
-"""Number of best trials, whose curves are complete and coloured."""
 THINNED = 24
 """Approximate number of points in the curves of all other trials."""
 

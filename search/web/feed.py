@@ -18,8 +18,9 @@ from starlette.concurrency import run_in_threadpool
 
 from cluster.errors import NotReady
 from search.design.experiment import NAME
-from search.facts.course import Course
 from search.facts.history import History
+from search.facts.series import Course
+from search.facts.standing import SearchStanding
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
 from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
 from search.journal.result import FAILED, SearchResult, TrialResult
@@ -243,6 +244,11 @@ class Followed:
         if key not in self.views and len(self.views) >= MAX_VIEWS:
             del self.views[next(iter(self.views))]
         return self.views.setdefault(key, SharedText())
+
+    @property
+    def standing(self) -> SearchStanding:
+        """The standing of the search now, with the time since its last event."""
+        return SearchStanding(self.name, self.result.until_now(self.holder), self.holder)
 
     @contextmanager
     def reading(self) -> Iterator[SearchResult]:

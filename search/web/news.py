@@ -1,29 +1,22 @@
 """Texts of the web pages on the state of a search and its latest decisions."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from search.facts.history import History
 from search.facts.overview import Overview, is_paused
+from search.facts.standing import SearchStanding, Stage
 from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
-from search.journal.result import ENDED, FAILED, SearchResult
+from search.journal.result import FAILED, SearchResult
 from search.values.wording import duration
 from search.views.live import Before, news, time_left
+from search.views.overview_table import BEFORE_ALL, state_word
 from search.views.story import describe_event
 from trainables.errors import counted
 
-STANDS = {
-    "running": "running",
-    "completed": "done",
-    "budget": "budget used",
-    "gain": "gain small",
-    "stopped": "stopped",
-    "interrupted": "interrupted",
-    "lost": "cluster lost",
-}
-"""The state of a search, in a word or two, by its outcome."""
+OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}
+"""Words for the outcomes of searches that do not run, where the state says less."""
 WHY = {
     "completed": "Over: all trials are done.",
     "budget": "Over: its budget is used up.",
@@ -62,38 +55,18 @@ def overview_state(line: Overview) -> str:
     """State of a search in the list of searches, in a word or two."""
     if line.state in ("broken", "running"):
         return line.state
-    if line.state == "interrupted" and line.is_paused:
-        return "paused"
-    return STANDS.get(line.outcome, line.outcome)
+    return OUTCOMES.get(line.outcome) or state_word(line)
 
 
-def stand(result: SearchResult, holder: str) -> str:
-    """State of a search in a word: `running`, `choosing`, `over` or `halted`.
-
-    A search is `choosing` while its selection runs, and `halted` if it can continue but no driver
-    runs it.
-    """
-    if (
-        holder
-        and result.selection is not None
-        and result.current_sessions is result.selection.sessions
-    ):
-        return "choosing"
-    if result.outcome in ENDED:
-        return "over"
-    return "running" if holder else "halted"
-
-
-def stand_text(result: SearchResult, holder: str) -> str:
-    """State of a search in a sentence, with the reason for its end."""
-    match stand(result, holder):
-        case "running":
-            return f"Running{_at_work(result)}."
-        case "choosing":
-            return "Its best trials are being trained again with fresh seeds, to choose one."
-        case "halted" if result.outcome == "running":
-            ago = max(0.0, time.time() - result.sessions[-1].last_ms / 1000)
-            return f"Cut off {duration(ago)} ago: nothing runs it now. It can go on where it was."
+def stand_text(standing: SearchStanding) -> str:
+    """Standing of a search in a sentence, with the reason for its end."""
+    result = standing.result
+    if standing.stage is Stage.RUNNING:
+        return f"Running{_at_work(result)}."
+    if standing.stage is Stage.SELECTING:
+        return "Its best trials are being trained again with fresh seeds, to choose one."
+    if (ago_s := standing.cut_off_s) is not None:
+        return f"Cut off {duration(ago_s)} ago: nothing runs it now. It can go on where it was."
     if is_paused(result):
         return f"Paused: it can go on where it was. ({result.reason})"
     why = WHY.get(result.outcome, f"It ended: {result.outcome}.")

@@ -15,8 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from cluster.errors import Refused
-from search.facts.course import CourseRecord
-from search.facts.series import Axis
+from search.facts.series import Axis, CourseRecord
 from search.journal.result import SearchResult
 from search.web.access import HEADERS
 from search.web.charts import news

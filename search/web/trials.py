@@ -1,7 +1,7 @@
 """The trials of a search as rows of a table."""
 
 from search.facts.parameters import searched, short_names, value_text
-from search.facts.trials import state_reason
+from search.facts.trials import best_first, state_reason
 from search.journal.result import FAILED, TrialResult
 from search.views.labels import figure_text
 from search.web.feed import Followed
@@ -15,13 +15,11 @@ USUAL = ("outcome", "value", "epochs", "seconds", "why")
 def table_of(followed: Followed, query: Query) -> Listed:
     """Build the requested page of the table of a search's trials, by default the best first."""
     result = followed.result
-    ranked = result.ranking
-    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
-    rest = [trial for trial in result.trials.values() if trial.trial not in ranked_names]
-    for trial in (*ranked, *rest):
+    trials, paths = best_first(result), searched(result)
+    for trial in trials:
         if trial.trial not in followed.rows:
             followed.rows[trial.trial] = _row(trial, paths)
-    rows = [followed.rows[trial.trial] for trial in (*ranked, *rest)]
+    rows = [followed.rows[trial.trial] for trial in trials]
     names = short_names(paths)
     columns = (
         Column("trial", "trial"),

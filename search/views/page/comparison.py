@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator
 
 from search.facts.answer import answer_trial
 from search.facts.parameters import param_text, searched, short_names
+from search.facts.selection import FinalistInterval
 from search.facts.series import Axis, lowest_visible
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult, TrialResult
@@ -32,7 +33,6 @@ from search.views.page.figures import (
     length,
     styled,
 )
-from search.views.page.sections import FinalistInterval
 
 MISSING = -0.14
 """Position on an axis of parallel coordinates for a trial that does not have the parameter; values

@@ -18,6 +18,7 @@ from search.facts.data import source_text
 from search.facts.guessing import at_chance
 from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.facts.parameters import param_text, searched, short_names
+from search.facts.selection import finalists
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
 from search.views import labels
@@ -26,8 +27,9 @@ from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
 from search.views.tables import front_table, models_table
-from search.views.verdict import count, one_observation, tiles, verdict
+from search.views.verdict import one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
+from trainables.errors import counted
 
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
@@ -66,7 +68,7 @@ def render(
         title=source_text(result.started.data),
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
-        finalists=sections.finalists(result),
+        finalists=finalists(result),
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
@@ -92,7 +94,7 @@ def render(
         paths=searched(result),
         names=short_names(searched(result)),
         text=param_text,
-        count=count,
+        count=counted,
         reached=functools.partial(reference_text, result),
         metric=result.metric,
         classifies=result.task is CLASSIFICATION,
@@ -102,7 +104,7 @@ def render(
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         observation=one_observation(result),
-        observed=count(len(result.distinct), one_observation(result)),
+        observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
         least_trials=MIN_TRIALS,
     )
@@ -124,7 +126,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
-    if rows := sections.finalists(result):
+    if rows := finalists(result):
         pictures["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",

@@ -1,26 +1,23 @@
 """Rows of the page's tables.
 
-They list stopped and failed trials, the most frequent mistakes of the answer, all trials, the
-finalists, and the provenance and cost of the search.
+They list stopped and failed trials, the most frequent mistakes of the answer, all trials, and the
+provenance and cost of the search.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from search.decisions.refinement import refinement_sentences
-from search.design.budget import shares_of, shares_text
 from search.facts.data import source_text
 from search.facts.parameters import param_text, searched
-from search.journal.events import Finalist
+from search.facts.trials import best_first, failures_by_kind
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
-from search.values.statistics import expect
 from search.values.wording import duration
-from search.views.labels import classes_text, parts_text, strategy_text
+from search.views.labels import classes_text, parts_text, strategy_text, used_text
 from search.views.page.quality import MAX_NAMES
 from search.views.sentences import request_lines, taken_over_text
-from search.views.verdict import count
+from trainables.errors import counted
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15
 LONGEST_REASON = 160
@@ -59,11 +56,6 @@ def failures(result: SearchResult) -> list[Row]:
 
     A row has the outcome, the number of trials, some of their names, and the most frequent reasons.
     """
-    groups: dict[str, list[TrialResult]] = {}
-    for trial in result.failed:
-        groups.setdefault(
-            f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []
-        ).append(trial)
     return [
         (
             kind,
@@ -74,7 +66,7 @@ def failures(result: SearchResult) -> list[Row]:
                 for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)
             ),
         )
-        for kind, trials in groups.items()
+        for kind, trials in failures_by_kind(result).items()
     ]
 
 
@@ -83,7 +75,7 @@ def retried(result: SearchResult) -> str:
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
-        f"{count(trials, 'trial')} went on after a failure "
+        f"{counted(trials, 'trial')} went on after a failure "
         f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
         if trials
         else ""
@@ -138,47 +130,11 @@ def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     """All trials, the best first, with the values of their searched parameters as text."""
-    ranked = result.ranking
-    ranked_names, paths = {trial.trial for trial in ranked}, searched(result)
-    rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
+    paths = searched(result)
     return [
         (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
-        for trial in (*ranked, *rest)
+        for trial in best_first(result)
     ]
-
-
-@dataclass(frozen=True)
-class FinalistInterval(Finalist):
-    """A candidate of a selection, with the confidence interval of its mean.
-
-    The bounds are None if the interval is unknown.
-    """
-
-    low: float | None
-    high: float | None
-
-
-def finalists(result: SearchResult) -> list[FinalistInterval]:
-    """The candidates of a selection with the interval of each mean; empty before the verdict.
-
-    The interval of the chosen candidate is taken from the verdict. The leader has no difference and
-    no p-value, since it would be compared with itself.
-    """
-    verdict = result.selection.verdict if result.selection is not None else None
-    rows: list[FinalistInterval] = []
-    bounds = result.metric.limits
-    if verdict is None:
-        return []
-    for row in verdict.rows:
-        low = high = None
-        if row.candidate == verdict.candidate:
-            low, high = verdict.expected.low, verdict.expected.high
-        elif row.seeds > 1:
-            alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
-            low, high = alone.low, alone.high
-        leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
-        rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
-    return rows
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
@@ -214,7 +170,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Search",
             (
-                f"{strategy_text(experiment)}, up to {count(experiment['horizon'], 'epoch')} "
+                f"{strategy_text(experiment)}, up to {counted(experiment['horizon'], 'epoch')} "
                 f"per trial, id {result.started.id}"
             ),
         ),
@@ -225,7 +181,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ),
         *(("Asked", line) for line in request_lines(result)),
         ("Cost", cost(result)),
-        ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
+        ("Begun", f"{moment(result.started_ms)}, {counted(len(result.sessions), 'session')}"),
         ("Versions", versions),
         (
             "Code and place",
@@ -267,12 +223,11 @@ def cost(result: SearchResult) -> str:
     wall_s = elapsed_s(sessions)
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
-    budget = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     spared = f" ({taken_over_text(result)})" if result.reused_epochs else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
-        f"{count(result.epochs_trained, 'epoch')} of the search{spared}, on "
-        f"{count(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
-        f"hours of training, {held_s * devices / 3600:.3g} reserved{budget}"
+        f"{counted(result.epochs_trained, 'epoch')} of the search{spared}, on "
+        f"{counted(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"hours of training, {held_s * devices / 3600:.3g} reserved{used_text(result)}"
     )

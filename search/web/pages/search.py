@@ -12,6 +12,7 @@ from search.design.budget import shares_of
 from search.facts.data import source_text
 from search.facts.metric import interval
 from search.facts.parameters import searched
+from search.facts.standing import Stage
 from search.journal.result import SearchResult
 from search.values.wording import duration
 from search.views.labels import figure_text, interval_text, strategy_text
@@ -23,7 +24,7 @@ from search.web.charts import course_line, of_search, top
 from search.web.feed import Followed
 from search.web.forms.verbs import button_name
 from search.web.listing import Query
-from search.web.news import left_text, stand, stand_text
+from search.web.news import left_text, stand_text
 from search.web.site import Site
 from search.web.stream import streamed
 from search.web.trials import table_of
@@ -92,24 +93,23 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
 
 def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
     """Variables for the templates of the page's changing parts."""
-    holder = followed.holder
-    result = followed.result.until_now(holder)
-    stands = stand(result, holder)
+    standing = followed.standing
+    result, stage = standing.result, standing.stage
     planned = int(result.started.experiment["trials"])
     return {
         "search": followed.name,
         "version": followed.version,
         "result": result,
-        "holder": holder,
-        "stand": stands,
-        "stand_text": stand_text(result, holder),
-        "race": race_lines(result) if stands == "choosing" else [],
+        "holder": standing.holder,
+        "stand": stage.value,
+        "stand_text": stand_text(standing),
+        "race": race_lines(result) if stage is Stage.SELECTING else [],
         "trouble": followed.trouble,
-        "left": left_text(result, followed.before, planned) if stands == "running" else "",
+        "left": left_text(result, followed.before, planned) if stage is Stage.RUNNING else "",
         "ended": result.ended,
         "planned": planned,
         "shares": shares_of(result),
-        "tiles": tiles(result) if stands == "over" else _live_tiles(result),
+        "tiles": tiles(result) if stage is Stage.OVER else _live_tiles(result),
         "news_lines": list(reversed(followed.news_lines)),
         "table": table_of(followed, query),
         "best": result.best.trial if result.best is not None else "",

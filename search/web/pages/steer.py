@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from search.decisions.steering import Reply, Standing, is_selecting, preview_request, reply_to
 from search.design.experiment import NAME, Experiment
+from search.facts.standing import SearchStanding
 from search.journal.events import Requested
 from search.journal.requests import (
     EXTEND,
@@ -31,7 +32,6 @@ from search.values.message import Message, message_of
 from search.web.forms.children import Asker
 from search.web.forms.launch import Launched, Launcher, command_line, refusal_of
 from search.web.forms.verbs import FORMS, VerbForm, button_name, verb_words, with_button_names
-from search.web.news import stand
 from search.web.pages.started import title_of
 from search.web.site import Site
 from trainables.errors import ConfigError
@@ -230,7 +230,7 @@ class ActionsPanel:
     name: str
     is_live: bool
     stand: str
-    """The state of the search, as `words.stand` returns it."""
+    """The state of the search, a value of `Stage`."""
     actions: list[Action]
     trials: list[tuple[str, str]]
     """The trials that can be stopped, as (name, progress)."""
@@ -257,7 +257,7 @@ class ActionsPanel:
         return cls(
             name,
             bool(holder),
-            stand(result, holder),
+            SearchStanding(name, result, holder).stage.value,
             actions_of(result, holder, site) if holder else [],
             stoppable(result) if holder else [],
             [] if holder else [(verb, FORMS[verb]) for verb in verbs_for(result)],

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from search.design.experiment import NAME
 from search.facts.metric import interval
 from search.facts.parameters import param_text, value_text
+from search.facts.standing import Stage
 from search.facts.trials import state_reason
 from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
@@ -24,7 +25,6 @@ from search.views.story import beside_guessing, story_of
 from search.web.access import HEADERS
 from search.web.charts import of_trial
 from search.web.feed import Behind, Followed
-from search.web.news import stand
 from search.web.site import Site
 from search.web.stream import streamed
 
@@ -128,7 +128,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
             "trial.html",
             **_facts(followed.name, result, trial),
             version=followed.version,
-            is_over=trial.ended_ms > 0 and stand(result, followed.holder) == "over",
+            is_over=trial.ended_ms > 0 and followed.standing.stage is Stage.OVER,
             params=[(path, value_text(trial, path)) for path in trial.params],
             config=[(path, param_text(value)) for path, value in flatten(trial.config)],
             story=story,

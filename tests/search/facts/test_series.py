@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.facts.course import Course
-from search.facts.series import Axis, BestSoFar, lowest_visible
+from search.facts.series import Axis, BestSoFar, Course, lowest_visible
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from trainables.catalog.tasks import CLASSIFICATION
 

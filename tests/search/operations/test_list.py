@@ -16,6 +16,7 @@ from search.design.experiment import Experiment
 from search.facts import overview
 from search.facts.metric import interval
 from search.facts.overview import Overview, Overviews
+from search.facts.standing import SearchStanding
 from search.journal.events import Ended, Finished, Resumed, Tested
 from search.journal.journal import FILE_NAME, DamagedJournal, Journal
 from search.journal.lease import FILE_NAME as LOCK_FILE
@@ -250,7 +251,7 @@ def test_a_pause_is_called_so_and_not_an_interruption(
     line = Overviews(experiment.folder.parent).of("played")
     assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
     assert "paused" in next(iter(overview_table([line]).columns[1].cells)).plain
-    text = stand_text(SearchResult.read(experiment.folder), "")
+    text = stand_text(SearchStanding("played", SearchResult.read(experiment.folder)))
     assert text == "Paused: it can go on where it was. (asked to pause by ann@lab)"
 
 
