@@ -20,13 +20,13 @@ import pytest
 import search.api
 import search.operations.export
 from cluster.errors import Refused
+from search import promote
 from search.api import Search, load, result, run
 from search.design.experiment import Experiment
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import Home, searches_in
-from search.operations import promote
 from search.operations.keywords import words
 from search.operations.run import options_of, parser
 from search.values.message import Message, Remedy
