@@ -163,8 +163,9 @@ FLOORS = {
         cli execution feedback/learning serving
         sessions
         operations
-        web api list status why report sync export compare data clean delete pause stop extend
-        web/forms __main__ run resume refine select promote predict serve label monitor improve
+        web api list status why report sync export compare data clean delete pause stop extend \
+promote predict serve label monitor
+        web/forms __main__ run resume refine select improve
         web/pages
         ui
     """,
