@@ -41,10 +41,9 @@ import os
 import signal
 import sys
 import threading
-from argparse import ArgumentTypeError, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import TextIOBase
 from pathlib import Path
@@ -52,13 +51,13 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.exit_codes import ExitCode
 from cluster.signals import Terminated
+from search.cli.keywords import request_from, words
 from search.facts.overview import Overview
+from search.facts.trials import trial_table
 from search.journal.guessing import answer_against
 from search.journal.naming import read_search
 from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
-from search.journal.store import storage as place_of
-from search.operations.export import trial_table
 from search.operations.list import ListRequest, list_searches
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
@@ -68,6 +67,7 @@ from trainables.values import Evaluation, Json, Params
 if TYPE_CHECKING:
     import pandas as pd
 
+    from search.run import RunOptions
     from search.views.base import Finished
     from trainables.export.model import Model
 
@@ -169,7 +169,7 @@ class Search:
         return path
 
     def __repr__(self) -> str:
-        from search.facts.summary import figure_text, outcome_text
+        from search.views.labels import figure_text, outcome_text
 
         best = self._result.best
         best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
@@ -251,19 +251,15 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     For a dry run, only print the plan, and return None.
     """
     from cluster.signals import stop_on_signals
-    from search.operations.run import experiment_of
-    from search.sessions.estimate import estimate_search
-    from search.sessions.new_search import run_search
-    from search.views.terminal import Terminal, say
+    from search.operations.run import run as run_search
+    from search.run import print_estimate
 
     with stop_on_signals():
-        args = _arguments(options)
-        experiment = experiment_of(args)
-        if dry_run or args.dry_run:
-            for line in estimate_search(experiment).lines(experiment):
-                say(Terminal(), line)
+        run_options = _run_options(options)
+        if dry_run or run_options.dry_run:
+            print_estimate(run_options.request, as_json=False)
             return None
-        return run_search(experiment, as_json=args.json)
+        return run_search(run_options.request, as_json=run_options.json)
 
 
 @_with_calls()
@@ -336,31 +332,25 @@ def load(
         )
 
 
-def _arguments(options: dict[str, Any]) -> Namespace:
-    """Convert the options of `run` to the parsed options of the command line.
+def _run_options(options: Mapping[str, Any]) -> "RunOptions":
+    """Convert the options of `run` to those of the command line, with those of the config file.
 
     Raises:
-        ConfigError: an option does not exist, its value is not allowed, or `space` is missing.
+        ConfigError: an option does not exist, or its value is not allowed.
     """
-    from search.operations.keywords import words
-    from search.operations.run import options_of, parser
-    from search.spaces.find import as_space, names
+    from search.run import RunOptions, parse_options
+    from search.spaces.find import as_space
 
     space = options.get("space")
-    is_own = space is not None and not isinstance(space, str | Path)
-    args = options_of(words({**options, "space": None if is_own else space}, parser()))
-    if is_own:
-        args.space = as_space(space, getattr(space, "__name__", "given"))
-    if args.space is None:
-        raise ConfigError(f"space is missing: {', '.join(names())}, or one of your own.")
-    return args
+    if space is None or isinstance(space, str | Path):
+        return parse_options(words(RunOptions, options))
+    run_options = parse_options(words(RunOptions, {**options, "space": None}))
+    own_space = as_space(space, getattr(space, "__name__", "given"))
+    return replace(run_options, request=replace(run_options.request, space=own_space))
 
 
 def _place(storage: str | Path) -> Storage:
-    try:
-        return place_of(str(storage))
-    except ArgumentTypeError as error:
-        raise ConfigError(f"storage: {error}.") from error
+    return request_from(ListRequest, {"storage": storage}).storage
 
 
 def _trial(trial: TrialResult | None) -> Trial | None:

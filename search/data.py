@@ -1,8 +1,43 @@
-"""python -m search.data DATA: look at a data set before a search trains on it."""
+"""python -m search.data DATA: look at a data set before a search trains on it.
 
-from search.operations.data import main, parser
+It prints the classes by part, what the files are and how they are read, what is left out, copies
+and leaks, and what the parts are large enough for. Nothing is trained or changed.
+"""
 
-__all__ = ["main", "parser"]
+import json
+import sys
+from dataclasses import dataclass
+
+from search.cli.face import Face
+from search.operations.data import DataRequest, inspect_data
+from search.values.option import flag, group
+from search.views.terminal import Terminal, say
+from trainables.inspection.words import lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The options of the command line."""
+
+    request: DataRequest = group(DataRequest)
+    json: bool = flag("print the result as one JSON object, the last line")
+
+
+def command(options: DataOptions) -> int:
+    """Print the report on the data, and return the exit code."""
+    report = inspect_data(options.request)
+    terminal = Terminal(stderr=options.json)
+    for line in lines(report):
+        say(terminal, line)
+    if options.request.out is not None:
+        say(terminal, f"  page: {options.request.out}")
+    if options.json:
+        sys.stdout.write(json.dumps({"data": report.to_json()}) + "\n")
+    return 0
+
+
+FACE = Face("data", DataOptions, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

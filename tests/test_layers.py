@@ -73,13 +73,14 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {
-        "search/operations/clean.py",
+        "search/views/removable_table.py",
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
-        "search/operations/compare.py",
+        "search/views/comparison_table.py",
         "search/views/overview_table.py",
-        "search/operations/status.py",
+        "search/cli/follow.py",
+        "search/views/standing.py",
         "search/views/terminal.py",
     },
     "jsonschema": {"cluster/preflight/schema.py"},
@@ -160,13 +161,14 @@ FLOORS = {
         views
         tracking views/page feedback
         preflight trained feedback/monitoring serving/pages
-        cli execution feedback/learning serving
+        execution feedback/learning serving
         sessions
         operations
-        web api list status why report sync export compare data clean delete pause stop extend \
+        cli
+        web list status why report sync export compare data clean delete pause stop extend \
 promote predict serve label monitor
         web/forms __main__ run resume refine select improve
-        web/pages
+        web/pages api
         ui
     """,
 }

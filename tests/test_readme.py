@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from search.operations.run import arguments, experiment_of
+from search.operations.run import experiment_of
+from search.run import parse_options
 from search.space import SearchSpace
 from tests.support.pages import PAGES, ROOT, block, blocks
 from tests.support.recorded import guard_of
@@ -47,7 +48,7 @@ def test_a_run_describes_an_experiment(
     (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
     (tmp_path / "PATH").touch()
-    experiment = experiment_of(arguments(shlex.split(command)[3:]))
+    experiment = experiment_of(parse_options(shlex.split(command)[3:]).request)
     assert experiment.planned_trials > 0
 
 
@@ -89,7 +90,7 @@ def test_a_cluster_s_command_is_understood(
     getattr(module, "arguments", module.parser().parse_args)(asked)
     if inner.startswith("python -m search.run"):
         monkeypatch.chdir(tmp_path)
-        assert experiment_of(arguments(shlex.split(inner)[3:])).planned_trials > 0
+        assert experiment_of(parse_options(shlex.split(inner)[3:]).request).planned_trials > 0
 
 
 STACK = (ROOT / "cluster/aws/stack.yaml").read_text()

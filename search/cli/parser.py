@@ -67,6 +67,20 @@ def add_option(section: Any, declared: Option) -> None:
         section.add_argument(f"--{declared.name}", dest=declared.field, **settings)
 
 
+def parse_option(declared: Option, words: Sequence[str]) -> Any:
+    """Parse the words of one option, and return its value.
+
+    Raises:
+        ConfigError: the words are invalid; the message is the reason that argparse states.
+    """
+    parser = Parser(add_help=False, exit_on_error=False)
+    add_option(parser, declared)
+    try:
+        return getattr(parser.parse_args(words), declared.field)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{error.message}.") from error
+
+
 def _as_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Convert a parser of text to a `type` of argparse, which states the reason of a refusal."""
 

@@ -31,6 +31,7 @@ from search.values.message import Message, Remedy, Start
 from trainables.caches import cache_folder, make_private
 from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
+from trainables.errors import ConfigError
 
 Storage = Path | Bucket
 """A storage that contains searches: a folder, or a prefix in a bucket."""
@@ -59,19 +60,26 @@ class StoredSize:
     bytes: int
 
 
+class UnusablePlace(ConfigError, argparse.ArgumentTypeError):
+    """A text of the user that names no place for files.
+
+    It is an error of argparse, too, for the parsers that use `own_path` as a `type`.
+    """
+
+
 def own_path(text: str) -> Path:
-    """Parse the path of a file or folder, as the `type` of an argparse option.
+    """Parse the path of a file or folder, for the `parse` of an option.
 
     `~` means the home folder, even if the shell did not expand it.
 
     Raises:
-        argparse.ArgumentTypeError: the user after `~` has no home folder.
+        UnusablePlace: the user after `~` has no home folder.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         user = text.partition("/")[0]
-        raise argparse.ArgumentTypeError(
+        raise UnusablePlace(
             f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'"
         ) from error
 
@@ -80,18 +88,16 @@ def storage(text: str) -> Storage:
     """Parse `--storage`: a folder or `s3://BUCKET/PREFIX`.
 
     Raises:
-        argparse.ArgumentTypeError: the text is neither of these.
+        UnusablePlace: the text is neither of these.
     """
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise argparse.ArgumentTypeError(
-            f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')"
-        )
+        raise UnusablePlace(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
     try:
         return Bucket.of(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise UnusablePlace(str(error)) from error
 
 
 def home(place: Storage, name: str) -> "Home":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search.design.budget import FORMS, Limit, limit_option
 from search.journal.keeping import KEEP_HELP
@@ -42,17 +43,17 @@ class UsageLimits:
     )
 
 
-def min_gain_option(default: float | None, before: str = "") -> float | None:
+def min_gain_option(default: float | None, before: str = "", *, section: str = "") -> Any:
     """Declare `--min-gain`; `before` is the default in its help, for a verb that continues."""
-    points: float | None = option(
+    return option(
         "start no more trials once those that are planned are expected to gain less, "
         "in points (hundredths) of the metric, of log loss in its own unit; "
         f"0: start them all{before}",
         metavar="POINTS",
         parse=float,
         default=default,
+        section=section,
     )
-    return points
 
 
 @dataclass(frozen=True, kw_only=True)

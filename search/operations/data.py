@@ -1,105 +1,79 @@
-"""python -m search.data DATA: look at a data set before a search trains on it.
+"""A look at a data set before a search trains on it."""
 
-It prints the classes by part, what the files are and how they are read, what is left out, copies
-and leaks, and what the parts are large enough for. Nothing is trained or changed.
-"""
-
-import argparse
-import json
 import os
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.cli import Parser
-from search.cli.options import json_option, seed
-from search.cli.parser import HelpFormatter
 from search.journal.store import own_path
-from search.operations.run import data_config, data_options
-from search.process.guard import guarded
-from search.views.terminal import Terminal, say
+from search.operations.options import seed
+from search.operations.run import data_config
+from search.operations.run_request import Reading
+from search.values.option import group, option, positional, repeated
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig, parse_setting
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
-from trainables.inspection.report import report_of
-from trainables.inspection.words import lines
+from trainables.inspection.report import DataReport, report_of
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.data`."""
-    parser = Parser(
-        prog="python -m search.data", description=__doc__, formatter_class=HelpFormatter
-    )
-    parser.add_argument(
-        "data", metavar="DATA", help="as --data of search.run takes it, or a folder's path"
-    )
-    data_options(parser)
-    parser.add_argument(
-        "--seed",
-        type=seed,
-        default=0,
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """A data set, and how it is read and divided."""
+
+    data: str = positional("as --data of search.run takes it, or a folder's path", metavar="DATA")
+    reading: Reading = group(Reading)
+    seed: int = option(
+        "as for search.run: decides which images are in which part",
         metavar="N",
-        help="as for search.run: decides which images are in which part",
+        parse=seed,
+        default=0,
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
+    settings: tuple[str, ...] = repeated(
+        "set a value of how the data are read and divided, as for search.run",
+        name="set",
         metavar="data.KEY=VALUE",
-        dest="settings",
-        help="set a value of how the data are read and divided, as for search.run",
     )
-    parser.add_argument(
-        "--out",
-        type=own_path,
-        metavar="FILE",
-        help="write a page too (HTML), with a row of samples a class",
+    out: Path | None = option(
+        "write a page too (HTML), with a row of samples a class", metavar="FILE", parse=own_path
     )
-    json_option(parser)
-    return parser
 
 
-def config_of(args: argparse.Namespace) -> DataConfig:
-    """Build the config of the data set that the command line names.
+def inspect_data(request: DataRequest) -> DataReport:
+    """Inspect a data set, and write a page about it if the request names a file.
+
+    Raises:
+        ConfigError: there is no such data set or folder, a setting is invalid, or the page cannot
+            be written at its path.
+        Unavailable: the data set is missing, or cannot be downloaded.
+    """
+    from search.views.page.data import write_alone  # imported late, because it imports Jinja
+
+    page = request.out
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
+        raise ConfigError(f"--out '{page}': name a file in a folder that is there.")
+    config = config_of(request)
+    inspected = load_inspected(config, download=request.reading.download)
+    report = report_of(inspected, config)
+    if page is not None:
+        write_alone(report, picture(report, inspected), page)
+    return report
+
+
+def config_of(request: DataRequest) -> DataConfig:
+    """Build the config of the data set that a request names.
 
     Raises:
         ConfigError: a key of --set does not begin with `data.`.
     """
-    data = f"folder:{args.data}" if is_path(args.data) else args.data
-    settings = dict(parse_setting(text) for text in args.settings)
+    data = f"folder:{request.data}" if is_path(request.data) else request.data
+    settings = dict(parse_setting(text) for text in request.settings)
     if foreign_keys := [path for path in settings if not path.startswith("data.")]:
         raise ConfigError(f"--set {foreign_keys[0]}: only data.KEY says something about the data.")
-    return data_config(args, data).override(settings).data
+    return data_config(data, request.reading, request.seed).override(settings).data
 
 
 def is_path(data: str) -> bool:
     """True if DATA is the path of a folder, and not the name of a data set."""
     name = data.partition(":")[0]
     return name not in DATASETS and (os.sep in name or Path(data).is_dir())
-
-
-def command(args: argparse.Namespace) -> int:
-    """Print the report, write the page if --out is given, and return the exit code."""
-    from search.views.page.data import write_alone  # imported late, because it imports Jinja
-
-    if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
-        raise ConfigError(f"--out '{args.out}': name a file in a folder that is there.")
-    config = config_of(args)
-    inspected = load_inspected(config, download=args.download)
-    report = report_of(inspected, config)
-    terminal = Terminal(stderr=args.json)
-    for line in lines(report):
-        say(terminal, line)
-    if args.out is not None:
-        write_alone(report, picture(report, inspected), args.out)
-        say(terminal, f"  page: {args.out}")
-    if args.json:
-        sys.stdout.write(json.dumps({"data": report.to_json()}) + "\n")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, inspect the data, and return the exit code (see `ExitCode`)."""
-    return guarded(lambda: command(parser().parse_args(argv)))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.facts.guessing import above_chance
-from search.facts.metric import with_article
-from search.facts.summary import metric_facts, primary_facts
+from search.facts.summary import metric_facts
+from search.facts.trials import primary_facts
 from search.journal.guessing import AgainstGuessing
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, own_path
@@ -24,6 +24,7 @@ from search.values.message import Message, Remedy
 from search.values.objectives import value_of
 from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
+from search.views.labels import with_article
 from trainables.values import Json
 
 if TYPE_CHECKING:

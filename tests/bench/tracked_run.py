@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from search.operations import run
+from search import run
 from search.tracking import tracker
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cluster.preflight import lint
-from search.operations.run import parser
+from search.run import parser
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "cluster" / "kubernetes"

@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 
 import search.api
-import search.operations.export
+import search.facts.trials
 from cluster.errors import Refused
 from search import promote
 from search.api import Search, load, result, run
+from search.cli.keywords import words
 from search.design.experiment import Experiment
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import Home, searches_in
-from search.operations.keywords import words
-from search.operations.run import options_of, parser
+from search.run import RunOptions, parse_options
 from search.values.message import Message, Remedy
 from search.views import terminal
 from tests.conftest import MakeOnce
@@ -77,6 +77,7 @@ def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_options_are_those_of_the_command_line() -> None:
     given = words(
+        RunOptions,
         {
             "space": "table3",
             "max_epochs": 5,
@@ -92,20 +93,19 @@ def test_options_are_those_of_the_command_line() -> None:
                 "data.val_limit": None,
             },
         },
-        parser(),
     )
     on_the_command_line = (
         "--space table3 --max-epochs 5 --sealed --budget 2h --budget 20epochs --storage there "
         "--set batch_size=64 --set optimizer.name=sgd --set optimizer.momentum=0.5 "
         "--set model.pretrained=true --set data.val_limit=none"
     )
-    assert options_of(given) == options_of(on_the_command_line.split())
+    assert parse_options(given) == parse_options(on_the_command_line.split())
 
 
 def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
     (here / "mine.yaml").write_text("space: table3\ntrials: 20\n")
-    args = search.api._arguments({"config": here / "mine.yaml", "trials": 3})
-    assert (args.space, args.trials) == ("table3", 3)
+    request = search.api._run_options({"config": here / "mine.yaml", "trials": 3}).request
+    assert (request.space, request.trials) == ("table3", 3)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_signal_has_its_usual_effect_once_all_is_put_back(
 
     before = signal.signal(number, mine)
     monkeypatch.setattr(
-        "search.sessions.new_search.run_search",
+        "search.operations.run.run_search",
         lambda experiment, **given: signal.raise_signal(number),
     )
     try:
@@ -278,7 +278,7 @@ def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path])
 def test_trials_are_a_table(played: Callable[..., Path]) -> None:
     table = result("played", storage=played()).trials
     assert list(table.columns) == [
-        *(column.format("accuracy") for column in search.operations.export.COLUMNS),
+        *(column.format("accuracy") for column in search.facts.trials.COLUMNS),
         "optimizer.lr",
         "params.epochs",
     ]
@@ -456,7 +456,7 @@ def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Pa
 IN_ITS_OWN_PROCESS = """
 import doctest
 import search.api
-import search.operations.export
+import search.facts.trials
 from search.spaces.smoke import space as smoke
 from tests.search.test_api import FLAGS, SMALL, state
 

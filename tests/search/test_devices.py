@@ -17,6 +17,7 @@ from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
 from search.operations import run
+from search.run import parse_options
 from search.sessions.estimate import estimate_search, measured_on
 from trainables.errors import ConfigError
 
@@ -26,7 +27,7 @@ SMOKE = ["--space", "smoke", "--address", "auto"]
 
 
 def experiment_of(words: list[str]) -> Experiment:
-    return run.experiment_of(run.arguments(words))
+    return run.experiment_of(parse_options(words).request)
 
 
 def limited(

@@ -246,7 +246,7 @@ def parsed_values(module: str, words: list[str]) -> tuple[Texts, str]:
         patched.setattr(Parser, "parse_args", remember)
         place = guard_of(module).rpartition(".")[0]
         if hasattr(importlib.import_module(place), "command"):  # some parse within the guard
-            patched.setattr(f"{place}.command", lambda args: _describe(module, args))
+            patched.setattr(f"{place}.command", lambda options: _describe(module, options))
         else:
             patched.setattr(guard_of(module), lambda work: 0)
         out, err, code = run_verb(module, words)
@@ -258,16 +258,12 @@ def parsed_values(module: str, words: list[str]) -> tuple[Texts, str]:
 
 def guard_of(module: str) -> str:
     """Return the dotted name of the guard that the `main` of a verb calls."""
-    verb = importlib.import_module(module)
-    if hasattr(verb, "FACE"):
-        return "search.cli.face.guarded"
-    main = verb.main.__module__
-    return f"{main}.guarded"
+    return f"{importlib.import_module(module).main.__module__}.guarded"
 
 
-def _describe(module: str, args: Any) -> int:
+def _describe(module: str, options: Any) -> int:
     if module == "search.run":
-        run.experiment_of(args)
+        run.experiment_of(options.request)
     return 0
 
 

@@ -4,16 +4,14 @@ It takes the options of `search.data`. It runs as a child process of the server,
 much memory.
 """
 
-import argparse
 import base64
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.operations.data import config_of, parser
+from search.cli.face import Face
+from search.operations.data import DataRequest, config_of
 from search.preflight.first_step import few_photographs
-from search.process.guard import guarded
 from trainables.catalog.tasks import TASKS
 from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
@@ -38,10 +36,10 @@ class DataPreview:
         return cls(report, document["picture"], document["few_photographs"])
 
 
-def command(args: argparse.Namespace) -> int:
+def command(request: DataRequest) -> int:
     """Inspect the data, print the preview, and return the exit code."""
-    config = config_of(args)
-    inspected = load_inspected(config, download=args.download)
+    config = config_of(request)
+    inspected = load_inspected(config, download=request.reading.download)
     report = report_of(inspected, config)
     document = {
         "report": report.to_json(),
@@ -52,10 +50,8 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, inspect the data, and return the exit code."""
-    return guarded(lambda: command(parser().parse_args(argv)))
-
+FACE = Face("data", DataRequest, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

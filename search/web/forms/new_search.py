@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from search.cli.keywords import words
 from search.design.experiment import check_search_name
-from search.operations import data, run
-from search.operations.keywords import words
-from search.operations.run import data_source, named_data_sets
+from search.operations.run import data_source
+from search.operations.run_request import RunRequest, named_data_sets
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
 from search.tracking.uri import default_uri
@@ -130,15 +130,13 @@ class NewSearchForm:
         options |= {field: True for field in FLAGS if field in self.values}
         if SIZE in self.values:
             options["set"] = {"data": {SIZE: self.values[SIZE]}}
-        return words(options | place_options(site), run.parser())
+        return words(RunRequest, options | place_options(site))
 
     def look_words(self, site: Site) -> list[str]:
         """Arguments of the command that inspects the data."""
         options = {field: True for field in ("download", "skip_bad") if field in self.values}
         flags = [f"--{field.replace('_', '-')}" for field in options]
-        words = [*flags, "--", self.check_data(site)]
-        data.parser().parse_args(words)
-        return words
+        return [*flags, "--", self.check_data(site)]
 
     def command(self, site: Site) -> str:
         """The command line as text, quoted for a shell."""

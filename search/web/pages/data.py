@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.errors import NotReady
-from search.operations.run import named_data_sets
+from search.operations.run_request import named_data_sets
 from search.web.forms.children import Asker
 from search.web.forms.folders import Listing, allowed, listing
 from search.web.forms.look import DataPreview

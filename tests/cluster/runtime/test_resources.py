@@ -72,10 +72,11 @@ def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
     """
     begin = (
         "import os, platform; del os.sched_getaffinity\n"
-        "import search.run as run, search.resume, search.select, search.sync, search.report\n"
+        "import search.run, search.resume, search.select, search.sync, search.report\n"
+        "from search.operations.run import experiment_of\n"
+        "from search.operations.run_request import RunRequest\n"
         "from search.preflight.prepare import platform_notes, needed_resources\n"
-        "needed_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', "
-        "'cpu'])))\n"
+        "needed_resources(experiment_of(RunRequest(space='smoke', device='cpu')))\n"
         "platform.system = lambda: 'Darwin'\n"
         "print(*platform_notes())"
     )

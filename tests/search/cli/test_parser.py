@@ -135,6 +135,7 @@ def test_each_recorded_command_line_survives_as_a_request(verb: str, tmp_path: P
                 options = parse_request(face.parser(), face.options_type, words)
             except SystemExit:
                 continue
-            assert parse_request(face.parser(), face.options_type, words_of(options)) == options
+            again = parse_request(face.parser(), face.options_type, words_of(options))
+            assert again == options or repr(again) == repr(options)  # nan does not equal itself
             checked += 1
     assert checked

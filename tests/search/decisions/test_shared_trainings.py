@@ -18,17 +18,18 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
-from search.facts.summary import taken_over_text
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.operations.run import arguments, experiment_of
-from search.operations.why import story
+from search.operations.run import experiment_of
+from search.run import parse_options
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
+from search.views.sentences import taken_over_text
+from search.views.story import story_lines
 from tests.support.played import (
     OpenDriver,
     changed,
@@ -216,7 +217,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert second.reused_epochs == {"one": (6, 12)}
     assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
-    assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
+    assert any("of 'one' had trained it" in line for line in story_lines(events, "t0001"))
     assert search(changed(small, name="three")).result.epochs_trained == 0, (
         "and a third may take it from the second"
     )
@@ -719,7 +720,7 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
 @pytest.mark.parametrize(("words", "cache"), [([], True), (["--no-cache"], False)])
 def test_no_cache_is_said_once_and_holds_for_a_resume(words: list[str], cache: bool) -> None:
     given = experiment_of(
-        arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words])
+        parse_options(["--space", "table3", "--name", "s", "--device", "cpu", *words]).request
     )
     assert given.cache is cache
     assert Experiment.from_description("s", given.describe(), given.storage).cache is cache

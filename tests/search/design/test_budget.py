@@ -19,24 +19,24 @@ from cluster.runtime.resources import Demand
 from search.decisions import timing
 from search.design.budget import Budget, Limit, limit, shares_of, shares_text
 from search.design.experiment import Experiment
+from search.facts.standing import SearchStanding
 from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
 from search.operations.refine import experiment_of as refinement_of
 from search.operations.resume import check_budget, experiment_of, is_done, parser
-from search.operations.run import arguments
-from search.operations.status import lines
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
+from search.run import parse_options
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
-from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished, ViewContext
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
 from search.views.page.sections import cost
+from search.views.standing import standing_lines
 from search.views.terminal import Terminal
 from tests.support.played import (
     OpenDriver,
@@ -730,7 +730,7 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
         result.is_drawn = False
     assert any(
         line.endswith("search.resume played --budget LIMIT (a larger one)")
-        for line in lines(result, "", "played", DEFAULT_STORAGE)
+        for line in standing_lines(SearchStanding("played", result))
     )
 
 
@@ -817,13 +817,10 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
-    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20 epochs"]
-    assert [
-        str(one)
-        for one in arguments(
-            ["--config", str(file), "--budget", "3h", "--budget", "5epochs"]
-        ).budget
-    ] == ["3h", "5 epochs"]
+    from_file = parse_options(["--config", str(file)]).request
+    assert [str(limit) for limit in from_file.limits.budget] == ["2h", "20 epochs"]
+    replaced = parse_options(["--config", str(file), "--budget", "3h", "--budget", "5epochs"])
+    assert [str(limit) for limit in replaced.request.limits.budget] == ["3h", "5 epochs"]
 
 
 @pytest.mark.parametrize(
@@ -904,7 +901,7 @@ def test_a_summary_says_how_much_was_used(
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
     assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
-    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[2].endswith(
+    assert standing_lines(SearchStanding("played", driver.result))[2].endswith(
         "; used 100% of the 10 epochs budget"
     )
     assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")

@@ -243,10 +243,11 @@ def test_the_description_is_plain_and_complete(experiment: Experiment) -> None:
 @pytest.fixture
 def settings_of() -> Callable[..., Experiment]:
     """The experiment that a command line makes."""
-    from search.operations.run import experiment_of, parser
+    from search.operations.run import experiment_of
+    from search.run import parse_options
 
     def make(*words: str) -> Experiment:
-        return experiment_of(parser().parse_args(["--device", "cpu", *words]))
+        return experiment_of(parse_options(["--device", "cpu", *words]).request)
 
     return make
 

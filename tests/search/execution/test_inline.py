@@ -177,7 +177,7 @@ def test_an_evaluation_that_raises_is_told_and_holds_up_no_other(
 
 DEBUGGED = """
 import sys
-import search.operations.run
+import search.run
 from trainables.training.loop import Training
 train = Training.next_epoch
 def next_epoch(training):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ray
 SEARCH = """
 import sys
 from cluster.runtime.patches import Patch
-from search.operations.run import main
+from search.run import main
 
 Patch.misfit = lambda patch: f"Ray has no {{patch.target}}" if {condition} else ""
 sys.exit(main(["--space", "smoke", "--trials", "2", "--no-cache", "--name", "s"]))

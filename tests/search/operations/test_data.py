@@ -10,9 +10,9 @@ from PIL import Image
 
 from search.journal.journal import FILE_NAME, read
 from search.journal.result import SearchResult
-from search.operations.data import config_of, parser
+from search.operations.data import DataRequest, config_of
 from search.operations.run import experiment_of
-from search.operations.run import parser as run_parser
+from search.operations.run_request import RunRequest
 from search.views.page.data import section
 from search.views.page.page import render
 from tests.conftest import Command
@@ -46,12 +46,12 @@ def test_a_data_set_that_has_a_name_is_no_folder(
 ) -> None:
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert config_of(parser().parse_args(["digits"])).name == "digits"
+    assert config_of(DataRequest(data="digits")).name == "digits"
 
 
 def test_the_seed_divides_the_images_as_in_a_search() -> None:
-    of_search = run_parser().parse_args(["--space", "table3", "--data", "digits", "--seed", "3"])
-    of_data = parser().parse_args(["digits", "--seed", "3"])
+    of_search = RunRequest(space="table3", data="digits", seed=3)
+    of_data = DataRequest(data="digits", seed=3)
     assert config_of(of_data) == experiment_of(of_search).base.data
     assert config_of(of_data).split_seed == 3
 

@@ -32,8 +32,8 @@ from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
 from search.operations.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.operations.run import experiment_of as experiment_of_run
-from search.operations.run import parser as run_parser
 from search.preflight.overrides import apply_overrides
+from search.run import parse_options
 from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
@@ -99,7 +99,7 @@ def test_an_experiment_comes_back_from_its_description(
         " --budget 9s --budget 1e3epochs --price 1.5 --min-gain 0.25 "
         "--concurrency 1 --hang-timeout 5"
     )
-    experiment = experiment_of_run(run_parser().parse_args(words.split()))
+    experiment = experiment_of_run(parse_options(words.split()).request)
     again = Experiment.from_description(
         "s", json.loads(json.dumps(experiment.describe())), Path("searches")
     )
@@ -191,7 +191,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text(SPACE)
     experiment = experiment_of_run(
-        run_parser().parse_args(["--space", "my.py:space", "--name", "s", *words])
+        parse_options(["--space", "my.py:space", "--name", "s", *words]).request
     )
     journal = Journal(experiment.folder)
     journal.append(
@@ -260,7 +260,7 @@ def test_another_space_is_searched_to_its_last_point(
     (tmp_path / "my.py").write_text(SPACE)
     (tmp_path / "other.py").write_text(OTHER)
     words = "--space my.py:space --name s --scheduler fifo --algorithm"
-    begun = experiment_of_run(run_parser().parse_args([*words.split(), algorithm]))
+    begun = experiment_of_run(parse_options([*words.split(), algorithm]).request)
     driver = play(open_driver(begun))
     assert len(driver.result.trials) == 2
     options = given("--space", "other.py:space", "--trials", "9", "--allow-change")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from search.algorithms.registry import ALGORITHMS
-from search.operations import run
+from search.run import parse_options
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import names, purpose
 from search.web.forms.children import Asker, ProcessOutput
@@ -52,12 +52,17 @@ def test_a_search_is_started_as_the_form_describes_it(
     reply = visitor.send("/new", {**form, "budget": "10m", "image_size": ""})
     assert (reply.status, reply.headers["location"]) == (303, "/started/1")
     (verb, search, *words) = started[0]
-    args = run.options_of(words)
+    request = parse_options(words).request
     assert (verb, search) == ("run", "mine")
-    assert (args.space, args.data, args.name, args.trials) == ("smoke", "digits", "mine", 5)
-    assert [str(one) for one in args.budget] == ["10m"]
-    assert args.sealed
-    assert args.storage == visitor.folder / "searches"
+    assert (request.space, request.data, request.name, request.trials) == (
+        "smoke",
+        "digits",
+        "mine",
+        5,
+    )
+    assert [str(one) for one in request.limits.budget] == ["10m"]
+    assert request.sealed
+    assert request.storage == visitor.folder / "searches"
 
 
 def test_without_a_name_a_search_gets_one(visitor: Visitor, started: list[list[str]]) -> None:
@@ -78,8 +83,8 @@ def test_no_value_becomes_an_option(
         assert reply.status == 400
         assert 'role="alert"' in text(reply)
         return
-    args = run.options_of(started[0][2:])
-    assert (args.config, args.dry_run, args.json) == (None, False, False)
+    options = parse_options(started[0][2:])
+    assert (options.config, options.dry_run, options.json) == (None, False, False)
 
 
 @pytest.mark.parametrize(
