@@ -1,8 +1,48 @@
-"""python -m search.label PLACE: a page on which images that a model has met are corrected."""
+"""python -m search.label PLACE: a page on which images that a model has met are corrected.
 
-from search.operations.label import main
+PLACE is where python -m search.serve keeps what it meets (--record): a folder, or
+s3://BUCKET/PREFIX. The most useful images come first: those on which answers disagree, those of
+which the model is not sure, and those unlike any other. All is done by keys. "Right as it is" is
+kept too: it counts as much as a correction.
+"""
 
-__all__ = ["main"]
+from dataclasses import dataclass
+
+from search.cli.face import Face
+from search.operations.label import LabelRequest, label, opened_in_browser
+from search.values.option import flag, group
+from search.views.terminal import Terminal, say
+from trainables.errors import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """The options of the command line."""
+
+    request: LabelRequest = group(LabelRequest)
+    browser: bool = flag("open no browser", default=True, name="no-browser")
+
+
+def command(options: LabelOptions) -> int:
+    """Print the address of the page, serve it until it is stopped, and return the exit code."""
+    console = Terminal()
+    with label(options.request) as page:
+        images = counted(page.progress.left, "image")
+        corrected = page.progress.corrected
+        say(console, f"{page.labelling.info.model}: {images} to correct, {corrected} corrected")
+        say(console, f"label at {page.address} (Ctrl-C ends it)")
+        if page.is_reachable:
+            say(console, "note: whoever is told that address can see the images and correct them")
+        try:
+            with opened_in_browser(page.address, should_open=options.browser):
+                page.serve()
+        finally:
+            say(console, f"{counted(page.progress.here, 'image')} corrected")
+    return 0
+
+
+FACE = Face("label", LabelOptions, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

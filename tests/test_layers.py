@@ -165,8 +165,9 @@ FLOORS = {
         sessions
         operations
         cli
-        web list status why report sync export compare data clean delete pause stop extend
-        web/forms __main__ run resume refine select promote predict serve label monitor improve
+        web list status why report sync export compare data clean delete pause stop extend \
+promote predict serve label monitor
+        web/forms __main__ run resume refine select improve
         web/pages api
         ui
     """,

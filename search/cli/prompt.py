@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from search.journal.naming import NoSuchSearch, resolve_name
 from search.journal.store import Home, Storage, home
+from search.values.option import KEY, Group, Option, OptionKind
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
@@ -63,22 +64,25 @@ def with_confirmed_name(command: Callable[[Options], int], options: Options) -> 
             options = corrected
 
 
-def _with_new_name(value: Any, old: str, new: str) -> Any:
-    """Copy options with every text that is the old name replaced by the new one."""
-    if value == old:
-        return new
-    if isinstance(value, tuple):
-        return tuple(_with_new_name(item, old, new) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value,
-            **{
-                field.name: _with_new_name(getattr(value, field.name), old, new)
-                for field in fields(value)
-                if field.init
-            },
-        )
-    return value
+def _with_new_name(options: Options, old: str, new: str) -> Options:
+    """Copy options with the name of a search replaced.
+
+    Only arguments that name a search are replaced, since a path may have the same text.
+    """
+    changes: dict[str, Any] = {}
+    for field in fields(options):  # type: ignore[arg-type]  # options are a dataclass
+        value, declared = getattr(options, field.name), field.metadata.get(KEY)
+        if isinstance(declared, Group):
+            changes[field.name] = _with_new_name(value, old, new)
+        elif isinstance(declared, Option) and _names_search(declared):
+            names = value if isinstance(value, tuple) else (value,)
+            renamed = tuple(new if name == old else name for name in names)
+            changes[field.name] = renamed if isinstance(value, tuple) else renamed[0]
+    return replace(options, **changes)  # type: ignore[type-var]
+
+
+def _names_search(declared: Option) -> bool:
+    return declared.kind is OptionKind.POSITIONAL and declared.metavar in ("NAME", "MODEL")
 
 
 def can_ask() -> bool:

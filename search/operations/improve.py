@@ -26,7 +26,7 @@ from cluster.errors import Refused
 from cluster.storage.bucket import Bucket
 from search.cli.continuation import change_option, overrides_of, place_options
 from search.cli.options import json_option, place_option
-from search.cli.parser import HelpFormatter
+from search.cli.parser import HelpFormatter, add_option
 from search.cli.prompt import resolve_or_ask
 from search.design.budget import Budget, budget_options
 from search.design.experiment import Experiment, check_search_name
@@ -77,7 +77,7 @@ from search.feedback.records import Records
 from search.journal.result import ENDED, PAGE, SearchResult, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
 from search.operations import resume
-from search.operations.monitor import since
+from search.operations.records_options import since
 from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start
@@ -99,6 +99,7 @@ from search.trained.description import describe_model, tags
 from search.trained.export import config_of, dataset_of, export_for_registry, local_checkpoint
 from search.trained.source import REGISTERED
 from search.values.message import Message, Remedy, Start
+from search.values.option import Option, OptionKind
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.terminal import Terminal, say
 from trainables.disk import read_regular
@@ -145,13 +146,16 @@ def parser() -> Parser:
     parser.add_argument(
         "--name", metavar="NAME", help="the new search's name (default: from the model and images)"
     )
-    parser.add_argument(
-        "--since",
-        type=since,
-        metavar="TIME",
+    since_option = Option(
+        field="since",
+        name="since",
+        kind=OptionKind.VALUE,
         help="images are to be expected as those met since then: 90m, 12h, 1d, or 2026-11-28; "
         "search.monitor holds later ones to them (default: all; of more than 10,000 the latest)",
+        metavar="TIME",
+        parse=since,
     )
+    add_option(parser, since_option)
     parser.add_argument("--trials", type=int, default=CHALLENGERS, metavar="N", help="challengers")
     budget_options(parser, "none", of="what the challengers may use", gain=False)
     parser.add_argument(

@@ -1,89 +1,130 @@
-"""python -m search.promote NAME: put a search's best network into MLflow's model registry.
+"""Put a search's best network into MLflow's model registry."""
 
-From there it can be used without this project.
-"""
-
-import argparse
-import json
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.cli import Parser
-from cluster.secrets import redact
-from search.cli.options import json_option, storage_option
-from search.cli.parser import HelpFormatter
-from search.cli.prompt import search_of
-from search.design.experiment import absolute
 from search.facts.guessing import above_chance
 from search.facts.summary import metric_facts
 from search.facts.trials import primary_facts
 from search.journal.guessing import AgainstGuessing
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, own_path
-from search.process.guard import NoBetterThanGuessing, guarded
+from search.operations.options import SearchRequest
+from search.operations.talk import SILENT, Talk
+from search.process.guard import NoBetterThanGuessing
 from search.process.versions import check_versions
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
 from search.trained.answer import against_guessing, find_answer
-from search.trained.description import describe_model, model_figures, not_complete, tags
+from search.trained.description import describe_model, tags
 from search.trained.export import export_for_registry
 from search.values.message import Message, Remedy
 from search.values.objectives import value_of
+from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.labels import with_article
-from search.views.terminal import Terminal, say
 from trainables.values import Json
 
 if TYPE_CHECKING:
     from trainables.export.export import Exported
 
 
-def command(args: argparse.Namespace) -> int:
-    """Export the best network of a search and register it as the champion; return the exit code.
+@dataclass(frozen=True, kw_only=True)
+class PromoteRequest(SearchRequest):
+    """A search whose model is registered, and how."""
+
+    trial: str | None = option(
+        "another than the search's answer: a quicker one of the Pareto front, say", metavar="TRIAL"
+    )
+    onnx: bool = flag("also as ONNX, checked on the validation images and timed in onnxruntime")
+    model: str | None = option(
+        "the model's name in the registry (default: the search's)", metavar="REGISTERED_NAME"
+    )
+    tracking: str | None = option(
+        "MLflow's tracking URI (default: the search's own)", metavar="URI"
+    )
+    data_root: Path | None = option(
+        "where the data lies now (default: as the search)", metavar="DIR", parse=own_path
+    )
+    anyway: bool = flag("promote a model that is no better than guessing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A search's model in the registry."""
+
+    result: SearchResult
+    trial: TrialResult
+    """The trial whose model was registered."""
+    exported: "Exported"
+    registered: Registered
+    tracking: str
+    """MLflow's tracking URI."""
+
+    def to_json(self) -> Json:
+        """Convert the promotion to JSON-compatible values."""
+        return {
+            "name": self.registered.name,
+            "version": self.registered.version,
+            "uri": self.registered.uri,
+            "trial_id": self.trial.trial,
+            **metric_facts(self.trial.metric),
+            **primary_facts(self.trial),
+            "value": self.trial.value,
+            f"{value_of(self.trial.task.primary.name)}_as_promoted": self.exported.value,
+            "difference": self.exported.difference,
+            "inference": self.exported.inference,
+            "onnx_inference": self.exported.onnx_inference,
+            "onnx_difference": self.exported.onnx_difference,
+            "above_chance": above_chance(against_guessing(self.result, self.trial)),
+        }
+
+
+def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
+    """Export the best network of a search, and register it as the champion.
 
     All checks are made before the export.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        ConfigError: the trial has no model, or a name is not valid.
+        NoBetterThanGuessing: the model is not better than guessing.
+        LeaseHeld, Refused: the search runs or was cut off, its images have changed, or the
+            checkpoint is damaged.
+        NotReady, Unavailable: MLflow fails, or the data are missing.
     """
-    home = search_of(args)
-    name = args.model or args.name
+    home = request.home()
+    name = request.model or request.name
     check_name(name)
     refuse("--model", name)
-    refuse_in_uri(args.tracking or "")
+    refuse_in_uri(request.tracking or "")
     result = SearchResult.read(home.opened())
-    chosen = find_answer(result, home, args.storage, args.trial)
-    if not args.anyway:
-        refuse_at_chance(result, chosen, args.storage)
-    uri = uri_of(result, args.tracking)
+    chosen = find_answer(result, home, request.storage, request.trial)
+    if not request.anyway:
+        refuse_at_chance(result, chosen, request.storage)
+    uri = uri_of(result, request.tracking)
     check_versions()
     check_tracking(uri)
-    registry = Registry(uri, result, args.storage)
-    say(
-        Terminal(stderr=True),
-        f"exporting {chosen.trial} and comparing what it says of the validation images",
-    )
+    registry = Registry(uri, result, request.storage)
+    talk.note(f"exporting {chosen.trial} and comparing what it says of the validation images")
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,
             home,
             chosen,
-            args.data_root,
+            request.data_root,
             Path(temporary) / "classifier",
-            onnx=args.onnx,
+            onnx=request.onnx,
         )
         version = registry.register(
             name, exported, describe_model(result, chosen, exported), tags(result, chosen)
         )
     registered = registry.set_aliases(name, version)
-    console = Terminal()
-    for line in lines(result, chosen, exported, registered, uri):
-        say(console, line)
-    if args.json:
-        is_above_chance = above_chance(against_guessing(result, chosen))
-        print(
-            json.dumps({**as_json(chosen, exported, registered), "above_chance": is_above_chance})
-        )
-    return 0
+    return Promotion(
+        result=result, trial=chosen, exported=exported, registered=registered, tracking=uri
+    )
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
@@ -118,91 +159,3 @@ def _reached(against: AgainstGuessing, value: float) -> str:
     if against.metric.is_share:
         return f"{value:.4g} of {images}"
     return f"{with_article(against.metric)} of {value:.4g} on {images}"
-
-
-def lines(
-    result: SearchResult,
-    chosen: TrialResult,
-    exported: "Exported",
-    registered: Registered,
-    uri: str,
-) -> list[str]:
-    """Describe the registered model, and how to use and serve it, in lines."""
-    was = (
-        f"; version {registered.before}, the champion until now, stays" if registered.before else ""
-    )
-    serve = Remedy("serve", arguments=[registered.uri], options={"tracking": redact(absolute(uri))})
-    now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
-    return [
-        (
-            f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: "
-            f"{now}"
-        ),
-        *(f"  {title}: {text}" for title, text in model_figures(result, chosen, exported).items()),
-        (
-            f'  use it: import mlflow; mlflow.set_tracking_uri("{redact(absolute(uri))}"); '
-            f'model = mlflow.pyfunc.load_model("{registered.uri}")'
-        ),
-        f"  serve it: {serve}",
-    ]
-
-
-def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> Json:
-    """Describe the registered model as JSON-compatible values."""
-    return {
-        "name": registered.name,
-        "version": registered.version,
-        "uri": registered.uri,
-        "trial_id": chosen.trial,
-        **metric_facts(chosen.metric),
-        **primary_facts(chosen),
-        "value": chosen.value,
-        f"{value_of(chosen.task.primary.name)}_as_promoted": exported.value,
-        "difference": exported.difference,
-        "inference": exported.inference,
-        "onnx_inference": exported.onnx_inference,
-        "onnx_difference": exported.onnx_difference,
-    }
-
-
-def parser() -> Parser:
-    """Define the arguments of `python -m search.promote`."""
-    parser = Parser(
-        prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    parser.add_argument(
-        "--trial",
-        metavar="TRIAL",
-        help="another than the search's answer: a quicker one of the Pareto front, say",
-    )
-    parser.add_argument(
-        "--onnx",
-        action="store_true",
-        help="also as ONNX, checked on the validation images and timed in onnxruntime",
-    )
-    parser.add_argument(
-        "--model",
-        metavar="REGISTERED_NAME",
-        help="the model's name in the registry (default: the search's)",
-    )
-    parser.add_argument(
-        "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
-    )
-    parser.add_argument(
-        "--data-root",
-        type=own_path,
-        metavar="DIR",
-        help="where the data lies now (default: as the search)",
-    )
-    parser.add_argument(
-        "--anyway", action="store_true", help="promote a model that is no better than guessing"
-    )
-    json_option(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, promote, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))

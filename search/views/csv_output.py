@@ -1,6 +1,5 @@
 """CSV output, to the file that --csv names or to stdout."""
 
-import argparse
 import csv
 import re
 import sys
@@ -17,20 +16,17 @@ STDOUT = Path("-")
 """The value of --csv without a file: write to stdout."""
 
 
-CSV_HELP = "write CSV, with a row of titles, into this file (it ends in .csv), or to stdout"
-
-
-def csv_file_option() -> Path | None:
+def csv_file_option(*, before: str = "") -> Path | None:
     """Declare `--csv`; without a file its value is `STDOUT`, and without the option None."""
-    file: Path | None = option(CSV_HELP, metavar="FILE", parse=own_path, nargs="?", const=STDOUT)
-    return file
-
-
-def csv_option(parser: argparse.ArgumentParser) -> None:
-    """Add --csv; without a file its value is `STDOUT`, and without the option None."""
-    parser.add_argument(
-        "--csv", type=own_path, nargs="?", const=STDOUT, metavar="FILE", help=CSV_HELP
+    file: Path | None = option(
+        "write CSV, with a row of titles, into this file (it ends in .csv), or to stdout",
+        metavar="FILE",
+        parse=own_path,
+        nargs="?",
+        const=STDOUT,
+        before=before,
     )
+    return file
 
 
 def check_csv(file: Path | None) -> None:

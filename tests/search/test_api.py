@@ -20,6 +20,7 @@ import pytest
 import search.api
 import search.facts.trials
 from cluster.errors import Refused
+from search import promote
 from search.api import Search, load, result, run
 from search.cli.keywords import words
 from search.design.experiment import Experiment
@@ -27,7 +28,6 @@ from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import Home, searches_in
-from search.operations import promote
 from search.run import RunOptions, parse_options
 from search.values.message import Message, Remedy
 from search.views import terminal

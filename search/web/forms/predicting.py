@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from search import predict
 from search.journal.result import moment
-from search.operations import predict
-from search.operations.predict import NOT_READ
+from search.views.predictions import NOT_READ
 from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import MODEL, Launched, Launcher
 from search.web.forms.new_search import place_options
@@ -57,7 +57,7 @@ def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
         check_links(path, site.data_root)
     options = [f"--{option}={value}" for option, value in place_options(site).items()]
     words = [address, *options, "--", str(path)]
-    predict.parser().parse_args(words)
+    predict.FACE.parser().parse_args(words)
     return words
 
 

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from search import promote
 from search.design.experiment import check_search_name
-from search.operations import promote, refine, resume, select
+from search.operations import refine, resume, select
 from search.values.message import Blank, Remedy, Word
 from search.web.forms.new_search import MAX_VALUE, place_options
 from search.web.site import Site
@@ -83,7 +84,7 @@ FORMS: dict[str, VerbForm] = {
             Field("onnx", "As ONNX too, which other programs can use", is_flag=True),
             Field("anyway", ANYWAY, is_flag=True),
         ),
-        promote.parser,
+        promote.FACE.parser,
     ),
 }
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in FORMS.items()} | {

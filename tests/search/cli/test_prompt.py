@@ -1,6 +1,7 @@
 """Questions at the terminal: a mistyped name of a search, and what is dangerous."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from search.cli import prompt
 from search.cli.prompt import confirm, resolve_or_ask
 from search.journal.naming import NoSuchSearch
+from search.operations.predict import PredictRequest
+from search.predict import PredictOptions
 
 
 @pytest.fixture
@@ -58,6 +61,24 @@ def test_no_question_is_asked_where_no_name_is_close(
 def test_enter_alone_does_not_confirm_what_is_dangerous(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     assert not confirm("delete it?", yes=False)
+
+
+def test_a_path_is_not_renamed_with_the_search(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of images may have the name that was mistyped."""
+    monkeypatch.setattr(prompt, "can_ask", lambda: True)
+    monkeypatch.setattr(prompt, "confirm", lambda question, yes: True)
+    requests = list[PredictRequest]()
+
+    def command(options: PredictOptions) -> int:
+        requests.append(options.request)
+        options.request.location.source(options.request.name, options.request.storage)
+        return 7
+
+    request = PredictRequest(name="brids", storage=storage, paths=("brids",))
+    assert prompt.with_confirmed_name(command, PredictOptions(request=request)) == 7
+    assert requests == [request, replace(request, name="birds")]
 
 
 def test_a_verb_goes_on_with_the_name_that_was_meant(

@@ -23,7 +23,7 @@ from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
-from search.operations import promote
+from search.operations.promote import Promotion
 from search.operations.refine import refuse_few
 from search.tracking.note import markdown_summary
 from search.trained.description import model_figures, tags
@@ -518,7 +518,9 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
         ("test accuracy", "0.7500 on 4 images"),
     ]
     assert tags(searched.result, best)["search.metric"] == searched.metric.name
-    found = promote.as_json(best, exported, registered)
+    found = Promotion(
+        result=searched.result, trial=best, exported=exported, registered=registered, tracking=""
+    ).to_json()
     assert (found["metric"], found["mode"], found["value"], found["val_accuracy"]) == (
         searched.metric.name,
         searched.metric.mode,

@@ -26,6 +26,7 @@ from search.feedback.monitoring.window import load_window
 from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInfo
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import DECISION, home
+from search.monitor import main as monitor
 from search.operations.improve import (
     ORIGINS,
     champion_request,
@@ -36,8 +37,7 @@ from search.operations.improve import (
     rounds_of,
     watched_text,
 )
-from search.operations.monitor import main as monitor
-from search.operations.promote import main as promote
+from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
 from search.tracking.model_registry import ONNX, Registered
 from search.trained.source import ModelSource

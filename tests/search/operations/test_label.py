@@ -21,7 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from search.feedback.records import RecordedAnswer, Records, RecordsInfo
-from search.operations.label import CONNECTIONS, app_of, main
+from search.label import main
+from search.operations.label import CONNECTIONS, app_of
 from search.serving.protocol import BoundedProtocol
 from tests.support.asgi import ask
 

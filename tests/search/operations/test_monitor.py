@@ -1,7 +1,6 @@
 """The verb: what it says and returns, of records in a folder and in a bucket."""
 
 import json
-from argparse import ArgumentTypeError
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from cluster.storage.bucket import Bucket
 from search.feedback.monitoring.findings import find_changes
 from search.feedback.monitoring.window import load_window
 from search.feedback.records import Records
-from search.operations.monitor import figures, since
+from search.operations.monitor import figures
+from search.operations.records_options import since, time_text
 from tests.conftest import Command
 from tests.search.feedback.monitoring.made_up import made_reference, meet, promoted
+from trainables.errors import ConfigError
 from trainables.export import predictor, reference
 
 
@@ -129,7 +130,8 @@ def test_times() -> None:
     now_ms = datetime.now().timestamp() * 1000
     assert now_ms - since("90m") == pytest.approx(90 * 60_000, abs=5000)
     assert since("2026-11-28T14:00") == datetime(2026, 11, 28, 14).timestamp() * 1000
-    with pytest.raises(ArgumentTypeError):
+    assert since(time_text(1_780_313_600_123)) == 1_780_313_600_123
+    with pytest.raises(ConfigError):
         since("1w")
 
 

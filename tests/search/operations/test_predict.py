@@ -14,7 +14,8 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from search.api import load, run
-from search.operations.predict import Files, FolderAccuracy, class_names
+from search.operations.predict import Files, FolderAccuracy, PredictRequest, class_names, predict
+from search.views.predictions import accuracy_lines
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -89,7 +90,8 @@ def test_class_folders_tell_the_accuracy_with_its_interval_and_that_of_each_clas
     assert [one.values["true_class"] for one in taken] == ["cat", "cat", "dog", "dog"]
     assert accuracy.take(FileAnswer(str(sorted_images / "x.png"), error="no image")).values == {}
     low, high = binomtest(3, 4).proportion_ci(0.96)
-    assert list(accuracy.lines()) == [
+    lines = accuracy_lines(accuracy.images, accuracy.right, accuracy.bounds)
+    assert list(lines) == [
         f"accuracy 0.7500 (95 % interval {low:.4f} to {high:.4f}): 3 of 4 images as their folders "
         "say",
         "  cat: 0.5000 (1 of 2)",
@@ -108,14 +110,14 @@ def test_other_folders_say_nothing_of_what_images_show(sorted_images: Path) -> N
         accuracy = FolderAccuracy.over(paths, classes)
         answer = answered(str(sorted_images / "dog" / "3.png"), "dog")
         assert accuracy.take(answer) is answer
-        assert list(accuracy.lines()) == []
+        assert accuracy.images == {}
 
 
 def test_what_lies_beside_the_class_folders_does_not_count(sorted_images: Path) -> None:
     accuracy = FolderAccuracy.over([str(sorted_images)], ["cat", "dog"])
     beside = accuracy.take(answered(str(sorted_images / "6.png"), "dog"))
     assert beside.values["true_class"] is None
-    assert list(accuracy.lines()) == []
+    assert accuracy.images == {}
 
 
 def test_the_true_class_is_a_column_and_a_field_and_the_accuracy_is_told(
@@ -206,6 +208,20 @@ def test_a_table_is_printed_for_people(exported: Path, images: Path, call: Comma
     titles, *lines = call("search.predict", exported, "images").stdout.splitlines()
     assert titles.split() == ["file", "class", "probability", "margin"]
     assert [line.split()[0] for line in lines] == ORDER
+
+
+def test_python_gets_the_answers_and_then_their_numbers(exported: Path, images: Path) -> None:
+    request = PredictRequest(name=str(exported), paths=(str(images), "no such file"))
+    predictions = predict(request)
+    answers = list(predictions)
+    assert [answer.file for answer in answers] == [
+        *(str(images.parent / file) for file in ORDER),
+        "no such file",
+    ]
+    assert [answer.values["class"] for answer in answers[:-1]] == load(exported).predict(
+        [answer.file for answer in answers[:-1]]
+    )
+    assert (predictions.images, predictions.unread, predictions.files.skipped) == (5, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
 
-from search import sync
+from search import promote, sync
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.events import (
@@ -36,7 +36,6 @@ from search.journal.events import (
 from search.journal.journal import Journal
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, checkpoint_of
-from search.operations import promote
 from search.space import Choice, SearchSpace
 from search.values.statistics import Expected
 from tests.conftest import Command

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from search.feedback.records import Records, RecordsInfo, image_name
-from search.operations.serve import options, recording_of
+from search.operations.serve import RecordingOptions
 from tests.conftest import Command
 from tests.support.promoted import linear
 from tests.support.serving import BUSY_S, Answer, Commanded, Running, commanded, until
@@ -251,9 +251,8 @@ def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_r
 
 
 def test_strangers_have_a_bound_on_their_corrections_and_others_none(tmp_path: Path) -> None:
-    words = ["model", "--record", str(tmp_path / "met"), "--record-bytes", "50000000"]
-    closed = recording_of(options().parse_args(words))
-    is_open = recording_of(options().parse_args([*words, "--open-corrections"]))
+    options = RecordingOptions(record=tmp_path / "met", record_bytes=50_000_000)
+    closed, is_open = options.recording(), replace(options, open_corrections=True).recording()
     assert closed is not None
     assert is_open == replace(closed, corrections=5000)
     assert closed.corrections is None

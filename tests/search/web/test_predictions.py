@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cluster.exit_codes import ExitCode
-from search.operations.predict import parser
+from search import predict
 from search.views.csv_output import Rows
 from search.web import predicted
 from search.web.forms import launch
@@ -87,7 +87,7 @@ def test_a_form_becomes_the_words_of_a_command_line(
     (verb, subject, *words) = started[0]
     assert (verb, subject) == ("predict", "models:/my flowers")
     assert words[-2:] == ["--", str(photos)]
-    args = parser().parse_args(words)
+    args = predict.FACE.parser().parse_args(words)
     assert (args.name, args.paths) == ("models:/my flowers/3", [str(photos)])
     assert args.tracking == visitor.site.tracking
 
@@ -189,7 +189,7 @@ def test_the_verb_writes_into_the_private_folder_of_its_start(
     monkeypatch.setattr(launch, "REFUSES_S", 0.0)
     visitor.send("/models/flowers/folder", {"version": "3", "folder": str(photos)})
     (one,) = earlier(Launcher(visitor.site.place), "flowers")
-    args = parser().parse_args(commands[0][5:])
+    args = predict.FACE.parser().parse_args(commands[0][5:])
     assert args.csv == one.launched.folder / RESULT
     assert one.launched.folder.stat().st_mode & 0o777 == 0o700
     assert (args.name, args.paths) == ("models:/flowers/3", [str(photos)])
