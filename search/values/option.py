@@ -56,6 +56,8 @@ class Option:
     is_required: bool = False
     section: str = ""
     """The heading in the help under which it is listed; empty for the general list."""
+    before: str = ""
+    """The field of the option before which it is listed; empty for the order of the fields."""
 
     @property
     def default_value(self) -> Any:
@@ -98,9 +100,9 @@ def repeated(help: str, *, name: str = "", **settings: Any) -> Any:
     return _declared(OptionKind.LIST, help, name, settings)
 
 
-def flag(help: str, *, default: bool = False, name: str = "", section: str = "") -> Any:
+def flag(help: str, *, default: bool = False, name: str = "", **settings: Any) -> Any:
     """Declare an option without a value, which negates `default`."""
-    return _declared(OptionKind.FLAG, help, name, {"default": default, "section": section})
+    return _declared(OptionKind.FLAG, help, name, {"default": default, **settings})
 
 
 def switch(help: str, *, name: str = "", **settings: Any) -> Any:
@@ -152,8 +154,16 @@ def _declared(kind: OptionKind, help: str, name: str, settings: Mapping[str, Any
 
 
 def options_of(request_type: type) -> tuple[Option, ...]:
-    """Return the options of a request in the order of its fields, those of its groups included."""
-    return tuple(_options_of(request_type))
+    """Return the options of a request in the order of its fields, those of its groups included.
+
+    An option with `before` comes before that option, which may be in a group.
+    """
+    options = list(_options_of(request_type))
+    for moved in [declared for declared in options if declared.before]:
+        options.remove(moved)
+        fields_in_order = [declared.field for declared in options]
+        options.insert(fields_in_order.index(moved.before), moved)
+    return tuple(options)
 
 
 def _options_of(request_type: type) -> Iterator[Option]:

@@ -104,6 +104,15 @@ def test_a_group_fills_in_its_help_and_has_a_heading() -> None:
     assert "where:\n  --host HOST" in parser_of(Example, "example", "").format_help()
 
 
+def test_an_option_may_stand_among_those_of_a_group() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Moved:
+        address: Address = group(Address, what="the page")
+        quick: bool = flag("quick", before="port")
+
+    assert [declared.name for declared in options_of(Moved)] == ["host", "quick", "port"]
+
+
 def test_a_wrong_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed("a", "--port", "many")
