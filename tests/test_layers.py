@@ -163,8 +163,9 @@ FLOORS = {
         cli execution feedback/learning serving
         sessions
         operations
+        resume refine select
         web api list status why report sync export compare data clean delete pause stop extend
-        web/forms __main__ run resume refine select promote predict serve label monitor improve
+        web/forms __main__ run promote predict serve label monitor improve
         web/pages
         ui
     """,
