@@ -53,12 +53,12 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 from cluster.exit_codes import ExitCode
 from cluster.signals import Terminated
 from search.facts.overview import Overview
+from search.facts.trials import trial_table
 from search.journal.guessing import answer_against
 from search.journal.naming import read_search
 from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
 from search.journal.store import storage as place_of
-from search.operations.export import trial_table
 from search.operations.list import ListRequest, list_searches
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
@@ -169,7 +169,7 @@ class Search:
         return path
 
     def __repr__(self) -> str:
-        from search.facts.summary import figure_text, outcome_text
+        from search.views.labels import figure_text, outcome_text
 
         best = self._result.best
         best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"

@@ -1,8 +1,53 @@
-"""python -m search.compare A B ...: what searches found, side by side, and what they differ in."""
+"""python -m search.compare A B ...: what searches found, side by side, and what they differ in.
 
-from search.operations.compare import main
+It says whether the differences are beyond noise: over the fresh seeds of search.select or over
+folds where all have them, else by the validation images. The best of many trials is partly lucky,
+which is allowed for.
+"""
 
-__all__ = ["main"]
+import json
+from dataclasses import asdict, dataclass
+
+from search.cli.face import Face
+from search.operations.compare import CompareRequest, compare
+from search.values.option import flag, group
+from search.views.comparison_table import comparison_rows, comparison_table, contrast_sentence
+from search.views.terminal import Terminal, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The options of the command line."""
+
+    request: CompareRequest = group(CompareRequest)
+    json: bool = flag("print one JSON object")
+
+
+def command(options: CompareOptions) -> int:
+    """Print the searches side by side, and return the exit code."""
+    compared = compare(options.request)
+    if options.json:
+        print(json.dumps(asdict(compared.comparison)))
+        return 0
+    console, contrasts = Terminal(), compared.comparison.contrasts
+    rows = comparison_rows(compared.comparison, compared.results)
+    console.print(comparison_table(rows), markup=False)
+    console.print()
+    metrics = {result.name: result.metric for result in compared.results}
+    for contrast in contrasts:
+        say(console, contrast_sentence(contrast, metrics[contrast.leader]))
+    if any(contrast.by == "images" for contrast in contrasts):
+        say(
+            console,
+            "The best of many trials is partly lucky: the comparison allows for it, the intervals "
+            "in the table do not. search.select trains the best few again, and sees smaller "
+            "differences.",
+        )
+    return 0
+
+
+FACE = Face("compare", CompareOptions, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,8 +1,14 @@
-"""python -m search.extend NAME --trials +20 --budget +1h: change a running search."""
+"""python -m search.extend NAME --trials +20 --budget +1h --concurrency 4: change a running search.
 
-from search.operations.extend import main, parser
+It goes on with more trials or fewer, with a larger or smaller budget, and with more or fewer trials
+at once. Trials that were set aside because a budget was used up go on with a larger one.
+"""
 
-__all__ = ["main", "parser"]
+from search.cli.steering import steering_face
+from search.operations.extend import ExtendRequest, extend
+
+FACE = steering_face("extend", ExtendRequest, extend, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

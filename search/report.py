@@ -1,8 +1,18 @@
 """python -m search.report NAME: one HTML page with the verdict, the pictures and every trial."""
 
-from search.operations.report import main
+from search.cli.face import Face
+from search.operations.report import ReportRequest, report
+from trainables.errors import printable
 
-__all__ = ["main"]
+
+def command(request: ReportRequest) -> int:
+    """Write the report, print its path, and return the exit code."""
+    print(printable(str(report(request))))
+    return 0
+
+
+FACE = Face("report", ReportRequest, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

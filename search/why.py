@@ -1,8 +1,27 @@
-"""python -m search.why NAME TRIAL: the story of one trial."""
+"""python -m search.why NAME TRIAL: the story of one trial.
 
-from search.operations.why import main
+What suggested it, what it reached, against which trials it was stopped, its retries.
+"""
 
-__all__ = ["main"]
+from search.cli.face import Face
+from search.operations.why import WhyRequest, why
+from search.views.story import beside_guessing, story_lines
+from trainables.errors import printable
+
+
+def command(request: WhyRequest) -> int:
+    """Print the story of the trial, and return the exit code."""
+    story = why(request)
+    print(f"{story.trial} of {request.name}")
+    for line in story_lines(story.events, story.trial):
+        print(printable(line))
+    if note := beside_guessing(story.result, story.trial):
+        print(printable(note))
+    return 0
+
+
+FACE = Face("why", WhyRequest, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

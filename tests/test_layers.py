@@ -73,13 +73,14 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {
-        "search/operations/clean.py",
+        "search/views/removable_table.py",
         "search/views/base.py",
         "search/views/live.py",
         "search/views/outcome.py",
-        "search/operations/compare.py",
+        "search/views/comparison_table.py",
         "search/views/overview_table.py",
-        "search/operations/status.py",
+        "search/cli/follow.py",
+        "search/views/standing.py",
         "search/views/terminal.py",
     },
     "jsonschema": {"cluster/preflight/schema.py"},
@@ -160,9 +161,10 @@ FLOORS = {
         views
         tracking views/page feedback
         preflight trained feedback/monitoring serving/pages
-        cli execution feedback/learning serving
+        execution feedback/learning serving
         sessions
         operations
+        cli
         resume refine select
         web api list status why report sync export compare data clean delete pause stop extend
         web/forms __main__ run promote predict serve label monitor improve

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import DECISION
+from search.spaces.find import file_of
+from trainables.config import TrialConfig
 from trainables.disk import read_regular
 from trainables.messages import Cost
-from trainables.values import Evaluation
+from trainables.values import Evaluation, Params
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,40 @@ def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def answer_trial(result: SearchResult) -> TrialResult | None:
+    """The search's answer: the trial that a selection chose, else the best one.
+
+    None if no trial has a result.
+    """
+    answer = result.chosen
+    return result.trials.get(answer.repeat_of, answer) if answer is not None else None
+
+
+def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
+    """The configurations to compare, each with its title, parameters and trial.
+
+    The first is the best of the search or, after a selection, the chosen training. The space's
+    reference comes last, with its trial if it was tried. The reference of a built-in space applies
+    only to the data set that it was published for, so it is left out for a user's images.
+    """
+    rows: list[tuple[str, Params, TrialResult | None]] = []
+    if (answer := result.chosen) is not None:
+        rows.append(("chosen" if answer.repeat_of else "found", answer.params, answer))
+    experiment = result.started.experiment
+    space = experiment["space"]
+    source = experiment.get("space_source", "")
+    is_built_in = bool(source) and file_of(source) is None
+    if space["reference"] and not (is_built_in and result.started.data["name"] == "folder"):
+        same = (
+            trial
+            for trial in result.trials.values()
+            if trial.config and _is_at(TrialConfig.from_dict(trial.config), space["reference"])
+        )
+        rows.append((space["reference_title"], space["reference"], next(same, None)))
+    return rows
+
+
+def _is_at(config: TrialConfig, reference: Params) -> bool:
+    return all(config.value(path) == value for path, value in reference.items())

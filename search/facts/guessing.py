@@ -1,66 +1,11 @@
-"""Comparisons of trials with guessing, as sentences, table rows and JSON-compatible values."""
+"""Comparisons of trials with guessing, as table rows and JSON-compatible values."""
 
 from typing import Any
 
-from search.journal.guessing import (
-    ERROR_RATE,
-    AgainstGuessing,
-    Guessing,
-    answer_against,
-    is_tie,
-)
-from search.journal.result import SearchResult, TrialResult
+from search.journal.guessing import ERROR_RATE, AgainstGuessing, Guessing
+from search.journal.result import SearchResult
 from search.values.objectives import value_of
 from trainables.catalog.guesses import Guess
-from trainables.catalog.tasks import Metric
-
-AT_CHANCE = "at chance"
-"""Mark in tables for trials that are not significantly better than guessing."""
-
-
-def format_value(value: float, metric: Metric) -> str:
-    """Format a value for a sentence: `95.2%`, or `0.4878`."""
-    return f"{100 * value:.1f}%" if metric.in_percent else f"{value:.4f}"
-
-
-def guessing_text(result: SearchResult) -> str:
-    """Compare the answer with guessing, in sentences; empty if there is no comparison."""
-    comparison, answer = answer_against(result), result.chosen
-    if comparison is None or answer is None:
-        return ""
-    tie = f" {tie_text(result)}" if is_tie(result) else ""
-    return f"{against_text(comparison, answer.trial)}{tie}"
-
-
-def tie_text(result: SearchResult) -> str:
-    """Sentence for a search whose trials all have the same value."""
-    count = len(result.ranking)
-    all_trials = "Both" if count == 2 else f"All {count:,}"
-    value = format_value(result.ranking[0].value, result.metric)
-    return f"{all_trials} trials tie at {value}, so that none is better than another."
-
-
-def against_text(comparison: AgainstGuessing, name: str) -> str:
-    """Compare a training with guessing, in a sentence that calls it `name`."""
-    metric = comparison.metric
-    values = (
-        f"{comparison.guess.doing} reaches {format_value(comparison.guessed, metric)} "
-        f"{metric.title} on the {comparison.images:,} {comparison.part} images, "
-        f"{name} {format_value(comparison.value, metric)}"
-    )
-    if not comparison.is_above:
-        luck = f", which may be luck ({_rate(comparison)})" if comparison.difference > 0 else ""
-        return f"No better than guessing: {values}{luck}."
-    return (
-        f"Better than guessing: {values}, at least {metric.gap(comparison.low)} better "
-        f"({_rate(comparison)})."
-    )
-
-
-def _rate(comparison: AgainstGuessing) -> str:
-    """Format the error rate of the test, and the number of epochs for which it holds jointly."""
-    among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
-    return f"error rate {ERROR_RATE:.0%}{among}"
 
 
 def at_chance(result: SearchResult) -> set[str]:
@@ -72,11 +17,6 @@ def at_chance(result: SearchResult) -> set[str]:
     if guessing is None:
         return set()
     return {trial.trial for trial in result.ranking if guessing.is_at_chance(trial)}
-
-
-def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
-    """A trial's outcome, followed by `AT_CHANCE` if the trial is marked."""
-    return f"{trial.outcome}, {AT_CHANCE}" if trial.trial in marked else trial.outcome
 
 
 def guess_rows(result: SearchResult) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A search's metric in text: wording, confidence intervals, and values on the test set."""
+"""A trial's value of the metric: confidence intervals, and values on the test set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,26 +6,6 @@ from typing import Any
 from search.journal.result import TrialResult
 from search.values.statistics import interval_of, share_interval
 from trainables.catalog.tasks import Metric
-
-
-def with_article(metric: Metric) -> str:
-    """Title of a metric with its article: `an accuracy`, `a macro F1`."""
-    return f"{'an' if metric.title[0].lower() in 'aeiou' else 'a'} {metric.title}"
-
-
-def capital(metric: Metric) -> str:
-    """Title of a metric for the beginning of a sentence: `Accuracy`, `Macro F1`."""
-    return metric.title[0].upper() + metric.title[1:]
-
-
-def superlative(metric: Metric) -> str:
-    """Word for the best of several values: `highest`, or `lowest` for a metric to minimise."""
-    return "highest" if metric.mode == "max" else "lowest"
-
-
-def as_good(metric: Metric) -> str:
-    """Words for `not worse`: `as accurate` for a share of correct predictions, else `as good`."""
-    return "as accurate" if metric.is_share else "as good"
 
 
 def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
@@ -36,13 +16,6 @@ def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
 def least_score(trial: TrialResult, images: int) -> float:
     """Lower confidence bound of a trial's score; the score itself if the bound is not known."""
     return min(map(trial.metric.score, interval(trial, images) or (trial.value,)))
-
-
-def interval_text(bounds: tuple[float, float] | None) -> str:
-    """Format an interval: `95 % interval 0.9000 to 0.9500`, or `95 % interval not known`."""
-    if bounds is None:
-        return "95 % interval not known"
-    return "95 % interval {:.4f} to {:.4f}".format(*bounds)
 
 
 def tested_interval(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from search.facts.summary import param_text, searched, short_names
+from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult
 from trainables.catalog.tasks import Metric
 

@@ -1,23 +1,24 @@
 """Requests to the driver of a search: verbs send one, and wait for the reply."""
 
-import argparse
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
-from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import StorageError
-from search.cli.options import storage_option
-from search.cli.prompt import search_of
 from search.decisions.steering import is_selecting, preview_request
 from search.journal.events import Requested
 from search.journal.journal import Event
-from search.journal.requests import ENDING, PAUSE, DriverRequest, ask, withdraw
+from search.journal.requests import ENDING, PAUSE, DriverRequest, withdraw
+from search.journal.requests import ask as send
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage
+from search.operations.options import SearchRequest
+from search.operations.talk import Talk
 from search.process.liveness import Liveness
 from search.values.message import Message, Remedy
-from trainables.errors import ConfigError, printable
+from search.values.option import flag
+from trainables.errors import ConfigError
 
 LOOK_S = 0.2
 """Seconds between two checks for the reply in a folder. A bucket is checked as often as the driver
@@ -25,48 +26,58 @@ checks it (`Home.asked_every_s`).
 """
 
 
-def asking_options(parser: argparse.ArgumentParser) -> None:
-    """Add NAME, --storage and --no-wait, for a verb that sends a request."""
-    storage_option(parser)
-    parser.add_argument(
-        "--no-wait", action="store_true", help="do not wait until the driver has answered"
-    )
+@dataclass(frozen=True, kw_only=True)
+class DriverAsk(SearchRequest):
+    """A request to the driver of a search."""
+
+    no_wait: bool = flag("do not wait until the driver has answered")
 
 
-def request_and_wait(args: argparse.Namespace, request: DriverRequest) -> int:
-    """Send a request, print the reply, and return the exit code.
+@dataclass(frozen=True)
+class DriverReply:
+    """The reply to a request, or what happens to a request that has none."""
 
-    If no driver runs, or with --no-wait, it does not wait for a reply. After Ctrl-C, the request
-    stays and the exit code is `INTERRUPTED`.
+    text: str
+    was_interrupted: bool = False
+    """True if Ctrl-C ended the wait for the reply; the request stays."""
+
+
+def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverReply:
+    """Send a request to the driver of a search, and wait for its reply.
+
+    If no driver runs, or with `no_wait`, it does not wait.
+
+    Args:
+        ask: the search.
+        request: what the driver shall do.
+        talk: receives the cost of the request before it is sent.
 
     Raises:
         ConfigError: the request is refused, before it is sent or by the driver.
         JournalError: there is no such search.
         StorageError: the storage fails.
     """
-    home = search_of(args)
+    home = ask.home()
     result, holder = SearchResult.kept_in(home)
-    preview = preview_request(request, result, holder, args.storage)
+    preview = preview_request(request, result, holder, ask.storage)
     if preview.is_refused:
         raise ConfigError(preview.message)
     if preview.cost:
-        _print_line(args, f"it costs {preview.cost}")
-    ask(home, request)
-    go_on = Remedy("select" if is_selecting(result) else "resume", args.name, args.storage)
+        talk.note(f"it costs {preview.cost}")
+    send(home, request)
+    go_on = Remedy("select" if is_selecting(result) else "resume", ask.name, ask.storage)
     if not holder:
-        _print_line(args, f"asked. It does not run now; once it goes on, this comes first: {go_on}")
-        return 0
-    if args.no_wait:
-        _print_line(args, f"asked. {preview.text}")
-        return 0
+        return DriverReply(
+            f"asked. It does not run now; once it goes on, this comes first: {go_on}"
+        )
+    if ask.no_wait:
+        return DriverReply(f"asked. {preview.text}")
     try:
-        _print_line(args, wait_for_reply(home, request, args.storage, go_on))
+        return DriverReply(wait_for_reply(home, request, ask.storage, go_on))
     except KeyboardInterrupt:
-        _print_line(args, "not waited for any longer; it stays asked")
-        return ExitCode.INTERRUPTED
+        return DriverReply("not waited for any longer; it stays asked", was_interrupted=True)
     except StorageError as error:
         raise StorageError(f"{error.strerror}. It stays asked.") from error
-    return 0
 
 
 def wait_for_reply(
@@ -132,7 +143,3 @@ def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_o
         withdraw(home, request.id)
         return f"its driver ended before it answered: it does not run any more. Later: {go_on}"
     return f"its driver ended before it answered; once it goes on, this comes first: {go_on}"
-
-
-def _print_line(args: argparse.Namespace, text: str) -> None:
-    print(printable(f"{args.name}: {text}"), flush=True)

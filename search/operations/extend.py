@@ -1,64 +1,40 @@
-"""python -m search.extend NAME --trials +20 --budget +1h --concurrency 4: change a running search.
+"""Changes the trials, the budget and the concurrency of a running search."""
 
-It goes on with more trials or fewer, with a larger or smaller budget, and with more or fewer trials
-at once. Trials that were set aside because a budget was used up go on with a larger one.
-"""
+from dataclasses import dataclass
 
-import argparse
-from collections.abc import Sequence
-
-from cluster.cli import Parser
-from search.cli.parser import HelpFormatter
 from search.design.budget import FORMS
 from search.journal.requests import EXTEND, DriverRequest
-from search.operations.asking import asking_options, request_and_wait
-from search.process.guard import guarded
+from search.operations.asking import DriverAsk, DriverReply, ask_driver
+from search.operations.talk import SILENT, Talk
+from search.values.option import option, repeated
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.extend`."""
-    parser = Parser(
-        prog="python -m search.extend", description=__doc__, formatter_class=HelpFormatter
-    )
-    asking_options(parser)
-    parser.add_argument(
-        "--trials",
+@dataclass(frozen=True, kw_only=True)
+class ExtendRequest(DriverAsk):
+    """The new limits of a running search."""
+
+    trials: str = option(
+        "as many trials in all, or with + as many more; not fewer than have begun",
+        metavar="N",
         default="",
-        metavar="N",
-        help="as many trials in all, or with + as many more; not fewer than have begun",
     )
-    parser.add_argument(
-        "--budget",
-        action="append",
-        default=[],
+    budget: tuple[str, ...] = repeated(
+        f"a limit in place of all of its kind, or with + as much more of each: {FORMS}",
         metavar="LIMIT",
-        help=f"a limit in place of all of its kind, or with + as much more of each: {FORMS}",
     )
-    parser.add_argument(
-        "--price", type=float, metavar="MONEY", help="what an hour of one device costs"
+    price: float | None = option("what an hour of one device costs", metavar="MONEY", parse=float)
+    concurrency: int | None = option(
+        "trainings at once, as far as there is room for them", metavar="N", parse=int
     )
-    parser.add_argument(
-        "--concurrency",
-        type=int,
-        metavar="N",
-        help="trainings at once, as far as there is room for them",
-    )
-    return parser
 
 
-def command(args: argparse.Namespace) -> int:
-    """Send the request to the driver, print its answer, and return the exit code."""
-    request = DriverRequest.now(
+def extend(request: ExtendRequest, talk: Talk = SILENT) -> DriverReply:
+    """Ask the driver of a search for other limits (see `ask_driver`)."""
+    change = DriverRequest.now(
         EXTEND,
-        trials=args.trials,
-        budget=tuple(args.budget),
-        price=args.price,
-        concurrency=args.concurrency,
+        trials=request.trials,
+        budget=request.budget,
+        price=request.price,
+        concurrency=request.concurrency,
     )
-    return request_and_wait(args, request)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))
+    return ask_driver(request, change, talk)

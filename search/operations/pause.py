@@ -1,29 +1,17 @@
-"""python -m search.pause NAME: pause a search, as Ctrl-C where it runs would.
+"""Pauses a search: each trial finishes its epoch, then the process of the search ends."""
 
-Each trial finishes its epoch, then the search's process ends; `search.resume` goes on from there,
-and a selection's `search.select`.
-"""
+from dataclasses import dataclass
 
-import argparse
-from collections.abc import Sequence
-
-from cluster.cli import Parser
-from search.cli.parser import HelpFormatter
 from search.journal.requests import PAUSE, DriverRequest
-from search.operations.asking import asking_options, request_and_wait
-from search.process.guard import guarded
+from search.operations.asking import DriverAsk, DriverReply, ask_driver
+from search.operations.talk import SILENT, Talk
 
 
-def command(args: argparse.Namespace) -> int:
-    """Send the request to the driver, print its answer, and return the exit code."""
-    return request_and_wait(args, DriverRequest.now(PAUSE))
+@dataclass(frozen=True, kw_only=True)
+class PauseRequest(DriverAsk):
+    """The search to pause."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
-    parser = Parser(
-        prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
-    )
-    asking_options(parser)
-    args = parser.parse_args(argv)
-    return guarded(lambda: command(args))
+def pause(request: PauseRequest, talk: Talk = SILENT) -> DriverReply:
+    """Ask the driver of a search to pause it (see `ask_driver`)."""
+    return ask_driver(request, DriverRequest.now(PAUSE), talk)

@@ -17,11 +17,8 @@ from search.cli.parser import HelpFormatter
 from search.cli.prompt import search_of
 from search.design.experiment import absolute
 from search.facts.guessing import above_chance
-from search.facts.metric import with_article
-from search.facts.summary import (
-    metric_facts,
-    primary_facts,
-)
+from search.facts.summary import metric_facts
+from search.facts.trials import primary_facts
 from search.journal.guessing import AgainstGuessing
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Storage, own_path
@@ -35,6 +32,7 @@ from search.trained.export import export_for_registry
 from search.values.message import Message, Remedy
 from search.values.objectives import value_of
 from search.values.secrets import refuse, refuse_in_uri
+from search.views.labels import with_article
 from search.views.terminal import Terminal, say
 from trainables.values import Json
 

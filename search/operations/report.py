@@ -1,38 +1,37 @@
-"""python -m search.report NAME: one HTML page with the verdict, the pictures and every trial."""
+"""The HTML report of a search."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.cli import Parser
-from search.cli.options import storage_option
-from search.cli.parser import HelpFormatter
-from search.cli.prompt import search_of
 from search.journal.result import PAGE, SearchResult
-from search.journal.store import Home, own_path
-from search.process.guard import guarded
-from trainables.errors import ConfigError, printable
+from search.journal.store import own_path
+from search.operations.options import SearchRequest
+from search.values.option import option
+from trainables.errors import ConfigError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the HTML report, print its path, and return the exit code (see `ExitCode`)."""
-    parser = Parser(
-        prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    parser.add_argument(
-        "--out",
-        type=own_path,
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest(SearchRequest):
+    """A search, and the file for its report."""
+
+    out: Path | None = option(
+        "where to write the page (default: report.html in the search's folder, or its copy here)",
         metavar="FILE",
-        help="where to write the page (default: report.html in the search's folder, "
-        "or its copy here)",
+        parse=own_path,
     )
-    args = parser.parse_args(argv)
-    return guarded(lambda: _write(search_of(args), args.out))
 
 
-def _write(home: Home, out: Path | None) -> int:
+def report(request: ReportRequest) -> Path:
+    """Write the report, and return its path.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        ConfigError: the file is a folder, or is in a folder that does not exist.
+    """
     # Imported late, because it imports matplotlib, and modules that set environment variables.
     from search.views.page.page import write
 
+    home, out = request.home(), request.out
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         problem = (
             "is a folder" if out.is_dir() else f"is to be in '{out.parent}', which is no folder"
@@ -41,5 +40,4 @@ def _write(home: Home, out: Path | None) -> int:
     folder = home.opened(files=True)
     path = out or folder / PAGE
     write(SearchResult.read(folder), folder, path)
-    print(printable(str(path)))
-    return 0
+    return path

@@ -12,7 +12,7 @@ from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.design.budget import Budget
 from search.design.experiment import Experiment
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
-from search.facts.summary import ms_per_image
+from search.facts.trials import ms_per_image
 from search.journal.events import Selecting, SessionStart
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import (

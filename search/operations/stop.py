@@ -1,33 +1,22 @@
-"""python -m search.stop NAME [TRIAL]: stop one trial, or the whole search, after the epoch.
+"""Stops one trial, or a whole search, after the epoch."""
 
-A trial that trains ends after its epoch, any other at once. A search that is stopped begins no
-further trial; what it has trained is evaluated, and the best is tested. `search.resume` goes on
-from there. Its driver is asked, whose answer is printed; while none runs, the next one is.
-"""
+from dataclasses import dataclass
 
-import argparse
-from collections.abc import Sequence
-
-from cluster.cli import Parser
-from search.cli.parser import HelpFormatter
 from search.journal.requests import STOP, DriverRequest
-from search.operations.asking import asking_options, request_and_wait
-from search.process.guard import guarded
+from search.operations.asking import DriverAsk, DriverReply, ask_driver
+from search.operations.talk import SILENT, Talk
+from search.values.option import positional
 
 
-def command(args: argparse.Namespace) -> int:
-    """Send the request to the driver, print its answer, and return the exit code."""
-    return request_and_wait(args, DriverRequest.now(STOP, trial=args.trial or ""))
+@dataclass(frozen=True, kw_only=True)
+class StopRequest(DriverAsk):
+    """The search to stop, or one of its trials."""
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
-    parser = Parser(
-        prog="python -m search.stop", description=__doc__, formatter_class=HelpFormatter
+    trial: str | None = positional(
+        "the trial, such as t0001; without it all of them", metavar="TRIAL", nargs="?"
     )
-    asking_options(parser)
-    parser.add_argument(
-        "trial", nargs="?", metavar="TRIAL", help="the trial, such as t0001; without it all of them"
-    )
-    args = parser.parse_args(argv)
-    return guarded(lambda: command(args))
+
+
+def stop(request: StopRequest, talk: Talk = SILENT) -> DriverReply:
+    """Ask the driver of a search to stop it, or one trial (see `ask_driver`)."""
+    return ask_driver(request, DriverRequest.now(STOP, trial=request.trial or ""), talk)

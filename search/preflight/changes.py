@@ -8,8 +8,8 @@ from search.design.experiment import PLACE, Experiment
 from search.journal.events import SessionStart
 from search.journal.provenance import provenance
 from search.preflight.prepare import Prepared, session_facts
+from search.values.nested import flatten
 from search.values.wording import DECODED_OTHERWISE
-from trainables.values import Json
 
 OLD = {"time_budget"}
 """Fields that only descriptions by earlier versions of this program have."""
@@ -87,18 +87,6 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
             f" ({note}: then go on with that version, or with --allow-change)"
         )
     return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
-
-
-def flatten(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten nested dicts to pairs of a dotted path and a value; `prefix` starts each path."""
-    entries: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        entries += (
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else [(prefix + key, value)]
-        )
-    return entries
 
 
 def _code(origin: dict[str, str]) -> dict[str, str]:

@@ -13,12 +13,13 @@ from cluster.runtime.resources import Resources, slots
 from cluster.runtime.session import LOCAL
 from search.design.budget import device_of
 from search.design.experiment import AUTO_DEVICE, Experiment
-from search.facts.summary import classes_text, parts_text, source_text, strategy_text
+from search.facts.data import source_text
 from search.preflight.memory import trial_memory
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.values.executors import EXECUTORS
 from search.values.wording import durations
+from search.views.labels import classes_text, parts_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.errors import counted

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from cluster.secrets import redact
-from search.facts.guessing import against_text
+from search.facts.data import source_text
 from search.facts.metric import tested_value
-from search.facts.summary import classes_text, figure_text, param_text, source_text
+from search.facts.parameters import param_text
 from search.journal.events import Selected
 from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
+from search.views.labels import classes_text, figure_text
+from search.views.sentences import against_text
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.errors import printable
 from trainables.values import Evaluation

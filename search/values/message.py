@@ -10,10 +10,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.values.wording import DEFAULT_STORAGE
 
@@ -48,6 +48,18 @@ class Blank:
 Word = str | int | float | Blank
 
 
+def _word_as_json(word: Any) -> Any:
+    if isinstance(word, Blank):
+        return asdict(word)
+    return [_word_as_json(item) for item in word] if isinstance(word, list | tuple) else word
+
+
+def _word_from_json(word: Any) -> Any:
+    if isinstance(word, Mapping):
+        return Blank(**word)
+    return [_word_from_json(item) for item in word] if isinstance(word, list) else word
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A command that the reader of a message may run next."""
@@ -56,7 +68,7 @@ class Remedy:
     """The name of a module in `search`, such as `resume`."""
     search: str | Blank = ""
     """The name of the search; empty for a verb without one."""
-    storage: "Path | Bucket" = DEFAULT_STORAGE
+    storage: "Path | Bucket | str" = DEFAULT_STORAGE
     """The storage of the search; the default one is left out of the command line."""
     arguments: Sequence[Word] = ()
     """Further positional arguments."""
@@ -88,6 +100,34 @@ class Remedy:
     def call(self) -> str:
         """Python statements that run the command in this process; only valid without blanks."""
         return f"import search.{self.verb}; search.{self.verb}.main({self.words})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields as JSON-compatible values; a blank becomes an object."""
+        return {
+            "verb": self.verb,
+            "search": _word_as_json(self.search),
+            "storage": str(self.storage),
+            "arguments": [_word_as_json(word) for word in self.arguments],
+            "options": {name: _word_as_json(value) for name, value in self.options.items()},
+            "start": self.start.name,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Remedy":
+        """Read a remedy that `as_json` wrote; a storage in a bucket is its text.
+
+        Raises:
+            KeyError, TypeError, ValueError: the document is not a remedy.
+        """
+        storage = document["storage"]
+        return cls(
+            document["verb"],
+            _word_from_json(document["search"]),
+            storage if "://" in storage else Path(storage),
+            arguments=tuple(_word_from_json(word) for word in document["arguments"]),
+            options={name: _word_from_json(value) for name, value in document["options"].items()},
+            start=Start[document["start"]],
+        )
 
     def _words(self) -> Iterator[Word]:
         if self.search:
@@ -133,6 +173,19 @@ class Message:
     def render(self, form: Callable[[Remedy], str]) -> str:
         """Return the text of the message, with each remedy formatted by `form`."""
         return "".join(form(part) if isinstance(part, Remedy) else part for part in self.parts)
+
+    def as_json(self) -> list[str | dict[str, Any]]:
+        """Return its parts as JSON-compatible values, which `message_from_json` reads."""
+        return [part if isinstance(part, str) else part.as_json() for part in self.parts]
+
+
+def message_from_json(parts: Sequence[str | Mapping[str, Any]]) -> Message:
+    """Read a message that `Message.as_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: the parts are not those of a message.
+    """
+    return Message(*(part if isinstance(part, str) else Remedy.from_json(part) for part in parts))
 
 
 def message_of(error: BaseException) -> Message:

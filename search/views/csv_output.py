@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from search.journal.store import own_path
+from search.values.option import option
 from trainables.errors import ConfigError
 
 STDOUT = Path("-")
 """The value of --csv without a file: write to stdout."""
 
 
+CSV_HELP = "write CSV, with a row of titles, into this file (it ends in .csv), or to stdout"
+
+
+def csv_file_option() -> Path | None:
+    """Declare `--csv`; without a file its value is `STDOUT`, and without the option None."""
+    file: Path | None = option(CSV_HELP, metavar="FILE", parse=own_path, nargs="?", const=STDOUT)
+    return file
+
+
 def csv_option(parser: argparse.ArgumentParser) -> None:
     """Add --csv; without a file its value is `STDOUT`, and without the option None."""
     parser.add_argument(
-        "--csv",
-        type=own_path,
-        nargs="?",
-        const=STDOUT,
-        metavar="FILE",
-        help="write CSV, with a row of titles, into this file (it ends in .csv), or to stdout",
+        "--csv", type=own_path, nargs="?", const=STDOUT, metavar="FILE", help=CSV_HELP
     )
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.design.budget import limit, shares_of, shares_text
-from search.facts.summary import figure_text, outcome_text, param_text, request_text
+from search.facts.parameters import param_text
 from search.journal.events import (
     Dropped,
     Ended,
@@ -30,6 +30,8 @@ from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.asha import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
+from search.views.labels import figure_text, outcome_text
+from search.views.sentences import request_text
 from search.views.terminal import say
 from trainables.errors import counted
 

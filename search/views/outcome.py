@@ -12,35 +12,26 @@ from search.decisions.refinement import edges, refinement_sentences
 from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
-from search.facts.guessing import guessing_text
-from search.facts.metric import as_good, tested_value
-from search.facts.summary import (
-    figure_text,
-    front_table,
-    json_selection,
-    json_summary,
-    models_table,
-    outcome_text,
-    param_text,
-    primary_text,
-    quicker_text,
-    reference_rows,
-    reference_text,
-    request_lines,
-    risk_text,
-    searched,
-    selection_sentences,
-    selection_table,
-    taken_over_text,
-    value_text,
-    where_kept,
-)
+from search.facts.answer import reference_rows
+from search.facts.metric import tested_value
+from search.facts.parameters import param_text, searched, value_text
+from search.facts.summary import json_selection, json_summary, where_kept
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
 from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
 from search.views.base import Finished, View, ViewContext
+from search.views.labels import as_good, figure_text, outcome_text, primary_text, reference_text
+from search.views.sentences import (
+    guessing_text,
+    quicker_text,
+    request_lines,
+    risk_text,
+    selection_sentences,
+    taken_over_text,
+)
+from search.views.tables import front_table, models_table, selection_table
 from search.views.terminal import Terminal, say
 from trainables.errors import counted
 

@@ -8,31 +8,17 @@ import math
 from collections.abc import Sequence
 
 from search.facts.answer import cost_of
-from search.facts.guessing import guessing_text
-from search.facts.metric import (
-    interval,
-    least_score,
-    superlative,
-    tested_interval,
-    with_article,
-)
-from search.facts.summary import (
-    GONE_ON,
-    is_baseline,
-    ms_per_image,
-    outcome_text,
-    quicker_text,
-    risk_text,
-    searched,
-    short_names,
-    source_text,
-    value_text,
-)
+from search.facts.data import source_text
+from search.facts.metric import interval, least_score, tested_interval
+from search.facts.parameters import searched, short_names, value_text
+from search.facts.trials import is_baseline, ms_per_image
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
 from search.values.message import Message, Remedy, Start
 from search.values.statistics import LEVEL
 from search.values.wording import duration
+from search.views.labels import outcome_text, superlative, with_article
+from search.views.sentences import GONE_ON, guessing_text, quicker_text, risk_text
 from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
 from trainables.errors import counted, printable
 from trainables.values import Evaluation

@@ -19,11 +19,11 @@ from starlette.concurrency import run_in_threadpool
 from cluster.errors import NotReady
 from search.design.experiment import NAME
 from search.facts.course import Course
+from search.facts.history import History
 from search.journal.events import Ended, Epoch, SessionStart, Suggested
 from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import BucketHome, Storage, home
-from search.operations.why import History
 from search.views.live import Before
 from search.web.listing import Row
 from search.web.news import NewsLine, news_lines

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from search.facts.history import History
 from search.facts.overview import Overview, is_paused
 from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
 from search.journal.result import ENDED, FAILED, SearchResult
-from search.operations.why import History, describe_event
 from search.values.wording import duration
 from search.views.live import Before, news, time_left
+from search.views.story import describe_event
 from trainables.errors import counted
 
 STANDS = {

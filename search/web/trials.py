@@ -1,8 +1,9 @@
 """The trials of a search as rows of a table."""
 
-from search.facts.summary import figure_text, searched, short_names, value_text
+from search.facts.parameters import searched, short_names, value_text
+from search.facts.trials import state_reason
 from search.journal.result import FAILED, TrialResult
-from search.operations.status import why
+from search.views.labels import figure_text
 from search.web.feed import Followed
 from search.web.listing import Cell, Column, Listed, Query, Row, listed
 
@@ -38,7 +39,7 @@ def table_of(followed: Followed, query: Query) -> Listed:
 
 def _row(trial: TrialResult, paths: list[str]) -> Row:
     counts = trial.epochs and trial.outcome not in FAILED
-    epochs, reason = len(trial.epochs), why(trial)
+    epochs, reason = len(trial.epochs), state_reason(trial)
     cells = {
         "trial": Cell("", trial.trial),
         "outcome": Cell(trial.outcome, trial.outcome),

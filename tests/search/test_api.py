@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import search.api
-import search.operations.export
+import search.facts.trials
 from cluster.errors import Refused
 from search.api import Search, load, result, run
 from search.design.experiment import Experiment
@@ -278,7 +278,7 @@ def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path])
 def test_trials_are_a_table(played: Callable[..., Path]) -> None:
     table = result("played", storage=played()).trials
     assert list(table.columns) == [
-        *(column.format("accuracy") for column in search.operations.export.COLUMNS),
+        *(column.format("accuracy") for column in search.facts.trials.COLUMNS),
         "optimizer.lr",
         "params.epochs",
     ]
@@ -456,7 +456,7 @@ def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Pa
 IN_ITS_OWN_PROCESS = """
 import doctest
 import search.api
-import search.operations.export
+import search.facts.trials
 from search.spaces.smoke import space as smoke
 from tests.search.test_api import FLAGS, SMALL, state
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.facts import importance
 from search.facts.answer import evidence
-from search.facts.summary import TOP
+from search.facts.trials import TOP
 from search.journal.events import Evidence
 from search.journal.journal import Journal
 from search.journal.result import PAGE, PICTURES, SearchResult, TrialResult, checkpoint_of

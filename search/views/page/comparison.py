@@ -9,8 +9,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from search.facts.answer import answer_trial
+from search.facts.parameters import param_text, searched, short_names
 from search.facts.series import Axis, lowest_visible
-from search.facts.summary import answer_trial, is_baseline, param_text, searched, short_names
+from search.facts.trials import is_baseline
 from search.journal.result import SearchResult, TrialResult
 from search.values.objectives import in_order, one_cost
 from search.views.page.figures import (

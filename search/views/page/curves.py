@@ -9,10 +9,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from search.facts.answer import answer_trial
 from search.facts.series import BestSoFar, lowest_visible
-from search.facts.summary import answer_trial, is_baseline, state_text
+from search.facts.trials import is_baseline
 from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
+from search.views.labels import state_text
 from search.views.page.figures import (
     ANSWER,
     FAINT,

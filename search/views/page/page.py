@@ -13,26 +13,19 @@ from uuid import uuid4
 
 from markupsafe import Markup
 
-from search.facts import metric
-from search.facts.answer import AnswerEvidence, decision, evidence
-from search.facts.guessing import AT_CHANCE, at_chance
+from search.facts.answer import AnswerEvidence, answer_trial, decision, evidence, reference_rows
+from search.facts.data import source_text
+from search.facts.guessing import at_chance
 from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
-from search.facts.summary import (
-    answer_trial,
-    front_table,
-    is_baseline,
-    models_table,
-    param_text,
-    reference_rows,
-    reference_text,
-    searched,
-    short_names,
-    source_text,
-)
+from search.facts.parameters import param_text, searched, short_names
+from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
+from search.views import labels
+from search.views.labels import AT_CHANCE, reference_text
 from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
+from search.views.tables import front_table, models_table
 from search.views.verdict import count, one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
 
@@ -103,7 +96,7 @@ def render(
         reached=functools.partial(reference_text, result),
         metric=result.metric,
         classifies=result.task is CLASSIFICATION,
-        words=metric,
+        words=labels,
         pictures=pictures,
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),

@@ -11,21 +11,15 @@ from typing import Any
 
 from search.decisions.refinement import refinement_sentences
 from search.design.budget import shares_of, shares_text
-from search.facts.summary import (
-    classes_text,
-    param_text,
-    parts_text,
-    request_lines,
-    searched,
-    source_text,
-    strategy_text,
-    taken_over_text,
-)
+from search.facts.data import source_text
+from search.facts.parameters import param_text, searched
 from search.journal.events import Finalist
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
 from search.values.statistics import expect
 from search.values.wording import duration
+from search.views.labels import classes_text, parts_text, strategy_text
 from search.views.page.quality import MAX_NAMES
+from search.views.sentences import request_lines, taken_over_text
 from search.views.verdict import count
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15

@@ -12,8 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-LOG, CODE, PROCESS = "log", "code", "process"
-"""Names of the files for the last lines, the exit code and the command's process id."""
+from search.process.guard import OUTCOME_VARIABLE
+
+LOG, CODE, PROCESS, OUTCOME = "log", "code", "process", "outcome.json"
+"""Names of the files for the last lines, the exit code, the command's process id, and the message
+with which it was refused.
+"""
 MAX_LOG, KEPT_LOG = 262_144, 131_072
 """Size in bytes at which the log is cut, and the number of bytes at its end that remain."""
 
@@ -54,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The command inherits the lock that `launch` holds for this process: the start counts
         # as running while either of the two is alive.
         close_fds=False,
+        env={**os.environ, OUTCOME_VARIABLE: str(Path(folder, OUTCOME))},
     ) as process:
         assert process.stdout is not None
         Path(folder, PROCESS).write_text(str(process.pid))

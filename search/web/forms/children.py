@@ -1,6 +1,7 @@
 """Child processes for slow commands and those that need torch; a page waits for their output."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -8,10 +9,14 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from starlette.exceptions import HTTPException
 
 from cluster.errors import NotReady
+from search.process.guard import OUTCOME_VARIABLE
+from search.values.message import Message, message_from_json
 from trainables.errors import ConfigError, printable
 
 LIMIT_S = 300.0
@@ -24,6 +29,9 @@ NEWER = (
 )
 
 
+NO_MESSAGE = Message()
+
+
 @dataclass(frozen=True)
 class ProcessOutput:
     """The exit code and the output of a finished process."""
@@ -31,6 +39,8 @@ class ProcessOutput:
     code: int
     out: str
     err: str
+    message: Message = NO_MESSAGE
+    """The message with which it was refused; empty if it has written none."""
 
     @property
     def notes(self) -> list[str]:
@@ -42,8 +52,10 @@ class ProcessOutput:
         """Check that the exit code is 0.
 
         Raises:
-            ConfigError: it is not; the message is the text that the process has written to stderr.
+            ConfigError: it is not; with its message, or else with the text on its stderr.
         """
+        if self.code and self.message:
+            raise ConfigError(self.message)
         if self.code:
             last = self.notes[-1:] if "Traceback (most" in self.err else self.notes
             raise ConfigError("\n".join(last) or f"it ended with the code {self.code}.")
@@ -71,11 +83,18 @@ class Asker:
             NotReady: it took too long, or printed too much.
         """
         self._latest = number = self._latest + 1
+        with TemporaryDirectory() as folder:
+            return await self._output_of(module, words, number, Path(folder, "outcome.json"))
+
+    async def _output_of(
+        self, module: str, words: Sequence[str], number: int, outcome: Path
+    ) -> ProcessOutput:
+        """Run the command with this number; it writes the message of a refusal to `outcome`."""
         async with self._turn:
             await self._end_running()
             if number != self._latest:
                 raise HTTPException(409, NEWER)
-            self._running = process = await start_process(module, words)
+            self._running = process = await start_process(module, words, outcome)
         try:
             async with asyncio.timeout(LIMIT_S):
                 assert process.stdout is not None
@@ -92,7 +111,7 @@ class Asker:
                 self._running = None
         if number != self._latest:
             raise HTTPException(409, NEWER)
-        return ProcessOutput(code, out, err)
+        return ProcessOutput(code, out, err, _message_in(outcome))
 
     async def end(self) -> None:
         """Kill the running command, if there is one, and cancel one that is about to start."""
@@ -106,8 +125,22 @@ class Asker:
             await end(process)
 
 
-async def start_process(module: str, words: Sequence[str]) -> Process:
-    """Start a module of this project as a command, in a process session of its own."""
+def _message_in(outcome: Path) -> Message:
+    try:
+        return message_from_json(json.loads(outcome.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return NO_MESSAGE
+
+
+async def start_process(module: str, words: Sequence[str], outcome: Path | None = None) -> Process:
+    """Start a module of this project as a command, in a process session of its own.
+
+    Args:
+        module: the module.
+        words: the arguments of its command line.
+        outcome: the file for the message of a refusal, if it is wanted.
+    """
+    variables = {} if outcome is None else {OUTCOME_VARIABLE: str(outcome)}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *words),
@@ -115,6 +148,7 @@ async def start_process(module: str, words: Sequence[str]) -> Process:
         stdout=PIPE,
         stderr=PIPE,
         start_new_session=True,
+        env={**os.environ, **variables},
     )
 
 

@@ -27,9 +27,9 @@ from urllib.parse import quote
 
 from cluster.exit_codes import ENDED_EARLY, ExitCode
 from search.journal.store import Storage
-from search.values.message import program
+from search.values.message import Message, message_from_json, program
 from search.values.verbs import VERBS
-from search.web.forms.carried import CODE, LOG, PROCESS
+from search.web.forms.carried import CODE, LOG, OUTCOME, PROCESS
 from trainables.caches import cache_folder, make_private
 from trainables.errors import printable
 
@@ -108,10 +108,16 @@ class Launched:
         return [printable(line) for line in text.splitlines() if line.strip()]
 
     @property
-    def refused(self) -> str:
-        """The errors that it has reported, without their prefix; empty if there are none."""
+    def refused(self) -> Message:
+        """The message with which it was refused, without its prefix; empty if it was not.
+
+        It names commands only if the command itself has written it (`search.process.guard`): one
+        that was killed, or that does not know an option, has just printed lines.
+        """
+        with suppress(*UNREADABLE):
+            return message_from_json(json.loads((self.folder / OUTCOME).read_text()))
         reasons = [line.removeprefix(ERROR) for line in self.lines if line.startswith(ERROR)]
-        return "\n".join(reasons)
+        return Message("\n".join(reasons))
 
     @property
     def state(self) -> str:
@@ -119,7 +125,7 @@ class Launched:
         if self.code is None:
             return "at work" if self.is_running else ENDED_EARLY
         own_title = VERBS[self.verb].code_titles.get(self.code)
-        return self.refused or own_title or ExitCode.title_of(self.code)
+        return str(self.refused) or own_title or ExitCode.title_of(self.code)
 
     @property
     def state_line(self) -> str:
@@ -156,15 +162,15 @@ def command_line(verb: str, words: Sequence[str]) -> str:
     return shlex.join([program("python"), "-m", f"search.{verb}", *words])
 
 
-async def refusal_of(started: Launched) -> str:
-    """Wait up to `REFUSES_S` for a new process to fail; return its errors.
+async def refusal_of(started: Launched) -> Message:
+    """Wait up to `REFUSES_S` for a new process to fail; return the message of its errors.
 
     The result is empty if it still runs then, or has not failed.
     """
     until = time.monotonic() + REFUSES_S
     while time.monotonic() < until and started.code is None:
         await asyncio.sleep(LOOK_S)
-    return started.refused if started.code else ""
+    return started.refused if started.code else Message()
 
 
 class Launcher:

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from search.facts.comparison import compare_searches
 from search.journal.store import searches_in
-from search.operations.compare import compare_searches, rows_of, sentence
+from search.views.comparison_table import comparison_rows, contrast_sentence
 from search.web.charts import of_courses
 from search.web.feed import Followed
 from search.web.site import Site
@@ -48,14 +49,15 @@ def _page(site: Site, request: Request, searches: Sequence[Followed]) -> Respons
         results = [followed.result for followed in searches]
         comparison = compare_searches(results)
         metrics = {result.name: result.metric for result in results}
-        rows = list(rows_of(comparison, results))
+        rows = list(comparison_rows(comparison, results))
         return site.render(
             request,
             "compare.html",
             names=[followed.name for followed in searches],
             rows=rows,
             contrasts=[
-                sentence(contrast, metrics[contrast.leader]) for contrast in comparison.contrasts
+                contrast_sentence(contrast, metrics[contrast.leader])
+                for contrast in comparison.contrasts
             ],
             by_images=any(contrast.by == "images" for contrast in comparison.contrasts),
             has_one_metric=len(set(metrics.values())) == 1,

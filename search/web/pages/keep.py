@@ -9,14 +9,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from search.facts.trials import trial_table
 from search.journal.journal import JournalError
 from search.journal.keeping import ANSWER, NEEDED
 from search.journal.lease import LeaseHeld
 from search.journal.store import Home
-from search.operations.clean import clean_search, removable_of, rows_of, size_of
-from search.operations.delete import delete, deletion_of, lines
-from search.operations.export import trial_table
+from search.operations.clean import clean_search, removable_of, size_of
+from search.operations.delete import DeleteRequest, delete, deletion_of
+from search.operations.deletion import deletion_lines
 from search.views.csv_output import Rows
+from search.views.removable_table import removable_rows
 from search.web.access import HEADERS
 from search.web.forms.launch import Launcher
 from search.web.pages.steer import home_or_404, result_and_holder
@@ -110,7 +112,7 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     home = home_or_404(site, name)
     removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
     return [
-        (keep, KEEPS[keep], size_text(size_of(trials)), rows_of(trials))
+        (keep, KEEPS[keep], size_text(size_of(trials)), removable_rows(trials))
         for keep, trials in removable.items()
     ]
 
@@ -124,7 +126,8 @@ def going(site: Site, name: str) -> list[str]:
     """
     if holder := _existing_home(site, name).holder():
         raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
-    what, where, *further_lines = [line.strip() for line in lines(deletion_of(site.place, name))]
+    deletion = deletion_of(DeleteRequest(name=name, storage=site.place))
+    what, where, *further_lines = [line.strip() for line in deletion_lines(deletion)]
     return [f"{what} {where}", *further_lines]
 
 
@@ -134,9 +137,8 @@ def removed(site: Site, name: str) -> None:
     Raises:
         JournalError: there is no such search.
     """
-    home = _existing_home(site, name)
-    with home.lease():
-        delete(home, deletion_of(site.place, name))
+    _existing_home(site, name)
+    delete(DeleteRequest(name=name, storage=site.place))
 
 
 def _existing_home(site: Site, name: str) -> Home:

@@ -79,7 +79,7 @@ def routes(site: Site) -> list[BaseRoute]:
         except ConfigError as error:
             return form_page(request, site, search_form, str(error))
         if refused := await refusal_of(started):
-            return form_page(request, site, search_form, refused)
+            return form_page(request, site, search_form, str(refused))
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [

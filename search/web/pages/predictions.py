@@ -54,7 +54,7 @@ def routes(site: Site) -> list[BaseRoute]:
         except ConfigError as error:
             return await folder_page(request, site, number, folder, str(error))
         if refused := await refusal_of(started):
-            return await folder_page(request, site, number, folder, refused)
+            return await folder_page(request, site, number, folder, str(refused))
         return RedirectResponse(f"/started/{started.id}", 303)
 
     async def show(request: Request) -> Response:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute
 
-from search.facts.summary import searched, short_names
+from search.facts.parameters import searched, short_names
 from search.journal.result import SearchResult
 from search.web.access import HEADERS
 from search.web.feed import Followed

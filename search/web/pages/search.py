@@ -9,18 +9,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from search.design.budget import shares_of
-from search.facts.metric import interval, interval_text
-from search.facts.summary import (
-    figure_text,
-    models_table,
-    searched,
-    selection_sentences,
-    source_text,
-    strategy_text,
-)
+from search.facts.data import source_text
+from search.facts.metric import interval
+from search.facts.parameters import searched
 from search.journal.result import SearchResult
-from search.operations.status import race_lines
 from search.values.wording import duration
+from search.views.labels import figure_text, interval_text, strategy_text
+from search.views.sentences import selection_sentences
+from search.views.standing import race_lines
+from search.views.tables import models_table
 from search.views.verdict import tiles, verdict
 from search.web.charts import course_line, of_search, top
 from search.web.feed import Followed

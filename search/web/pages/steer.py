@@ -27,7 +27,7 @@ from search.journal.requests import (
 )
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
-from search.values.message import message_of
+from search.values.message import Message, message_of
 from search.web.forms.children import Asker
 from search.web.forms.launch import Launched, Launcher, command_line, refusal_of
 from search.web.forms.verbs import FORMS, VerbForm, button_name, verb_words, with_button_names
@@ -41,6 +41,7 @@ MAX_LISTED = 8
 """Maximum number of requests, and of started commands, on the page."""
 EVENTS = ("steer-changed", "now-changed")
 """Events on which a page reloads the whole panel, or only the possible requests."""
+NO_MESSAGE = Message()
 OPTIONS = ("trials", "budget", "concurrency")
 """Options of an extension, which are also names of the form's fields."""
 
@@ -111,7 +112,7 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
         try:
             words = verb_words(verb, name, values, site)
         except ConfigError as error:
-            return verb_page(request, site, values, str(error))
+            return verb_page(request, site, values, message_of(error))
         back = f"/searches/{name}/next/{verb}"
         started = await run_in_threadpool(launcher.start, verb, name, words, back)
         if refused := await refusal_of(started):
@@ -142,7 +143,9 @@ def verb_of(request: Request) -> str:
     return verb
 
 
-def verb_page(request: Request, site: Site, values: Mapping[str, str], error: str = "") -> Response:
+def verb_page(
+    request: Request, site: Site, values: Mapping[str, str], error: Message = NO_MESSAGE
+) -> Response:
     """Render the form of a verb with its values and, after a refusal, the reason."""
     name = verb_of(request)
     return site.render(
@@ -153,7 +156,7 @@ def verb_page(request: Request, site: Site, values: Mapping[str, str], error: st
         name=name,
         verb=FORMS[name],
         values={field.option: values.get(field.option, "") for field in FORMS[name].fields},
-        error=with_button_names(error),
+        error=error.render(button_name),
     )
 
 

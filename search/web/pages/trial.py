@@ -12,14 +12,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from search.design.experiment import NAME
-from search.facts.metric import interval, interval_text
-from search.facts.summary import figure_text, param_text, value_text
+from search.facts.metric import interval
+from search.facts.parameters import param_text, value_text
+from search.facts.trials import state_reason
 from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
-from search.operations.status import why
-from search.operations.why import beside_guessing, story_of
-from search.preflight.changes import flatten
+from search.values.nested import flatten
+from search.views.labels import figure_text, interval_text
+from search.views.story import beside_guessing, story_of
 from search.web.access import HEADERS
 from search.web.charts import of_trial
 from search.web.feed import Behind, Followed
@@ -152,7 +153,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
         "search": search,
         "trial": trial,
         "tiles": tiles,
-        "why": why(trial),
+        "why": state_reason(trial),
         "is_best": result.best is trial,
     }
 

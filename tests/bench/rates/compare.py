@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.decisions.selection import Candidate, decide
+from search.facts.comparison import compare_searches
 from search.journal.events import Selecting, Started
 from search.journal.result import SearchResult, Selection, TrialResult
-from search.operations.compare import compare_searches
 from tests.bench.rates.case import Case, Promise, Tally, measure
 from tests.bench.rates.selection import race_of
 from tests.support.played import started_event

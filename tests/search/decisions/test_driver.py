@@ -8,11 +8,11 @@ import pytest
 from search.decisions.driver import RETRIES, Driver
 from search.design.budget import Budget, limit
 from search.design.experiment import SURE, Experiment
-from search.facts.summary import risk_text
 from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
+from search.views.sentences import risk_text
 from tests.support.played import (
     OpenDriver,
     changed,

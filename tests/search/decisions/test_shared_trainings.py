@@ -18,17 +18,17 @@ from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, EarlierSearches
 from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment, base_of
-from search.facts.summary import taken_over_text
 from search.journal import provenance
 from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
 from search.operations.run import arguments, experiment_of
-from search.operations.why import story
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
+from search.views.sentences import taken_over_text
+from search.views.story import story_lines
 from tests.support.played import (
     OpenDriver,
     changed,
@@ -216,7 +216,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert second.reused_epochs == {"one": (6, 12)}
     assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
-    assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
+    assert any("of 'one' had trained it" in line for line in story_lines(events, "t0001"))
     assert search(changed(small, name="three")).result.epochs_trained == 0, (
         "and a third may take it from the second"
     )

@@ -19,6 +19,7 @@ from cluster.runtime.resources import Demand
 from search.decisions import timing
 from search.design.budget import Budget, Limit, limit, shares_of, shares_text
 from search.design.experiment import Experiment
+from search.facts.standing import SearchStanding
 from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
@@ -28,17 +29,16 @@ from search.operations.refine import RefineRequest
 from search.operations.refine import experiment_of as refinement_of
 from search.operations.resume import ResumeRequest, check_budget, experiment_of, is_done
 from search.operations.run import arguments
-from search.operations.status import lines
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
-from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished, ViewContext
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
 from search.views.page.sections import cost
+from search.views.standing import standing_lines
 from search.views.terminal import Terminal
 from tests.support.played import (
     OpenDriver,
@@ -728,7 +728,7 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
         result.is_drawn = False
     assert any(
         line.endswith("search.resume played --budget LIMIT (a larger one)")
-        for line in lines(result, "", "played", DEFAULT_STORAGE)
+        for line in standing_lines(SearchStanding("played", result))
     )
 
 
@@ -895,7 +895,7 @@ def test_a_summary_says_how_much_was_used(
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
     assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
-    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[2].endswith(
+    assert standing_lines(SearchStanding("played", driver.result))[2].endswith(
         "; used 100% of the 10 epochs budget"
     )
     assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")

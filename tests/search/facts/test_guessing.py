@@ -14,21 +14,24 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.exit_codes import ExitCode
-from search.facts.guessing import guess_figures, guessing_text
-from search.facts.summary import json_summary, markdown_summary, models_table
+from search.facts.guessing import guess_figures
+from search.facts.summary import json_summary
 from search.journal.events import SessionStart, Started, Tested
 from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import select
 from search.operations.promote import refuse_at_chance
-from search.operations.status import table
-from search.operations.why import beside_guessing
 from search.preflight.changes import changes
 from search.process.guard import NoBetterThanGuessing
 from search.sessions.ending import exit_code
+from search.tracking.note import markdown_summary
 from search.views.page.curves import search_curves
 from search.views.page.page import render
+from search.views.sentences import guessing_text
+from search.views.standing import trials_table
+from search.views.story import beside_guessing
+from search.views.tables import models_table
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts
@@ -300,7 +303,7 @@ def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
     assert "| 0.9524 | completed, at chance |" in markdown_summary(result)
     assert beside_guessing(result, "t0") == said
     console = Console(file=io.StringIO(), width=200)
-    console.print(table(result))
+    console.print(trials_table(result))
     assert console.file.getvalue().count("completed, at chance") == 2  # type: ignore[attr-defined]
 
 

@@ -15,34 +15,29 @@ from rich.console import Console
 from cluster.errors import Refused
 from search.design.experiment import Experiment
 from search.facts.importance import importance
-from search.facts.metric import interval, interval_text, least_score, with_article
-from search.facts.summary import (
-    deviation,
-    front_table,
-    json_selection,
-    json_summary,
-    markdown_summary,
-    models_table,
-    quicker_text,
-    selection_sentences,
-    strategy_text,
-)
+from search.facts.metric import interval, least_score
+from search.facts.standing import SearchStanding, standing_json
+from search.facts.summary import json_selection, json_summary
+from search.facts.trials import deviation
 from search.journal.events import Evaluated, Tested, from_json
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import promote
 from search.operations.refine import refuse_few
-from search.operations.status import as_json, lines, table
-from search.operations.why import story
+from search.tracking.note import markdown_summary
 from search.trained.description import model_figures, tags
-from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished
+from search.views.labels import interval_text, strategy_text, with_article
 from search.views.live import Display
 from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.page import render
+from search.views.sentences import quicker_text, selection_sentences
+from search.views.standing import standing_lines, trials_table
+from search.views.story import story_lines
+from search.views.tables import front_table, models_table
 from search.views.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
@@ -167,14 +162,14 @@ def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
     result, best = searched.result, searched.best
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     assert f"; best {best.value:.4f} ({best.trial})" in " ".join(
-        lines(result, "", "played", DEFAULT_STORAGE)
+        standing_lines(SearchStanding("played", result))
     )
-    console.print(table(result))
+    console.print(trials_table(result))
     console.print(Display(result, 9, console)._table())
     assert printed(console).count(f"val {searched.metric.title}") == 2
     assert f"{best.value:.4f}" in printed(console)
     assert "accuracy" not in printed(console).replace("balanced accuracy", "")
-    found: Any = as_json(result, "")
+    found: Any = standing_json(SearchStanding("played", result))
     assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
     row = found["trials"][best.trial]
     assert (row["value"], row["val_accuracy"]) == (best.value, best.primary_value)
@@ -182,7 +177,7 @@ def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
 
 def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
     title, best = searched.metric.title, searched.best
-    told = "\n".join(story(searched.events, best.trial))
+    told = "\n".join(story_lines(searched.events, best.trial))
     assert re.search(
         rf"epoch {best.best_epoch}: val {title} {best.value:.4f}, its best, val accuracy "
         rf"{best.primary_value:.4f}, val loss",
@@ -192,7 +187,7 @@ def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
     rivals = next(
         text
         for name, trial in searched.result.trials.items()
-        if trial.stop and "by " in (text := "\n".join(story(searched.events, name)))
+        if trial.stop and "by " in (text := "\n".join(story_lines(searched.events, name)))
     )
     heading, *rows = rivals[rivals.rindex("those who had come there") :].splitlines()
     assert heading == f"those who had come there, by {title} until then:"

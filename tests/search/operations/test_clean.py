@@ -30,11 +30,12 @@ from search.journal.journal import FILE_NAME, read
 from search.journal.keeping import ALL, ANSWER, NEEDED, find_removable, freed_event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
-from search.operations.clean import removable_of, rows_of, size_of
-from search.operations.why import story
+from search.operations.clean import removable_of, size_of
 from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.trained.answer import find_answer
+from search.views.removable_table import removable_rows
+from search.views.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from trainables.config import TrialConfig
@@ -108,7 +109,7 @@ def test_the_rows_add_up_to_what_may_go(played: Callable[..., Driver]) -> None:
     removable = removable_of(
         driver.result, driver.experiment.home, driver.experiment.storage, NEEDED
     )
-    rows = rows_of(removable)
+    rows = removable_rows(removable)
     assert sum(trials for _, trials, _, _ in rows) == len(removable) > 0
     assert size_of(removable) == freed_event(removable, NEEDED).bytes
     assert [title for title, *_ in rows] == list(
@@ -270,7 +271,7 @@ def test_clean_asks(
     over: Over, monkeypatch: pytest.MonkeyPatch, said: str, *, is_done: bool
 ) -> None:
     kept, clean = over
-    monkeypatch.setattr("search.operations.clean.can_ask", lambda: True)
+    monkeypatch.setattr("search.clean.can_ask", lambda: True)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{said}\n"))
     assert clean().returncode == 0
     result = SearchResult.read(kept.opened())
@@ -432,9 +433,9 @@ def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_en
     assert left(experiment.home, driver.result) == {"t0002": ["epoch-0001"]}
     assert driver.result.trials["t0001"].is_freed
     assert ticks == ["drawn"] * 3
-    told = "\n".join(story(read(driver.journal.path), "t0001"))
+    told = "\n".join(story_lines(read(driver.journal.path), "t0001"))
     assert "its checkpoints were removed (needed ones were to be kept)" in told
-    assert "removed" not in "\n".join(story(read(driver.journal.path), "t0002"))
+    assert "removed" not in "\n".join(story_lines(read(driver.journal.path), "t0002"))
 
 
 @pytest.mark.parametrize("changes", [{"keep": "all"}, {}], ids=["all are kept", "lengths vary"])

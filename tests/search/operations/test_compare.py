@@ -9,11 +9,12 @@ import pytest
 
 from cluster.storage.bucket import Bucket
 from search.design.experiment import Experiment
+from search.facts.comparison import Compared, compare_searches
 from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult, Selection, TrialResult
-from search.operations.compare import Compared, compare_searches, rows_of, sentence
 from search.values.statistics import Expected, difference_bounds
+from search.views.comparison_table import comparison_rows, contrast_sentence
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
@@ -56,7 +57,7 @@ def search(open_driver: OpenDriver, experiment: Experiment) -> Played:
 
 def said(found: Compared, result: SearchResult) -> str:
     (contrast,) = found.contrasts
-    return sentence(contrast, result.metric)
+    return contrast_sentence(contrast, result.metric)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_searches_by_unlike_metrics_are_each_compared_among_their_own(search: Pl
     pairs = [(one.leader, one.name, one.by) for one in found.contrasts]
     assert pairs == [("a", "c", "images"), ("b", "d", "images"), ("a", "b", "nothing")]
     assert [one.metric for one in found.searches] == ["accuracy", "macro_f1"] * 2
-    _, (title, *cells), *_ = rows_of(found, results)
+    _, (title, *cells), *_ = comparison_rows(found, results)
     assert (title, cells[1].endswith("0.9000 (macro F1)")) == ("best val", True)
 
 

@@ -16,7 +16,8 @@ from search.journal.journal import FILE_NAME
 from search.journal.lease import Lease
 from search.journal.result import SearchResult
 from search.journal.store import home
-from search.operations.delete import deletion_of, lines
+from search.operations.delete import DeleteRequest, deletion_of
+from search.operations.deletion import deletion_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
 from trainables.memory import size_text
@@ -76,8 +77,8 @@ def test_on_a_terminal_it_asks(
         asked.append((question, yes))
         return answer
 
-    monkeypatch.setattr("search.operations.delete.can_ask", lambda: True)
-    monkeypatch.setattr("search.operations.delete.confirm", confirm)
+    monkeypatch.setattr("search.delete.can_ask", lambda: True)
+    monkeypatch.setattr("search.delete.confirm", confirm)
     done = call("search.delete", *WHERE)
     assert asked == [("Delete 'played'?", False)]
     assert done.returncode == 0
@@ -179,7 +180,11 @@ def test_what_other_searches_have_from_it_is_told(
     )
     open_driver(changed(experiment, name="pupil", base=base))
     open_driver(changed(experiment, name="stranger"))
-    told = list(lines(deletion_of(played.parent, "played", keep_runs=True)))
+    told = list(
+        deletion_lines(
+            deletion_of(DeleteRequest(name="played", storage=played.parent, keep_runs=True))
+        )
+    )
     assert told[-2:] == [
         "  'heir' began 1 trial with its trainings, of which it has copies",
         "  'pupil' begins with weights that lie there: it cannot go on afterwards",

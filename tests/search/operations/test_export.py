@@ -10,8 +10,8 @@ import pytest
 from cluster.storage.bucket import Bucket
 from search.api import result
 from search.design.experiment import Experiment
+from search.facts.trials import trial_table
 from search.journal.journal import FILE_NAME
-from search.operations.export import trial_table
 from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report
 

@@ -8,25 +8,21 @@ import pytest
 from rich.console import Console
 
 from search.design.experiment import Experiment
-from search.facts.summary import (
-    MODEL_COLUMNS,
-    json_summary,
-    markdown_summary,
-    models,
-    models_table,
-    primary_text,
-    reference_rows,
-)
+from search.facts.answer import reference_rows
+from search.facts.summary import json_summary, models
 from search.journal.events import Evaluated, Selected, Selecting, Tested
 from search.journal.result import SearchResult, Selection, TrialResult
 from search.journal.store import Home
-from search.operations.report import main
+from search.report import main
 from search.space import Choice, SearchSpace
+from search.tracking.note import markdown_summary
 from search.values.statistics import Expected
 from search.values.wording import durations
 from search.views.base import Finished
+from search.views.labels import primary_text
 from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render
+from search.views.tables import MODEL_COLUMNS, models_table
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from tests.support.reports import select, verdict_texts
 from trainables.config import TrialConfig

@@ -1,7 +1,6 @@
 import io
 import json
 import re
-from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +8,22 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.bucket import Bucket
+from search.cli.follow import Follow
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
-from search.facts.summary import markdown_summary, risk_text
+from search.facts.standing import SearchStanding
+from search.facts.trials import state_reason
 from search.journal.events import Concluded, Risked, Selecting, Suggested
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.lease import FILE_NAME as LOCK
 from search.journal.lease import Lease
 from search.journal.store import home
-from search.operations.status import Follow, lines, table, why
-from search.operations.why import story
+from search.tracking.note import markdown_summary
 from search.values.message import Remedy
-from search.values.wording import DEFAULT_STORAGE, duration
+from search.values.wording import duration
+from search.views.sentences import risk_text
+from search.views.standing import standing_lines, trials_table
+from search.views.story import story_lines
 from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
@@ -35,12 +38,12 @@ def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on
     play(driver, events=9)
     assert (
         "running now (process 7 on far)"
-        in lines(driver.result, "process 7 on far", "played", DEFAULT_STORAGE)[1]
+        in standing_lines(SearchStanding("played", driver.result, "process 7 on far"))[1]
     )
-    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[1].endswith(
+    assert standing_lines(SearchStanding("played", driver.result))[1].endswith(
         f"go on with: {Remedy('resume', 'played')}"
     )
-    assert "cut off" in lines(driver.result, "", "played", DEFAULT_STORAGE)[1]
+    assert "cut off" in standing_lines(SearchStanding("played", driver.result))[1]
     play(driver)
 
 
@@ -48,11 +51,11 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
-    first, second, third, fourth = lines(result, "", "played", DEFAULT_STORAGE)
+    first, second, third, fourth = standing_lines(SearchStanding("played", result))
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
     result.started.data.update(name="folder", root="/images/pets")
-    assert lines(result, "", "played", DEFAULT_STORAGE)[0].startswith(
+    assert standing_lines(SearchStanding("played", result))[0].startswith(
         "played: nine on folder pets, "
     )
     assert "on `folder pets` (" in markdown_summary(result)
@@ -64,12 +67,12 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     )
     assert fourth.strip() in verdict_texts(result)["How sure"]
     result.risk = Risked(0.004, 8)
-    assert lines(result, "", "played", DEFAULT_STORAGE)[3].startswith(
+    assert standing_lines(SearchStanding("played", result))[3].startswith(
         "  It is unlikely (less than 1%) that "
     )
     result.risk = None
-    assert len(lines(result, "", "played", DEFAULT_STORAGE)) == 3
-    assert table(result).row_count == 9
+    assert len(standing_lines(SearchStanding("played", result))) == 3
+    assert trials_table(result).row_count == 9
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,9 @@ def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
     stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
     assert stopped
-    assert all(why(trial) == trial.reason and "continue" in trial.reason for trial in stopped)
+    assert all(
+        state_reason(trial) == trial.reason and "continue" in trial.reason for trial in stopped
+    )
 
 
 def test_an_interrupted_search_can_be_gone_on_with(
@@ -123,10 +128,10 @@ def test_an_interrupted_search_can_be_gone_on_with(
     driver.close("interrupted", "stopped by SIGINT")
     driver.report(trial, report(1))
     driver.finish()
-    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[1] == (
+    assert standing_lines(SearchStanding("played", driver.result))[1] == (
         f"  interrupted (stopped by SIGINT); go on with: {Remedy('resume', 'played')}"
     )
-    assert "1 interrupted of 9" in lines(driver.result, "", "played", DEFAULT_STORAGE)[2]
+    assert "1 interrupted of 9" in standing_lines(SearchStanding("played", driver.result))[2]
 
 
 def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
@@ -139,7 +144,7 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
     driver.suggest()
     driver.running(trial)
     driver.report(trial, Report(1, waiting="no space"))
-    assert why(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
+    assert state_reason(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
 
 
 def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
@@ -150,7 +155,7 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
     for name, accuracy in zip(names, (0.9, 0.2, 0.95), strict=True):
         driver.running(name, host="10.0.0.7")
         driver.report(name, report(1, accuracy))
-    text = "\n".join(line[11:] for line in story(read(driver.journal.path), "t0002"))
+    text = "\n".join(line[11:] for line in story_lines(read(driver.journal.path), "t0002"))
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
     assert "attempt 1 began on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
@@ -165,11 +170,11 @@ def test_trials_that_are_held_are_counted_and_listed_when_asked_for(
     driver = play(open_driver(changed(experiment, scheduler="asha")), events=40)
     held = [name for name, trial in driver.result.trials.items() if trial.outcome == "held"]
     assert len(held) > 3
-    shown = [str(cell) for cell in table(driver.result, 1).columns[0]._cells]
+    shown = [str(cell) for cell in trials_table(driver.result, 1).columns[0]._cells]
     assert len(set(shown) & set(held)) <= 2, "the best, and the last"
-    everyone = table(driver.result, 99)
+    everyone = trials_table(driver.result, 99)
     assert set(held) <= {str(cell) for cell in everyone.columns[0]._cells}
-    assert all("at epoch" in why(driver.result.trials[name]) for name in held)
+    assert all("at epoch" in state_reason(driver.result.trials[name]) for name in held)
 
 
 def test_the_story_tells_retries_checkpoints_and_waiting(
@@ -186,7 +191,7 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     driver.report(trial, Report(2, restored=["epoch-0003 is damaged"]))
     driver.report(trial, Report(2, waiting="no space"))
     driver.fail(trial, "error", "ValueError: no")
-    text = "\n".join(story(read(driver.journal.path), trial))
+    text = "\n".join(story_lines(read(driver.journal.path), trial))
     for words in (
         "kept: trials/t0001/errors/attempt-1.txt",
         "to be tried again (hung): it made no step for 10 s",
@@ -234,17 +239,17 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
     driver.journal.append(
         Suggested(trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
     )
-    said = lines(driver.result, "process 7 on far", "played", DEFAULT_STORAGE)
+    said = standing_lines(SearchStanding("played", driver.result, "process 7 on far"))
     assert said[1] == "  completed"
     assert said[3] == "  selection running now (process 7 on far): 2 candidates, 0 trainings ended"
     assert (
-        lines(driver.result, "", "played", DEFAULT_STORAGE)[3]
+        standing_lines(SearchStanding("played", driver.result))[3]
         == "  selection cut off: 2 candidates, 0 trainings ended; go on with: "
         f"{Remedy('select', 'played')}"
     )
     driver.journal.append(Concluded(outcome="completed", reason=""))
     assert (
-        lines(driver.result, "", "played", DEFAULT_STORAGE)[3]
+        standing_lines(SearchStanding("played", driver.result))[3]
         == "  selection completed: 2 candidates, 0 trainings ended"
     )
     shown = json.loads(call("search.status", "played", "--json").stdout)["selection"]
@@ -259,7 +264,7 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
 
 def test_a_screen_is_not_overflown(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = play(open_driver(changed(experiment, scheduler="asha")), events=40)
-    shown = table(driver.result, rows=4)
+    shown = trials_table(driver.result, rows=4)
     names = [str(cell) for cell in shown.columns[0]._cells]
     best = driver.result.best
     assert best is not None
@@ -276,7 +281,6 @@ def test_a_search_that_is_followed_is_told_line_by_line_to_its_end(
     open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     driver = play(open_driver(experiment), events=9)
-    args = Namespace(name="played", storage=experiment.folder.parent, json=False, all=False)
     kept = home(experiment.folder.parent, "played")
     holders = iter(["process 7", "process 7", "process 7", ""])
     kept.holder = lambda: next(holders)  # type: ignore[method-assign]
@@ -290,7 +294,7 @@ def test_a_search_that_is_followed_is_told_line_by_line_to_its_end(
         if len(steps) == 3:
             play(driver)
 
-    assert Follow(args, kept, wait).run() == 0
+    assert Follow("played", kept, experiment.folder.parent, wait).run() == 0
     said = capsys.readouterr().out
     assert said.count("running now (process 7)") == 1, "nothing is said while nothing changes"
     assert "diverged: loss is NaN\n" in said
@@ -308,15 +312,13 @@ def test_a_search_that_has_not_begun_is_followed_until_it_has_or_its_driver_is_g
     kept, steps = home(tmp_path, "new"), list[float]()
     holders = iter(["process 7", ""])
     kept.holder = lambda: next(holders)  # type: ignore[method-assign]
-    args = Namespace(name="new", storage=tmp_path, json=False, all=False)
     with pytest.raises(JournalError):
-        Follow(args, kept, steps.append).run()
+        Follow("new", kept, tmp_path, steps.append).run()
     assert len(steps) == 1
 
 
 def test_a_search_that_has_not_begun_in_a_bucket_is_waited_for(bucket: Bucket) -> None:
     kept, steps = home(bucket, "new"), list[float]()
-    args = Namespace(name="new", storage=bucket, json=False, all=False)
     with ExitStack() as stack:
         stack.enter_context(kept.lease())
 
@@ -325,7 +327,7 @@ def test_a_search_that_has_not_begun_in_a_bucket_is_waited_for(bucket: Bucket) -
             stack.close()
 
         with pytest.raises(JournalError, match="no search at"):
-            Follow(args, kept, wait).run()
+            Follow("new", kept, bucket, wait).run()
     assert len(steps) == 1
 
 
@@ -342,8 +344,7 @@ def test_a_search_whose_driver_was_killed_elsewhere_is_not_followed_for_ever(
         if len(steps) == 5:
             lock.write_bytes(b"it lived until now")
 
-    args = Namespace(name="played", storage=experiment.folder.parent, json=False, all=False)
-    assert Follow(args, kept, wait).run() == 0
+    assert Follow("played", kept, experiment.folder.parent, wait).run() == 0
     assert sum(steps[5:]) == pytest.approx(kept.patience_s, abs=2 * max(steps))
     said = capsys.readouterr().out
     assert "cut off, as it seems: process 7 on far, if that still lives; nothing was" in said

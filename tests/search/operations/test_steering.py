@@ -14,6 +14,7 @@ from rich.console import Console
 from cluster.storage.bucket import StorageError
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
+from search.facts.standing import SearchStanding, standing_json
 from search.journal.events import Resumed, Started
 from search.journal.journal import FILE_NAME, Tail, read
 from search.journal.requests import (
@@ -29,14 +30,13 @@ from search.journal.requests import (
 from search.journal.result import SearchResult
 from search.journal.store import Home, Storage, home
 from search.operations import asking
-from search.operations.status import as_json, lines
-from search.operations.why import story
 from search.sessions import phases
 from search.sessions import session as sessions
 from search.values.message import Remedy
-from search.values.wording import DEFAULT_STORAGE
 from search.views.page.sections import origin
 from search.views.registry import VIEWS
+from search.views.standing import standing_lines
+from search.views.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report, started_event
 from trainables.training.loop import Training
@@ -379,14 +379,15 @@ def test_what_was_answered_is_told_with_who_asked(
     driver.take_up(DriverRequest.now(STOP, by="<b>\x1b[31mada</b>\nlab", trial="t0001"))
     (line,) = [
         line
-        for line in lines(driver.result, "", "played", DEFAULT_STORAGE)
+        for line in standing_lines(SearchStanding("played", driver.result))
         if "asked to stop" in line
     ]
     assert line.isprintable()
     assert "asked to stop t0001: " in line
     events = read(driver.journal.path)
-    assert any("asked to stop t0001" in line for line in story(events, "t0001"))
-    (told,) = json.loads(json.dumps(as_json(driver.result, "")))["requests"]
+    assert any("asked to stop t0001" in line for line in story_lines(events, "t0001"))
+    standing = SearchStanding("played", driver.result)
+    (told,) = json.loads(json.dumps(standing_json(standing)))["requests"]
     assert (told["action"], told["trial"]) == ("stop", "t0001")
 
 

@@ -28,7 +28,6 @@ from cluster.errors import NotReady
 from cluster.secrets import redact
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment, absolute
-from search.facts.summary import risk_text
 from search.journal.events import (
     Epoch,
     Evaluated,
@@ -53,6 +52,7 @@ from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
+from search.views.sentences import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
     OpenDriver,

@@ -4,6 +4,8 @@ import argparse
 import ast
 import copy
 import importlib
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,10 +15,20 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import Refused
+from cluster.exit_codes import ExitCode
 from cluster.storage.bucket import Bucket
 from search.decisions.steering import CHANGEABLE
 from search.design.budget import limit
-from search.values.message import Blank, Message, Remedy, Start, going_on, message_of
+from search.process.guard import OUTCOME_VARIABLE, guarded
+from search.values.message import (
+    Blank,
+    Message,
+    Remedy,
+    Start,
+    going_on,
+    message_from_json,
+    message_of,
+)
 from search.values.verbs import VERBS
 
 ROOT = Path(__file__).parents[3]
@@ -183,3 +195,37 @@ def test_the_call_in_python_runs_the_command(tmp_path: Path) -> None:
         [sys.executable, "-c", remedy.call], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout == f"no searches in '{tmp_path}/it's'. 'python -m search.run' starts one.\n"
+
+
+def test_a_message_survives_as_json() -> None:
+    message = Message(
+        "it was cut off. ",
+        Remedy(
+            "resume",
+            "flowers",
+            "s3://bucket/searches",
+            arguments=("t0001",),
+            options={"budget": Blank("LIMIT", "a larger one"), "anyway": True, "set": ["a", "b"]},
+            start=Start.ANYWHERE,
+        ),
+        ".",
+    )
+    read = message_from_json(json.loads(json.dumps(message.as_json())))
+    assert read == message
+    assert str(read) == str(message)
+
+
+def test_the_message_of_a_refusal_is_written_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = Message("it was cut off. ", Remedy("resume", "flowers"))
+
+    def refuse() -> int:
+        assert OUTCOME_VARIABLE not in os.environ, "the verb's own processes must not write there"
+        raise Refused(message)
+
+    monkeypatch.setenv(OUTCOME_VARIABLE, str(tmp_path / "outcome"))
+    assert guarded(refuse) == ExitCode.REFUSED
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert message_from_json(json.loads((tmp_path / "outcome").read_text())) == message
+    assert guarded(lambda: 0) == 0

@@ -13,13 +13,7 @@ import pytest
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
-from search.facts.summary import (
-    front_table,
-    json_summary,
-    markdown_summary,
-    quicker_text,
-    strategy_text,
-)
+from search.facts.summary import json_summary
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
@@ -28,6 +22,7 @@ from search.journal.store import Home
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
+from search.tracking.note import markdown_summary
 from search.values.objectives import (
     Costs,
     Front,
@@ -38,6 +33,9 @@ from search.values.objectives import (
     one_cost,
     parse_objectives,
 )
+from search.views.labels import strategy_text
+from search.views.sentences import quicker_text
+from search.views.tables import front_table
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command

@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial
 from search.design.experiment import Experiment
 from search.facts.answer import decision, evidence
 from search.facts.importance import MIN_TRIALS, importance
-from search.facts.summary import GONE_ON, selection_sentences
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
 from search.journal.result import DATA_REPORT, IMPROVEMENT, SearchResult
@@ -35,6 +34,7 @@ from search.views.page.data import section, twins
 from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.page import render
 from search.views.page.sections import failures, finalists, mistakes, stops, weakest
+from search.views.sentences import GONE_ON, selection_sentences
 from search.views.verdict import percent
 from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event

@@ -16,8 +16,8 @@ from search.journal.events import Ended, Started
 from search.journal.journal import FILE_NAME, Event, Journal, read, read_about
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, TrialResult
-from search.operations.why import story
 from search.views.page.page import render
+from search.views.story import story_lines
 from search.web.listing import Cell, Column, Query, Row, listed
 from search.web.pages.search import PARTS
 from tests.search.web.conftest import HOSTILE, make_hostile
@@ -264,7 +264,7 @@ def test_the_story_of_a_trial_needs_only_its_own_events(
     place = experiment.folder.parent
     page = Visitor(place, place=place).see(f"/searches/played/trials/{trial}").content.decode()
     events = read(experiment.folder / FILE_NAME)
-    lines = list(story(events, trial))
+    lines = list(story_lines(events, trial))
     assert len(lines) > 3
     for line in lines:
         assert escape(line[9:].strip()) in page

@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -60,9 +61,9 @@ def test_of_questions_that_come_together_one_process_answers_the_last(
 ) -> None:
     begun: list[str] = []
 
-    async def start(module: str, words: Sequence[str]) -> Process:
+    async def start(module: str, words: Sequence[str], outcome: Path | None) -> Process:
         begun.append(module)
-        return await start_process(module, words)
+        return await start_process(module, words, outcome)
 
     monkeypatch.setattr(children, "start_process", start)
 
@@ -80,8 +81,8 @@ def test_of_questions_that_come_together_one_process_answers_the_last(
 def test_an_asker_that_is_ended_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Process] = []
 
-    async def start(module: str, words: Sequence[str]) -> Process:
-        begun.append(await start_process(module, words))
+    async def start(module: str, words: Sequence[str], outcome: Path | None) -> Process:
+        begun.append(await start_process(module, words, outcome))
         return begun[-1]
 
     monkeypatch.setattr(children, "start_process", start)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from search.values.message import Remedy, Start
 from search.web.forms import carried, launch
 from search.web.forms.carried import CODE, LOG, MAX_LOG, PROCESS, keep
 from search.web.forms.launch import DESCRIPTION, LOCK, Launched, Launcher
@@ -51,7 +52,14 @@ def test_a_refusal_is_remembered_with_its_line(refused: Launched, cache: Path) -
     again = Launcher(cache).find(refused.id)
     assert again is not None
     assert (again.words, again.back) == (("--space", "tabel3", HOSTILE), "/new?space=tabel3")
-    assert f"unrecognized arguments: {HOSTILE}" in again.refused
+    assert f"unrecognized arguments: {HOSTILE}" in str(again.refused)
+
+
+def test_a_refusal_names_the_commands_that_it_suggests(cache: Path) -> None:
+    started = Launcher(cache).start("resume", "refused", ("one", f"--storage={cache}"), "/back")
+    assert ended(started) == 2
+    assert started.refused.remedies == [Remedy("run", start=Start.ANYWHERE)]
+    assert str(started.refused) == started.lines[-1].removeprefix("error: ")
 
 
 def test_what_was_started_is_of_its_search_and_place(refused: Launched, cache: Path) -> None:
@@ -198,7 +206,7 @@ def test_hostile_lines_are_printable(tmp_path: Path) -> None:
     (tmp_path / "code").write_text("2")
     shown = Launched("1", "run", "one", (), 0, "", tmp_path)
     assert shown.lines == ["one\\x1b[2J", "two\ufffd", "error: no\\x00"]
-    assert shown.refused == "no\\x00"
+    assert str(shown.refused) == "no\\x00"
 
 
 def test_what_stops_a_session_does_not_stop_the_carrier(tmp_path: Path) -> None:
