@@ -1,9 +1,54 @@
-"""python -m search.select NAME: choose among the best few trials, and test the choice."""
+"""python -m search.select NAME: choose among the best few trials of a search, and test the choice.
 
-from search.operations.select import main, parser
+They are trained again with fresh seeds and compared, one is chosen, and the sealed test part is
+opened for it.
+
+The value that a search found its best trial with is too high: the best of many was lucky. This says
+what to expect, and of which network. A selection that was cut off goes on when it is called again;
+with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from search.cli.face import Face
+from search.operations.select import SelectRequest, select, selection_cost
 from search.process.lifetime import leave
+from search.values.option import flag, group
+from search.views.terminal import Terminal, say
 
-__all__ = ["main", "parser"]
+
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions:
+    """The options of the command line."""
+
+    request: SelectRequest = group(SelectRequest)
+    dry_run: bool = flag("say what it would train and how long, and end", before="allow_change")
+    json: bool = flag("print the result as one JSON object, the last line")
+
+
+def command(options: SelectOptions) -> int:
+    """Select a trial, which prints the choice, or print the cost; return the exit code."""
+    if options.dry_run:
+        print_cost(options)
+        return 0
+    return select(options.request, as_json=options.json).exit_code
+
+
+def print_cost(options: SelectOptions) -> None:
+    """Print the candidates and the cost of the selection, or that nothing is left to do."""
+    preview = selection_cost(options.request)
+    if preview.cost is None:
+        say(Terminal(stderr=True), str(preview))
+        return
+    if preview.note:
+        say(Terminal(stderr=True), preview.note)
+    facts = {"candidates": preview.candidates, **asdict(preview.cost)}
+    print(json.dumps(facts) if options.json else preview)
+
+
+FACE = Face("select", SelectOptions, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     leave(main())

@@ -166,8 +166,8 @@ FLOORS = {
         operations
         cli
         web list status why report sync export compare data clean delete pause stop extend \
-promote predict serve label monitor
-        web/forms __main__ run resume refine select improve
+run resume refine select promote predict serve label monitor improve
+        web/forms __main__
         web/pages api
         ui
     """,

@@ -76,8 +76,10 @@ from search.feedback.monitoring.held_to import MIN_TESTED
 from search.feedback.records import Records
 from search.journal.result import ENDED, PAGE, SearchResult, moment
 from search.journal.store import DECISION, Home, Storage, home, searches_in, storage
-from search.operations import resume
+from search.operations.continuation import UsageLimits, Where
 from search.operations.records_options import since
+from search.operations.resume import ResumeRequest, resume, used_up
+from search.operations.resume import experiment_of as resumed_experiment
 from search.preflight.prepare import prepare
 from search.process.guard import guarded
 from search.process.lifetime import command_start
@@ -495,16 +497,18 @@ def settle(args: argparse.Namespace, search_home: Home) -> int:
         return print_outcome(args, facts, [f"{name} was decided before:", *facts["text"]])
     for line in ignored_options(args, info_of(search_home)):
         say(Terminal(stderr=True), line)
-    words = [name, "--storage", str(args.storage), "--data-root", str(search_home.read(FOLDER))]
-    words += [f"--budget={limit}" for limit in args.budget]
-    words += [f"--price={args.price}"] if args.price else []
-    words += ["--allow-change"] if args.allow_change else []
-    on = resume.parser().parse_args(words)
+    continuation = ResumeRequest(
+        name=name,
+        storage=args.storage,
+        allow_change=args.allow_change,
+        limits=UsageLimits(budget=tuple(args.budget), price=args.price or None),
+        where=Where(data_root=search_home.read(FOLDER)),
+    )
     if facts is not None or (
-        result.outcome in ENDED and result.ranking and not can_continue(on, result)
+        result.outcome in ENDED and result.ranking and not can_continue(continuation, result)
     ):
         return finish(args, search_home, 0)
-    return finish(args, search_home, resume.resume(on, advises=False).exit_code)
+    return finish(args, search_home, resume(continuation, advises=False).exit_code)
 
 
 def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator[str]:
@@ -519,11 +523,12 @@ def ignored_options(args: argparse.Namespace, info: ImprovementInfo) -> Iterator
         yield f"note: --since is not heeded: this improvement began with {since}"
 
 
-def can_continue(args: argparse.Namespace, result: SearchResult) -> bool:
-    """True if the search's budget is used up, and the options (of `search.resume`) raise it."""
-    if result.outcome != "budget" or not (args.budget or args.price):
+def can_continue(continuation: ResumeRequest, result: SearchResult) -> bool:
+    """True if the search's budget is used up, and the continuation raises it."""
+    limits = continuation.limits
+    if result.outcome != "budget" or not (limits.budget or limits.price):
         return False
-    return resume.used_up(resume.experiment_of(args, result), result) is None
+    return used_up(resumed_experiment(continuation, result), result) is None
 
 
 def facts_in(search_home: Home) -> Json | None:

@@ -1,40 +1,28 @@
-"""python -m search.refine NAME: go on with a search that has come to its end, in rounds.
+"""Refines a search that has come to its end, in rounds."""
 
-Each round searches a space made from what was observed so far. Where a parameter's effect is clear,
-its range is narrowed to what is around the best, or new values are put between the old ones; where
-the best lies at an edge, the range is widened beyond it, and that is said. It ends with the first
-round whose gain is within noise. All trials are the search's own. A refinement that was cut off
-goes on when it is called again, or with search.resume.
-"""
-
-import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from cluster.cli import Parser
 from cluster.errors import Refused
-from search.cli.continuation import change_option, keep_option, overrides_of, place_options
-from search.cli.options import json_option, storage_option
-from search.cli.parser import HelpFormatter
-from search.cli.prompt import search_of
-from search.decisions.refinement_policy import RefinementPolicy, next_space
-from search.design.budget import budget_options
+from search.decisions import refinement_policy
+from search.decisions.refinement_policy import RefinementPolicy
 from search.design.experiment import Experiment
-from search.journal.events import RefinementTerms, Resumed
+from search.journal.events import Change, RefinementTerms, Resumed
 from search.journal.result import SearchResult
+from search.operations.continuation import UsageLimits, Where, change_option, keep_option
+from search.operations.options import SearchRequest
 from search.operations.select import refuse_unfinished
 from search.preflight.changes import changes, facts_now
-from search.preflight.overrides import apply_overrides
+from search.preflight.overrides import Overrides, apply_overrides
 from search.preflight.prepare import Prepared, prepare
-from search.process.guard import guarded
 from search.process.lifetime import command_start
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, run_session
 from search.values.message import Message, Remedy
+from search.values.option import group, option
 from search.values.wording import changes_text
 from search.views.base import Finished
-from search.views.terminal import Terminal, say
+from search.views.terminal import Terminal
 from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
@@ -42,87 +30,147 @@ MIN_COMPARED = 2
 """The minimum number of trials of a search that can be refined."""
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.refine`."""
-    parser = Parser(
-        prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    parser.add_argument(
-        "--trials",
-        type=int,
-        metavar="N",
-        help="new trials a round (default: as before, else a third of the search's, "
+@dataclass(frozen=True, kw_only=True)
+class RefineRequest(SearchRequest):
+    """A search to refine, and the terms of its refinement."""
+
+    trials: int | None = option(
+        "new trials a round (default: as before, else a third of the search's, "
         f"at least {MIN_TRIALS})",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
         metavar="N",
-        help=f"rounds at most (default: as before, else {ROUNDS})",
+        parse=int,
     )
-    budget_options(parser, "none", of="what may be used from now on", gain=False)
-    change_option(parser, "the data, the code or a library")
-    place_options(parser, "as the search")
-    keep_option(parser)
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print what the next round would change; start nothing",
+    rounds: int | None = option(
+        f"rounds at most (default: as before, else {ROUNDS})", metavar="N", parse=int
     )
-    json_option(parser)
-    return parser
+    limits: UsageLimits = group(
+        UsageLimits, of="what may be used from now on", default=" (default: none)"
+    )
+    allow_change: bool = change_option("the data, the code or a library")
+    where: Where = group(Where, before="as the search")
+    keep: str | None = keep_option()
+
+    def overrides(self) -> Overrides:
+        """Collect the options that replace recorded values of the search."""
+        return self.where.overrides(self.limits, keep=self.keep)
 
 
-def refine(args: argparse.Namespace) -> Finished | None:
-    """Refine the search that the command line names, and print the result.
+@dataclass(frozen=True, kw_only=True)
+class NextSpace:
+    """The changes that the next round of a refinement would make to the space."""
 
-    A refinement that was interrupted is continued.
+    name: str
+    """The name of the search."""
+    trials: int
+    """The number of its trials so far."""
+    terms: RefinementTerms
+    changes: tuple[Change, ...]
 
-    Returns:
-        The finished session; None for a dry run, which prints the next round's changes.
+    def lines(self) -> list[str]:
+        """Describe the changes in lines."""
+        subject = f"{known_text(self.trials)}; {terms_text(self.terms)}"
+        return [
+            f"{self.name}: {subject}. The next would change:",
+            *(f"  {change.text}" for change in self.changes),
+            "  nothing was started",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRefinement:
+    """A refinement that has been checked, and can start."""
+
+    result: SearchResult
+    prepared: Prepared
+    terms: RefinementTerms
+    differences: list[str]
+    """The changes since the start of the search, which the request allows."""
+    is_settled: bool
+    """True if all rounds have ended, but the search has not."""
+
+
+def refine(request: RefineRequest, *, as_json: bool = False) -> Finished:
+    """Refine a search, or continue its interrupted refinement, and print the result.
+
+    Args:
+        request: the search, and the terms of its refinement.
+        as_json: True to print the result as JSON, too.
 
     Raises:
-        Refused: the data, the code or a library has changed, and --allow-change is not given.
+        NoSuchSearch: there is no such search.
+        Refused: the data, the code or a library has changed, and the request does not allow that.
     """
     began = command_start()
-    home = search_of(args)
-    result = SearchResult.read(home.opened())
-    recorded = apply_overrides(
-        Experiment.from_description(args.name, result.started.experiment, args.storage),
-        overrides_of(args),
-        result,
+    refinement = prepare_refinement(request)
+    prepared, terms = refinement.prepared, refinement.terms
+    subject = f"{known_text(len(refinement.result.trials))}; {terms_text(terms)}"
+    first = Resumed(
+        changes=refinement.differences, refining=None if refinement.is_settled else terms
     )
-    goes_on = result.refinement is not None and not (result.refinement.is_over and result.is_over)
-    if not goes_on:
-        refuse_unfinished(recorded, result)
-    refuse_few(recorded, result)
-    terms = terms_of(args, result if goes_on else None, len(result.trials))
-    experiment = experiment_of(args, recorded, result, goes_on=goes_on)
-    prepared = prepare(experiment, anew=False, trainings=terms.rounds * terms.trials)
-    differences = changes(result.started, facts_now(recorded, prepared))
-    if differences and not args.allow_change:
-        raise Refused(changes_text(args.name, differences))
-    console = Terminal(stderr=not args.dry_run)
-    if args.dry_run:
-        for line in plan(prepared, result, terms):
-            say(console, line)
-        return None
-    opening = opening_line(prepared.experiment, f"{known_text(result)}; {terms_text(terms)}")
-    # The process may have ended between the end of the last round and that of the search.
-    is_settled = goes_on and result.refinement is not None and result.refinement.is_over
-    first = Resumed(changes=differences, refining=None if is_settled else terms)
     return run_session(
         prepared,
-        console,
+        Terminal(stderr=True),
         began,
-        opening,
+        opening_line(prepared.experiment, subject),
         SessionPlan(
             "search.refine",
             first,
             policy=partial(RefinementPolicy, dataset=prepared.dataset),
-            as_json=args.json,
+            as_json=as_json,
         ),
+    )
+
+
+def next_space(request: RefineRequest) -> NextSpace:
+    """Find out how the next round would change the space; nothing is started.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        Refused: as `refine`.
+    """
+    refinement = prepare_refinement(request)
+    prepared, result = refinement.prepared, refinement.result
+    _, space_changes = refinement_policy.next_space(prepared.experiment, prepared.dataset, result)
+    return NextSpace(
+        name=request.name,
+        trials=len(result.trials),
+        terms=refinement.terms,
+        changes=tuple(space_changes),
+    )
+
+
+def prepare_refinement(request: RefineRequest) -> PreparedRefinement:
+    """Read a search, and check that it can be refined as requested.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        Refused: the search cannot be refined, or the data, the code or a library has changed, and
+            the request does not allow that.
+    """
+    result = SearchResult.read(request.home().opened())
+    recorded = apply_overrides(
+        Experiment.from_description(request.name, result.started.experiment, request.storage),
+        request.overrides(),
+        result,
+    )
+    refinement = result.refinement
+    goes_on = refinement is not None and not (refinement.is_over and result.is_over)
+    if not goes_on:
+        refuse_unfinished(recorded, result)
+    refuse_few(recorded, result)
+    terms = terms_of(request, result if goes_on else None, len(result.trials))
+    experiment = experiment_of(request, recorded, result, goes_on=goes_on)
+    prepared = prepare(experiment, anew=False, trainings=terms.rounds * terms.trials)
+    differences = changes(result.started, facts_now(recorded, prepared))
+    if differences and not request.allow_change:
+        raise Refused(changes_text(request.name, differences))
+    return PreparedRefinement(
+        result=result,
+        prepared=prepared,
+        terms=terms,
+        differences=differences,
+        # The process may have ended between the end of the last round and that of the search.
+        is_settled=goes_on and refinement is not None and refinement.is_over,
     )
 
 
@@ -162,12 +210,12 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
 
 
 def terms_of(
-    args: argparse.Namespace, earlier: SearchResult | None, trial_count: int
+    request: RefineRequest, earlier: SearchResult | None, trial_count: int
 ) -> RefinementTerms:
     """Choose the maximum number of rounds, and the number of new trials in each.
 
     Args:
-        args: the command line, whose --rounds and --trials take precedence.
+        request: its rounds and trials take precedence.
         earlier: the search whose interrupted refinement is continued, and which provides the
             defaults; None for a new refinement.
         trial_count: the number of trials of the search; a new refinement's rounds have a third of
@@ -180,8 +228,8 @@ def terms_of(
     if earlier is not None and earlier.refinement is not None:
         before = earlier.refinement.terms
     terms = RefinementTerms(
-        before.rounds if args.rounds is None else args.rounds,
-        before.trials if args.trials is None else args.trials,
+        before.rounds if request.rounds is None else request.rounds,
+        before.trials if request.trials is None else request.trials,
     )
     for name, value in asdict(terms).items():
         if value < 1:
@@ -190,7 +238,7 @@ def terms_of(
 
 
 def experiment_of(
-    args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
+    request: RefineRequest, recorded: Experiment, result: SearchResult, *, goes_on: bool
 ) -> Experiment:
     """Build the experiment of the refinement.
 
@@ -198,7 +246,7 @@ def experiment_of(
     a new refinement, or one that its budget has ended, has no limits.
 
     Args:
-        args: the command line.
+        request: the requested refinement.
         recorded: the experiment in the journal.
         result: the search.
         goes_on: whether an interrupted refinement is continued.
@@ -207,8 +255,8 @@ def experiment_of(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
         min_gain=0.0,
     )
-    if args.budget:
-        own = replace(experiment.budget, limits=tuple(args.budget))
+    if request.limits.budget:
+        own = replace(experiment.budget, limits=request.limits.budget)
         return replace(experiment, budget=own.from_now(result, experiment.demand))
     return (
         experiment
@@ -224,27 +272,6 @@ def terms_text(terms: RefinementTerms) -> str:
     )
 
 
-def known_text(result: SearchResult) -> str:
+def known_text(count: int) -> str:
     """Describe the number of trials so far, such as "24 trials are known"."""
-    count = len(result.trials)
     return f"{counted(count, 'trial')} {'is' if count == 1 else 'are'} known"
-
-
-def plan(prepared: Prepared, result: SearchResult, terms: RefinementTerms) -> list[str]:
-    """Describe how the next round would change the space, in lines; nothing is started."""
-    experiment = prepared.experiment
-    _, space_changes = next_space(experiment, prepared.dataset, result)
-    title = f"{experiment.name}: {known_text(result)}; {terms_text(terms)}. The next would change:"
-    return [title, *(f"  {change.text}" for change in space_changes), "  nothing was started"]
-
-
-def command(args: argparse.Namespace) -> int:
-    """Refine the search, and return the exit code; 0 for a dry run."""
-    finished = refine(args)
-    return 0 if finished is None else finished.exit_code
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, refine, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))

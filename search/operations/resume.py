@@ -1,115 +1,119 @@
-"""python -m search.resume NAME: go on with a search that was cut off.
+"""Continues a search that was cut off, from its journal and its trials' checkpoints."""
 
-It goes on from its journal and its trials' checkpoints; nothing that was finished is lost or done
-again. Without a change of space, seed, data, code or libraries the search comes to the same end as
-if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
-"""
-
-import argparse
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from cluster.cli import Parser
 from cluster.errors import Refused
-from search.cli.continuation import change_option, keep_option, overrides_of, place_options
-from search.cli.options import json_option, seed, storage_option
-from search.cli.parser import HelpFormatter
-from search.cli.prompt import search_of
 from search.decisions.policy import MakePolicy
 from search.decisions.refinement_policy import RefinementPolicy
 from search.decisions.search_policy import SearchPolicy
-from search.design.budget import Budget, Limit, budget_options, shares_text
+from search.design.budget import Budget, Limit, shares_text
 from search.design.experiment import Experiment, base_of
 from search.journal.events import Resumed
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home
+from search.operations.continuation import (
+    UsageLimits,
+    Where,
+    change_option,
+    keep_option,
+    min_gain_option,
+)
+from search.operations.options import SearchRequest, seed
 from search.preflight.changes import changes, facts_now
-from search.preflight.overrides import apply_overrides
+from search.preflight.overrides import Overrides, apply_overrides
 from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
-from search.process.guard import guarded
 from search.process.lifetime import command_start
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, record_outcome, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.values.message import Blank, Message, Remedy
+from search.values.option import group, option
 from search.values.wording import changes_text
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, counted
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.resume`."""
-    parser = Parser(
-        prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
+@dataclass(frozen=True, kw_only=True)
+class ResumeRequest(SearchRequest):
+    """A search to continue, and the options that change."""
+
+    allow_change: bool = change_option("the space, the data, the code or a library")
+    trials: int | None = option(
+        "as many trials in all (default: as before)", metavar="N", parse=int
     )
-    storage_option(parser)
-    change_option(parser, "the space, the data, the code or a library")
-    parser.add_argument(
-        "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
+    limits: UsageLimits = group(
+        UsageLimits,
+        of="what all sessions together may use (a new limit replaces those of its kind)",
+        default=" (default: as before)",
     )
-    of = "what all sessions together may use (a new limit replaces those of its kind)"
-    budget_options(parser, "as before", of=of)
-    place_options(parser, "as before")
-    keep_option(parser)
-    parser.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
-    parser.add_argument("--space", metavar="NAME", help="another space (default: as before)")
-    parser.add_argument(
-        "--seed",
-        type=seed,
+    min_gain: float | None = min_gain_option(None, " (default: as before)")
+    where: Where = group(Where, before="as before")
+    keep: str | None = keep_option()
+    fuse: str | None = option("as of search.run (default: as before)", metavar="N")
+    space: str | None = option("another space (default: as before)", metavar="NAME")
+    seed: int | None = option(
+        "another seed for what is suggested from now on (default: as before)",
         metavar="N",
-        help="another seed for what is suggested from now on (default: as before)",
+        parse=seed,
     )
-    json_option(parser)
-    return parser
+
+    def overrides(self) -> Overrides:
+        """Collect the options that replace recorded values of the search."""
+        return self.where.overrides(
+            self.limits, keep=self.keep, fuse=self.fuse, min_gain=self.min_gain
+        )
 
 
-def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
-    """Continue the search that the command line names, and print the result.
+def resume(request: ResumeRequest, *, as_json: bool = False, advises: bool = True) -> Finished:
+    """Continue a search, and print the result.
 
     Args:
-        args: the command line.
-        advises: whether to suggest next commands at the end.
+        request: the search, and the options that change.
+        as_json: True to print the result as JSON, too.
+        advises: True to suggest next commands at the end.
 
     Raises:
-        Refused: the space, the data, the code or a library has changed, and --allow-change is not
-            given.
+        NoSuchSearch: there is no such search.
+        Refused: the space, the data, the code or a library has changed, and the request does not
+            allow that.
     """
     began = command_start()
-    home = search_of(args)
+    home = request.home()
     # List the folders before reading the journal. A running driver writes a new trial's line before
     # it creates the folder, so in this order each listed folder has its line.
     trials = home.trials()
     result = SearchResult.read(home.opened())
     check_trials(home, trials, result)
-    experiment = experiment_of(args, result)
-    plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
+    experiment = experiment_of(request, result)
+    plan = SessionPlan("search.resume", Resumed(), as_json=as_json, advises=advises)
     console = Terminal(stderr=True)
     for line in idle_options(experiment):
         say(console, line)
-    if is_done(result, experiment, args):
-        opening = f"{args.name}: the search has come to its end; nothing is left to do"
+    if is_done(result, experiment, request):
+        opening = f"{request.name}: the search has come to its end; nothing is left to do"
         return record_outcome(experiment, result, plan, opening)
-    check_budget(args, experiment, result)
+    check_budget(request, experiment, result)
     prepared = prepare(
         experiment,
-        anew=args.space is not None,
+        anew=request.space is not None,
         begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
     )
     experiment = prepared.experiment
     differences = changes(result.started, facts_now(experiment, prepared))
-    if differences and not args.allow_change:
-        raise Refused(changes_text(args.name, differences))
+    if differences and not request.allow_change:
+        raise Refused(changes_text(request.name, differences))
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)
     opening = opening_line(experiment, standing_text(experiment, result))
-    first = Resumed(changes=differences, space_sha256=sha256_of(args.space) if args.space else None)
+    space_sha256 = sha256_of(request.space) if request.space else None
+    first = Resumed(changes=differences, space_sha256=space_sha256)
     plan = replace(plan, first_event=first, policy=policy)
     return run_session(prepared, console, began, opening, plan)
 
@@ -126,51 +130,54 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
     )
 
 
-def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Build the experiment in the journal, with the changes of the command line.
+def experiment_of(request: ResumeRequest, result: SearchResult) -> Experiment:
+    """Build the experiment in the journal, with the changes of the request.
 
     Raises:
         ConfigError: --trials is given for a refined search.
     """
-    experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
-    space = space_of(args, experiment, result)
-    if args.trials is not None and result.refinement is not None:
-        refine = Remedy("refine", args.name, args.storage, options={"trials": Blank("N")})
+    name, place = request.name, request.storage
+    experiment = Experiment.from_description(name, result.started.experiment, place)
+    space = space_of(request, experiment, result)
+    if request.trials is not None and result.refinement is not None:
+        refine = Remedy("refine", name, place, options={"trials": Blank("N")})
         raise ConfigError(
             Message(
-                f"--trials: '{args.name}' has been refined; how many trials each round has is for ",
+                f"--trials: '{name}' has been refined; how many trials each round has is for ",
                 refine,
                 ".",
             )
         )
     new_values = {
-        name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
+        field: value
+        for field in ("trials", "seed")
+        if (value := getattr(request, field)) is not None
     }
-    if args.space is not None:
+    if request.space is not None:
         params = [trial.params for trial in result.trials.values()]
         new_values["outside"] = sum(space.valid_values(values) != values for values in params)
     changed = replace(
         experiment,
         space=space,
-        space_source=args.space or experiment.space_source,
+        space_source=request.space or experiment.space_source,
         base=base_of(experiment.base, space),
         **new_values,
     )
-    return apply_overrides(changed, overrides_of(args), result)
+    return apply_overrides(changed, request.overrides(), result)
 
 
-def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """Return the space that the command line names, or else the one in the journal.
+def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResult) -> SearchSpace:
+    """Return the space that the request names, or else the one in the journal.
 
     The journal has the space with which the search was started, for example without the models
-    whose weights were not available. A user's own file is executed only if the command line names
-    it: a journal is data, and must not decide which code runs.
+    whose weights were not available. A user's own file is executed only if the request names it: a
+    journal is data, and must not decide which code runs.
 
     Raises:
         Refused: the space is read from the journal, but the user's file has changed since.
     """
-    if args.space is not None:
-        return find(args.space).fixed(experiment.settings)
+    if request.space is not None:
+        return find(request.space).fixed(experiment.settings)
     source, recorded = experiment.space_source, result.started.space_sha256
     # After a refinement, the space in the journal is not the file's any more.
     file = file_of(source) if result.refinement is None else None
@@ -209,18 +216,19 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
         )
 
 
-def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
+def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest) -> bool:
     """True if nothing is left to do: no training, evaluation, test, or HTML report.
 
     Options that allow more trials, time or a smaller gain leave something to do.
     """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
-    trials, most = args.trials or 0, experiment.most_trials
+    has_new_limits = bool(request.limits.budget or request.limits.price)
+    trials, most = request.trials or 0, experiment.most_trials
     more = result.unfinished or len(result.trials) < (trials if most is None else min(trials, most))
     more = (
         more
-        or (used_up and (args.budget or args.price))
-        or (result.outcome == "gain" and args.min_gain is not None)
+        or (used_up and has_new_limits)
+        or (result.outcome == "gain" and request.min_gain is not None)
         or (result.outcome == "stopped" and len(result.trials) < experiment.planned_trials)
     )
     return (
@@ -232,7 +240,7 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
     )
 
 
-def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
+def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchResult) -> None:
     """Check that the budget of a search allows further epochs, if only training is left.
 
     Raises:
@@ -248,7 +256,7 @@ def check_budget(args: argparse.Namespace, experiment: Experiment, result: Searc
     )
     if only_training_left and (limit := used_up(experiment, result)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
-        more = Remedy("resume", args.name, args.storage, options={"budget": Blank("LIMIT")})
+        more = Remedy("resume", request.name, request.storage, options={"budget": Blank("LIMIT")})
         raise ConfigError(
             Message(
                 f"the budget of {limit} is used up: all sessions together used {used}. "
@@ -282,14 +290,3 @@ def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
         and now.amount <= ended_by.amount
         else None
     )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Resume the search, and return the exit code."""
-    return resume(args).exit_code
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, resume, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))

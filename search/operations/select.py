@@ -1,27 +1,12 @@
-"""python -m search.select NAME: choose among the best few trials of a search, and test the choice.
+"""Chooses among the best few trials of a search, and tests the choice."""
 
-They are trained again with fresh seeds and compared, one is chosen, and the sealed test part is
-opened for it.
-
-The value that a search found its best trial with is too high: the best of many was lucky. This says
-what to expect, and of which network. A selection that was cut off goes on when it is called again;
-with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
-"""
-
-import argparse
-import json
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.exit_codes import ExitCode
-from search.cli.continuation import change_option, overrides_of, place_options
-from search.cli.options import json_option, storage_option
-from search.cli.parser import HelpFormatter
-from search.cli.prompt import search_of
 from search.decisions.driver import Driver
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.design.budget import Budget
@@ -36,15 +21,17 @@ from search.journal.result import (
     furthest_of_each_training,
     is_other_race,
 )
+from search.operations.continuation import UsageLimits, Where, change_option
+from search.operations.options import SearchRequest
 from search.preflight.changes import changes, facts_now
-from search.preflight.overrides import apply_overrides
-from search.preflight.prepare import prepare
-from search.process.guard import guarded
+from search.preflight.overrides import Overrides, apply_overrides
+from search.preflight.prepare import Prepared, prepare
 from search.process.lifetime import command_start
 from search.sessions.executor import Executor
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, record_outcome, run_session
 from search.values.message import Message, Remedy
+from search.values.option import group, option
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
@@ -58,89 +45,31 @@ if TYPE_CHECKING:
 TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.select`."""
-    parser = Parser(
-        prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    parser.add_argument(
-        "--top",
-        type=int,
+@dataclass(frozen=True, kw_only=True)
+class SelectRequest(SearchRequest):
+    """A search to select from, and the terms of the selection."""
+
+    top: int | None = option(
+        f"how many of the best trials are candidates (default: as before, else {TOP})",
         metavar="N",
-        help=f"how many of the best trials are candidates (default: as before, else {TOP})",
+        parse=int,
     )
-    parser.add_argument(
-        "--seeds",
-        type=int,
+    seeds: int | None = option(
+        f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
         metavar="N",
-        help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
+        parse=int,
     )
-    parser.add_argument(
-        "--alpha",
-        type=float,
+    alpha: float | None = option(
+        f"error rate of all comparisons together (default: as before, else {ALPHA})",
         metavar="P",
-        help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
+        parse=float,
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what it would train and how long, and end"
-    )
-    change_option(parser, "the data, the code or a library")
-    place_options(parser, "as the search")
-    json_option(parser)
-    return parser
+    allow_change: bool = change_option("the data, the code or a library")
+    where: Where = group(Where, before="as the search")
 
-
-def select(args: argparse.Namespace) -> Finished | None:
-    """Choose among the best trials of the search that the command line names; print the choice.
-
-    Returns:
-        The finished session; None for a dry run, which prints the candidates and the cost.
-    """
-    began = command_start()
-    home = search_of(args)
-    result = SearchResult.read(home.opened())
-    recorded = Experiment.from_description(args.name, result.started.experiment, args.storage)
-    unlimited = replace(recorded, budget=Budget(), fuse="off")
-    experiment = apply_overrides(unlimited, overrides_of(args), result)
-    refuse_unfinished(experiment, result)
-    terms = terms_of(args, result)
-    plan = SessionPlan(
-        "search.select",
-        terms,
-        phases=choose,
-        exit_code=exit_code,
-        reuses_trainings=False,
-        as_json=args.json,
-    )
-    if is_done(result, terms):
-        opening = (
-            f"{args.name}: chosen before, among the same candidates with the same seeds; "
-            "nothing is left to do"
-        )
-        if args.dry_run:
-            say(Terminal(stderr=True), opening)
-            return None
-        return record_outcome(experiment, result, plan, opening)
-    planned = len(terms.candidates) * terms.seeds
-    prepared = prepare(experiment, anew=False, trainings=planned)
-    refuse_changed(args, result, facts_now(experiment, prepared))
-    console, candidates = Terminal(stderr=True), terms.candidates
-    if note := few_text(result, candidates, terms.top or 0):
-        say(console, note)
-    cost = cost_of(result, terms)
-    if args.dry_run:
-        text = f"{args.name}: {', '.join(candidates)} would be trained again: {cost}"
-        print(json.dumps({"candidates": candidates, **asdict(cost)})) if args.json else print(text)
-        return None
-    say(console, str(cost))
-    opening = opening_line(
-        experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
-    )
-    from search.decisions.selection_policy import SelectionPolicy
-
-    plan = replace(plan, planned=planned, policy=SelectionPolicy)
-    return run_session(prepared, console, began, opening, plan)
+    def overrides(self) -> Overrides:
+        """Collect the options that replace recorded values of the search."""
+        return self.where.overrides(UsageLimits())
 
 
 @dataclass(frozen=True)
@@ -160,6 +89,134 @@ class SelectionCost:
             f"at most {counted(self.trainings, 'training')} and {counted(self.epochs, 'epoch')}, "
             f"about {duration(self.seconds)} at the search's pace; fewer where candidates drop out"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionPreview:
+    """A selection that has not been started: its candidates, and its cost."""
+
+    name: str
+    """The name of the search."""
+    candidates: list[str]
+    cost: SelectionCost | None
+    """None if the same selection was completed before, so that nothing is left to do."""
+    note: str = ""
+    """The reason why there are fewer candidates than requested; empty if there are enough."""
+
+    def __str__(self) -> str:
+        if self.cost is None:
+            return done_text(self.name)
+        return f"{self.name}: {', '.join(self.candidates)} would be trained again: {self.cost}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestedSelection:
+    """A selection with its terms, and the search that it selects from."""
+
+    result: SearchResult
+    experiment: Experiment
+    terms: Selecting
+
+    @property
+    def planned(self) -> int:
+        """The maximal number of trainings."""
+        return len(self.terms.candidates) * self.terms.seeds
+
+
+def select(request: SelectRequest, *, as_json: bool = False) -> Finished:
+    """Choose among the best trials of a search, and print the choice.
+
+    Args:
+        request: the search, and the terms of the selection.
+        as_json: True to print the choice as JSON, too.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        Refused: the search has not ended, or the data, the code or a library has changed, and the
+            request does not allow that.
+        ConfigError: a term is out of its range.
+    """
+    began = command_start()
+    selection = requested_selection(request)
+    experiment, result, terms = selection.experiment, selection.result, selection.terms
+    plan = SessionPlan(
+        "search.select",
+        terms,
+        planned=selection.planned,
+        phases=choose,
+        exit_code=exit_code,
+        reuses_trainings=False,
+        as_json=as_json,
+    )
+    if is_done(result, terms):
+        return record_outcome(experiment, result, plan, done_text(request.name))
+    prepared = prepare_selection(request, selection)
+    console, candidates = Terminal(stderr=True), terms.candidates
+    if note := few_text(result, candidates, terms.top or 0):
+        say(console, note)
+    say(console, str(cost_of(result, terms)))
+    opening = opening_line(
+        experiment, f"{', '.join(candidates)}, each with up to {terms.seeds} fresh seeds"
+    )
+    from search.decisions.selection_policy import SelectionPolicy
+
+    plan = replace(plan, policy=SelectionPolicy)
+    return run_session(prepared, console, began, opening, plan)
+
+
+def selection_cost(request: SelectRequest) -> SelectionPreview:
+    """Estimate the cost of a selection, with the same checks; nothing is started.
+
+    Raises:
+        NoSuchSearch, Refused, ConfigError: as `select`.
+    """
+    selection = requested_selection(request)
+    result, terms = selection.result, selection.terms
+    if is_done(result, terms):
+        return SelectionPreview(name=request.name, candidates=terms.candidates, cost=None)
+    prepare_selection(request, selection)
+    return SelectionPreview(
+        name=request.name,
+        candidates=terms.candidates,
+        cost=cost_of(result, terms),
+        note=few_text(result, terms.candidates, terms.top or 0),
+    )
+
+
+def requested_selection(request: SelectRequest) -> RequestedSelection:
+    """Read a search that has ended, and choose the terms of a selection from it.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        Refused: the search has not ended, or has no ranked trial.
+        ConfigError: a term is out of its range.
+    """
+    result = SearchResult.read(request.home().opened())
+    recorded = Experiment.from_description(request.name, result.started.experiment, request.storage)
+    unlimited = replace(recorded, budget=Budget(), fuse="off")
+    experiment = apply_overrides(unlimited, request.overrides(), result)
+    refuse_unfinished(experiment, result)
+    return RequestedSelection(result=result, experiment=experiment, terms=terms_of(request, result))
+
+
+def prepare_selection(request: SelectRequest, selection: RequestedSelection) -> Prepared:
+    """Load the data of a selection, and check everything that it needs.
+
+    Raises:
+        Refused: something has changed that the request does not allow.
+    """
+    experiment = selection.experiment
+    prepared = prepare(experiment, anew=False, trainings=selection.planned)
+    refuse_changed(request, selection.result, facts_now(experiment, prepared))
+    return prepared
+
+
+def done_text(name: str) -> str:
+    """State that the requested selection was completed before."""
+    return (
+        f"{name}: chosen before, among the same candidates with the same seeds; "
+        "nothing is left to do"
+    )
 
 
 def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
@@ -202,14 +259,14 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         )
 
 
-def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionStart) -> None:
-    """Check that nothing has changed that affects the selection, unless --allow-change is given.
+def refuse_changed(request: SelectRequest, result: SearchResult, now: SessionStart) -> None:
+    """Check that nothing has changed that affects the selection, unless the request allows it.
 
     The data and weights must be those of the search. If the selection was started before,
     everything must be as at its start.
 
     Args:
-        args: the command line.
+        request: the requested selection.
         result: the search.
         now: the present facts.
 
@@ -220,11 +277,11 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: SessionS
     if result.selection is not None:
         before = result.selection.started
     differences = changes(before, now)
-    if differences and not args.allow_change:
-        raise Refused(changes_text(args.name, differences))
+    if differences and not request.allow_change:
+        raise Refused(changes_text(request.name, differences))
 
 
-def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
+def terms_of(request: SelectRequest, result: SearchResult) -> Selecting:
     """Choose the terms of the selection: the candidates, the seeds of each, and the error rate.
 
     Options that are not given have the values of the search's last selection, if there is one.
@@ -233,7 +290,7 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> Selecting:
         ConfigError: --top, --seeds or --alpha is out of its range.
     """
     before = result.selection.started if result.selection is not None else None
-    top, seeds, alpha = (getattr(args, name) for name in ("top", "seeds", "alpha"))
+    top, seeds, alpha = request.top, request.seeds, request.alpha
     if seeds is None:
         seeds = before.seeds if before is not None else SEEDS
     if alpha is None:
@@ -382,15 +439,3 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
         return ExitCode.NOT_READY
     is_done = selection is not None and selection.outcome == "completed"
     return ExitCode.AT_CHANCE if is_done and is_answer_at_chance(result) else 0
-
-
-def command(args: argparse.Namespace) -> int:
-    """Select a trial, and return the exit code; 0 for a dry run."""
-    finished = select(args)
-    return 0 if finished is None else finished.exit_code
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, select, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))

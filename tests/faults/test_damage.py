@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from search.operations import resume
+from search import resume
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, HERE, INLINE, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best

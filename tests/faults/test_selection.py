@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from search.operations import select as selection
+from search import select as selection
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, INLINE, Done, Search
 from tests.faults.oracle import all_runs, assert_contract

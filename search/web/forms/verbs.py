@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from search import promote
+from search import promote, refine, resume, select
 from search.design.experiment import check_search_name
-from search.operations import refine, resume, select
+from search.operations.refine import ROUNDS
+from search.operations.select import SEEDS, TOP
 from search.values.message import Blank, Remedy, Word
 from search.web.forms.new_search import MAX_VALUE, place_options
 from search.web.site import Site
@@ -47,17 +48,17 @@ FORMS: dict[str, VerbForm] = {
         "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
         "lost or done again. With more trials in all it also goes on after its end.",
         (Field("trials", "Trials in all", "as before"), BUDGET),
-        resume.parser,
+        resume.FACE.parser,
     ),
     "select": VerbForm(
         "Choose with care",
         "The best of many trials is partly lucky. The best few are trained again from fresh "
         "beginnings, the one that stays ahead is chosen, and only it meets the test images.",
         (
-            Field("top", "Candidates", f"the best {select.TOP}"),
-            Field("seeds", "Trainings of each", str(select.SEEDS)),
+            Field("top", "Candidates", f"the best {TOP}"),
+            Field("seeds", "Trainings of each", str(SEEDS)),
         ),
-        select.parser,
+        select.FACE.parser,
         tells_cost=True,
     ),
     "refine": VerbForm(
@@ -66,10 +67,10 @@ FORMS: dict[str, VerbForm] = {
         "more than chance would.",
         (
             Field("trials", "New trials a round", "a third of the search's"),
-            Field("rounds", "Rounds at most", str(refine.ROUNDS)),
+            Field("rounds", "Rounds at most", str(ROUNDS)),
             BUDGET,
         ),
-        refine.parser,
+        refine.FACE.parser,
         tells_cost=True,
     ),
     "promote": VerbForm(

@@ -25,8 +25,7 @@ from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
-from search.operations.resume import experiment_of
-from search.operations.resume import parser as resume_parser
+from search.operations.resume import ResumeRequest, experiment_of
 from search.space import Choice, Float, SearchSpace
 from tests.bench.rates import refine
 from tests.support.planted import PLANTED, peak
@@ -192,15 +191,13 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
         == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
     )
     assert len(result.trials) == 15
-    args = resume_parser().parse_args(
-        [planted.name, "--storage", str(planted.storage), "--trials", "40"]
-    )
+    request = ResumeRequest(name=planted.name, storage=planted.storage, trials=40)
     with pytest.raises(
         ConfigError,
         match=r"--trials: 'played' has been refined; how many trials each round has is for "
         r".*search\.refine .*--trials N",
     ):
-        experiment_of(args, result)
+        experiment_of(request, result)
 
 
 def test_a_space_that_is_used_up_ends_it(

@@ -24,8 +24,10 @@ from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
+from search.operations.continuation import UsageLimits
+from search.operations.refine import RefineRequest
 from search.operations.refine import experiment_of as refinement_of
-from search.operations.resume import check_budget, experiment_of, is_done, parser
+from search.operations.resume import ResumeRequest, check_budget, experiment_of, is_done
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
@@ -681,16 +683,19 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
     result = SearchResult.read(experiment.folder)
     assert (result.outcome, result.is_over) == ("budget", True)
     assert list(shares_of(result)) == ["60s"]
-    args = parser().parse_args([experiment.name, "--storage", str(experiment.storage)])
-    again = experiment_of(replace_space(args), result)
+    again = experiment_of(resumed(experiment), result)
     assert again.budget == Budget((limit("60s"),))
     assert changes(result.started, replace(result.started, experiment=again.describe())) == []
 
 
-def replace_space(args: Any) -> Any:
-    """The same, going on with the recorded space where its name finds none."""
-    args.allow_change = True
-    return args
+def resumed(experiment: Experiment, *limits: str, price: float | None = None) -> ResumeRequest:
+    """A request to continue with these limits, whatever has changed."""
+    return ResumeRequest(
+        name=experiment.name,
+        storage=experiment.storage,
+        allow_change=True,
+        limits=UsageLimits(budget=tuple(map(limit, limits)), price=price),
+    )
 
 
 def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
@@ -702,31 +707,24 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
     result = driver.result
     assert result.best is not None
     assert result.unfinished, "some wait at a rung"
-    for words, refused in (
-        ([], True),
-        (["--budget", "9epochs"], True),
-        (["--budget", "10epochs"], False),
-    ):
-        args = parser().parse_args(
-            [experiment.name, "--storage", str(experiment.storage), "--allow-change", *words]
-        )
-        check_budget(
-            args, experiment_of(args, result), result
-        )  # what is to be tested and drawn is done first
+    for limits, refused in (([], True), (["9epochs"], True), (["10epochs"], False)):
+        request = resumed(experiment, *limits)
+        again = experiment_of(request, result)
+        check_budget(request, again, result)  # what is to be tested and drawn is done first
         driver.journal.append(
             Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
         )
         driver.journal.append(Evidence(trial="", file="pictures", path=""))
-        assert not is_done(result, experiment_of(args, result), args)
+        assert not is_done(result, again, request)
         if not refused:
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, again, result)
             continue
         with pytest.raises(
             ConfigError,
             match=r"the budget of 9 epochs is used up: all sessions together used 100% of the 9 "
             r"epochs budget\. With a larger one .* --budget LIMIT",
         ):
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, again, result)
         result.is_drawn = False
     assert any(
         line.endswith("search.resume played --budget LIMIT (a larger one)")
@@ -745,16 +743,11 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
     driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
     driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
-    def given(*words: str) -> Any:
-        return replace_space(
-            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
-        )
-
-    assert experiment_of(given(), result).budget == driver.experiment.budget
-    more = given("--budget", "9epochs", "--price", "2")
+    assert experiment_of(resumed(experiment), result).budget == driver.experiment.budget
+    more = resumed(experiment, "9epochs", price=2.0)
     assert not is_done(result, driver.experiment, more)
     assert experiment_of(more, result).budget == Budget((limit("2usd"), limit("9epochs")), 2.0)
-    assert experiment_of(given("--budget", "1h", "--budget", "2h"), result).budget == Budget(
+    assert experiment_of(resumed(experiment, "1h", "2h"), result).budget == Budget(
         (limit("3epochs"), limit("2usd"), limit("1h"), limit("2h")), 1.0
     )
 
@@ -765,8 +758,8 @@ def test_a_refinement_given_a_budget_has_that_alone(
     """It counts from now on; the search's own limits are for the search."""
     search = changed(experiment, budget=Budget((limit("3epochs"), limit("1d"), limit("2usd")), 1.0))
     result = play(open_driver(search)).result
-    args = SimpleNamespace(budget=[limit("5epochs")])
-    refined = refinement_of(args, search, result, goes_on=True)  # type: ignore[arg-type]
+    request = RefineRequest(name=search.name, limits=UsageLimits(budget=(limit("5epochs"),)))
+    refined = refinement_of(request, search, result, goes_on=True)
     assert refined.budget == Budget((limit("8epochs"),), 1.0)
 
 
@@ -797,21 +790,19 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
         True,
     )
     result.unevaluated = {NO_TIME: ["t0001"]}
-    for words, is_refused in (
+    for limits, is_refused in (
         ([], True),
-        (["--budget", "90s"], True),
-        (["--budget", "2m"], False),
-        (["--budget", "2000epochs"], True),
+        (["90s"], True),
+        (["2m"], False),
+        (["2000epochs"], True),
     ):
-        args = replace_space(
-            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
-        )
+        request = resumed(experiment, *limits)
         with (
             pytest.raises(ConfigError, match=r"the budget of (100|90)s is used up: all")
             if is_refused
             else nullcontext()
         ):
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, experiment_of(request, result), result)
 
 
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from cluster.errors import Refused
 from search.design.experiment import Experiment
 from search.journal.journal import FILE_NAME, JournalError, read
 from search.journal.result import SearchResult
-from search.operations.refine import command as refine_command
-from search.operations.refine import parser, refine
+from search.operations.refine import RefineRequest, next_space, refine
+from search.refine import main
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.support.planted import PLANTED, peak
@@ -46,8 +46,8 @@ def planted(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def asked(*words: str) -> Any:
-    return parser().parse_args(["played", *words])
+def asked(**values: Any) -> RefineRequest:
+    return RefineRequest(name="played", **values)
 
 
 def test_a_search_that_is_not_there_is_told(planted: Experiment) -> None:
@@ -79,13 +79,13 @@ def test_a_search_with_nothing_to_compare_is_refused(
         refine(asked())
 
 
-@pytest.mark.parametrize("words", [("--rounds", "0"), ("--trials", "-1")])
+@pytest.mark.parametrize(("field", "value"), [("rounds", 0), ("trials", -1)])
 def test_nonsense_is_refused(
-    planted: Experiment, open_driver: OpenDriver, words: tuple[str, str]
+    planted: Experiment, open_driver: OpenDriver, field: str, value: int
 ) -> None:
     play(open_driver(planted), peak)
-    with pytest.raises(ConfigError, match=rf"{words[0]} must be >= 1 \(got {words[1]}\)"):
-        refine(asked(*words))
+    with pytest.raises(ConfigError, match=rf"--{field} must be >= 1 \(got {value}\)"):
+        refine(asked(**{field: value}))
 
 
 def test_other_data_are_refused(planted: Experiment, open_driver: OpenDriver) -> None:
@@ -99,7 +99,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(
 ) -> None:
     driver = play(open_driver(planted), peak)
     before = (planted.folder / FILE_NAME).read_bytes()
-    assert refine_command(asked("--dry-run", "--allow-change", "--rounds", "2")) == 0
+    assert main(["played", "--dry-run", "--allow-change", "--rounds", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
         lines[0] == "played: 9 trials are known; up to 2 rounds of 6 trials. The next would change:"
@@ -107,6 +107,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(
     assert lines[1].startswith("  optimizer.lr: the best, ")
     assert " the edge of 1e-05 to 0.001: widened to 0.01" in lines[1]
     assert lines[-1] == "  nothing was started"
+    assert next_space(asked(allow_change=True, rounds=2)).lines() == lines
     assert (planted.folder / FILE_NAME).read_bytes() == before
     assert driver.result.refinement is None
 

@@ -6,10 +6,9 @@ import copy
 import json
 import os
 import signal
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-import search.operations.refine as refining
-import search.operations.resume as resuming
-import search.operations.select as selecting
 from cluster.errors import Refused
-from search.cli.continuation import overrides_of
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
@@ -30,8 +25,18 @@ from search.journal.journal import Journal, JournalError
 from search.journal.lease import LeaseHeld
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
-from search.operations.resume import changes, check_trials, experiment_of, is_done, parser, resume
+from search.operations.continuation import UsageLimits, Where
+from search.operations.refine import RefineRequest
+from search.operations.resume import (
+    ResumeRequest,
+    check_trials,
+    experiment_of,
+    is_done,
+    resume,
+)
 from search.operations.run import experiment_of as experiment_of_run
+from search.operations.select import SelectRequest
+from search.preflight.changes import changes
 from search.preflight.overrides import apply_overrides
 from search.run import parse_options
 from search.sessions.ending import exit_code, wind_up
@@ -206,8 +211,12 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     return SearchResult.read(experiment.folder)
 
 
-def given(*words: str) -> Namespace:
-    return parser().parse_args(["s", *words])
+def given(**values: Any) -> ResumeRequest:
+    return ResumeRequest(name="s", **values)
+
+
+def within(*limits: str) -> UsageLimits:
+    return UsageLimits(budget=tuple(map(limit, limits)))
 
 
 def test_a_resume_is_the_same_experiment_from_another_folder(
@@ -216,7 +225,7 @@ def test_a_resume_is_the_same_experiment_from_another_folder(
     result = recorded(tmp_path, monkeypatch, "--set", "batch_size=16")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    experiment = experiment_of(given("--storage", str(tmp_path / "searches")), result)
+    experiment = experiment_of(given(storage=tmp_path / "searches"), result)
     assert changes(result.started, replace(result.started, experiment=experiment.describe())) == []
     assert experiment.tracking == f"sqlite:///{tmp_path}/mlflow.db"
     assert experiment.folder == tmp_path / "searches" / "s"
@@ -232,8 +241,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
         match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what "
         r"has changed: --space .*my\.py:space ",
     ):
-        experiment_of(given("--allow-change"), result)
-    experiment = experiment_of(given("--space", "my.py:space"), result)
+        experiment_of(given(allow_change=True), result)
+    experiment = experiment_of(given(space="my.py:space"), result)
     found = changes(result.started, replace(result.started, experiment=experiment.describe()))
     assert "  space.domains.optimizer.lr.options: [0.01, 0.1] -> [0.01, 0.2]" in found
     assert "  base.epochs: 2 -> 3" in found
@@ -244,7 +253,7 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     (tmp_path / "my.py").unlink()
     with pytest.raises(ValueError, match="space file not found"):
-        experiment_of(given("--space", "my.py:space", "--allow-change"), result)
+        experiment_of(given(space="my.py:space", allow_change=True), result)
     assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
 
 
@@ -263,7 +272,7 @@ def test_another_space_is_searched_to_its_last_point(
     begun = experiment_of_run(parse_options([*words.split(), algorithm]).request)
     driver = play(open_driver(begun))
     assert len(driver.result.trials) == 2
-    options = given("--space", "other.py:space", "--trials", "9", "--allow-change")
+    options = given(space="other.py:space", trials=9, allow_change=True)
     experiment = experiment_of(options, driver.result)
     assert experiment.planned_trials == 5
     assert not is_done(driver.result, experiment, options)
@@ -285,7 +294,7 @@ def test_another_space_is_searched_to_its_last_point(
     assert result.best is not None
     result.is_drawn = True
     result.tested = Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
-    assert is_done(result, experiment, given("--trials", "9"))
+    assert is_done(result, experiment, given(trials=9))
 
 
 def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,11 +314,15 @@ def test_what_is_asked_for_on_the_command_line_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
-    words = (
-        "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db "
-        "--seed 8 --data-root /moved --download"
+    where = Where(
+        concurrency=1,
+        hang_timeout=5.0,
+        tracking="sqlite:///other.db",
+        data_root=Path("/moved"),
+        download=True,
     )
-    experiment = experiment_of(given(*words.split()), result)
+    request = given(trials=2, limits=within("60s"), seed=8, where=where)
+    experiment = experiment_of(request, result)
     assert (
         experiment.planned_trials,
         experiment.concurrency,
@@ -328,14 +341,16 @@ def test_what_is_asked_for_on_the_command_line_is_taken(
     ]
 
 
-@pytest.mark.parametrize("verb", [resuming, selecting, refining])
+@pytest.mark.parametrize("request_type", [ResumeRequest, SelectRequest, RefineRequest])
 def test_who_is_told_to_fetch_weights_with_download_can(
-    verb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_type: type[ResumeRequest | SelectRequest | RefineRequest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
     begun = Experiment.from_description("s", result.started.experiment, tmp_path)
-    overrides = overrides_of(verb.parser().parse_args(["s", "--download"]))
-    assert apply_overrides(begun, overrides, result).download
+    request = request_type(name="s", where=Where(download=True))
+    assert apply_overrides(begun, request.overrides(), result).download
 
 
 def test_a_login_in_the_tracking_uri_is_never_kept(
@@ -353,7 +368,7 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         match=r"no search at '.*s'\. Check the name and --storage; "
         r"'python -m search.run' starts one",
     ):
-        resume(given("--storage", str(tmp_path)))
+        resume(given(storage=tmp_path))
 
 
 def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(
@@ -384,7 +399,7 @@ def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(
     assert not is_done(result, driver.experiment, given())
     driver.journal.append(Evidence(trial="", file="pictures", path=""))
     assert is_done(result, driver.experiment, given())
-    assert not is_done(result, driver.experiment, given("--trials", "5"))
+    assert not is_done(result, driver.experiment, given(trials=5))
     result.outcome = "interrupted"
     assert not is_done(result, driver.experiment, given())
 
@@ -401,10 +416,10 @@ def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(
     driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
     driver.journal.append(Evidence(trial="", file="pictures", path=""))
     driver.journal.append(Unevaluated(reasons={"it is damaged": ["t0001"]}))
-    assert is_done(result, driver.experiment, given("--budget", "10m"))
+    assert is_done(result, driver.experiment, given(limits=within("10m")))
     driver.journal.append(Unevaluated(reasons={NO_TIME: ["t0001"]}))
     assert is_done(result, driver.experiment, given())
-    assert not is_done(result, driver.experiment, given("--budget", "10m"))
+    assert not is_done(result, driver.experiment, given(limits=within("10m")))
     assert reopened(driver).result.unevaluated == {}
 
 
@@ -451,15 +466,14 @@ def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     play(open_driver(experiment), events=20)
-    words = [
-        "--storage",
-        str(experiment.storage),
-        "--allow-change",
-        "--tracking",
-        f"sqlite:///{tmp_path}/m.db",
-    ]
+    request = ResumeRequest(
+        name=experiment.name,
+        storage=experiment.storage,
+        allow_change=True,
+        where=Where(tracking=f"sqlite:///{tmp_path}/m.db"),
+    )
     with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
-        resume(parser().parse_args([experiment.name, *words]))
+        resume(request)
     assert "starting Ray" not in capsys.readouterr().err
 
 
@@ -473,7 +487,7 @@ def test_a_search_that_is_over_and_being_run_is_refused_in_one_line(
     play(open_driver(experiment))
     monkeypatch.setattr("search.operations.resume.is_done", lambda *given: True)
     with experiment.home.lease(), pytest.raises(LeaseHeld, match="is being run by process"):
-        resume(parser().parse_args([experiment.name, "--storage", str(experiment.storage)]))
+        resume(ResumeRequest(name=experiment.name, storage=experiment.storage))
     assert capsys.readouterr().err == ""
 
 
@@ -485,9 +499,9 @@ def test_a_price_that_limits_nothing_is_noted(
 ) -> None:
     play(open_driver(experiment))
     monkeypatch.setattr("search.operations.resume.is_done", lambda *given: True)
-    words = [experiment.name, "--storage", str(experiment.storage), "--price", "2"]
+    limits = UsageLimits(price=2.0)
     with experiment.home.lease(), pytest.raises(LeaseHeld):
-        resume(parser().parse_args(words))
+        resume(ResumeRequest(name=experiment.name, storage=experiment.storage, limits=limits))
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("note: --price 2 does not limit the search")
 
