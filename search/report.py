@@ -5,6 +5,7 @@ from pathlib import Path
 from cluster.cli import Parser
 from search.cli.options import HelpFormatter, storage_option
 from search.cli.prompt import search_of
+from search.journal.journal import without_garbage_collection
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import Home, own_path
 from search.process.guard import guarded
@@ -39,7 +40,9 @@ def _write(home: Home, out: Path | None) -> int:
         raise ConfigError(f"--out '{out}' {problem}. Name a file in a folder that is there.")
     folder = home.opened(files=True)
     path = out or folder / PAGE
-    write(SearchResult.read(folder), folder, path)
+    # A collection would scan all epochs, and little of what is drawn becomes garbage in cycles.
+    with without_garbage_collection():
+        write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))
     return 0
 
