@@ -68,7 +68,8 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     )
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
-    lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]
+    across = np.broadcast_to(places, heights.shape)
+    lines = np.stack((heights, -across) if narrow else (across, heights), axis=-1)
     metric, scores = result.metric, np.array([trial.score for trial in trials])
     floor = np.quantile(scores, 0.25)
     drawn = LineCollection(
@@ -80,8 +81,10 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     )
     drawn.set_array([metric.score(score) for score in np.maximum(scores, floor)])
     axes.add_collection(drawn)
-    if (answer := answer_trial(result)) in trials:
-        axes.plot(*lines[trials.index(answer)].T, color=ANSWER, linewidth=2.6, zorder=4)
+    answer = answer_trial(result)
+    for line, trial in zip(lines, trials, strict=True):
+        if trial is answer:  # `in` would compare all fields
+            axes.plot(*line.T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
         _axis(
