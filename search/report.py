@@ -9,6 +9,7 @@ from search.journal.journal import without_garbage_collection
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import Home, own_path
 from search.process.guard import guarded
+from search.process.lifetime import leave
 from trainables.errors import ConfigError, printable
 
 
@@ -48,4 +49,4 @@ def _write(home: Home, out: Path | None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())
