@@ -57,17 +57,9 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """
     trials, paths, names = result.ranking[::-1], varied_axes(result), short_names(searched(result))
     scales = [_scale(result, Axis.of(result, path, names[path])) for path in paths]
-    heights = np.array(
-        [
-            [
-                scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING
-                for path, scale in zip(paths, scales, strict=True)
-            ]
-            for trial in trials
-        ]
-    )
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
+    heights = _positions(trials, paths, scales)
     across = np.broadcast_to(places, heights.shape)
     lines = np.stack((heights, -across) if narrow else (across, heights), axis=-1)
     metric, scores = result.metric, np.array([trial.score for trial in trials])
@@ -181,6 +173,21 @@ def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
         value: (number - low) / (high - low) if high > low else 0.5
         for value, number in numbers.items()
     }
+
+
+def _positions(
+    trials: Sequence[TrialResult], paths: Sequence[str], scales: Sequence[Mapping[Any, float]]
+) -> Any:
+    """Position of each trial (a row) on each axis (a column), from 0 to 1, or `MISSING`."""
+    return np.array(
+        [
+            [
+                scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING
+                for path, scale in zip(paths, scales, strict=True)
+            ]
+            for trial in trials
+        ]
+    )
 
 
 def _axis(
