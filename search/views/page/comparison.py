@@ -61,7 +61,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     places = np.arange(len(paths), dtype=float)
     heights = _positions(trials, paths, scales)
     across = np.broadcast_to(places, heights.shape)
-    lines = np.stack((heights, -across) if narrow else (across, heights), axis=-1)
+    lines = [*np.stack((heights, -across) if narrow else (across, heights), axis=-1)]
     metric, scores = result.metric, np.array([trial.score for trial in trials])
     floor = np.quantile(scores, 0.25)
     drawn = LineCollection(
