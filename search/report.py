@@ -2,6 +2,7 @@
 
 from search.cli.face import Face
 from search.operations.report import ReportRequest, report
+from search.process.lifetime import leave
 from trainables.errors import printable
 
 
@@ -15,4 +16,4 @@ FACE = Face("report", ReportRequest, command, __doc__)
 main = FACE.main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -207,9 +207,9 @@ class Evaluations:
             for worker in self.workers.crew(most, started=min(most, useful))
         }
         # Imported here, since importing it later would run during the timing.
-        from search.views.page.artifacts import get_ready
+        from search.views.page.view import import_evidence
 
-        get_ready(len(self.driver.trials))
+        import_evidence()
         until = time.monotonic() + PATIENCE_S
         died = False
         for reply, worker in self._answers(

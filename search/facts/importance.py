@@ -8,10 +8,11 @@ best trials and all trials. It supports parameters that only some trials have.
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -56,35 +57,24 @@ class _Trials(InMemoryStorage):
         return self.trials
 
 
-@dataclass(frozen=True)
-class _Point:
-    """The parameters of a trial in Optuna's types, and its score."""
+def _import_evaluation() -> tuple[Any, Any]:
+    """Import PED-ANOVA and the function that runs it, without scikit-learn.
 
-    params: dict[str, Any]
-    distributions: dict[str, BaseDistribution]
-    score: float
-
-    def numbered(self, number: int) -> FrozenTrial:
-        """Convert to an Optuna trial with this number, which must be unique in a study."""
-        return FrozenTrial(
-            number=number,
-            trial_id=number,
-            state=TrialState.COMPLETE,
-            value=self.score,
-            datetime_start=MOMENT,
-            datetime_complete=MOMENT,
-            params=self.params,
-            distributions=self.distributions,
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
+    `optuna.importance` also imports scikit-learn's forests, which takes seconds. Only its other
+    evaluators need them, and it does without them where scikit-learn is not installed: `None` in
+    `sys.modules` makes an import fail as it does there.
+    """
+    modules: dict[str, Any] = sys.modules
+    is_hidden = modules.setdefault("sklearn.ensemble", None) is None
+    try:
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    finally:
+        if is_hidden:
+            modules.pop("sklearn.ensemble", None)
+    return PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE), get_param_importances
 
 
-def get_ready(trials: int) -> None:
-    """Import the modules that are needed for this number of trials."""
-    if trials >= MIN_TRIALS:
-        import optuna.importance  # noqa: F401
+EVALUATOR, get_param_importances = _import_evaluation()
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
@@ -110,17 +100,21 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     }
     if not distributions:
         return {}
-    points = [[_point(trial, distributions) for trial in training] for training in trainings]
+    numbers = count()
+    frozen = [
+        [_frozen_trial(trial, distributions, next(numbers)) for trial in training]
+        for training in trainings
+    ]
     generator = np.random.default_rng(0)
-    affordable = MAX_DRAWN * len(points) // (RESAMPLES * len(trials))
-    count = min(len(points), max(MIN_TRIALS, affordable))
+    affordable = MAX_DRAWN * len(trainings) // (RESAMPLES * len(trials))
+    size = min(len(trainings), max(MIN_TRIALS, affordable))
     samples = [
-        [point for row in generator.integers(0, len(points), count) for point in points[row]]
+        [trial for row in generator.integers(0, len(trainings), size) for trial in frozen[row]]
         for _ in range(RESAMPLES)
     ]
     drawn = [_shares(sample) for sample in samples]
     importances = {
-        path: _bounds([each.get(path, 0.0) for each in drawn], count / len(points))
+        path: _bounds([each.get(path, 0.0) for each in drawn], size / len(trainings))
         for path in distributions
     }
     return dict(sorted(importances.items(), key=lambda pair: -pair[1][0]))
@@ -175,7 +169,10 @@ def _plain(value: Any) -> bool | int | float | str | None:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _point(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> _Point:
+def _frozen_trial(
+    trial: TrialResult, distributions: dict[str, BaseDistribution], number: int
+) -> FrozenTrial:
+    """Convert to an Optuna trial with this number, which must be unique among the trials."""
     own_distributions = {
         path: distribution for path, distribution in distributions.items() if path in trial.params
     }
@@ -185,18 +182,24 @@ def _point(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> _P
         else float(trial.params[path])
         for path, distribution in own_distributions.items()
     }
-    return _Point(params, own_distributions, trial.score)
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=TrialState.COMPLETE,
+        value=trial.score,
+        datetime_start=MOMENT,
+        datetime_complete=MOMENT,
+        params=params,
+        distributions=own_distributions,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
 
 
-def _shares(points: Sequence[_Point]) -> dict[str, float]:
-    """Each parameter's share of the total importance, by path."""
-    # Imports scikit-learn, which takes seconds; small searches need not wait for that.
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    trials = [point.numbered(number) for number, point in enumerate(points)]
+def _shares(trials: list[FrozenTrial]) -> dict[str, float]:
+    """Each parameter's share of the total importance, by path. A trial may occur several times."""
     study = optuna.create_study(storage=_Trials(trials), direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
-        )
+        return dict(get_param_importances(study, evaluator=EVALUATOR))

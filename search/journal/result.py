@@ -178,7 +178,8 @@ class TrialResult:
     @property
     def best(self) -> dict[str, float]:
         """The metrics of the best epoch; empty before the first."""
-        return self.epochs[self.best_epoch] if self.best_epoch is not None else {}
+        best_epoch = self.best_epoch
+        return self.epochs[best_epoch] if best_epoch is not None else {}
 
     @property
     def metric(self) -> Metric:
@@ -654,7 +655,8 @@ class SearchResult:
 
     def _apply_to(self, trial: TrialResult, data: EventData, time_ms: int) -> None:
         ran = trial.outcome == "running"
-        trial.trainings |= {self.training} if isinstance(data, Running) else set()
+        if isinstance(data, Running):
+            trial.trainings.add(self.training)
         _apply_to_trial(trial, data, time_ms)
         if self.current_sessions and ran != (trial.outcome == "running"):
             self.current_sessions[-1].running += -1 if ran else 1
@@ -1075,6 +1077,11 @@ def _length(trial: TrialResult) -> tuple[bool, int, int]:
 def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
     trial.wait_reason = data.reason if isinstance(data, Waiting) else ""
     match data:
+        case Epoch():  # first, as most events are epochs
+            trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
+            if data.folds:
+                trial.folds[data.epoch] = data.folds
+            trial.precision = data.precision
         case Running():
             trial.outcome, trial.attempt = "running", data.attempt
             trial.is_freed = False
@@ -1082,10 +1089,6 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
         case Restored() if (warm_start := data.begun) is not None:
             epochs = list(range(max(trial.epochs, default=0) + 1, warm_start.epoch + 1))
             trial.inherited.append(InheritedEpochs(warm_start.search, warm_start.trial, epochs))
-        case Epoch():
-            trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
-            trial.folds |= {data.epoch: data.folds} if data.folds else {}
-            trial.precision = data.precision
         case Costed():
             trial.costed = data.cost
         case Evaluated():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.journal.journal import without_garbage_collection
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import own_path
 from search.operations.options import SearchRequest
@@ -39,5 +40,7 @@ def report(request: ReportRequest) -> Path:
         raise ConfigError(f"--out '{out}' {problem}. Name a file in a folder that is there.")
     folder = home.opened(files=True)
     path = out or folder / PAGE
-    write(SearchResult.read(folder), folder, path)
+    # A collection would scan all epochs, and little of what is drawn becomes garbage in cycles.
+    with without_garbage_collection():
+        write(SearchResult.read(folder), folder, path)
     return path

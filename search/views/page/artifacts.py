@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.facts import importance
 from search.facts.answer import evidence
 from search.facts.trials import TOP
 from search.journal.events import Evidence
@@ -14,14 +13,6 @@ from search.journal.store import TRIALS, Home
 from search.views.page import curves, figures, page
 from search.views.page.figures import Picture
 from search.views.page.templates import template
-
-
-def get_ready(trials: int) -> None:
-    """Import the modules that are needed to draw this number of trials.
-
-    This also waits for another thread that is importing them.
-    """
-    importance.get_ready(trials)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ from search.views.page.figures import (
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
+DENSE, DENSE_PIXELS = 1000, 100
+"""With more curves than this, they become an area, and a lower resolution than `PIXELS` (in pixels
+per inch) looks the same. It takes two thirds of the time.
+"""
 WORST_SHARE = 0.25
 """Share of the trials, the worst ones, that may lie outside the plot, so that the good ones can be
 distinguished.
@@ -50,6 +54,8 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = answer_trial(result), []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
+    if len(networks) > DENSE:
+        figure.pixels = DENSE_PIXELS
     for colour, name, is_cut_short in (
         (FAINT, state_text(result), True),
         (STRONG, "completed", False),
@@ -205,7 +211,7 @@ def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
 
 def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
     curves = [_curve(trial) for trial in trials]
-    drawn = [np.column_stack(curve) for curve in curves if len(curve[0]) > 1]
+    drawn = [np.array(curve).T for curve in curves if len(curve[0]) > 1]
     alpha = min(0.75, max(0.1, 30 / len(trials)))
     axes.add_collection(
         LineCollection(

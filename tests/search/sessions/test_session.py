@@ -139,9 +139,7 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     imported = Event()
-    monkeypatch.setattr(
-        view, "import_evidence", lambda trials: imported.set() if trials == 12 else None
-    )
+    monkeypatch.setattr(view, "import_evidence", imported.set)
     driver = SimpleNamespace(
         trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0)
     )
@@ -161,13 +159,8 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
 def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """joblib registers itself for the end of all threads, which is refused once that has begun."""
-
-    def late(trials: int) -> None:
-        raise RuntimeError("can't register atexit after shutdown")
-
-    monkeypatch.setattr(artifacts, "get_ready", late)
-    view.import_evidence(12)
+    monkeypatch.setitem(sys.modules, "search.views.page.artifacts", None)
+    view.import_evidence()
 
 
 @pytest.mark.parametrize(
@@ -187,14 +180,16 @@ def test_rays_logs_are_kept_where_something_went_wrong(
     assert went_well(result, troubles) is well
 
 
-def test_pictures_without_importances_need_no_scikit_learn() -> None:
+def test_pictures_and_importances_need_no_scikit_learn() -> None:
     code = (
         "import sys, search.views.page.artifacts; "
-        "print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
+        "print(any(name.startswith('sklearn') for name in sys.modules), "
+        "'matplotlib.figure' in sys.modules, 'optuna.importance' in sys.modules); "
+        "import sklearn.ensemble"
     )
     assert subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split() == ["False", "True"]
+    ).stdout.split() == ["False", "True", "True"]
 
 
 LEAVES = """
