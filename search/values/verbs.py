@@ -31,7 +31,7 @@ VERBS = {
     "resume": VerbEntry(
         arguments="NAME",
         meaning="go on with a search that was cut off",
-        start_title="Going on with {}",
+        start_title="Continuing {}",
     ),
     "refine": VerbEntry(
         arguments="NAME",
