@@ -91,7 +91,9 @@ def test_a_steered_search_does_what_it_was_asked_once_and_tells_it_once(search: 
     search.wait_for_event("suggested", trial="t0003")
     paused = ask(search, "pause")
     assert paused.returncode == 0, paused.stderr
-    assert paused.stdout.startswith("s: each trial finishes its epoch, then its process ends.")
+    assert paused.stdout.startswith(
+        "s: each trial finishes its current epoch, then the search's process ends."
+    )
     search.plan(held("t0004", LAST), **EPOCHS)
     done = search.finish()
     assert done.code == 130, done.err

@@ -261,7 +261,7 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
     capsys.readouterr()
     assert monitor(words) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["held_to"].endswith("that were met before it was improved and not trained on")
+    assert told["held_to"].endswith("that were answered before it was improved and not trained on")
     assert [check["name"] for check in told["checks"]] == ["outputs", "class mix", "accuracy"]
     source = ModelSource(name="models:/knn/2", storage=Path("searches"), **known)
     held = reference.read(source.fetch(Path("classifier")))
@@ -373,7 +373,7 @@ def test_where_none_can_become_champion_nothing_is_trained(
     correct(place, by="page")
     assert place.improve("models:/network@champion", *words) == (0 if words else 5)
     said = "".join(capsys.readouterr())
-    assert "0 of the images held out were chosen without regard" in said
+    assert "0 of the held-out images were chosen independently of the champion's answers" in said
     assert ("nothing was started. With --challenger they are trained" in said) is not bool(words)
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
@@ -408,7 +408,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
         re.MULTILINE,
     )
     assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
-    assert "by 5 points: 617 images held out" in said.out
+    assert "better by 5 points: 617 held-out images" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
@@ -452,7 +452,10 @@ def test_an_improvement_that_was_killed_goes_on(
         (("knn", "--margin", "0"), "--margin must be > 0 and < 100 points (got 0)"),
         (("knn", "--name", "a/b"), "got 'a/b' (--name)"),
         (("knn", "--name", "knn"), "the search 'knn' is no improvement"),
-        (("knn",), "'met' holds the records of 'models:/knn', whose classes are not those of knn"),
+        (
+            ("knn",),
+            "'met' contains the records of 'models:/knn', whose classes differ from those of knn",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(

@@ -138,8 +138,8 @@ def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> Non
     now = replace(now, data={"fingerprint": "f00d", "decoding": DECODING})
     assert changes(before, now) == []  # none of the images is decoded otherwise
     now = replace(now, data={"fingerprint": "beef", "decoding": DECODING})
-    remedy = "the images may be the same: then go on with that version, or with --allow-change"
-    told = [f"  data.fingerprint: f00d -> beef ({DECODED_OTHERWISE}; {remedy})"]
+    remedy = "If the images are the same, continue with that version or with --allow-change"
+    told = [f"  data.fingerprint: f00d -> beef ({DECODED_OTHERWISE}. {remedy})"]
     assert changes(before, now) == told
     before.data["decoding"] = 2  # which read fewer formats
     assert changes(before, now) == told

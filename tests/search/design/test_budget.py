@@ -847,7 +847,7 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
         (
             ["2h", "4008s"],
             None,
-            ["  the budget buys all of it: 4008s would do for about 4,000 epochs"],
+            ["  the budget is sufficient: 4008s is enough for about 4,000 epochs"],
         ),
         (
             ["4cpu-hours"],

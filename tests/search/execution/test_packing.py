@@ -132,7 +132,7 @@ def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:
     workers = Played(kind="processes", members=4, rates={1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0})
     found = pack(on_gpu(wide), workers, Resources(cpus=8, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0}
-    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers a GPU: so")
+    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers per GPU: so")
     pack(on_gpu(wide), workers, Resources(cpus=2, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0}  # no processors for more
 

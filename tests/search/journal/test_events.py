@@ -161,7 +161,7 @@ def test_a_file_is_told_of_no_trial_too() -> None:
         (
             "suggested",
             {"trial": "t1", "params": {}, "config": {"model": "svm"}},
-            "'config.model' is 'svm', an object is needed",
+            "'config.model' must be an object (got 'svm')",
         ),
         ("costed", {"trial": "t1", "cost": {"inference": 3}}, "'cost.inference' is 3"),
         ("unevaluated", {"reasons": {"no time": 5}}, "'reasons.no time' is 5, a list is needed"),

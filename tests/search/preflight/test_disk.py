@@ -121,8 +121,10 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
     assert image_memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**6 * (
         1000 + labels
     )
-    said = "the images need 1.0 GB of memory for the processes that train, {} are free. "
-    said += "Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+    said = "the images need 1.0 GB of memory in the training processes, and {} is free. "
+    said += (
+        "Use smaller images (--set data.image_size=N) or fewer images (--set data.train_limit=N)."
+    )
     monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)
     with pytest.raises(NotReady) as caught:
         check_memory(dataset)
@@ -134,5 +136,5 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
         assert [
             line.partition(":")[0]
             for line in notes(experiment, small)
-            if "of memory for the processes" in line
+            if "of memory in the training processes" in line
         ] == told

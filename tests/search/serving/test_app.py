@@ -124,7 +124,7 @@ def test_answers_that_are_no_numbers_are_an_error_of_their_request_alone(
         answer = server.ask("/predict", white, "image/png")
         assert (answer.status, answer.json) == (
             500,
-            {"error": "the model gave no numbers (NaN or infinite)"},
+            {"error": "the model returned NaN or infinite values"},
         )
         answer = server.ask("/predict", as_json([dim, white]), "application/json")
         assert (answer.status, "image 2 of 2" in answer.json["error"]) == (500, True)

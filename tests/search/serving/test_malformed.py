@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "a long boundary": ("/predict", FORM, f"multipart/form-data; boundary={'x' * 999}", 400, ""),
     "a cut form": ("/predict", FORM[:-10], FORM_KIND, 400, "ends before"),
     "an empty form": ("/predict", b"--b0--\r\n", FORM_KIND, 400, ""),
-    "a field that is no file": ("/predict", FIELD, FORM_KIND, 400, "'a' of the form is no file"),
+    "a field that is no file": ("/predict", FIELD, FORM_KIND, 400, "'a' of the form is not a file"),
     "too many files": ("/predict", form([b""] * 9)[0], FORM_KIND, 413, "too many images"),
     "no array": ("/predict", b"hello", NPY, 400, "numpy.save"),
     "a pickle": ("/predict", PICKLED.getvalue(), NPY, 422, "uint8"),

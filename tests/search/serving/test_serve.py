@@ -51,7 +51,7 @@ def test_a_process_that_is_killed_is_started_again(two: Commanded, digits: list[
     server, before = two.running, two.answering()
     os.kill(before[0], signal.SIGKILL)
     assert two.said("a process ended") == (
-        "note: a process ended (SIGKILL); another takes its place"
+        "note: a process ended (SIGKILL); another one replaces it"
     )
     assert server.ask("/predict", digits[0], PNG).status == 200  # by the other
     until(lambda: len(set(two.answering()) - set(before)) == 1)
@@ -220,7 +220,7 @@ def test_a_place_that_holds_another_models_records_is_refused(
     Records.at(tmp_path / "met").begin(RecordsInfo("another", ("a", "b")))
     done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
     assert done.returncode == 2
-    assert "holds the records of 'another'" in done.stderr
+    assert "contains the records of 'another'" in done.stderr
 
 
 def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_recorded(

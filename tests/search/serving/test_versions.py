@@ -36,7 +36,9 @@ def test_only_classifiers_are_recorded_and_compared() -> None:
         is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
     )
     settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
-    with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
+    with pytest.raises(
+        ConfigError, match=r"--shadow can only be used with a classifier.* for boxes"
+    ):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
 

@@ -139,8 +139,8 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match="--objective must be val_accuracy, alone or with latency or "
-            "parameters, or both, after commas",
+            match="--objective must be val_accuracy, optionally followed by latency or "
+            "parameters or both, separated by commas",
         ):
             parse_objectives(text, "accuracy")
 
@@ -452,8 +452,7 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     assert front(result) == []
     (once,) = told
     assert once.endswith(
-        "costs to use could not be measured, so it counts as the highest "
-        "(RuntimeError: no such operator)"
+        "could not be measured, so it counts as the highest (RuntimeError: no such operator)"
     )
 
 

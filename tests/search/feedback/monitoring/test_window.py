@@ -44,7 +44,7 @@ def test_what_was_met_before_a_time_is_left_out(records: Records) -> None:
     meet(records, 30)
     found = load_window(records, made_reference(), since_ms=START_MS + 10_000)
     assert found.answer_count == 20
-    with pytest.raises(ConfigError, match="no answers in that time"):
+    with pytest.raises(ConfigError, match="no answers in this period"):
         load_window(records, made_reference(), since_ms=START_MS + 10**9)
 
 

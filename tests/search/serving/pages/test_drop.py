@@ -111,17 +111,17 @@ def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder
 @pytest.mark.parametrize(
     ("told", "status", "why"),
     [
-        (b"{", 400, "a correction is"),
-        (b"[]", 400, "a correction is"),
-        pytest.param(b"[" * 100_000, 400, "a correction is", id="deep"),
-        ({"id": "a1"}, 400, "a correction is"),
-        ({"id": 1, "class": "cat"}, 400, "a correction is"),
-        ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction is"),
+        (b"{", 400, "a correction must be"),
+        (b"[]", 400, "a correction must be"),
+        pytest.param(b"[" * 100_000, 400, "a correction must be", id="deep"),
+        ({"id": "a1"}, 400, "a correction must be"),
+        ({"id": 1, "class": "cat"}, 400, "a correction must be"),
+        ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction must be"),
         ({"id": "a1", "class": "cow"}, 400, "unknown class 'cow'"),
         ({"image": "../about.json", "class": "cat"}, 404, "is kept"),
         ({"image": "0" * 64, "class": "cat"}, 404, "is kept"),
-        ({"id": "b", "class": "cat"}, 404, "not known any more"),
-        ({"content": "?", "class": "cat"}, 400, "an image in base64"),
+        ({"id": "b", "class": "cat"}, 404, "that answer is no longer known"),
+        ({"content": "?", "class": "cat"}, 400, "an image file in base64"),
         ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "not an image"),
         ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "not an image"),
     ],
@@ -221,7 +221,7 @@ def test_without_records_a_correction_is_refused() -> None:
     reply = ask(app_of(None), "POST", "/corrections", {"id": "a1", "class": "cat"})
     assert reply.status == 403
     assert reply.json == {
-        "error": "this server keeps no corrections: start it with --record PLACE."
+        "error": "this server does not store corrections. Start it with --record PLACE."
     }
 
 
