@@ -536,7 +536,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"],
-        "storage 'searches' needs about ",
+        "the checkpoints need about ",
         4,
     ),
     # MLflow

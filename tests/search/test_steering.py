@@ -159,7 +159,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert result.counts == {"stopped": 1, "completed": 3}
     assert result.is_tested
     assert waiting_requests(kept) == []
-    assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
+    assert "asked to extend --trials +1: 4 trials in total" in call("search.status", "tiny").stdout
     told = call("search.why", "tiny", "t0001").stdout
     assert "stopped by a request: asked to stop by ada@lab" in told
     assert "asked to extend" in dict(origin(result))["Asked"]

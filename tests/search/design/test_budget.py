@@ -108,7 +108,7 @@ def test_nonsense_is_refused_with_what_is_allowed(text: str) -> None:
         limit(text)
     assert f"(got '{text}')" in str(caught.value)
     assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or re.search(
-        "> 0 and finite|whole epochs", str(caught.value)
+        "> 0 and finite|whole number of epochs", str(caught.value)
     )
 
 

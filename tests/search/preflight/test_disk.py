@@ -58,8 +58,8 @@ def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamesp
     with pytest.raises(
         NotReady,
         match=(
-            r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, "
-            r"or fewer --trials\."
+            r"the checkpoints need about .* to .* GB, and storage '.*' has .* free\. "
+            r"Use another --storage, or fewer --trials\."
         ),
     ):
         check_room(experiment, DATASET)
@@ -83,7 +83,7 @@ def test_the_nearest_folder_that_is_there_is_asked(
 
 
 def test_sizes_are_told_in_round_numbers() -> None:
-    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(
+    assert "the checkpoints need about 4.1 GB to 12 GB, and storage 'here' has 3.0 GB free" in str(
         DiskEstimate(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here"))
     )
 

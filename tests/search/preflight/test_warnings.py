@@ -109,8 +109,8 @@ def test_a_storage_that_is_nearly_too_small_is_told(
     )
     (said,) = notes(experiment, dataset)
     assert (
-        said == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are "
-        "free. Use another --storage, or fewer --trials."
+        said == "warning: the checkpoints need about 1.0 GB to 4.0 GB, and storage 'here' has "
+        "6.0 GB free. Use another --storage, or fewer --trials."
     )
     monkeypatch.setattr(
         "search.preflight.warnings.room",

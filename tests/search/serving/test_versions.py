@@ -20,7 +20,7 @@ from trainables.export.runtime import _Onnx
 
 @pytest.mark.parametrize(
     ("said", "why"),
-    [(np.full((2, 10), np.nan), "no numbers"), (np.zeros((2, 3)), r"\(2, 3\) numbers")],
+    [(np.full((2, 10), np.nan), "NaN or infinite"), (np.zeros((2, 3)), r"of shape \(2, 3\)")],
 )
 def test_a_model_whose_answers_are_no_probabilities_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: np.ndarray, why: str

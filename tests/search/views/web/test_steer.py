@@ -99,7 +99,7 @@ def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor
     ("given", "told"),
     [
         ({"action": "stop", "trial": f"t9{HOSTILE}"}, "no trial"),
-        ({"action": "stop", "trial": "x" * 500}, "short text"),
+        ({"action": "stop", "trial": "x" * 500}, "a text of at most 64 characters"),
         ({"action": "delete"}, "action"),
         ({"action": ""}, "action"),
         ({"action": "extend"}, "say how many trials"),
