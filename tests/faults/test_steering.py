@@ -141,5 +141,5 @@ def test_trials_asked_for_as_the_last_one_ends_are_trained_or_come_too_late(
         assert "too late: its trials have ended" in told["answer"]
         assert ended == ["t0001"]
     else:
-        assert told["answer"].startswith("2 trials in all")
+        assert told["answer"].startswith("2 trials in total")
         assert ended == ["t0001", "t0002"]

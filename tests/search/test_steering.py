@@ -194,7 +194,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
         driver.take_up(more)
 
     phases.run_phases(driver, dataset, executor, by="search.run", tick=tick)
-    assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
+    assert driver.result.requests[more.id].request.answer.startswith("5 trials in total")
     assert driver.result.counts == {"completed": 5}
 
 

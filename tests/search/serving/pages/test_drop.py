@@ -318,7 +318,7 @@ def test_a_browser_shows_answers_and_corrects_them(
                         await tab.press(letter)
                     await tab.press("ArrowDown")
                 await tab.press("Enter")
-                await tab.wait_for("document.body.innerText.includes('Kept as')")
+                await tab.wait_for("document.body.innerText.includes('Corrected to')")
                 await tab.shoot(tmp_path / f"drop-{len(classes)}-{width}.png")
             # The browser itself notes an answer of 422.
             assert [one for one in tab.messages if "422" not in one] == []
