@@ -398,8 +398,8 @@ class Experiment:
             return ""
         points = self.planned_trials - self.outside
         text = (
-            f"--trials {self.trials} is more than the space allows: it has "
-            f"{counted(points, 'point')}, and each is tried once. The search has "
+            f"--trials {self.trials} is too many: the space has {counted(points, 'point')}, and "
+            "each is tried once. The search has "
             f"{counted(self.planned_trials, 'trial')} in total"
         )
         if not self.outside:

@@ -57,9 +57,7 @@ class Metrics:
             registry=own,
             multiprocess_mode="livesum",
         )
-        self._swaps = Counter(
-            "serving_swaps", "New versions, by outcome", ["outcome"], registry=own
-        )
+        self._swaps = Counter("serving_swaps", "Version swaps", ["outcome"], registry=own)
         self.queue_images = Gauge(
             "serving_queue_images",
             "Images that are waiting or being computed",
@@ -73,9 +71,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.unobserved = Counter(
-            "serving_unobserved",
-            "Responses dropped because an observer's queue was full",
-            registry=own,
+            "serving_unobserved", "Answers dropped because the queue was full", registry=own
         )
         self.recording = Gauge(
             "serving_recording",
@@ -89,7 +85,7 @@ class Metrics:
         )
         self.shadow_differences = Counter(
             "serving_shadow_differences",
-            "Images for which the second model predicted another class",
+            "Images with another predicted class",
             registry=own,
         )
 

@@ -268,8 +268,8 @@ def test_another_space_is_searched_to_its_last_point(
     assert experiment.planned_trials == 5
     assert not is_done(driver.result, experiment, options)
     assert experiment.capped == (
-        "--trials 9: the space has 3 points, and each is tried once: 5 trials in all, "
-        "beside 2 trials of other spaces"
+        "--trials 9 is too many: the space has 3 points, and each is tried once. The search has "
+        "5 trials in total, including 2 trials of other spaces"
     )
     described = json.loads(json.dumps(experiment.describe()))
     assert Experiment.from_description("s", described, begun.storage).planned_trials == 5

@@ -449,7 +449,7 @@ def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: s
 
 
 def test_a_search_has_one_metric() -> None:
-    with pytest.raises(ConfigError, match="choose it with --metric"):
+    with pytest.raises(ConfigError, match="Choose it with --metric"):
         SearchSpace({"metric": Choice("accuracy", "auc")})
 
 

@@ -96,8 +96,7 @@ def examine_corrections(
             f"about {100 * suspected:.0f} % of the {len(corrected_images.new):,} corrections are "
             f"probably wrong, more than the allowed {100 * MAX_SUSPECTED:g} %, so nothing was "
             "started. Check and correct those that contradict the others most, or train on all "
-            "with --anyway:\n"
-            f"{doubted_lines}"
+            f"with --anyway:\n{doubted_lines}"
         )
     return corrected_images.without_doubted(
         doubted_for_training(corrected_images, wrong)

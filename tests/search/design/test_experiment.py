@@ -121,7 +121,8 @@ def test_a_family_that_cannot_take_the_images_is_left_out_of_the_search(
     assert {params["model.name"] for params in fitting.space.first} == set(names)
     assert left_out == [
         (
-            "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). "
+            "note: a model was left out: alexnet needs images of at least 63 x 63 pixels "
+            "(got 32 x 32). "
             "Use --set model.input_size=63 or another model."
         ),
         (
@@ -159,8 +160,8 @@ def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> N
         dataset(images=500, side=32)
     )
     assert (
-        "note: left out: densenet121 needs images of at least 29 x 29 pixels (got 20 x 20)."
-        in "\n".join(left_out)
+        "note: a model was left out: densenet121 needs images of at least 29 x 29 pixels "
+        "(got 20 x 20)." in "\n".join(left_out)
     )
 
 

@@ -60,7 +60,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 
 def test_a_second_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "s").close()
-    with pytest.raises(JournalError, match=r"named 's' is in .* already"):
+    with pytest.raises(JournalError, match=r"named 's' already exists in .*"):
         Journal(tmp_path / "s")
 
 

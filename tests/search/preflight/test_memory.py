@@ -70,7 +70,9 @@ def test_as_many_run_at_once_as_fit(wide: Experiment, free: SimpleNamespace, at_
     assert local.cpus == min(4, at_once)
     assert len(notes) == (at_once < 4)
     if notes:
-        assert notes[0].startswith(f"note: {at_once} instead of 4 trials at once: a trial of deep_")
+        assert notes[0].startswith(
+            f"note: {at_once} instead of 4 trials run at once: a trial of deep_"
+        )
         assert "with batch size 128 needs up to about" in notes[0]
 
 
@@ -78,7 +80,7 @@ def test_one_that_does_not_fit_is_refused_with_what_to_do(
     wide: Experiment, free: SimpleNamespace
 ) -> None:
     free.free = round(module.SURELY * most(wide)) - 1
-    with pytest.raises(NotReady, match=r"deep_cnn.* GB are free\. Use smaller batches \(--set"):
+    with pytest.raises(NotReady, match=r"deep_cnn.* GB is free\. Use smaller batches \(--set"):
         check_trials(wide, DATASET, FOUR)
 
 

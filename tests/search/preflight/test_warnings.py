@@ -165,8 +165,10 @@ def test_a_price_that_limits_nothing_is_told(experiment: Experiment, dataset: Da
 def test_more_trials_than_the_space_has_points_are_told(
     experiment: Experiment, dataset: Dataset
 ) -> None:
-    few = "the space has 9 points, and each is tried once: 9 trials in all."
-    assert list(notes(changed(experiment, trials=1000), dataset)) == [f"note: --trials 1000: {few}"]
+    assert list(notes(changed(experiment, trials=1000), dataset)) == [
+        "note: --trials 1000 is too many: the space has 9 points, and each is tried once. The "
+        "search has 9 trials in total."
+    ]
     assert list(notes(changed(experiment, trials=9), dataset)) == []
     assert list(notes(changed(experiment, trials=None), dataset)) == []
 
@@ -228,7 +230,7 @@ def test_a_class_in_a_note_has_no_control_characters(
     experiment: Experiment, dataset: Dataset
 ) -> None:
     (said,) = notes(experiment, with_labels(dataset, [0, 0, 0, 1], ("\x1b[2J", "b")))
-    assert r"of class '\x1b[2J':" in said
+    assert r"of class '\x1b[2J'," in said
 
 
 def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> None:

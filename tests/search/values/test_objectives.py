@@ -148,7 +148,10 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone",
+        match=(
+            r"--min-gain 0.5 cannot be combined with --objective val_accuracy,latency, "
+            r"because it applies only to accuracy"
+        ),
     ):
         changed(experiment, objectives=LATENCY, min_gain=0.5)
     space = SearchSpace({"model.name": Choice("deep_cnn", "svm")})
