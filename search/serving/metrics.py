@@ -84,9 +84,7 @@ class Metrics:
             "serving_shadow_images", "Images that the second model also answered", registry=own
         )
         self.shadow_differences = Counter(
-            "serving_shadow_differences",
-            "Images with another predicted class",
-            registry=own,
+            "serving_shadow_differences", "Images with another predicted class", registry=own
         )
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
