@@ -736,7 +736,7 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
     done, summary = inline("run", "--space", "space.py", *words)
     assert done.returncode == 0, done.stderr
     assert (
-        "note: left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
+        "note: a model was left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
         in done.stderr
     )
     assert "go on" not in done.stderr

@@ -196,7 +196,7 @@ def test_fewer_trials_end_it_sooner_but_not_below_those_that_have_begun(
     assert driver.suggest() is None
     refused, done = answers(driver)
     assert refused.is_refused
-    assert "3 have begun" in refused.answer
+    assert "3 trials have already started" in refused.answer
     assert not done.is_refused
 
 
@@ -457,7 +457,7 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
     wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
     for one in wanted:
         assert preview_request(one, selecting.result, "process 1", PLACE).text.startswith(
-            "a selection runs now: "
+            "a selection is running, "
         )
     selecting.take_up(asked(PAUSE))
     selecting.finish()
@@ -472,7 +472,7 @@ def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
     assert is_selecting(selecting.result)
     selecting.finish()
     told = preview_request(asked(STOP), selecting.result, "", PLACE)
-    assert "has ended (completed): there is nothing to stop" in told.text
+    assert "has ended (completed), so there is nothing to stop" in told.text
     assert not is_selecting(selecting.result)
 
 
@@ -631,7 +631,7 @@ def test_a_search_killed_while_it_stops_ends_so(
     again.finish()
     assert again.result.outcome == "stopped"
     found = preview_request(asked(STOP, trial="t0001"), again.result, "", PLACE)
-    assert "has ended (stopped): there is nothing to stop" in found.text
+    assert "has ended (stopped), so there is nothing to stop" in found.text
     assert reopened(again).suggest() is not None, "a resume after that goes on"
 
 
@@ -687,7 +687,7 @@ def test_nobody_is_asked_for_what_no_driver_could_do(
     over = play(open_driver(changed(endless, name="over"))).result
     assert "has ended (completed)" in preview_request(asked(STOP), over, "", PLACE).text
     told = preview_request(asked(EXTEND, trials="+5"), over, "", PLACE)
-    assert told.text.startswith("too late: 'over' has ended (completed), it goes on with: ")
+    assert told.text.startswith("too late: 'over' has ended (completed). Continue with: ")
     assert told.text.endswith("search.resume over --trials 17")
 
 

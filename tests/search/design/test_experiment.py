@@ -126,7 +126,8 @@ def test_a_family_that_cannot_take_the_images_is_left_out_of_the_search(
             "Use --set model.input_size=63 or another model."
         ),
         (
-            "note: a model was left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). "
+            "note: a model was left out: inception_v3 needs images of at least 75 x 75 "
+            "pixels (got 32 x 32). "
             "Use --set model.input_size=75 or another model."
         ),
     ]

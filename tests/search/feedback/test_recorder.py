@@ -267,7 +267,7 @@ def test_no_more_corrections_are_taken_than_a_place_may_have(
     for label in ("dog", "cat"):
         second.correct(label, "api", content=b"image")
     for full in (made, second):
-        with pytest.raises(RecordsFull, match=r"5 corrections.* no more than 5.*--record-bytes"):
+        with pytest.raises(RecordsFull, match=r"5 corrections.* accepts at most 5.*--record-bytes"):
             full.correct("dog", "api", content=b"another")
     owner = Records.at(place)
     assert image_name(b"another") not in owner.image_sizes()

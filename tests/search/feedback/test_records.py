@@ -150,7 +150,7 @@ def test_a_correction_names_a_class_and_an_image_that_is_kept(opened: Reader) ->
     name = records.keep_image(b"pixels")
     with pytest.raises(ConfigError, match=r"unknown class 'horse'. Known: cat, dog"):
         records.correct(name, "horse", "page")
-    with pytest.raises(ConfigError, match="is kept"):
+    with pytest.raises(ConfigError, match="there is no recorded image"):
         records.correct("1" * 64, "cat", "page")
 
 

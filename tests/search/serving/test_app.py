@@ -102,7 +102,7 @@ def test_a_file_with_a_name_beyond_ascii_is_one_too(server: Running, digits: lis
         answer = server.ask("/predict", body.replace(b'filename="0.png"', name), kind)
         assert answer.status == 200, answer.body
     field = server.ask("/predict", body.replace(b'; filename="0.png"', b""), kind)
-    assert "is no file" in field.json["error"]
+    assert "is not a file" in field.json["error"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -120,7 +120,9 @@ def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: E
 
     troubles: list[str] = []
     write_or_report(troubles, "the pictures", write)
-    assert troubles == [f"the pictures could not be written ({error}). The journal has everything."]
+    assert troubles == [
+        f"the pictures could not be written ({error}). The journal contains everything."
+    ]
 
 
 def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:

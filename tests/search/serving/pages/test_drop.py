@@ -118,8 +118,8 @@ def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder
         ({"id": 1, "class": "cat"}, 400, "a correction must be"),
         ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction must be"),
         ({"id": "a1", "class": "cow"}, 400, "unknown class 'cow'"),
-        ({"image": "../about.json", "class": "cat"}, 404, "is kept"),
-        ({"image": "0" * 64, "class": "cat"}, 404, "is kept"),
+        ({"image": "../about.json", "class": "cat"}, 404, "there is no recorded image"),
+        ({"image": "0" * 64, "class": "cat"}, 404, "there is no recorded image"),
         ({"id": "b", "class": "cat"}, 404, "that answer is no longer known"),
         ({"content": "?", "class": "cat"}, 400, "an image file in base64"),
         ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "not an image"),
@@ -142,7 +142,7 @@ def test_too_large_a_correction_is_refused(
     monkeypatch.setattr("search.serving.pages.drop.MAX_BYTES", 100)
     told = {"content": "A" * 100, "class": "cat"}
     reply = ask(app_of(recorder), "POST", "/corrections", told)
-    assert (reply.status, reply.json) == (413, {"error": "at most 100 bytes are taken."})
+    assert (reply.status, reply.json) == (413, {"error": "the body must have at most 100 bytes."})
 
 
 def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
