@@ -278,7 +278,7 @@ class Records:
         }
         own_names = [name for name in image_corrections if f"-{self._writer}-" in name]
         if not own_names:
-            raise NotRecorded("there is no correction of that image from here.")
+            raise NotRecorded("that image was not corrected in this session.")
         (self.place / CORRECTIONS).remove(own_names[-1:])
         del image_corrections[own_names[-1]]
         return next(reversed(image_corrections.values()), None)

@@ -92,7 +92,7 @@ def test_nobody_takes_back_what_another_said(opened: Reader) -> None:
     now = first.take_back(name)
     assert now is not None
     assert now.label == opened().corrections()[name].label == "dog"
-    with pytest.raises(NotRecorded, match="there is no correction of that image from here"):
+    with pytest.raises(NotRecorded, match="that image was not corrected in this session"):
         first.take_back(name)
     assert second.take_back(name) is None
     assert opened().corrections() == {}
