@@ -242,7 +242,7 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
-    with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
+    with pytest.raises(ConfigError, match="does not contain a promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
 
@@ -325,7 +325,9 @@ def test_the_page_is_written_once(played: Callable[..., Path]) -> None:
 
 def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], here: Path) -> None:
     for ask in (result, load):
-        with pytest.raises(ConfigError, match="no search 'nothing': 'searches' has none"):
+        with pytest.raises(
+            ConfigError, match="there is no search 'nothing': 'searches' contains no searches"
+        ):
             ask("nothing")
     storage = played()
     assert searches_in(storage) == ["played"]

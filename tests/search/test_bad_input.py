@@ -67,7 +67,11 @@ CASES: list[Case] = [
         2,
     ),
     (["--space", "spaces.py:empty"], "optimizer.lr: Choice requires at least one value", 2),
-    (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
+    (
+        ["--space", "spaces.py:upside_down"],
+        "optimizer.lr: low must not exceed high (got 2 and 1).",
+        2,
+    ),
     (
         ["--space", "spaces.py:log_from_zero"],
         "optimizer.lr: a log range requires low > 0 (got 0).",
@@ -119,7 +123,7 @@ CASES: list[Case] = [
     (["--space", "table3", "--set", "batch_size=0"], "batch_size must be >= 2 (got 0).", 2),
     (
         ["--space", "table3", "--set", "batch_size=5000"],
-        "batch_size 5000 > 1079 training images.",
+        "batch_size 5000 exceeds the 1079 training images.",
         2,
     ),
     (
@@ -151,12 +155,12 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--set", "data.folds=5", "--fuse", "measure"],
-        "--folds 5 with --fuse measure: the folds of a trial are trained in turn,",
+        "--folds 5 cannot be combined with --fuse measure, because one process trains",
         2,
     ),
     (
         ["--space", "smoke", "--folds", "5", "--workers", "2", "--cpus-per-trial", "0.1"],
-        "--folds 5 with --workers 2: the folds of a trial",
+        "--folds 5 cannot be combined with --workers 2, because one process",
         2,
     ),
     (
@@ -260,7 +264,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"],
-        "batch_size 3 < 4: each of 2 workers needs 2 images",
+        "batch_size 3 must be at least 4, because each of 2 workers needs 2 images",
         2,
     ),
     # Weights
@@ -274,7 +278,7 @@ CASES: list[Case] = [
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
     (
         ["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"],
-        "--set model.weights: no home folder is known of '~nobody-of-ours'",
+        "--set model.weights: there is no home folder for '~nobody-of-ours'",
         2,
     ),
     (
@@ -689,7 +693,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "1.5"],
-        "--gpus-per-trial must be at most 1 (got 1.5), because a process, or a part of it.",
+        "--gpus-per-trial must be at most 1 (got 1.5), because a process trains on one "
+        "GPU or a part of it.",
         2,
     ),
     (
@@ -700,12 +705,12 @@ CASES: list[Case] = [
     # Homes of nobody
     (
         ["--space", "smoke", "--storage", "~nobody-of-that-name/x"],
-        "argument --storage: no home folder is known of '~nobody-of-that-name'",
+        "argument --storage: there is no home folder for '~nobody-of-that-name'",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"],
-        "no home folder is known of '~nobody-of-that-name' (--data).",
+        "there is no home folder for '~nobody-of-that-name' (--data).",
         2,
     ),
     # Credentials

@@ -179,7 +179,7 @@ def test_storage_that_refuses_does_not_end_a_search(
     driver.journal.complain = said.append
     monkeypatch.setattr(Home, "drop", lambda *given: (_ for _ in ()).throw(StorageError("no")))
     drop_unneeded(driver)
-    assert "could not be removed (no). Later: " in said[0]
+    assert "could not be removed (no). To remove them later: " in said[0]
     assert "search.clean played" in said[0]
 
 
