@@ -336,7 +336,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
             ask("playd", storage=storage)
     with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
-    with pytest.raises(ConfigError, match="holds no promoted model"):
+    with pytest.raises(ConfigError, match="does not contain a promoted model"):
         load(here, storage=storage)
     with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
         load("models:/flowers")

@@ -710,7 +710,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"],
-        "there is no home folder for '~nobody-of-that-name' (--data).",
+        "no home folder is known of '~nobody-of-that-name' (--data).",
         2,
     ),
     # Credentials
