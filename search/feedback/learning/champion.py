@@ -70,7 +70,10 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
         return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
     at = origin_of(request.model, registry_uri(request.overrides.tracking))
     if not at.tags.get("search.name"):
-        raise ConfigError(f"{request.model} was not registered by search.promote.")
+        raise ConfigError(
+            f"{request.model} was not registered by search.promote. Use a model that was, or the "
+            "name of a search."
+        )
     tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
     return load_champion(request, ChampionIdentity(at.name, at.version, *tags))
 
