@@ -147,7 +147,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert "It does not run now; once it goes on, this comes first" in done.stdout
     refused = call("search.pause", "tiny")
     assert refused.returncode == 2
-    assert "does not run now" in refused.stderr
+    assert "is not running" in refused.stderr
     code, said = tiny("resume")
     assert code == 0
     result, kinds = (
