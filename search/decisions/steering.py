@@ -274,9 +274,9 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
         start=Start.ANYWHERE,
     )
     what = (
-        "each trial finishes its current epoch, then the search's process ends"
+        "each trial finishes its current epoch, then the process of the search ends"
         if standing.is_training
-        else "the evaluation is interrupted, and the search's process ends"
+        else "the evaluation is interrupted, and the process of the search ends"
     )
     return Reply(Message(f"{what}. Continue with: ", go_on))
 

@@ -92,7 +92,7 @@ def test_a_steered_search_does_what_it_was_asked_once_and_tells_it_once(search: 
     paused = ask(search, "pause")
     assert paused.returncode == 0, paused.stderr
     assert paused.stdout.startswith(
-        "s: each trial finishes its current epoch, then the search's process ends."
+        "s: each trial finishes its current epoch, then the process of the search ends."
     )
     search.plan(held("t0004", LAST), **EPOCHS)
     done = search.finish()

@@ -358,7 +358,7 @@ def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(
     correct(place, 300, wrong=0.25)
     assert place.improve("models:/network@champion") == 5
     said = capsys.readouterr().err
-    assert "% of the 300 corrections are probably wrong, more than 10 %" in said
+    assert "% of the 300 corrections are probably wrong, more than the allowed 10 %" in said
     assert "is probably labelled wrong" in said
     assert "--anyway" in said
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
@@ -390,7 +390,7 @@ def test_copies_of_test_images_are_refused_by_name(
     said = capsys.readouterr().err
     assert "70 refused: shows a test image" in said
     assert "shows a test image: test image 0 (" in said
-    assert "too few corrected images: 0 to train on" in said
+    assert "there are too few corrected images: 0 for training" in said
 
 
 def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
@@ -403,7 +403,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert re.search(
         r"^reading the corrections and their images\n"
         r"looking for wrong labels among \d+ new images\n"
-        r"new images: .* join the training part",
+        r"new images: .* join the training set",
         said.err,
         re.MULTILINE,
     )
@@ -450,7 +450,7 @@ def test_an_improvement_that_was_killed_goes_on(
         (("nosuch",), "no search 'nosuch' in 'searches'"),
         (("knn", "--trials", "2"), "--trials must be >= 3 (got 2)"),
         (("knn", "--margin", "0"), "--margin must be > 0 and < 100 points (got 0)"),
-        (("knn", "--name", "a/b"), "got 'a/b' (--name)"),
+        (("knn", "--name", "a/b"), "--name must have 1 to 64 of the characters"),
         (("knn", "--name", "knn"), "the search 'knn' is no improvement"),
         (
             ("knn",),

@@ -46,7 +46,7 @@ def test_records_in_a_bucket_are_read_too(model: Path, bucket: Bucket, call: Com
     assert done.returncode == 7, done.stderr
     assert "changed: the class mix" in done.stdout
     assert "of a random sample" in done.stdout
-    assert "20 are needed" in done.stdout
+    assert "but 20 are required" in done.stdout
 
 
 def test_no_change_is_said_with_what_would_have_been_seen(
@@ -87,7 +87,7 @@ def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> No
         (["--from", "met", "--since", "1h"], "no answers in this period"),
         (["--from", "met", "--since", "soon"], "a time such as 90m, 12h, 1d"),
         (["--from", "met", "--rate", "0.001"], "a rate from 0.01 to 0.5 is needed (got '0.001')"),
-        (["--from", "met", "--track"], "--track requires a registered model"),
+        (["--from", "met", "--track"], "--track needs a registered model"),
         (["--from", "met", "--page", "no/where.html"], "name a file in a folder that is there"),
         ([], "--from"),
     ],

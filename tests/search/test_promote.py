@@ -422,7 +422,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     code, line = refused("--tracking", "http://u:hunter2@127.0.0.1:9/")
     assert (code, "hunter2" in line) == (2, False)
     code, line = refused("--tracking", "http://127.0.0.1:9/")
-    assert (code, "not reachable" in line) == (4, True)
+    assert (code, "cannot be reached" in line) == (4, True)
     code, line = refused()
     assert (
         code,

@@ -350,8 +350,8 @@ def test_a_login_in_the_tracking_uri_is_never_kept(
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         JournalError,
-        match=r"no search at '.*s'\. Check the name and --storage; "
-        r"'python -m search.run' starts one",
+        match=r"there is no search at '.*s'\. Check the name and --storage, or "
+        r"start a search with 'python -m search.run'\.",
     ):
         resume(given("--storage", str(tmp_path)))
 
@@ -438,8 +438,8 @@ def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
     done = call(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
     assert done.stderr == (
-        "error: no search at 'searches/nowhere'. Check the name and --storage; "
-        "'python -m search.run' starts one.\n"
+        "error: there is no search at 'searches/nowhere'. Check the name and --storage, or start "
+        "a search with 'python -m search.run'.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

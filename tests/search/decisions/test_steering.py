@@ -464,7 +464,7 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
     for one in wanted:
         told = preview_request(one, selecting.result, "", PLACE)
         assert told.is_refused
-        assert told.text.startswith("a selection is not finished: ")
+        assert told.text.startswith("a selection is not finished, ")
         assert "Continue it first: python -m search.select " in told.text
 
 

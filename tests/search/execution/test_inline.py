@@ -216,10 +216,10 @@ def test_a_breakpoint_stops_in_the_training_and_ray_is_never_imported(
     ("words", "said"),
     [
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: .* Use --address local, or"),
-        (["--workers", 2], "--workers 2: .* Use --workers 1, or --executor tune"),
-        (["--fuse", 4], "--fuse 4: .* Use --fuse off, or"),
-        (["--fuse", "measure"], "--fuse measure: .* Use --fuse off, or"),
-        (["--concurrency", 2], "--concurrency 2: .* Use --concurrency auto, or"),
+        (["--workers", 2], "--workers 2, because .* Use --workers 1, or --executor tune"),
+        (["--fuse", 4], "--fuse 4, because .* Use --fuse off, or"),
+        (["--fuse", "measure"], "--fuse measure, because .* Use --fuse off, or"),
+        (["--concurrency", 2], "--concurrency 2, because .* Use --concurrency auto, or"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "plan"])

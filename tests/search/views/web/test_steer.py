@@ -50,7 +50,7 @@ def text(reply: Reply) -> str:
 def test_a_running_search_tells_what_each_button_does(begun: Experiment, visitor: Visitor) -> None:
     with home(begun.storage, begun.name).lease():
         page = text(visitor.see("/searches/played/steer"))
-    assert "Each trial finishes its current epoch, then the search's process ends" in page
+    assert "Each trial finishes its current epoch, then the process of the search ends" in page
     assert "No further trials start" in page
     assert "t0001: running, epoch" in page
     assert "search.resume" not in page
