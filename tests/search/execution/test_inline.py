@@ -215,7 +215,7 @@ def test_a_breakpoint_stops_in_the_training_and_ray_is_never_imported(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: .* Use --address local, or"),
+        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1, because .* Use --address local, or"),
         (["--workers", 2], "--workers 2, because .* Use --workers 1, or --executor tune"),
         (["--fuse", 4], "--fuse 4, because .* Use --fuse off, or"),
         (["--fuse", "measure"], "--fuse measure, because .* Use --fuse off, or"),
@@ -229,7 +229,7 @@ def test_what_needs_more_than_this_process_is_refused(
     done = call("search.run", *TINY, *words, *more)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert re.search(f"--executor inline with {said}", done.stderr)
+    assert re.search(f"--executor inline cannot be combined with {said}", done.stderr)
     assert not list(tmp_path.iterdir())
 
 
