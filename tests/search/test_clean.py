@@ -240,7 +240,7 @@ def test_a_line_that_was_half_written_is_said_to_be_cut_off(over: Over) -> None:
     with (kept.folder / FILE_NAME).open("ab") as journal:
         journal.write(b'{"n": 1000, "time')
     assert "incomplete (17 bytes) and was removed" in clean("--yes").stdout
-    assert "half-written" not in clean("--yes").stdout
+    assert "incomplete" not in clean("--yes").stdout
 
 
 @in_a_folder
