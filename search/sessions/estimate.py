@@ -115,7 +115,8 @@ class Estimate:
                 if folds
                 else []
             ),
-            f"  {self.slots} at once on this machine ({self.device}), about {times}",
+            f"  {counted(self.slots, 'trial')} at once on this machine ({self.device}), "
+            f"about {times}",
             *([f"  {self.memory}"] if self.memory else []),
             *self._budget_lines(experiment),
             *(

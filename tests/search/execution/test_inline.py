@@ -242,7 +242,7 @@ def test_an_executor_that_there_is_not_is_refused(call: Command) -> None:
 
 def test_a_plan_has_one_trial_at_once(call: Command) -> None:
     done = call("search.run", *TINY, "--dry-run")
-    assert "  1 at once on this machine" in done.stdout
+    assert "  1 trial at once on this machine" in done.stdout
 
 
 def told(folder: Path) -> list[tuple[str, dict[str, Any]]]:
