@@ -461,7 +461,7 @@ class Driver:
         if self.interrupted and request.action != PAUSE:
             return False
         if late := self._why_late(request, waited=waited):
-            reply = Reply(Message(f"it came too late: {late}"), is_refused=True)
+            reply = Reply(Message(f"it arrived too late: {late}"), is_refused=True)
         else:
             standing = Standing(
                 True,
@@ -481,9 +481,9 @@ class Driver:
     def _why_late(self, request: DriverRequest, *, waited: bool) -> str:
         """Return the reason why a request, meant for an earlier time, is too late; or ""."""
         if waited and (self._had_ended or request.action == PAUSE):
-            return "the search did not run any more"
+            return "the search was no longer running"
         is_over = self.is_done and not self.interrupted
-        return "the search had come to its end" if is_over and request.action == PAUSE else ""
+        return "the search had ended" if is_over and request.action == PAUSE else ""
 
     def _do(self, event: Requested) -> None:
         """Carry out a request whose answer is in the journal."""

@@ -159,7 +159,7 @@ def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> l
         return [*sentences, f"The refinement has ended: {refinement.reason}."]
     return [
         *sentences,
-        "The refinement has not come to its end" + (f"; go on with: {go_on}" if go_on else "."),
+        "The refinement is not finished" + (f"; continue with: {go_on}" if go_on else "."),
     ]
 
 

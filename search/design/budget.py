@@ -76,7 +76,7 @@ def limit(text: str) -> Limit:
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
     match = FORM.fullmatch(plain)
     if match is None:
-        raise ConfigError(f"--budget takes {FORMS} (got '{text[:80]}').")
+        raise ConfigError(f"--budget must be a limit such as {FORMS} (got '{text[:80]}').")
     amount, of = (
         float(match["number"]),
         next(name for name in ("time", "epochs", "device", "money") if match[name]),
@@ -87,7 +87,7 @@ def limit(text: str) -> Limit:
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
     if of == "epochs" and not amount.is_integer():
-        raise ConfigError(f"--budget takes whole epochs (got '{text[:80]}').")
+        raise ConfigError(f"--budget must be a whole number of epochs (got '{text[:80]}').")
     unit = plain[match.end("number") :].strip()
     return Limit(
         f"{match['number']}{'' if of == 'time' else ' '}{unit}",
@@ -140,17 +140,18 @@ class Budget:
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
-                f"--price must be > 0 (got {self.price:g}): what an hour of one device costs."
+                f"--price must be > 0 (got {self.price:g}). It is the cost of one device per hour."
             )
         for limit in self.limits:
             if limit.of == "money" and self.price is None:
                 raise ConfigError(
-                    f"--budget {limit} needs the price of an hour of one device (a GPU if trials "
-                    "have one, else a CPU core). Add --price, as 1.20."
+                    f"--budget {limit} requires the price of one device per hour (a GPU if trials "
+                    "use GPUs, otherwise a CPU core). Add it, for example --price 1.20."
                 )
             if limit.of == "gpu" and not demand.gpus:
                 raise ConfigError(
-                    f"--budget {limit}: the trials use no GPU. Use cpu-hours, or --device cuda."
+                    f"--budget {limit} limits GPU time, but the trials do not use a GPU. Use "
+                    "cpu-hours, or --device cuda."
                 )
 
     def used(

@@ -428,8 +428,8 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(
-            f"no trial can be tested: no checkpoint is whole (first: {first}). "
-            f"Bring '{driver.experiment.home}/trials' back from a copy."
+            f"no trial can be tested, because all checkpoints are damaged (first: {first}). "
+            f"Restore '{driver.experiment.home}/trials' from a backup."
         )
 
 
@@ -458,7 +458,8 @@ def evaluate_chosen(
             driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer.found))
             return
         driver.journal.complain(
-            f"passed over: {trial.trial}, whose checkpoint is damaged: {answer.damaged}"
+            f"note: {trial.trial} is passed over, because its checkpoint is damaged: "
+            f"{answer.damaged}"
         )
     raise Refused(
         f"{candidate} cannot be tested: the checkpoints of all its trainings are damaged. "
@@ -512,7 +513,7 @@ def _test(
             if not is_open:
                 # A test set that was used before gives optimistic figures.
                 for opening in driver.result.openings:
-                    driver.journal.complain(f"note: the test part was opened before: {opening}")
+                    driver.journal.complain(f"note: the test set was used before: {opening}")
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True
             reply: EvaluationReply | None = _awaited(

@@ -47,11 +47,11 @@ class Packing:
     def __str__(self) -> str:
         """Describe the packing and its reason; empty without a reason."""
         how = (
-            f"{self.members} trials a worker"
+            f"{self.members} trials per worker"
             if self.members > 1
-            else f"{self.per_gpu} workers a GPU"
+            else f"{self.per_gpu} workers per GPU"
             if self.per_gpu > 1
-            else "one trial a worker"
+            else "one trial per worker"
         )
         return f"{how}: {self.reason}" if self.reason else ""
 

@@ -112,7 +112,7 @@ class Overviews:
         except (JournalError, OSError, ValueError) as error:
             return Overview(name, "broken", trouble=_first_line(error))
         except Exception as error:  # noqa: BLE001 - an odd journal must not hide the others
-            reason = f"its journal lacks what this version needs ({_first_line(error)})"
+            reason = f"its journal lacks data that this version needs ({_first_line(error)})"
             return Overview(name, "broken", trouble=reason)
         if holder:
             return replace(line, state="running", holder=holder)
@@ -175,7 +175,7 @@ class _Totals:
         if last is not None:
             totals._apply(last)
         if not totals.result.sessions:
-            raise JournalError("it was cut off before it began")
+            raise JournalError("it was cut off before it started")
         return totals
 
     def _apply(self, line: re.Match[bytes]) -> None:

@@ -561,11 +561,11 @@ class SearchResult:
         if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(
-                    f"the journal {folder / FILE_NAME} has no beginning, but there are trials. "
-                    "Bring it back from a copy."
+                    f"the journal {folder / FILE_NAME} has no first event, but there are trials. "
+                    "Restore it from a backup."
                 )
             raise JournalError(
-                f"the search at '{folder}' was cut off before it began. Start it again under "
+                f"the search at '{folder}' was cut off before it started. Start it again under "
                 "another name."
             )
         return result
@@ -1129,7 +1129,7 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
             f"the search ranks trials by '{name}', a metric that this version does not know. "
-            f"Known: {', '.join(task.names)}. Use the version that ran it."
+            f"Known metrics: {', '.join(task.names)}. Use the version that ran the search."
         )
     return metric
 
@@ -1144,6 +1144,6 @@ def task_of(config: Mapping[str, Any]) -> TaskEntry:
     if name not in TASKS:
         raise JournalError(
             f"the search is for '{name}', a task that this version does not know. "
-            f"Known: {', '.join(TASKS)}. Use the version that ran it."
+            f"Known tasks: {', '.join(TASKS)}. Use the version that ran the search."
         )
     return TASKS[name]

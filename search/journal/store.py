@@ -80,7 +80,8 @@ def own_path(text: str) -> Path:
     except RuntimeError as error:
         user = text.partition("/")[0]
         raise UnusablePlace(
-            f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'"
+            f"there is no home folder for '{user[:80]}'; for a folder with that name, use "
+            f"'./{user[:80]}'"
         ) from error
 
 
@@ -93,7 +94,7 @@ def storage(text: str) -> Storage:
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise UnusablePlace(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
+        raise UnusablePlace(f"must be a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
     try:
         return Bucket.of(text)
     except ValueError as error:
@@ -277,7 +278,7 @@ class Home:
             )
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("it is no plain file")
+                raise OSError("it is not a regular file")
             return file.read(most)
 
     def drop_request(self, request: str) -> None:
@@ -356,9 +357,10 @@ class BucketHome(Home):
         if not content and not self.names():
             raise JournalError(
                 Message(
-                    f"no search at '{self}'. Check the name and --storage; '",
+                    f"there is no search at '{self}'. Check the name and --storage, or start a "
+                    "search with '",
                     Remedy("run", start=Start.ANYWHERE),
-                    "' starts one.",
+                    "'.",
                 )
             )
         make_private(cache_folder("storage"))
@@ -395,7 +397,7 @@ class BucketHome(Home):
         """Name the driver in the lock; empty if there is none."""
         stored = self.bucket.get(LOCK_FILE)
         return (
-            f"{holder_in(stored)}, if that still lives"
+            f"{holder_in(stored)}, if it is still alive"
             if stored is not None and not is_free(stored)
             else ""
         )
@@ -420,7 +422,7 @@ class BucketHome(Home):
         content = copy.read()
         if new and content:
             raise JournalError(
-                f"a search named '{self.name}' is at '{self}' already. Use another --name."
+                f"a search named '{self.name}' already exists at '{self}'. Use another --name."
             )
         if not new:
             _write(self.folder / FILE_NAME, content)

@@ -82,10 +82,8 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         f"  {key}: {_format_value(old.get(key))} -> {_format_value(new.get(key))}" for key in differ
     ]
     if was_decoded_otherwise and "data.fingerprint" in differ:
-        note = f"{DECODED_OTHERWISE}; the images may be the same"
-        lines[differ.index("data.fingerprint")] += (
-            f" ({note}: then go on with that version, or with --allow-change)"
-        )
+        remedy = "If the images are the same, continue with that version or with --allow-change"
+        lines[differ.index("data.fingerprint")] += f" ({DECODED_OTHERWISE}. {remedy})"
     return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
 
 

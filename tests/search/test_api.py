@@ -124,7 +124,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"space": None}, "space is missing: baselines, .*, or one of your own"),
         ({"space": lambda: 7}, "space '<lambda>' is a int"),
         ({"data": "here"}, "unknown data set"),
-        ({"name": "a/b"}, "a name may use"),
+        ({"name": "a/b"}, "--name must have 1 to 64 of the characters"),
     ],
 )
 def test_nonsense_is_one_line(here: Path, options: dict[str, Any], line: str) -> None:
@@ -242,7 +242,7 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
-    with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
+    with pytest.raises(ConfigError, match="does not contain a promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
 
@@ -325,22 +325,26 @@ def test_the_page_is_written_once(played: Callable[..., Path]) -> None:
 
 def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], here: Path) -> None:
     for ask in (result, load):
-        with pytest.raises(ConfigError, match="no search 'nothing': 'searches' has none"):
+        with pytest.raises(
+            ConfigError, match="there is no search 'nothing': 'searches' contains no searches"
+        ):
             ask("nothing")
     storage = played()
     assert searches_in(storage) == ["played"]
     for ask in (result, load):
         with pytest.raises(ConfigError, match=r"no search 'playd' in .*Did you mean 'played'"):
             ask("playd", storage=storage)
-    with pytest.raises(ConfigError, match="has no such trial with a result"):
+    with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
-    with pytest.raises(ConfigError, match="holds no promoted model"):
+    with pytest.raises(ConfigError, match="does not contain a promoted model"):
         load(here, storage=storage)
     with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
         load("models:/flowers")
-    with pytest.raises(ConfigError, match=r"there is no MLflow database at .* Promote one first"):
+    with pytest.raises(
+        ConfigError, match=r"there is no MLflow database at .* Promote a model first"
+    ):
         load("models:/flowers@champion", tracking="sqlite:///other.db")
-    with pytest.raises(ConfigError, match=r"no model is registered .* Promote one first: "):
+    with pytest.raises(ConfigError, match=r"no model is registered .* Promote a model first: "):
         load("models:/flowers@champion")
     (storage / "broken" / "trials").mkdir(parents=True)
     (storage / "broken" / "journal.jsonl").write_text("nonsense\n")

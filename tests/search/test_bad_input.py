@@ -29,7 +29,9 @@ from tests.conftest import Command
 from tests.support.broken_files import FILES
 from trainables.catalog.models import MODELS
 
-CREDENTIAL = "looks like a credential; not logged. Use an environment variable."
+CREDENTIAL = (
+    "looks like a credential, so it was refused and not logged. Use an environment variable."
+)
 CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
 
 LABELS_MEANT = (
@@ -64,9 +66,17 @@ CASES: list[Case] = [
         f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?",
         2,
     ),
-    (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
-    (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
-    (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
+    (["--space", "spaces.py:empty"], "optimizer.lr: Choice requires at least one value", 2),
+    (
+        ["--space", "spaces.py:upside_down"],
+        "optimizer.lr: low must not exceed high (got 2 and 1).",
+        2,
+    ),
+    (
+        ["--space", "spaces.py:log_from_zero"],
+        "optimizer.lr: a log range requires low > 0 (got 0).",
+        2,
+    ),
     (["--space", "spaces.py:no_step"], "model.dropout: step must be > 0", 2),
     (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
     (
@@ -76,7 +86,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "mnist_cnn", "--algorithm", "grid"],
-        "grid needs values that can be counted; 'optimizer.lr' is a range.",
+        "a grid requires a finite number of values, but 'optimizer.lr' is a continuous range.",
         2,
     ),
     # Values
@@ -113,7 +123,7 @@ CASES: list[Case] = [
     (["--space", "table3", "--set", "batch_size=0"], "batch_size must be >= 2 (got 0).", 2),
     (
         ["--space", "table3", "--set", "batch_size=5000"],
-        "batch_size 5000 > 1079 training images.",
+        "batch_size 5000 exceeds the 1079 training images.",
         2,
     ),
     (
@@ -140,17 +150,17 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--folds", "5", "--fuse", "4"],
-        "--folds 5 with --fuse 4: the folds of a trial are trained in turn, by one process.",
+        "--folds 5 cannot be combined with --fuse 4, because one process trains the folds",
         2,
     ),
     (
         ["--space", "smoke", "--set", "data.folds=5", "--fuse", "measure"],
-        "--folds 5 with --fuse measure: the folds of a trial are trained in turn,",
+        "--folds 5 cannot be combined with --fuse measure, because one process trains",
         2,
     ),
     (
         ["--space", "smoke", "--folds", "5", "--workers", "2", "--cpus-per-trial", "0.1"],
-        "--folds 5 with --workers 2: the folds of a trial",
+        "--folds 5 cannot be combined with --workers 2, because one process",
         2,
     ),
     (
@@ -160,7 +170,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "table3", "--folds", "5", "--set", "batch_size=1151"],
-        "batch_size 1151 > 1150 training images (5 folds). Fix a smaller one",
+        "batch_size 1151 exceeds the 1150 training images (5 folds). Use a smaller one",
         2,
     ),
     (["--space", "smoke", "--trials", "0"], "--trials must be >= 1 (got 0).", 2),
@@ -186,32 +196,37 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--budget", "600"],
         (
-            "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; "
+            "argument --budget: must be a limit such as 90s, 30m, 2h, 1d; 500epochs; "
             "10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
         ),
         2,
     ),
-    (["--space", "smoke", "--budget", "nan"], "argument --budget: takes 90s, 30m,", 2),
+    (
+        ["--space", "smoke", "--budget", "nan"],
+        "argument --budget: must be a limit such as 90s, 30m,",
+        2,
+    ),
     (
         ["--space", "smoke", "--budget", "20usd"],
-        "--budget 20 usd needs the price of an hour of one device (a GPU if trials",
+        "--budget 20 usd requires the price of one device per hour (a GPU if trials",
         2,
     ),
     (
         ["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"],
-        "--budget 2 gpu-hours: the trials use no GPU. Use cpu-hours, or --device cuda.",
+        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use "
+        "cpu-hours, or --device cuda.",
         2,
     ),
     (
         ["--space", "smoke", "--min-gain", "nan"],
-        "--min-gain must be from 0 to below 100 points (got nan).",
+        "--min-gain must be at least 0 and below 100 points (got nan).",
         2,
     ),
     (
         ["--space", "smoke", "--objective", "latency"],
         (
-            "--objective must be val_accuracy, alone or with latency or "
-            "parameters, or both, after commas"
+            "--objective must be val_accuracy, optionally followed by latency or "
+            "parameters or both, separated by commas"
         ),
         2,
     ),
@@ -227,12 +242,14 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "auc", "--objective", "val_accuracy,latency"],
-        "--objective must be val_auc, alone or with latency or parameters, or both, after commas",
+        "--objective must be val_auc, optionally followed by latency or parameters or "
+        "both, separated by commas",
         2,
     ),
     (
         ["--space", "baselines", "--objective", "val_accuracy,parameters"],
-        "--objective parameters: svm has none. Use latency, or search networks alone.",
+        "--objective parameters cannot be used with svm, which has no parameters to "
+        "count. Use latency, or search only networks.",
         2,
     ),
     (
@@ -247,7 +264,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"],
-        "batch_size 3 < 4: each of 2 workers needs 2 images",
+        "batch_size 3 must be at least 4, because each of 2 workers needs 2 images",
         2,
     ),
     # Weights
@@ -261,7 +278,7 @@ CASES: list[Case] = [
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
     (
         ["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"],
-        "--set model.weights: no home folder is known of '~nobody-of-ours'",
+        "--set model.weights: there is no home folder for '~nobody-of-ours'",
         2,
     ),
     (
@@ -284,7 +301,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "zoo", "--set", "model.layers=3"],
-        "no model of this search has an option 'layers'.",
+        "no model of this search has the option 'layers'. Known options: ",
         2,
     ),
     (
@@ -303,12 +320,13 @@ CASES: list[Case] = [
             "--cpus-per-trial",
             "0.1",
         ],
-        "svm is a baseline, which is fitted by one process (got --workers 2).",
+        "svm is a baseline, and a baseline is fitted by one process (got --workers 2).",
         2,
     ),
     (
         ["--space", "baselines", "--set", "model.name=knn", "--set", "model.neighbours=5000"],
-        "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
+        "model.neighbours 5000 exceeds the 1079 training images. Use a smaller value, or "
+        "add images.",
         2,
     ),
     (
@@ -458,22 +476,40 @@ CASES: list[Case] = [
     # Names and places
     (
         ["--space", "smoke", "--name", "../up"],
-        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '../up' (--name).",
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
+        "with . or - (got '../up').",
         2,
     ),
-    (["--space", "smoke", "--name", ".."], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "☃"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name=-x"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "a" * 65], "a name may use A-Z a-z 0-9 . _ -", 2),
+    (
+        ["--space", "smoke", "--name", ".."],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "☃"],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name=-x"],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "a" * 65],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
     (["--space", "smoke", "--name", "a" * 300], "--name is too long (limit 255 bytes a name).", 2),
     (
         ["--config", "nul.yaml"],
-        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got 'a\\x00b' (--name).",
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
+        "with . or - (got 'a\\x00b').",
         2,
     ),
     (
         ["--space", "smoke", "--name", "taken"],
-        "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ",
+        "a search named 'taken' already exists in 'searches'. Use another --name, or continue it: ",
         2,
     ),
     (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
@@ -494,7 +530,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "gs://bucket/x"],
-        "argument --storage: a folder or s3://BUCKET/PREFIX is needed (got 'gs://bucket/x')",
+        "argument --storage: must be a folder or s3://BUCKET/PREFIX (got 'gs://bucket/x')",
         2,
     ),
     (
@@ -504,18 +540,18 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"],
-        "storage 'searches' needs about ",
+        "the checkpoints need about ",
         4,
     ),
     # MLflow
     (
         ["--space", "smoke", "--tracking", "http://127.0.0.1:9"],
-        "MLflow not reachable at http://127.0.0.1:9",
+        "MLflow cannot be reached at http://127.0.0.1:9",
         4,
     ),
     (
         ["--space", "smoke", "--tracking", "http://no-such-host.invalid:5000"],
-        "MLflow not reachable at http://no-such-host.invalid:5000 (",
+        "MLflow cannot be reached at http://no-such-host.invalid:5000 (",
         4,
     ),
     (
@@ -535,7 +571,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"],
-        "the folder of sqlite:////proc/none/x.db is not there or not writable",
+        "the folder of sqlite:////proc/none/x.db does not exist or is not writable",
         4,
     ),
     (
@@ -545,7 +581,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite://"],
-        "'sqlite://' names no file, so nothing would be kept.",
+        "'sqlite://' does not name a file, so no results would be stored.",
         2,
     ),
     # Machines
@@ -604,7 +640,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "1"],
-        "--sure must be from 0, as cheap as can be, to below 1 (got 1).",
+        "--sure must be at least 0 (the cheapest search) and below 1 (got 1).",
         2,
     ),
     (
@@ -642,7 +678,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "nan"],
-        "--sure must be from 0, as cheap as can be, to below 1 (got nan).",
+        "--sure must be at least 0 (the cheapest search) and below 1 (got nan).",
         2,
     ),
     (
@@ -657,7 +693,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "1.5"],
-        "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.",
+        "--gpus-per-trial must be at most 1 (got 1.5), because a process trains on one "
+        "GPU or a part of it.",
         2,
     ),
     (
@@ -668,7 +705,7 @@ CASES: list[Case] = [
     # Homes of nobody
     (
         ["--space", "smoke", "--storage", "~nobody-of-that-name/x"],
-        "argument --storage: no home folder is known of '~nobody-of-that-name'",
+        "argument --storage: there is no home folder for '~nobody-of-that-name'",
         2,
     ),
     (
@@ -695,7 +732,7 @@ CASES: list[Case] = [
     (["--config", "secret.yaml"], f"secret.yaml:2: 'aws_secret_access_key' {CREDENTIAL}", 2),
     (
         ["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"],
-        "--tracking holds a password, which others see in the process list.",
+        "--tracking contains a password, which other users can see in the process list.",
         2,
     ),
 ]
@@ -942,7 +979,7 @@ def test_an_mlflow_that_never_answers_is_asked_twice_for_seconds(
     monkeypatch.setattr(tracking_uri, "TIMEOUT_S", 0.5)
     done = call("search.run", "--space", "smoke", "--tracking", silence.uri)
     assert done.returncode == 4
-    assert done.stderr.startswith(f"error: MLflow not reachable at {silence.uri} (timed out).")
+    assert done.stderr.startswith(f"error: MLflow cannot be reached at {silence.uri} (timed out).")
     silence.close()
     assert silence.questions == tracking_uri.TRIES
 
@@ -953,7 +990,7 @@ def test_the_environments_tracking_uri_is_taken_and_its_password_is_not_shown(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     done = call("search.run", "--space", "smoke")
     assert done.returncode == 4
-    assert done.stderr.startswith("error: MLflow not reachable at http://***@127.0.0.1:9 ")
+    assert done.stderr.startswith("error: MLflow cannot be reached at http://***@127.0.0.1:9 ")
     assert "hunter2" not in done.stderr + call("search.run", "--help").stdout
 
 

@@ -260,7 +260,7 @@ def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
     result = SearchResult.read(experiment.folder)
     mine = str(Lease(experiment.folder).mine)
     assert result.until_now(mine).wall_s == 50
-    assert result.until_now(f"{mine}, if that still lives").wall_s == 50
+    assert result.until_now(f"{mine}, if it is still alive").wall_s == 50
     assert result.until_now("process 1 on mars").wall_s == result.until_now("").wall_s == 0
     assert result.wall_s == 0, "it is the journal's own"
     driver.journal.append(from_json("slots", {"count": 2, "reason": ""}))

@@ -286,7 +286,7 @@ def test_the_networks_of_all_folds_need_room(
 
 def test_a_plan_counts_the_networks_of_all_folds(folded: Experiment, tmp_path: Path) -> None:
     made = estimate_search(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
-    assert "  each in 3 folds: 27 networks, 162 epochs of one at most" in made.lines(folded)
+    assert "  each in 3 folds: 27 networks, 162 epochs of one network at most" in made.lines(folded)
     assert (
         "  10 classes, 1,438 in 3 folds, 359 test images of 1 x 8 x 8 (channels, height, width)"
         in made.lines(folded)

@@ -179,12 +179,14 @@ REFUSED = {
     "a NUL": ("space: a\nname: a\0b\n", "config.yaml:2: a character that YAML does not allow.", ""),
     "a credential's key": (
         "aws_secret_access_key: abcdef\n",
-        "config.yaml:1: 'aws_secret_access_key' looks like a credential; not logged.",
+        "config.yaml:1: 'aws_secret_access_key' looks like a credential, so it was "
+        "refused and not logged.",
         "",
     ),
     "a credential": (
         "name: AKIAABCDEFGHIJKLMNOP\n",
-        "config.yaml:1: 'name' looks like a credential; not logged. Use an environment variable.",
+        "config.yaml:1: 'name' looks like a credential, so it was refused and not "
+        "logged. Use an environment variable.",
         "",
     ),
 }

@@ -179,16 +179,16 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nonsense(*about: Any) -> Any:
-        raise ConfigError("a value is given twice: 0.01, 0.01.")
+        raise ConfigError("the values of Choice must differ from each other (got 0.01, 0.01).")
 
     play(open_driver(planted), peak)
     monkeypatch.setattr("search.decisions.refinement_policy.next_space", nonsense)
     result = play(begin(planted, rounds=1), peak).result
     assert result.refinement is not None
     (told,) = result.refinement.rounds[0].changes
-    assert (
-        told.text
-        == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
+    assert told.text == (
+        "nothing, since what was to be makes no space: the values of Choice must differ "
+        "from each other (got 0.01, 0.01)."
     )
     assert len(result.trials) == 15
     request = ResumeRequest(name=planted.name, storage=planted.storage, trials=40)

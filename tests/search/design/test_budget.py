@@ -110,7 +110,7 @@ def test_nonsense_is_refused_with_what_is_allowed(text: str) -> None:
         limit(text)
     assert f"(got '{text}')" in str(caught.value)
     assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or re.search(
-        "> 0 and finite|whole epochs", str(caught.value)
+        "> 0 and finite|whole number of epochs", str(caught.value)
     )
 
 
@@ -835,7 +835,7 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
         (
             ["2h", "4008s"],
             None,
-            ["  the budget buys all of it: 4008s would do for about 4,000 epochs"],
+            ["  the budget is sufficient: 4008s is enough for about 4,000 epochs"],
         ),
         (
             ["4cpu-hours"],

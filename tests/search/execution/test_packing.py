@@ -103,12 +103,12 @@ def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     [
         (
             {"algorithm": "bayes", "fuse": "8"},
-            "5 trials a worker: 8 on 2 workers take 16 trials at once, "
+            "5 trials per worker: 8 on 2 workers take 16 trials at once, "
             "4 times over with bayes; there are 40",
         ),
         (
             {"concurrency": 4, "fuse": "8"},
-            "2 trials a worker: --concurrency 4 allows no more (asked for: 8)",
+            "2 trials per worker: --concurrency 4 allows no more (asked for: 8)",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:
     workers = Played(kind="processes", members=4, rates={1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0})
     found = pack(on_gpu(wide), workers, Resources(cpus=8, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0}
-    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers a GPU: so")
+    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers per GPU: so")
     pack(on_gpu(wide), workers, Resources(cpus=2, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0}  # no processors for more
 
@@ -169,7 +169,7 @@ def test_nonsense_is_refused(experiment: Experiment, fuse: str) -> None:
 
 @pytest.mark.parametrize("fuse", ["4", "measure"])
 def test_a_fused_trial_has_one_process(fuse: str, experiment: Experiment) -> None:
-    with pytest.raises(ConfigError, match=rf"^--fuse {fuse} with --workers 2"):
+    with pytest.raises(ConfigError, match=rf"^--fuse {fuse} cannot be combined with --workers 2"):
         replace(experiment, fuse=fuse, demand=Demand(workers=2))
 
 

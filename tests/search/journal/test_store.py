@@ -105,7 +105,7 @@ def test_a_name_that_is_taken_is_not_begun_again(bucket: Bucket) -> None:
 def test_a_search_that_is_not_there_is_told(bucket: Bucket) -> None:
     with pytest.raises(
         JournalError,
-        match=r"^no search at 's3://models/searches/none'\. Check the name and --storage",
+        match=r"^there is no search at 's3://models/searches/none'\. Check the name and --storage",
     ):
         home(bucket, "none").opened()
 

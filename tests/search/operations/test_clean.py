@@ -180,7 +180,7 @@ def test_storage_that_refuses_does_not_end_a_search(
     driver.journal.complain = said.append
     monkeypatch.setattr(Home, "drop", lambda *given: (_ for _ in ()).throw(StorageError("no")))
     drop_unneeded(driver)
-    assert "could not be removed (no). Later: " in said[0]
+    assert "could not be removed (no). To remove them later: " in said[0]
     assert "search.clean played" in said[0]
 
 
@@ -240,8 +240,8 @@ def test_a_line_that_was_half_written_is_said_to_be_cut_off(over: Over) -> None:
     kept, clean = over
     with (kept.folder / FILE_NAME).open("ab") as journal:
         journal.write(b'{"n": 1000, "time')
-    assert "half-written (17 bytes); it was cut off" in clean("--yes").stdout
-    assert "half-written" not in clean("--yes").stdout
+    assert "incomplete (17 bytes) and was removed" in clean("--yes").stdout
+    assert "incomplete" not in clean("--yes").stdout
 
 
 @in_a_folder
@@ -335,7 +335,7 @@ def test_what_was_cut_off_is_not_cleaned(
     storage = driver.experiment.storage
     done = call("search.clean", "played", "--storage", storage, "--keep", ANSWER, "--yes")
     assert (done.returncode, done.stdout) == (5, "")
-    assert "was cut off. Go on with it first: " in done.stderr
+    assert "was cut off. Continue it first: " in done.stderr
     assert f"-m search.{'select' if what == 'selection' else 'resume'} played" in done.stderr
     assert left(driver.experiment.home, driver.result).keys() == driver.result.trials.keys()
 
@@ -385,7 +385,7 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
         ConfigError, match=f"the checkpoints of {best.trial}, the answer of"
     ) as told:
         find_answer(driver.result, kept, storage)
-    assert "its checkpoints were removed, as of" not in str(told.value)
+    assert "its checkpoints were removed, because" not in str(told.value)
 
 
 def test_nothing_begins_with_what_was_removed(

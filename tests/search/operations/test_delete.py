@@ -164,7 +164,7 @@ def test_what_mlflow_has_stays_if_asked(played: Path, call: Command) -> None:
 def test_an_mlflow_that_does_not_answer_keeps_the_search(played: Path, call: Command) -> None:
     done = call("search.delete", *WHERE, "--yes", "--tracking", "http://127.0.0.1:1")
     assert done.returncode == 4
-    assert "leave its runs with --keep-runs" in done.stderr
+    assert "keep its runs with --keep-runs" in done.stderr
     assert (played / FILE_NAME).exists()
 
 

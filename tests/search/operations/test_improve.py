@@ -263,7 +263,7 @@ def test_what_a_champion_was_improved_for_is_no_change_to_its_monitor(
     capsys.readouterr()
     assert monitor(words) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["held_to"].endswith("that were met before it was improved and not trained on")
+    assert told["held_to"].endswith("that were answered before it was improved and not trained on")
     assert [check["name"] for check in told["checks"]] == ["outputs", "class mix", "accuracy"]
     source = ModelSource(name="models:/knn/2", storage=Path("searches"), **known)
     held = reference.read(source.fetch(Path("classifier")))
@@ -360,7 +360,7 @@ def test_with_a_fifth_of_the_corrections_wrong_it_tells_and_refuses(
     correct(place, 300, wrong=0.25)
     assert place.improve("models:/network@champion") == 5
     said = capsys.readouterr().err
-    assert "% of the 300 corrections are probably wrong, more than 10 %" in said
+    assert "% of the 300 corrections are probably wrong, more than the allowed 10 %" in said
     assert "is probably labelled wrong" in said
     assert "--anyway" in said
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
@@ -375,7 +375,7 @@ def test_where_none_can_become_champion_nothing_is_trained(
     correct(place, by="page")
     assert place.improve("models:/network@champion", *words) == (0 if words else 5)
     said = "".join(capsys.readouterr())
-    assert "0 of the images held out were chosen without regard" in said
+    assert "0 of the held-out images were chosen independently of the champion's answers" in said
     assert ("nothing was started. With --challenger they are trained" in said) is not bool(words)
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
@@ -392,7 +392,7 @@ def test_copies_of_test_images_are_refused_by_name(
     said = capsys.readouterr().err
     assert "70 refused: shows a test image" in said
     assert "shows a test image: test image 0 (" in said
-    assert "too few corrected images: 0 to train on" in said
+    assert "there are too few corrected images: 0 for training" in said
 
 
 def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
@@ -405,12 +405,12 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
     assert re.search(
         r"^reading the corrections and their images\n"
         r"looking for wrong labels among \d+ new images\n"
-        r"new images: .* join the training part",
+        r"new images: .* join the training set",
         said.err,
         re.MULTILINE,
     )
     assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
-    assert "by 5 points: 617 images held out" in said.out
+    assert "better by 5 points: 617 held-out images" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
@@ -452,9 +452,12 @@ def test_an_improvement_that_was_killed_goes_on(
         (("nosuch",), "no search 'nosuch' in 'searches'"),
         (("knn", "--trials", "2"), "--trials must be >= 3 (got 2)"),
         (("knn", "--margin", "0"), "--margin must be > 0 and < 100 points (got 0)"),
-        (("knn", "--name", "a/b"), "got 'a/b' (--name)"),
+        (("knn", "--name", "a/b"), "--name must have 1 to 64 of the characters"),
         (("knn", "--name", "knn"), "the search 'knn' is no improvement"),
-        (("knn",), "'met' holds the records of 'models:/knn', whose classes are not those of knn"),
+        (
+            ("knn",),
+            "'met' contains the records of 'models:/knn', whose classes differ from those of knn",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(

@@ -47,7 +47,7 @@ def test_records_in_a_bucket_are_read_too(model: Path, bucket: Bucket, call: Com
     assert done.returncode == 7, done.stderr
     assert "changed: the class mix" in done.stdout
     assert "of a random sample" in done.stdout
-    assert "20 are needed" in done.stdout
+    assert "but 20 are required" in done.stdout
 
 
 def test_no_change_is_said_with_what_would_have_been_seen(
@@ -57,18 +57,18 @@ def test_no_change_is_said_with_what_would_have_been_seen(
     done = call("search.monitor", model, "--from", "met")
     assert done.returncode == 0, done.stderr
     assert "no change" in done.stdout.splitlines()[0]
-    assert "enough to see a quarter of the images" in done.stdout
-    assert "accuracy     not known: 0 corrected images of a random sample, 20 are" in done.stdout
+    assert "enough to detect a quarter of the images" in done.stdout
+    assert "accuracy     not known: 0 corrected images of a random sample, but 20" in done.stdout
 
 
 def test_too_few_images_are_no_verdict(model: Path, tmp_path: Path, call: Command) -> None:
     meet(Records.at(tmp_path / "met"), 10)
     done = call("search.monitor", model, "--from", "met", "--page", "page.html")
     assert done.returncode == 0, done.stderr
-    assert "too few images to tell: 10 images met, 20 are needed" in done.stdout
+    assert "too few images for a test: 10 images answered, but 20 are required" in done.stdout
     meet(Records.at(tmp_path / "met"), 25, seed=2)
     done = call("search.monitor", model, "--from", "met")
-    assert "too few images to tell of the answers, the class mix, the accuracy" in done.stdout
+    assert "too few images for a test of the answers, the class mix, the accuracy" in done.stdout
 
 
 def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> None:
@@ -77,7 +77,7 @@ def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> No
     records.remove_images([one.image for one in meet(records, 60)])
     done = call("search.monitor", model, "--from", "met")
     assert done.returncode == 0, done.stderr
-    assert "60 images beside 400 validation images" in done.stdout
+    assert "60 images and 400 validation images" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> No
     [
         (["--from", "none"], "no records in 'none'"),
         (["--from", "met", "--version", "9"], "no answers by version '9'"),
-        (["--from", "met", "--since", "1h"], "no answers in that time"),
+        (["--from", "met", "--since", "1h"], "no answers in this period"),
         (["--from", "met", "--since", "soon"], "a time such as 90m, 12h, 1d"),
         (["--from", "met", "--rate", "0.001"], "a rate from 0.01 to 0.5 is needed (got '0.001')"),
         (["--from", "met", "--track"], "--track needs a registered model"),

@@ -280,7 +280,7 @@ def test_a_baseline_is_used_without_this_project_too(
     result = searched(model, **{"optimizer.lr": 0.01})
     version = promoted()
     assert (
-        "is no network: to load it needs scikit-image, scikit-learn and skops"
+        "is not a network: loading it requires scikit-image, scikit-learn and skops"
         in version.description
     )
     check_use(version, result, tmp_path)
@@ -336,11 +336,13 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     other = next(name for name in result.trials if name != result.best.trial)
     version = promoted("--trial", other)
     assert version.tags["search.trial"] == other
-    assert "the test part was not opened for it" in version.description, (
+    assert "the test set was not used for it" in version.description, (
         "what was tested is the best one"
     )
     assert promote.main(["small", "--trial", "t9"]) == 2
-    assert "--trial 't9': 'small' has no such trial with a result." in capsys.readouterr().err
+    assert (
+        "--trial 't9': 'small' has no trial of this name with a result." in capsys.readouterr().err
+    )
     assert promoted().tags["search.trial"] == result.best.trial
 
 
@@ -414,17 +416,17 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     code, line = refused(name="nowhere")
     assert (code, "nowhere" in line) == (2, True)
     code, line = refused("--model", "a/b")
-    assert (code, "--model may use letters" in line) == (2, True)
+    assert (code, "--model must have 1 to 128 letters" in line) == (2, True)
     code, line = refused("--model", "hf_" + 30 * "x")
     assert (code, "looks like a credential" in line, "xxx" in line) == (2, True, False)
     code, line = refused("--tracking", "http://u:hunter2@127.0.0.1:9/")
     assert (code, "hunter2" in line) == (2, False)
     code, line = refused("--tracking", "http://127.0.0.1:9/")
-    assert (code, "not reachable" in line) == (4, True)
+    assert (code, "cannot be reached" in line) == (4, True)
     code, line = refused()
     assert (
         code,
-        "has no run of the search 'small'. Write it first: " in line,
+        "has no run of the search 'small'. Write it to MLflow first: " in line,
         "search.sync small" in line,
     ) == (4, True, True)
     assert sync.main(["small"]) == 0
@@ -446,7 +448,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
 def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: Any) -> None:
     searched("tree", finish=False)
     assert promote.main(["small"]) == 5
-    assert "was cut off. Go on with it first: " in capsys.readouterr().err
+    assert "was cut off. Continue it first: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -456,8 +458,8 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
         (
             True,
             (
-                "than the version that began the search 'small'. The exported "
-                "network could not be checked"
+                "images of more than 8 bits differently. The exported network could not be "
+                "checked against them. Promote with that version"
             ),
         ),
     ],

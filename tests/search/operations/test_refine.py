@@ -90,7 +90,9 @@ def test_nonsense_is_refused(
 
 def test_other_data_are_refused(planted: Experiment, open_driver: OpenDriver) -> None:
     play(open_driver(planted), peak)
-    with pytest.raises(Refused, match=r"is not what it was.*\n(.*\n)*  data.fingerprint: f00d -> "):
+    with pytest.raises(
+        Refused, match=r"has changed since its last session.*\n(.*\n)*  data.fingerprint: f00d -> "
+    ):
         refine(asked())
 
 

@@ -125,7 +125,7 @@ def test_the_verb_on_a_search_that_is_not_there_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main([name, "--storage", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: no search at")
+    assert capsys.readouterr().err.startswith("error: there is no search at")
 
 
 def test_a_damaged_journal_is_one_line_and_another_code(

@@ -143,8 +143,8 @@ def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> Non
     now = replace(now, data={"fingerprint": "f00d", "decoding": DECODING})
     assert changes(before, now) == []  # none of the images is decoded otherwise
     now = replace(now, data={"fingerprint": "beef", "decoding": DECODING})
-    remedy = "the images may be the same: then go on with that version, or with --allow-change"
-    told = [f"  data.fingerprint: f00d -> beef ({DECODED_OTHERWISE}; {remedy})"]
+    remedy = "If the images are the same, continue with that version or with --allow-change"
+    told = [f"  data.fingerprint: f00d -> beef ({DECODED_OTHERWISE}. {remedy})"]
     assert changes(before, now) == told
     before.data["decoding"] = 2  # which read fewer formats
     assert changes(before, now) == told
@@ -277,8 +277,8 @@ def test_another_space_is_searched_to_its_last_point(
     assert experiment.planned_trials == 5
     assert not is_done(driver.result, experiment, options)
     assert experiment.capped == (
-        "--trials 9: the space has 3 points, and each is tried once: 5 trials in all, "
-        "beside 2 trials of other spaces"
+        "--trials 9 is too many: the space has 3 points, and each is tried once. The search has "
+        "5 trials in total, including 2 trials of other spaces"
     )
     described = json.loads(json.dumps(experiment.describe()))
     assert Experiment.from_description("s", described, begun.storage).planned_trials == 5
@@ -365,8 +365,8 @@ def test_a_login_in_the_tracking_uri_is_never_kept(
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         JournalError,
-        match=r"no search at '.*s'\. Check the name and --storage; "
-        r"'python -m search.run' starts one",
+        match=r"there is no search at '.*s'\. Check the name and --storage, or "
+        r"start a search with 'python -m search.run'\.",
     ):
         resume(given(storage=tmp_path))
 
@@ -453,8 +453,8 @@ def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
     done = call(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
     assert done.stderr == (
-        "error: no search at 'searches/nowhere'. Check the name and --storage; "
-        "'python -m search.run' starts one.\n"
+        "error: there is no search at 'searches/nowhere'. Check the name and --storage, or start "
+        "a search with 'python -m search.run'.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

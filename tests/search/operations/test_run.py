@@ -402,7 +402,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
     assert {key: value for key, value in again["best"].items() if key != "checkpoint"} == {
         key: value for key, value in first["best"].items() if key != "checkpoint"
     }
-    assert "is not trained again (first); --no-cache trains it anew" in done.stderr
+    assert "are reused (first); --no-cache trains them again" in done.stderr
     assert f"reused {first['epochs_trained']} epochs (6 trials) of 'first'" in done.stderr
     result = SearchResult.read(tmp_path / "searches" / "again")
     assert all(trial.evaluation for trial in result.ranking)
@@ -425,7 +425,7 @@ def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(
     _, one = inline("run", *words, "--name", "one")
     done, cut = run_in(tmp_path, *words, "--name", "two", "--workers", 2, "--budget", "2epochs")
     assert done.returncode == 0, done.stderr
-    assert "is not trained again" not in done.stderr, "what two have trained is another training"
+    assert "are reused" not in done.stderr, "what two have trained is another training"
     assert (cut["outcome"], cut["epochs_trained"]) == ("budget", 2)
     assert sorted(
         path.name
@@ -555,7 +555,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     assert process.returncode == 130
     summary = json.loads(out.splitlines()[-1])
     assert summary["outcome"] == "interrupted"
-    assert "stopping: each trial finishes its epoch" in err
+    assert "stopping: each trial finishes its current epoch" in err
     result = SearchResult.read(journal.parent)
     assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
     # MLflow is waited for five seconds here; a busy machine may take longer, and says how to go on.
@@ -736,7 +736,7 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
     done, summary = inline("run", "--space", "space.py", *words)
     assert done.returncode == 0, done.stderr
     assert (
-        "note: left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
+        "note: a model was left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
         in done.stderr
     )
     assert "go on" not in done.stderr

@@ -336,7 +336,7 @@ def test_a_search_whose_driver_was_killed_elsewhere_is_not_followed_for_ever(
 ) -> None:
     play(open_driver(experiment), events=9)
     kept, steps = home(experiment.folder.parent, "played"), list[float]()
-    kept.holder = lambda: "process 7 on far, if that still lives"  # type: ignore[method-assign]
+    kept.holder = lambda: "process 7 on far, if it is still alive"  # type: ignore[method-assign]
     lock = experiment.folder / LOCK
 
     def wait(seconds: float) -> None:
@@ -347,7 +347,7 @@ def test_a_search_whose_driver_was_killed_elsewhere_is_not_followed_for_ever(
     assert Follow("played", kept, experiment.folder.parent, wait).run() == 0
     assert sum(steps[5:]) == pytest.approx(kept.patience_s, abs=2 * max(steps))
     said = capsys.readouterr().out
-    assert "cut off, as it seems: process 7 on far, if that still lives; nothing was" in said
+    assert "cut off, as it seems: process 7 on far, if it is still alive; nothing was" in said
     assert "go on with: " in said
 
 

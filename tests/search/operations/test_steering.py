@@ -127,7 +127,7 @@ def test_a_pause_in_the_first_moment_of_a_session_is_carried_out(
     ask(kept, asked(PAUSE))
     code, text = tiny("resume")
     assert code == 0, text
-    assert "it came too late: the search did not run any more" in text
+    assert "it arrived too late: the search was no longer running" in text
 
 
 def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
@@ -138,14 +138,16 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     epoch(lambda number: ask(kept, wanted[number]) if number in wanted else None)
     code, said = tiny("run", "--trials", 2)
     assert code == 128 + signal.SIGINT
-    assert "ada@lab asked to stop t0001: t0001 stops after epoch 2, which it trains now" in said
+    assert (
+        "ada@lab asked to stop t0001: t0001 stops after epoch 2, which it is training now" in said
+    )
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
     done = call("search.extend", "tiny", "--trials", "+1")
     assert done.returncode == 0
     assert "It does not run now; once it goes on, this comes first" in done.stdout
     refused = call("search.pause", "tiny")
     assert refused.returncode == 2
-    assert "does not run now" in refused.stderr
+    assert "is not running" in refused.stderr
     code, said = tiny("resume")
     assert code == 0
     result, kinds = (
@@ -157,7 +159,7 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert result.counts == {"stopped": 1, "completed": 3}
     assert result.is_tested
     assert waiting_requests(kept) == []
-    assert "asked to extend --trials +1: 4 trials in all" in call("search.status", "tiny").stdout
+    assert "asked to extend --trials +1: 4 trials in total" in call("search.status", "tiny").stdout
     told = call("search.why", "tiny", "t0001").stdout
     assert "stopped by a request: asked to stop by ada@lab" in told
     assert "asked to extend" in dict(origin(result))["Asked"]
@@ -192,7 +194,7 @@ def test_trials_that_the_last_tick_asks_for_are_trained(
         driver.take_up(more)
 
     phases.run_phases(driver, dataset, executor, by="search.run", tick=tick)
-    assert driver.result.requests[more.id].request.answer.startswith("5 trials in all")
+    assert driver.result.requests[more.id].request.answer.startswith("5 trials in total")
     assert driver.result.counts == {"completed": 5}
 
 
@@ -214,11 +216,11 @@ def test_a_search_that_is_stopped_evaluates_and_tests_what_it_has(
 @pytest.mark.parametrize(
     ("verb", "words", "why"),
     [
-        ("stop", ["t0099"], "no trial 't0099' in 'played': there are t0001 to t"),
-        ("extend", [], "extend needs --trials, --budget"),
+        ("stop", ["t0099"], "there is no trial 't0099' in 'played': it has t0001 to t"),
+        ("extend", [], "extend requires --trials, --budget"),
         ("extend", ["--trials", "-2"], "--trials"),
         ("extend", ["--trials", "some"], "--trials must be"),
-        ("extend", ["--budget", "+1h"], "no such limit"),
+        ("extend", ["--budget", "+1h"], "no limit of this kind"),
         ("extend", ["--concurrency", "0"], "--concurrency must be"),
     ],
 )
@@ -246,7 +248,7 @@ def test_a_request_without_waiting_says_what_follows(
     with experiment.home.lease():
         done = call("search.stop", "played", "--no-wait")
     assert done.returncode == 0
-    assert done.stdout.startswith("played: asked. no further trial begins")
+    assert done.stdout.startswith("played: asked. no further trials start")
     (one,) = waiting_requests(experiment.home)
     assert isinstance(one, DriverRequest)
     assert "@" in one.by
@@ -300,7 +302,7 @@ def test_an_answer_is_told_though_the_object_cannot_be_removed(
 
     with experiment.home.lease():
         told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, wait)
-    assert told.startswith("no further trial begins")
+    assert told.startswith("no further trials start")
     assert waiting_requests(experiment.home) == [one]
 
 
@@ -336,7 +338,7 @@ def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(open_driver(experiment), events=9)
-    monkeypatch.setattr(Home, "holder", lambda self: "process 7 on far, if that still lives")
+    monkeypatch.setattr(Home, "holder", lambda self: "process 7 on far, if it is still alive")
     waits: list[float] = []
     one = asked(STOP)
     ask(experiment.home, one)
@@ -457,7 +459,7 @@ def test_a_verb_is_answered_by_the_driver(
         (trial, _) = driver.suggest()  # type: ignore[misc]
         driver.running(trial)
         done = call("search.stop", "played", trial, "--storage", place)
-        assert done.stdout == f"played: {trial} stops after epoch 1, which it trains now\n"
+        assert done.stdout == f"played: {trial} stops after epoch 1, which it is training now\n"
         assert driver.report(trial, report(1))
     assert waiting_requests(kept) == []
     assert SearchResult.read(kept.opened()).trials[trial].outcome == "stopped"

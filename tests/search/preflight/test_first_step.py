@@ -67,8 +67,8 @@ def test_few_photographs_are_led_to_weights_in_the_cache(
 ) -> None:
     cached("mobilenet_v2", "alexnet")
     assert list(to_trained_weights(experiment, of(photographs()))) == [
-        "note: 60 training images, photographs: networks that begin with trained weights usually "
-        "do much better with so few: --space transfer (the weights of mobilenet_v2, alexnet are in "
+        "note: with only 60 training photographs, networks with pretrained weights usually "
+        "do much better. Try --space transfer (the weights of mobilenet_v2, alexnet are in "
         "torch's cache)."
     ]
 

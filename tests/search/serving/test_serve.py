@@ -51,7 +51,7 @@ def test_a_process_that_is_killed_is_started_again(two: Commanded, digits: list[
     server, before = two.running, two.answering()
     os.kill(before[0], signal.SIGKILL)
     assert two.said("a process ended") == (
-        "note: a process ended (SIGKILL); another takes its place"
+        "note: a process ended (SIGKILL); another one replaces it"
     )
     assert server.ask("/predict", digits[0], PNG).status == 200  # by the other
     until(lambda: len(set(two.answering()) - set(before)) == 1)
@@ -120,7 +120,7 @@ def test_an_alias_that_moves_swaps_versions_without_a_failed_request(
             (broken / "model.onnx").write_bytes(b"no network")
             registry.add(broken)
             said = made.said("version 3 is not used: it cannot be loaded")
-            assert said.endswith("version 1 stays")
+            assert said.endswith("version 1 stays in use")
             registry.add(linear(tmp_path / "other", classes=("cat", "dog")))
             assert "its classes differ (without '0', '1', '2' and 7 more, with 'cat', 'dog')" in (
                 made.said("version 4 is not used")
@@ -156,7 +156,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["/nowhere"], "'/nowhere' holds no promoted model"),
+        (["/nowhere"], "'/nowhere' does not contain a promoted model"),
         (["MODEL", "--shadow", "x"], "--shadow needs a registered model"),
         (["MODEL", "--port", "70000"], "a port is a whole number from 0 to 65,535 (got '70000')"),
         (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
@@ -220,7 +220,7 @@ def test_a_place_that_holds_another_models_records_is_refused(
     Records.at(tmp_path / "met").begin(RecordsInfo("another", ("a", "b")))
     done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
     assert done.returncode == 2
-    assert "holds the records of 'another'" in done.stderr
+    assert "contains the records of 'another'" in done.stderr
 
 
 def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_recorded(

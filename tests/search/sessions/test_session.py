@@ -120,7 +120,9 @@ def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: E
 
     troubles: list[str] = []
     write_or_report(troubles, "the pictures", write)
-    assert troubles == [f"the pictures could not be written ({error}). The journal has everything."]
+    assert troubles == [
+        f"the pictures could not be written ({error}). The journal contains everything."
+    ]
 
 
 def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
@@ -168,8 +170,8 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
     [
         ([], {}, "completed", True),
         ([], {NO_TIME: ["t0001"]}, "completed", True),
-        (["Ray broke off (raylet died)"], {}, "completed", False),
-        ([], {"Ray broke off (raylet died)": ["t0001"]}, "completed", False),
+        (["Ray failed (raylet died)"], {}, "completed", False),
+        ([], {"Ray failed (raylet died)": ["t0001"]}, "completed", False),
         ([], {}, "lost", False),
     ],
 )
@@ -222,9 +224,9 @@ def test_a_command_leaves_with_its_exit_code_and_all_that_was_to_be_done() -> No
 @pytest.mark.parametrize(
     ("has_trained", "is_done", "words"),
     [
-        (False, False, "stopping: each trial finishes its epoch"),
-        (True, False, "stopping: the evaluation is broken off"),
-        (True, True, "stopping once what is known is written"),
+        (False, False, "stopping: each trial finishes its current epoch"),
+        (True, False, "stopping: the evaluation is interrupted"),
+        (True, True, "stopping after all results are written"),
     ],
 )
 def test_a_signal_is_answered_with_what_it_leads_to_now(

@@ -137,8 +137,8 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match="--objective must be val_accuracy, alone or with latency or "
-            "parameters, or both, after commas",
+            match="--objective must be val_accuracy, optionally followed by latency or "
+            "parameters or both, separated by commas",
         ):
             parse_objectives(text, "accuracy")
 
@@ -146,11 +146,14 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone",
+        match=(
+            r"--min-gain 0.5 cannot be combined with --objective val_accuracy,latency, "
+            r"because it applies only to accuracy"
+        ),
     ):
         changed(experiment, objectives=LATENCY, min_gain=0.5)
     space = SearchSpace({"model.name": Choice("deep_cnn", "svm")})
-    with pytest.raises(ConfigError, match="--objective parameters: svm has none"):
+    with pytest.raises(ConfigError, match="--objective parameters cannot be used with svm"):
         changed(experiment, space=space, objectives=("val_accuracy", "parameters"))
     assert changed(experiment, space=space, objectives=LATENCY)
     described = changed(experiment, objectives=LATENCY).describe()
@@ -450,8 +453,7 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     assert front(result) == []
     (once,) = told
     assert once.endswith(
-        "costs to use could not be measured, so it counts as the highest "
-        "(RuntimeError: no such operator)"
+        "could not be measured, so it counts as the highest (RuntimeError: no such operator)"
     )
 
 

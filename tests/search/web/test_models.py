@@ -63,11 +63,11 @@ def test_mlflow_in_trouble_is_told_on_the_page(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(tracking: str, name: str = "") -> list[RegisteredModel]:
-        raise NotReady(f"MLflow not reachable {HOSTILE}")
+        raise NotReady(f"MLflow cannot be reached {HOSTILE}")
 
     monkeypatch.setattr(models, "models_in", refuses)
     page = text(visitor.see("/models", list="1"))
-    assert "MLflow not reachable" in page
+    assert "MLflow cannot be reached" in page
     assert "<img src=x" not in page
 
 

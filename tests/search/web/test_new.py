@@ -100,9 +100,9 @@ def test_no_value_becomes_an_option(
         ("data", "digits:x", "unknown data set"),
         ("data", "/etc", "unknown data set &#39;/etc&#39;"),
         ("data", "x" * 4000, "unknown data set"),
-        ("name", "../../x", "a name may use"),
+        ("name", "../../x", "--name must have 1 to 64 of the characters"),
         ("trials", "many", "invalid int value"),
-        ("budget", "1 week", "takes 90s"),
+        ("budget", "1 week", "must be a limit such as 90s"),
         ("trials", "1" * 5000, "too long"),
     ],
 )

@@ -151,7 +151,7 @@ def steers(newcomer: Newcomer) -> None:
     newcomer.reads(re.compile(r"Asked\. t\d+ (stops|ends) after epoch"))
     newcomer.reads(re.compile(r"\(page\) asked to stop (t\d+): \1 (stops|ends) after epoch"))
     page.get_by_label("Trials: +5 more").fill("+5")
-    newcomer.reads("35 trials in all, where there were to be 30")
+    newcomer.reads("35 trials in total instead of 30")
     newcomer.press("Change it")
     newcomer.reads(re.compile(r"\(page\) asked to extend: trials \+5"))
     newcomer.looks()

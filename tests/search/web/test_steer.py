@@ -50,8 +50,8 @@ def text(reply: Reply) -> str:
 def test_a_running_search_tells_what_each_button_does(begun: Experiment, visitor: Visitor) -> None:
     with home(begun.storage, begun.name).lease():
         page = text(visitor.see("/searches/played/steer"))
-    assert "Each trial finishes its epoch, then its process ends" in page
-    assert "No further trial begins" in page
+    assert "Each trial finishes its current epoch, then the process of the search ends" in page
+    assert "No further trials start" in page
     assert "t0001: running, epoch" in page
     assert "search.resume" not in page
 
@@ -99,7 +99,7 @@ def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor
     ("given", "told"),
     [
         ({"action": "stop", "trial": f"t9{HOSTILE}"}, "no trial"),
-        ({"action": "stop", "trial": "x" * 500}, "short text"),
+        ({"action": "stop", "trial": "x" * 500}, "a text of at most 64 characters"),
         ({"action": "delete"}, "action"),
         ({"action": ""}, "action"),
         ({"action": "extend"}, "say how many trials"),
@@ -185,7 +185,7 @@ def test_what_a_verb_costs_is_told_in_words(
 
 def test_more_trials_tell_their_cost_before_a_resume(ended: Experiment, visitor: Visitor) -> None:
     page = text(visitor.see("/searches/played/cost/resume", part=True, trials="5"))
-    assert "fewer there cannot be" in page
+    assert "is too few" in page
 
 
 @pytest.mark.parametrize("verb", FORMS)
@@ -206,7 +206,7 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
 ) -> None:
     reply = visitor.send(f"/searches/{name}/next/resume", {})
     assert reply.status == 400
-    assert "a name may use" in text(reply)
+    assert "--name must have 1 to 64 of the characters" in text(reply)
     assert HOSTILE not in text(reply)
     assert started == []
 
@@ -288,9 +288,9 @@ def test_a_remedy_is_called_by_its_button(remedy: Remedy, command: str, button: 
             "too late, it goes on with: 'Go on' on this page",
         ),
         (
-            "Promote another: python -m search.promote x --trial TRIAL (which there are: "
+            "Promote another: python -m search.promote x --trial TRIAL (to list them: "
             "python -m search.status x --all)",
-            "Promote another: 'Promote the model' on this page, with a trial (which there are: "
+            "Promote another: 'Promote the model' on this page, with a trial (to list them: "
             "the table of trials)",
         ),
         (
@@ -333,7 +333,9 @@ def test_a_search_in_a_bucket_is_steered_and_deleted(
     play(Driver(moved, journal), events=9)
     journal.close()
     with kept.lease():
-        assert "Each trial finishes its epoch" in text(visitor.see("/searches/played/steer"))
+        assert "Each trial finishes its current epoch" in text(
+            visitor.see("/searches/played/steer")
+        )
         asked = visitor.send("/searches/played/ask", {"action": "pause"})
         assert "the driver answers in a moment" in text(asked)
     assert [one.action for one in waiting_requests(kept) if isinstance(one, DriverRequest)] == [
