@@ -72,7 +72,7 @@ def problems(
             continue
         if not tried.has(installed_version):
             yield (
-                f"{name} {installed_version} was never tried with this program; tried: {tried}. "
+                f"this program was not tested with {name} {installed_version}, only with {tried}. "
                 f"{_remedy(name, tried)}"
             )
 

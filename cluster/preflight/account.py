@@ -54,7 +54,7 @@ def collect(config: Mapping[str, Any]) -> Account:
             [
                 _unchecked(
                     "the AWS account, its quotas and a running head",
-                    f"the file lacks what it takes to ask: {error}",
+                    f"an entry of the file is missing or malformed: {error}",
                 )
             ]
         )
@@ -72,7 +72,7 @@ def _ask_aws(config: Mapping[str, Any]) -> Account:
         retries={"total_max_attempts": 2},
     )
     who = boto3.client("sts", config=options).get_caller_identity()
-    lines: list[Line] = [(OK, f"AWS knows us as {who['Arn']}", "")]
+    lines: list[Line] = [(OK, f"AWS accepts the credentials of {who['Arn']}", "")]
     ec2 = boto3.client("ec2", config=options)
     head = ""
     try:
@@ -80,7 +80,7 @@ def _ask_aws(config: Mapping[str, Any]) -> Account:
         sizes = vcpus(ec2, config)
     except ClientError as error:
         if error.response["Error"]["Code"] == "InvalidInstanceType":
-            remedy = f"Name types that {config['provider'].get('region')} has."
+            remedy = f"Use instance types that {config['provider'].get('region')} offers."
             return Account(
                 [
                     *lines,
@@ -159,8 +159,8 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
         entries = None
     if not entries:
         remedy = (
-            f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: "
-            "they bear the stack's name."
+            f"Create the stack (cluster/aws/stack.yaml), and enter its {output} in the file. "
+            "They begin with the stack's name."
         )
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
@@ -171,7 +171,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
     )
     yield from ((ERROR, *door.rstrip(".").split(". ", 1)) for door in open_doors)  # type: ignore[misc]
     if not open_doors:
-        yield OK, f"the {what} '{name}' is there", ""
+        yield OK, f"the {what} '{name}' exists", ""
 
 
 def running_head(ec2: Any, name: str) -> str:
@@ -254,12 +254,12 @@ def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) 
     """
     name = quota_name(family, is_spot)
     if allowed < min(machine_vcpus):
-        remedy = f"Ask for more under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
+        remedy = f"Request an increase under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
         return (
             ERROR,
             (
-                f"the quota for {name} is {allowed:g} vCPUs and one machine has "
-                f"{min(machine_vcpus)}: none would start"
+                f"the quota for {name} is {allowed:g} vCPUs, but one machine has "
+                f"{min(machine_vcpus)}, so none would start"
             ),
             remedy,
         )
@@ -267,14 +267,15 @@ def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) 
         return (
             OK,
             (
-                f"the quota for {name} is {allowed:g} vCPUs: "
+                f"the quota for {name} is {allowed:g} vCPUs, enough for "
                 f"{math.floor(allowed / max(machine_vcpus))} of the {len(machine_vcpus)} machines "
-                "may run at once"
+                "at once"
             ),
             "",
         )
     return (
         OK,
-        f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(machine_vcpus)}",
+        f"the quota for {name} is {allowed:g} vCPUs, and the file's machines have "
+        f"{sum(machine_vcpus)}",
         "",
     )

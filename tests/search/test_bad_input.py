@@ -499,7 +499,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s3://"],
-        "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX",
+        "argument --storage: 's3://' is not a place in a bucket. Use s3://BUCKET/PREFIX",
         2,
     ),
     (
@@ -551,24 +551,24 @@ CASES: list[Case] = [
     # Machines
     (
         ["--space", "smoke", "--device", "cuda"],
-        "the search asks for 1 GPU per trial; none found. Use --device cpu.",
+        "the search needs 1 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "0.5"],
-        "the search asks for 0.5 GPU per trial; none found. Use --device cpu.",
+        "the search needs 0.5 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--cpus-per-trial", "5000"],
-        "one trial asks for 5000 CPUs and 0 GPUs; there are",
+        "one trial needs 5000 CPUs and 0 GPUs, but there are",
         4,
     ),
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
     (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
     (
         ["--space", "smoke", "--address", "nowhere"],
-        "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'nowhere' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Numbers that only look like some
@@ -662,7 +662,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--address", "127.0.0.1:²"],
-        "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'127.0.0.1:²' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Homes of nobody
