@@ -494,7 +494,7 @@ def storage(url: str) -> list[Line]:
             OK,
             (
                 f"bucket '{bucket}' can be read, written and deleted from, and supports "
-                "conditional writes"
+                "deletions and conditional writes"
             ),
             "",
         )

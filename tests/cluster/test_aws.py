@@ -87,7 +87,7 @@ MISTAKES = [
     (
         "cache_stopped_nodes: false",
         "cache_stopped_nodes: true",
-        "provider.cache_stopped_nodes is not off",
+        "provider.cache_stopped_nodes is not false",
     ),
     (
         TOKENS,
@@ -144,7 +144,7 @@ MISTAKES = [
     (
         "head_start_ray_commands:",
         "initialization_commands:",
-        "head_start_ray_commands starts no Ray",
+        "head_start_ray_commands does not start Ray",
     ),
     (
         "auth: {",
@@ -167,7 +167,7 @@ MISTAKES = [
     (
         "  region: *region\n",
         "  region: *region\n  aws_credentials: {aws_access_key_id: x}\n",
-        "provider.aws_credentials holds credentials",
+        "provider.aws_credentials contains credentials",
     ),
 ]
 
@@ -209,7 +209,7 @@ def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
     head, worker = lint.problems(
         yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]}
     )
-    assert head.startswith("head_start_ray_commands starts no Ray")
+    assert head.startswith("head_start_ray_commands does not start Ray")
     assert worker.startswith("worker_start_ray_commands leaves the token readable")
 
 
@@ -229,7 +229,7 @@ def test_a_spot_machine_as_head_is_named() -> None:
     config["available_node_types"]["head"]["node_config"]["InstanceMarketOptions"] = {
         "MarketType": "spot"
     }
-    assert [line.partition(";")[0] for line in lint.problems(config)] == [
+    assert [line.partition(". ")[0] for line in lint.problems(config)] == [
         "head: the head is a spot instance"
     ]
 

@@ -121,11 +121,11 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"provider": None}, "names no cluster"),
-        ({"auth": {}}, "names no cluster"),
+        ({"provider": None}, "does not define a cluster"),
+        ({"auth": {}}, "does not define a cluster"),
         ({"provider": {"type": "local", "worker_ips": ["a"]}}, "head_ip is missing"),
         ({"provider": {"type": "local", "head_ip": "a"}}, "worker_ips must list at least one host"),
-        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "named twice"),
+        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "listed twice"),
         ({"auth": {"ssh_user": "u"}}, "ssh_private_key is missing"),
         (
             {"auth": {"ssh_user": "u", "ssh_private_key": "~/none"}},
@@ -135,8 +135,8 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
             {"auth": {"ssh_user": "u", "ssh_private_key": "~nobody-of-ours/key"}},
             "the ssh key '~nobody-of-ours/key' does not exist. Create it with: ssh-keygen",
         ),
-        ({"file_mounts": {"~/a": "no-such-file"}}, "'no-such-file' is not there"),
-        ({"file_mounts": {"~/a": "~nobody-of-ours/a"}}, "'~nobody-of-ours/a' is not there"),
+        ({"file_mounts": {"~/a": "no-such-file"}}, "'no-such-file' does not exist"),
+        ({"file_mounts": {"~/a": "~nobody-of-ours/a"}}, "'~nobody-of-ours/a' does not exist"),
         ({"provider": ["local"]}, "provider must be a mapping"),
     ],
 )

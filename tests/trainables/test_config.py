@@ -223,7 +223,7 @@ def test_a_key_that_leads_to_no_value_is_refused(path):
 
 
 def test_an_option_that_the_model_does_not_take_is_refused():
-    with refused("model 'table2' has no option 'layers'. It takes: width, dropout."):
+    with refused("model 'table2' has no option 'layers'. It accepts: width, dropout."):
         ModelConfig(name="table2", layers=5)
 
 
@@ -243,7 +243,8 @@ def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
         assert TrialConfig().override({"data.name": name, "augment.flip": True}).augment.flip
     else:
         with refused(
-            f"augment.flip: a mirrored image of '{name}' means something else. Leave it off."
+            f"augment.flip cannot be used for '{name}', because mirroring changes the meaning of "
+            "its images. Remove it."
         ):
             TrialConfig().override({"data.name": name, "augment.flip": True})
 
@@ -453,7 +454,7 @@ def test_a_setting_is_read_as_its_own_type(text, path, value):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("epochs", "a setting has the form key=value (got 'epochs')."),
+        ("epochs", "a setting must have the form key=value (got 'epochs')."),
         ("epochs=three", "epochs must be a whole number (got 'three')."),
         ("epochs=2.5", "epochs must be a whole number (got '2.5')."),
         ("epochs=none", "epochs must be a whole number (got 'none')."),

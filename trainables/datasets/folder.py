@@ -260,8 +260,8 @@ def _about_range(
     modes = [each.mode for each in headers]
     deep = [DEPTHS[mode] for mode in modes if mode in DEPTHS]
     lines = [
-        f"note: the {deep[0]} images are scaled by the range of all of them: values from "
-        f"{value_range[0]:g} to {value_range[1]:g} become 0 to 255."
+        f"note: all {deep[0]} images are scaled together: values from {value_range[0]:g} to "
+        f"{value_range[1]:g} become 0 to 255."
         if len(deep) == len(modes)
         else f"note: there are {counted(len(deep), f'{deep[0]} image')} and "
         f"{counted(len(modes) - len(deep), '8-bit image')}. Values from 0 to 65535 become 0 to "

@@ -107,9 +107,9 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
         raise layout.refuse(
-            f"it is unclear whether {names} in {place} are classes, as {beside} may be. If they "
-            "are training, validation or test sets, put all training classes into 'train' and "
-            f"remove {beside}. {as_classes}"
+            f"{names} in {place} may stand for classes, like {beside}, or for training, validation "
+            "or test sets. If they are sets, put all training classes into 'train' and remove "
+            f"{beside}. {as_classes}"
         )
     if "train" not in parts:
         raise layout.refuse(

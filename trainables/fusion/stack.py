@@ -148,7 +148,8 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         values = {value(training) for training in trainings}
         if None in values:
             return (
-                f"a layer of '{trainings[0].config.model.name}' may not keep the members separate"
+                f"it is unknown whether the layers of '{trainings[0].config.model.name}' keep the "
+                "members separate"
             )
         if len(values) > 1:
             return f"they differ in their {property_name}"

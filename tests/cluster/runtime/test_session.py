@@ -268,7 +268,7 @@ def test_what_is_no_address_is_not_ready(address: str) -> None:
 
 
 def test_where_nothing_listens_is_not_ready() -> None:
-    with pytest.raises(NotReady, match=r"^no Ray cluster at '127\.0\.0\.1:9' "):
+    with pytest.raises(NotReady, match=r"^there is no Ray cluster at '127\.0\.0\.1:9' "):
         check_address("127.0.0.1:9")
 
 

@@ -165,7 +165,7 @@ def test_a_check_names_the_missing_permission_and_removes_what_it_may(
         with pytest.raises(
             NotReady,
             match=(
-                r"^storage 's3://models/searches' is not usable: .*; "
+                r"^storage 's3://models/searches' cannot be used: .*; "
                 rf"the permission {permission} is missing\. "
             ),
         ):
@@ -306,5 +306,5 @@ def test_what_is_to_be_replaced_and_is_gone_was_taken(bucket: Bucket) -> None:
 
 def test_an_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://host:port")
-    with pytest.raises(ValueError, match=r"is no address\. Write http://HOST:PORT"):
+    with pytest.raises(ValueError, match=r"is not a valid address\. Use http://HOST:PORT"):
         Bucket.of("s3://models")

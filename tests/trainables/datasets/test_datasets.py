@@ -305,8 +305,8 @@ def test_absent_files_are_an_error_that_says_what_to_do(name, tmp_path):
     with pytest.raises(DataError) as error:
         load(DataConfig(name=name, root=str(tmp_path)))
     text = (
-        f"{name} not found (or damaged) under '{tmp_path}' (--data-root). "
-        "Use --data-root DIR with torchvision's layout, or --download to fetch it."
+        f"the files of {name} are missing or damaged in '{tmp_path}' (--data-root). "
+        "Use --data-root DIR with torchvision's layout, or --download to download them."
     )
     assert str(error.value) == text
 

@@ -256,17 +256,20 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
 @pytest.mark.parametrize(
     ("images", "came"),
     [
-        (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). A single image is image[None]."),
-        (np.zeros((8, 8, 3), np.uint8), r"got uint8 (8, 8, 3)). A single image is image[None]."),
+        (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). Pass a single image as image[None]."),
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            r"got uint8 (8, 8, 3)). Pass a single image as image[None].",
+        ),
         (
             [np.zeros((8, 8), np.uint16)],
-            r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, "
+            r"got uint16 (8, 8)). Scale the pixels to 0 to 255 as in the training images, "
             r"then .astype(numpy.uint8).",
         ),
         ([np.zeros((8, 8, 5), np.uint8)], r"got uint8 (8, 8, 5))."),
         (
             [[300]],
-            r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, "
+            r"got int64 (1,)). Scale the pixels to 0 to 255 as in the training images, "
             r"then .astype(numpy.uint8).",
         ),
         ("image.png", r"got str)"),
