@@ -139,7 +139,7 @@ def _check_local(definition: Definition) -> None:
     if definition.key is None:
         problems.append(
             "auth: ssh_private_key is missing. The head needs a key without a passphrase to "
-            "start the workers"
+            "start the workers."
         )
     elif not definition.key.is_file():
         problems.append(

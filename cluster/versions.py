@@ -78,7 +78,7 @@ def problems(
 
 
 def _remedy(name: str, tried: TriedVersions) -> str:
-    return f"Install it: pip install '{name}{tried.bounds}'."
+    return f"Install a tested version: pip install '{name}{tried.bounds}'."
 
 
 def shared_versions() -> dict[str, str]:

@@ -129,7 +129,7 @@ def check_stack_parts(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator
     parts = {
         "instance profile": (
             profiles,
-            "HeadProfile and WorkerProfile",
+            "HeadProfile and WorkerProfile, whose names begin with the stack's name,",
             lambda name: iam.get_instance_profile(InstanceProfileName=name),
         ),
         "security group": (
@@ -158,10 +158,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
             return
         entries = None
     if not entries:
-        remedy = (
-            f"Create the stack (cluster/aws/stack.yaml), and enter its {output} in the file. "
-            "They begin with the stack's name."
-        )
+        remedy = f"Create the stack (cluster/aws/stack.yaml), and enter its {output} in the file."
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
     open_doors = (

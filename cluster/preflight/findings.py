@@ -129,7 +129,9 @@ def versions(
         )
     if here["ray"] is not None and not (tried := TRIED_VERSIONS["ray"]).has(here["ray"]):
         what = f"this program was not tested with Ray {here['ray']}, only with {tried}"
-        yield Finding(ERROR, what, f"Install it: pip install 'ray{tried.bounds}'.", (HERE,))
+        yield Finding(
+            ERROR, what, f"Install a tested version: pip install 'ray{tried.bounds}'.", (HERE,)
+        )
     bare = tuple(visit.host for visit in reached if visit.report["ray"] is None)
     if bare and any(
         INSTALLS.search(str(command))
@@ -164,7 +166,7 @@ def versions(
             yield Finding(
                 ERROR,
                 f"the versions of {name} differ: {groups}",
-                f"Install {name} {first} on all machines, or another version on all of them.",
+                f"Install the same version of {name} on all machines, for example {first}.",
             )
         elif comparable:
             yield Finding(

@@ -493,7 +493,7 @@ def storage(url: str) -> list[Line]:
         (
             OK,
             (
-                f"bucket '{bucket}' can be read, written and deleted from, and supports "
+                f"bucket '{bucket}' is readable and writable, and supports "
                 "deletions and conditional writes"
             ),
             "",

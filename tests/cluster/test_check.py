@@ -295,7 +295,7 @@ def test_everything_at_once(place: Place) -> None:
         )
     assert len(lines) == len(planted)
     (versions,) = (line for line in lines if "versions of Ray differ" in line)
-    assert f"; 9.9.9 on {place.other_ray}. Install Ray " in versions
+    assert f"; 9.9.9 on {place.other_ray}. Install the same version of Ray " in versions
     (gpus,) = (line for line in lines if "declares 96" in line)
     assert "Install NVIDIA's driver so that 'nvidia-smi -L' lists all GPUs" in gpus
 

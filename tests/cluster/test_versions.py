@@ -55,8 +55,8 @@ def test_a_release_line_counts_and_not_its_patches(found: str, is_tried: bool) -
 def test_a_version_that_was_never_tried_is_named_with_those_that_were() -> None:
     (line,) = problems({"ray": TriedVersions("2.56", "2.60")}, lambda name: "2.61.0")
     assert line == (
-        "this program was not tested with ray 2.61.0, only with 2.56 to 2.60. Install it: "
-        "pip install 'ray>=2.56,<2.61'."
+        "this program was not tested with ray 2.61.0, only with 2.56 to 2.60. Install a "
+        "tested version: pip install 'ray>=2.56,<2.61'."
     )
 
 
@@ -165,7 +165,7 @@ def test_each_library_is_refused_in_a_line_that_names_the_versions_that_work(
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: this program was not tested with {name} 99.0, only with {TRIED_VERSIONS[name]}. "
-        f"Install it: pip install '{name}{TRIED_VERSIONS[name].bounds}'.\n"
+        f"Install a tested version: pip install '{name}{TRIED_VERSIONS[name].bounds}'.\n"
     )
 
 

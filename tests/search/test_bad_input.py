@@ -445,7 +445,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:escape"],
-        "1 unreadable image (first: a/\\x1b[2J.png: not an image).",
+        "1 image cannot be read (first: a/\\x1b[2J.png: the file is not an image).",
         2,
     ),
     (
@@ -882,8 +882,8 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
     done = call("search.run", *resnet, "--weights", "misfit.pth")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: weights '{folder}/misfit.pth' do not fit resnet18: "
-        "'bn1.weight' is 3 there, and 64 in the network.\n"
+        f"error: the weights '{folder}/misfit.pth' do not fit resnet18: "
+        "'bn1.weight' is 3 in the file, but 64 in the network.\n"
     )
     assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
 

@@ -230,7 +230,7 @@ def test_an_option_that_the_model_does_not_take_is_refused():
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_momentum_is_refused_for_all_but_sgd(name):
     with pytest.raises(
-        ConfigError, match=r"^optimizer\.momentum belongs to sgd \(got 0\.5 with " + name
+        ConfigError, match=r"^optimizer\.momentum requires sgd \(got 0\.5 with " + name
     ):
         OptimizerConfig(name=name, momentum=0.5)
     assert OptimizerConfig(name="sgd", momentum=0.5).momentum == 0.5
@@ -251,7 +251,11 @@ def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused():
     with pytest.raises(
-        ConfigError, match=r"^data\.val_fraction and data\.test_fraction add to 1\.1; below 1"
+        ConfigError,
+        match=(
+            r"^the sum of data\.val_fraction and data\.test_fraction must be below 1, so that "
+            r"training images are left \(got 1\.1\)\.$"
+        ),
     ):
         DataConfig(val_fraction=0.6, test_fraction=0.5)
 
@@ -385,7 +389,7 @@ def test_a_baseline_has_one_epoch_whatever_is_said(name):
 
 
 def test_classes_are_not_balanced_twice():
-    with pytest.raises(ConfigError, match="corrects twice"):
+    with pytest.raises(ConfigError, match="corrects the class sizes twice"):
         TrialConfig().override({"train.class_weights": "sqrt", "train.sampling": "balanced"})
 
 

@@ -108,7 +108,10 @@ def test_what_fits_is_not_refused(monkeypatch):
     require_memory(1000, (1000, 1000, 1))
     with pytest.raises(
         DataError,
-        match=r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, 1\.0 GB are free\.",
+        match=(
+            r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, but only 1\.0 GB are "
+            r"free\."
+        ),
     ):
         require_memory(1001, (1000, 1000, 1))
 

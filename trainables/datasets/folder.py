@@ -302,8 +302,8 @@ def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]
         )
     if findings.blank:
         lines.append(
-            f"warning: {are(findings.blank, 'image')} completely white after the transparent "
-            f"background is made white (first: {_name(layout, findings.blank)})."
+            f"warning: {are(findings.blank, 'transparent image')} completely white on a white "
+            f"background (first: {_name(layout, findings.blank)})."
         )
     if several := [path for path, each in findings.headers.items() if each.has_frames]:
         lines.append(

@@ -121,10 +121,12 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         f"Supported formats: {readable_suffixes()}."
     ),
     OUTSIDE: lambda paths, first: (
-        f"warning: {are(paths, 'image')} left out: not in a class folder ({first})."
+        f"warning: {are(paths, 'image')} left out, because only images in class folders are read "
+        f"({first})."
     ),
     EMPTY: lambda paths, first: (
-        f"warning: {are(paths, 'class folder')} left out: no images were found there ({first})."
+        f"warning: {are(paths, 'class folder')} left out, because no images were found there "
+        f"({first})."
     ),
     LINKED: lambda paths, first: (
         f"note: {are(paths, 'linked folder')} left out ({first}). A link may replace the folder of "
@@ -132,7 +134,8 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
         "must not lead back into the data."
     ),
     BESIDE: lambda paths, first: (
-        f"note: {are(paths, 'folder')} left out: not a training, validation or test set ({first})."
+        f"note: {are(paths, 'folder')} left out, because only the training, validation and test "
+        f"folders are read ({first})."
     ),
     HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }

@@ -465,7 +465,8 @@ def test_folders_beside_parts_that_are_clear_are_left_out_and_told(tmp_path, wri
     dataset = loaded(tmp_path)
     assert dataset.classes == ("a", "b")
     assert dataset.remarks == (
-        "note: 1 folder is left out: not a training, validation or test set (first: masks).",
+        "note: 1 folder is left out, because only the training, validation and test folders are "
+        "read (first: masks).",
     )
 
 
@@ -521,7 +522,8 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
             "warning: 1 image is not read: 1 .psd (first: cat/x.psd). Convert them to PNG or JPEG.",
             "note: 3 files are not read: 2 .xml, 1 without a suffix (first: cat/a.xml). "
             f"Supported formats: {formats}.",
-            "warning: 1 image is left out: not in a class folder (first: RGB-9x8-0.png).",
+            "warning: 1 image is left out, because only images in class folders are read (first: "
+            "RGB-9x8-0.png).",
             "note: 1 linked folder is left out (first: dog/more). A link may replace the folder of "
             "a class or of a training, validation or test set, but not a folder inside a class, "
             "and must not lead back into the data.",
@@ -970,7 +972,7 @@ def test_decoding_one_file_gives_the_size_and_mode_asked_for(two):
     path = sorted((two / "cat").iterdir())[0]
     assert decode(path, None, "RGB").shape == (8, 9, 3)
     assert decode(path, (4, 6), "L").shape == (6, 4, 1)
-    with pytest.raises(DataError, match=r"^not an image$"):
+    with pytest.raises(DataError, match=r"^the file is not an image$"):
         decode(two / "none.png", None, "L")
 
 

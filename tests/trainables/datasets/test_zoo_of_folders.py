@@ -197,7 +197,8 @@ ZOO["parts: a test part without classes"] = Animal(
     lambda root: fill(root, "train/cat", "train/dog", "test", count=4),
     (
         "note: 'test' has no class folders, so a test set is drawn from the training images.",
-        "warning: 4 images are left out: not in a class folder (first: test/0.png).",
+        "warning: 4 images are left out, because only images in class folders are read (first: "
+        "test/0.png).",
     ),
     names=8,
 )
@@ -372,7 +373,7 @@ ZOO["what systems leave"] = Animal(
 )
 ZOO["an empty class"] = Animal(
     lambda root: (fill(root, *PLAIN), (root / "emu").mkdir()),
-    ("warning: 1 class folder is left out: no images were found there (first: emu).",),
+    ("warning: 1 class folder is left out, because no images were found there (first: emu).",),
 )
 ZOO["one class beside empty ones"] = Animal(
     lambda root: (fill(root, "cat"), (root / "dog").mkdir(), (root / "emu").mkdir()),
@@ -391,7 +392,8 @@ ZOO["files beside the images"] = Animal(
         "warning: 1 image is not read: 1 .psd (first: cat/0.psd). Convert them to PNG or JPEG.",
         f"note: 2 files are not read: 1 .txt, 1 .xml (first: cat/a.xml). Supported "
         f"formats: {readable_suffixes()}.",
-        "warning: 3 images are left out: not in a class folder (first: 0.png).",
+        "warning: 3 images are left out, because only images in class folders are read (first: "
+        "0.png).",
     ),
     names=6,
 )
@@ -562,8 +564,8 @@ ZOO["white on nothing"] = Animal(
         ),
     ),
     (
-        "warning: 6 images are completely white after the transparent background is made white "
-        "(first: cat/0.png).",
+        "warning: 6 transparent images are completely white on a white background (first: "
+        "cat/0.png).",
     ),
     read=on_white,
     within=1,

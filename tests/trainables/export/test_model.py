@@ -109,7 +109,7 @@ def test_what_is_no_image_is_told(make_model: Callable[..., Model], tmp_path: Pa
         (7, "images must be uint8"),
         (tmp_path / "absent.png", "absent.png' is not a file"),
         (tmp_path, "is a folder. Pass the files in it"),
-        ([tmp_path / "text.png"], "text.png': not an image"),
+        ([tmp_path / "text.png"], "text.png': the file is not an image"),
     ):
         with pytest.raises(ConfigError, match=line):
             model.predict(given)

@@ -397,7 +397,7 @@ def test_a_model_with_an_unknown_layer_has_no_shape_and_is_refused(
 
 def test_what_cannot_be_together_is_refused_in_words(make_config, make_dataset):
     one = Training(make_config(), make_dataset())
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="there are no trainings"):
         train_together([])
     with pytest.raises(ValueError, match="one of them is listed twice"):
         train_together([one, one])

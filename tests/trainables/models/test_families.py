@@ -262,7 +262,7 @@ def test_dropout_acts_between_what_learns_and_not_in_what_is_frozen() -> None:
     ("given", "words"),
     [
         ({"model.freeze": "all"}, "unknown model.freeze 'all'"),
-        ({"model.freeze": "backbone"}, "have learnt nothing"),
+        ({"model.freeze": "backbone"}, "have never been trained"),
     ],
 )
 def test_nonsense_about_freezing_is_refused(given: dict[str, object], words: str) -> None:

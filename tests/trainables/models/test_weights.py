@@ -445,10 +445,10 @@ def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is missing in the file."),
         (
             "shape",
-            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, "
-            "and 64 x 64 x 3 x 3 in the network.",
+            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 in the "
+            "file, but 64 x 64 x 3 x 3 in the network.",
         ),
-        ("more", "do not fit resnet18: it has no 'layer9.0.conv1.weight'."),
+        ("more", "do not fit resnet18: the network has no 'layer9.0.conv1.weight'."),
     ],
 )
 def test_the_first_difference_is_named(how: str, words: str, tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_weights_of_another_family_do_not_fit(tmp_path: Path) -> None:
     torch.save(models.resnet18().state_dict(), tmp_path / "w.pth")
     with pytest.raises(
         ConfigError,
-        match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 there",
+        match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 in the file",
     ):
         weights.check(pretrained("resnet50", weights=str(tmp_path / "w.pth")), IMAGE, 3)
 
