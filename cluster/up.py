@@ -84,7 +84,7 @@ def check_hosts(cluster: definition.Definition) -> None:
             "\n".join([*problems.values(), *([hint] if cluster.head not in problems else [])])
         )
     for problem in problems.values():
-        say(f"  {problem} It may join later.")
+        say(f"  {problem} The host may join later.")
 
 
 def give_keys(cluster: definition.Definition) -> None:

@@ -314,7 +314,7 @@ class TrialConfig:
             not self.model.pretrained or self.model.freeze == "backbone"
         ):
             raise ConfigError(
-                "optimizer.backbone_lr requires a pretrained backbone that is trained. "
+                "optimizer.backbone_lr requires a pretrained backbone that is not frozen. "
                 "Set model.pretrained=true, and remove model.freeze=backbone."
             )
 

@@ -65,7 +65,10 @@ def test_a_library_that_is_missing_is_named() -> None:
         raise PackageNotFoundError(name)
 
     (line,) = problems({"mlflow": TriedVersions("3.17", "3.17")}, missing)
-    assert line == "mlflow is not installed. Install it: pip install 'mlflow>=3.17,<3.18'."
+    assert (
+        line
+        == "mlflow is not installed. Install a tested version: pip install 'mlflow>=3.17,<3.18'."
+    )
 
 
 def test_what_is_installed_here_was_tried() -> None:

@@ -568,7 +568,11 @@ CASES: list[Case] = [
         4,
     ),
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
-    (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
+    (
+        ["--space", "smoke", "--address", "127.0.0.1:9"],
+        "there is no Ray cluster at '127.0.0.1:9'",
+        4,
+    ),
     (
         ["--space", "smoke", "--address", "nowhere"],
         "'nowhere' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",

@@ -292,7 +292,7 @@ def test_images_that_do_not_fit_a_model_are_refused_in_a_line(searched: Searched
     ):
         model.predict(np.zeros((1, 9, 5, 2), np.uint8))
     with pytest.raises(
-        ConfigError, match=r"does not return probabilities of images\. Use predict\(\)"
+        ConfigError, match=r"does not return class probabilities of images\. Use predict\(\)"
     ):
         model.probabilities(np.zeros((1, 9, 5, 1), np.uint8))
     assert model.predict([]) == []

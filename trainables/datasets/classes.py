@@ -94,7 +94,9 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
                 f"names (first: {layout.quote(same[0])})"
             )
             if part_of(each.name):
-                layout.problems.append(f"{warning}. If it is not a class, move it out of there.")
+                layout.problems.append(
+                    f"{warning}. If it is a training, validation or test set, move it out of there."
+                )
             else:
                 layout.notes.append(f"warning: {warning}. It is read as a class.")
 

@@ -307,8 +307,8 @@ def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]
         )
     if several := [path for path, each in findings.headers.items() if each.has_frames]:
         lines.append(
-            f"note: {counted(len(several), 'file')} {'has' if len(several) == 1 else 'have'} "
-            f"several pages or frames; only the first is read (first: {_name(layout, several)})."
+            f"note: only the first page or frame of {counted(len(several), 'file')} is read "
+            f"(first: {_name(layout, several)})."
         )
     if long := [
         path

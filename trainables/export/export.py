@@ -99,8 +99,8 @@ def check_onnx(config: TrialConfig) -> None:
         )
     if missing := [name for name in NEEDED_FOR_ONNX if find_spec(name) is None]:
         raise Unavailable(
-            f"--onnx needs {', '.join(missing)}. "
-            f"Install it with: pip install {' '.join(NEEDED_FOR_ONNX)}"
+            f"--onnx needs packages that are not installed: {', '.join(missing)}. "
+            f"Install them with: pip install {' '.join(NEEDED_FOR_ONNX)}"
         )
 
 

@@ -201,7 +201,7 @@ class Model:
         """
         if self.task is not CLASSIFICATION:
             raise ConfigError(
-                f"a model for {self.task.title} does not return probabilities of images. "
+                f"a model for {self.task.title} does not return class probabilities of images. "
                 "Use predict()."
             )
         probabilities: Probabilities = self._predictions(images)

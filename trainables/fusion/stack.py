@@ -152,7 +152,7 @@ def incompatibility(trainings: Sequence[Training]) -> str:
                 "members separate"
             )
         if len(values) > 1:
-            return f"they differ in their {property_name}"
+            return f"they differ in {property_name}"
     return ""
 
 

@@ -106,7 +106,10 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     mirror_pairs = _verify(source, distinct[mirror_candidates][~is_known], similarity, mirror=True)
     is_cut = MAX_PAIRS in (len(near), len(mirror_pairs))
     return Copies(
-        original, near, mirror_pairs, f"only the first {MAX_PAIRS:,} pairs" if is_cut else ""
+        original,
+        near,
+        mirror_pairs,
+        f"only the first {MAX_PAIRS:,} pairs are counted" if is_cut else "",
     )
 
 

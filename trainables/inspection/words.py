@@ -84,7 +84,9 @@ def warnings(report: DataReport) -> Iterator[str]:
     ]
     if coarse:
         precisions = " and ".join(coarse)
-        yield f"note: an accuracy of {EXPECTED:g} is known to within {precisions} (95 %)."
+        yield (
+            f"note: an accuracy of {EXPECTED:g} is known to within {precisions} (95 % confidence)."
+        )
 
 
 def _leaks(report: DataReport) -> Iterator[str]:
@@ -229,7 +231,7 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
             (
                 f"{TITLES[part]} set",
                 f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
-                f"to within ±{100 * report.precision(part):.1f} points (95 %)",
+                f"to within ±{100 * report.precision(part):.1f} points (95 % confidence)",
             )
             for part in ("val", "test")
             if report.images.get(part)

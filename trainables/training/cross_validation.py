@@ -46,7 +46,7 @@ class Folds:
         if dataset.folds is None or dataset.folds != config.data.folds:
             raise ValueError(
                 f"a trial with {config.data.folds} folds cannot be trained on data with "
-                f"{dataset.folds}"
+                f"{dataset.folds or 'no'} folds"
             )
         self.trainings = [
             begin(dataset.fold(number, config.seed)) for number in range(1, dataset.folds + 1)

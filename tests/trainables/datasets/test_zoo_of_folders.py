@@ -272,7 +272,7 @@ ZOO["parts: one among the classes of another"] = Animal(
     in_parts("train", "train/val", "test"),
     (
         "'train/val' is next to the classes, but contains folders with the same names (first: "
-        "'train/val/cat'). If it is not a class, move it out of there.",
+        "'train/val/cat'). If it is a training, validation or test set, move it out of there.",
     ),
     refused=True,
 )
@@ -431,7 +431,7 @@ ZOO["GIF, moving"] = Animal(
             append_images=[Image.fromarray(drawn(number)[::-1]).quantize(64)],
         ),
     ),
-    ("note: 6 files have several pages or frames; only the first is read (first: cat/0.gif).",),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.gif).",),
     read=by_torchvision,
 )
 ZOO["WebP, moving"] = Animal(
@@ -445,7 +445,7 @@ ZOO["WebP, moving"] = Animal(
             append_images=[Image.fromarray(drawn(number)[::-1])],
         ),
     ),
-    ("note: 6 files have several pages or frames; only the first is read (first: cat/0.webp).",),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.webp).",),
     read=by_drawing,
 )
 ZOO["TIFF of several pages"] = Animal(
@@ -457,7 +457,7 @@ ZOO["TIFF of several pages"] = Animal(
             photometric="rgb",
         ),
     ),
-    ("note: 6 files have several pages or frames; only the first is read (first: cat/0.tif).",),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.tif).",),
     read=by_tifffile,
 )
 ZOO["AVIF"] = Animal(

@@ -307,7 +307,7 @@ def test_the_rate_that_is_reported_is_the_heads_and_the_schedule_moves_both(
 
 @pytest.mark.parametrize("given", [{}, {"model.pretrained": True, "model.freeze": "backbone"}])
 def test_a_backbones_rate_needs_a_backbone_that_learns(given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="requires a pretrained backbone that is trained"):
+    with pytest.raises(ConfigError, match="requires a pretrained backbone that is not frozen"):
         TrialConfig().override({"model.name": "resnet18", "optimizer.backbone_lr": 0.1, **given})
 
 
