@@ -152,7 +152,11 @@ def versions(
             f"Install it: pip install 'ray[default]=={here['ray']}'.",
             bare,
         )
-    comparable = [visit for visit in reached if visit.host not in bare]
+    yield from _version_differences(here, [visit for visit in reached if visit.host not in bare])
+
+
+def _version_differences(here: HostReport, comparable: Sequence[Visit]) -> Iterator[Finding]:
+    """Compare the versions of Python between the hosts, and those of Ray also with this machine."""
     for name, key in (("Python", "python"), ("Ray", "ray")):
         places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
         for visit in comparable:
