@@ -429,7 +429,10 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     ) == (4, True, True)
     assert sync.main(["small"]) == 0
     code, line = refused("--onnx")
-    assert (code, "'tree' is no network" in line) == (2, True)
+    assert (code, "'tree' cannot be exported to ONNX, because it is not a network" in line) == (
+        2,
+        True,
+    )
     with Lease(folder):
         code, line = refused()
     assert (code, "is being run by process" in line) == (5, True)
