@@ -119,4 +119,4 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, OSError | Unwritten):
         return str(error)
-    return f"{type(error).__name__}: {error}; the details are in {write_traceback()}"
+    return f"{type(error).__name__}: {error}; {write_traceback()}"

@@ -32,7 +32,7 @@ from trainables.catalog.models import MODELS
 CREDENTIAL = (
     "looks like a credential, so it was refused and not logged. Use an environment variable."
 )
-CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
 LABELS_MEANT = (
     "data set folder not found: 'labls' (--data folder:PATH). Expected one sub-folder per class. "
@@ -107,7 +107,7 @@ CASES: list[Case] = [
     (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),
     (
         ["--space", "table3", "--set", "batch_size"],
-        "a setting has the form key=value (got 'batch_size').",
+        "a setting must have the form key=value (got 'batch_size').",
         2,
     ),
     (
@@ -138,7 +138,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--set", "data.val_fraction=0.6", "--set", "data.test_fraction=0.5"],
-        "data.val_fraction and data.test_fraction add to 1.1;",
+        "the sum of data.val_fraction and data.test_fraction must be below 1, so that training "
+        "images are left (got 1.1).",
         2,
     ),
     (["--space", "smoke", "--folds", "1"], "data.folds must be >= 2 (got 1).", 2),
@@ -165,7 +166,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--folds", "20", "--set", "data.train_limit=60"],
-        "class '0' has 6 images to train on; each of 20 folds needs one. Use --folds 6",
+        "class '0' has 6 training images, but each of 20 folds needs one. Use --folds 6",
         2,
     ),
     (
@@ -288,7 +289,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "transfer", "--weights", "empty"],
-        "there are no weights to begin with for mobilenet_v2, resnet18, squeezenet1_0, whose",
+        "there are no pretrained weights for mobilenet_v2, resnet18, squeezenet1_0, whose",
         2,
     ),
     (
@@ -306,7 +307,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "zoo", "--set", "model.freeze=backbone"],
-        "model.freeze=backbone freezes weights that have learnt nothing.",
+        "model.freeze=backbone would freeze weights that have never been trained.",
         2,
     ),
     (
@@ -382,7 +383,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "digits", "--set", "data.name=folder"],
-        "no folder is named (data.root is empty): use --data folder:PATH.",
+        "the data set has no folder (data.root is empty). Use --data folder:PATH.",
         2,
     ),
     (
@@ -392,7 +393,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist"],
-        "mnist not found (or damaged) under 'data' (--data-root).",
+        "the files of mnist are missing or damaged in 'data' (--data-root).",
         2,
     ),
     (
@@ -412,7 +413,7 @@ CASES: list[Case] = [
     (["--space", "smoke", "--data", "folder:text.db"], "'text.db' is a file (--data folder:", 2),
     (
         ["--space", "smoke", "--data", "folder:flat"],
-        "no class folders in 'flat'. Expected one sub-folder per class, holding its images.",
+        "there are no class folders in 'flat'. Expected one sub-folder per class with its images.",
         2,
     ),
     (
@@ -422,7 +423,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:only"],
-        "only one class found ('a'). A classifier needs two or more.",
+        "only one class was found ('a'). A classifier needs at least two.",
         2,
     ),
     (
@@ -438,29 +439,31 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--data", "folder:renamed"],
         (
-            "2 unreadable images (first: a/bad.png: not an image). "
+            "2 images cannot be read (first: a/bad.png: the file is not an image). "
             "Remove them, or leave them out with --skip-bad."
         ),
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:truncated"],
-        f"1 unreadable image (first: a/bad.png: {CUT_OFF}",
+        f"1 image cannot be read (first: a/bad.png: {CUT_OFF}",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:large"],
-        "1 unreadable image (first: a/bad.png: 144 million pixels (limit 50 million)).",
+        "1 image cannot be read (first: a/bad.png: the image has 144 million pixels (at most 50 "
+        "million are allowed)).",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:larger"],
-        "1 unreadable image (first: a/bad.png: too many pixels (limit 50 million)).",
+        "1 image cannot be read (first: a/bad.png: the image has too many pixels (at most 50 "
+        "million are allowed)).",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:escape"],
-        "1 unreadable image (first: a/\\x1b[2J.png: not an image).",
+        "1 image cannot be read (first: a/\\x1b[2J.png: the file is not an image).",
         2,
     ),
     (
@@ -535,7 +538,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s3://"],
-        "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX",
+        "argument --storage: 's3://' is not a place in a bucket. Use s3://BUCKET/PREFIX",
         2,
     ),
     (
@@ -587,24 +590,28 @@ CASES: list[Case] = [
     # Machines
     (
         ["--space", "smoke", "--device", "cuda"],
-        "the search asks for 1 GPU per trial; none found. Use --device cpu.",
+        "the search needs 1 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "0.5"],
-        "the search asks for 0.5 GPU per trial; none found. Use --device cpu.",
+        "the search needs 0.5 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--cpus-per-trial", "5000"],
-        "one trial asks for 5000 CPUs and 0 GPUs; there are",
+        "one trial needs 5000 CPUs and 0 GPUs, but there are",
         4,
     ),
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
-    (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
+    (
+        ["--space", "smoke", "--address", "127.0.0.1:9"],
+        "there is no Ray cluster at '127.0.0.1:9'",
+        4,
+    ),
     (
         ["--space", "smoke", "--address", "nowhere"],
-        "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'nowhere' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Numbers that only look like some
@@ -699,7 +706,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--address", "127.0.0.1:²"],
-        "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'127.0.0.1:²' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Homes of nobody
@@ -710,7 +717,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"],
-        "no home folder is known of '~nobody-of-that-name' (--data).",
+        "the home folder of '~nobody-of-that-name' is unknown (--data).",
         2,
     ),
     # Credentials
@@ -916,8 +923,8 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
     done = call("search.run", *resnet, "--weights", "misfit.pth")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: weights '{folder}/misfit.pth' do not fit resnet18: "
-        "'bn1.weight' is 3 there, and 64 in the network.\n"
+        f"error: the weights '{folder}/misfit.pth' do not fit resnet18: "
+        "'bn1.weight' is 3 in the file, but 64 in the network.\n"
     )
     assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
 
@@ -927,10 +934,11 @@ def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> No
     done = call("search.run", *resnet, "--dry-run")
     line = done.stderr
     assert done.returncode == 2
-    assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
+    assert f"'{folder}/cache/hub/checkpoints'. Download them with --download, " in line
     assert line.endswith(
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
-        "or name it with --weights PATH; or start from nothing, as --space table3 does.\n"
+        "or pass it with --weights PATH. To train without pretrained weights, use for example "
+        "--space table3.\n"
     )
 
 

@@ -31,17 +31,17 @@ def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> Non
         (
             Resources(cpus=2),
             Demand(gpus=1),
-            "asks for 1 GPU per trial; none found. Use --device cpu",
+            "needs 1 GPU per trial, but no GPU was found. Use --device cpu",
         ),
         (
             Resources(cpus=2),
             Demand(cpus=3),
-            "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs",
+            "one trial needs 3 CPUs and 0 GPUs, but there are 2 CPUs",
         ),
         (
             Resources(cpus=8, gpus=1),
             Demand(gpus=1, workers=2),
-            "2 GPUs; there are 8 CPUs and 1 GPUs",
+            "2 GPUs, but there are 8 CPUs and 1 GPUs",
         ),
     ],
 )

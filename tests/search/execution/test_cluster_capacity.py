@@ -296,9 +296,12 @@ def test_a_folder_that_one_node_does_not_see_is_refused(played: Played) -> None:
     for found in (done, second):
         assert found.code == 4
         (line,) = [line for line in found.err.splitlines() if line.startswith("error:")]
-        assert line.startswith(f"error: storage '{storage}' is not shared: node ")
+        assert line.startswith(
+            f"error: storage '{storage}' is not shared: files that are written here do not appear "
+            "on node "
+        )
         assert line.endswith(
-            "does not see it. A cluster of several nodes needs --storage s3://bucket/prefix "
+            ". A cluster of several nodes needs --storage s3://bucket/prefix "
             "or a folder that all nodes mount under this path."
         )
     assert [path.name for path in storage.iterdir()] == ["first"]

@@ -292,8 +292,8 @@ def test_the_same_data_with_guesses_are_no_change() -> None:
 def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
     result = searched(40 / 42, 40 / 42)
     said = (
-        "No better than guessing: always saying 'dog' reaches 95.2% accuracy on the 42 validation "
-        "images, t0 95.2%."
+        "No better than guessing: always predicting 'dog' reaches 95.2% accuracy on the 42 "
+        "validation images, t0 95.2%."
     )
     assert is_tie(result)
     tie = "Both trials tie at 95.2%, so that none is better than another."
@@ -310,7 +310,7 @@ def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
 def test_better_than_guessing_is_said_with_how_much_at_least() -> None:
     text = guessing_text(with_test(searched(0.99, 0.98), 0.99))
     assert text == (
-        "Better than guessing: always saying 'dog' reaches 95.2% accuracy on the 1,000 test "
+        "Better than guessing: always predicting 'dog' reaches 95.2% accuracy on the 1,000 test "
         "images, t0 99.0%, at least 3.07 points better (error rate 5%)."
     )
 
@@ -376,8 +376,8 @@ def test_a_model_at_chance_is_not_promoted(tmp_path: Path) -> None:
     with pytest.raises(NoBetterThanGuessing) as refused:
         refuse_at_chance(result, result.trials["t1"], tmp_path)
     assert str(refused.value).startswith(
-        "no better than always saying 'dog' (0.9524 of the 42 validation images): t1 has 0.9286. "
-        "To register it all the same: "
+        "no better than always predicting 'dog' (0.9524 of the 42 validation images): t1 has "
+        "0.9286. To register it all the same: "
     )
     assert str(refused.value).endswith(f"search.promote x --storage {tmp_path} --trial t1 --anyway")
     good = with_test(searched(0.99), 0.99)
@@ -415,7 +415,7 @@ def test_a_search_that_only_says_dog_is_told_and_not_promoted(
     found = call("search.run", *options(dogs_and_cats, database, *words))
     assert found.returncode == ExitCode.AT_CHANCE
     assert "--set train.class_weights=balanced" in found.stderr
-    assert "No better than guessing: always saying 'dog' reaches 95.2% accuracy" in found.stdout
+    assert "No better than guessing: always predicting 'dog' reaches 95.2% accuracy" in found.stdout
     result = SearchResult.read(tmp_path / "searches" / "pets")
     assert is_answer_at_chance(result)
     assert "at chance" in render(result)
@@ -428,7 +428,7 @@ def test_a_search_that_only_says_dog_is_told_and_not_promoted(
     assert parent.data.metrics["guess/val_accuracy"] == pytest.approx(40 / 42)
     refused = call("search.promote", "pets", "--tracking", database)
     assert refused.returncode == ExitCode.AT_CHANCE
-    assert "no better than always saying 'dog'" in refused.stderr
+    assert "no better than always predicting 'dog'" in refused.stderr
     assert call("search.resume", "pets", "--tracking", database).returncode == ExitCode.AT_CHANCE
 
 

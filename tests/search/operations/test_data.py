@@ -89,7 +89,7 @@ def test_what_cannot_be_looked_at_is_refused(call: Command, words: list[str], sa
 def test_built_in_data_have_a_report(call: Command) -> None:
     done = call("search.data", "digits")
     assert "1,797 images in 10 classes (1,079 training, 359 validation, 359 test)" in done.stdout
-    assert "none found (nearly equal ones were not looked for: " in done.stdout.replace(
+    assert "none found (nearly equal images were not searched for: " in done.stdout.replace(
         "\n                ", " "
     )
 

@@ -55,14 +55,14 @@ def test_a_port_that_is_taken_is_refused(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main([str(tmp_path / "met"), "--port", str(port)]) == 4
-    assert "Use another --port, or another --host." in capsys.readouterr().err
+    assert "Choose another --port or --host." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x", "²", "1" * 5000, "000001" * 9])
 def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["met", f"--port={port}"])
-    assert "a port is a whole number from 0 to 65,535" in capsys.readouterr().err
+    assert "a port must be a whole number from 0 to 65,535" in capsys.readouterr().err
 
 
 def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(

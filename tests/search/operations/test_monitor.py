@@ -110,7 +110,7 @@ def test_a_model_without_a_reference_is_to_be_promoted_again(
     (model / reference.FILE).write_bytes(b"damaged")
     done = call("search.monitor", model, "--from", "met")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "cannot be read: promote it again" in done.stderr
+    assert "cannot be read. Promote the model again." in done.stderr
     (model / reference.FILE).unlink()
     done = call("search.monitor", model, "--from", "met")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -123,7 +123,10 @@ def test_other_tasks_are_refused(model: Path, tmp_path: Path, call: Command) -> 
     (model / predictor.DESCRIPTION).write_text(json.dumps({**about, "task": "segmentation"}))
     done = call("search.monitor", model, "--from", "met")
     assert done.returncode == 2
-    assert "this model is for segmentation: only those for classification" in done.stderr
+    assert (
+        "this model is for segmentation, but only models for classification can be monitored"
+        in done.stderr
+    )
 
 
 def test_times() -> None:

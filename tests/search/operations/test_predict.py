@@ -197,9 +197,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
     done = call("search.predict", exported, "images/notes.txt", "images/9.png", "none", "--json")
     assert done.returncode == 3
     first, second, third = (json.loads(line) for line in done.stdout.splitlines())
-    assert first == {"file": "images/notes.txt", "error": "not an image"}
-    assert (second["file"], third["error"]) == ("images/9.png", "is no file")
-    assert "not read: none: is no file\n" in done.stderr
+    assert first == {"file": "images/notes.txt", "error": "the file is not an image"}
+    assert (second["file"], third["error"]) == ("images/9.png", "is not a file")
+    assert "not read: none: is not a file\n" in done.stderr
     assert "1 image, " in done.stderr
     assert "2 not read" in done.stderr
 

@@ -184,7 +184,7 @@ def used_elsewhere(name: str, images: Any, folder: Path, pasted: str = "") -> li
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
-        r"images must be uint8 .* \(got float64 \(.*\)\)\. Bring pixels to 0 to 255 .*",
+        r"images must be uint8 .* \(got float64 \(.*\)\)\. Scale the pixels to 0 to 255 .*",
         done.stdout.splitlines()[-2],
     )
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -431,7 +431,10 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     ) == (4, True, True)
     assert sync.main(["small"]) == 0
     code, line = refused("--onnx")
-    assert (code, "'tree' is no network" in line) == (2, True)
+    assert (code, "'tree' cannot be exported to ONNX, because it is not a network" in line) == (
+        2,
+        True,
+    )
     with Lease(folder):
         code, line = refused()
     assert (code, "is being run by process" in line) == (5, True)

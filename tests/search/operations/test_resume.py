@@ -593,6 +593,6 @@ def test_weights_that_are_gone_are_asked_back(pets: Path, inline: Inline, call: 
     done = call("search.resume", "pets", "--tracking", f"sqlite:///{pets}/mlflow.db")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: the weights of mobilenet_v2, with which 'pets' began, are not at "
-        f"'{place}'. Put them back there.\n"
+        "error: the weights of mobilenet_v2, with which 'pets' started, are missing at "
+        f"'{place}'. Restore them there.\n"
     )

@@ -158,9 +158,15 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
     [
         (["/nowhere"], "'/nowhere' does not contain a promoted model"),
         (["MODEL", "--shadow", "x"], "--shadow needs a registered model"),
-        (["MODEL", "--port", "70000"], "a port is a whole number from 0 to 65,535 (got '70000')"),
+        (
+            ["MODEL", "--port", "70000"],
+            "a port must be a whole number from 0 to 65,535 (got '70000')",
+        ),
         (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
-        (["MODEL", "--workers", "0"], "the number of processes is a whole number from 1 to 256"),
+        (
+            ["MODEL", "--workers", "0"],
+            "the number of processes must be a whole number from 1 to 256",
+        ),
         (["MODEL", "--shadow-share", "2"], "a share above 0 and at most 1 is needed (got '2')"),
     ],
 )
@@ -184,7 +190,7 @@ def test_a_port_that_is_taken_is_said(folder: Path, call: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = call("search.serve", folder, "--port", taken.getsockname()[1])
     assert done.returncode == 4
-    assert "nothing can be served at 127.0.0.1, port" in done.stderr
+    assert "the server cannot listen on 127.0.0.1, port" in done.stderr
 
 
 def test_a_damaged_model_is_said_and_nothing_is_served(tmp_path: Path, command: Command) -> None:

@@ -168,7 +168,7 @@ def predicts(newcomer: Newcomer, fruit: Path) -> None:
     newcomer.page.wait_for_url("**/predictions/*")
     newcomer.reads("180 images of a folder")
     newcomer.page.get_by_text("Which, and why").click()
-    newcomer.reads(re.compile("broken.png: not an image"))
+    newcomer.reads(re.compile("broken.png: the file is not an image"))
     newcomer.looks()
     newcomer.page.get_by_label("Class", exact=True).select_option("lime")
     newcomer.page.wait_for_url("**state=lime*")

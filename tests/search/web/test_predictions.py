@@ -251,7 +251,7 @@ def test_an_end_leads_to_the_results(visitor: Visitor, photos: Path) -> None:
 
 def test_what_could_not_be_read_is_named(visitor: Visitor, photos: Path) -> None:
     said = (
-        f"not read: {photos}/b{HOSTILE}.png: an empty file\n"
+        f"not read: {photos}/b{HOSTILE}.png: the file is empty\n"
         "note: 2 other files left out (first: notes.txt)\n1 image, 9 a second; 1 not read\n"
     )
     row = (photos / "a.png", "rose", 0.9, 0.8)
@@ -260,7 +260,7 @@ def test_what_could_not_be_read_is_named(visitor: Visitor, photos: Path) -> None
     assert visitor.see(f"/started/{ID}").status == 303
     page = text(visitor.see(f"/predictions/{ID}"))
     assert "Some files could not be read" in page
-    assert ".png: an empty file" in page
+    assert ".png: the file is empty" in page
     assert "2 other files left out" in page
     assert "<img src=x" not in page
 

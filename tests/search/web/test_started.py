@@ -77,7 +77,7 @@ def test_a_process_that_is_gone_without_a_word_is_told_of(
     make_started: Started, visitor: Visitor
 ) -> None:
     make_started("select")
-    assert "Ended before it was done." in text(visitor.see("/started/1"))
+    assert "Ended before it was finished." in text(visitor.see("/started/1"))
 
 
 def test_a_promotion_leads_to_the_models(make_started: Started, visitor: Visitor) -> None:

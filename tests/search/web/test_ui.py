@@ -118,7 +118,7 @@ def test_a_folder_for_images_has_to_be_there(
 def test_a_port_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["--port", str(taken.getsockname()[1])]) == 4
-    assert "Use another --port, or another --host." in capsys.readouterr().err
+    assert "Choose another --port or --host." in capsys.readouterr().err
 
 
 def test_it_serves_until_it_is_stopped_though_a_page_is_open(

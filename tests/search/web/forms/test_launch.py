@@ -183,7 +183,7 @@ def test_a_verb_whose_carrier_was_killed_is_at_work_until_it_ends(tmp_path: Path
     while started.is_running:
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert started.state == "ended before it was done"
+    assert started.state == "ended before it was finished"
 
 
 def test_a_carrier_that_was_killed_is_not_running(tmp_path: Path) -> None:
