@@ -86,7 +86,9 @@ def parse_option(declared: Option, words: Sequence[str]) -> Any:
 
 def _is_missing(declared: Option, value: Any) -> bool:
     """True for the value of `--name=--`, which argparse in Python 3.11 takes for no value."""
-    return isinstance(value, list) and not declared.is_repeated
+    if declared.kind is OptionKind.LIST:
+        return [] in value
+    return value == [] and not declared.is_repeated
 
 
 def _as_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
