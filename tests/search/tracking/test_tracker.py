@@ -52,7 +52,7 @@ from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
-from search.views.sentences import risk_text
+from search.views.text.sentences import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
     OpenDriver,
