@@ -43,7 +43,7 @@ from search.journal.events import (
 )
 from search.journal.journal import Event, Journal
 from search.journal.result import SearchResult
-from search.operations.sync import main as sync
+from search.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.client import client_of, sqlite_path
