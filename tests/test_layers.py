@@ -165,9 +165,9 @@ FLOORS = {
         sessions
         operations
         cli
-        resume refine select
+        resume refine select improve
         web api list status why report sync export compare data clean delete pause stop extend
-        web/forms __main__ run promote predict serve label monitor improve
+        web/forms __main__ run promote predict serve label monitor
         web/pages
         ui
     """,
