@@ -23,6 +23,7 @@ import search.operations.resume as resuming
 import search.operations.select as selecting
 from cluster.errors import Refused
 from search.cli.continuation import overrides_of
+from search.cli.parser import parse_request
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
@@ -33,7 +34,8 @@ from search.journal.result import NO_TIME, SearchResult
 from search.operations.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.operations.run import experiment_of as experiment_of_run
 from search.preflight.overrides import apply_overrides
-from search.run import parse_options
+from search.run import RunOptions, parse_options
+from search.run import parser as run_parser
 from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
@@ -191,7 +193,9 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text(SPACE)
     experiment = experiment_of_run(
-        parse_options(["--space", "my.py:space", "--name", "s", *words]).request
+        parse_request(
+            run_parser(), RunOptions, ["--space", "my.py:space", "--name", "s", *words]
+        ).request
     )
     journal = Journal(experiment.folder)
     journal.append(
