@@ -68,9 +68,7 @@ def decide_outcome(
         name: float(challenger.correct_predictions(parts[SELECTION]).mean())
         for name, challenger in challengers.items()
     }
-    candidates = [
-        ScoredChallenger(trial.trial, trial.primary_value, shares[trial.trial]) for trial in trials
-    ]
+    candidates = [ScoredChallenger(t.trial, t.primary_value, shares[t.trial]) for t in trials]
     best = challengers[trial := best_challenger(candidates).trial]
     champion = LoadedCheckpoint(data.config, data.dataset, champion_model.checkpoint)
     assert dataset.test is not None
