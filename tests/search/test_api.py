@@ -237,11 +237,11 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(Refused, match="was cut off") as cut_off:
         load("played", storage=storage)
     assert cut_off.value.__notes__ == [
-        f"In Python: import search.resume; search.resume.main(['played', '--storage', '{storage}'])"
+        f"In Python: resume('played', storage='{storage}')  # from search.api import resume"
     ]
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
-    assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
+    assert missing.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
     with pytest.raises(ConfigError, match="does not contain a promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
@@ -259,7 +259,7 @@ def test_an_error_of_a_journal_keeps_its_hint(
     monkeypatch.setattr(SearchResult, "kept_in", read)
     with pytest.raises(ConfigError, match="no search at") as missing:
         result("played", storage=storage)
-    assert missing.value.__notes__ == ["In Python: import search.run; search.run.main([])"]
+    assert missing.value.__notes__ == ["In Python: run()  # from search.api import run"]
 
 
 def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path]) -> None:
