@@ -194,7 +194,7 @@ class Search:
         return path
 
     def __repr__(self) -> str:
-        from search.views.labels import figure_text, outcome_text
+        from search.views.text.labels import figure_text, outcome_text
 
         best = self._result.best
         best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"

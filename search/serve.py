@@ -6,22 +6,19 @@ failed request. POST images to /predict; /docs says how.
 """
 
 import os
-from collections.abc import Sequence
 
 from search.cli.face import Face
 from search.operations.serve import ServeRequest, serve
 from search.process.lifetime import leave
 
-FACE = Face("serve", ServeRequest, serve, __doc__)
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, serve, and return the exit code (see `ExitCode`).
+def command(request: ServeRequest) -> int:
+    """Serve, and return the exit code.
 
     After SIGTERM the requests that have arrived are answered, and the exit code is 0.
     """
     _open_standard_streams()
-    return FACE.main(argv)
+    return serve(request)
 
 
 def _open_standard_streams() -> None:
@@ -34,6 +31,9 @@ def _open_standard_streams() -> None:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
+
+FACE = Face("serve", ServeRequest, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     leave(main())

@@ -5,7 +5,7 @@ What suggested it, what it reached, against which trials it was stopped, its ret
 
 from search.cli.face import Face
 from search.operations.why import WhyRequest, why
-from search.views.story import beside_guessing, story_lines
+from search.views.text.story import beside_guessing, story_lines
 from trainables.errors import printable
 
 

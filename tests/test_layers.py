@@ -158,6 +158,7 @@ FLOORS = {
         design
         decisions
         facts
+        views/text
         views
         tracking views/page feedback
         preflight trained feedback/monitoring serving/pages

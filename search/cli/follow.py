@@ -15,10 +15,10 @@ from search.journal.result import SearchResult
 from search.journal.store import BucketHome, Home, Storage
 from search.process.liveness import Liveness
 from search.values.wording import duration
-from search.views.labels import best_text, outcome_text
 from search.views.live import news
 from search.views.standing import rows_left, status_lines, trials_table
 from search.views.terminal import Terminal, say
+from search.views.text.labels import best_text, outcome_text
 from trainables.errors import printable
 
 EVERY_S = 10.0

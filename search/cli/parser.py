@@ -76,9 +76,19 @@ def parse_option(declared: Option, words: Sequence[str]) -> Any:
     parser = Parser(add_help=False, exit_on_error=False)
     add_option(parser, declared)
     try:
-        return getattr(parser.parse_args(words), declared.field)
+        value = getattr(parser.parse_args(words), declared.field)
     except argparse.ArgumentError as error:
         raise ConfigError(f"{error.message}.") from error
+    if _is_missing(declared, value):
+        raise ConfigError("expected one argument.")
+    return value
+
+
+def _is_missing(declared: Option, value: Any) -> bool:
+    """True for the value of `--name=--`, which argparse in Python 3.11 takes for no value."""
+    if declared.kind is OptionKind.LIST:
+        return [] in value
+    return value == [] and not declared.is_repeated
 
 
 def _as_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -101,4 +111,8 @@ def parse_request(
 
     An invalid one ends the process with one line and exit code 2, as `argparse` does.
     """
-    return request_of(request_type, vars(parser.parse_args(words)))
+    values = vars(parser.parse_args(words))
+    for declared in options_of(request_type):
+        if _is_missing(declared, values[declared.field]):
+            parser.error(f"argument --{declared.name}: expected one argument")
+    return request_of(request_type, values)

@@ -24,7 +24,7 @@ from search.values.message import Message, Remedy
 from search.values.objectives import value_of
 from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
-from search.views.labels import with_article
+from search.views.text.labels import with_article
 from trainables.values import Json
 
 if TYPE_CHECKING:

@@ -216,7 +216,9 @@ def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedMod
     if source.is_registered or source.is_search:
         return watched_model(source, folder, poll_s)
     if (model_folder := source.local_folder) is None:
-        raise ConfigError(f"'{source}' holds no promoted model (a folder with about.json).")
+        raise ConfigError(
+            f"'{source}' does not contain a promoted model (a folder with about.json)."
+        )
     return model_folder
 
 

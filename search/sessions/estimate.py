@@ -19,7 +19,7 @@ from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.values.executors import EXECUTORS
 from search.values.wording import durations
-from search.views.labels import classes_text, parts_text, strategy_text
+from search.views.text.labels import classes_text, parts_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.errors import counted

@@ -7,7 +7,7 @@ from search.facts.parameters import param_text, searched
 from search.facts.trials import TOP
 from search.journal.result import SearchResult
 from search.values.objectives import value_of
-from search.views.labels import (
+from search.views.text.labels import (
     as_good,
     figure_text,
     outcome_text,
@@ -15,14 +15,14 @@ from search.views.labels import (
     strategy_text,
     superlative,
 )
-from search.views.sentences import (
+from search.views.text.sentences import (
     guessing_text,
     remarks,
     risk_text,
     selection_sentences,
     taken_over_text,
 )
-from search.views.tables import front_table, models_table, selection_table
+from search.views.text.tables import front_table, models_table, selection_table
 from trainables.errors import counted
 
 

@@ -44,7 +44,7 @@ from search.tracking.client import add, client_of, sqlite_path
 from search.tracking.data_inputs import data_input
 from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
-from search.views.labels import reached_text
+from search.views.text.labels import reached_text
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
 from trainables.values import Evaluation, Params

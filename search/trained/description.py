@@ -9,8 +9,8 @@ from search.facts.parameters import param_text
 from search.journal.events import Selected
 from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
-from search.views.labels import classes_text, figure_text
-from search.views.sentences import against_text
+from search.views.text.labels import classes_text, figure_text
+from search.views.text.sentences import against_text
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.errors import printable
 from trainables.values import Evaluation

@@ -30,9 +30,9 @@ from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.asha import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
-from search.views.labels import best_text, figure_text, outcome_text, used_text
-from search.views.sentences import request_text
 from search.views.terminal import say
+from search.views.text.labels import best_text, figure_text, outcome_text, used_text
+from search.views.text.sentences import request_text
 from trainables.errors import counted
 
 TOP_TRIALS = 5

@@ -23,8 +23,15 @@ from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
 from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
 from search.views.base import Finished, View, ViewContext
-from search.views.labels import as_good, figure_text, outcome_text, primary_text, reference_text
-from search.views.sentences import (
+from search.views.terminal import Terminal, say
+from search.views.text.labels import (
+    as_good,
+    figure_text,
+    outcome_text,
+    primary_text,
+    reference_text,
+)
+from search.views.text.sentences import (
     guessing_text,
     quicker_text,
     request_lines,
@@ -32,8 +39,7 @@ from search.views.sentences import (
     selection_sentences,
     taken_over_text,
 )
-from search.views.tables import front_table, models_table, selection_table
-from search.views.terminal import Terminal, say
+from search.views.text.tables import front_table, models_table, selection_table
 from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"

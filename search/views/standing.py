@@ -16,7 +16,7 @@ from search.facts.trials import state_reason
 from search.journal.result import SearchResult, TrialResult
 from search.values.message import Remedy, going_on
 from search.values.wording import duration
-from search.views.labels import (
+from search.views.text.labels import (
     best_text,
     figure_text,
     outcome_text,
@@ -24,7 +24,7 @@ from search.views.labels import (
     strategy_text,
     used_text,
 )
-from search.views.sentences import guessing_text, remarks, risk_text, selection_sentences
+from search.views.text.sentences import guessing_text, remarks, risk_text, selection_sentences
 from trainables.errors import ConfigError, counted, printable
 
 SHOWN_TRIALS = 40

@@ -12,7 +12,7 @@ from search.journal.result import FAILED, SearchResult
 from search.values.wording import duration
 from search.views.live import Before, news, time_left
 from search.views.overview_table import BEFORE_ALL, state_word
-from search.views.story import describe_event
+from search.views.text.story import describe_event
 from trainables.errors import counted
 
 OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}

@@ -3,7 +3,7 @@
 from search.facts.parameters import searched, short_names, value_text
 from search.facts.trials import best_first, state_reason
 from search.journal.result import FAILED, TrialResult
-from search.views.labels import figure_text
+from search.views.text.labels import figure_text
 from search.web.feed import Followed
 from search.web.listing import Cell, Column, Listed, Query, Row, listed
 

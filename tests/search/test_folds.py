@@ -24,12 +24,12 @@ from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
 from search.tracking.note import markdown_summary
 from search.tracking.tracker import Tracker
-from search.views.labels import figure_text
 from search.views.live import Display
 from search.views.outcome import best_table
 from search.views.standing import standing_lines, trials_table
-from search.views.story import story_lines
 from search.views.terminal import Terminal
+from search.views.text.labels import figure_text
+from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened

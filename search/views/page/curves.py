@@ -14,7 +14,6 @@ from search.facts.series import BestSoFar, lowest_visible
 from search.facts.trials import is_baseline
 from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
-from search.views.labels import state_text
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -31,6 +30,7 @@ from search.views.page.figures import (
     label,
     styled,
 )
+from search.views.text.labels import state_text
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 

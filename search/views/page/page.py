@@ -21,13 +21,13 @@ from search.facts.parameters import param_text, searched, short_names
 from search.facts.selection import finalists
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
-from search.views import labels
-from search.views.labels import AT_CHANCE, reference_text
 from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
-from search.views.tables import front_table, models_table
-from search.views.verdict import one_observation, tiles, verdict
+from search.views.text import labels
+from search.views.text.labels import AT_CHANCE, reference_text
+from search.views.text.tables import front_table, models_table
+from search.views.text.verdict import one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import counted
 

@@ -14,9 +14,9 @@ from search.facts.parameters import param_text, searched
 from search.facts.trials import best_first, failures_by_kind
 from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
 from search.values.wording import duration
-from search.views.labels import classes_text, parts_text, strategy_text, used_text
 from search.views.page.quality import MAX_NAMES
-from search.views.sentences import request_lines, taken_over_text
+from search.views.text.labels import classes_text, parts_text, strategy_text, used_text
+from search.views.text.sentences import request_lines, taken_over_text
 from trainables.errors import counted
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from search.cli.keywords import words
+from search.cli.keywords import request_from
 from search.design.experiment import check_search_name
+from search.operations.data import DataRequest
 from search.operations.run import data_source
 from search.operations.run_request import RunRequest, named_data_sets
 from search.spaces.find import names
 from search.spaces.transfer import FAMILIES
 from search.tracking.uri import default_uri
+from search.values.option import words_of
 from search.values.wording import DEFAULT_STORAGE
 from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import command_line
@@ -115,8 +117,8 @@ class NewSearchForm:
             raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
         return self.data
 
-    def words(self, site: Site) -> list[str]:
-        """Arguments of `search.run`.
+    def request(self, site: Site) -> RunRequest:
+        """Build the request of `search.run`.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -130,17 +132,16 @@ class NewSearchForm:
         options |= {field: True for field in FLAGS if field in self.values}
         if SIZE in self.values:
             options["set"] = {"data": {SIZE: self.values[SIZE]}}
-        return words(RunRequest, options | place_options(site))
+        return request_from(RunRequest, options | place_options(site))
 
     def look_words(self, site: Site) -> list[str]:
         """Arguments of the command that inspects the data."""
         options = {field: True for field in ("download", "skip_bad") if field in self.values}
-        flags = [f"--{field.replace('_', '-')}" for field in options]
-        return [*flags, "--", self.check_data(site)]
+        return words_of(request_from(DataRequest, {"data": self.check_data(site), **options}))
 
     def command(self, site: Site) -> str:
         """The command line as text, quoted for a shell."""
-        return command_line("run", self.words(site))
+        return command_line("run", words_of(self.request(site)))
 
 
 def place_options(site: Site) -> dict[str, Any]:

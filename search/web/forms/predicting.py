@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from search import predict
+from search.cli.keywords import request_from
 from search.journal.result import moment
+from search.operations.predict import PredictRequest
+from search.values.option import words_of
 from search.views.predictions import NOT_READ
 from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import MODEL, Launched, Launcher
@@ -55,10 +57,8 @@ def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
     path = allowed(folder, site.data_root)
     if site.data_root is not None:
         check_links(path, site.data_root)
-    options = [f"--{option}={value}" for option, value in place_options(site).items()]
-    words = [address, *options, "--", str(path)]
-    predict.FACE.parser().parse_args(words)
-    return words
+    options = {"name": address, "paths": [str(path)], **place_options(site)}
+    return words_of(request_from(PredictRequest, options))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Prediction:
     @property
     def folder(self) -> str:
         """The folder of the images."""
-        return self.launched.words[-1]
+        return next(word for word in reversed(self.launched.words) if not word.startswith("--"))
 
     @property
     def began(self) -> str:

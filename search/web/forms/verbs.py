@@ -1,16 +1,20 @@
-"""Verbs that continue from an existing search: their forms, buttons and command lines."""
+"""Verbs that continue from an existing search: their forms, buttons and requests."""
 
-import argparse
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from search import promote, refine, resume, select
+from search.cli.keywords import request_from
 from search.design.experiment import check_search_name
-from search.operations.refine import ROUNDS
-from search.operations.select import SEEDS, TOP
+from search.operations.options import SearchRequest
+from search.operations.promote import PromoteRequest
+from search.operations.refine import ROUNDS, RefineRequest
+from search.operations.resume import ResumeRequest
+from search.operations.select import SEEDS, TOP, SelectRequest
 from search.values.message import Blank, Remedy, Word
+from search.values.option import OptionKind, options_of
 from search.web.forms.new_search import MAX_VALUE, place_options
 from search.web.site import Site
 from trainables.errors import ConfigError
@@ -24,7 +28,6 @@ class Field:
     label: str
     hint: str = ""
     """The default value, in words."""
-    is_flag: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,15 @@ class VerbForm:
     does: str
     """Description of the verb, in sentences."""
     fields: tuple[Field, ...]
-    parser: Callable[[], argparse.ArgumentParser]
+    request_type: type[SearchRequest]
     tells_cost: bool = False
     """True if it has `--dry-run`, which prints its plan and cost."""
+
+    @property
+    def flags(self) -> set[str]:
+        """The names of the options without a value, which the form offers as checkboxes."""
+        options = options_of(self.request_type)
+        return {declared.field for declared in options if declared.kind is OptionKind.FLAG}
 
 
 ANYWAY = "Although it is no better than guessing"
@@ -48,7 +57,7 @@ FORMS: dict[str, VerbForm] = {
         "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
         "lost or done again. With more trials in all it also goes on after its end.",
         (Field("trials", "Trials in all", "as before"), BUDGET),
-        resume.FACE.parser,
+        ResumeRequest,
     ),
     "select": VerbForm(
         "Choose with care",
@@ -58,7 +67,7 @@ FORMS: dict[str, VerbForm] = {
             Field("top", "Candidates", f"the best {TOP}"),
             Field("seeds", "Trainings of each", str(SEEDS)),
         ),
-        select.FACE.parser,
+        SelectRequest,
         tells_cost=True,
     ),
     "refine": VerbForm(
@@ -70,7 +79,7 @@ FORMS: dict[str, VerbForm] = {
             Field("rounds", "Rounds at most", str(ROUNDS)),
             BUDGET,
         ),
-        refine.FACE.parser,
+        RefineRequest,
         tells_cost=True,
     ),
     "promote": VerbForm(
@@ -82,10 +91,10 @@ FORMS: dict[str, VerbForm] = {
         (
             Field("trial", "Trial", "the search's answer"),
             Field("model", "Name of the model", "the search's"),
-            Field("onnx", "As ONNX too, which other programs can use", is_flag=True),
-            Field("anyway", ANYWAY, is_flag=True),
+            Field("onnx", "As ONNX too, which other programs can use"),
+            Field("anyway", ANYWAY),
         ),
-        promote.FACE.parser,
+        PromoteRequest,
     ),
 }
 BUTTONS = {name: f"'{verb.title}' on this page" for name, verb in FORMS.items()} | {
@@ -126,25 +135,19 @@ def with_button_names(text: str) -> str:
     return COMMAND.sub(replaced, text)
 
 
-def verb_words(name: str, search: str, values: Mapping[str, str], site: Site) -> list[str]:
-    """Build the arguments of a verb for a search from the values of a form.
+def verb_request(name: str, search: str, values: Mapping[str, str], site: Site) -> SearchRequest:
+    """Build the request of a verb for a search from the values of a form.
 
     Raises:
         ConfigError: a value is too long, or the verb does not accept it.
     """
     check_search_name(search)
     verb = FORMS[name]
-    words = [search, *(f"--{option}={value}" for option, value in place_options(site).items())]
+    options: dict[str, Any] = {"name": search, **place_options(site)}
     for field in verb.fields:
         value = values.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
         if value:
-            words.append(f"--{field.option}" if field.is_flag else f"--{field.option}={value}")
-    parser = verb.parser()
-    parser.exit_on_error = False
-    try:
-        parser.parse_args(words)
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{error.argument_name}: {error.message}.") from error
-    return words
+            options[field.option] = True if field.option in verb.flags else value
+    return request_from(verb.request_type, options)

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from search.journal.store import home
 from search.spaces.find import find, names, purpose
+from search.values.option import words_of
 from search.values.wording import durations
 from search.web.forms.children import Asker, ProcessOutput
 from search.web.forms.launch import Launched, Launcher, refusal_of
@@ -66,8 +67,8 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def plan(request: Request) -> Response:
         search_form = NewSearchForm.of(request.query_params)
-        words = await run_in_threadpool(search_form.words, site)
-        output = await asker.ask("search.run", [*words, "--dry-run", "--json"])
+        options = await run_in_threadpool(search_form.request, site)
+        output = await asker.ask("search.run", [*words_of(options), "--dry-run", "--json"])
         output.check()
         return site.render(request, "new_plan.html", **plan_context(output))
 
@@ -119,12 +120,12 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
         ConfigError: there is already a search of that name.
     """
     back = f"/new?{search_form.query}"
-    search_form.words(site)
+    search_form.request(site)
     search_form = search_form.with_name()
     name = search_form.values["name"]
     if home(site.place, name).exists():
         raise ConfigError(f"there is a search named '{name}' already. Choose another name.")
-    return launcher.start("run", name, search_form.words(site), back)
+    return launcher.start("run", name, words_of(search_form.request(site)), back)
 
 
 def plan_context(output: ProcessOutput) -> Json:

@@ -15,11 +15,11 @@ from search.facts.parameters import searched
 from search.facts.standing import Stage
 from search.journal.result import SearchResult
 from search.values.wording import duration
-from search.views.labels import figure_text, interval_text, strategy_text
-from search.views.sentences import selection_sentences
 from search.views.standing import race_lines
-from search.views.tables import models_table
-from search.views.verdict import tiles, verdict
+from search.views.text.labels import figure_text, interval_text, strategy_text
+from search.views.text.sentences import selection_sentences
+from search.views.text.tables import models_table
+from search.views.text.verdict import tiles, verdict
 from search.web.charts import course_line, of_search, top
 from search.web.feed import Followed
 from search.web.forms.verbs import button_name

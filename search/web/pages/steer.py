@@ -28,10 +28,13 @@ from search.journal.requests import (
 )
 from search.journal.result import SearchResult, moment
 from search.journal.store import Home, home
+from search.operations.options import SearchRequest
+from search.operations.resume import ResumeRequest
 from search.values.message import Message, message_of
+from search.values.option import words_of
 from search.web.forms.children import Asker
 from search.web.forms.launch import Launched, Launcher, command_line, refusal_of
-from search.web.forms.verbs import FORMS, VerbForm, button_name, verb_words, with_button_names
+from search.web.forms.verbs import FORMS, VerbForm, button_name, verb_request, with_button_names
 from search.web.pages.started import title_of
 from search.web.site import Site
 from trainables.errors import ConfigError
@@ -100,17 +103,16 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
     async def cost(request: Request) -> Response:
         name, verb = request.path_params["name"], verb_of(request)
-        words = verb_words(verb, name, dict(request.query_params), site)
-        lines = await cost_lines(asker, site, name, verb, words)
-        return site.render(
-            request, "verb_cost.html", lines=lines, command=command_line(verb, words)
-        )
+        verb_options = verb_request(verb, name, dict(request.query_params), site)
+        lines = await cost_lines(asker, site, verb, verb_options)
+        command = command_line(verb, words_of(verb_options))
+        return site.render(request, "verb_cost.html", lines=lines, command=command)
 
     async def start(request: Request, form: FormData) -> Response:
         name, verb, values = request.path_params["name"], verb_of(request), texts(form)
         await asker.end()
         try:
-            words = verb_words(verb, name, values, site)
+            words = words_of(verb_request(verb, name, values, site))
         except ConfigError as error:
             return verb_page(request, site, values, message_of(error))
         back = f"/searches/{name}/next/{verb}"
@@ -160,32 +162,29 @@ def verb_page(
     )
 
 
-async def cost_lines(
-    asker: Asker, site: Site, search: str, verb: str, words: list[str]
-) -> list[str]:
+async def cost_lines(asker: Asker, site: Site, verb: str, request: SearchRequest) -> list[str]:
     """Describe in lines what a verb would do and cost; empty if that cannot be estimated.
 
     Raises:
         ConfigError: the verb would refuse it.
     """
-    if verb == "resume":
-        return await run_in_threadpool(resume_lines, site, search, words)
+    if isinstance(request, ResumeRequest):
+        return await run_in_threadpool(resume_lines, site, request)
     if not FORMS[verb].tells_cost:
         return []
-    output = await asker.ask(f"search.{verb}", ["--dry-run", *words])
+    output = await asker.ask(f"search.{verb}", ["--dry-run", *words_of(request)])
     output.check()
     lines = map(str.strip, [*output.notes, *output.out.splitlines()])
     return [with_button_names(line) for line in lines if line]
 
 
-def resume_lines(site: Site, search: str, words: list[str]) -> list[str]:
+def resume_lines(site: Site, resume: ResumeRequest) -> list[str]:
     """Describe in lines the progress of a search, and the cost of additional trials."""
-    result, _ = result_and_holder(site, search)
+    result, _ = result_and_holder(site, resume.name)
     lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
-    options = FORMS["resume"].parser().parse_args(words)
-    if options.trials is not None:
-        experiment = Experiment.from_description(search, result.started.experiment, site.place)
-        request = DriverRequest.now(EXTEND, trials=str(options.trials))
+    if resume.trials is not None:
+        experiment = Experiment.from_description(resume.name, result.started.experiment, site.place)
+        request = DriverRequest.now(EXTEND, trials=str(resume.trials))
         reply = reply_to(request, experiment, result, Standing(is_live=True))
         lines.append(f"{reply.message.render(button_name)}.")
         lines += [f"It costs {reply.cost}."] if reply.cost else []

@@ -20,8 +20,8 @@ from search.journal.journal import FILE_NAME, read_about
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import TRIALS
 from search.values.nested import flatten
-from search.views.labels import figure_text, interval_text
-from search.views.story import beside_guessing, story_of
+from search.views.text.labels import figure_text, interval_text
+from search.views.text.story import beside_guessing, story_of
 from search.web.access import HEADERS
 from search.web.charts import of_trial
 from search.web.feed import Behind, Followed

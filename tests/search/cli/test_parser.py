@@ -121,6 +121,12 @@ def test_a_wrong_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith(told)
 
 
+def test_a_value_of_two_dashes_is_no_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("a", "--port=--")
+    assert "argument --port: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", FACES)
 def test_each_recorded_command_line_survives_as_a_request(verb: str, tmp_path: Path) -> None:
     face, checked = FACES[verb], 0

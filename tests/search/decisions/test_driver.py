@@ -12,7 +12,7 @@ from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
-from search.views.sentences import risk_text
+from search.views.text.sentences import risk_text
 from tests.support.played import (
     OpenDriver,
     changed,

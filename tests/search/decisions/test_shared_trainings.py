@@ -28,8 +28,8 @@ from search.run import parse_options
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
-from search.views.sentences import taken_over_text
-from search.views.story import story_lines
+from search.views.text.sentences import taken_over_text
+from search.views.text.story import story_lines
 from tests.support.played import (
     OpenDriver,
     changed,

@@ -28,10 +28,10 @@ from search.sessions.ending import exit_code
 from search.tracking.note import markdown_summary
 from search.views.page.curves import search_curves
 from search.views.page.page import render
-from search.views.sentences import guessing_text
 from search.views.standing import trials_table
-from search.views.story import beside_guessing
-from search.views.tables import models_table
+from search.views.text.sentences import guessing_text
+from search.views.text.story import beside_guessing
+from search.views.text.tables import models_table
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts

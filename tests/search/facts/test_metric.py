@@ -28,17 +28,17 @@ from search.operations.refine import refuse_few
 from search.tracking.note import markdown_summary
 from search.trained.description import model_figures, tags
 from search.views.base import Finished
-from search.views.labels import interval_text, strategy_text, with_article
 from search.views.live import Display
 from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.page import render
-from search.views.sentences import quicker_text, selection_sentences
 from search.views.standing import standing_lines, trials_table
-from search.views.story import story_lines
-from search.views.tables import front_table, models_table
-from search.views.verdict import tiles
+from search.views.text.labels import interval_text, strategy_text, with_article
+from search.views.text.sentences import quicker_text, selection_sentences
+from search.views.text.story import story_lines
+from search.views.text.tables import front_table, models_table
+from search.views.text.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
 from trainables.catalog.tasks import CLASSIFICATION, Metric

@@ -11,7 +11,7 @@ from search.journal.naming import NoSuchSearch
 from search.operations.export import ExportRequest, export
 from search.operations.status import StatusRequest, status
 from search.operations.why import WhyRequest, why
-from search.views.story import story_lines
+from search.views.text.story import story_lines
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.errors import ConfigError
 

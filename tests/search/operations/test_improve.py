@@ -21,22 +21,17 @@ from search.api import load as opened
 from search.api import run
 from search.feedback.learning.champion import find_champion
 from search.feedback.learning.expected import trained_image_names
+from search.feedback.learning.registering import ChosenChallenger, watched_text
+from search.feedback.learning.rounds import info_of, rounds_of
 from search.feedback.monitoring.findings import find_changes
 from search.feedback.monitoring.window import load_window
 from search.feedback.records import EARLIER, RecordedAnswer, Records, RecordsInfo
+from search.improve import main
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import DECISION, home
 from search.monitor import main as monitor
-from search.operations.improve import (
-    ORIGINS,
-    champion_request,
-    info_of,
-    is_wanted_as_onnx,
-    main,
-    parser,
-    rounds_of,
-    watched_text,
-)
+from search.operations.continuation import Where
+from search.operations.improve import ORIGINS, ImproveRequest
 from search.promote import main as promote
 from search.space import Choice, Float, SearchSpace
 from search.tracking.model_registry import ONNX, Registered
@@ -206,7 +201,7 @@ def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
         raise NotReady("the bucket does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr("search.operations.improve.add_expected", away)
+        patched.setattr("search.feedback.learning.registering.add_expected", away)
         assert place.improve(*words) == 4
     assert aliases("knn") == {"champion": "1"}
     image = turned(1)[0][200]
@@ -275,15 +270,24 @@ def test_a_challenger_is_there_as_onnx_if_the_champion_is(champion: Champion) ->
     champion("knn")
     database = "sqlite:///mlflow.db"
 
-    def wanted(*words: str) -> bool:
-        given = ["models:/knn/1", "--from", "met", "--tracking", database, *words]
-        args = parser().parse_args(given)
-        return is_wanted_as_onnx(args, find_champion(champion_request(args)))
+    def wanted(onnx: bool | None = None) -> bool:
+        request = ImproveRequest(
+            model="models:/knn/1", place=Path("met"), onnx=onnx, where=Where(tracking=database)
+        )
+        challenger = ChosenChallenger(
+            champion_model=find_champion(request.champion_request()),
+            home=home(Path("searches"), "knn"),
+            result=SearchResult.read(Path("searches/knn")),
+            facts={},
+            place=request.place,
+            onnx=request.onnx,
+        )
+        return challenger.is_wanted_as_onnx
 
     assert not wanted()
     MlflowClient(database).set_model_version_tag("knn", "1", ONNX, "true")
     assert wanted()
-    assert not wanted("--no-onnx")
+    assert not wanted(onnx=False)
 
 
 @pytest.mark.slow

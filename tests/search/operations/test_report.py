@@ -19,10 +19,10 @@ from search.tracking.note import markdown_summary
 from search.values.statistics import Expected
 from search.values.wording import durations
 from search.views.base import Finished
-from search.views.labels import primary_text
 from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render
-from search.views.tables import MODEL_COLUMNS, models_table
+from search.views.text.labels import primary_text
+from search.views.text.tables import MODEL_COLUMNS, models_table
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from tests.support.reports import select, verdict_texts
 from trainables.config import TrialConfig

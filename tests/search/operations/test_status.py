@@ -21,10 +21,10 @@ from search.journal.store import home
 from search.tracking.note import markdown_summary
 from search.values.message import Remedy
 from search.values.wording import duration
-from search.views.sentences import risk_text
 from search.views.standing import standing_lines, trials_table
-from search.views.story import story_lines
 from search.views.terminal import Terminal
+from search.views.text.sentences import risk_text
+from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from tests.support.reports import verdict_texts

@@ -43,7 +43,7 @@ from search.journal.events import (
 )
 from search.journal.journal import Event, Journal
 from search.journal.result import SearchResult
-from search.operations.sync import main as sync
+from search.sync import main as sync
 from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.client import client_of, sqlite_path
@@ -52,7 +52,7 @@ from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
-from search.views.sentences import risk_text
+from search.views.text.sentences import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
     OpenDriver,

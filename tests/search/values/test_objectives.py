@@ -33,9 +33,9 @@ from search.values.objectives import (
     one_cost,
     parse_objectives,
 )
-from search.views.labels import strategy_text
-from search.views.sentences import quicker_text
-from search.views.tables import front_table
+from search.views.text.labels import strategy_text
+from search.views.text.sentences import quicker_text
+from search.views.text.tables import front_table
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command

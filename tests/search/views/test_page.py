@@ -35,8 +35,8 @@ from search.views.page.data import section, twins
 from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.page import render
 from search.views.page.sections import failures, mistakes, stops, weakest
-from search.views.sentences import GONE_ON, selection_sentences
-from search.views.verdict import percent
+from search.views.text.sentences import GONE_ON, selection_sentences
+from search.views.text.verdict import percent
 from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words

@@ -17,7 +17,7 @@ from search.journal.journal import FILE_NAME, Event, Journal, read, read_about
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.page import render
-from search.views.story import story_lines
+from search.views.text.story import story_lines
 from search.web.listing import Cell, Column, Query, Row, listed
 from search.web.pages.search import PARTS
 from tests.search.web.conftest import HOSTILE, make_hostile

@@ -86,7 +86,7 @@ def test_a_form_becomes_the_words_of_a_command_line(
     assert (reply.status, reply.headers["location"]) == (303, "/started/1")
     (verb, subject, *words) = started[0]
     assert (verb, subject) == ("predict", "models:/my flowers")
-    assert words[-2:] == ["--", str(photos)]
+    assert words[:2] == ["models:/my flowers/3", str(photos)]
     args = predict.FACE.parser().parse_args(words)
     assert (args.name, args.paths) == ("models:/my flowers/3", [str(photos)])
     assert args.tracking == visitor.site.tracking

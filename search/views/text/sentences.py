@@ -11,7 +11,7 @@ from search.values.message import Message, Remedy, Start
 from search.values.objectives import one_cost
 from search.values.statistics import LEVEL
 from search.values.wording import DEFAULT_STORAGE
-from search.views.labels import format_value, state_text, superlative
+from search.views.text.labels import format_value, state_text, superlative
 from trainables.errors import counted, printable
 
 SHOWN_REQUESTS = 5

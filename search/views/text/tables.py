@@ -9,7 +9,7 @@ from search.facts.summary import models
 from search.journal.pareto import front
 from search.journal.result import SearchResult
 from search.values.objectives import one_cost, value_of
-from search.views.labels import figure_text, network_text
+from search.views.text.labels import figure_text, network_text
 from trainables.errors import printable
 
 Columns = dict[str, tuple[str, Callable[[Any], str]]]

@@ -31,8 +31,8 @@ from search.journal.events import (
 from search.journal.guessing import Guessing
 from search.journal.journal import Event
 from search.journal.result import SearchResult
-from search.views.sentences import against_text, request_text
-from search.views.tables import cost_text
+from search.views.text.sentences import against_text, request_text
+from search.views.text.tables import cost_text
 from trainables.catalog.tasks import Metric
 
 RIVALS_SHOWN = 12

@@ -17,8 +17,8 @@ from search.journal.result import Opening, SearchResult, TrialResult
 from search.values.message import Message, Remedy, Start
 from search.values.statistics import LEVEL
 from search.values.wording import duration
-from search.views.labels import outcome_text, superlative, with_article
-from search.views.sentences import GONE_ON, guessing_text, quicker_text, risk_text
+from search.views.text.labels import outcome_text, superlative, with_article
+from search.views.text.sentences import GONE_ON, guessing_text, quicker_text, risk_text
 from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
 from trainables.errors import counted, printable
 from trainables.values import Evaluation

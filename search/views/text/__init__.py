@@ -1,0 +1,1 @@
+"""Texts on a search that the terminal, the report, the pages and MLflow share."""
