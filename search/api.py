@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from search.operations.asking import DriverReply
     from search.operations.compare import ComparedSearches
     from search.operations.deletion import Deletion
+    from search.operations.improve import Improvement
     from search.operations.monitor import MonitoringResult
     from search.operations.predict import Predictions
     from search.operations.promote import Promotion
@@ -350,6 +351,39 @@ def select(
 
 
 @_with_calls()
+def improve(
+    model: str,
+    place: str | Path,
+    *,
+    storage: Place = DEFAULT_STORAGE,
+    quiet: bool = False,
+    **options: Any,
+) -> "Improvement":
+    """Train challengers on corrected images, and decide if one becomes the champion.
+
+    The training is as that of `run`. The decision is returned, not printed.
+
+    Args:
+        model: a registered model or a search, as the `source` of `load`.
+        place: the place of the records with the corrections, `--from` on the command line.
+        storage: the place where searches are stored.
+        quiet: print only errors.
+        options: those of `python -m search.improve --help`.
+    """
+
+    def session() -> "Improvement":
+        from search.cli.prompt import TerminalTalk
+        from search.operations.improve import ImproveRequest, improve
+
+        explicit = {"model": model, "from": place, "storage": storage}
+        return improve(_request(ImproveRequest, options, **explicit), TerminalTalk())
+
+    improvement = _in_foreground(session, quiet=quiet)
+    _pass_on_signal(improvement.exit_code)
+    return improvement
+
+
+@_with_calls()
 def result(name: str, *, storage: Place = DEFAULT_STORAGE) -> Search:
     """Read a search from its journal; it may have ended or still be running.
 
@@ -567,10 +601,14 @@ def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
 
 def _ended_search(finished: "Finished") -> Search:
     """Return the search after a session; a signal that ended it has its usual effect first."""
-    code = finished.exit_code
-    if code > 128:  # pass the signal to the restored handlers
-        signal.raise_signal(code - 128)
-    return Search(finished.result, finished.experiment.storage, exit_code=code)
+    _pass_on_signal(finished.exit_code)
+    return Search(finished.result, finished.experiment.storage, exit_code=finished.exit_code)
+
+
+def _pass_on_signal(exit_code: int) -> None:
+    """Raise the signal that ended a session, if one did, for the restored handlers."""
+    if exit_code > 128:
+        signal.raise_signal(exit_code - 128)
 
 
 def _request(request_type: type[Request], options: Mapping[str, Any], **explicit: Any) -> Request:

@@ -32,6 +32,8 @@ from search.journal.lease import Lease
 from search.journal.requests import waiting_requests
 from search.journal.result import SearchResult
 from search.journal.store import Home, home, searches_in
+from search.operations.improve import Improvement, ImproveRequest
+from search.operations.talk import Talk
 from search.run import RunOptions, parse_options
 from search.values.message import Message, Remedy
 from search.values.option import positional, switch
@@ -477,6 +479,31 @@ def test_a_data_set_is_inspected() -> None:
         10,
     )
     assert state() == before
+
+
+def test_a_model_is_improved(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    requests, codes = [], [0, 130]
+
+    def session(request: ImproveRequest, talk: Talk) -> Improvement:
+        requests.append(request)
+        talk.note("noted")
+        return Improvement(name="x", exit_code=codes.pop(0))
+
+    monkeypatch.setattr("search.operations.improve.improve", session)
+    before, words = state(), ("models:/x@champion", "records")
+    improvement = search.api.improve(*words, storage="there", onnx=False, margin=5, quiet=True)
+    assert (improvement.name, improvement.version) == ("x", None)
+    (request,) = requests
+    assert (request.model, request.place, request.storage) == (
+        words[0],
+        Path("records"),
+        Path("there"),
+    )
+    assert (request.onnx, request.margin, request.register) == (False, 5.0, None)
+    assert (capsys.readouterr().err, state()) == ("", before)
+    with pytest.raises(KeyboardInterrupt):
+        search.api.improve(*words)
+    assert capsys.readouterr().err == "noted\n"
 
 
 def test_a_model_in_use_is_monitored(tmp_path: Path) -> None:
