@@ -133,7 +133,7 @@ def remedy_at(place: str, verb: str) -> Remedy:
     """Build a written remedy; the values that are known only at run time are `x`."""
     call = written_remedies()[place]
     keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-    arguments = keywords.get("arguments", ast.List())
+    arguments = keywords.get("arguments", ast.List(elts=[]))
     assert isinstance(arguments, ast.List), "write the list here"
     return Remedy(
         verb,
@@ -146,7 +146,8 @@ def remedy_at(place: str, verb: str) -> Remedy:
 
 def called(remedy: Remedy) -> tuple[str, list[Any], dict[str, Any]]:
     """Return the function that a remedy calls in Python, and its arguments."""
-    (call,) = (node for node in ast.walk(ast.parse(remedy.call)) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(ast.parse(remedy.call)) if isinstance(node, ast.Call))
+    call = next(node for node in calls if isinstance(node.func, ast.Name))
     assert isinstance(call.func, ast.Name)
     arguments = [ast.literal_eval(argument) for argument in call.args]
     return (
