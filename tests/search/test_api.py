@@ -42,7 +42,7 @@ from search.views.base import Finished
 from tests.conftest import MakeOnce
 from tests.search.feedback.monitoring.made_up import meet, promoted
 from tests.support.pages import PAGES
-from tests.support.played import OpenDriver, play
+from tests.support.played import OpenDriver, changed, play
 from trainables.errors import ConfigError
 from trainables.export.model import folder_in
 
@@ -427,13 +427,15 @@ def test_a_session_is_refused_in_python_with_its_call(played: Callable[..., Path
     assert state() == before
 
 
-def test_a_search_is_read_and_compared(played: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_search_is_read_and_compared(
+    played: Callable[..., Path], experiment: Experiment, open_driver: OpenDriver
+) -> None:
     storage = played()
+    play(open_driver(changed(experiment, name="again")))
     standing = search.api.status("played", storage=storage)
     assert (standing.stage.name, len(standing.result.trials)) == ("OVER", 9)
     story = search.api.why("played", "t0002", storage=storage)
     assert (story.trial, story.result.name) == ("t0002", "played")
-    shutil.copytree(storage / "played", storage / "again")
     compared = search.api.compare("played", "again", storage=storage)
     assert [contender.name for contender in compared.comparison.searches] == ["played", "again"]
     with pytest.raises(ConfigError, match="no trial 't0010' in played"):
@@ -445,24 +447,37 @@ def test_a_search_is_read_and_compared(played: Callable[..., Path], tmp_path: Pa
 
 def test_a_search_is_steered(played: Callable[..., Path]) -> None:
     storage = played(events=9)
+    trials = result("played", storage=storage).trials
+    (trial,) = trials.trial[trials.outcome == "interrupted"]
     asked = "asked. It does not run now; once it goes on, this comes first: "
     for reply in (
-        search.api.stop("played", "t0001", storage=storage),
-        search.api.extend("played", storage=storage, trials="+2", budget=["+1h"], price=2),
+        search.api.stop("played", trial, storage=storage),
+        search.api.extend("played", storage=storage, trials=8, budget=["1h"], price=2),
     ):
         assert reply.text.startswith(asked)
         assert not reply.was_interrupted
     stopped, extended = waiting_requests(home(storage, "played"))
-    assert (stopped.action, stopped.trial) == ("stop", "t0001")
-    assert (extended.trials, extended.budget, extended.price) == ("+2", ("+1h",), 2.0)
+    assert (stopped.action, stopped.trial) == ("stop", trial)
+    assert (extended.trials, extended.budget, extended.price) == ("8", ("1h",), 2.0)
     with pytest.raises(ConfigError, match="does not run"):
         search.api.pause("played", storage=storage)
 
 
 def test_checkpoints_and_searches_are_removed(played: Callable[..., Path]) -> None:
     storage = played()
-    saved = storage / "played" / "trials" / "t0001" / "checkpoints"
-    assert search.api.clean("played", storage=storage, keep="answer") == 0, saved
+    with pytest.raises(ConfigError, match="unknown value of --keep 'all'"):
+        search.api.clean("played", storage=storage, keep="all")
+    best = result("played", storage=storage).best
+    assert best is not None
+    saved = storage / "played" / "trials" / best.name / "epoch-0001"  # not its best epoch
+    saved.mkdir(parents=True)
+    (saved / "model.safetensors").write_bytes(bytes(998))
+    (saved / "manifest.json").write_text("{}")
+    assert search.api.clean("played", storage=storage, keep="answer") == 1000
+    assert not saved.exists()
+    journal = (storage / "played" / "journal.jsonl").read_text()
+    assert search.api.clean("played", storage=storage, keep="answer") == 0
+    assert (storage / "played" / "journal.jsonl").read_text() == journal
     with pytest.raises(ConfigError, match="unknown option 'yes'"):
         search.api.delete("played", storage=storage, yes=True)
     deletion = search.api.delete("played", storage=storage, keep_runs=True)
@@ -510,7 +525,7 @@ def test_a_model_in_use_is_monitored(tmp_path: Path) -> None:
     model, records = promoted(tmp_path / "model"), tmp_path / "records"
     meet(Records.at(records), 40, mix=(0.98, 0.01, 0.01))
     findings = search.api.monitor(str(model), records, rate=0.01).findings
-    assert (findings.changed, findings.rate) == (("class mix",), 0.01)
+    assert (findings.changed, findings.rate) == (["class mix"], 0.01)
     with pytest.raises(ConfigError, match=r"rate: .*a rate from 0\.01"):
         search.api.monitor(str(model), records, rate=1)
 
