@@ -452,13 +452,13 @@ def test_a_search_is_steered(played: Callable[..., Path]) -> None:
     asked = "asked. It does not run now; once it goes on, this comes first: "
     for reply in (
         search.api.stop("played", trial, storage=storage),
-        search.api.extend("played", storage=storage, trials=8, budget=["1h"], price=2),
+        search.api.extend("played", storage=storage, trials=8, budget=["1h", "20usd"], price=2),
     ):
         assert reply.text.startswith(asked)
         assert not reply.was_interrupted
     stopped, extended = waiting_requests(home(storage, "played"))
     assert (stopped.action, stopped.trial) == ("stop", trial)
-    assert (extended.trials, extended.budget, extended.price) == ("8", ("1h",), 2.0)
+    assert (extended.trials, extended.budget, extended.price) == ("8", ("1h", "20usd"), 2.0)
     with pytest.raises(ConfigError, match="does not run"):
         search.api.pause("played", storage=storage)
 
