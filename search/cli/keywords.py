@@ -63,10 +63,13 @@ def _parsed(request_type: type, values: Mapping[str, Any]) -> Iterator[tuple[str
 
 def _words(name: str, value: Any, declared: Option) -> Iterator[str]:
     """Yield the words of an option: one per value, and none for a flag that is False."""
-    if declared.kind is OptionKind.FLAG:
+    if declared.kind in (OptionKind.FLAG, OptionKind.SWITCH):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be True or False (got {value!r}).")
-        yield from [f"--{declared.name}"] * value
+        if value:
+            yield f"--{declared.name}"
+        elif declared.kind is OptionKind.SWITCH:
+            yield f"--no-{declared.name}"
         return
     if isinstance(value, Mapping) and name == "set":
         value = list(_settings(value))

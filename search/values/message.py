@@ -46,6 +46,18 @@ class Blank:
 
 
 Word = str | int | float | Blank
+PYTHON_NAMES = {
+    "list": ("searches", ""),
+    "report": ("result", ".report()"),
+    "export": ("result", ".trials"),
+}
+"""Maps verbs to (function in `search.api`, attribute of its result), where they are named
+differently there.
+"""
+COMMANDS_ONLY = frozenset({"label", "serve", "ui"})
+"""The verbs without a function in `search.api`: they serve pages until they are stopped."""
+PRINTING_OPTIONS = frozenset({"all"})
+"""Options that only affect the printed text, which the functions in `search.api` do not have."""
 
 
 def _word_as_json(word: Any) -> Any:
@@ -98,8 +110,18 @@ class Remedy:
 
     @property
     def call(self) -> str:
-        """Python statements that run the command in this process; only valid without blanks."""
-        return f"import search.{self.verb}; search.{self.verb}.main({self.words})"
+        """The Python expression for the command, after `import_line`; only valid without blanks."""
+        if self.verb in COMMANDS_ONLY:
+            return f"search.{self.verb}.main({self.words})"
+        function, attribute = PYTHON_NAMES.get(self.verb, (self.verb, ""))
+        return f"{function}({', '.join(self._call_arguments())}){attribute}"
+
+    @property
+    def import_line(self) -> str:
+        """The import that `call` needs."""
+        if self.verb in COMMANDS_ONLY:
+            return f"import search.{self.verb}"
+        return f"from search.api import {PYTHON_NAMES.get(self.verb, (self.verb, ''))[0]}"
 
     def as_json(self) -> dict[str, Any]:
         """Return its fields as JSON-compatible values; a blank becomes an object."""
@@ -128,6 +150,15 @@ class Remedy:
             options={name: _word_from_json(value) for name, value in document["options"].items()},
             start=Start[document["start"]],
         )
+
+    def _call_arguments(self) -> Iterator[str]:
+        """Yield the arguments of the function in `search.api`, as code."""
+        yield from map(repr, [*([self.search] if self.search else []), *self.arguments])
+        if self.storage != DEFAULT_STORAGE:
+            yield f"storage={str(self.storage)!r}"
+        for name, value in self.options.items():
+            if name not in PRINTING_OPTIONS and value is not False:
+                yield f"{name.replace('-', '_')}={value!r}"
 
     def _words(self) -> Iterator[Word]:
         if self.search:
