@@ -20,7 +20,7 @@ class DeleteOptions:
     """The options of the command line."""
 
     request: DeleteRequest = group(DeleteRequest)
-    yes: bool = flag("do not ask")
+    yes: bool = flag("do not ask", before="keep_runs")
     json: bool = flag("print what was deleted as one JSON object")
 
 
