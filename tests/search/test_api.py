@@ -29,7 +29,7 @@ from search.design.experiment import Experiment
 from search.feedback.records import Records
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
-from search.journal.requests import waiting_requests
+from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.result import SearchResult
 from search.journal.store import Home, home, searches_in
 from search.operations.improve import Improvement, ImproveRequest
@@ -457,6 +457,8 @@ def test_a_search_is_steered(played: Callable[..., Path]) -> None:
         assert reply.text.startswith(asked)
         assert not reply.was_interrupted
     stopped, extended = waiting_requests(home(storage, "played"))
+    assert isinstance(stopped, DriverRequest)
+    assert isinstance(extended, DriverRequest)
     assert (stopped.action, stopped.trial) == ("stop", trial)
     assert (extended.trials, extended.budget, extended.price) == ("8", ("1h", "20usd"), 2.0)
     with pytest.raises(ConfigError, match="is not running"):
