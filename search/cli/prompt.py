@@ -1,48 +1,16 @@
 """Questions to the user at the terminal, such as about a mistyped name of a search."""
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from search.journal.naming import NoSuchSearch, resolve_name
-from search.journal.store import Home, Storage, home
+from search.journal.naming import NoSuchSearch
 from search.values.option import KEY, Group, Option, OptionKind
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
 Options = TypeVar("Options")
-
-
-def search_of(args: argparse.Namespace) -> Home:
-    """Return the home of the search that NAME and --storage identify.
-
-    If the name is mistyped, the user is asked about the closest one (`resolve_or_ask`).
-    `args.name` is replaced by the name of the search.
-
-    Raises:
-        NoSuchSearch: there is no such search.
-    """
-    args.name = resolve_or_ask(args.name, args.storage)
-    return home(args.storage, args.name)
-
-
-def resolve_or_ask(name: str, place: Storage) -> str:
-    """Return the name of an existing search; if it is mistyped, ask about the closest one.
-
-    If there are no searches at all, any name is returned (`resolve_name`).
-
-    Raises:
-        NoSuchSearch: there is no such search, and the user did not confirm the closest one.
-    """
-    try:
-        return resolve_name(name, place)
-    except NoSuchSearch as error:
-        question = f"no search '{name}'. Did you mean '{error.closest}'?"
-        if error.closest and can_ask() and confirm(question, yes=True):
-            return error.closest
-        raise
 
 
 def with_confirmed_name(command: Callable[[Options], int], options: Options) -> int:

@@ -8,7 +8,6 @@ devices. The start of Ray, idle slots and the evaluation at the end count as tim
 time.
 """
 
-import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -268,52 +267,6 @@ def shares_text(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} of the {text} budget" for text, share in shares.items())
 
 
-def budget_options(
-    group: Any,
-    before: str = "",
-    *,
-    of: str = "what all sessions together may use",
-    gain: bool = True,
-) -> None:
-    """Add the options of a search's budget to a parser or an argument group.
-
-    Args:
-        group: the parser or the group.
-        before: the default, in words, for commands that take it from an existing search.
-        of: the beginning of the help of `--budget`: the usage that the limits count.
-        gain: True to add `--min-gain`, too.
-    """
-    default = f" (default: {before})" if before else ""
-    group.add_argument(
-        "--budget",
-        action="append",
-        type=_option,
-        metavar="LIMIT",
-        default=[],
-        help=f"{of}: {FORMS}. When it is used up nothing is started, "
-        "and each trial stops after its epoch; "
-        f"of several (--budget 2h --budget 500epochs) the first to be used up counts{default}",
-    )
-    group.add_argument(
-        "--price",
-        type=float,
-        metavar="MONEY",
-        help="what an hour of one device costs (a GPU if trials have one, else a CPU core), "
-        f"for a budget in usd{default}",
-    )
-    if not gain:
-        return
-    group.add_argument(
-        "--min-gain",
-        type=float,
-        metavar="POINTS",
-        default=None if before else 0,
-        help="start no more trials once those that are planned are expected to gain less, "
-        "in points (hundredths) of the metric, of log loss in its own unit; "
-        f"0: start them all{default}",
-    )
-
-
 def limit_option(text: str) -> Limit:
     """Parse a limit, for the `parse` of an option.
 
@@ -324,11 +277,3 @@ def limit_option(text: str) -> Limit:
         return limit(text)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("--budget ").removesuffix(".")) from None
-
-
-def _option(text: str) -> Limit:
-    """Parse a limit, as the `type` of an argparse option."""
-    try:
-        return limit_option(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

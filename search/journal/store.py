@@ -5,7 +5,6 @@ into another one. The bucket is the source of truth. The checkpoints of trials d
 the driver: each worker uploads its own to the bucket (`cluster.storage.mirror`).
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -60,26 +59,19 @@ class StoredSize:
     bytes: int
 
 
-class UnusablePlace(ConfigError, argparse.ArgumentTypeError):
-    """A text of the user that names no place for files.
-
-    It is an error of argparse, too, for the parsers that use `own_path` as a `type`.
-    """
-
-
 def own_path(text: str) -> Path:
     """Parse the path of a file or folder, for the `parse` of an option.
 
     `~` means the home folder, even if the shell did not expand it.
 
     Raises:
-        UnusablePlace: the user after `~` has no home folder.
+        ConfigError: the user after `~` has no home folder.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         user = text.partition("/")[0]
-        raise UnusablePlace(
+        raise ConfigError(
             f"there is no home folder for '{user[:80]}'; for a folder with that name, use "
             f"'./{user[:80]}'"
         ) from error
@@ -89,16 +81,16 @@ def storage(text: str) -> Storage:
     """Parse `--storage`: a folder or `s3://BUCKET/PREFIX`.
 
     Raises:
-        UnusablePlace: the text is neither of these.
+        ConfigError: the text is neither of these.
     """
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise UnusablePlace(f"must be a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
+        raise ConfigError(f"must be a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
     try:
         return Bucket.of(text)
     except ValueError as error:
-        raise UnusablePlace(str(error)) from error
+        raise ConfigError(str(error)) from error
 
 
 def home(place: Storage, name: str) -> "Home":

@@ -220,8 +220,8 @@ def begun_or_new(request: ImproveRequest, talk: Talk) -> Home | NewImprovement:
     """
     check_request(request)
     check_versions()
-    if request.name is not None and (named := home(request.storage, request.name)).exists():
-        return named
+    if request.name is not None and (search_home := home(request.storage, request.name)).exists():
+        return search_home
     if not request.model.startswith(REGISTERED):
         resolve_name(request.model, request.storage)
     champion_model = find_champion(request.champion_request())

@@ -1,6 +1,8 @@
 """Decide on an improvement: choose the best challenger, and compare it with the champion."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from search.feedback.records import Records
 from search.journal.result import SearchResult
 from search.journal.store import Home, home
 from search.trained.export import config_of, dataset_of, local_checkpoint
+from trainables.datasets.arrays import Part
 from trainables.disk import read_regular
 
 FIRST = "first.json"
@@ -41,7 +44,7 @@ def decide_outcome(
     """Compare the best challenger with the champion, decide, and note the used images.
 
     Args:
-        request: the model to improve, to load the first champion of all rounds, too.
+        request: the model, for the first champion of all rounds.
         champion_model: the champion.
         search_home: the place of the improvement's search.
         result: the improvement's search.
@@ -50,43 +53,34 @@ def decide_outcome(
         margin: the loss of accuracy on the old test images that is allowed.
     """
     folder, data = search_home.read(FOLDER), champion_model.data
-    parts, fair = load_set_aside(folder), info.fair_rows()
-    if is_fair := len(fair) >= MIN_NEW_IMAGES[HELD_OUT]:
-        parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
+    parts, fair, is_fair = fair_parts(folder, info)
     alpha = info.alpha(records.deciding_images(), result.started.id)
     trials = [trial for trial in result.ranking if not trial.is_freed]
-    dataset = dataset_of(result, config_of(result, trials[0], folder))
+    configs = {trial.trial: config_of(result, trial, folder) for trial in trials}
+    dataset = dataset_of(result, configs[trials[0].trial])
     challengers = {
         trial.trial: LoadedCheckpoint(
-            config_of(result, trial, folder), dataset, local_checkpoint(search_home, trial)
+            configs[trial.trial], dataset, local_checkpoint(search_home, trial)
         )
         for trial in trials
     }
-    candidates = [
-        ScoredChallenger(
-            trial.trial,
-            trial.primary_value,
-            float(challengers[trial.trial].correct_predictions(parts[SELECTION]).mean()),
-        )
-        for trial in trials
-    ]
+    shares = {
+        name: float(challenger.correct_predictions(parts[SELECTION]).mean())
+        for name, challenger in challengers.items()
+    }
+    candidates = [ScoredChallenger(t.trial, t.primary_value, shares[t.trial]) for t in trials]
     best = challengers[trial := best_challenger(candidates).trial]
     champion = LoadedCheckpoint(data.config, data.dataset, champion_model.checkpoint)
     assert dataset.test is not None
-    on_new, on_old = (
-        champion.correct_predictions(parts[HELD_OUT]),
-        champion.correct_predictions(dataset.test),
-    )
-    old = best.correct_predictions(dataset.test)
-    if records.info is not None:  # the records may have been deleted
-        held_out_images = [image["image"] for image in info.images if image["use"] == HELD_OUT]
-        rows = fair if is_fair else range(len(held_out_images))
-        records.note_deciding_images(result.started.id, [held_out_images[row] for row in rows])
+    on_new = champion.correct_predictions(parts[HELD_OUT])
+    on_old = champion.correct_predictions(dataset.test)
+    best_on_old = best.correct_predictions(dataset.test)
+    note_deciding_images(records, result.started.id, info, fair if is_fair else None)
     return Decision(
         trial,
         tuple(candidates),
         PairedComparison.of(on_new, best.correct_predictions(parts[HELD_OUT])),
-        PairedComparison.of(on_old, old),
+        PairedComparison.of(on_old, best_on_old),
         float(on_new.mean()),
         float(on_old.mean()),
         margin,
@@ -95,8 +89,39 @@ def decide_outcome(
         alpha,
         len(fair),
         is_fair=is_fair,
-        first=compare_first_champion(request, champion_model, search_home, on_old, old),
+        first=compare_first_champion(request, champion_model, search_home, on_old, best_on_old),
     )
+
+
+def fair_parts(folder: Path, info: ImprovementInfo) -> tuple[dict[str, Part], list[int], bool]:
+    """Load the images that were set aside.
+
+    Returns:
+        The images by their use; the positions of the held-out images that are a fair sample; and
+        whether these are enough, in which case the held-out images are those alone.
+    """
+    parts, fair = load_set_aside(folder), info.fair_rows()
+    is_fair = len(fair) >= MIN_NEW_IMAGES[HELD_OUT]
+    if is_fair:
+        parts[HELD_OUT] = parts[HELD_OUT].take(np.array(fair))
+    return parts, fair, is_fair
+
+
+def note_deciding_images(
+    records: Records, improvement: str, info: ImprovementInfo, rows: Sequence[int] | None
+) -> None:
+    """Note in the records which of the images that were set aside have decided an improvement.
+
+    Args:
+        records: the records, which may have been deleted.
+        improvement: the id of the improvement's search.
+        info: the improvement.
+        rows: the positions of these images among those set aside; None for all.
+    """
+    if records.info is not None:
+        set_aside = [image["image"] for image in info.images if image["use"] == HELD_OUT]
+        images = set_aside if rows is None else [set_aside[row] for row in rows]
+        records.note_deciding_images(improvement, images)
 
 
 def compare_first_champion(

@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision import models
 
 from cluster.errors import Refused
+from search.cli.parser import parse_request
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evidence, SessionStart, Started, Tested, Unevaluated
@@ -38,7 +39,8 @@ from search.operations.run import experiment_of as experiment_of_run
 from search.operations.select import SelectRequest
 from search.preflight.changes import changes
 from search.preflight.overrides import apply_overrides
-from search.run import parse_options
+from search.run import RunOptions, parse_options
+from search.run import parser as run_parser
 from search.sessions.ending import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
@@ -196,7 +198,9 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text(SPACE)
     experiment = experiment_of_run(
-        parse_options(["--space", "my.py:space", "--name", "s", *words]).request
+        parse_request(
+            run_parser(), RunOptions, ["--space", "my.py:space", "--name", "s", *words]
+        ).request
     )
     journal = Journal(experiment.folder)
     journal.append(
