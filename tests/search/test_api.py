@@ -636,10 +636,11 @@ def test_a_loaded_model_is_the_promoted_one(
     with pytest.raises(ConfigError, match=r"unknown model 'owns'. Known: own. Did you mean 'own'"):
         load("models:/owns@champion")
     with pytest.raises(
-        ConfigError, match=r"no 'models:/own/7'. There are: models:/own@champion, models:/own/1"
+        ConfigError,
+        match=r"'models:/own/7' does not exist. Existing addresses: models:/own@champion, models:/own/1",
     ):
         load("models:/own/7")
-    with pytest.raises(ConfigError, match="There are: models:/own@champion"):
+    with pytest.raises(ConfigError, match="Existing addresses: models:/own@champion"):
         load("models:/own@challenger")
 
 
