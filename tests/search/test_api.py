@@ -29,7 +29,7 @@ from search.design.experiment import Experiment
 from search.feedback.records import Records
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
-from search.journal.requests import waiting_requests
+from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.result import SearchResult
 from search.journal.store import Home, home, searches_in
 from search.operations.improve import Improvement, ImproveRequest
@@ -457,9 +457,11 @@ def test_a_search_is_steered(played: Callable[..., Path]) -> None:
         assert reply.text.startswith(asked)
         assert not reply.was_interrupted
     stopped, extended = waiting_requests(home(storage, "played"))
+    assert isinstance(stopped, DriverRequest)
+    assert isinstance(extended, DriverRequest)
     assert (stopped.action, stopped.trial) == ("stop", trial)
     assert (extended.trials, extended.budget, extended.price) == ("8", ("1h", "20usd"), 2.0)
-    with pytest.raises(ConfigError, match="does not run"):
+    with pytest.raises(ConfigError, match="is not running"):
         search.api.pause("played", storage=storage)
 
 
@@ -634,10 +636,11 @@ def test_a_loaded_model_is_the_promoted_one(
     with pytest.raises(ConfigError, match=r"unknown model 'owns'. Known: own. Did you mean 'own'"):
         load("models:/owns@champion")
     with pytest.raises(
-        ConfigError, match=r"no 'models:/own/7'. There are: models:/own@champion, models:/own/1"
+        ConfigError,
+        match=r"'models:/own/7' does not exist\. Existing addresses: models:/own@champion, .*/1",
     ):
         load("models:/own/7")
-    with pytest.raises(ConfigError, match="There are: models:/own@champion"):
+    with pytest.raises(ConfigError, match="Existing addresses: models:/own@champion"):
         load("models:/own@challenger")
 
 
