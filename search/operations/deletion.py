@@ -50,7 +50,10 @@ def deletion_lines(deletion: Deletion) -> Iterator[str]:
     for use in deletion.uses:
         if use.trials:
             trials = counted(use.trials, "trial")
-            yield f"  '{use.search}' reused trainings of this search for {trials}, and has its own copies"
+            yield (
+                f"  '{use.search}' reused trainings of this search for {trials}, and has its own "
+                "copies"
+            )
         if use.needs_weights:
             yield (
                 f"  '{use.search}' starts from weights in this search, and cannot continue "
