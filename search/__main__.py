@@ -23,7 +23,7 @@ def command(words: list[str]) -> int:
             else unknown("verb", words[0], VERBS)
         )
         raise ConfigError(hint)
-    print("Find the best network for your images, and the best way to train it.\n")
+    print("Which network is best for my images, and how should it be trained?\n")
     for name, verb in VERBS.items():
         usage = f"{name} {verb.arguments}"
         print(f"  python -m search.{usage:<17} {verb.meaning}")

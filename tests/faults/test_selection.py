@@ -126,7 +126,7 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert search.journal.read_bytes() == before
     assert again.summary == done.summary
     assert (
-        "chosen before, among the same candidates with the same seeds; nothing is left to do"
+        "already chosen, from the same candidates with the same seeds; nothing is left to do"
         in again.err
     )
 

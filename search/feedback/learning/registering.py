@@ -198,7 +198,7 @@ def held_to_text(watched: Json) -> str:
     )
     if watched["labelled"] < MIN_TESTED:
         labelled_text = (
-            f"nothing, because only {counted(watched['labelled'], 'image')} of known class "
+            f"nothing, because only {counted(watched['labelled'], 'image')} of known class can "
             f"represent all images, and {MIN_TESTED} are needed (correct or confirm the images "
             "that search.label shows, whatever the answer is)"
         )

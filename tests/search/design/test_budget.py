@@ -271,7 +271,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
     assert now[0] == 10
     assert (
         driver.result.reason
-        == "the budget of 30s is used up, but for 10 s that the search's end takes"
+        == "the budget of 30s is used up, except for 10 s that the end of the search takes"
     )
     now[0] = 14
     assert not driver.out_of_time
@@ -891,7 +891,7 @@ def test_a_summary_says_how_much_was_used(
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
-    assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
+    assert re.search("continue .*search.resume .* --budget LIMIT", said), "a trial waits"
     assert standing_lines(SearchStanding("played", driver.result))[2].endswith(
         "; used 100% of the 10 epochs budget"
     )

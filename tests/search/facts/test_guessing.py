@@ -296,7 +296,7 @@ def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
         "validation images, t0 95.2%."
     )
     assert is_tie(result)
-    tie = "Both trials tie at 95.2%, so that none is better than another."
+    tie = "Both trials tie at 95.2%, so none is better than another."
     assert guessing_text(result) == f"{said} {tie}"
     assert verdict_texts(result)["Guessing"] == f"{said} {tie}"
     assert f"{said} {tie}" in markdown_summary(result)

@@ -170,7 +170,9 @@ def test_a_champion_learns_from_what_it_met(
     assert told["watched"]["trained"] == told["images"]["trained"]
     kept_from_training = told["images"]["held"] + told["images"]["choosing"]
     assert told["watched"]["met"] == kept_from_training
-    assert f"search.monitor holds what it meets to {kept_from_training} images met" in said.err
+    assert (
+        f"search.monitor compares new images with {kept_from_training} images received" in said.err
+    )
     assert list(best_table(result).columns[1].cells)[-1] == "in the decision"
     page = html.unescape((Path("searches") / result.name / PAGE).read_text())
     assert "it is the new champion" in page
@@ -216,10 +218,22 @@ def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({}, "to 90 images met before, and its accuracy to 30 of known class that it was not"),
-        ({"met": 0}, "to the old validation images: of what was met before, too few were kept"),
-        ({"labelled": 1}, "its accuracy to nothing: 1 image of known class held out"),
-        ({"lost": "old"}, "; old is gone: if it was an improvement, the images that it learned"),
+        (
+            {},
+            (
+                "with 90 images received before, and its accuracy with that on 30 images of known "
+                "class"
+            ),
+        ),
+        (
+            {"met": 0},
+            "with the old validation images, because too few of the images received before",
+        ),
+        ({"labelled": 1}, "its accuracy with nothing, because only 1 image of known class"),
+        (
+            {"lost": "old"},
+            "; old no longer exists: if it was an improvement, the images that it learned",
+        ),
     ],
 )
 def test_what_later_images_are_held_to_is_told(facts: dict[str, Any], told: str) -> None:

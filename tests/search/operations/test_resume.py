@@ -525,7 +525,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
 
 def test_where_mlflow_has_nothing_no_page_of_it_is_named() -> None:
     nowhere = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
-    assert mlflow_command(nowhere) == "http://127.0.0.1:9 has nothing of it yet"
+    assert mlflow_command(nowhere) == "http://127.0.0.1:9 does not contain it yet"
 
 
 TRANSFER = (

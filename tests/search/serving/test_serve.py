@@ -167,7 +167,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
             ["MODEL", "--workers", "0"],
             "the number of processes must be a whole number from 1 to 256",
         ),
-        (["MODEL", "--shadow-share", "2"], "a share above 0 and at most 1 is needed (got '2')"),
+        (["MODEL", "--shadow-share", "2"], "expected a share above 0 and at most 1 (got '2')"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(

@@ -398,9 +398,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
         f"{first} classifies 90.0% of the validation images correctly on average (95% interval: "
         "89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     )
-    assert (
-        f"{second} is as good, as far as paired tests can tell (error rate 5%)" in said["How sure"]
-    )
+    assert f"{second} is as good according to paired tests (error rate 5%)" in said["How sure"]
     assert f"{third} is clearly worse." in said["How sure"]
     assert "opened 2 times, first on 2026-11-18" in said["On new images"]
     assert f"by search.select for {first}-s1" in said["On new images"]
