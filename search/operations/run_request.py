@@ -110,8 +110,8 @@ class RunRequest:
         section=HOW,
     )
     sure: float = option(
-        "asha: the probability that the best trial is not among the stopped ones, at least 0 and "
-        f"below 1 (default: {SURE:g}); 0 is the cheapest",
+        "asha: the required probability that the best trial is not among the stopped ones, at "
+        f"least 0 and below 1 (default: {SURE:g}); 0 is the cheapest",
         metavar="P",
         parse=float,
         default=SURE,

@@ -194,7 +194,9 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
 
 def _split(setting: Mapping[str, Any]) -> str:
     return (
-        f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
+        f", training set limited to {setting['train_limit']:,}"
+        if setting.get("train_limit")
+        else ""
     )
 
 
