@@ -238,7 +238,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "macro_f1", "--set", "metric=auc"],
-        "--metric macro_f1 and --set metric=auc: leave one of them out.",
+        "--metric macro_f1 and --set metric=auc contradict each other. Leave one of them out.",
         2,
     ),
     (
@@ -284,7 +284,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"],
-        "weights to begin with, and model.pretrained=false:",
+        "initial weights and model.pretrained=false contradict",
         2,
     ),
     (
@@ -388,7 +388,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:"],
-        "'folder:' names no folder: use --data folder:PATH.",
+        "'folder:' does not contain the path of a folder: use --data folder:PATH.",
         2,
     ),
     (
@@ -662,7 +662,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--grace", "2", "--scheduler", "fifo"],
-        "--grace 2 with --scheduler fifo: it is for asha. Leave one of them out.",
+        "--grace 2 has an effect only with --scheduler asha (got --scheduler fifo). Leave one of "
+        "them out.",
         2,
     ),
     (
@@ -679,8 +680,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--max-epochs", "1", "--grace", "1"],
-        "--grace 1: no rung is left before the end of the longest trial, which has 1 epoch, "
-        "so that none would be stopped. Leave it out.",
+        "--grace 1 leaves no rung before the end of the longest trial, which has 1 epoch, so no "
+        "trial would be stopped. Leave it out.",
         2,
     ),
     (

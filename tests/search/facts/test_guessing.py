@@ -376,8 +376,8 @@ def test_a_model_at_chance_is_not_promoted(tmp_path: Path) -> None:
     with pytest.raises(NoBetterThanGuessing) as refused:
         refuse_at_chance(result, result.trials["t1"], tmp_path)
     assert str(refused.value).startswith(
-        "no better than always predicting 'dog' (0.9524 of the 42 validation images): t1 has "
-        "0.9286. To register it all the same: "
+        "t1 is no better than always predicting 'dog': it reaches 0.9286, and guessing 0.9524 of "
+        "the 42 validation images. To register it anyway: "
     )
     assert str(refused.value).endswith(f"search.promote x --storage {tmp_path} --trial t1 --anyway")
     good = with_test(searched(0.99), 0.99)

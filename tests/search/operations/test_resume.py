@@ -242,8 +242,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(
         Refused,
-        match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what "
-        r"has changed: --space .*my\.py:space ",
+        match=r"the space file '.*my\.py' has changed\. Undo the change, or pass "
+        r"--space .*my\.py:space to see what has changed, and --allow-change to continue",
     ):
         experiment_of(given(allow_change=True), result)
     experiment = experiment_of(given(space="my.py:space"), result)
