@@ -421,7 +421,7 @@ def test_a_session_runs_as_a_new_search_does(
 def test_a_session_is_refused_in_python_with_its_call(played: Callable[..., Path]) -> None:
     storage, before = played(events=9), state()
     for verb in (search.api.refine, search.api.select):
-        with pytest.raises(Refused, match="has not come to its end") as unfinished:
+        with pytest.raises(Refused, match="has not finished") as unfinished:
             verb("played", storage=storage, quiet=True)
         assert unfinished.value.__notes__ == [
             f"In Python: resume('played', storage='{storage}')  # from search.api import resume"
@@ -442,7 +442,9 @@ def test_a_search_is_read_and_compared(
     assert [contender.name for contender in compared.comparison.searches] == ["played", "again"]
     with pytest.raises(ConfigError, match="no trial 't0010' in played"):
         search.api.why("played", "t0010", storage=storage)
-    with pytest.raises(ConfigError, match="name at least two searches") as alone:
+    with pytest.raises(
+        ConfigError, match="pass the names of at least two different searches"
+    ) as alone:
         search.api.compare("played", storage=storage)
     assert alone.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
 

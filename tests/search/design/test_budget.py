@@ -722,7 +722,7 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
         with pytest.raises(
             ConfigError,
             match=r"the budget of 9 epochs is used up: all sessions together used 100% of the 9 "
-            r"epochs budget\. With a larger one .* --budget LIMIT",
+            r"epochs budget\. To continue with a larger budget: .* --budget LIMIT",
         ):
             check_budget(request, again, result)
         result.is_drawn = False

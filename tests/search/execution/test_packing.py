@@ -125,7 +125,7 @@ def test_trials_of_many_shapes_are_told_that_they_will_be_alone(wide: Experiment
     )
     found = pack(replace(wide, space=mixed, fuse="4"), Played(), Resources(cpus=2))  # type: ignore[arg-type]
     assert found.members == 4
-    assert "few will meet one of their shape" in found.reason
+    assert "few trials will run at the same time as one of the same shape" in found.reason
 
 
 def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:

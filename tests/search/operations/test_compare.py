@@ -292,7 +292,7 @@ def test_the_command_prints_a_table_or_json(
     told = json.loads(call("search.compare", "first", "second", *where, "--json").stdout)
     assert [one["value"] for one in told["searches"]] == [0.8, 0.7]
     for words, line in (
-        (["first"], "name at least two searches"),
+        (["first"], "pass the names of at least two different searches"),
         (["first", "first"], "each once"),
         (["first", "secnd"], "Did you mean 'second'?"),
     ):

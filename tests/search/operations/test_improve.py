@@ -212,7 +212,7 @@ def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
     said = capsys.readouterr()
     assert json.loads(said.out.splitlines()[-1])["version"] == "2"
     assert searched().ranking
-    assert "--since is not heeded: this improvement began with no --since" in said.err
+    assert "--since has no effect, because this improvement started with no --since" in said.err
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_where_none_can_become_champion_nothing_is_trained(
     assert place.improve("models:/network@champion", *words) == (0 if words else 5)
     said = "".join(capsys.readouterr())
     assert "0 of the held-out images were chosen independently of the champion's answers" in said
-    assert ("nothing was started. With --challenger they are trained" in said) is not bool(words)
+    assert ("nothing was started. With --challenger, they are trained" in said) is not bool(words)
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
 
@@ -427,7 +427,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
         said.err,
         re.MULTILINE,
     )
-    assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
+    assert "8 challengers of up to 1 epoch: the champion trained further (2)" in said.out
     assert "better by 5 points: 617 held-out images" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]

@@ -89,7 +89,7 @@ def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> No
         (["--from", "met", "--since", "soon"], "a time such as 90m, 12h, 1d"),
         (["--from", "met", "--rate", "0.001"], "expected a rate from 0.01 to 0.5 (got '0.001')"),
         (["--from", "met", "--track"], "--track needs a registered model"),
-        (["--from", "met", "--page", "no/where.html"], "name a file in a folder that is there"),
+        (["--from", "met", "--page", "no/where.html"], "must be a file in an existing folder"),
         ([], "--from"),
     ],
 )

@@ -144,7 +144,10 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
     done = call("search.extend", "tiny", "--trials", "+1")
     assert done.returncode == 0
-    assert "It does not run now; once it goes on, this comes first" in done.stdout
+    assert (
+        "The search is not running; when it continues, the request is carried out first"
+        in done.stdout
+    )
     refused = call("search.pause", "tiny")
     assert refused.returncode == 2
     assert "is not running" in refused.stderr
@@ -275,7 +278,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert told.endswith(f"this comes first: {GO_ON}")
+    assert told.endswith(f"the request is carried out first. To continue it: {GO_ON}")
     assert waiting_requests(experiment.home) == [one]
 
 

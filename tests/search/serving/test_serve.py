@@ -162,7 +162,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
             ["MODEL", "--port", "70000"],
             "a port must be a whole number from 0 to 65,535 (got '70000')",
         ),
-        (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
+        (["MODEL", "--record", __file__], "is a file. Pass a folder, or s3://BUCKET/PREFIX."),
         (
             ["MODEL", "--workers", "0"],
             "the number of processes must be a whole number from 1 to 256",

@@ -214,7 +214,7 @@ def test_an_improvements_page_says_what_was_decided(experiment: Experiment, tmp_
     result.openings.clear()
     result.tested = None
     said = verdict_texts(result, decision(tmp_path))
-    assert "search.improve holds the best one and the champion" in said["On new images"]
+    assert "search.improve compares the best one with the champion" in said["On new images"]
     assert "Decided" not in said
     lines = ["t1 is best", "  old test images: equal", "not better: nothing changed"]
     (tmp_path / DECISION).write_text(json.dumps({"text": lines}))
