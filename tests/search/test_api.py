@@ -466,7 +466,7 @@ def test_a_search_is_steered(played: Callable[..., Path]) -> None:
     stopped, extended = waiting_requests(home(storage, "played"))
     assert (stopped.action, stopped.trial) == ("stop", trial)
     assert (extended.trials, extended.budget, extended.price) == ("8", ("1h", "20usd"), 2.0)
-    with pytest.raises(ConfigError, match="does not run"):
+    with pytest.raises(ConfigError, match="is not running"):
         search.api.pause("played", storage=storage)
 
 
