@@ -594,7 +594,9 @@ def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
         ConfigError: this is another thread.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("a search runs in the main thread alone, where signals arrive.")
+        raise ConfigError(
+            "a search must run in the main thread, because only that thread receives signals."
+        )
     with suppress(Terminated), _unchanged(), _silence(quiet), stop_on_signals():
         return work()
     signal.raise_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""python -m search.clean NAME: remove checkpoints of a search that has come to its end.
+"""python -m search.clean NAME: remove checkpoints of a search that has finished.
 
-Says first what would go, how much room that makes, and what is not possible any more without it.
-What was found, the page and MLflow stay as they are.
+It first prints what it would remove, how much space that frees, and what is no longer possible
+without it. The results, the page and MLflow stay as they are.
 """
 
 import json
@@ -25,9 +25,9 @@ class CleanOptions:
     """The options of the command line."""
 
     request: CleanRequest = group(CleanRequest)
-    dry_run: bool = flag("say what would go, and end")
-    yes: bool = flag("do not ask")
-    json: bool = flag("print the result as one JSON object, the last line")
+    dry_run: bool = flag("print what would be removed, and exit")
+    yes: bool = flag("do not ask for confirmation")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: CleanOptions) -> int:
@@ -67,7 +67,10 @@ def confirm_removal(name: str, size: int) -> bool:
         ConfigError: the command does not run at a terminal.
     """
     if not can_ask():
-        raise ConfigError("there is no terminal to ask at. Use --yes, or --dry-run to look only.")
+        raise ConfigError(
+            "there is no terminal to ask at. Pass --yes to remove them, or --dry-run to see what "
+            "would be removed."
+        )
     return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 
 

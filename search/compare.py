@@ -1,8 +1,8 @@
-"""python -m search.compare A B ...: what searches found, side by side, and what they differ in.
+"""python -m search.compare A B ...: compare the results of searches, and show what they differ in.
 
-It says whether the differences are beyond noise: over the fresh seeds of search.select or over
-folds where all have them, else by the validation images. The best of many trials is partly lucky,
-which is allowed for.
+It reports whether the differences are larger than noise: over the fresh seeds of search.select or
+over folds if all searches have them, else on the validation images. The best of many trials is
+partly lucky; the comparison accounts for this.
 """
 
 import json
@@ -39,9 +39,9 @@ def command(options: CompareOptions) -> int:
     if any(contrast.by == "images" for contrast in contrasts):
         say(
             console,
-            "The best of many trials is partly lucky: the comparison allows for it, the intervals "
-            "in the table do not. search.select trains the best few again, and sees smaller "
-            "differences.",
+            "The best of many trials is partly lucky. The comparison accounts for this, the "
+            "intervals in the table do not. search.select trains the best few trials again, and "
+            "can detect smaller differences.",
         )
     return 0
 

@@ -1,7 +1,7 @@
-"""python -m search.data DATA: look at a data set before a search trains on it.
+"""python -m search.data DATA: inspect a data set before a search trains on it.
 
-It prints the classes by part, what the files are and how they are read, what is left out, copies
-and leaks, and what the parts are large enough for. Nothing is trained or changed.
+It prints the classes of each set, the file types and how they are read, what is left out, copies
+and leaks, and which differences the sets are large enough to show. Nothing is trained or changed.
 """
 
 import json
@@ -20,7 +20,7 @@ class DataOptions:
     """The options of the command line."""
 
     request: DataRequest = group(DataRequest)
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: DataOptions) -> int:

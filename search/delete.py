@@ -1,6 +1,7 @@
 """python -m search.delete NAME: delete a search, its checkpoints and its runs in MLflow.
 
-It says what would go and what stays, and asks; without a terminal it needs --yes.
+It prints what would be deleted and what would be kept, and asks for confirmation. Without a
+terminal, pass --yes.
 """
 
 import json
@@ -20,7 +21,7 @@ class DeleteOptions:
     """The options of the command line."""
 
     request: DeleteRequest = group(DeleteRequest)
-    yes: bool = flag("do not ask", before="keep_runs")
+    yes: bool = flag("do not ask for confirmation", before="keep_runs")
     json: bool = flag("print what was deleted as one JSON object")
 
 
@@ -33,7 +34,9 @@ def command(options: DeleteOptions) -> int:
             for line in deletion_lines(deletion):
                 say(console, line)
         if not options.yes and not can_ask():
-            raise ConfigError("nobody is there to answer: --yes deletes it. Nothing was deleted.")
+            raise ConfigError(
+                "there is no terminal to ask at, so nothing was deleted. Pass --yes to delete it."
+            )
         return options.yes or confirm(f"Delete '{deletion.name}'?", yes=False)
 
     deletion = delete(options.request, confirm=confirmed, talk=talk)
@@ -42,10 +45,10 @@ def command(options: DeleteOptions) -> int:
     elif options.json:
         print(json.dumps(asdict(deletion)))
     else:
-        say(console, f"{deletion.name} is deleted")
+        say(console, f"{deletion.name} was deleted")
         if deletion.traces is not None and deletion.traces.runs:
             purge = purge_text(deletion.traces.uri)
-            say(console, f"  MLflow keeps deleted runs. For good: {purge}")
+            say(console, f"  MLflow keeps deleted runs. To remove them permanently: {purge}")
     return 0
 
 

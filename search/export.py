@@ -1,4 +1,4 @@
-"""python -m search.export NAME: every trial as a row, its searched parameters as columns."""
+"""python -m search.export NAME: write a table with a row per trial and a column per parameter."""
 
 import json
 import math
@@ -19,13 +19,13 @@ class ExportOptions:
 
     request: ExportRequest = group(ExportRequest)
     csv: Path | None = csv_file_option()
-    json: bool = flag("write a JSON object a line instead of CSV")
+    json: bool = flag("write one JSON object per line instead of CSV")
 
 
 def command(options: ExportOptions) -> int:
     """Write the table of trials as CSV or JSON lines, and return the exit code."""
     if options.csv is not None and options.json:
-        raise ConfigError("--csv and --json: leave one of them out.")
+        raise ConfigError("--csv and --json cannot be combined. Leave one of them out.")
     check_csv(options.csv)
     table = export(options.request)
     if options.json:

@@ -1,7 +1,8 @@
 """python -m search.extend NAME --trials +20 --budget +1h --concurrency 4: change a running search.
 
-It goes on with more trials or fewer, with a larger or smaller budget, and with more or fewer trials
-at once. Trials that were set aside because a budget was used up go on with a larger one.
+The search continues with more or fewer trials, with a larger or smaller budget, and with more or
+fewer trials at once. Trials that were paused because a budget was used up continue with a larger
+one.
 """
 
 from search.cli.steering import steering_face

@@ -1,11 +1,12 @@
 """python -m search.improve MODEL --from PLACE: learn from the images that people have corrected.
 
 MODEL is a registered model (models:/NAME@champion) or a search, whose answer is then the champion.
-PLACE, a folder or s3://BUCKET/PREFIX, holds the records of what it met. Corrected images join its
-training part; its validation and test part stay as they are. Challengers are trained, the best is
-held against the champion by paired tests, on the old test images and on new images that nothing
-was trained on, and becomes the champion only if it is better on the new and not worse on the old.
-An improvement that was cut off goes on when it is called again.
+PLACE, a folder or s3://BUCKET/PREFIX, contains the records of the images that it received.
+Corrected images join its training set; its validation set and its test set stay as they are.
+Challengers are trained, and the best one is compared with the champion by paired tests, on the old
+test images and on new images that no model was trained on. It becomes the champion only if it is
+better on the new images and not worse on the old ones. To continue an improvement that was cut off,
+run the same command again.
 """
 
 import json
@@ -26,10 +27,11 @@ class ImproveOptions:
 
     request: ImproveRequest = group(ImproveRequest)
     dry_run: bool = flag(
-        "say which images would join, the plan, and what it takes to tell; start nothing",
+        "print which images would be added, the plan, and the number of images that is needed to "
+        "detect an improvement; start nothing",
         before="allow_change",
     )
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: ImproveOptions) -> int:

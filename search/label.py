@@ -1,9 +1,9 @@
-"""python -m search.label PLACE: a page on which images that a model has met are corrected.
+"""python -m search.label PLACE: serve a page on which people correct the answers of a model.
 
-PLACE is where python -m search.serve keeps what it meets (--record): a folder, or
+PLACE is where python -m search.serve stores what it receives (--record): a folder, or
 s3://BUCKET/PREFIX. The most useful images come first: those on which answers disagree, those of
-which the model is not sure, and those unlike any other. All is done by keys. "Right as it is" is
-kept too: it counts as much as a correction.
+which the model is not sure, and those unlike any other. The keyboard is enough for everything.
+"Right as it is" is stored too: it counts as much as a correction.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class LabelOptions:
     """The options of the command line."""
 
     request: LabelRequest = group(LabelRequest)
-    browser: bool = flag("open no browser", default=True, name="no-browser")
+    browser: bool = flag("do not open a browser", default=True, name="no-browser")
 
 
 def command(options: LabelOptions) -> int:
@@ -30,9 +30,9 @@ def command(options: LabelOptions) -> int:
         images = counted(page.progress.left, "image")
         corrected = page.progress.corrected
         say(console, f"{page.labelling.info.model}: {images} to correct, {corrected} corrected")
-        say(console, f"label at {page.address} (Ctrl-C ends it)")
+        say(console, f"label at {page.address} (press Ctrl-C to end the server)")
         if page.is_reachable:
-            say(console, "note: whoever is told that address can see the images and correct them")
+            say(console, "note: everyone who has this address can see the images and correct them")
         try:
             with opened_in_browser(page.address, should_open=options.browser):
                 page.serve()

@@ -1,4 +1,4 @@
-"""python -m search.list: the searches that are kept in a place, the newest first."""
+"""python -m search.list: list the searches in a storage, the newest first."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,10 +1,11 @@
-"""python -m search.monitor MODEL --from PLACE: is a model in use still what it was?
+"""python -m search.monitor MODEL --from PLACE: check whether a model still behaves as before.
 
-MODEL is as for search.predict; PLACE has the records that python -m search.serve keeps (--record).
-Three tests compare what it meets with the validation images: is it as sure of its answers, does it
-name each class as often, and is it as often right on a random sample of images that people have
-corrected? If nothing has changed, a call reports a change at most at the rate of --rate. The exit
-code is 7 if something has changed, and 0 if not, or if there are too few images to tell.
+MODEL is as for search.predict; PLACE contains the records of python -m search.serve (--record).
+Three tests compare the received images with the validation images: whether the model is as sure of
+its answers, whether it predicts each class as often, and whether it is right as often on a random
+sample of images that people have corrected. If nothing has changed, a call reports a change with a
+probability of at most --rate. The exit code is 7 if something has changed, and 0 if not, or if
+there are too few images to tell.
 """
 
 import json
@@ -30,14 +31,14 @@ class MonitorOptions:
 
     request: MonitorRequest = group(MonitorRequest)
     page: Path | None = option(
-        "write a page too (HTML)", metavar="FILE", parse=own_path, before="storage"
+        "also write an HTML page", metavar="FILE", parse=own_path, before="storage"
     )
     track: bool = flag(
-        "add the figures (monitor/...) to a run of this version in its search's experiment "
-        "in MLflow",
+        "log the figures (monitor/...) to MLflow, in a run of this version in the experiment of "
+        "its search",
         before="storage",
     )
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: MonitorOptions) -> int:
@@ -51,7 +52,7 @@ def command(options: MonitorOptions) -> int:
     """
     request, page = options.request, options.page
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
-        raise ConfigError(f"--page '{page}': name a file in a folder that is there.")
+        raise ConfigError(f"--page '{page}' must be a file in an existing folder.")
     if options.track and not request.model.startswith(REGISTERED):
         raise ConfigError("--track needs a registered model (models:/NAME@champion).")
     result = monitor(request, TerminalTalk())

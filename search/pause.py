@@ -1,7 +1,7 @@
-"""python -m search.pause NAME: pause a search, as Ctrl-C where it runs would.
+"""python -m search.pause NAME: pause a search, as Ctrl-C does where it runs.
 
-Each trial finishes its epoch, then the search's process ends; `search.resume` goes on from there,
-and a selection's `search.select`.
+Each trial finishes its epoch, then the process of the search ends. `search.resume` continues a
+search, and `search.select` a selection.
 """
 
 from search.cli.steering import steering_face

@@ -1,9 +1,9 @@
-"""python -m search.predict NAME PATHS...: what a model says of images, a line each.
+"""python -m search.predict NAME PATHS...: predict images with a model, one line per image.
 
 NAME is a search (its chosen model), a promoted model (models:/NAME@champion, models:/NAME/3) or a
-folder that holds one. Folders are read with all that is below them, files in the order of their
-names; - reads paths from stdin, one a line. Where the sub-folders of a folder are named after the
-model's classes, the accuracy on its images is reported too.
+folder that contains one. Folders are read with all their sub-folders, and files in the order of
+their names; - reads paths from stdin, one per line. If the sub-folders of a folder are named after
+the model's classes, the accuracy on its images is reported too.
 """
 
 from dataclasses import dataclass
@@ -33,9 +33,7 @@ class PredictOptions:
 
     request: PredictRequest = group(PredictRequest)
     csv: Path | None = csv_file_option(before="trial")
-    json: bool = flag(
-        "print a JSON object a line, also for files that cannot be read", before="trial"
-    )
+    json: bool = flag("print one JSON object per line, also for unreadable files", before="trial")
 
 
 def command(options: PredictOptions) -> int:
@@ -45,7 +43,7 @@ def command(options: PredictOptions) -> int:
         ConfigError: options contradict each other, or no image could be read.
     """
     if options.csv is not None and options.json:
-        raise ConfigError("--csv and --json: leave one of them out.")
+        raise ConfigError("--csv and --json cannot be combined. Leave one of them out.")
     check_csv(options.csv)
     predictions = predict(options.request, TerminalTalk())
     with Progress(predictions) as progress:

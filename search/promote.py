@@ -1,6 +1,6 @@
-"""python -m search.promote NAME: put a search's best network into MLflow's model registry.
+"""python -m search.promote NAME: register the best network of a search in MLflow's model registry.
 
-From there it can be used without this project.
+A registered model can be used without this project.
 """
 
 import json
@@ -22,7 +22,7 @@ class PromoteOptions:
     """The options of the command line."""
 
     request: PromoteRequest = group(PromoteRequest)
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: PromoteOptions) -> int:
@@ -41,7 +41,9 @@ def promotion_lines(promotion: Promotion) -> list[str]:
     result, trial, registered = promotion.result, promotion.trial, promotion.registered
     uri = redact(absolute(promotion.tracking))
     was = (
-        f"; version {registered.before}, the champion until now, stays" if registered.before else ""
+        f"; version {registered.before}, the previous champion, is kept"
+        if registered.before
+        else ""
     )
     serve = Remedy("serve", arguments=[registered.uri], options={"tracking": uri})
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, trial)}"

@@ -1,10 +1,10 @@
-"""python -m search.refine NAME: go on with a search that has come to its end, in rounds.
+"""python -m search.refine NAME: continue a search that has finished, in rounds.
 
-Each round searches a space made from what was observed so far. Where a parameter's effect is clear,
-its range is narrowed to what is around the best, or new values are put between the old ones; where
-the best lies at an edge, the range is widened beyond it, and that is said. It ends with the first
-round whose gain is within noise. All trials are the search's own. A refinement that was cut off
-goes on when it is called again, or with search.resume.
+Each round searches a space that is derived from the observations so far. Where a parameter's effect
+is clear, its range is narrowed around the best value, or new values are inserted between the old
+ones. Where the best value is at an edge, the range is widened beyond it, and this is reported. The
+refinement ends with the first round whose gain is within noise. All trials belong to the search. To
+continue a refinement that was cut off, run the same command again, or search.resume.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RefineOptions:
 
     request: RefineRequest = group(RefineRequest)
     dry_run: bool = flag("print what the next round would change; start nothing")
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: RefineOptions) -> int:

@@ -1,4 +1,4 @@
-"""python -m search.report NAME: one HTML page with the verdict, the pictures and every trial."""
+"""python -m search.report NAME: write an HTML page with the verdict, charts and all trials."""
 
 from search.cli.face import Face
 from search.operations.report import ReportRequest, report

@@ -1,8 +1,9 @@
-"""python -m search.resume NAME: go on with a search that was cut off.
+"""python -m search.resume NAME: continue a search that was cut off.
 
-It goes on from its journal and its trials' checkpoints; nothing that was finished is lost or done
-again. Without a change of space, seed, data, code or libraries the search comes to the same end as
-if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
+It continues from the journal and the checkpoints of the trials; nothing that was finished is lost
+or done again. If the space, the seed, the data, the code and the libraries are unchanged, the
+search has the same result as without the interruption. If one of them has changed, the command is
+refused, unless --allow-change is passed.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class ResumeOptions:
     """The options of the command line."""
 
     request: ResumeRequest = group(ResumeRequest)
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: ResumeOptions) -> int:

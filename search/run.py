@@ -1,6 +1,6 @@
 """python -m search.run --space table3: search for the best network and its training.
 
-It runs on this machine or a cluster.
+It runs on this machine or on a cluster.
 """
 
 import json
@@ -27,14 +27,14 @@ class RunOptions:
     """The options of the command line, and of `search.api.run`."""
 
     config: Path | None = option(
-        "a YAML file of these options, and of settings under 'set:'; "
-        "what is said here wins over it",
+        "a YAML file of these options, and of settings under 'set:'; options on the command line "
+        "take precedence",
         metavar="FILE",
         parse=own_path,
     )
     request: RunRequest = group(RunRequest)
     dry_run: bool = flag("print the plan and an estimate of the time; start nothing")
-    json: bool = flag("print the result as one JSON object, the last line")
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: RunOptions) -> int:

@@ -1,11 +1,12 @@
-"""python -m search.select NAME: choose among the best few trials of a search, and test the choice.
+"""python -m search.select NAME: choose one of the best few trials of a search, and test it.
 
-They are trained again with fresh seeds and compared, one is chosen, and the sealed test part is
-opened for it.
+The trials are trained again with fresh seeds and compared; one of them is chosen, and evaluated on
+the sealed test set.
 
-The value that a search found its best trial with is too high: the best of many was lucky. This says
-what to expect, and of which network. A selection that was cut off goes on when it is called again;
-with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
+The value of the best trial of a search is too optimistic, because the best of many was lucky. A
+selection reports the value to expect, and of which network. To continue a selection that was cut
+off, run the same command again; with another --top, --seeds or --alpha, the candidates are compared
+again, based on the existing trainings.
 """
 
 import json
@@ -23,8 +24,10 @@ class SelectOptions:
     """The options of the command line."""
 
     request: SelectRequest = group(SelectRequest)
-    dry_run: bool = flag("say what it would train and how long, and end", before="allow_change")
-    json: bool = flag("print the result as one JSON object, the last line")
+    dry_run: bool = flag(
+        "print what it would train and how long that takes, and exit", before="allow_change"
+    )
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
 def command(options: SelectOptions) -> int:

@@ -1,8 +1,8 @@
-"""python -m search.serve MODEL: a trained model over HTTP.
+"""python -m search.serve MODEL: serve a trained model over HTTP.
 
-MODEL is a promoted model (models:/NAME@champion, models:/NAME/3), a folder that holds one, or a
-search (its chosen model). When the alias moves to another version, that takes over without a
-failed request. POST images to /predict; /docs says how.
+MODEL is a promoted model (models:/NAME@champion, models:/NAME/3), a folder that contains one, or a
+search (its chosen model). When the alias moves to another version, that version takes over without
+a failed request. POST images to /predict; /docs describes the requests.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""python -m search.status NAME: what is done, what runs, what was stopped and why."""
+"""python -m search.status NAME: show the progress of a search, and why trials were stopped."""
 
 import json
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ class StatusOptions:
     """The options of the command line."""
 
     request: StatusRequest = group(StatusRequest)
-    all: bool = flag("show all trials, however many they are")
+    all: bool = flag("show all trials")
     follow: bool = flag(
-        "go on until the search ends: drawn anew on a terminal, elsewhere a line a change"
+        "follow the search until it ends: redraw the table on a terminal, otherwise print a line "
+        "for each change"
     )
     json: bool = flag("print one JSON object")
 
@@ -31,7 +32,7 @@ def command(options: StatusOptions) -> int:
     if options.follow:
         home = request.home()
         if options.json or options.all:
-            raise ConfigError("--follow: leave --json and --all out.")
+            raise ConfigError("--follow cannot be combined with --json or --all. Leave them out.")
         return Follow(request.name, home, request.storage).run()
     standing = status(request)
     if options.json:

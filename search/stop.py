@@ -1,8 +1,9 @@
 """python -m search.stop NAME [TRIAL]: stop one trial, or the whole search, after the epoch.
 
-A trial that trains ends after its epoch, any other at once. A search that is stopped begins no
-further trial; what it has trained is evaluated, and the best is tested. `search.resume` goes on
-from there. Its driver is asked, whose answer is printed; while none runs, the next one is.
+A trial that is training ends after its epoch, any other at once. A search that is stopped starts no
+further trials; the trained models are evaluated, and the best one is tested. `search.resume`
+continues from there. The request goes to the driver of the search, and its reply is printed; if no
+driver is running, the next one carries the request out.
 """
 
 from search.cli.steering import steering_face

@@ -1,4 +1,4 @@
-"""python -m search.sync NAME: write to MLflow what it missed of a search while it was away."""
+"""python -m search.sync NAME: write the results of a search that MLflow missed to MLflow."""
 
 from cluster.secrets import redact
 from search.cli.face import Face

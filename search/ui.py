@@ -1,7 +1,7 @@
-"""python -m search.ui: web pages on all searches of a place: see them, start them, steer them.
+"""python -m search.ui: serve web pages that show, start and steer the searches of a storage.
 
-The address that is printed has a token: whoever has it may do here what you may. It listens on this
-machine alone, unless --host says otherwise.
+The printed address contains a token: everyone who has it can do here what you can do. The server
+only listens on this machine, unless --host is passed.
 """
 
 from search.cli.face import Face

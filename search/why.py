@@ -1,6 +1,7 @@
-"""python -m search.why NAME TRIAL: the story of one trial.
+"""python -m search.why NAME TRIAL: print the history of one trial.
 
-What suggested it, what it reached, against which trials it was stopped, its retries.
+The history includes what suggested it, what it reached, which trials it was compared with when it
+was stopped, and its retries.
 """
 
 from search.cli.face import Face

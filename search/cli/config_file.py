@@ -96,7 +96,7 @@ def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
             word for item in values for word in _words(Entry(entry.line, entry.key, item), options)
         ]
     if isinstance(value, yaml.Node):
-        raise ConfigError(f"'{key}' takes one value.")
+        raise ConfigError(f"'{key}' accepts one value.")
     if key.startswith("set."):
         setting = f"{key.removeprefix('set.')}={'none' if value is None else value}"
         parse_setting(setting)
@@ -106,7 +106,7 @@ def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
     if value is None:
         return []
     if declared is None:
-        raise ConfigError("'set' holds keys and values, such as 'optimizer.lr: 0.001'.")
+        raise ConfigError("'set' must contain keys and values, such as 'optimizer.lr: 0.001'.")
     if declared.kind is OptionKind.FLAG:
         if value not in ("true", "false"):
             raise ConfigError(f"'{key}' must be true or false (got '{value}').")
@@ -136,12 +136,12 @@ def _entries(path: Path) -> Iterator[Entry]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        reason = "a tab stands here; indent with spaces" if "'\\t'" in reason else reason
+        reason = "tabs are not allowed for indentation; use spaces" if "'\\t'" in reason else reason
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(
-            f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not "
-            "allow."
+            f"{path}:{text.count(chr(10), 0, error.position) + 1}: this line has a character that "
+            "YAML does not allow."
         ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
@@ -198,11 +198,11 @@ def _refuse_tricks(path: Path, text: str) -> None:
             raise ConfigError(f"{where}: anchors and aliases are not allowed.")
         if tag := getattr(event, "tag", None):
             raise ConfigError(
-                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are "
-                "plain."
+                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; use plain "
+                "values."
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
             event, yaml.CollectionEndEvent
         )
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{where}: more than {MAX_DEPTH} levels.")
+            raise ConfigError(f"{where}: the values are nested more than {MAX_DEPTH} levels deep.")

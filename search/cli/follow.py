@@ -99,7 +99,7 @@ class Follow:
         if not holder or not self.liveness.is_lost:
             return ""
         quiet = duration(self.liveness.quiet_s)
-        return f"cut off, as it seems: {holder}; nothing was written for {quiet}"
+        return f"probably cut off: {holder}; nothing was written for {quiet}"
 
     def _draw(self, standing: SearchStanding) -> Group:
         lines = status_lines(standing)

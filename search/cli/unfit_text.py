@@ -32,7 +32,7 @@ def refuse_unfit_texts(options: Any) -> None:
         if not is_text(text):
             raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
         if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):
-            raise ConfigError(f"{name} is too long (limit {MAX_NAME} bytes a name).")
+            raise ConfigError(f"{name} is too long (at most {MAX_NAME} bytes per name).")
         if name == "--tracking":
             secrets.refuse_in_uri(text)
         secrets.refuse(name, text)

@@ -38,7 +38,7 @@ SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = (
     "the checkpoint of its best epoch is missing",
-    "no process lives that could evaluate it",
+    "no process is left to evaluate it",
 )
 
 
@@ -131,7 +131,7 @@ def evaluate(
     try:
         evaluations.measure(slots)
     except workers.broken as error:
-        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
+        evaluations.give_up(f"the evaluation processes failed ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append(Unevaluated(evaluations.reasons))
 

@@ -37,7 +37,7 @@ def _refuse_if_node_leaves() -> None:
         NodeLeaves: this node is being drained.
     """
     if ray.get_runtime_context().get_node_id() in draining_nodes():
-        raise NodeLeaves("its machine is about to be taken away")
+        raise NodeLeaves("its machine is about to be reclaimed")
 
 
 def _end_beyond_repair(error: BaseException) -> None:

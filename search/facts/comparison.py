@@ -174,11 +174,11 @@ def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
     if leader.best is None or rival.best is None:
         return "it has no result yet"
     if leader.task != rival.task:
-        return f"other task: {leader.task.title} and {rival.task.title}"
+        return f"different tasks: {leader.task.title} and {rival.task.title}"
     if leader.metric != rival.metric:
-        return f"other metric: {leader.metric.title} and {rival.metric.title}"
+        return f"different metrics: {leader.metric.title} and {rival.metric.title}"
     if _source(leader) != _source(rival):
-        return "other data: values on different images say nothing about each other"
+        return "different data: values on different images cannot be compared"
     return ""
 
 
@@ -305,8 +305,8 @@ def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same
         ),
     )
     note = (
-        f"unpaired: both on the same {leader.images:,} validation images, but which of them each "
-        "gets right is not kept"
+        f"unpaired: both on the same {leader.images:,} validation images, but the predictions for "
+        "each image are not stored"
         if is_same
         else f"unpaired: on {leader.images:,} and {rival.images:,} validation images, which are not"
         " the same ones, or not of the same size"

@@ -16,7 +16,7 @@ TOP = 10
 
 def state_reason(trial: TrialResult) -> str:
     """Short reason for a trial's state, and for its retries; empty if there is none."""
-    again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
+    again = f"retried after: {', '.join(trial.retries)}" if trial.retries else ""
     reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
         text for text in (f"waiting: {reason}" if trial.wait_reason else reason, again) if text

@@ -24,7 +24,7 @@ from trainables.catalog.ranking import rank
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
 KEEP = (NEEDED, ALL)
 """The values of `--keep`: the checkpoints that stay when a search ends."""
-KEEP_HELP = "checkpoints kept at the end: needed (those of stopped trials go), or all"
+KEEP_HELP = "checkpoints to keep at the end: needed (not those of stopped trials), or all"
 CLEANED = (NEEDED, ANSWER)
 """The values of `search.clean --keep`."""
 

@@ -68,16 +68,19 @@ def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverRepl
     go_on = Remedy("select" if is_selecting(result) else "resume", ask.name, ask.storage)
     if not holder:
         return DriverReply(
-            f"asked. It does not run now; once it goes on, this comes first: {go_on}"
+            "the request was sent. The search is not running; when it continues, the request is "
+            f"carried out first. To continue it: {go_on}"
         )
     if ask.no_wait:
-        return DriverReply(f"asked. {preview.text}")
+        return DriverReply(f"the request was sent: {preview.text}")
     try:
         return DriverReply(wait_for_reply(home, request, ask.storage, go_on))
     except KeyboardInterrupt:
-        return DriverReply("not waited for any longer; it stays asked", was_interrupted=True)
+        return DriverReply(
+            "the wait for the reply was interrupted; the request stays", was_interrupted=True
+        )
     except StorageError as error:
-        raise StorageError(f"{error.strerror}. It stays asked.") from error
+        raise StorageError(f"{error.strerror}. The request stays.") from error
 
 
 def wait_for_reply(
@@ -138,8 +141,14 @@ def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_o
     if result.has_ended:
         withdraw(home, request.id)
         preview = preview_request(request, result, holder, place)
-        raise ConfigError(Message("it ended before: ", preview.message))
+        raise ConfigError(Message("the search ended before it replied: ", preview.message))
     if request.action == PAUSE:
         withdraw(home, request.id)
-        return f"its driver ended before it answered: it does not run any more. Later: {go_on}"
-    return f"its driver ended before it answered; once it goes on, this comes first: {go_on}"
+        return (
+            "its driver ended before it replied, and the search is no longer running. To continue "
+            f"it: {go_on}"
+        )
+    return (
+        "its driver ended before it replied; when the search continues, the request is carried "
+        f"out first. To continue it: {go_on}"
+    )

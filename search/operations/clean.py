@@ -28,9 +28,9 @@ class CleanRequest(SearchRequest):
     """The checkpoints of a search that shall stay."""
 
     keep: str = option(
-        f"{NEEDED}: those that a resume, a refinement or another search goes on from; "
-        f"{ANSWER}: that of the best or chosen network, and the best one of each candidate of a "
-        f"selection (default: {NEEDED})",
+        f"{NEEDED}: keep those from which a resume, a refinement or another search continues; "
+        f"{ANSWER}: keep that of the best or chosen network, and the best one of each candidate "
+        f"of a selection (default: {NEEDED})",
         metavar="WHAT",
         default=NEEDED,
     )
@@ -51,8 +51,8 @@ def removable_checkpoints(request: CleanRequest) -> list[Removable]:
     result = SearchResult.read(home.opened())
     if holder := home.holder():
         raise LeaseHeld(
-            f"the search '{request.name}' is being run by {holder}. Wait for its end, or stop it "
-            "first"
+            f"the search '{request.name}' is being run by {holder}. Wait until it ends, or stop "
+            "it first"
         )
     return removable_of(result, home, request.storage, request.keep)
 

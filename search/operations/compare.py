@@ -39,7 +39,7 @@ def compare(request: CompareRequest) -> ComparedSearches:
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             Message(
-                f"name at least two searches, each once (got {', '.join(names)}). See ",
+                f"pass the names of at least two different searches (got {', '.join(names)}). See ",
                 Remedy("list", start=Start.ANYWHERE),
                 ".",
             )

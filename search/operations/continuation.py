@@ -20,7 +20,7 @@ def keep_option() -> str | None:
 
 def change_option(what: str) -> bool:
     """Declare `--allow-change`, with which a verb continues although `what` has changed."""
-    allowed: bool = flag(f"go on although {what} has changed")
+    allowed: bool = flag(f"continue although {what} has changed")
     return allowed
 
 
@@ -29,15 +29,15 @@ class UsageLimits:
     """The limits of a session; the help has `{of}`, what they count, and `{default}`."""
 
     budget: tuple[Limit, ...] = repeated(
-        f"{{of}}: {FORMS}. When it is used up nothing is started, "
-        "and each trial stops after its epoch; "
-        "of several (--budget 2h --budget 500epochs) the first to be used up counts{default}",
+        f"{{of}}: {FORMS}. When it is used up, no trial starts, and each running trial stops "
+        "after its epoch; of several (--budget 2h --budget 500epochs), the first that is used up "
+        "counts{default}",
         metavar="LIMIT",
         parse=limit_option,
     )
     price: float | None = option(
-        "what an hour of one device costs (a GPU if trials have one, else a CPU core), "
-        "for a budget in usd{default}",
+        "the cost of an hour of one device (a GPU if trials have one, else a CPU core), for a "
+        "budget in usd{default}",
         metavar="MONEY",
         parse=float,
     )
@@ -46,9 +46,9 @@ class UsageLimits:
 def min_gain_option(default: float | None, before: str = "", *, section: str = "") -> Any:
     """Declare `--min-gain`; `before` is the default in its help, for a verb that continues."""
     return option(
-        "start no more trials once those that are planned are expected to gain less, "
-        "in points (hundredths) of the metric, of log loss in its own unit; "
-        f"0: start them all{before}",
+        "start no more trials when the planned ones are expected to gain less than this, in "
+        "points (hundredths) of the metric (log loss: in its own unit); 0: start all of "
+        f"them{before}",
         metavar="POINTS",
         parse=float,
         default=default,
@@ -64,16 +64,16 @@ class Where:
         "trainings at once, or auto (default: {before})", metavar="N", parse=count_or_auto
     )
     hang_timeout: float | None = option(
-        "as of search.run (default: {before})", metavar="SECONDS", parse=float
+        "as for search.run (default: {before})", metavar="SECONDS", parse=float
     )
     address: str | None = option(
         "local, or a running Ray cluster (default: {before})", metavar="ADDRESS"
     )
     executor: str | None = option(f"{EXECUTOR_HELP} (default: {{before}})", metavar="NAME")
     tracking: str | None = option("MLflow's tracking URI (default: {before})", metavar="URI")
-    download: bool = flag("fetch the data set, and weights to begin with, if they are not there")
+    download: bool = flag("download the data set and the initial weights if they are missing")
     data_root: Path | None = option(
-        "where the data lies now (default: {before})", metavar="DIR", parse=own_path
+        "where the data is now (default: {before})", metavar="DIR", parse=own_path
     )
 
     def overrides(self, limits: UsageLimits, **values: object) -> Overrides:

@@ -21,21 +21,25 @@ from trainables.inspection.report import DataReport, report_of
 class DataRequest:
     """A data set, and how it is read and divided."""
 
-    data: str = positional("as --data of search.run takes it, or a folder's path", metavar="DATA")
+    data: str = positional(
+        "a data set as for --data of search.run, or the path of a folder", metavar="DATA"
+    )
     reading: Reading = group(Reading)
     seed: int = option(
-        "as for search.run: decides which images are in which part",
+        "as for search.run: determines how the images are split",
         metavar="N",
         parse=seed,
         default=0,
     )
     settings: tuple[str, ...] = repeated(
-        "set a value of how the data are read and divided, as for search.run",
+        "set how the data is read and split, as for search.run",
         name="set",
         metavar="data.KEY=VALUE",
     )
     out: Path | None = option(
-        "write a page too (HTML), with a row of samples a class", metavar="FILE", parse=own_path
+        "also write an HTML page, with a row of samples for each class",
+        metavar="FILE",
+        parse=own_path,
     )
 
 
@@ -51,7 +55,7 @@ def inspect_data(request: DataRequest) -> DataReport:
 
     page = request.out
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
-        raise ConfigError(f"--out '{page}': name a file in a folder that is there.")
+        raise ConfigError(f"--out '{page}' must be a file in an existing folder.")
     config = config_of(request)
     inspected = load_inspected(config, download=request.reading.download)
     report = report_of(inspected, config)
@@ -69,7 +73,10 @@ def config_of(request: DataRequest) -> DataConfig:
     data = f"folder:{request.data}" if is_path(request.data) else request.data
     settings = dict(parse_setting(text) for text in request.settings)
     if foreign_keys := [path for path in settings if not path.startswith("data.")]:
-        raise ConfigError(f"--set {foreign_keys[0]}: only data.KEY says something about the data.")
+        raise ConfigError(
+            f"--set {foreign_keys[0]} does not concern the data. Only keys such as data.KEY are "
+            "allowed here."
+        )
     return data_config(data, request.reading, request.seed).override(settings).data
 
 

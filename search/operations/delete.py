@@ -29,7 +29,7 @@ from trainables.errors import ConfigError
 class DeleteRequest(SearchRequest):
     """The search to delete."""
 
-    keep_runs: bool = flag("leave what MLflow has of the search")
+    keep_runs: bool = flag("keep the runs of the search in MLflow")
     tracking: str | None = option(
         "MLflow's tracking URI (default: the search's own)", metavar="URI"
     )
@@ -63,7 +63,7 @@ def delete(
     if not NAME.fullmatch(name):
         raise ConfigError(
             Message(
-                f"'{name[:80]}' is no name of a search. See ",
+                f"'{name[:80]}' is not the name of a search. See ",
                 Remedy("list", start=Start.ANYWHERE),
                 ".",
             )

@@ -44,15 +44,21 @@ def deletion_lines(deletion: Deletion) -> Iterator[str]:
     if (traces := deletion.traces) is not None:
         yield f"  {counted(len(traces.runs), 'run')} in MLflow ({redact(traces.uri)})"
         if traces.versions:
-            yield f"  stay: {', '.join(traces.versions)}, which have the model in them"
+            yield f"  not deleted: {', '.join(traces.versions)}, which contain the model"
     else:
-        yield "  MLflow's runs of it stay"
+        yield "  its runs in MLflow are not deleted"
     for use in deletion.uses:
         if use.trials:
             trials = counted(use.trials, "trial")
-            yield f"  '{use.search}' began {trials} with its trainings, of which it has copies"
+            yield (
+                f"  '{use.search}' reused trainings of this search for {trials}, and has its own "
+                "copies"
+            )
         if use.needs_weights:
-            yield f"  '{use.search}' begins with weights that lie there: it cannot go on afterwards"
+            yield (
+                f"  '{use.search}' starts from weights in this search, and cannot continue "
+                "afterwards"
+            )
 
 
 def purge_text(uri: str) -> str:

@@ -14,17 +14,18 @@ class ExtendRequest(DriverAsk):
     """The new limits of a running search."""
 
     trials: str = option(
-        "as many trials in all, or with + as many more; not fewer than have begun",
+        "total number of trials, or with + the number of additional ones; not fewer than have "
+        "started",
         metavar="N",
         default="",
     )
     budget: tuple[str, ...] = repeated(
-        f"a limit in place of all of its kind, or with + as much more of each: {FORMS}",
+        f"a limit that replaces all of its kind, or with + an addition to each of them: {FORMS}",
         metavar="LIMIT",
     )
-    price: float | None = option("what an hour of one device costs", metavar="MONEY", parse=float)
+    price: float | None = option("the cost of an hour of one device", metavar="MONEY", parse=float)
     concurrency: int | None = option(
-        "trainings at once, as far as there is room for them", metavar="N", parse=int
+        "number of trainings at once, if there is room for them", metavar="N", parse=int
     )
 
 

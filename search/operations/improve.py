@@ -78,34 +78,36 @@ class ImproveRequest:
         "models:/NAME@champion, models:/NAME/VERSION, or a search", metavar="MODEL"
     )
     storage: Storage = storage_option()
-    place: Storage = records_option("the records of what it met")
+    place: Storage = records_option("the records of the images that it received")
     name: str | None = option(
         "the new search's name (default: from the model and images)", metavar="NAME"
     )
     since: int | None = since_option(
-        "images are to be expected as those met since then: 90m, 12h, 1d, or 2026-11-28; "
-        "search.monitor holds later ones to them (default: all; of more than 10,000 the latest)"
+        "the images received since then are the expected ones, with which search.monitor compares "
+        "later images: 90m, 12h, 1d, or 2026-11-28 (default: all; of more than 10,000, the latest)"
     )
     trials: int = option("challengers", metavar="N", parse=int, default=CHALLENGERS)
     limits: UsageLimits = group(
         UsageLimits, of="what the challengers may use", default=" (default: none)"
     )
     margin: float = option(
-        "a champion may not be worse by so many points on the old test images",
+        "a new champion must not be worse than the old one by this many points on the old test "
+        "images",
         metavar="POINTS",
         parse=float,
         default=100 * MARGIN,
     )
     register: str | None = option(
-        "the model's name in the registry (default: as it is, or the search's)", metavar="NAME"
+        "the model's name in the registry (default: its current name, or the search's name)",
+        metavar="NAME",
     )
-    onnx: bool | None = switch("register it as ONNX too (default: if the champion is)")
-    anyway: bool = flag("train on corrections that are probably wrong, too")
+    onnx: bool | None = switch("also register it as ONNX (default: if the champion is)")
+    anyway: bool = flag("also train on corrections that are probably wrong")
     challenger: bool = flag(
-        "train even where no challenger can become the champion, for one to try"
+        "train even if no challenger can become the champion, to get one to try"
     )
     allow_change: bool = change_option("the code or a library")
-    where: Where = group(Where, before="as the champion's search")
+    where: Where = group(Where, before="as for the champion's search")
 
     @property
     def budget(self) -> Budget:
@@ -190,7 +192,7 @@ def improvement_plan(request: ImproveRequest, talk: Talk = SILENT) -> Improvemen
     improvement = begun_or_new(request, talk)
     if isinstance(improvement, Home):
         name, result = name_in(request.storage, improvement), read_improvement(request, improvement)
-        line = f"{name} was begun ({result.outcome}); without --dry-run it goes on"
+        line = f"{name} has already started ({result.outcome}); without --dry-run, it continues"
         return ImprovementPlan(name=name, lines=(line,))
     info = improvement.info
     with tempfile.TemporaryDirectory(prefix="improve-") as temporary:
@@ -323,7 +325,7 @@ def read_improvement(request: ImproveRequest, search_home: Home) -> SearchResult
     result = SearchResult.read(search_home.opened())
     if FOLDER not in search_home.names():
         name = name_in(request.storage, search_home)
-        raise ConfigError(f"the search '{name}' is no improvement. Use another --name.")
+        raise ConfigError(f"the search '{name}' is not an improvement. Use another --name.")
     return result
 
 
@@ -337,7 +339,7 @@ def settle(request: ImproveRequest, search_home: Home, talk: Talk) -> Improvemen
     result = read_improvement(request, search_home)
     facts = decision_facts(search_home)
     if facts is not None and is_settled(facts):
-        lines = (f"{name} was decided before:", *facts["text"])
+        lines = (f"{name} has already been decided:", *facts["text"])
         return Improvement(name=name, exit_code=0, decision=facts, lines=lines)
     for line in ignored_options(request, info_of(search_home)):
         talk.note(line)
@@ -360,12 +362,12 @@ def ignored_options(request: ImproveRequest, info: ImprovementInfo) -> Iterator[
     """Yield a note for each option that is ignored, because the first call decides its value."""
     if str(request.place) != info.place:
         yield (
-            f"note: this improvement learns from '{info.place}'; '{request.place}' is asked only "
-            "for what its model is to expect"
+            f"note: this improvement learns from '{info.place}'; '{request.place}' is only used "
+            "for the images that its model should expect"
         )
     if request.since is not None and abs(request.since - info.since_ms) > SAME_MS:
         since = f"--since {moment(info.since_ms)}" if info.since_ms else "no --since"
-        yield f"note: --since is not heeded: this improvement began with {since}"
+        yield f"note: --since has no effect, because this improvement started with {since}"
 
 
 def can_continue(continuation: ResumeRequest, result: SearchResult) -> bool:

@@ -131,7 +131,7 @@ def labelling_of(place: Storage) -> LabellingQueue:
             Message(
                 f"there are no records in '{place}'. `",
                 serve_and_record(place),
-                "` keeps some.",
+                "` records some.",
             )
         )
     return LabellingQueue(records, info)

@@ -17,14 +17,14 @@ class ModelLocation:
     """
 
     trial: str | None = option(
-        "of a search, another trial than the chosen or best one", metavar="TRIAL"
+        "another trial of the search than the chosen or best one", metavar="TRIAL"
     )
     tracking: str | None = option(
         "{mlflow} tracking URI (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)",
         metavar="URI",
     )
     data_root: Path | None = option(
-        "where {search} data lies now (default: as the search)", metavar="DIR", parse=own_path
+        "where {search} data is now (default: as for the search)", metavar="DIR", parse=own_path
     )
 
     def source(self, name: str, storage: Storage) -> ModelSource:

@@ -32,7 +32,7 @@ def rate(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.01 <= value <= 0.5:
-        raise ConfigError(f"a rate from 0.01 to 0.5 is needed (got '{text[:80]}')")
+        raise ConfigError(f"expected a rate from 0.01 to 0.5 (got '{text[:80]}')")
     return value
 
 
@@ -46,18 +46,18 @@ class MonitorRequest:
     )
     place: Storage = records_option("where the records are")
     since: int | None = since_option(
-        "only what was met since then: 90m, 12h, 1d, or 2026-11-28 (default: all; of more "
-        "than 10,000 images the latest count)"
+        "only use images received since then: 90m, 12h, 1d, or 2026-11-28 (default: all; of more "
+        "than 10,000, the latest)"
     )
     version: str | None = option(
-        "answers by this version (default: the one that MODEL names in the registry, else "
-        "that of the latest answer)",
+        "only use answers by this version (default: the one that MODEL refers to in the registry, "
+        "else that of the latest answer)",
         metavar="V",
     )
     rate: float = option("the false-alarm rate of a call", metavar="P", parse=rate, default=RATE)
     storage: Storage = storage_option()
     location: ModelLocation = group(
-        ModelLocation, mlflow="of a registered model, MLflow's", search="a search's"
+        ModelLocation, mlflow="for a registered model: MLflow's", search="a search's"
     )
 
 
@@ -146,8 +146,8 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
         reference = read(source.fetch(Path(temporary) / "classifier", watched=True))
     if reference is None:
         raise ConfigError(
-            f"'{source}' was promoted by an earlier version and says nothing of its validation "
-            "images, with which new ones are compared. Promote it again."
+            f"'{source}' was promoted by an earlier version and does not contain the statistics "
+            "of its validation images, with which new images are compared. Promote it again."
         )
     return MonitoredModel(str(source), reference, version)
 

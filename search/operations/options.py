@@ -44,8 +44,10 @@ class SearchRequest:
 class Listening:
     """The address at which a page or a server listens."""
 
-    host: str = option("where it listens", metavar="ADDRESS", default="127.0.0.1")
-    port: int = option("its port; 0 takes a free one", metavar="N", parse=port, default=0)
+    host: str = option("address to listen on", metavar="ADDRESS", default="127.0.0.1")
+    port: int = option(
+        "port to listen on; 0 chooses a free one", metavar="N", parse=port, default=0
+    )
 
 
 def seed(text: str) -> int:
@@ -55,5 +57,5 @@ def seed(text: str) -> int:
         ConfigError: the text is not a whole number from 0 to `MAX_SEED`.
     """
     if not is_whole(text) or int(text) > MAX_SEED:
-        raise ConfigError(f"a whole number from 0 to {MAX_SEED} is needed (got '{text[:80]}')")
+        raise ConfigError(f"expected a whole number from 0 to {MAX_SEED} (got '{text[:80]}')")
     return int(text)

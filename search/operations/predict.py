@@ -36,10 +36,10 @@ class PredictRequest:
     name: str = positional("the search's name", metavar="NAME")
     storage: Storage = storage_option()
     paths: tuple[str, ...] = positional(
-        "an image, a folder, or - for paths on stdin", metavar="PATH", nargs="+"
+        "an image, a folder, or - to read paths from stdin", metavar="PATH", nargs="+"
     )
     location: ModelLocation = group(
-        ModelLocation, mlflow="of a promoted model, MLflow's", search="the search's"
+        ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
     )
 
 
@@ -179,7 +179,7 @@ class Predictions:
         """
         if not self.images:
             paths = ", ".join(self.files.paths)[:200]
-            raise ConfigError(f"no image was found that can be read: {paths}")
+            raise ConfigError(f"no readable image was found in {paths}")
 
 
 def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:

@@ -36,9 +36,13 @@ class PromoteRequest(SearchRequest):
     """A search whose model is registered, and how."""
 
     trial: str | None = option(
-        "another than the search's answer: a quicker one of the Pareto front, say", metavar="TRIAL"
+        "another trial than the search's answer, for example a faster one of the Pareto front",
+        metavar="TRIAL",
     )
-    onnx: bool = flag("also as ONNX, checked on the validation images and timed in onnxruntime")
+    onnx: bool = flag(
+        "also export the model to ONNX, check it on the validation images, and measure its speed "
+        "in onnxruntime"
+    )
     model: str | None = option(
         "the model's name in the registry (default: the search's)", metavar="REGISTERED_NAME"
     )
@@ -46,9 +50,9 @@ class PromoteRequest(SearchRequest):
         "MLflow's tracking URI (default: the search's own)", metavar="URI"
     )
     data_root: Path | None = option(
-        "where the data lies now (default: as the search)", metavar="DIR", parse=own_path
+        "where the data is now (default: as for the search)", metavar="DIR", parse=own_path
     )
-    anyway: bool = flag("promote a model that is no better than guessing")
+    anyway: bool = flag("promote the model even if it is not better than guessing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
     check_versions()
     check_tracking(uri)
     registry = Registry(uri, result, request.storage)
-    talk.note(f"exporting {chosen.trial} and comparing what it says of the validation images")
+    talk.note(f"exporting {chosen.trial} and comparing its predictions for the validation images")
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,
@@ -139,8 +143,9 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     luck = ", which may be luck" if against.difference > 0 else ""
     raise NoBetterThanGuessing(
         Message(
-            f"no better than {against.guess.doing} ({_reached(against, against.guessed)}): "
-            f"{chosen.trial} has {against.value:.4g}{luck}. To register it all the same: ",
+            f"{chosen.trial} is no better than {against.guess.doing}: it reaches "
+            f"{against.value:.4g}{luck}, and guessing {_reached(against, against.guessed)}. To "
+            "register it anyway: ",
             Remedy(
                 "promote",
                 result.name,

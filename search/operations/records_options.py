@@ -42,7 +42,7 @@ def since(text: str) -> int:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"a time such as 90m, 12h, 1d, 2026-11-28 or 2026-11-28T14:00 is needed (got "
+            "expected a time such as 90m, 12h, 1d, 2026-11-28 or 2026-11-28T14:00 (got "
             f"'{text[:80]}')"
         ) from error
 

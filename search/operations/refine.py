@@ -35,19 +35,19 @@ class RefineRequest(SearchRequest):
     """A search to refine, and the terms of its refinement."""
 
     trials: int | None = option(
-        "new trials a round (default: as before, else a third of the search's, "
-        f"at least {MIN_TRIALS})",
+        "number of new trials per round (default: as before, else a third of the search's, at "
+        f"least {MIN_TRIALS})",
         metavar="N",
         parse=int,
     )
     rounds: int | None = option(
-        f"rounds at most (default: as before, else {ROUNDS})", metavar="N", parse=int
+        f"maximum number of rounds (default: as before, else {ROUNDS})", metavar="N", parse=int
     )
     limits: UsageLimits = group(
         UsageLimits, of="what may be used from now on", default=" (default: none)"
     )
     allow_change: bool = change_option("the data, the code or a library")
-    where: Where = group(Where, before="as the search")
+    where: Where = group(Where, before="as for the search")
     keep: str | None = keep_option()
 
     def overrides(self) -> Overrides:
@@ -70,7 +70,7 @@ class NextSpace:
         """Describe the changes in lines."""
         subject = f"{known_text(self.trials)}; {terms_text(self.terms)}"
         return [
-            f"{self.name}: {subject}. The next would change:",
+            f"{self.name}: {subject}. The next round would change:",
             *(f"  {change.text}" for change in self.changes),
             "  nothing was started",
         ]
@@ -184,21 +184,23 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
     if len(experiment.objectives) > 1:
         remedy = "Start another search with a space of your own."
         raise Refused(
-            f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: "
-            f"a refinement would be of {result.metric.title} alone. {remedy}"
+            f"'{experiment.name}' optimizes {', '.join(experiment.objectives)}, but a refinement "
+            f"would only optimize {result.metric.title}. {remedy}"
         )
     if not experiment.space.domains:
-        raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
+        raise Refused(
+            f"'{experiment.name}' cannot be refined, because none of its parameters has a range."
+        )
     if len(result.distinct) < MIN_COMPARED:
         lengths = (
-            " (those that differ in length alone are one)"
+            " (those that differ only in length count once)"
             if len(result.ranking) >= MIN_COMPARED
             else ""
         )
         raise Refused(
             Message(
-                f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: "
-                "there is nothing to compare. More: ",
+                f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there "
+                "is nothing to compare. Run more: ",
                 Remedy(
                     "resume",
                     experiment.name,

@@ -34,10 +34,8 @@ def report(request: ReportRequest) -> Path:
 
     home, out = request.home(), request.out
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        problem = (
-            "is a folder" if out.is_dir() else f"is to be in '{out.parent}', which is no folder"
-        )
-        raise ConfigError(f"--out '{out}' {problem}. Name a file in a folder that is there.")
+        problem = "is a folder" if out.is_dir() else f"is in '{out.parent}', which is not a folder"
+        raise ConfigError(f"--out '{out}' {problem}. Choose a file in an existing folder.")
     folder = home.opened(files=True)
     path = out or folder / PAGE
     # A collection would scan all epochs, and little of what is drawn becomes garbage in cycles.

@@ -45,7 +45,7 @@ class ResumeRequest(SearchRequest):
 
     allow_change: bool = change_option("the space, the data, the code or a library")
     trials: int | None = option(
-        "as many trials in all (default: as before)", metavar="N", parse=int
+        "total number of trials (default: as before)", metavar="N", parse=int
     )
     limits: UsageLimits = group(
         UsageLimits,
@@ -55,10 +55,10 @@ class ResumeRequest(SearchRequest):
     min_gain: float | None = min_gain_option(None, " (default: as before)")
     where: Where = group(Where, before="as before")
     keep: str | None = keep_option()
-    fuse: str | None = option("as of search.run (default: as before)", metavar="N")
+    fuse: str | None = option("as for search.run (default: as before)", metavar="N")
     space: str | None = option("another space (default: as before)", metavar="NAME")
     seed: int | None = option(
-        "another seed for what is suggested from now on (default: as before)",
+        "another seed for the suggestions from now on (default: as before)",
         metavar="N",
         parse=seed,
     )
@@ -96,7 +96,7 @@ def resume(request: ResumeRequest, *, as_json: bool = False, advises: bool = Tru
     for line in idle_options(experiment):
         say(console, line)
     if is_done(result, experiment, request):
-        opening = f"{request.name}: the search has come to its end; nothing is left to do"
+        opening = f"{request.name}: the search has finished; nothing is left to do"
         return record_outcome(experiment, result, plan, opening)
     check_budget(request, experiment, result)
     prepared = prepare(
@@ -123,7 +123,7 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
     waiting = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {waiting} {'waits' if waiting == 1 else 'wait'} at a rung" if waiting else ""
     cut_off = len(result.unfinished) - waiting
-    go_on = "goes on where it was" if cut_off == 1 else "go on where they were"
+    go_on = "continues where it was" if cut_off == 1 else "continue where they were"
     ended = f"{result.ended} of {counted(experiment.planned_trials, 'trial')}"
     return (
         f"{ended} {'has' if result.ended == 1 else 'have'} ended, {cut_off} {go_on} cut off{waits}"
@@ -143,7 +143,8 @@ def experiment_of(request: ResumeRequest, result: SearchResult) -> Experiment:
         refine = Remedy("refine", name, place, options={"trials": Blank("N")})
         raise ConfigError(
             Message(
-                f"--trials: '{name}' has been refined; how many trials each round has is for ",
+                f"--trials: '{name}' has been refined; set the number of trials of each round "
+                "with ",
                 refine,
                 ".",
             )
@@ -183,10 +184,10 @@ def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResul
     file = file_of(source) if result.refinement is None else None
     if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
         remedy = (
-            f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
-            "(and --allow-change to go on with it)."
+            f"Undo the change, or pass --space {shlex.quote(source)} to see what has changed, and "
+            "--allow-change to continue with it."
         )
-        raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
+        raise Refused(f"the space file '{file[0]}' has changed. {remedy}")
     return experiment.space
 
 
@@ -207,8 +208,8 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
     lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
         remedy = (
-            f"Bring the file back from a copy; or remove {', '.join(lost)} there "
-            "to train what was lost again."
+            f"Restore the file from a backup, or remove {', '.join(lost)} there to train again "
+            "what was lost."
         )
         raise Refused(
             f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, "
@@ -259,8 +260,8 @@ def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchR
         more = Remedy("resume", request.name, request.storage, options={"budget": Blank("LIMIT")})
         raise ConfigError(
             Message(
-                f"the budget of {limit} is used up: all sessions together used {used}. "
-                "With a larger one it goes on: ",
+                f"the budget of {limit} is used up: all sessions together used {used}. To "
+                "continue with a larger budget: ",
                 more,
             )
         )

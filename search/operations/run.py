@@ -114,21 +114,21 @@ def refuse_idle(experiment: Experiment) -> None:
     grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
     if experiment.scheduler != "asha" and (option := grace or sure):
         raise ConfigError(
-            f"{option} with --scheduler {experiment.scheduler}: it is for asha. "
-            "Leave one of them out."
+            f"{option} has an effect only with --scheduler asha (got --scheduler "
+            f"{experiment.scheduler}). Leave one of them out."
         )
     if sure and len(experiment.objectives) > 1:
         raise ConfigError(
-            f"{sure} with --objective {','.join(experiment.objectives)}: it is of "
-            f"{experiment.base.ranked_by.title} alone. Leave one of them out."
+            f"{sure} cannot be combined with --objective {','.join(experiment.objectives)}, "
+            f"because it only concerns {experiment.base.ranked_by.title}. Leave one of them out."
         )
     longest = experiment.horizon
     if experiment.grace is not None and not rungs_for(longest, experiment.grace):
         most = int(longest / math.sqrt(REDUCTION))  # later rungs are dropped (`rungs_for`)
         remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
         raise ConfigError(
-            f"{grace}: no rung is left before the end of the longest trial, which has "
-            f"{counted(longest, 'epoch')}, so that none would be stopped. {remedy}"
+            f"{grace} leaves no rung before the end of the longest trial, which has "
+            f"{counted(longest, 'epoch')}, so no trial would be stopped. {remedy}"
         )
 
 
@@ -153,7 +153,9 @@ def data_source(data: str) -> str:
     if data and source not in DATASETS and Path(data).is_dir():
         raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
     if source == "folder" and not path:
-        raise ConfigError(f"'{data}' names no folder: use --data folder:PATH.")
+        raise ConfigError(
+            f"'{data}' does not contain the path of a folder: use --data folder:PATH."
+        )
     if source != "folder" and data not in named_data_sets():
         raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
     return source
@@ -173,7 +175,8 @@ def settings_of(request: RunRequest) -> Params:
     ):
         if value is not None and settings.setdefault(path, value) != value:
             raise ConfigError(
-                f"{option} {value} and --set {path}={settings[path]}: leave one of them out."
+                f"{option} {value} and --set {path}={settings[path]} contradict each other. Leave "
+                "one of them out."
             )
     return settings
 
@@ -217,8 +220,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         return settings
     if not path.exists():
         raise ConfigError(
-            f"--weights '{path}' not found. Name a file, a checkpoint, or a folder of files "
-            "with torchvision's names."
+            f"--weights '{path}' not found. Pass a file, a checkpoint, or a folder of files with "
+            "torchvision's names."
         )
     names = (
         space.domains["model.name"].values
@@ -231,13 +234,14 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         if name in MODELS
     ):
         raise ConfigError(
-            f"--weights: no model of '{', '.join(names or ())}' can begin with weights. "
-            "Use --space transfer or --space zoo."
+            f"--weights: no model of '{', '.join(names or ())}' can start from given weights. Use "
+            "--space transfer or --space zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
         raise ConfigError(
-            "weights to begin with, and model.pretrained=false: leave one of them out."
+            "initial weights and model.pretrained=false contradict each other. Leave one of them "
+            "out."
         )
     return {**begins, **settings, "model.weights": str(path.absolute())}
 
@@ -260,8 +264,8 @@ def device_and_gpus(request: RunRequest) -> tuple[str, float]:
     """
     if request.device == "cpu" and request.gpus_per_trial:
         raise ConfigError(
-            f"--gpus-per-trial {request.gpus_per_trial:g} with --device cpu. "
-            "Use --device cuda, or leave --gpus-per-trial out."
+            f"--gpus-per-trial {request.gpus_per_trial:g} contradicts --device cpu. Use --device "
+            "cuda, or leave --gpus-per-trial out."
         )
     device = request.device
     if device == "auto":
@@ -274,7 +278,7 @@ def device_and_gpus(request: RunRequest) -> tuple[str, float]:
         )
     if device == "cuda" and request.gpus_per_trial == 0:
         raise ConfigError(
-            "--gpus-per-trial 0 with --device cuda. "
-            "A fraction such as 0.25 lets trials share a GPU."
+            "--gpus-per-trial 0 contradicts --device cuda. A fraction such as 0.25 lets trials "
+            "share a GPU."
         )
     return device, (request.gpus_per_trial or 1.0) if device == "cuda" else 0.0

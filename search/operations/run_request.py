@@ -46,17 +46,16 @@ class Reading:
     """The location of the images, and how they are read."""
 
     data_root: Path = option(
-        "where torchvision's data sets lie", metavar="DIR", parse=own_path, default=Path("data")
+        "the folder of torchvision's data sets", metavar="DIR", parse=own_path, default=Path("data")
     )
     task: str = option(
-        f"what is to be learned of the images: {', '.join(TASKS)} "
-        "(default: what the data set is for)",
+        f"the task to learn: {', '.join(TASKS)} (default: the task of the data set)",
         metavar="NAME",
         choices=tuple(TASKS),
         default="",
     )
-    download: bool = flag("fetch the data set, and weights to begin with, if they are not there")
-    skip_bad: bool = flag("leave unreadable images out, rather than refuse the folder")
+    download: bool = flag("download the data set and the initial weights if they are missing")
+    skip_bad: bool = flag("leave unreadable images out instead of refusing the folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +78,14 @@ class RunRequest:
     )
     reading: Reading = group(Reading, section=SEARCHED)
     weights: Path | None = option(
-        "begin with the weights in this file, a checkpoint, or a folder of files with "
-        "torchvision's names (default: torchvision's, from its cache)",
+        "start from the weights in this file, which may be a checkpoint, or in a folder of files "
+        "with torchvision's names (default: torchvision's, from its cache)",
         metavar="PATH",
         parse=own_path,
         section=SEARCHED,
     )
     settings: tuple[str, ...] = repeated(
-        "set a value of every trial (keys: trainables/config.py); fixes a searched key",
+        "set a value for every trial (keys: trainables/config.py); a searched key is fixed to it",
         name="set",
         metavar="KEY=VALUE",
         section=SEARCHED,
@@ -95,37 +94,37 @@ class RunRequest:
     algorithm: str = option(", ".join(ALGORITHMS), metavar="NAME", default="bayes", section=HOW)
     scheduler: str = option(", ".join(SCHEDULERS), metavar="NAME", default="asha", section=HOW)
     trials: int | None = option(
-        "trials to start (default: the space's own number; the whole grid with grid)",
+        "number of trials to start (default: the space's own number; the whole grid with grid)",
         metavar="N",
         parse=int,
         section=HOW,
     )
     max_epochs: int | None = option(
-        "cap of every trial's epochs", metavar="N", parse=int, section=HOW
+        "maximum number of epochs of a trial", metavar="N", parse=int, section=HOW
     )
     grace: int | None = option(
-        "asha: the first rung, at which trials wait for each other "
-        "(default: a hundredth of the epochs)",
+        "asha: the epoch of the first rung, at which trials wait for each other (default: a "
+        "hundredth of the epochs)",
         metavar="N",
         parse=int,
         section=HOW,
     )
     sure: float = option(
-        "asha: how sure to be that the best is not among the trials that are stopped, "
-        f"from 0 to below 1 (default: {SURE:g}); 0 is the cheapest",
+        "asha: the required probability that the best trial is not among the stopped ones, at "
+        f"least 0 and below 1 (default: {SURE:g}); 0 is the cheapest",
         metavar="P",
         parse=float,
         default=SURE,
         section=HOW,
     )
     objective: str | None = option(
-        f"{value_of('METRIC')}, or after commas {' and '.join(COSTS)} too: "
-        "what is good and costs little to use",
+        f"{value_of('METRIC')}; add {' and '.join(COSTS)} after commas to find models that also "
+        "cost little to use",
         metavar="NAMES",
         section=HOW,
     )
     metric: str | None = option(
-        f"what trials are ranked, stopped and chosen by; {METRIC_HELP}",
+        f"the metric by which trials are ranked, stopped and chosen; {METRIC_HELP}",
         metavar="NAME",
         choices=METRICS,
         section=HOW,
@@ -137,20 +136,21 @@ class RunRequest:
         section=HOW,
     )
     folds: int | None = option(
-        "cross-validate: a trial is K networks, each validated on a fold that it has not seen",
+        "cross-validate: each trial trains K networks, each validated on a fold that it was not "
+        "trained on",
         metavar="K",
         parse=int,
         section=HOW,
     )
     seed: int = option(
-        "fixes suggestions, splits, weights and batch order",
+        "random seed of the suggestions, splits, weights and batch order",
         metavar="N",
         parse=seed,
         default=0,
         section=HOW,
     )
     sealed: bool = flag(
-        "leave the test part closed at the search's end: search.select opens it", section=HOW
+        "do not use the test set at the end of the search, but only in search.select", section=HOW
     )
     limits: UsageLimits = group(
         UsageLimits, section=HOW, of="what all sessions together may use", default=""
@@ -161,14 +161,14 @@ class RunRequest:
         "the search's name (default: from space, data and time)", metavar="NAME", section=WHERE
     )
     storage: Storage = option(
-        "where everything is kept: a folder, or s3://BUCKET/PREFIX",
+        "where searches are stored: a folder, or s3://BUCKET/PREFIX",
         metavar="PLACE",
         parse=storage,
         default=DEFAULT_STORAGE,
         section=WHERE,
     )
     no_cache: bool = flag(
-        "train anew what an earlier search in the same storage has trained alike", section=WHERE
+        "train again what an earlier search in the same storage has already trained", section=WHERE
     )
     keep: str = option(
         f"{KEEP_HELP} (default: {NEEDED})", metavar="WHAT", default=NEEDED, section=WHERE
@@ -183,15 +183,15 @@ class RunRequest:
     )
     executor: str = option(EXECUTOR_HELP, metavar="NAME", default=DEFAULT_EXECUTOR, section=WHERE)
     concurrency: int | str = option(
-        "trials at once; auto: one a processor (--cpus-per-trial), or a GPU",
+        "number of trials at once; auto: one per processor (--cpus-per-trial) or per GPU",
         metavar="N",
         parse=count_or_auto,
         default=AUTO_COUNT,
         section=WHERE,
     )
     fuse: str = option(
-        "trials of one shape that a worker trains as one network: "
-        "2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
+        "number of trials of the same shape that a worker trains as one network: 2 to 64, off, "
+        "measure (try which is fastest), or auto: measure on a GPU, else off",
         metavar="N",
         default="auto",
         section=WHERE,
@@ -200,27 +200,28 @@ class RunRequest:
         "CPUs of each worker of a trial", metavar="X", parse=float, default=1, section=WHERE
     )
     gpus_per_trial: float | None = option(
-        "GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)",
+        "GPUs of each worker of a trial; with a fraction, trials share one (default: 1 on cuda, "
+        "else 0)",
         metavar="X",
         parse=float,
         section=WHERE,
     )
     workers: int = option(
-        "processes that train one trial together",
+        "number of processes that train one trial together",
         metavar="N",
         parse=int,
         default=1,
         section=WHERE,
     )
     hang_timeout: float = option(
-        "a trial that makes no step for so long is killed and tried again",
+        "kill and retry a trial that makes no step for this long",
         metavar="SECONDS",
         parse=float,
         default=600,
         section=WHERE,
     )
     device: str = option(
-        "auto: a GPU for each worker of a trial if this machine, or the cluster, has any",
+        "auto: a GPU for each worker of a trial if this machine, or the cluster, has one",
         choices=("cpu", "cuda", "auto"),
         default="auto",
         section=WHERE,

@@ -50,12 +50,13 @@ class SelectRequest(SearchRequest):
     """A search to select from, and the terms of the selection."""
 
     top: int | None = option(
-        f"how many of the best trials are candidates (default: as before, else {TOP})",
+        f"number of candidates, which are the best trials (default: as before, else {TOP})",
         metavar="N",
         parse=int,
     )
     seeds: int | None = option(
-        f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
+        "number of fresh seeds for each candidate that is not dropped (default: as before, else "
+        f"{SEEDS})",
         metavar="N",
         parse=int,
     )
@@ -65,7 +66,7 @@ class SelectRequest(SearchRequest):
         parse=float,
     )
     allow_change: bool = change_option("the data, the code or a library")
-    where: Where = group(Where, before="as the search")
+    where: Where = group(Where, before="as for the search")
 
     def overrides(self) -> Overrides:
         """Collect the options that replace recorded values of the search."""
@@ -87,7 +88,7 @@ class SelectionCost:
     def __str__(self) -> str:
         return (
             f"at most {counted(self.trainings, 'training')} and {counted(self.epochs, 'epoch')}, "
-            f"about {duration(self.seconds)} at the search's pace; fewer where candidates drop out"
+            f"about {duration(self.seconds)} at the search's pace; fewer if candidates are dropped"
         )
 
 
@@ -214,8 +215,8 @@ def prepare_selection(request: SelectRequest, selection: RequestedSelection) -> 
 def done_text(name: str) -> str:
     """State that the requested selection was completed before."""
     return (
-        f"{name}: chosen before, among the same candidates with the same seeds; "
-        "nothing is left to do"
+        f"{name}: already chosen, from the same candidates with the same seeds; nothing is left "
+        "to do"
     )
 
 
@@ -244,16 +245,18 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         holder = experiment.home.holder()
         raise Refused(
             Message(
-                f"the search '{experiment.name}' has not come to its end ({result.outcome}). ",
-                f"{holder} runs it now: " if holder else "Go on with it first: ",
+                f"the search '{experiment.name}' has not finished ({result.outcome}). ",
+                f"It is being run by {holder}. Watch its progress: "
+                if holder
+                else "Continue it first: ",
                 Remedy("status" if holder else "resume", experiment.name, experiment.storage),
             )
         )
     if not result.ranking:
         raise Refused(
             Message(
-                f"no trial of '{experiment.name}' counts: there is nothing to choose among. "
-                "The reasons: ",
+                f"no trial of '{experiment.name}' has a result that counts, so there is nothing "
+                "to choose from. To see the reasons: ",
                 Remedy("status", experiment.name, experiment.storage),
             )
         )
@@ -299,8 +302,8 @@ def terms_of(request: SelectRequest, result: SearchResult) -> Selecting:
         raise ConfigError(f"--top must be >= 1 (got {top}).")
     if not MIN_SEEDS <= seeds <= MAX_SEEDS:
         raise ConfigError(
-            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): "
-            "one alone says nothing of chance."
+            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): a single seed does not "
+            "show the effect of chance."
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
@@ -339,10 +342,13 @@ def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
     if len(ranked) > len(candidates):
         why = (
             f"the {len(ranked)} trials that count are {counted(len(candidates), 'training')} "
-            "(trials that differ in length or seed alone are one)"
+            "(trials that differ only in length or seed count once)"
         )
     else:
-        why = f"of the search's {counted(len(result.trials), 'trial')} no more count"
+        why = (
+            f"no more of the search's {counted(len(result.trials), 'trial')} have a result that "
+            "counts"
+        )
     return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {top}: {why}"
 
 

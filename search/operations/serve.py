@@ -37,7 +37,7 @@ def share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise ConfigError(f"a share above 0 and at most 1 is needed (got '{text[:80]}')")
+        raise ConfigError(f"expected a share above 0 and at most 1 (got '{text[:80]}')")
     return value
 
 
@@ -52,7 +52,7 @@ def replicas(text: str) -> tuple[int, int]:
     fewest, colon, most = text.partition(":")
     numbers = [fewest, most] if colon else [fewest, fewest]
     if not all(map(is_whole, numbers)) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= 1000:
-        raise ConfigError(f"MIN:MAX replicas are needed, such as 1:4 (got '{text[:80]}')")
+        raise ConfigError(f"expected MIN:MAX replicas, such as 1:4 (got '{text[:80]}')")
     return int(numbers[0]), int(numbers[1])
 
 
@@ -64,7 +64,7 @@ def prefix(text: str) -> str:
     """
     if not re.fullmatch("/|(/[A-Za-z0-9_-]+)+", text):
         raise ConfigError(
-            f"a path of letters, digits, _ and - is needed, such as /flowers (got '{text[:80]}')"
+            f"expected a path of letters, digits, _ and -, such as /flowers (got '{text[:80]}')"
         )
     return text
 
@@ -74,30 +74,30 @@ class RecordingOptions:
     """The options for recording predictions and images."""
 
     record: Storage | None = option(
-        "keep answers and images there, for search.label, search.monitor and search.improve: "
-        "a folder, or s3://BUCKET/PREFIX (default: nothing is kept)",
+        "store answers and images there, for search.label, search.monitor and search.improve: a "
+        "folder, or s3://BUCKET/PREFIX (default: nothing is stored)",
         metavar="PLACE",
         parse=storage,
     )
     record_bytes: int = option(
-        "of all that is kept; the oldest goes first",
+        "limit on everything that is stored; the oldest is removed first",
         metavar="N",
         parse=whole_number(1_000_000, 10**15, "a number of bytes"),
         default=1_000_000_000,
     )
     record_below: float = option(
-        "images are kept for whose class the model gives a lower probability",
+        "store the images whose predicted class has a lower probability than this",
         metavar="P",
         parse=share,
         default=0.7,
     )
     record_share: float = option(
-        "of the other images that are kept", metavar="SHARE", parse=share, default=0.05
+        "share of the other images that is stored", metavar="SHARE", parse=share, default=0.05
     )
     open_corrections: bool = flag(
-        "with a --host that other machines reach, take corrections from all of them, one for "
-        f"each {BYTES_OF_CORRECTION:,} of --record-bytes at most; they are kept for good, and "
-        "search.improve learns from them"
+        "with a --host that other machines can reach, accept corrections from all of them, at "
+        f"most one for each {BYTES_OF_CORRECTION:,} of --record-bytes; they are stored "
+        "permanently, and search.improve learns from them"
     )
 
     def recording(self) -> Recording | None:
@@ -110,7 +110,7 @@ class RecordingOptions:
             return None
         if isinstance(self.record, Path) and self.record.exists() and not self.record.is_dir():
             raise ConfigError(
-                f"--record '{self.record}' is a file. Name a folder, or s3://BUCKET/PREFIX."
+                f"--record '{self.record}' is a file. Pass a folder, or s3://BUCKET/PREFIX."
             )
         most = self.record_bytes // BYTES_OF_CORRECTION if self.open_corrections else None
         return Recording(
@@ -124,25 +124,32 @@ class ServeRequest:
 
     model: str = positional("models:/NAME@champion, a folder, or a search's name", metavar="MODEL")
     storage: Storage = storage_option()
-    port: int = option("0 for any that is free", metavar="N", parse=port, default=8000)
-    host: str = option("0.0.0.0 to be reached from other machines", default="127.0.0.1")
+    port: int = option(
+        "port to listen on; 0 chooses a free one", metavar="N", parse=port, default=8000
+    )
+    host: str = option(
+        "address to listen on; 0.0.0.0 accepts requests from other machines", default="127.0.0.1"
+    )
     workers: int = option(
-        "how many processes answer",
+        "number of processes that answer",
         metavar="N",
         parse=whole_number(1, MOST_WORKERS, "the number of processes"),
         default=1,
     )
     max_delay: int = option(
-        "the longest that a batch of images may be computed, for which the next have to wait",
+        "the longest time that a batch of images may take, for which the next images wait",
         metavar="MS",
         parse=whole_number(1, 10_000, "a delay in milliseconds"),
         default=50,
     )
     poll: float = option(
-        "seconds between two looks at where an alias is", metavar="S", parse=seconds, default=5.0
+        "seconds between two checks which version an alias refers to",
+        metavar="S",
+        parse=seconds,
+        default=5.0,
     )
     shadow: str | None = option(
-        "another alias of the model, which answers a share of the images for comparison alone",
+        "another alias of the model, which answers a share of the images only for comparison",
         metavar="ALIAS",
     )
     shadow_share: float = option("of the images", metavar="SHARE", parse=share, default=0.1)
@@ -152,14 +159,14 @@ class ServeRequest:
         "serve on this Ray cluster, by Ray Serve: auto, or HOST:PORT", metavar="ADDRESS"
     )
     replicas: tuple[int, int] = option(
-        "on a cluster, how many processes answer, by the load",
+        "on a cluster, number of processes that answer, by the load",
         metavar="MIN:MAX",
         parse=replicas,
         text=lambda numbers: ":".join(map(str, numbers)),
         default="1:4",
     )
     prefix: str = option(
-        "on a cluster, where this model stands below the port, such as /flowers",
+        "on a cluster, the path of this model, such as /flowers",
         metavar="PATH",
         parse=prefix,
         default="/",
@@ -273,7 +280,7 @@ def serve_on_cluster(
     if request.shadow is not None or request.workers != 1:
         refused = "--shadow" if request.shadow is not None else "--workers"
         remedy = "Use --replicas" if request.shadow is None else "Serve it on one machine"
-        raise ConfigError(f"{refused} is not for a cluster (--address). {remedy}.")
+        raise ConfigError(f"{refused} cannot be used on a cluster (--address). {remedy}.")
     settings = WorkerSettings(
         name=name,
         host=request.host,

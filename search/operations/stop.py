@@ -13,7 +13,7 @@ class StopRequest(DriverAsk):
     """The search to stop, or one of its trials."""
 
     trial: str | None = positional(
-        "the trial, such as t0001; without it all of them", metavar="TRIAL", nargs="?"
+        "the trial, such as t0001; if left out, the whole search stops", metavar="TRIAL", nargs="?"
     )
 
 

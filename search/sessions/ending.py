@@ -106,14 +106,14 @@ def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Unwritten):
-        driver.close("interrupted", "broken off")
+        driver.close("interrupted", "interrupted")
     except Refused as error:
         troubles.append(str(error))
     except NotReady as error:
         troubles.append(str(error))
         driver.close("lost", str(error))
     except BaseException:
-        driver.close("lost", "the search broke off")
+        driver.close("lost", "the search failed with an error")
         raise
 
 

@@ -36,7 +36,7 @@ EXECUTORS = {
 }
 
 EXECUTOR_HELP = (
-    "tune: Ray Tune; inline: in this process, one trial after another, without Ray (to debug)"
+    "tune: Ray Tune; inline: in this process, one trial after another, without Ray (for debugging)"
 )
 
 

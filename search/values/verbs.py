@@ -103,7 +103,7 @@ VERBS = {
     ),
     "label": VerbEntry(
         arguments="PLACE",
-        meaning="correct images that a served model has answered, the most useful first",
+        meaning="correct the answers of a served model, the most useful images first",
     ),
     "export": VerbEntry(arguments="NAME", meaning="export every trial as CSV or JSON"),
     "delete": VerbEntry(

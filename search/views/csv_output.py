@@ -19,7 +19,7 @@ STDOUT = Path("-")
 def csv_file_option(*, before: str = "") -> Path | None:
     """Declare `--csv`; without a file its value is `STDOUT`, and without the option None."""
     file: Path | None = option(
-        "write CSV, with a row of titles, into this file (it ends in .csv), or to stdout",
+        "write CSV with a header row to this file, whose name ends in .csv, or to stdout",
         metavar="FILE",
         parse=own_path,
         nargs="?",
@@ -41,10 +41,11 @@ def check_csv(file: Path | None) -> None:
         return
     if file.suffix.lower() != ".csv":
         raise ConfigError(
-            f"--csv '{file}' must end in .csv. For CSV on stdout put --csv behind everything else."
+            f"--csv '{file}' must end in .csv. For CSV on stdout, put --csv after all other "
+            "arguments."
         )
     if file.is_dir() or not file.parent.is_dir():
-        raise ConfigError(f"--csv '{file}' must be a file in a folder that is there.")
+        raise ConfigError(f"--csv '{file}' must be a file in an existing folder.")
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def news(event: Event) -> list[str]:
         case Waiting() as data:
             return [f"trial {data.trial} waits: {data.reason}"]
         case Restored() as data:
-            begins = f"it goes on after epoch {data.epoch}" if data.epoch else "it begins anew"
+            begins = f"it continues after epoch {data.epoch}" if data.epoch else "it starts again"
             return [f"trial {data.trial}: {line}; {begins}" for line in data.damaged]
         case Requested() as data:
             return [request_text(data)]
@@ -70,7 +70,7 @@ def news(event: Event) -> list[str]:
             reason, (first, *_) = next(iter(data.reasons.items()))
             count = sum(map(len, data.reasons.values()))
             more = f" and {count - 1} more" if count > 1 else ""
-            return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
+            return [f"not evaluated: {first} ({reason}){more}; the journal contains every reason"]
     return []
 
 
@@ -297,13 +297,13 @@ class Display(View):
         """Reason why no trial is running, as text."""
         if self.may_train():
             return (
-                "waiting for a process to train in"
+                "waiting for a training process"
                 if self.result.unfinished
                 else "waiting for the next trial"
             )
         evaluated = sum(bool(trial.evaluation) for trial in self.result.trials.values())
         return (
-            f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part"
+            f"evaluated {evaluated} of {len(self.result.ranking)} on the validation set"
             if evaluated
             else "waiting for the evaluation"
         )

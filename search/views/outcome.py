@@ -158,8 +158,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
             say(console, str(sentence))
     if rows := front_table(result):
         console.print(
-            "\nthe Pareto front: for none of them is another trial at least "
-            f"{as_good(result.metric)} and costs no more"
+            f"\nthe Pareto front: no other trial is at least {as_good(result.metric)} as one of "
+            "these and costs no more"
         )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):
@@ -186,7 +186,7 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
         )
     )
     resume = going_on(experiment.name, experiment.storage, result.outcome)
-    onwards = [("go on", str(resume))] if go_on else []
+    onwards = [("continue", str(resume))] if go_on else []
     return [
         *onwards,
         *best,
@@ -209,10 +209,10 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
         steps += _uses(experiment, result)
     steps.append(("browse", str(Remedy("ui", storage=storage))))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
-        steps.append(("more", f"{more} tries new ones"))
+        steps.append(("more", f"{more} starts new trials"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [
-            ("edge", f"{flag}: {Remedy('refine', name, storage)} looks beyond it")
+            ("edge", f"{flag}: {Remedy('refine', name, storage)} searches beyond it")
             for flag in edges(result, experiment.space)
         ]
     return steps
@@ -247,8 +247,8 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.outcome != "completed":
         say(
             console,
-            f"the selection ended early: {selection.reason}; "
-            f"go on with: {Remedy('select', experiment.name, experiment.storage)}",
+            f"the selection ended early: {selection.reason}; continue with: "
+            f"{Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:
         console.print(side_by_side(selection_table(result)))
@@ -256,7 +256,7 @@ def print_selection(finished: Finished, console: Console) -> None:
     for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
         if sentence:
             say(console, sentence)
-    opened = [("opened", f"the test part, {opening}") for opening in result.openings]
+    opened = [("opened", f"the test set, {opening}") for opening in result.openings]
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
@@ -365,7 +365,7 @@ def mlflow_command(tracking: dict[str, str]) -> str:
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",
     )
     if not tracking["parent_run_id"]:
-        return f"{uri} has nothing of it yet"
+        return f"{uri} does not contain it yet"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
     return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"

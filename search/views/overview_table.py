@@ -17,7 +17,7 @@ BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped
 def overview_table(overviews: Sequence[Overview]) -> Table:
     """Build a table with one row per search, in the given order."""
     table = Table(box=None, pad_edge=False)
-    for title in ("search", "state", "trials", "best", "data", "begun (UTC)", "took"):
+    for title in ("search", "state", "trials", "best", "data", "started (UTC)", "took"):
         is_number, may_wrap = title in ("trials", "took"), title in ("search", "data")
         table.add_column(
             title,

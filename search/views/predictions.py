@@ -138,12 +138,12 @@ def accuracy_lines(
     count, right_count, (low, high) = sum(images.values()), sum(right.values()), interval
     yield (
         f"accuracy {right_count / count:.4f} (95 % interval {low:.4f} to {high:.4f}): "
-        f"{right_count:,} of {counted(count, 'image')} as their folders say"
+        f"{right_count:,} of {counted(count, 'image')} according to their folders"
     )
     shares = {name: right[name] / images[name] for name in images}
     for name in sorted(shares, key=lambda name: (shares[name], name))[:MAX_CLASSES]:
         of = f"{right[name]:,} of {images[name]:,}"
         yield f"  {printable(name)}: {shares[name]:.4f} ({of})"
     if (more := len(shares) - MAX_CLASSES) > 0:
-        yield f"  and {counted(more, 'more class', 'more classes')}, no worse"
-    yield "note: on images that it has learned from, a model is better than on others"
+        yield f"  and {counted(more, 'more class', 'more classes')}, which are not worse"
+    yield "note: a model is better on images that it was trained on than on others"

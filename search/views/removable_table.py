@@ -19,7 +19,7 @@ def removable_rows(removable: Iterable[Removable]) -> list[tuple[str, int, str, 
 def removable_table(removable: Sequence[Removable]) -> Table:
     """Build a table of the checkpoints to remove, with a row for each kind of trial."""
     table = Table(box=None, pad_edge=False)
-    for title in ("checkpoints of", "trials", "bytes", "not possible any more"):
+    for title in ("checkpoints of", "trials", "bytes", "no longer possible"):
         table.add_column(title, justify="right" if title in ("trials", "bytes") else "left")
     for kind, trials, size, lost in removable_rows(removable):
         table.add_row(kind, str(trials), size, lost)

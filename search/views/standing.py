@@ -38,7 +38,7 @@ def stage_text(standing: SearchStanding) -> str:
     result = standing.result
     if standing.holder and standing.stage is not Stage.SELECTING:
         return f"running now ({standing.holder})"
-    go_on = f"; go on with: {going_on(standing.name, standing.storage, result.outcome)}"
+    go_on = f"; continue with: {going_on(standing.name, standing.storage, result.outcome)}"
     if (ago_s := standing.cut_off_s) is not None:
         return f"cut off {duration(ago_s)} ago{go_on}"
     reason = f" ({result.reason})" if result.reason else ""
@@ -83,7 +83,7 @@ def selection_lines(standing: SearchStanding) -> list[str]:
     go_on = (
         ""
         if runs or selection.outcome == "completed"
-        else f"; go on with: {Remedy('select', standing.name, standing.storage)}"
+        else f"; continue with: {Remedy('select', standing.name, standing.storage)}"
     )
     line = (
         f"  selection {stands}: {counted(len(selection.started.candidates), 'candidate')}, "
@@ -96,7 +96,7 @@ def race_lines(result: SearchResult) -> list[str]:
     """Describe, in lines, the candidates that have dropped out, and the selection's result."""
     dropped = result.selection.dropped if result.selection is not None else {}
     return [
-        *(f"    {name} left: {candidate.reason}" for name, candidate in dropped.items()),
+        *(f"    {name} was dropped: {candidate.reason}" for name, candidate in dropped.items()),
         *(f"    {text}" for text in selection_sentences(result)),
     ]
 

@@ -40,13 +40,10 @@ LEADS = (
 """Page that forwards the browser if the URL with the token was opened from a file or an e-mail:
 after an HTTP redirect from there, a browser would not send the `SameSite=Strict` cookie.
 """
-ELSEWHERE = (
-    "This page was asked for by a page of another server, and answers its own pages alone: open it "
-    "by its address."
-)
+ELSEWHERE = "Cross-site request refused: open this page by its own address."
 NO_TOKEN = (
-    "This page is for whoever has its address: open the one that the terminal shows, with its "
-    "token. After a new start of search.ui an old one no longer holds."
+    "This page needs the token in its address: open the address that the terminal shows. After a "
+    "restart of search.ui, an old address is no longer valid."
 )
 
 

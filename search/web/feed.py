@@ -98,7 +98,7 @@ def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tup
     """Render a text; return the search's version, the text, and the processor time in seconds."""
     with followed.reading() as result:
         if not result.sessions:
-            raise Behind(f"'{followed.name}' was begun anew: look again in a moment.")
+            raise Behind(f"'{followed.name}' was started again: reload the page in a moment.")
         start_s = time.thread_time()
         return followed.version, make(result), time.thread_time() - start_s
 
@@ -203,8 +203,8 @@ class Followed:
 
     def _unbegun(self, holder: str) -> Exception:
         if holder:
-            return NotReady(f"'{self.name}' is being prepared: look again in a moment.")
-        return SearchGone(f"there is no search '{self.name}' here, or it ended before it began.")
+            return NotReady(f"'{self.name}' is being prepared: reload the page in a moment.")
+        return SearchGone(f"there is no search '{self.name}' here, or it ended before it started.")
 
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
@@ -265,7 +265,7 @@ class Followed:
         points, proposed = self.points, self.proposed
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
         if number > self.number or (is_cut and number < points[0].number - 1):
-            raise Behind("more has happened since than is kept.")
+            raise Behind("more events have happened since then than are stored.")
         first = bisect_right(points, number, key=lambda point: point.number)
         new = bisect_right(proposed, number, key=lambda pair: pair[0])
         return points[first:], [trial for _, trial in proposed[new:]]

@@ -18,12 +18,12 @@ from trainables.errors import counted
 OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}
 """Words for the outcomes of searches that do not run, where the state says less."""
 WHY = {
-    "completed": "Over: all trials are done.",
-    "budget": "Over: its budget is used up.",
-    "gain": "Over: more trials would hardly find a better one.",
-    "stopped": "Over: it was asked to stop.",
-    "lost": "It ended when its machines were lost. It can go on where it was.",
-    "interrupted": "It was interrupted, and can go on where it was.",
+    "completed": "Finished: all trials are done.",
+    "budget": "Finished: its budget is used up.",
+    "gain": "Finished: more trials would hardly find a better one.",
+    "stopped": "Finished: it was asked to stop.",
+    "lost": "It ended when its machines were lost. It can continue where it was.",
+    "interrupted": "It was interrupted, and can continue where it was.",
 }
 
 
@@ -66,16 +66,19 @@ def stand_text(standing: SearchStanding) -> str:
     if standing.stage is Stage.SELECTING:
         return "Its best trials are being trained again with fresh seeds, to choose one."
     if (ago_s := standing.cut_off_s) is not None:
-        return f"Cut off {duration(ago_s)} ago: nothing runs it now. It can go on where it was."
+        return (
+            f"Cut off {duration(ago_s)} ago: no process is running it. It can continue where it "
+            "was."
+        )
     if is_paused(result):
-        return f"Paused: it can go on where it was. ({result.reason})"
+        return f"Paused: it can continue where it was. ({result.reason})"
     why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
     return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
 
 
 def _at_work(result: SearchResult) -> str:
     if running := result.counts.get("running", 0):
-        return f": {counted(running, 'trial')} at work"
+        return f": {counted(running, 'trial')} in training"
     is_last = result.ended >= int(result.started.experiment["trials"])
     return ": its trials have ended, and are being evaluated" if is_last else ""
 

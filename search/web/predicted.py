@@ -22,8 +22,8 @@ MAX_KEPT = 8
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
 """Titles of the columns that are shown in a special way."""
 HINTS = {
-    PROBABILITY: "of the class, as the model says",
-    MARGIN: "the probability less that of the next class",
+    PROBABILITY: "of the predicted class, according to the model",
+    MARGIN: "the probability minus that of the next class",
 }
 NUMBER = "number"
 """Key of the cell with a row's number in the file, from 0; no visible column shows it."""

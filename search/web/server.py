@@ -66,20 +66,23 @@ class UiRequest:
         f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
         metavar="URI",
     )
-    host: str = option("where it listens", metavar="ADDRESS", default="127.0.0.1")
-    port: int = option("its port; 0 takes a free one", metavar="N", parse=port, default=PORT)
+    host: str = option("address to listen on", metavar="ADDRESS", default="127.0.0.1")
+    port: int = option(
+        "port to listen on; 0 chooses a free one", metavar="N", parse=port, default=PORT
+    )
     token: str | None = option(
-        f"the token; better in ${TOKEN_VARIABLE}, since everybody on the machine sees command "
-        "lines; default: a new one",
+        f"the token (default: a new one); it is safer in ${TOKEN_VARIABLE}, because all users of "
+        "the machine can see command lines",
         metavar="TEXT",
         parse=token,
     )
     data_root: Path | None = option(
-        "forms may name folders of images below it alone; default: any, on this machine",
+        "forms may only refer to folders of images below this one (default: any folder on this "
+        "machine)",
         metavar="DIR",
         parse=own_path,
     )
-    browser: bool = flag("open no browser", default=True, name="no-browser")
+    browser: bool = flag("do not open a browser", default=True, name="no-browser")
 
 
 def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
@@ -96,8 +99,8 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     is_own = allowed_hosts(request.host) is not None
     if not is_own and request.data_root is None:
         raise ConfigError(
-            f"--host {request.host}: other machines reach it there. Say with --data-root DIR below "
-            "which folder the images lie that they may name."
+            f"--host {request.host}: other machines can reach this server. Pass --data-root DIR, "
+            "the folder that contains the images that they may use."
         )
     if request.data_root is not None and not request.data_root.is_dir():
         raise ConfigError(f"--data-root '{request.data_root}': there is no such folder.")
@@ -111,9 +114,12 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     with listening(request.host, request.port) as listener:
         place = f"{name_of(request.host)}:{listener.getsockname()[1]}"
         address = f"http://{place}/?{TOKEN}={site.access.token}"
-        say(console, f"searches in {request.storage}: {address} (Ctrl-C ends it)")
+        say(console, f"searches in {request.storage}: {address} (press Ctrl-C to end the server)")
         if not is_own:
-            say(console, "note: whoever is told that address can start and stop searches as you")
+            say(
+                console,
+                "note: everyone who has this address can start and stop searches as you can",
+            )
         config = uvicorn.Config(
             app_of(site),
             http=protocol(Limits(connections=CONNECTIONS)),

@@ -141,7 +141,7 @@ class Site:
                 csrf = form.get("csrf", "")
                 if not (isinstance(csrf, str) and self.access.is_csrf(csrf)):
                     raise HTTPException(
-                        403, "this form is not of this session: load the page anew."
+                        403, "this form belongs to another session. Reload the page."
                     )
                 path = request.url.path
                 return await self.once.answer(path, form, lambda: endpoint(request, form))
@@ -165,7 +165,10 @@ class Site:
                 # Any exception is possible: pages show files that others may have written.
                 LOG.exception("%s %s", request.method, request.url.path)
                 summary = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
-                text = f"this page cannot be made ({summary}). The server's output has the details."
+                text = (
+                    f"this page cannot be shown ({summary}). The output of the server has the "
+                    "details."
+                )
                 return self.refused(request, 500, text)
 
         return answering
@@ -183,7 +186,7 @@ async def received(request: Request, limit: int) -> FormData:
         HTTPException: the form is too large, too slow, or incomplete.
     """
     if int(request.headers.get("content-length", "0") or 0) > limit:
-        raise HTTPException(413, f"at most {limit:,} bytes are taken.")
+        raise HTTPException(413, f"at most {limit:,} bytes are accepted.")
     taken, receive = 0, request.receive
 
     async def bounded() -> Any:
@@ -191,7 +194,7 @@ async def received(request: Request, limit: int) -> FormData:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise HTTPException(413, f"at most {limit:,} bytes are taken.")
+            raise HTTPException(413, f"at most {limit:,} bytes are accepted.")
         return message
 
     try:
@@ -200,7 +203,7 @@ async def received(request: Request, limit: int) -> FormData:
     except TimeoutError:
         raise HTTPException(408, f"the form did not arrive within {RECEIVE_S:g} s.") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the form did not arrive whole.") from None
+        raise HTTPException(400, "the form arrived incomplete.") from None
 
 
 @functools.cache

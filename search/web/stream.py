@@ -48,7 +48,7 @@ def streamed(
         Behind: the journal was replaced, and its first event is not written yet.
     """
     if len(followed.watchers) >= MAX_WATCHERS:
-        raise Refused(f"{MAX_WATCHERS} pages on this search are open already: close one.")
+        raise Refused(f"{MAX_WATCHERS} pages on this search are already open. Close one of them.")
     after = request.headers.get("last-event-id") or request.query_params.get("after", "")
     seen_version = request.query_params.get("seen", "")
     stream = _Stream(followed, followed.view(key), make, _whole(after), _whole(seen_version))
@@ -121,7 +121,7 @@ class _Stream:
         result = self.followed.result
         if result.started is not self.started:  # for example by a round of refinement
             if _axes(result) != self.axes or result.started.id != self.started.id:
-                raise Behind("the charts have other axes now, or this is another search.")
+                raise Behind("the charts now have different axes, or this is a different search.")
             self.started = result.started
         points, trials = self.followed.since(self.after)
         course = self.followed.course
@@ -143,7 +143,7 @@ def _axes(result: SearchResult) -> list[Axis]:
         Behind: the journal was replaced, and its first event is not written yet.
     """
     if not result.sessions:
-        raise Behind("it was begun anew: look again in a moment.")
+        raise Behind("it was started again: reload the page in a moment.")
     return Axis.all_of(result)
 
 

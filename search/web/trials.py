@@ -26,9 +26,9 @@ def table_of(followed: Followed, query: Query) -> Listed:
         Column("outcome", "state"),
         Column("value", f"val {result.metric.title}", is_number=True, hint="at its best epoch"),
         *(Column(f"{PARAM}{path}", names[path].replace("_", " "), hint=path) for path in paths),
-        Column("epochs", "epochs", is_number=True, hint="trained, of those that it may have"),
+        Column("epochs", "epochs", is_number=True, hint="trained epochs, of the planned ones"),
         Column("best", "best at", is_number=True, hint="the epoch of its best value"),
-        Column("seconds", "seconds", is_number=True, hint="of training and validation"),
+        Column("seconds", "seconds", is_number=True, hint="time of training and validation"),
         Column("why", "why", hint="the reason for its state"),
     )
     usual = [*USUAL, *(f"{PARAM}{path}" for path in paths)]

@@ -126,7 +126,7 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert search.journal.read_bytes() == before
     assert again.summary == done.summary
     assert (
-        "chosen before, among the same candidates with the same seeds; nothing is left to do"
+        "already chosen, from the same candidates with the same seeds; nothing is left to do"
         in again.err
     )
 
@@ -196,5 +196,5 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
         == 5
     )
     said = capsys.readouterr().err
-    assert "has not come to its end" in said
+    assert "has not finished" in said
     assert "search.resume s" in said

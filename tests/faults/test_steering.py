@@ -84,7 +84,10 @@ def test_a_steered_search_does_what_it_was_asked_once_and_tells_it_once(search: 
 
     late = ask(search, "extend", "--trials", "+2", "--concurrency", 1)
     assert late.returncode == 0, late.stderr
-    assert "It does not run now; once it goes on, this comes first" in late.stdout
+    assert (
+        "The search is not running; when it continues, the request is carried out first"
+        in late.stdout
+    )
     search.resume()
     search.wait_for_event("requested", action="extend")
     assert search.outcome("t0001")["outcome"] == "stopped"

@@ -140,7 +140,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"trails": 2}, "unknown option 'trails'. Known: .* Did you mean 'trials'"),
         ({"settings": []}, "unknown option 'settings'"),
         ({"trials": "many"}, "trials: .*invalid int value: 'many'"),
-        ({"trials": [1, 2]}, r"trials takes one value \(got \[1, 2\]\)"),
+        ({"trials": [1, 2]}, r"trials accepts one value \(got \[1, 2\]\)"),
         ({"sealed": "yes"}, r"sealed must be True or False \(got 'yes'\)"),
         ({"device": "tpu"}, "device: .*invalid choice: 'tpu'"),
         ({"budget": "soon"}, "budget: "),
@@ -174,7 +174,9 @@ def test_a_search_runs_in_the_main_thread_alone(here: Path) -> None:
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    assert said == ["a search runs in the main thread alone, where signals arrive."]
+    assert said == [
+        "a search must run in the main thread, because only that thread receives signals."
+    ]
 
 
 def test_a_dry_run_prints_the_plan(here: Path, capsys: Any) -> None:
@@ -419,7 +421,7 @@ def test_a_session_runs_as_a_new_search_does(
 def test_a_session_is_refused_in_python_with_its_call(played: Callable[..., Path]) -> None:
     storage, before = played(events=9), state()
     for verb in (search.api.refine, search.api.select):
-        with pytest.raises(Refused, match="has not come to its end") as unfinished:
+        with pytest.raises(Refused, match="has not finished") as unfinished:
             verb("played", storage=storage, quiet=True)
         assert unfinished.value.__notes__ == [
             f"In Python: resume('played', storage='{storage}')  # from search.api import resume"
@@ -440,7 +442,9 @@ def test_a_search_is_read_and_compared(
     assert [contender.name for contender in compared.comparison.searches] == ["played", "again"]
     with pytest.raises(ConfigError, match="no trial 't0010' in played"):
         search.api.why("played", "t0010", storage=storage)
-    with pytest.raises(ConfigError, match="name at least two searches") as alone:
+    with pytest.raises(
+        ConfigError, match="pass the names of at least two different searches"
+    ) as alone:
         search.api.compare("played", storage=storage)
     assert alone.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
 
@@ -449,7 +453,10 @@ def test_a_search_is_steered(played: Callable[..., Path]) -> None:
     storage = played(events=9)
     trials = result("played", storage=storage).trials
     (trial,) = trials.trial[trials.outcome == "interrupted"]
-    asked = "asked. It does not run now; once it goes on, this comes first: "
+    asked = (
+        "the request was sent. The search is not running; when it continues, the request is "
+        "carried out first. To continue it: "
+    )
     for reply in (
         search.api.stop("played", trial, storage=storage),
         search.api.extend("played", storage=storage, trials=8, budget=["1h", "20usd"], price=2),

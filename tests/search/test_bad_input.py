@@ -146,7 +146,7 @@ CASES: list[Case] = [
     (["--space", "smoke", "--folds", "five"], "argument --folds: invalid int value: 'five'.", 2),
     (
         ["--space", "smoke", "--folds", "5", "--set", "data.folds=3"],
-        "--folds 5 and --set data.folds=3: leave one of them out.",
+        "--folds 5 and --set data.folds=3 contradict each other. Leave one of them out.",
         2,
     ),
     (
@@ -238,7 +238,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "macro_f1", "--set", "metric=auc"],
-        "--metric macro_f1 and --set metric=auc: leave one of them out.",
+        "--metric macro_f1 and --set metric=auc contradict each other. Leave one of them out.",
         2,
     ),
     (
@@ -273,7 +273,7 @@ CASES: list[Case] = [
     (["--space", "transfer", "--download"], "none of the weights 'mobilenet_v2-7ebf99e0.pth', ", 4),
     (
         ["--space", "transfer", "--weights", "none.pth"],
-        "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files",
+        "--weights 'none.pth' not found. Pass a file, a checkpoint, or a folder of files",
         2,
     ),
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
@@ -284,7 +284,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"],
-        "weights to begin with, and model.pretrained=false:",
+        "initial weights and model.pretrained=false contradict",
         2,
     ),
     (
@@ -295,8 +295,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights: no model of 'deep_cnn' can begin with weights. "
-            "Use --space transfer or --space zoo."
+            "--weights: no model of 'deep_cnn' can start from given weights. Use --space transfer "
+            "or --space zoo."
         ),
         2,
     ),
@@ -346,12 +346,12 @@ CASES: list[Case] = [
         2,
     ),
     (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
-    (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
+    (["--config", "tab.yaml"], "tab.yaml:2: tabs are not allowed for indentation; use spaces.", 2),
     (
         ["--config", "object.yaml"],
         (
-            "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; "
-            "values are plain."
+            "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; use plain "
+            "values."
         ),
         2,
     ),
@@ -378,7 +378,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder"],
-        "'folder' names no folder: use --data folder:PATH.",
+        "'folder' does not contain the path of a folder: use --data folder:PATH.",
         2,
     ),
     (
@@ -388,7 +388,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:"],
-        "'folder:' names no folder: use --data folder:PATH.",
+        "'folder:' does not contain the path of a folder: use --data folder:PATH.",
         2,
     ),
     (
@@ -503,7 +503,11 @@ CASES: list[Case] = [
         "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
         2,
     ),
-    (["--space", "smoke", "--name", "a" * 300], "--name is too long (limit 255 bytes a name).", 2),
+    (
+        ["--space", "smoke", "--name", "a" * 300],
+        "--name is too long (at most 255 bytes per name).",
+        2,
+    ),
     (
         ["--config", "nul.yaml"],
         "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
@@ -528,7 +532,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s" * 300],
-        "--storage is too long (limit 255 bytes a name).",
+        "--storage is too long (at most 255 bytes per name).",
         2,
     ),
     (
@@ -652,35 +656,37 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "0.5", "--scheduler", "fifo"],
-        "--sure 0.5 with --scheduler fifo: it is for asha. Leave one of them out.",
+        "--sure 0.5 has an effect only with --scheduler asha (got --scheduler fifo). Leave one of "
+        "them out.",
         2,
     ),
     (
         ["--space", "smoke", "--grace", "2", "--scheduler", "fifo"],
-        "--grace 2 with --scheduler fifo: it is for asha. Leave one of them out.",
+        "--grace 2 has an effect only with --scheduler asha (got --scheduler fifo). Leave one of "
+        "them out.",
         2,
     ),
     (
         ["--space", "smoke", "--sure", "0.5", "--objective", "val_accuracy,latency"],
-        "--sure 0.5 with --objective val_accuracy,latency: it is of accuracy alone. "
-        "Leave one of them out.",
+        "--sure 0.5 cannot be combined with --objective val_accuracy,latency, because it only "
+        "concerns accuracy. Leave one of them out.",
         2,
     ),
     (
         ["--space", "smoke", "--set", "epochs=10", "--grace", "8"],
-        "--grace 8: no rung is left before the end of the longest trial, which has 10 epochs, "
-        "so that none would be stopped. Use at most 7, or leave it out.",
+        "--grace 8 leaves no rung before the end of the longest trial, which has 10 epochs, so no "
+        "trial would be stopped. Use at most 7, or leave it out.",
         2,
     ),
     (
         ["--space", "smoke", "--max-epochs", "1", "--grace", "1"],
-        "--grace 1: no rung is left before the end of the longest trial, which has 1 epoch, "
-        "so that none would be stopped. Leave it out.",
+        "--grace 1 leaves no rung before the end of the longest trial, which has 1 epoch, so no "
+        "trial would be stopped. Leave it out.",
         2,
     ),
     (
         ["--space", "smoke", "--seed", "-1"],
-        "argument --seed: a whole number from 0 to 2147483648 is needed (got '-1').",
+        "argument --seed: expected a whole number from 0 to 2147483648 (got '-1').",
         2,
     ),
     (

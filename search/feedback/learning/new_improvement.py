@@ -129,8 +129,9 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
     lines = "\n".join(f"  {line}" for line in reasons)
     raise Refused(
         Message(
-            "no challenger can become the champion: nothing was started. With --challenger they "
-            "are trained all the same, and the best is at most a challenger, to try with ",
+            "no challenger can become the champion, so nothing was started. With --challenger, "
+            "they are trained anyway, and the best one becomes at most a challenger, which can be "
+            "tried with ",
             TRY_CHALLENGER,
             f".\n{lines}",
         )
@@ -141,12 +142,12 @@ def budget_text(experiment: Experiment) -> str:
     """Describe the challengers in the order of their training, and the limits of the budget."""
     count = experiment.planned_trials
     if count == 1:
-        return "the champion's config fitted anew"
+        return "the champion's config trained from scratch"
     within = " and ".join(map(str, experiment.budget.limits))
     text = (
         f"{count} challengers of up to {counted(experiment.horizon, 'epoch')}: the champion "
-        f"trained on (2), its config trained anew (1), a search around it ({count - 3}), in "
-        "this order"
+        "trained further (2), its config trained from scratch (1), and a search around it "
+        f"({count - 3}), in this order"
     )
     return f"{text}, within {within}" if within else text
 

@@ -170,8 +170,8 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
         start=Start.MODULE,
     )
     return [
-        f"{line} alone: the champion is version {before} by now, beside which it was not held. "
-        f"Try it with {TRY_CHALLENGER}, or make it the champion yourself: {promote}"
+        f"{line} only: the champion is now version {before}, with which it was not compared. Try "
+        f"it with {TRY_CHALLENGER}, or make it the champion yourself: {promote}"
     ]
 
 
@@ -180,8 +180,8 @@ def watched_text(watched: Json) -> str:
     text = held_to_text(watched)
     if lost := watched["lost"]:
         text += (
-            f"; {lost} is gone: if it was an improvement, the images that it learned from count "
-            "as new"
+            f"; {lost} no longer exists: if it was an improvement, the images that it learned "
+            "from count as new"
         )
     return text
 
@@ -190,18 +190,20 @@ def held_to_text(watched: Json) -> str:
     """Describe the images with which `search.monitor` will compare later ones, in a clause."""
     if not watched["met"]:
         return (
-            "search.monitor holds what it meets to the old validation images: of what was met "
-            "before, too few were kept that were not trained on"
+            "search.monitor compares new images with the old validation images, because too few "
+            "of the images received before were stored and not trained on"
         )
-    labelled_text = f"{watched['labelled']:,} of known class that it was not trained on"
+    labelled_text = (
+        f"that on {watched['labelled']:,} images of known class that it was not trained on"
+    )
     if watched["labelled"] < MIN_TESTED:
         labelled_text = (
-            f"nothing: {counted(watched['labelled'], 'image')} of known class held out stand for "
-            f"all, {MIN_TESTED} are needed (correct those that search.label shows, whatever it "
-            "says)"
+            f"nothing, because only {counted(watched['labelled'], 'image')} of known class can "
+            f"represent all images, and {MIN_TESTED} are needed (correct or confirm the images "
+            "that search.label shows, whatever the answer is)"
         )
     images = counted(watched["met"], "image")
     return (
-        f"search.monitor holds what it meets to {images} met before, and its accuracy to "
+        f"search.monitor compares new images with {images} received before, and its accuracy with "
         f"{labelled_text}"
     )

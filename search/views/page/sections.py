@@ -75,7 +75,7 @@ def retried(result: SearchResult) -> str:
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
-        f"{counted(trials, 'trial')} went on after a failure "
+        f"{counted(trials, 'trial')} continued after a failure "
         f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
         if trials
         else ""
@@ -194,7 +194,9 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
 
 def _split(setting: Mapping[str, Any]) -> str:
     return (
-        f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
+        f", training set limited to {setting['train_limit']:,}"
+        if setting.get("train_limit")
+        else ""
     )
 
 

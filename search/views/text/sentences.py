@@ -54,8 +54,8 @@ def _new_text(going_on: float, new: float) -> str:
     )
     compared = "as much" if new_text == old_text else "more" if new > going_on else "less"
     return (
-        f"New trials promise {compared}: as many epochs of them find a better one with a chance "
-        f"of {new_text}, against {old_text}."
+        f"New trials promise {compared}: with as many epochs, they find a better trial with a "
+        f"chance of {new_text}, compared with {old_text}."
     )
 
 
@@ -122,7 +122,7 @@ def tie_text(result: SearchResult) -> str:
     count = len(result.ranking)
     all_trials = "Both" if count == 2 else f"All {count:,}"
     value = format_value(result.ranking[0].value, result.metric)
-    return f"{all_trials} trials tie at {value}, so that none is better than another."
+    return f"{all_trials} trials tie at {value}, so none is better than another."
 
 
 def against_text(comparison: AgainstGuessing, name: str) -> str:
@@ -200,7 +200,7 @@ def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
 
 
 GONE_ON = Message(
-    "The search has gone on since then: run ", Remedy("select", start=Start.MODULE), " again."
+    "The search has continued since then. Run ", Remedy("select", start=Start.MODULE), " again."
 )
 
 

@@ -79,7 +79,7 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
         case Suggested():
             yield from _describe_suggested(event, result, history)
         case Running():
-            yield f"attempt {event.attempt} began on {event.host or 'this machine'}"
+            yield f"attempt {event.attempt} started on {event.host or 'this machine'}"
         case Restored():
             yield from _describe_restored(event)
         case Epoch():
@@ -90,7 +90,7 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
             yield f"held by {event.by}: {event.reason}"
             yield from _describe_rivals(record, event, result.metric, history)
         case Promoted():
-            yield f"goes on from epoch {event.epoch}, says {event.by}"
+            yield f"continues from epoch {event.epoch}, promoted by {event.by}"
         case Stopped():
             yield f"stopped by {event.by}: {event.reason}"
             yield from _describe_rivals(record, event, result.metric, history)
@@ -101,25 +101,25 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
         case Paused():
             yield f"paused: {event.reason}"
         case Retried():
-            yield f"to be tried again ({event.kind}): {event.reason}"
+            yield f"is retried ({event.kind}): {event.reason}"
         case Evidence():
-            yield f"kept: {event.file}"
+            yield f"stored: {event.file}"
         case Freed():
-            yield f"its checkpoints were removed ({event.keep} ones were to be kept)"
+            yield f"its checkpoints were removed (kept: {event.keep} ones)"
         case Ended():
             kind = f" ({event.kind})" if event.kind else ""
             is_told = event.reason and event.outcome != "stopped"
             yield f"{event.outcome}{kind}" + (f": {event.reason.strip()}" if is_told else "")
         case Opened():
-            yield f"the test part was opened for it by {event.by}"
+            yield f"the test set was opened for it by {event.by}"
         case Tested():
-            yield f"tested on the test part: {_tested_text(event.test, result)}"
+            yield f"tested on the test set: {_tested_text(event.test, result)}"
 
 
 def _describe_suggested(event: Suggested, result: SearchResult, history: History) -> Iterator[str]:
     experiment = result.started.experiment
     if event.repeat_of:
-        yield f"{event.repeat_of} again, for the selection, with seed {event.seed}"
+        yield f"trains {event.repeat_of} again for the selection, with seed {event.seed}"
         return
     ended, active = history.counts[event.trial]
     yield (
@@ -137,7 +137,7 @@ def _describe_restored(event: Restored) -> Iterator[str]:
             f", until which {warm_start.trial} of '{warm_start.search}' had trained it "
             f"(epoch {warm_start.epoch})"
         )
-    yield f"went on after epoch {event.epoch}{trained}" if event.epoch else "began anew"
+    yield f"continued after epoch {event.epoch}{trained}" if event.epoch else "started again"
 
 
 def _epoch_text(event: Epoch, result: SearchResult) -> str:
@@ -174,7 +174,7 @@ def _describe_rivals(
     if event.rung is None:
         return
     best = history.scores_at(event.rung, record.number)
-    yield f"  those who had come there, by {metric.title} until then:"
+    yield f"  trials that had reached it, by their {metric.title} until then:"
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.trial:
             yield f"  {place:>3}. {name} {metric.score(best[name]):.4f}" + (

@@ -229,7 +229,7 @@ def _sure(result: SearchResult) -> str | Message:
     ]
     least = least_score(answer, images)
     near = sum(trial.score >= least for trial in rivals)
-    text = f"How near the true {metric.title} is, {images:,} images do not tell."
+    text = f"The true {metric.title} cannot be estimated from {images:,} images."
     if bounds is not None:
         low, high = (worth(bound, metric, images) for bound in bounds)
         text = (
@@ -296,8 +296,8 @@ def _compared(verdict: Selected) -> str:
     if tied:
         rate = f"{verdict.alpha:.0%}"
         text += (
-            f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good, as far as "
-            f"paired tests can tell (error rate {rate}); the quickest was taken."
+            f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good according to paired "
+            f"tests (error rate {rate}); the fastest one was chosen."
         )
     if behind:
         text += (
@@ -349,7 +349,7 @@ def _from_nothing(result: SearchResult) -> str:
         return ""
     return (
         f"None were used. With so few photographs ({result.started.data['train']:,} to train on), "
-        "networks that begin with trained weights usually do much better: --space transfer."
+        "networks that start from trained weights usually do much better: --space transfer."
     )
 
 
@@ -364,8 +364,8 @@ def _tested(result: SearchResult) -> str:
     test = result.chosen_test
     if not test and result.is_improvement:
         return (
-            "Not in the search: search.improve holds the best one and the champion against each "
-            "other on new images and on the old test images, and decides."
+            "Not measured in the search: search.improve compares the best one with the champion "
+            "on new images and on the old test images, and decides."
         )
     if not test:
         return f"Not known yet. {openings_text(result.openings)}"

@@ -167,7 +167,7 @@ class Models:
                     "the server is busy with predictions of other models. Try again later."
                 )
         if self._is_over:
-            raise NotReady("the server ends.")
+            raise NotReady("the server is shutting down.")
 
     @property
     def loaded(self) -> list[str]:

@@ -24,8 +24,8 @@ LIMIT_S = 300.0
 MAX_BYTES = 32_000_000
 """Maximum size in bytes of an output that a page accepts."""
 NEWER = (
-    "a page has asked something newer, and one question is answered at a time: load this page anew "
-    "to ask again."
+    "a newer request has replaced this one, because only one is answered at a time. Reload this "
+    "page to ask again."
 )
 
 
@@ -58,7 +58,7 @@ class ProcessOutput:
             raise ConfigError(self.message)
         if self.code:
             last = self.notes[-1:] if "Traceback (most" in self.err else self.notes
-            raise ConfigError("\n".join(last) or f"it ended with the code {self.code}.")
+            raise ConfigError("\n".join(last) or f"it ended with exit code {self.code}.")
 
 
 class Asker:

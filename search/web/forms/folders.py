@@ -56,12 +56,14 @@ def allowed(text: str, root: Path | None) -> Path:
         if root is not None:
             path = path.resolve()
             if not path.is_relative_to(root.resolve()):
-                raise ConfigError(f"'{text[:200]}' does not lie below '{root}', as it has to here.")
+                raise ConfigError(
+                    f"'{text[:200]}' is not below '{root}', where images must be on this server."
+                )
         if not path.is_dir():
             raise ConfigError(f"there is no folder '{text[:200]}' on the machine of this server.")
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"'{text[:200]}' cannot be looked at ({reason}).") from None
+        raise ConfigError(f"'{text[:200]}' cannot be read ({reason}).") from None
     return path
 
 
@@ -77,12 +79,12 @@ def check_links(path: Path, root: Path) -> None:
         for entry in _entries(waiting.pop()):
             target, count = Path(entry.path), count + 1
             if count > MAX_LOOKED:
-                raise ConfigError(f"'{path}' holds more than {MAX_LOOKED:,} files and folders.")
+                raise ConfigError(f"'{path}' contains more than {MAX_LOOKED:,} files and folders.")
             if entry.is_symlink():
                 target = target.resolve()
                 if not target.is_relative_to(root):
                     text = f"'{entry.path[:200]}' is a link that leads out of '{root}'"
-                    raise ConfigError(f"{text}, which images may not do here.")
+                    raise ConfigError(f"{text}, which is not allowed on this server.")
             elif not entry.is_dir():
                 continue
             if target not in visited and target.is_dir():

@@ -121,9 +121,9 @@ class Launched:
 
     @property
     def state(self) -> str:
-        """The state in words: at work, ended early, its errors, or the meaning of its exit code."""
+        """The state in words: running, ended early, its errors, or the meaning of its exit code."""
         if self.code is None:
-            return "at work" if self.is_running else ENDED_EARLY
+            return "running" if self.is_running else ENDED_EARLY
         own_title = VERBS[self.verb].code_titles.get(self.code)
         return str(self.refused) or own_title or ExitCode.title_of(self.code)
 

@@ -44,7 +44,8 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
     ]:
         raise ConfigError(
-            f"the model is at work on '{at_work[0].folder}'. Wait for its end, or stop it."
+            f"the model is already predicting '{at_work[0].folder}'. Wait until it ends, or stop "
+            "it."
         )
     words = predict_words(name, number, folder, site)
     back = form_address(name, version=number, folder=folder)

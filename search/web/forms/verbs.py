@@ -49,20 +49,22 @@ class VerbForm:
         return {declared.field for declared in options if declared.kind is OptionKind.FLAG}
 
 
-ANYWAY = "Although it is no better than guessing"
+ANYWAY = "Even if it is no better than guessing"
 BUDGET = Field("budget", "Stop after (30m, 2h, 500epochs)", "when all is done")
 FORMS: dict[str, VerbForm] = {
     "resume": VerbForm(
-        "Go on",
-        "Goes on where the search was paused, stopped or cut off. Nothing that was finished is "
-        "lost or done again. With more trials in all it also goes on after its end.",
-        (Field("trials", "Trials in all", "as before"), BUDGET),
+        "Continue",
+        "Continues where the search was paused, stopped or cut off. Nothing that was finished is "
+        "lost or done again. With a larger total number of trials, it also continues after its "
+        "end.",
+        (Field("trials", "Total number of trials", "as before"), BUDGET),
         ResumeRequest,
     ),
     "select": VerbForm(
-        "Choose with care",
-        "The best of many trials is partly lucky. The best few are trained again from fresh "
-        "beginnings, the one that stays ahead is chosen, and only it meets the test images.",
+        "Choose the best",
+        "The best of many trials is partly lucky. The best few are trained again with fresh "
+        "seeds, the one that stays ahead is chosen, and only that one is evaluated on the test "
+        "images.",
         (
             Field("top", "Candidates", f"the best {TOP}"),
             Field("seeds", "Trainings of each", str(SEEDS)),
@@ -71,12 +73,12 @@ FORMS: dict[str, VerbForm] = {
         tells_cost=True,
     ),
     "refine": VerbForm(
-        "Search on, closer",
-        "Searches on in rounds, each around what was found best so far, until a round gains no "
-        "more than chance would.",
+        "Refine the search",
+        "Continues in rounds, each around the best results so far, until the gain of a round is "
+        "within noise.",
         (
-            Field("trials", "New trials a round", "a third of the search's"),
-            Field("rounds", "Rounds at most", str(ROUNDS)),
+            Field("trials", "New trials per round", "a third of the search's"),
+            Field("rounds", "Maximum number of rounds", str(ROUNDS)),
             BUDGET,
         ),
         RefineRequest,
@@ -84,14 +86,14 @@ FORMS: dict[str, VerbForm] = {
     ),
     "promote": VerbForm(
         "Promote the model",
-        "Puts the model that was chosen, or else the best found, among the models that can be "
-        "used. Before that it is compared with what was trained, on every validation image. It "
-        "takes seconds, more with many images. A champion of the same name is one no longer, and "
-        "stays as a version.",
+        "Registers the chosen model, or else the best one, so that it can be used. Before that, "
+        "its predictions for every validation image are compared with those of the trained "
+        "network, which takes seconds, or longer with many images. It replaces a champion of the "
+        "same name, which is kept as a version.",
         (
             Field("trial", "Trial", "the search's answer"),
             Field("model", "Name of the model", "the search's"),
-            Field("onnx", "As ONNX too, which other programs can use"),
+            Field("onnx", "Also as ONNX, for other programs"),
             Field("anyway", ANYWAY),
         ),
         PromoteRequest,

@@ -27,7 +27,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def chosen_searches(request: Request) -> list[Followed]:
         names = list(dict.fromkeys(request.query_params.getlist("names")))
         if not LEAST <= len(names) <= MOST:
-            raise ConfigError(f"mark {LEAST} to {MOST} searches to compare (got {len(names)}).")
+            raise ConfigError(f"select {LEAST} to {MOST} searches to compare (got {len(names)}).")
         return [await site.feed.follow(name) for name in names]
 
     async def show(request: Request) -> Response:

@@ -101,7 +101,7 @@ async def choose(request: Request, site: Site, then: str, refused: str = "") -> 
 
 
 DATASET_WORDS = {
-    "digits": "1,797 handwritten digits, 8 x 8 pixels: here already, and searched in a minute",
+    "digits": "1,797 handwritten digits, 8 x 8 pixels: already installed, and searched in a minute",
     "mnist": "70,000 handwritten digits, 28 x 28 pixels",
     "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
     "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",

@@ -27,8 +27,8 @@ from trainables.memory import size_text
 
 NAV = None
 KEEPS = {
-    NEEDED: "Keep what the search may go on from",
-    ANSWER: "Keep the answer alone",
+    NEEDED: "Keep what the search may continue from",
+    ANSWER: "Keep only the answer",
 }
 Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
 """A value of `--keep`, its description, the size of the checkpoints that it would remove, and rows
@@ -53,7 +53,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def clean(request: Request, form: FormData) -> Response:
         name, keep = request.path_params["name"], str(form.get("keep", ""))
         if keep not in KEEPS:
-            raise HTTPException(400, "say what is to be kept.")
+            raise HTTPException(400, "choose what to keep.")
         notes = list[str]()
         size = await run_in_threadpool(
             clean_search, home_or_404(site, name), site.place, keep, notes.append
@@ -68,7 +68,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def remove(request: Request, form: FormData) -> Response:
         if not form.get("sure"):
-            raise HTTPException(400, "nothing was deleted: say that you are sure.")
+            raise HTTPException(400, "nothing was deleted. Confirm the deletion with the checkbox.")
         name = request.path_params["name"]
         await run_in_threadpool(removed, site, name)
         await run_in_threadpool(launcher.forget, name)
@@ -108,7 +108,7 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     """
     result, holder = result_and_holder(site, name)
     if holder:
-        raise LeaseHeld(f"the search '{name}' runs now. Wait for its end, or stop it first.")
+        raise LeaseHeld(f"the search '{name}' is running. Wait until it ends, or stop it first.")
     home = home_or_404(site, name)
     removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
     return [

@@ -79,7 +79,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def ask(request: Request, form: FormData) -> Response:
         uploads = [upload for upload in form.getlist("image") if isinstance(upload, UploadFile)]
         if not 1 <= len([upload for upload in uploads if upload.size]) <= MAX_IMAGES:
-            raise HTTPException(400, f"choose an image, or up to {MAX_IMAGES}.")
+            raise HTTPException(400, f"choose 1 to {MAX_IMAGES} images.")
         name, number = request.path_params["name"], str(form.get("version", ""))
         uri = model_address(name, number)
         answers = [await ask_about(models, uri, upload) for upload in uploads if upload.size]

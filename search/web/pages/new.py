@@ -24,14 +24,14 @@ from trainables.values import Json
 NAV = ("New search", "/new")
 # The default has an empty value, so that it adds no option to the command line.
 ALGORITHM_WORDS = {
-    "": "learn from the trials before (bayes)",
-    "gp": "the same by a Gaussian process, for few settings (gp)",
+    "": "learn from the earlier trials (bayes)",
+    "gp": "the same with a Gaussian process, for few settings (gp)",
     "grid": "every combination (grid)",
     "random": "at random (random)",
 }
 SCHEDULER_WORDS = {
-    "": "stop trials early that are behind (asha)",
-    "fifo": "train each to its end (fifo)",
+    "": "stop early the trials that are behind (asha)",
+    "fifo": "train each trial to its end (fifo)",
 }
 SIZES = {
     "": "as they are, up to 224 x 224",
@@ -124,7 +124,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
     search_form = search_form.with_name()
     name = search_form.values["name"]
     if home(site.place, name).exists():
-        raise ConfigError(f"there is a search named '{name}' already. Choose another name.")
+        raise ConfigError(f"there is already a search named '{name}'. Choose another name.")
     return launcher.start("run", name, words_of(search_form.request(site)), back)
 
 

@@ -123,13 +123,13 @@ def _live_tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     if best is not None:
         note = f"{best.trial}; {interval_text(interval(best, result.images))}"
         if len(result.distinct) > 1:
-            note += ", partly lucky as the best"
+            note += ", partly by luck as the best of many"
         best_tile = [(f"best validation {metric.title}", figure_text(best), note)]
     counts = result.counts
     return [
         *best_tile,
-        ("at work", str(counts.get("running", 0)), "trials now"),
+        ("running", str(counts.get("running", 0)), "trials now"),
         ("stopped early", f"{counts.get('stopped', 0):,}", "trials that fell behind"),
-        ("epochs", f"{result.epochs_trained:,}", "trained in all"),
+        ("epochs", f"{result.epochs_trained:,}", "trained in total"),
         ("search time", duration(result.wall_s), "without its pauses"),
     ]

@@ -33,20 +33,22 @@ COLUMNS = (
         "trials",
         "trials",
         is_number=True,
-        hint="trials that have ended, of those planned; once it is over, those with a result",
+        hint="ended trials of the planned ones; after the end, those with a result",
     ),
     Column(
         "best",
         "best",
         is_number=True,
-        hint="on the validation images, with its 95 % interval; the best of many is partly lucky, "
-        "for which the interval does not allow",
+        hint=(
+            "on the validation images, with its 95 % interval; the best of many is partly lucky, "
+            "which the interval does not account for"
+        ),
     ),
     Column("course", "best so far", hint="from the first epoch to the last", is_sorted=False),
     Column("data", "images"),
     Column("task", "task"),
     Column("space", "space"),
-    Column("begun", "begun (UTC)", is_number=True),
+    Column("begun", "started (UTC)", is_number=True),
     Column("took", "took", is_number=True),
 )
 

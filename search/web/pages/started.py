@@ -27,7 +27,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def show(request: Request) -> Response:
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None:
-            raise HTTPException(404, "nothing that was started here is called so.")
+            raise HTTPException(404, "nothing with this name was started here.")
         if await is_there(site, launched):
             return leads_to(request, came_of(launched))
         is_part = "hx-request" in request.headers
@@ -38,7 +38,7 @@ def routes(site: Site) -> list[BaseRoute]:
         """Stop predictions; other commands cannot be stopped on this page."""
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None or launched.verb != "predict":
-            raise HTTPException(404, "nothing is called so that could be stopped here.")
+            raise HTTPException(404, "there is nothing with this name that could be stopped here.")
         await run_in_threadpool(launched.stop)
         return RedirectResponse(f"/started/{launched.id}", 303)
 

@@ -181,7 +181,7 @@ async def cost_lines(asker: Asker, site: Site, verb: str, request: SearchRequest
 def resume_lines(site: Site, resume: ResumeRequest) -> list[str]:
     """Describe in lines the progress of a search, and the cost of additional trials."""
     result, _ = result_and_holder(site, resume.name)
-    lines = [f"{result.ended} of {len(result.trials)} trials that were begun have ended."]
+    lines = [f"{result.ended} of {len(result.trials)} started trials have ended."]
     if resume.trials is not None:
         experiment = Experiment.from_description(resume.name, result.started.experiment, site.place)
         request = DriverRequest.now(EXTEND, trials=str(resume.trials))
@@ -362,9 +362,11 @@ def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
     values = {name: fields.get(name, "").strip() for name in OPTIONS}
     count = values["concurrency"]
     if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
-        raise ConfigError(f"trials at once are a whole number (got '{count[:40]}').")
+        raise ConfigError(
+            f"the number of trials at once must be a whole number (got '{count[:40]}')."
+        )
     if not any(values.values()):
-        raise ConfigError("say how many trials, how long, or how many at once.")
+        raise ConfigError("enter a number of trials, a time, or a number of trials at once.")
     return DriverRequest.now(
         EXTEND,
         by=by,

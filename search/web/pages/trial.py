@@ -142,7 +142,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
     images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
-        value = figure_text(trial) if trial.outcome not in FAILED else "none that counts"
+        value = figure_text(trial) if trial.outcome not in FAILED else "no valid result"
         note = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
         tiles.insert(0, (f"validation {metric.title}", value, note))
     tiles += [

@@ -2,7 +2,7 @@
 // all its tabs (with HTTP/1.1).
 const events = (() => {
   const AGAIN_MS = 5000;
-  const WHY = { 401: "The server was started anew: open the address that it shows.", 404: "This is no longer here." };
+  const WHY = { 401: "The server was restarted. Open the address that it shows.", 404: "This no longer exists." };
 
   // Fetches JSON. On failure it reports the reason with `say`, schedules `again`, and returns null.
   async function known(address, say, again) {
@@ -10,7 +10,7 @@ const events = (() => {
     try {
       const answer = await fetch(address);
       if (answer.ok) return await answer.json();
-      why = WHY[answer.status] ?? "The server cannot tell it now; trying again.";
+      why = WHY[answer.status] ?? "The server cannot answer now; trying again.";
       if (answer.status === 404) again = null;
     } catch { /* the server is down, or the response was cut off */ }
     say(why);

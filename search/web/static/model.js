@@ -26,7 +26,7 @@ async function work() {
   isAsking = true;
   while (waiting.length) {
     const { file, item } = waiting.shift();
-    item.textContent = "the model looks at it";
+    item.textContent = "the model is predicting it";
     show(item, file, await asked(file));
   }
   isAsking = false;

@@ -118,12 +118,12 @@ REFUSED = {
         "config.yaml:1: 'download' must be true or false (got 'yes').",
         "",
     ),
-    "a list": ("name: [a, b]\n", "config.yaml:1: 'name' takes one value.", ""),
-    "a mapping": ("data: {name: mnist}\n", "config.yaml:1: 'data' takes one value.", ""),
-    "a list of settings": ("set: [epochs=3]\n", "config.yaml:1: 'set' takes one value.", ""),
+    "a list": ("name: [a, b]\n", "config.yaml:1: 'name' accepts one value.", ""),
+    "a mapping": ("data: {name: mnist}\n", "config.yaml:1: 'data' accepts one value.", ""),
+    "a list of settings": ("set: [epochs=3]\n", "config.yaml:1: 'set' accepts one value.", ""),
     "a word for settings": (
         "set: epochs=3\n",
-        "config.yaml:1: 'set' holds keys and values, such as 'optimizer.lr: 0.001'.",
+        "config.yaml:1: 'set' must contain keys and values, such as 'optimizer.lr: 0.001'.",
         "",
     ),
     "an option twice": (
@@ -152,7 +152,11 @@ REFUSED = {
         "",
     ),
     "a key that is a list": ("? [a, b]\n: 3\n", "config.yaml:1: unknown key '?'.", ""),
-    "a tab": ("set:\n\tepochs: 3\n", "config.yaml:2: a tab stands here; indent with spaces.", ""),
+    "a tab": (
+        "set:\n\tepochs: 3\n",
+        "config.yaml:2: tabs are not allowed for indentation; use spaces.",
+        "",
+    ),
     "a text without an end": (
         'space: "table3\n',
         "config.yaml:2: while scanning a quoted scalar, found unexpected end of stream.",
@@ -173,10 +177,14 @@ REFUSED = {
     ),
     "a tag of a plain kind": (
         "space: !!str 5\n",
-        "config.yaml:1: the tag '!!str' is not allowed; values are plain.",
+        "config.yaml:1: the tag '!!str' is not allowed; use plain values.",
         "",
     ),
-    "a NUL": ("space: a\nname: a\0b\n", "config.yaml:2: a character that YAML does not allow.", ""),
+    "a NUL": (
+        "space: a\nname: a\0b\n",
+        "config.yaml:2: this line has a character that YAML does not allow.",
+        "",
+    ),
     "a credential's key": (
         "aws_secret_access_key: abcdef\n",
         "config.yaml:1: 'aws_secret_access_key' looks like a credential, so it was "
@@ -243,7 +251,7 @@ def test_a_bomb_is_refused_before_it_is_read_to_its_end(
     assert len(events) < 50
     assert said in (
         "config.yaml:1: anchors and aliases are not allowed.",
-        "config.yaml:1: more than 8 levels.",
+        "config.yaml:1: the values are nested more than 8 levels deep.",
     )
 
 

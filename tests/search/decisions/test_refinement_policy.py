@@ -114,7 +114,9 @@ def test_rounds_end_at_their_number(
     play(open_driver(planted), peak)
     driver = play(begin(planted, rounds=1, trials=12), peak)
     assert len(driver.trials) == 21
-    assert driver.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+    assert driver.policy.refinement.reason.startswith(
+        "the maximum of 1 round is reached; the last one gained 0."
+    )
     assert driver.over
 
 
@@ -152,10 +154,12 @@ def test_a_round_whose_trials_all_failed_is_no_round_without_a_gain(
         driver.fail(suggestion[0], "error", "Traceback ...\nOSError: the disk is full")
     driver.finish()
     assert driver.policy.refinement.reason == (
-        "all 6 trials of round 1 failed, the last with: OSError: the disk is full"
+        "all 6 trials of round 1 failed, the last one with: OSError: the disk is full"
     )
     again = play(begin(planted, rounds=1), peak)
-    assert again.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+    assert again.policy.refinement.reason.startswith(
+        "the maximum of 1 round is reached; the last one gained 0."
+    )
 
 
 def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
@@ -187,14 +191,14 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     assert result.refinement is not None
     (told,) = result.refinement.rounds[0].changes
     assert told.text == (
-        "nothing, since what was to be makes no space: the values of Choice must differ "
-        "from each other (got 0.01, 0.01)."
+        "nothing, because the changes together do not make a valid space: the values of Choice "
+        "must differ from each other (got 0.01, 0.01)."
     )
     assert len(result.trials) == 15
     request = ResumeRequest(name=planted.name, storage=planted.storage, trials=40)
     with pytest.raises(
         ConfigError,
-        match=r"--trials: 'played' has been refined; how many trials each round has is for "
+        match=r"--trials: 'played' has been refined; set the number of trials of each round with "
         r".*search\.refine .*--trials N",
     ):
         experiment_of(request, result)
@@ -207,7 +211,7 @@ def test_a_space_that_is_used_up_ends_it(
     driver = begin(experiment)
     monkeypatch.setattr("search.algorithms.bayes.Bayes.ask", lambda bayes, trial: None)
     play(driver)
-    assert driver.policy.refinement.reason == "round 1 had nothing new to try"
+    assert driver.policy.refinement.reason == "round 1 had no new trials to try"
 
 
 @pytest.mark.parametrize("events", [1, 3, 8, 17, 32, 50, 75])

@@ -587,13 +587,13 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     terms = terms_of(SelectRequest(name="played", top=12), searched.result)
     assert (
         few_text(searched.result, terms.candidates, terms.top)
-        == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+        == "note: 9 candidates, not 12: no more of the search's 9 trials have a result that counts"
     )
     result = play(open_driver(changed(lengths, name="lengths"))).result
     terms = terms_of(SelectRequest(name="lengths"), result)
     told = (
-        "note: 3 candidates, not 5: the 9 trials that count are 3 trainings "
-        "(trials that differ in length or seed alone are one)"
+        "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ "
+        "only in length or seed count once)"
     )
     assert few_text(result, terms.candidates, terms.top) == told
     assert few_text(result, terms.candidates, 3) == ""

@@ -271,7 +271,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
     assert now[0] == 10
     assert (
         driver.result.reason
-        == "the budget of 30s is used up, but for 10 s that the search's end takes"
+        == "the budget of 30s is used up, except for 10 s that the end of the search takes"
     )
     now[0] = 14
     assert not driver.out_of_time
@@ -722,7 +722,7 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
         with pytest.raises(
             ConfigError,
             match=r"the budget of 9 epochs is used up: all sessions together used 100% of the 9 "
-            r"epochs budget\. With a larger one .* --budget LIMIT",
+            r"epochs budget\. To continue with a larger budget: .* --budget LIMIT",
         ):
             check_budget(request, again, result)
         result.is_drawn = False
@@ -891,7 +891,7 @@ def test_a_summary_says_how_much_was_used(
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
-    assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
+    assert re.search("continue .*search.resume .* --budget LIMIT", said), "a trial waits"
     assert standing_lines(SearchStanding("played", driver.result))[2].endswith(
         "; used 100% of the 10 epochs budget"
     )

@@ -91,7 +91,7 @@ def test_what_is_measured(
 
 def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     assert pack(replace(wide, fuse="8"), Played(), Resources(cpus=2)) == Packing(
-        members=8, reason="as asked for"
+        members=8, reason="as requested"
     )  # type: ignore[arg-type]
     assert pack(replace(wide, fuse="64"), Played(), Resources(cpus=2)) == Packing(  # type: ignore[arg-type]
         members=20, reason="64 on 2 workers take 128 trials at once; there are 40"
@@ -108,7 +108,7 @@ def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
         ),
         (
             {"concurrency": 4, "fuse": "8"},
-            "2 trials per worker: --concurrency 4 allows no more (asked for: 8)",
+            "2 trials per worker: --concurrency 4 allows no more (requested: 8)",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_trials_of_many_shapes_are_told_that_they_will_be_alone(wide: Experiment
     )
     found = pack(replace(wide, space=mixed, fuse="4"), Played(), Resources(cpus=2))  # type: ignore[arg-type]
     assert found.members == 4
-    assert "few will meet one of their shape" in found.reason
+    assert "few trials will run at the same time as one of the same shape" in found.reason
 
 
 def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:

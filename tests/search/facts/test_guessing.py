@@ -296,7 +296,7 @@ def test_trials_at_chance_are_said_to_be_everywhere(tmp_path: Path) -> None:
         "validation images, t0 95.2%."
     )
     assert is_tie(result)
-    tie = "Both trials tie at 95.2%, so that none is better than another."
+    tie = "Both trials tie at 95.2%, so none is better than another."
     assert guessing_text(result) == f"{said} {tie}"
     assert verdict_texts(result)["Guessing"] == f"{said} {tie}"
     assert f"{said} {tie}" in markdown_summary(result)
@@ -376,8 +376,8 @@ def test_a_model_at_chance_is_not_promoted(tmp_path: Path) -> None:
     with pytest.raises(NoBetterThanGuessing) as refused:
         refuse_at_chance(result, result.trials["t1"], tmp_path)
     assert str(refused.value).startswith(
-        "no better than always predicting 'dog' (0.9524 of the 42 validation images): t1 has "
-        "0.9286. To register it all the same: "
+        "t1 is no better than always predicting 'dog': it reaches 0.9286, and guessing 0.9524 of "
+        "the 42 validation images. To register it anyway: "
     )
     assert str(refused.value).endswith(f"search.promote x --storage {tmp_path} --trial t1 --anyway")
     good = with_test(searched(0.99), 0.99)

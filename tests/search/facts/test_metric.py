@@ -183,14 +183,14 @@ def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
         rf"{best.primary_value:.4f}, val loss",
         told,
     )
-    assert f"tested on the test part: {title} 0.4321, accuracy 0.7500" in told
+    assert f"tested on the test set: {title} 0.4321, accuracy 0.7500" in told
     rivals = next(
         text
         for name, trial in searched.result.trials.items()
         if trial.stop and "by " in (text := "\n".join(story_lines(searched.events, name)))
     )
-    heading, *rows = rivals[rivals.rindex("those who had come there") :].splitlines()
-    assert heading == f"those who had come there, by {title} until then:"
+    heading, *rows = rivals[rivals.rindex("trials that had reached it") :].splitlines()
+    assert heading == f"trials that had reached it, by their {title} until then:"
     values = [
         float(row[1]) for line in rows if (row := re.search(r"\d+\. t\d{4} (\d\.\d{4})", line))
     ]
@@ -232,7 +232,7 @@ def test_the_page_tells_the_metric_and_accuracy_beside_it(searched: Searched) ->
             title, *bounds
         )
         if bounds is not None
-        else f"How near the true {title} is, 50 images do not tell."
+        else f"The true {title} cannot be estimated from 50 images."
     )
     assert f"It is also the {extreme} of" in said["How sure"]
     assert said["On new images"].startswith(
@@ -533,7 +533,7 @@ def test_a_refinement_is_of_the_metric_alone(searched: Searched) -> None:
     costly = changed(
         searched.experiment, objectives=(f"val_{searched.metric.name}", "latency"), scheduler="fifo"
     )
-    with pytest.raises(Refused, match=f"a refinement would be of {searched.metric.title} alone"):
+    with pytest.raises(Refused, match=f"a refinement would only optimize {searched.metric.title}"):
         refuse_few(costly, searched.result)
 
 

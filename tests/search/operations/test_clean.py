@@ -434,7 +434,7 @@ def test_a_trial_that_failed_for_good_loses_its_checkpoints_before_the_search_en
     assert driver.result.trials["t0001"].is_freed
     assert ticks == ["drawn"] * 3
     told = "\n".join(story_lines(read(driver.journal.path), "t0001"))
-    assert "its checkpoints were removed (needed ones were to be kept)" in told
+    assert "its checkpoints were removed (kept: needed ones)" in told
     assert "removed" not in "\n".join(story_lines(read(driver.journal.path), "t0002"))
 
 

@@ -132,10 +132,10 @@ def test_selections_with_other_seeds_are_compared_by_their_images(search: Played
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"data": {"root": "/elsewhere"}}, "other data"),
-        ({"data": {"removed": 3}}, "other data"),
-        ({"data": {"classes": ["a", "b", "c"]}}, "other data"),
-        ({"metric": "macro_f1"}, "other metric: accuracy and macro F1"),
+        ({"data": {"root": "/elsewhere"}}, "different data"),
+        ({"data": {"removed": 3}}, "different data"),
+        ({"data": {"classes": ["a", "b", "c"]}}, "different data"),
+        ({"metric": "macro_f1"}, "different metrics: accuracy and macro F1"),
     ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -292,7 +292,7 @@ def test_the_command_prints_a_table_or_json(
     told = json.loads(call("search.compare", "first", "second", *where, "--json").stdout)
     assert [one["value"] for one in told["searches"]] == [0.8, 0.7]
     for words, line in (
-        (["first"], "name at least two searches"),
+        (["first"], "pass the names of at least two different searches"),
         (["first", "first"], "each once"),
         (["first", "secnd"], "Did you mean 'second'?"),
     ):

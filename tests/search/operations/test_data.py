@@ -76,8 +76,11 @@ def test_a_page_of_the_data_alone(call: Command, pets: Path, tmp_path: Path) -> 
     [
         (["./nowhere"], "data set folder not found: 'nowhere'"),
         (["minst"], "unknown data set 'minst'"),
-        (["digits", "--set", "epochs=3"], "--set epochs: only data.KEY"),
-        (["digits", "--out", "no/where.html"], "--out 'no/where.html': name a file in a folder"),
+        (["digits", "--set", "epochs=3"], "--set epochs does not concern the data"),
+        (
+            ["digits", "--out", "no/where.html"],
+            "--out 'no/where.html' must be a file in an existing folder",
+        ),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused(call: Command, words: list[str], said: str) -> None:

@@ -42,7 +42,7 @@ def test_it_is_gone_with_all_its_files(played: Path, call: Command) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     first, *_, last = done.stdout.splitlines()
     assert first == f"played: 2 files, {size_text(bytes_of)} in"
-    assert last == "played is deleted"
+    assert last == "played was deleted"
     assert not played.exists()
     assert played.parent.exists()
 
@@ -62,7 +62,7 @@ def test_a_slash_behind_the_name_is_none_of_it(
     begun = WarmStart("played", "t0001", 1)
     heir.journal.append(Restored(trial="t0001", epoch=0, damaged=[], begun=begun))
     done = call("search.delete", "played/", *WHERE[1:], "--yes", "--keep-runs")
-    assert done.stdout.splitlines()[-1] == "played is deleted"
+    assert done.stdout.splitlines()[-1] == "played was deleted"
     assert "'heir' began 1 trial with its trainings" in done.stdout
     assert (heir.experiment.folder / FILE_NAME).exists()
 
@@ -90,7 +90,7 @@ def test_where_nobody_can_answer_it_wants_yes(played: Path, call: Command) -> No
     done = call("search.delete", *WHERE)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: nobody is there to answer: --yes deletes it. Nothing was deleted.\n"
+        "error: there is no terminal to ask at, so nothing was deleted. Pass --yes to delete it.\n"
     )
     assert (played / FILE_NAME).exists()
 
@@ -109,7 +109,7 @@ def test_what_is_no_name_of_a_search_deletes_nothing(
 ) -> None:
     done = call("search.delete", name, "--storage", "searches", "--yes")
     assert done.returncode == 2
-    assert "is no name of a search" in done.stderr
+    assert "is not the name of a search" in done.stderr
     assert (played / FILE_NAME).exists()
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_search_can_be_deleted(played: Path, call: Command) -> None:
     (played / FILE_NAME).write_text("nonsense\n")
     done = call("search.delete", *WHERE, "--yes")
     assert done.returncode == 0
-    assert "MLflow's runs of it stay" in done.stdout
+    assert "its runs in MLflow are not deleted" in done.stdout
     assert not played.exists()
 
 
@@ -149,7 +149,7 @@ def test_mlflow_has_its_runs_deleted_and_a_registered_model_stays(
     )
     done = call("search.delete", *WHERE, "--yes")
     assert f"  10 runs in MLflow ({database})\n" in done.stdout
-    assert "  stay: models:/flowers/1, which have the model in them\n" in done.stdout
+    assert "  not deleted: models:/flowers/1, which contain the model\n" in done.stdout
     assert f"mlflow gc --backend-store-uri {database} --tracking-uri {database}" in done.stdout
     assert client.search_runs([experiment.experiment_id]) == []
     assert client.get_model_version("flowers", "1").version in ("1", 1)
@@ -186,8 +186,8 @@ def test_what_other_searches_have_from_it_is_told(
         )
     )
     assert told[-2:] == [
-        "  'heir' began 1 trial with its trainings, of which it has copies",
-        "  'pupil' begins with weights that lie there: it cannot go on afterwards",
+        "  'heir' reused trainings of this search for 1 trial, and has its own copies",
+        "  'pupil' starts from weights in this search, and cannot continue afterwards",
     ]
 
 

@@ -170,7 +170,9 @@ def test_a_champion_learns_from_what_it_met(
     assert told["watched"]["trained"] == told["images"]["trained"]
     kept_from_training = told["images"]["held"] + told["images"]["choosing"]
     assert told["watched"]["met"] == kept_from_training
-    assert f"search.monitor holds what it meets to {kept_from_training} images met" in said.err
+    assert (
+        f"search.monitor compares new images with {kept_from_training} images received" in said.err
+    )
     assert list(best_table(result).columns[1].cells)[-1] == "in the decision"
     page = html.unescape((Path("searches") / result.name / PAGE).read_text())
     assert "it is the new champion" in page
@@ -210,16 +212,28 @@ def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(
     said = capsys.readouterr()
     assert json.loads(said.out.splitlines()[-1])["version"] == "2"
     assert searched().ranking
-    assert "--since is not heeded: this improvement began with no --since" in said.err
+    assert "--since has no effect, because this improvement started with no --since" in said.err
 
 
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({}, "to 90 images met before, and its accuracy to 30 of known class that it was not"),
-        ({"met": 0}, "to the old validation images: of what was met before, too few were kept"),
-        ({"labelled": 1}, "its accuracy to nothing: 1 image of known class held out"),
-        ({"lost": "old"}, "; old is gone: if it was an improvement, the images that it learned"),
+        (
+            {},
+            (
+                "with 90 images received before, and its accuracy with that on 30 images of known "
+                "class"
+            ),
+        ),
+        (
+            {"met": 0},
+            "with the old validation images, because too few of the images received before",
+        ),
+        ({"labelled": 1}, "its accuracy with nothing, because only 1 image of known class"),
+        (
+            {"lost": "old"},
+            "; old no longer exists: if it was an improvement, the images that it learned",
+        ),
     ],
 )
 def test_what_later_images_are_held_to_is_told(facts: dict[str, Any], told: str) -> None:
@@ -380,7 +394,7 @@ def test_where_none_can_become_champion_nothing_is_trained(
     assert place.improve("models:/network@champion", *words) == (0 if words else 5)
     said = "".join(capsys.readouterr())
     assert "0 of the held-out images were chosen independently of the champion's answers" in said
-    assert ("nothing was started. With --challenger they are trained" in said) is not bool(words)
+    assert ("nothing was started. With --challenger, they are trained" in said) is not bool(words)
     assert [path.name for path in Path("searches").iterdir()] == ["network"]
     assert place.met.set_aside_uses() == {}
 
@@ -413,7 +427,7 @@ def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
         said.err,
         re.MULTILINE,
     )
-    assert "8 challengers of up to 1 epoch: the champion trained on (2)" in said.out
+    assert "8 challengers of up to 1 epoch: the champion trained further (2)" in said.out
     assert "better by 5 points: 617 held-out images" in said.out
     assert "nothing was started" in said.out
     assert [path.name for path in Path("searches").iterdir()] == ["network"]

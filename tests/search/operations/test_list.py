@@ -252,7 +252,7 @@ def test_a_pause_is_called_so_and_not_an_interruption(
     assert (line.outcome, line.is_paused, overview_state(line)) == ("interrupted", True, "paused")
     assert "paused" in next(iter(overview_table([line]).columns[1].cells)).plain
     text = stand_text(SearchStanding("played", SearchResult.read(experiment.folder)))
-    assert text == "Paused: it can go on where it was. (asked to pause by ann@lab)"
+    assert text == "Paused: it can continue where it was. (asked to pause by ann@lab)"
 
 
 def test_of_a_search_that_is_over_the_trials_with_a_result_are_counted(

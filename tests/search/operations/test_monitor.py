@@ -87,9 +87,9 @@ def test_images_are_not_needed(model: Path, tmp_path: Path, call: Command) -> No
         (["--from", "met", "--version", "9"], "no answers by version '9'"),
         (["--from", "met", "--since", "1h"], "no answers in this period"),
         (["--from", "met", "--since", "soon"], "a time such as 90m, 12h, 1d"),
-        (["--from", "met", "--rate", "0.001"], "a rate from 0.01 to 0.5 is needed (got '0.001')"),
+        (["--from", "met", "--rate", "0.001"], "expected a rate from 0.01 to 0.5 (got '0.001')"),
         (["--from", "met", "--track"], "--track needs a registered model"),
-        (["--from", "met", "--page", "no/where.html"], "name a file in a folder that is there"),
+        (["--from", "met", "--page", "no/where.html"], "must be a file in an existing folder"),
         ([], "--from"),
     ],
 )

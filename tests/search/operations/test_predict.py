@@ -92,11 +92,11 @@ def test_class_folders_tell_the_accuracy_with_its_interval_and_that_of_each_clas
     low, high = binomtest(3, 4).proportion_ci(0.96)
     lines = accuracy_lines(accuracy.images, accuracy.right, accuracy.bounds)
     assert list(lines) == [
-        f"accuracy 0.7500 (95 % interval {low:.4f} to {high:.4f}): 3 of 4 images as their folders "
-        "say",
+        f"accuracy 0.7500 (95 % interval {low:.4f} to {high:.4f}): 3 of 4 images according to "
+        "their folders",
         "  cat: 0.5000 (1 of 2)",
         "  dog: 1.0000 (2 of 2)",
-        "note: on images that it has learned from, a model is better than on others",
+        "note: a model is better on images that it was trained on than on others",
     ]
 
 
@@ -227,9 +227,12 @@ def test_python_gets_the_answers_and_then_their_numbers(exported: Path, images: 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["images/notes.txt"], "no image was found that can be read: images/notes.txt"),
+        (["images/notes.txt"], "no readable image was found in images/notes.txt"),
         (["images/9.png", "--csv", "images/10.png"], "--csv 'images/10.png' must end in .csv"),
-        (["images", "--json", "--csv"], "--csv and --json: leave one of them out."),
+        (
+            ["images", "--json", "--csv"],
+            "--csv and --json cannot be combined. Leave one of them out.",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -322,7 +322,7 @@ def test_to_promote_again_adds_a_version_and_moves_the_alias(searched: Search, c
     capsys.readouterr()
     assert promoted().version == 2
     assert (
-        "version 2 of small; version 1, the champion until now, stays." in capsys.readouterr().out
+        "version 2 of small; version 1, the previous champion, is kept." in capsys.readouterr().out
     )
     assert sorted(
         int(found.version) for found in client().search_model_versions("name = 'small'")

@@ -61,7 +61,7 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
     play(open_driver(planted), peak, events=12)
     with pytest.raises(
         Refused,
-        match=r"the search 'played' has not come to its end \(running\)\. Go on with it first: "
+        match=r"the search 'played' has not finished \(running\)\. Continue it first: "
         r".*search\.resume played",
     ):
         refine(asked())
@@ -73,7 +73,7 @@ def test_a_search_with_nothing_to_compare_is_refused(
     play(open_driver(changed(planted, trials=1)), peak)
     with pytest.raises(
         Refused,
-        match=r"only 1 trial of 'played' counts: there is nothing to compare\. More: "
+        match=r"only 1 trial of 'played' counts: there is nothing to compare\. Run more: "
         r".*search\.resume played --trials 7",
     ):
         refine(asked())
@@ -104,7 +104,8 @@ def test_a_plan_says_what_would_change_and_starts_nothing(
     assert main(["played", "--dry-run", "--allow-change", "--rounds", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
-        lines[0] == "played: 9 trials are known; up to 2 rounds of 6 trials. The next would change:"
+        lines[0]
+        == "played: 9 trials are known; up to 2 rounds of 6 trials. The next round would change:"
     )
     assert lines[1].startswith("  optimizer.lr: the best, ")
     assert " the edge of 1e-05 to 0.001: widened to 0.01" in lines[1]
@@ -133,7 +134,7 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(
     first, found = search_the_planted_edge(inline, tmp_path)
     assert first.returncode == 0, first.stderr
     assert "optimizer.lr: the best, " in first.stderr
-    assert "-m search.refine edge looks beyond it" in first.stderr
+    assert "-m search.refine edge searches beyond it" in first.stderr
     within = ("--budget", "500s", "--budget", "60epochs")
     done, refined = inline("refine", "edge", "--rounds", "2", "--trials", "6", *within)
     assert done.returncode == 0, done.stderr

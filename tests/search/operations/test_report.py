@@ -159,7 +159,7 @@ def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchR
     data = {**result.started.data, "few_photographs": True, "train": 240}
     result.started = replace(result.started, data=data)
     assert verdict_texts(result)["Trained weights"] == (
-        "None were used. With so few photographs (240 to train on), networks that begin with "
+        "None were used. With so few photographs (240 to train on), networks that start from "
         "trained weights usually do much better: --space transfer."
     )
     for trial in result.trials.values():
@@ -388,7 +388,7 @@ def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) ->
     assert models_table(result) == []
     page = render(result)
     assert "The best trial of each model" not in page + markdown_summary(result)
-    assert page.count("Found, beside what is known") == 1
+    assert page.count("Found, compared with what is known") == 1
 
 
 def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
@@ -480,7 +480,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
 
 @pytest.mark.parametrize(
     ("out", "text"),
-    [("none/page.html", "is to be in 'none', which is no folder"), (".", "is a folder")],
+    [("none/page.html", "is in 'none', which is not a folder"), (".", "is a folder")],
 )
 def test_a_page_has_a_folder_to_be_in(
     out: str,
@@ -493,7 +493,7 @@ def test_a_page_has_a_folder_to_be_in(
     assert main(["mine", "--out", out]) == 2
     assert (
         capsys.readouterr().err
-        == f"error: --out '{out}' {text}. Name a file in a folder that is there.\n"
+        == f"error: --out '{out}' {text}. Choose a file in an existing folder.\n"
     )
 
 

@@ -242,8 +242,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(
         Refused,
-        match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what "
-        r"has changed: --space .*my\.py:space ",
+        match=r"the space file '.*my\.py' has changed\. Undo the change, or pass "
+        r"--space .*my\.py:space to see what has changed, and --allow-change to continue",
     ):
         experiment_of(given(allow_change=True), result)
     experiment = experiment_of(given(space="my.py:space"), result)
@@ -525,7 +525,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
 
 def test_where_mlflow_has_nothing_no_page_of_it_is_named() -> None:
     nowhere = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
-    assert mlflow_command(nowhere) == "http://127.0.0.1:9 has nothing of it yet"
+    assert mlflow_command(nowhere) == "http://127.0.0.1:9 does not contain it yet"
 
 
 TRANSFER = (

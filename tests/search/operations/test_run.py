@@ -559,7 +559,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     result = SearchResult.read(journal.parent)
     assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
     # MLflow is waited for five seconds here; a busy machine may take longer, and says how to go on.
-    if "MLflow did not take everything" in err:
+    if "MLflow did not accept everything" in err:
         subprocess.run(
             [sys.executable, "-m", "search.sync", "cut"],
             cwd=tmp_path,
@@ -739,7 +739,7 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
         "note: a model was left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)."
         in done.stderr
     )
-    assert "go on" not in done.stderr
+    assert "  continue " not in done.stderr
     compared = {row["model"]: row for row in summary["models"]}
     assert set(compared) == {"mobilenet_v3_small", "svm"}
     assert compared["mobilenet_v3_small"]["parameters"] == 1_528_106

@@ -41,7 +41,7 @@ def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on
         in standing_lines(SearchStanding("played", driver.result, "process 7 on far"))[1]
     )
     assert standing_lines(SearchStanding("played", driver.result))[1].endswith(
-        f"go on with: {Remedy('resume', 'played')}"
+        f"continue with: {Remedy('resume', 'played')}"
     )
     assert "cut off" in standing_lines(SearchStanding("played", driver.result))[1]
     play(driver)
@@ -81,19 +81,19 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         (
             0.04,
             (
-                "New trials promise less: as many epochs of them find a better one with a chance "
-                "of about 4%, against about 10%."
+                "New trials promise less: with as many epochs, they find a better trial with a "
+                "chance of about 4%, compared with about 10%."
             ),
         ),
         (
             0.13,
             (
-                "New trials promise more: as many epochs of them find a better one with a chance "
-                "of about 13%, against about 10%."
+                "New trials promise more: with as many epochs, they find a better trial with a "
+                "chance of about 13%, compared with about 10%."
             ),
         ),
         (0.101, "New trials promise as much: "),
-        (0.003, "with a chance of less than 1%, against about 10%."),
+        (0.003, "with a chance of less than 1%, compared with about 10%."),
     ],
 )
 def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(
@@ -129,7 +129,7 @@ def test_an_interrupted_search_can_be_gone_on_with(
     driver.report(trial, report(1))
     driver.finish()
     assert standing_lines(SearchStanding("played", driver.result))[1] == (
-        f"  interrupted (stopped by SIGINT); go on with: {Remedy('resume', 'played')}"
+        f"  interrupted (stopped by SIGINT); continue with: {Remedy('resume', 'played')}"
     )
     assert "1 interrupted of 9" in standing_lines(SearchStanding("played", driver.result))[2]
 
@@ -144,7 +144,7 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
     driver.suggest()
     driver.running(trial)
     driver.report(trial, Report(1, waiting="no space"))
-    assert state_reason(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
+    assert state_reason(driver.result.trials[trial]) == "waiting: no space; retried after: lost"
 
 
 def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
@@ -157,7 +157,7 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
         driver.report(name, report(1, accuracy))
     text = "\n".join(line[11:] for line in story_lines(read(driver.journal.path), "t0002"))
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
-    assert "attempt 1 began on 10.0.0.7" in text
+    assert "attempt 1 started on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
     assert "held by asha: forecast 2nd of 2 at epoch 1; others train first" in text
     assert "\n    1. t0001 0.9000\n    2. t0002 0.2000  <- this one" in text
@@ -193,11 +193,11 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     driver.fail(trial, "error", "ValueError: no")
     text = "\n".join(story_lines(read(driver.journal.path), trial))
     for words in (
-        "kept: trials/t0001/errors/attempt-1.txt",
-        "to be tried again (hung): it made no step for 10 s",
+        "stored: trials/t0001/errors/attempt-1.txt",
+        "is retried (hung): it made no step for 10 s",
         "attempt 2 began on this machine",
         "a checkpoint could not be used: epoch-0003 is damaged",
-        "went on after epoch 2",
+        "continued after epoch 2",
         "waited: no space",
         "failed (error): ValueError: no",
     ):
@@ -242,9 +242,8 @@ def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
     said = standing_lines(SearchStanding("played", driver.result, "process 7 on far"))
     assert said[1] == "  completed"
     assert said[3] == "  selection running now (process 7 on far): 2 candidates, 0 trainings ended"
-    assert (
-        standing_lines(SearchStanding("played", driver.result))[3]
-        == "  selection cut off: 2 candidates, 0 trainings ended; go on with: "
+    assert standing_lines(SearchStanding("played", driver.result))[3] == (
+        "  selection cut off: 2 candidates, 0 trainings ended; continue with: "
         f"{Remedy('select', 'played')}"
     )
     driver.journal.append(Concluded(outcome="completed", reason=""))
@@ -347,14 +346,17 @@ def test_a_search_whose_driver_was_killed_elsewhere_is_not_followed_for_ever(
     assert Follow("played", kept, experiment.folder.parent, wait).run() == 0
     assert sum(steps[5:]) == pytest.approx(kept.patience_s, abs=2 * max(steps))
     said = capsys.readouterr().out
-    assert "cut off, as it seems: process 7 on far, if it is still alive; nothing was" in said
-    assert "go on with: " in said
+    assert "probably cut off: process 7 on far, if it is still alive; nothing was" in said
+    assert "continue with: " in said
 
 
 def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
     (tmp_path / "searches" / "one" / "trials").mkdir(parents=True)
     done = call("search.status", "one", "--follow", "--json")
-    assert (done.returncode, done.stderr) == (2, "error: --follow: leave --json and --all out.\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --follow cannot be combined with --json or --all. Leave them out.\n",
+    )
 
 
 @pytest.mark.parametrize(

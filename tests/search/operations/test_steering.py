@@ -144,7 +144,10 @@ def test_a_search_is_steered_while_it_trains_and_while_nobody_runs_it(
     assert SearchResult.read(kept.folder).reason == "asked to pause by ada@lab"
     done = call("search.extend", "tiny", "--trials", "+1")
     assert done.returncode == 0
-    assert "It does not run now; once it goes on, this comes first" in done.stdout
+    assert (
+        "The search is not running; when it continues, the request is carried out first"
+        in done.stdout
+    )
     refused = call("search.pause", "tiny")
     assert refused.returncode == 2
     assert "is not running" in refused.stderr
@@ -248,7 +251,7 @@ def test_a_request_without_waiting_says_what_follows(
     with experiment.home.lease():
         done = call("search.stop", "played", "--no-wait")
     assert done.returncode == 0
-    assert done.stdout.startswith("played: asked. no further trials start")
+    assert done.stdout.startswith("played: the request was sent: no further trials start")
     (one,) = waiting_requests(experiment.home)
     assert isinstance(one, DriverRequest)
     assert "@" in one.by
@@ -275,7 +278,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert told.endswith(f"this comes first: {GO_ON}")
+    assert told.endswith(f"the request is carried out first. To continue it: {GO_ON}")
     assert waiting_requests(experiment.home) == [one]
 
 
@@ -286,7 +289,10 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     one = asked(PAUSE)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert told == f"its driver ended before it answered: it does not run any more. Later: {GO_ON}"
+    assert told == (
+        "its driver ended before it replied, and the search is no longer running. To continue it: "
+        f"{GO_ON}"
+    )
     assert waiting_requests(experiment.home) == []
 
 
@@ -330,7 +336,7 @@ def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
         done = call("search.stop", "played")
     assert sum(waits) > experiment.home.patience_s
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert "the bucket does not answer. It stays asked." in done.stderr
+    assert "the bucket does not answer. The request stays." in done.stderr
     assert len(waiting_requests(experiment.home)) == 1
 
 
@@ -343,7 +349,7 @@ def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, waits.append)
-    assert "its driver ended before it answered" in told
+    assert "its driver ended before it replied" in told
     assert sum(waits) > experiment.home.patience_s
 
 
@@ -353,7 +359,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     play(open_driver(experiment))
     one = asked(STOP)
     ask(experiment.home, one)
-    with pytest.raises(Exception, match="it ended before: 'played' has ended"):
+    with pytest.raises(Exception, match="the search ended before it replied: 'played' has ended"):
         asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert waiting_requests(experiment.home) == []
 
@@ -370,7 +376,7 @@ def test_ctrl_c_ends_the_waiting_alone(
     with experiment.home.lease():
         done = call("search.stop", "played")
     assert done.returncode == 130
-    assert "it stays asked" in done.stdout
+    assert "the request stays" in done.stdout
     assert len(waiting_requests(experiment.home)) == 1
 
 

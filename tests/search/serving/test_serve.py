@@ -162,12 +162,12 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
             ["MODEL", "--port", "70000"],
             "a port must be a whole number from 0 to 65,535 (got '70000')",
         ),
-        (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
+        (["MODEL", "--record", __file__], "is a file. Pass a folder, or s3://BUCKET/PREFIX."),
         (
             ["MODEL", "--workers", "0"],
             "the number of processes must be a whole number from 1 to 256",
         ),
-        (["MODEL", "--shadow-share", "2"], "a share above 0 and at most 1 is needed (got '2')"),
+        (["MODEL", "--shadow-share", "2"], "expected a share above 0 and at most 1 (got '2')"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(

@@ -258,6 +258,6 @@ def test_a_search_that_was_stopped_after_its_last_trial_says_how_to_go_on(
     where = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
     print_summary(Finished(experiment, driver.result, where, 130, 1.0), Terminal())
     assert (
-        f"go on    {Remedy('resume', experiment.name, experiment.storage)}"
+        f"continue {Remedy('resume', experiment.name, experiment.storage)}"
         in capsys.readouterr().out
     )

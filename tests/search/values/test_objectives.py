@@ -518,6 +518,6 @@ def test_a_real_search_finds_networks_of_several_sizes(
     refused = call("search.refine", "small")
     assert refused.returncode == 5
     assert (
-        "'small' looks for val_accuracy, latency, parameters: "
-        "a refinement would be of accuracy alone."
+        "'small' optimizes val_accuracy, latency, parameters, but a refinement would only "
+        "optimize accuracy."
     ) in refused.stderr

@@ -214,7 +214,7 @@ def test_an_improvements_page_says_what_was_decided(experiment: Experiment, tmp_
     result.openings.clear()
     result.tested = None
     said = verdict_texts(result, decision(tmp_path))
-    assert "search.improve holds the best one and the champion" in said["On new images"]
+    assert "search.improve compares the best one with the champion" in said["On new images"]
     assert "Decided" not in said
     lines = ["t1 is best", "  old test images: equal", "not better: nothing changed"]
     (tmp_path / DECISION).write_text(json.dumps({"text": lines}))
@@ -398,9 +398,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
         f"{first} classifies 90.0% of the validation images correctly on average (95% interval: "
         "89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     )
-    assert (
-        f"{second} is as good, as far as paired tests can tell (error rate 5%)" in said["How sure"]
-    )
+    assert f"{second} is as good according to paired tests (error rate 5%)" in said["How sure"]
     assert f"{third} is clearly worse." in said["How sure"]
     assert "opened 2 times, first on 2026-11-18" in said["On new images"]
     assert f"by search.select for {first}-s1" in said["On new images"]

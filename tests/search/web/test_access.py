@@ -192,7 +192,7 @@ def test_a_body_too_large_is_refused(
 ) -> None:
     visitor, page = changing
     reply = post(visitor, f"csrf={visitor.site.access.csrf}&name={'a' * 2000}", **length)
-    assert (reply.status, b"at most 1,000 bytes are taken" in reply.content) == (413, True)
+    assert (reply.status, b"at most 1,000 bytes are accepted" in reply.content) == (413, True)
     assert page.changed == []
 
 
@@ -273,4 +273,4 @@ def test_pages_without_end_are_not_told_what_is_new(
 ) -> None:
     monkeypatch.setattr("search.web.stream.MAX_WATCHERS", 0)
     reply = visitor.see("/searches/played/events")
-    assert (reply.status, b"are open already: close one." in reply.content) == (409, True)
+    assert (reply.status, b"are already open. Close one of them." in reply.content) == (409, True)

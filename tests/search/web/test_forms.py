@@ -34,7 +34,7 @@ def test_no_form_is_taken_without_the_sessions_csrf_token(csrf: str, visitor: Vi
     for path in paths:
         reply = visitor.send(path, {"data": "digits"}, csrf=csrf)
         assert reply.status == 403, path
-        assert "not of this session" in reply.content.decode(), path
+        assert "belongs to another session" in reply.content.decode(), path
 
 
 def test_no_form_is_taken_without_the_cookie(visitor: Visitor) -> None:

@@ -92,8 +92,8 @@ def test_no_value_becomes_an_option(
     [
         ("space", "/tmp/evil.py:space", "unknown space"),
         ("space", "../evil", "unknown space"),
-        ("data", "folder:/etc", "does not lie below"),
-        ("data", "folder:../..", "does not lie below"),
+        ("data", "folder:/etc", "is not below"),
+        ("data", "folder:../..", "is not below"),
         ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),
         ("data", "joined", "unknown data set"),
@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_is_refused(visitor: Visitor, started: list[list[st
     taken.mkdir(parents=True)
     (taken / "journal.jsonl").touch()
     reply = visitor.send("/new", {"data": "digits", "space": "smoke", "name": "mine"})
-    assert "there is a search named &#39;mine&#39; already" in text(reply)
+    assert "there is already a search named &#39;mine&#39;" in text(reply)
     assert started == []
 
 

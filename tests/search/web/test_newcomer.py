@@ -161,10 +161,10 @@ def steers(newcomer: Newcomer) -> None:
 def predicts(newcomer: Newcomer, fruit: Path) -> None:
     """Ask the model about the whole folder, where one file is no image; look at its limes."""
     (fruit / "broken.png").write_text("no image")
-    newcomer.press("Look for the folder")
+    newcomer.press("Browse for the folder")
     newcomer.page.get_by_label("Its path").fill(str(fruit))
     newcomer.looks()
-    newcomer.press("Ask about all its images")
+    newcomer.press("Predict all its images")
     newcomer.page.wait_for_url("**/predictions/*")
     newcomer.reads("180 images of a folder")
     newcomer.page.get_by_text("Which, and why").click()
@@ -202,7 +202,7 @@ def test_a_newcomer_gets_from_a_folder_of_images_to_the_class_of_a_new_one(
     newcomer.press("fruit")
     newcomer.looks()
     page.get_by_label("Choose images").set_input_files(tmp_path / "new.png")
-    newcomer.press("Ask the model")
+    newcomer.press("Predict")
     playwright.expect(page.locator("#answers h3")).to_have_text(
         re.compile("^lime, "), timeout=WAIT_MS
     )

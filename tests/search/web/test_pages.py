@@ -108,7 +108,7 @@ def test_a_query_keeps_what_it_asks_in_its_links() -> None:
 def test_a_search_is_told_with_its_verdict_and_its_trials(visitor: Visitor) -> None:
     page = visitor.see("/searches/played").content
     text = page.decode()
-    assert "Over: all trials are done." in text
+    assert "Finished: all trials are done." in text
     assert "<dt>Found</dt>" in text
     assert len(rows_of(page)) == 9
     assert rows_of(visitor.see("/searches/played?q=nosuch").content) == []
@@ -129,7 +129,7 @@ def test_a_search_that_runs_says_whether_it_trains_or_evaluates(
             journal.write_bytes(b"".join(lines[:cut]))
             page = visitor.see("/searches/played").content.decode()
             said[cut] = page[page.index('class="stand running"') :]
-    assert "Running: 1 trial at work." in said[last - 1]
+    assert "Running: 1 trial in training." in said[last - 1]
     assert "its trials have ended, and are being evaluated" in said[last + 1]
     link, chart, steer = (
         said[last + 1].index(one) for one in ('href="#steer"', 'id="by-epoch"', 'id="steer"')

@@ -112,7 +112,7 @@ def test_a_folder_elsewhere_is_refused_on_the_form(
     given = folder.format(root=root)
     reply = visitor.send("/models/flowers/folder", {"version": "3", "folder": given})
     assert reply.status == 400
-    assert "does not lie below" in text(reply)
+    assert "is not below" in text(reply)
     assert f'value="{given}"' in text(reply)
     assert started == []
 
@@ -151,13 +151,13 @@ def test_a_form_that_is_sent_twice_starts_once(
 def test_a_folder_is_looked_for_by_links(visitor: Visitor, photos: Path) -> None:
     page = text(visitor.see(f"/models/a {HOSTILE}/folder", version="3"))
     assert "photos" in page
-    assert "Ask about all its images" in page
+    assert "Predict all its images" in page
     assert "version=3&amp;folder=" in page
     assert "<img src=x" not in page
     page = text(visitor.see("/models/flowers/folder", version="3", folder=str(photos)))
     assert f'value="{photos}"' in page
     reply = visitor.see("/models/flowers/folder", version="3", at="/etc")
-    assert (reply.status, "does not lie below" in text(reply)) == (400, True)
+    assert (reply.status, "is not below" in text(reply)) == (400, True)
 
 
 @pytest.mark.parametrize("name", ["played", "..", "../../x", "models:", "a" * 1000, HOSTILE])
@@ -207,7 +207,7 @@ def test_a_model_is_asked_of_one_folder_at_a_time_and_stopped(
     monkeypatch.setattr(Launched, "stop", lambda self: stopped.append(self.id))
     reply = visitor.send("/models/flowers/folder", {"version": "3", "folder": str(photos)})
     assert reply.status == 400
-    assert f"the model is at work on &#39;{photos}&#39;" in text(reply)
+    assert f"the model is already predicting &#39;{photos}&#39;" in text(reply)
     assert started == []
     assert f'action="/started/{ID}/stop"' in text(visitor.see(f"/started/{ID}"))
     reply = visitor.send(f"/started/{ID}/stop", {})
@@ -403,7 +403,7 @@ def test_a_models_page_names_earlier_predictions(
     version = models.Version("3", ("champion",), 1_700_000_000_000, "", "", "")
     found = [models.RegisteredModel("flowers", (version,))]
     monkeypatch.setattr(models, "models_in", lambda tracking, name="": found)
-    assert "Earlier ones" not in text(visitor.see("/models/flowers"))
+    assert "Earlier predictions" not in text(visitor.see("/models/flowers"))
     for one in range(7):
         ended(visitor, [], number=f"170000000000{one}-0123abcd", code=3 * (one == 6))
     page = text(visitor.see("/models/flowers"))

@@ -104,7 +104,7 @@ def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor
         ({"action": "stop", "trial": "x" * 500}, "a text of at most 64 characters"),
         ({"action": "delete"}, "action"),
         ({"action": ""}, "action"),
-        ({"action": "extend"}, "say how many trials"),
+        ({"action": "extend"}, "enter a number of trials"),
         ({"action": "extend", "trials": "-3"}, "--trials"),
         ({"action": "extend", "concurrency": "²"}, "whole number"),
         ({"action": "extend", "budget": HOSTILE}, "--budget"),
@@ -221,7 +221,7 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
         (
             Remedy("resume", "x", Path("y"), start=Start.ANYWHERE),
             "python -m search.resume x --storage y",
-            "'Go on' on this page",
+            "'Continue' on this page",
         ),
         (
             Remedy(
@@ -232,7 +232,7 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
                 start=Start.ANYWHERE,
             ),
             "python -m search.resume x --storage 'a b' --budget LIMIT (a larger one)",
-            "'Go on' on this page",
+            "'Continue' on this page",
         ),
         (
             Remedy("promote", "a.b-c", options={"trial": "t0003"}, start=Start.ANYWHERE),
@@ -249,18 +249,18 @@ def test_no_name_of_a_search_becomes_an_option_or_a_path(
                 "promote", "x", options={"trial": "t0001", "anyway": True}, start=Start.ANYWHERE
             ),
             "python -m search.promote x --trial t0001 --anyway",
-            "'Promote the model' on this page, with the trial t0001, with 'Although it is no "
+            "'Promote the model' on this page, with the trial t0001, with 'Even if it is no "
             "better than guessing'",
         ),
         (
             Remedy("select", "x", start=Start.ANYWHERE),
             "python -m search.select x",
-            "'Choose with care' on this page",
+            "'Choose the best' on this page",
         ),
         (
             Remedy("select", start=Start.MODULE),
             "search.select",
-            "'Choose with care' on this page",
+            "'Choose the best' on this page",
         ),
         (
             Remedy("status", "x", options={"all": True}, start=Start.ANYWHERE),
@@ -285,11 +285,11 @@ def test_a_remedy_is_called_by_its_button(remedy: Remedy, command: str, button: 
     [
         (
             "t0001 goes on: .venv/bin/python -m search.resume x --storage y",
-            "t0001 goes on: 'Go on' on this page",
+            "t0001 goes on: 'Continue' on this page",
         ),
         (
             "too late, it goes on with: python -m search.resume x --trials 12 --budget 2h",
-            "too late, it goes on with: 'Go on' on this page",
+            "too late, it goes on with: 'Continue' on this page",
         ),
         (
             "Promote another: python -m search.promote x --trial TRIAL (to list them: "
@@ -301,15 +301,15 @@ def test_a_remedy_is_called_by_its_button(remedy: Remedy, command: str, button: 
             "To register it all the same: python -m search.promote x --storage 'a b' "
             "--trial t0001 --anyway",
             "To register it all the same: 'Promote the model' on this page, with the trial t0001, "
-            "with 'Although it is no better than guessing'",
+            "with 'Even if it is no better than guessing'",
         ),
         (
             "It goes on: '/home/my dir/.venv/bin/python' -m search.resume x; no epoch is lost",
-            "It goes on: 'Go on' on this page; no epoch is lost",
+            "It goes on: 'Continue' on this page; no epoch is lost",
         ),
         ("python -m search.predict x --trial t0003", "python -m search.predict x --trial t0003"),
-        ("python -m search.resume x --a \\ --b '", "'Go on' on this page \\ --b '"),
-        ('python -m search.resume x --a "b c', "'Go on' on this page \"b c"),
+        ("python -m search.resume x --a \\ --b '", "'Continue' on this page \\ --b '"),
+        ('python -m search.resume x --a "b c', "'Continue' on this page \"b c"),
         ("the module search.unknown stays", "the module search.unknown stays"),
         ("a.research.resume b", "a.research.resume b"),
         ("x" * 100_000, "x" * 100_000),

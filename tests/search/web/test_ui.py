@@ -103,7 +103,7 @@ def test_another_host_needs_to_know_where_images_may_lie(
 ) -> None:
     assert main(["--host", host]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: --host {host}: other machines reach it there.")
+    assert said.startswith(f"error: --host {host}: other machines can reach this server.")
     assert said.count("\n") == 1
 
 

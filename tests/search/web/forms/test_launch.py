@@ -178,7 +178,7 @@ def test_a_verb_whose_carrier_was_killed_is_at_work_until_it_ends(tmp_path: Path
     carrier.kill()
     carrier.wait()
     started = Launched("1", "run", "one", (), 0, "", tmp_path)
-    assert started.state == "at work"
+    assert started.state == "running"
     started.stop()
     while started.is_running:
         assert time.monotonic() < until
