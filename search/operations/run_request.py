@@ -51,7 +51,7 @@ class Reading:
     task: str = option(
         f"the task to learn: {', '.join(TASKS)} (default: the task of the data set)",
         metavar="NAME",
-        choices=tuple(TASKS),
+        choices=TASKS,
         default="",
     )
     download: bool = flag("download the data set and the initial weights if they are missing")

@@ -11,7 +11,7 @@ alone.
         where: Where = group(Where, before="as before")
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -46,7 +46,7 @@ class Option:
     """Converts text to the value, and raises an error for invalid text; None keeps the text."""
     text: Callable[[Any], str] = str
     """Converts the value to text that `parse` accepts."""
-    choices: Sequence[str] | None = None
+    choices: Collection[str] | None = None
     nargs: str | None = None
     """`?` for a value that may be missing, `+` or `*` for several, as in `argparse`."""
     const: Any = None
