@@ -30,7 +30,7 @@ def command(options: LabelOptions) -> int:
         images = counted(page.progress.left, "image")
         corrected = page.progress.corrected
         say(console, f"{page.labelling.info.model}: {images} to correct, {corrected} corrected")
-        say(console, f"label at {page.address} (press Ctrl-C to end the server)")
+        say(console, f"label the images at {page.address} (press Ctrl-C to stop the server)")
         if page.is_reachable:
             say(console, "note: everyone who has this address can see the images and correct them")
         try:

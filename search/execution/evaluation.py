@@ -462,7 +462,7 @@ def evaluate_chosen(
             f"{answer.damaged}"
         )
     raise Refused(
-        f"{candidate} cannot be tested: the checkpoints of all its trainings are damaged. "
+        f"{candidate} cannot be tested: the checkpoints of all its training runs are damaged. "
         f"Restore '{driver.experiment.home}/trials' from a backup."
     )
 

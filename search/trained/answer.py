@@ -35,8 +35,8 @@ def find_answer(
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
         raise ConfigError(
             Message(
-                f"--trial '{trial[:80]}': '{result.name}' has no trial of this name with a "
-                "result. See ",
+                f"--trial '{trial[:80]}': '{result.name}' has no trial with this name that "
+                "has a result. See ",
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )

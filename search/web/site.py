@@ -185,8 +185,9 @@ async def received(request: Request, limit: int) -> FormData:
     Raises:
         HTTPException: the form is too large, too slow, or incomplete.
     """
+    too_large = f"the form is too large: at most {limit:,} bytes are accepted."
     if int(request.headers.get("content-length", "0") or 0) > limit:
-        raise HTTPException(413, f"at most {limit:,} bytes are accepted.")
+        raise HTTPException(413, too_large)
     taken, receive = 0, request.receive
 
     async def bounded() -> Any:
@@ -194,7 +195,7 @@ async def received(request: Request, limit: int) -> FormData:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise HTTPException(413, f"at most {limit:,} bytes are accepted.")
+            raise HTTPException(413, too_large)
         return message
 
     try:
