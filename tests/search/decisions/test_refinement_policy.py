@@ -333,7 +333,7 @@ def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> Non
     capped = changed(experiment, max_epochs=5)
     assert (
         refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "epochs")
-        == "it would be 5 all the same"
+        == "the config would use 5 anyway"
     )
     assert refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "optimizer.lr") == ""
     assert "optimizer.lr must be" in refusal(capped, None, {"optimizer.lr": -0.1}, "optimizer.lr")

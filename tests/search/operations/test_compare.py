@@ -293,7 +293,7 @@ def test_the_command_prints_a_table_or_json(
     assert [one["value"] for one in told["searches"]] == [0.8, 0.7]
     for words, line in (
         (["first"], "pass the names of at least two different searches"),
-        (["first", "first"], "each once"),
+        (["first", "first"], "at least two different searches"),
         (["first", "secnd"], "Did you mean 'second'?"),
     ):
         refused = call("search.compare", *words, *where)

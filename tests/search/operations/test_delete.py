@@ -63,7 +63,7 @@ def test_a_slash_behind_the_name_is_none_of_it(
     heir.journal.append(Restored(trial="t0001", epoch=0, damaged=[], begun=begun))
     done = call("search.delete", "played/", *WHERE[1:], "--yes", "--keep-runs")
     assert done.stdout.splitlines()[-1] == "played was deleted"
-    assert "'heir' began 1 trial with its trainings" in done.stdout
+    assert "'heir' reused trainings of this search for 1 trial" in done.stdout
     assert (heir.experiment.folder / FILE_NAME).exists()
 
 

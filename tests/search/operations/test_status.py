@@ -195,7 +195,7 @@ def test_the_story_tells_retries_checkpoints_and_waiting(
     for words in (
         "stored: trials/t0001/errors/attempt-1.txt",
         "is retried (hung): it made no step for 10 s",
-        "attempt 2 began on this machine",
+        "attempt 2 started on this machine",
         "a checkpoint could not be used: epoch-0003 is damaged",
         "continued after epoch 2",
         "waited: no space",

@@ -130,4 +130,4 @@ def test_a_version_is_a_number(version: str, visitor: Visitor) -> None:
 def test_a_form_without_an_image_is_refused(visitor: Visitor) -> None:
     reply = visitor.upload("/models/x/ask", "", b"", {"version": "1"})
     assert reply.status == 400
-    assert "choose an image" in text(reply)
+    assert "choose 1 to 20 images" in text(reply)

@@ -81,7 +81,7 @@ def test_a_trial_is_stopped_by_a_request(begun: Experiment, visitor: Visitor) ->
     kept = home(begun.storage, begun.name)
     with kept.lease():
         reply = visitor.send("/searches/played/ask", {"action": "stop", "trial": "t0001"})
-        assert "Asked. t0001 stops after epoch" in text(reply)
+        assert "The request was sent: t0001 stops after epoch" in text(reply)
         assert "t0001: the driver answers in a moment" in text(reply)
     (asked,) = waiting_requests(kept)
     assert (asked.action, asked.trial) == ("stop", "t0001")

@@ -112,7 +112,7 @@ def test_models_that_have_ended_load_no_more() -> None:
     async def asked() -> None:
         models = Models("sqlite:///x")
         await models.end()
-        with pytest.raises(NotReady, match="the server ends"):
+        with pytest.raises(NotReady, match="the server is shutting down"):
             await models.ask("models:/a/1", b"x")
 
     asyncio.run(asked())
