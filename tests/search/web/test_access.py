@@ -143,7 +143,7 @@ def test_a_page_of_another_server_of_this_host_starts_nothing(site: str, visitor
     headers = {"cookie": visitor.cookie, "sec-fetch-site": site}
     for path in ("/", "/data/report?data=digits&download=on", "/new/plan?data=digits"):
         reply = ask(visitor.app, "GET", path, headers=headers)
-        assert (reply.status, b"cross-site request refused" in reply.content) == (403, True)
+        assert (reply.status, b"Cross-site request refused" in reply.content) == (403, True)
     opened = ask(visitor.app, "GET", f"/?{TOKEN}={visitor.site.access.token}", headers=headers)
     assert (opened.status, b"0;url=/" in opened.content) == (200, True)
 
