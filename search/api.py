@@ -568,11 +568,9 @@ def sync(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Syn
 @_with_calls()
 def clean(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> int:
     """Remove the checkpoints of a search that nothing needs, and return their size in bytes."""
-    from search.operations.clean import CleanRequest, clean, removable_checkpoints
+    from search.operations.clean import CleanRequest, clean
 
-    request = _request(CleanRequest, options, name=name, storage=storage)
-    # As in the command, this checks `keep`, and without a checkpoint to remove nothing is recorded.
-    return clean(request) if removable_checkpoints(request) else 0
+    return clean(_request(CleanRequest, options, name=name, storage=storage))
 
 
 @_operation()

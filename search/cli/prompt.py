@@ -75,7 +75,3 @@ class TerminalTalk:
     def note(self, text: str) -> None:
         """Print the line."""
         say(Terminal(stderr=True), text)
-
-    def confirm(self, question: str) -> bool:
-        """Ask the question; an empty answer is no."""
-        return confirm(question, yes=False)

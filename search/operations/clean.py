@@ -40,13 +40,10 @@ def removable_checkpoints(request: CleanRequest) -> list[Removable]:
     """Find the checkpoints that `clean` would remove.
 
     Raises:
-        ConfigError: the value of --keep is unknown.
         NoSuchSearch: there is no such search.
         LeaseHeld: a driver runs the search.
-        Refused: the search, or its selection, was cut off.
+        ConfigError, Refused: see `removable_of`.
     """
-    if request.keep not in CLEANED:
-        raise ConfigError(unknown("value of --keep", request.keep, CLEANED))
     home = request.home()
     result = SearchResult.read(home.opened())
     if holder := home.holder():
@@ -63,6 +60,7 @@ def clean(request: CleanRequest, talk: Talk = SILENT) -> int:
     Raises:
         NoSuchSearch: there is no such search.
         LeaseHeld: a driver runs the search.
+        ConfigError, Refused: see `removable_of`.
     """
     return clean_search(request.home(), request.storage, request.keep, talk.note)
 
@@ -77,8 +75,11 @@ def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) 
         keep: the value of --keep (`CLEANED`).
 
     Raises:
+        ConfigError: the value of --keep is unknown.
         Refused: the search, or its selection, was cut off.
     """
+    if keep not in CLEANED:
+        raise ConfigError(unknown("value of --keep", keep, CLEANED))
     refuse_cut_off(result, storage)
     return find_removable(result, home, keep)
 
@@ -107,7 +108,8 @@ def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], 
             note(cut_off_text(journal.cut_off))
         try:
             result = SearchResult.of(events, home.folder)
-            removable = removable_of(result, home, storage, keep)
+            if not (removable := removable_of(result, home, storage, keep)):
+                return 0
             event = freed_event(removable, keep)
             journal.append(event)
             remove(home, removable)

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import uvicorn
 
-from cluster.cli import port
 from cluster.storage.bucket import Bucket
 from search.journal.store import Storage, own_path
 from search.operations.label import CONNECTIONS, END_S, listening, opened_in_browser
-from search.operations.options import storage_option
+from search.operations.options import Listening, storage_option
 from search.process.versions import check_versions
 from search.serving.limits import Limits
 from search.serving.pages.guard import allowed_hosts
 from search.serving.protocol import protocol
 from search.tracking.uri import DEFAULT_TRACKING, default_uri
-from search.values.option import flag, option
+from search.values.option import flag, group, option
 from search.views.terminal import Terminal, say
 from search.web.access import TOKEN, Access
 from search.web.app import app_of
@@ -66,10 +65,7 @@ class UiRequest:
         f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
         metavar="URI",
     )
-    host: str = option("address to listen on", metavar="ADDRESS", default="127.0.0.1")
-    port: int = option(
-        "port to listen on; 0 chooses a free one", metavar="N", parse=port, default=PORT
-    )
+    address: Listening = group(Listening, defaults={"port": PORT})
     token: str | None = option(
         f"the token (default: a new one); it is safer in ${TOKEN_VARIABLE}, because all users of "
         "the machine can see command lines",
@@ -96,10 +92,11 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     console = Terminal()
     if isinstance(request.storage, Bucket):
         request.storage.reach()
-    is_own = allowed_hosts(request.host) is not None
+    host = request.address.host
+    is_own = allowed_hosts(host) is not None
     if not is_own and request.data_root is None:
         raise ConfigError(
-            f"--host {request.host}: other machines can reach this server. Pass --data-root DIR, "
+            f"--host {host}: other machines can reach this server. Pass --data-root DIR, "
             "the folder that contains the images that they may use."
         )
     if request.data_root is not None and not request.data_root.is_dir():
@@ -107,12 +104,12 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     site = Site(
         request.storage,
         request.tracking or default_uri(),
-        Access(request.host, request.token or token_of_environment()),
+        Access(host, request.token or token_of_environment()),
         pages,
         request.data_root,
     )
-    with listening(request.host, request.port) as listener:
-        place = f"{name_of(request.host)}:{listener.getsockname()[1]}"
+    with listening(host, request.address.port) as listener:
+        place = f"{name_of(host)}:{listener.getsockname()[1]}"
         address = f"http://{place}/?{TOKEN}={site.access.token}"
         say(console, f"searches in {request.storage}: {address} (press Ctrl-C to end the server)")
         if not is_own:

@@ -30,7 +30,8 @@ from search.journal.journal import FILE_NAME, read
 from search.journal.keeping import ALL, ANSWER, NEEDED, find_removable, freed_event
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, home
-from search.operations.clean import removable_of, size_of
+from search.operations.clean import CleanRequest, removable_checkpoints, removable_of, size_of
+from search.operations.clean import clean as clean_up
 from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.trained.answer import find_answer
@@ -452,3 +453,24 @@ def test_checkpoints_that_are_kept_or_that_longer_trials_go_on_from_stay_until_t
     driver.report(name, report(1, outcome="diverged"))
     dropping_failed(driver, lambda: None)()
     assert left(experiment.home, driver.result) == {name: ["epoch-0001"]}
+
+
+@in_a_folder
+def test_an_unknown_keep_removes_nothing_in_python_either(over: Over) -> None:
+    kept, _ = over
+    request = CleanRequest(name=kept.folder.name, storage=kept.folder.parent, keep="none")
+    for operation in (removable_checkpoints, clean_up):
+        with pytest.raises(ConfigError, match="unknown value of --keep 'none'"):
+            operation(request)
+    result = SearchResult.read(kept.opened())
+    assert left(kept, result).keys() == result.trials.keys()
+
+
+@in_a_folder
+def test_a_second_clean_records_nothing(over: Over) -> None:
+    kept, _ = over
+    request = CleanRequest(name=kept.folder.name, storage=kept.folder.parent)
+    assert clean_up(request) > 0
+    journal = (kept.folder / FILE_NAME).read_bytes()
+    assert clean_up(request) == 0
+    assert (kept.folder / FILE_NAME).read_bytes() == journal
