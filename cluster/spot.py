@@ -86,10 +86,10 @@ def notice(*, imds: str = IMDS) -> Notice | None:
 
 
 def drain(address: str, instance: str, spot_notice: Notice) -> str:
-    """Let Ray drain this machine's node until the notice's time, and return the node's id.
+    """Let Ray drain this machine's node until the deadline of the notice, and return its id.
 
     Args:
-        address: Ray's head, as HOST:PORT.
+        address: the address of the Ray head node, as HOST:PORT.
         instance: this machine's instance id.
         spot_notice: the reason and the deadline.
 

@@ -143,7 +143,7 @@ class Search:
 
     @property
     def outcome(self) -> str:
-        """The way it ended, such as `completed`, `budget` or `interrupted`, or else `running`."""
+        """The outcome, such as `completed`, `budget` or `interrupted`; `running` before the end."""
         outcome = self._result.outcome
         return "interrupted" if outcome == "running" and not self._runs else outcome
 
@@ -359,13 +359,13 @@ def improve(
     quiet: bool = False,
     **options: Any,
 ) -> "Improvement":
-    """Train challengers on corrected images, and decide if one becomes the champion.
+    """Train challengers on corrected images, and decide whether one becomes the champion.
 
-    The training is as that of `run`. The decision is returned, not printed.
+    Training works as in `run`. The decision is returned, not printed.
 
     Args:
-        model: a registered model or a search, as the `source` of `load`.
-        place: the place of the records with the corrections, `--from` on the command line.
+        model: a registered model or a search; see `source` of `load`.
+        place: the folder or bucket with the corrected images; `--from` on the command line.
         storage: the place where searches are stored.
         quiet: print only errors.
         options: those of `python -m search.improve --help`.

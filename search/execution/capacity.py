@@ -48,7 +48,7 @@ class Limit:
     def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
         """Return `tick` unchanged, since this limit never changes.
 
-        `ClusterLimit` returns a tick that also updates the number of trials at once.
+        `ClusterLimit` returns a tick that also updates the number of concurrent trials.
         """
         return tick
 

@@ -146,7 +146,7 @@ class TrialWorker(RayProcess):
         After an error, `stop` ends the process, so that the next trial starts in a clean one.
 
         Raises:
-            NodeLeaves: the node is being drained, and the worker `moves`.
+            NodeLeaves: the node is being drained, so the trial must continue on another one.
         """
         self._broken = True
         if self._moves:
@@ -217,7 +217,7 @@ class FusedWorker(RayProcess):
         self._reports: dict[str, Iterator[Report]] = {}
 
     def reset(self, place: str, job: Job) -> bool:
-        """Replace the trial at this place by that of `job`.
+        """Train the trial of `job` from now on, instead of the present one.
 
         Raises:
             NodeLeaves: the node is being drained, and the worker `moves`.

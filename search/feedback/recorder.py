@@ -215,10 +215,10 @@ class Recorder:
         return self.records.correct(name, label, by)
 
     def _reserve_correction(self, limit: int) -> None:
-        """Count a correction that is about to be stored. The place may hold `limit` corrections.
+        """Count a correction that is about to be stored. At most `limit` corrections are stored.
 
-        Other processes may store corrections too, so those in the place are counted again after
-        each fiftieth of the limit. Each process can exceed the limit by at most that share.
+        Other processes may store corrections too, so the stored ones are counted again after every
+        `limit / 50` corrections. Each process can exceed the limit by at most that number.
 
         Raises:
             RecordsFull: the limit is reached.

@@ -78,8 +78,8 @@ def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
 class Front:
     """A front to which trials are added in descending order of their values.
 
-    It stores the two costs only of trials that no other trial in it undercuts in both: sorted by
-    ascending first cost, their second costs descend.
+    It keeps the two costs of those trials whose costs no other trial undercuts in both. They are
+    sorted by ascending first cost, so their second costs descend.
     """
 
     def __init__(self) -> None:

@@ -169,9 +169,9 @@ def note_strays(folder: Folder, layout: Layout) -> None:
 
 
 def check_classes(layout: Layout) -> None:
-    """Add problems for classes without training images, and warnings for doubtful names.
+    """Report problems for classes without training images, and warnings for doubtful names.
 
-    A name is doubtful if it seldom means a class, or may mean the same class as another one.
+    A name is doubtful if it is unlikely to be that of a class, or may duplicate another class.
     """
     keys = {name: key_of(name) for name, _ in layout.parts["train"]}
     for part in ("val", "test"):

@@ -113,8 +113,8 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
 
     Args:
         folder: the classifier's folder.
-        dataset: the data set of its training.
-        probabilities: its probabilities for the validation images of `sample`.
+        dataset: the data set on which the classifier was trained.
+        probabilities: its probabilities for the validation images that `sample` returns.
     """
     targets = np.asarray(dataset.val.targets)[sample(dataset)]
     answers = probabilities if dataset.folds is None else probabilities[:0]

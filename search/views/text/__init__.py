@@ -1,1 +1,1 @@
-"""Texts on a search that the terminal, the report, the pages and MLflow share."""
+"""Texts about a search, shared by the terminal, the report, the pages and MLflow."""

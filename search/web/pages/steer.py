@@ -250,7 +250,7 @@ class ActionsPanel:
         holder: str,
         pending: Sequence[DriverRequest | Unreadable],
     ) -> "ActionsPanel":
-        """Build it for a search, the driver that runs it, and the requests in its folder."""
+        """Build the panel from a search, the driver that runs it, and the pending requests."""
         name = result.name
         requests = list(result.requests.values())[-MAX_LISTED:][::-1]
         return cls(
