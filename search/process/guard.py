@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cluster import guard
 from cluster.errors import NotReady
@@ -17,7 +18,7 @@ from cluster.signals import STOPPING
 from cluster.storage.bucket import StorageError
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
 from search.journal.lease import LeaseHeld
-from search.values.message import Message, Remedy, message_of
+from search.values.message import message_of
 from trainables.errors import ConfigError, Unavailable, printable
 
 
@@ -58,16 +59,18 @@ def _with_outcome(command: Callable[[], int]) -> int:
     except Exception as error:
         if path:
             with suppress(OSError):  # the message is on stderr in any case
-                parts = map(_printable, message_of(error).parts)
-                Path(path).write_text(json.dumps(Message(*parts).as_json()), encoding="utf-8")
+                parts = _printable(message_of(error).as_json())
+                Path(path).write_text(json.dumps(parts), encoding="utf-8")
         raise
 
 
-def _printable(part: str | Remedy) -> str | Remedy:
-    """Escape the control characters of a text, and mask its credentials, as for a terminal."""
-    if isinstance(part, Remedy):
-        return part
-    return "\n".join(printable(redact(line)) for line in part.split("\n"))
+def _printable(value: Any) -> Any:
+    """Escape control characters and mask credentials in JSON-compatible values, as on stderr."""
+    if isinstance(value, str):
+        return "\n".join(printable(redact(line)) for line in value.split("\n"))
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
 def _with_advice(command: Callable[[], int]) -> int:

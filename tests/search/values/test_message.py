@@ -330,3 +330,19 @@ def test_the_message_of_a_refusal_is_written_where_the_environment_says(
     assert capsys.readouterr().err == f"error: {message}\n"
     assert message_from_json(json.loads((tmp_path / "outcome").read_text())) == message
     assert guarded(lambda: 0) == 0
+
+
+def test_a_credential_in_a_suggested_command_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "http://me:secret-word@host"
+    message = Message(f"{uri} is away. ", Remedy("sync", "flowers", options={"tracking": uri}))
+
+    def refuse() -> int:
+        raise Refused(message)
+
+    monkeypatch.setenv(OUTCOME_VARIABLE, str(tmp_path / "outcome"))
+    assert guarded(refuse) == ExitCode.REFUSED
+    written = (tmp_path / "outcome").read_text()
+    assert "secret-word" not in written + capsys.readouterr().err
+    assert message_from_json(json.loads(written)).remedies[0].verb == "sync"
