@@ -11,8 +11,8 @@ SLOW_JOBS ?= 3
 # A file for the tests that fail, which then do not end `make`: `python -m tests.again FILE` tries them once more, one at a time.
 AGAIN ?=
 # What reads, writes, prints and answers: a new Python changes that rather than what is trained and decided.
-QUICK := cluster $(addprefix search/,cli design feedback journal preflight serving values views) \
-	$(addprefix search/test_,bad_input.py clocks.py faces.py list.py status.py ui.py) \
+QUICK := cluster $(addprefix search/,cli design facts feedback journal preflight serving values views web) \
+	$(addprefix search/test_,bad_input.py clocks.py faces.py) $(addprefix search/operations/test_,list.py status.py) \
 	$(addprefix trainables/,checkpoints datasets inspection tasks test_config.py) test_readme.py
 PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py --ignore tests/test_words.py $(if $(AGAIN),--again-later=$(AGAIN))
 

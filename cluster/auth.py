@@ -37,9 +37,9 @@ def ensure() -> bool:
         _close(path.parent, 0o700)
         return _make(path)
     except OSError as error:
-        remedy = "Set HOME to a folder that can be written."
         raise NotReady(
-            f"Ray keeps its token in {path}, which cannot be written ({error.strerror}). {remedy}"
+            f"Ray's token file {path} cannot be written ({error.strerror}). "
+            "Set HOME to a writable folder."
         ) from error
 
 
@@ -96,7 +96,7 @@ def token() -> str:
         text = ""
     if not text:
         raise NotReady(
-            f"there is no token in {path}. Start the cluster with cluster.up, or copy the file "
-            "from whoever did."
+            f"there is no token in {path}. Start the cluster with: python -m cluster.up FILE, or "
+            "copy the token file from the person who started it."
         )
     return text

@@ -70,11 +70,11 @@ def check_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
         if wrong := schema.problems(path, config):
             yield from (Finding(MISTAKE, line) for line in wrong)
         else:
-            yield Finding(OK, "the file is what ray up reads")
+            yield Finding(OK, "ray up accepts the file")
     unsafe = lint.problems(dict(config))
     yield from (Finding(MISTAKE, line) for line in unsafe)
     if not unsafe:
-        yield Finding(OK, "nothing in the file is on the security list")
+        yield Finding(OK, "the file contains no unsafe setting")
 
 
 def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
@@ -100,21 +100,23 @@ def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
 def check_options(options: argparse.Namespace) -> Iterator[Finding]:
     """Yield a finding for each mistake in the options, and for each check that they rule out."""
     if not options.storage:
-        yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
+        yield Finding(UNCHECKED, "the storage (pass --storage s3://BUCKET/PREFIX to check it)")
     elif not options.storage.startswith("s3://"):
         yield Finding(
             UNCHECKED,
             (
-                f"the storage '{options.storage}' (only buckets are; "
+                f"the storage '{options.storage}' (only buckets can be checked; "
                 "a folder must be the same one on every host)"
             ),
         )
     elif not options.storage.removeprefix("s3://").partition("/")[0]:
         yield Finding(
-            MISTAKE, f"--storage {options.storage} names no bucket", "Use s3://BUCKET/PREFIX."
+            MISTAKE,
+            f"--storage {options.storage} does not contain the name of a bucket",
+            "Use s3://BUCKET/PREFIX.",
         )
     if not options.tracking:
-        yield Finding(UNCHECKED, "MLflow (no --tracking URI)")
+        yield Finding(UNCHECKED, "MLflow (pass --tracking URI to check it)")
     elif not is_server(options.tracking):
         yield Finding(
             UNCHECKED,
@@ -185,18 +187,18 @@ def _check_cloud(
     if kind != "aws":
         return [
             Finding(
-                UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"
+                UNCHECKED, f"the machines (those of provider '{kind}' cannot be checked from here)"
             ),
             *findings.judge(config, here.result(), []),
         ]
     state = pool.submit(account.collect, config).result()
     cloud_findings = [Finding(*line) for line in state.lines]
     if not state.head:
-        cloud_findings.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
+        cloud_findings.append(Finding(UNCHECKED, "the nodes (no running head was found)"))
         return [*cloud_findings, *findings.judge(config, here.result(), [])]
     head = remote.visit(state.head, _host_login(config), {**request, "is_head": True})
     cloud_findings.append(
-        Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)")
+        Finding(UNCHECKED, "the workers (they are started on demand; only the head is checked)")
     )
     return [*cloud_findings, *findings.judge(config, here.result(), [head])]
 
@@ -233,12 +235,12 @@ def key_problem(name: str) -> Finding | None:
     if not name:
         return None
     if not path.is_file():
-        return Finding(UNCHECKED, f"the hosts (there is no key {name})")
+        return Finding(UNCHECKED, f"the hosts (the ssh key {name} does not exist)")
     if path.stat().st_mode & 0o077:
         return Finding(
             ERROR,
-            f"the ssh key {name} is readable by others; ssh will not use it",
-            f"Close it: chmod 600 {name}.",
+            f"the ssh key {name} is readable by others, so ssh will not use it",
+            f"Make it private: chmod 600 {name}.",
         )
     result = subprocess.run(
         ["ssh-keygen", "-y", "-P", "", "-f", path],
@@ -251,8 +253,8 @@ def key_problem(name: str) -> Finding | None:
     if result.returncode and "passphrase" in result.stderr:
         return Finding(
             ERROR,
-            f"the ssh key {name} has a passphrase, and nobody is asked for it",
-            f"Make one without: ssh-keygen -t ed25519 -N '' -f {name}-2.",
+            f"the ssh key {name} has a passphrase, which cannot be entered when ssh is used here",
+            f"Create a key without a passphrase: ssh-keygen -t ed25519 -N '' -f {name}-2.",
         )
     return None
 
@@ -315,24 +317,24 @@ def parser() -> argparse.ArgumentParser:
     """Define the arguments of `python -m cluster.check`."""
     parser = Parser(
         prog="python -m cluster.check",
-        description="Is everything ready for a cluster, and for a search on it?",
+        description="Check that everything is ready for a cluster, and for a search on it.",
     )
     file_argument(parser)
     parser.add_argument(
-        "--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept"
+        "--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be stored"
     )
     parser.add_argument(
         "--tracking",
         default=os.environ.get("MLFLOW_TRACKING_URI", ""),
         metavar="URI",
-        help="MLflow's address; $MLFLOW_TRACKING_URI if set",
+        help="the address of the MLflow server (default: $MLFLOW_TRACKING_URI)",
     )
     parser.add_argument(
         "--env",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...",
+        help="an option that cluster.submit will be given too, for example AWS_ENDPOINT_URL=...",
     )
     return parser
 

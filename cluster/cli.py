@@ -56,7 +56,10 @@ class Parser(argparse.ArgumentParser):
 def file_argument(parser: argparse.ArgumentParser) -> None:
     """Add the positional argument FILE, the cluster's file, which all verbs share."""
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="the cluster's file, for example cluster/onprem.yaml",
     )
 
 
@@ -90,7 +93,7 @@ def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not is_whole(text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(
-                f"{what} is a whole number from {least} to {most:,} (got '{text[:80]}')"
+                f"{what} must be a whole number from {least} to {most:,} (got '{text[:80]}')"
             )
         return int(text)
 
@@ -109,8 +112,8 @@ def port(text: str) -> int:
 def cannot_listen(host: str, port: int, error: OSError) -> NotReady:
     """Build the error for a server that cannot listen at its address."""
     return NotReady(
-        f"nothing can be served at {host}, port {port} ({error.strerror or error}). Use another "
-        "--port, or another --host."
+        f"the server cannot listen on {host}, port {port} ({error.strerror or error}). "
+        "Choose another --port or --host."
     )
 
 
@@ -126,7 +129,7 @@ def seconds(text: str) -> float:
         value = math.nan
     if not 0 < value <= LONGEST_S:
         raise argparse.ArgumentTypeError(
-            f"seconds are needed, above 0 and at most {LONGEST_S:,} (got '{text[:80]}')"
+            f"the number of seconds must be above 0 and at most {LONGEST_S:,} (got '{text[:80]}')"
         )
     return value
 
@@ -156,7 +159,7 @@ def write_traceback() -> str:
     """Write the current traceback, with credentials masked, to a file in the temporary folder.
 
     Returns:
-        The file's path, or a text with the reason why it could not be written.
+        A clause for the end of a message: where the file is, or why it could not be written.
     """
     try:
         with tempfile.NamedTemporaryFile(
@@ -164,5 +167,5 @@ def write_traceback() -> str:
         ) as file:
             file.write(redact(traceback.format_exc()))
     except OSError as error:
-        return f"no file ({error.strerror or error})"
-    return file.name
+        return f"the details could not be written to a file ({error.strerror or error})"
+    return f"the details are in {file.name}"

@@ -164,11 +164,11 @@ def _get(url: str, path: str) -> Any:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise Denied(
-                "the cluster does not take this token. "
-                "Copy ~/.ray/auth_token from whoever started it."
+                "the cluster rejected this machine's token. "
+                "Copy ~/.ray/auth_token from the person who started the cluster."
             ) from error
         raise Denied(
-            f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment."
+            f"the cluster's dashboard responded with HTTP {error.code}. Try again in a moment."
         ) from error
     except TimeoutError as error:
         raise _slow_dashboard() from error
@@ -177,13 +177,13 @@ def _get(url: str, path: str) -> Any:
         if isinstance(getattr(error, "reason", None), TimeoutError):
             raise _slow_dashboard() from error
         raise NotReady(
-            f"no dashboard answers on the head ({getattr(error, 'reason', error)}). "
+            f"the dashboard on the head does not respond ({getattr(error, 'reason', error)}). "
             "Start the cluster with: python -m cluster.up FILE"
         ) from error
 
 
 def _slow_dashboard() -> Denied:
     return Denied(
-        f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. "
-        "It is there and busy: try again in a moment."
+        f"the cluster's dashboard is running, but did not respond within {TIMEOUT_S:g} s. "
+        "Try again in a moment."
     )

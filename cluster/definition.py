@@ -57,8 +57,8 @@ def read(path: Path) -> Definition:
     auth = _section(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
         raise Mistake(
-            f"{path} names no cluster. "
-            "cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."
+            f"{path} does not define a cluster. It must contain cluster_name, provider: type and "
+            "auth: ssh_user. See cluster/onprem.yaml for an example."
         )
     key = expand_path(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     definition = Definition(
@@ -89,13 +89,14 @@ def mapping(path: Path) -> Config:
     except OSError as error:
         raise Mistake(
             f"{path} cannot be read ({error.strerror}). "
-            "Name a cluster's file, such as cluster/onprem.yaml."
+            "Pass the path of a cluster's file, for example cluster/onprem.yaml."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Mistake(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
+        raise Mistake(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
         raise Mistake(
-            f"{path} holds no mapping. Name a cluster's file, such as cluster/onprem.yaml."
+            f"{path} does not contain a mapping. "
+            "Pass the path of a cluster's file, for example cluster/onprem.yaml."
         )
     return content
 
@@ -130,24 +131,26 @@ def _check_local(definition: Definition) -> None:
     if not definition.head:
         problems.append("provider: head_ip is missing")
     if not definition.workers:
-        problems.append("provider: worker_ips names no host")
+        problems.append("provider: worker_ips must list at least one host")
     if definition.head in definition.workers or len(set(definition.workers)) < len(
         definition.workers
     ):
-        problems.append("a host is named twice")
+        problems.append("provider: a host is listed twice")
     if definition.key is None:
         problems.append(
-            "auth: ssh_private_key is missing; the head needs a key without a passphrase to "
-            "start the workers"
+            "auth: ssh_private_key is missing. The head needs a key without a passphrase to "
+            "start the workers."
         )
     elif not definition.key.is_file():
         problems.append(
-            f"the key '{definition.key}' is not there. "
-            f"Make one: ssh-keygen -t ed25519 -N '' -f {definition.key}"
+            f"the ssh key '{definition.key}' does not exist. "
+            f"Create it with: ssh-keygen -t ed25519 -N '' -f {definition.key}"
         )
     for source in (definition.content.get("file_mounts") or {}).values():
         place = expand_path(str(source))
         if not (ROOT / place).exists() and place.name != "auth_token":
-            problems.append(f"file_mounts: '{source}' is not there (paths are read from {ROOT})")
+            problems.append(
+                f"file_mounts: '{source}' does not exist (relative paths start in {ROOT})"
+            )
     if problems:
         raise Mistake("\n".join(f"{definition.path}: {problem}" for problem in problems))

@@ -1,6 +1,6 @@
-"""python -m cluster.down FILE: end a cluster.
+"""python -m cluster.down FILE: shut down a cluster.
 
-On fixed hosts that stops Ray on each of them; a cloud's machines are given back.
+On fixed hosts, this stops Ray on each of them. In a cloud, it terminates the machines.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from cluster.guard import guarded
 
 STOP_S, CLOUD_S = 180, 1800
 STILL_THERE = (
-    "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
+    "command -v pgrep >/dev/null || { echo pgrep is not installed >&2; exit 1; }; "
     "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
 )
 """Shell command that prints "yes" if Ray still runs on a host, or else "no".
@@ -47,10 +47,11 @@ def give_back(cluster: definition.Definition) -> None:
     if result.returncode:
         raise NotReady(
             f"'ray down' failed ({ssh.last_line(result.stdout)}). "
-            "Machines may still run and cost: try again, and look at your cloud's console."
+            "Machines may still be running and cost money. Try again, and check the console of "
+            "your cloud."
         )
     ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get this address
-    say("all machines were given back")
+    say("all machines were terminated")
 
 
 def stop_hosts(cluster: definition.Definition) -> None:
@@ -78,13 +79,13 @@ def stop_hosts(cluster: definition.Definition) -> None:
             say(f"  {host}  Ray is stopped")
         elif result.stdout.strip() == "yes":
             problems.append(
-                f"Ray still runs on {host}. Try again, or stop it there: "
+                f"Ray is still running on {host}. Try again, or stop it there with: "
                 f"{stop_command(cluster.content, 'worker')} --force"
             )
         else:
             problems.append(
-                f"{host} cannot be asked ({ssh.reason(result)}); Ray may still run there. "
-                "Try again once it is."
+                f"{host} could not be checked ({ssh.reason(result)}). Ray may still be running "
+                "there. Fix this, and try again."
             )
     if problems:
         raise NotReady("\n".join(problems))
@@ -127,7 +128,7 @@ def ray_down(
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(
-            command, os.EX_TEMPFAIL, f"no end within {timeout_s:g} s"
+            command, os.EX_TEMPFAIL, f"it did not finish within {timeout_s:g} s"
         )
 
 

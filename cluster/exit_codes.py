@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-ENDED_EARLY = "ended before it was done"
+ENDED_EARLY = "ended before it was finished"
 
 
 class ExitCode(IntEnum):
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     """A host, a service or the cluster is unavailable or was lost; trying again is safe."""
     REFUSED = 5
     """A person must decide, for example because a journal is damaged or another driver runs."""
-    AT_CHANCE = 6, "done; its answer is no better than guessing"
+    AT_CHANCE = 6, "done; the model is no better than guessing"
     """The search finished, but its model is no better than guessing; trials may have failed too."""
     CHANGED = 7
     """`search.monitor` found a change in the inputs or behaviour of a model in use."""
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     """SIGINT stopped the command."""
     BROKEN_PIPE = 141
     """The reader of the command's output has closed it, as `head` does."""
-    TERMINATED = 143, "stopped from outside"
+    TERMINATED = 143, "stopped by a signal"
     """SIGTERM stopped the command."""
 
     @classmethod

@@ -76,11 +76,11 @@ def _report(error: Exception, exit_codes: Mapping[type[Exception], ExitCode]) ->
             return complain(error, exit_codes[kind])
     is_system = isinstance(error, OSError)
     cause = (
-        f"the system refused: {error}"
+        f"the operating system reported an error: {error}"
         if is_system
-        else f"a mistake in the program ({type(error).__name__}: {error})"
+        else f"this is a bug in the program ({type(error).__name__}: {error})"
     )
     return complain(
-        RuntimeError(f"{cause}. The details are in {write_traceback()}"),
+        RuntimeError(f"{cause}; {write_traceback()}"),
         ExitCode.NOT_READY if is_system else ExitCode.BUG,
     )

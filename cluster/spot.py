@@ -82,14 +82,14 @@ def notice(*, imds: str = IMDS) -> Notice | None:
             action=str(fields["action"]), time=datetime.fromisoformat(fields["time"]).timestamp()
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the spot notice is not understood: {text[:200]!r}") from error
+        raise ValueError(f"the spot notice cannot be parsed: {text[:200]!r}") from error
 
 
 def drain(address: str, instance: str, spot_notice: Notice) -> str:
-    """Let Ray drain this machine's node until the notice's time, and return the node's id.
+    """Let Ray drain this machine's node until the deadline of the notice, and return its id.
 
     Args:
-        address: Ray's head, as HOST:PORT.
+        address: the address of the Ray head node, as HOST:PORT.
         instance: this machine's instance id.
         spot_notice: the reason and the deadline.
 
@@ -111,10 +111,10 @@ def drain(address: str, instance: str, spot_notice: Notice) -> str:
         )
     except RuntimeError as error:
         raise NotReady(
-            f"Ray at {address} could not be told of the spot notice ({error})"
+            f"the spot notice could not be sent to Ray at {address} ({error})"
         ) from error
     if not accepted:
-        raise NotReady(f"Ray does not let go of this node ({refusal})")
+        raise NotReady(f"Ray refuses to drain this node ({refusal})")
     return node
 
 
@@ -124,7 +124,7 @@ def _control_store(address: str) -> Any:
     try:
         return GcsClient(address=address)
     except RuntimeError as error:
-        raise NotReady(f"Ray at {address} does not answer ({error})") from error
+        raise NotReady(f"Ray at {address} does not respond ({error})") from error
 
 
 def _node_of(store: Any, instance: str) -> str:
@@ -141,11 +141,11 @@ def _node_of(store: Any, instance: str) -> str:
     try:
         nodes = store.get_all_node_info(timeout=TIMEOUT_S).items()
     except RuntimeError as error:
-        raise NotReady(f"Ray does not answer ({error})") from error
+        raise NotReady(f"Ray does not respond ({error})") from error
     for node, info in nodes:
         if info.instance_id == instance and info.state == alive:
             return str(node.hex())
-    raise NotReady(f"Ray knows no living node on {instance}")
+    raise NotReady(f"Ray has no running node on {instance}")
 
 
 def draining_nodes() -> dict[str, float]:
@@ -184,15 +184,16 @@ def watch(
             instance, spot_notice = metadata(INSTANCE, imds=imds), notice(imds=imds)
             last_answer = time.monotonic()
             if spot_notice is not None:
-                say(f"{instance}: {spot_notice.action} in {spot_notice.time - time.time():.0f} s")
+                remaining_s = spot_notice.time - time.time()
+                say(f"spot notice for {instance}: {spot_notice.action} in {remaining_s:.0f} s")
                 return _drain_in_time(address, str(instance), spot_notice, poll_s, say)
         except (OSError, ValueError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:
                 raise NotReady(
-                    f"the metadata service at {imds} does not answer ({error}). "
-                    "Is this a machine of AWS?"
+                    f"the metadata service at {imds} does not respond ({error}). "
+                    "Check that this machine is an instance of AWS EC2."
                 ) from error
-            say(f"the metadata service did not answer ({error}); asked again")
+            say(f"the metadata service did not respond ({error}); trying again")
         time.sleep(poll_s)
 
 
@@ -205,7 +206,7 @@ def _drain_in_time(
         except NotReady as error:
             if time.time() > spot_notice.time:
                 raise
-            say(f"{error}; told again")
+            say(f"{error}; trying again")
             time.sleep(min(poll_s, 1))
         else:
             say(f"node {node} is draining")
@@ -216,26 +217,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, watch for a notice, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m cluster.spot",
-        description="Tell Ray when this spot machine is about to be taken away.",
+        description="Notify Ray when this spot machine is about to be reclaimed.",
     )
     parser.add_argument(
         "--address",
         required=True,
         metavar="HOST:PORT",
-        help="Ray's head, as 'ray start --address' has it",
+        help="the address of Ray's head, as passed to 'ray start --address'",
     )
     parser.add_argument(
         "--metadata",
         default=IMDS,
         metavar="URL",
-        help="the machine's metadata service (%(default)s)",
+        help="the URL of the machine's metadata service (default: %(default)s)",
     )
     parser.add_argument(
         "--poll",
         type=seconds,
         default=POLL_S,
         metavar="SECONDS",
-        help="how often it is asked (%(default)s)",
+        help="the interval between two requests to it (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     try:

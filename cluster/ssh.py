@@ -61,7 +61,7 @@ class Login:
     def changed_key_advice(self, host: str) -> str:
         """Advice for the user if a host's key is not the stored one: how to forget that."""
         return (
-            "If it was set up anew, forget the old key: ssh-keygen -f "
+            "If the host was set up again, remove the old key: ssh-keygen -f "
             f"{shlex.quote(str(self.known_hosts))} -R {host}"
         )
 
@@ -148,7 +148,7 @@ def run(
     if f"{BEGIN_LINE}\n" not in output:
         excerpt = " ".join((complaint or output).split())[-200:] or "nothing"
         return subprocess.CompletedProcess(
-            arguments, 255, "", f"its shell ran nothing of what was asked, and said: {excerpt}"
+            arguments, 255, "", f"its shell did not run the command, and printed: {excerpt}"
         )
     return subprocess.CompletedProcess(
         arguments, code, between_markers(output), between_markers(complaint)
@@ -185,7 +185,7 @@ def end_group(process: "subprocess.Popen[Any]") -> None:
 def failure_text(login: Login, host: str, message: str) -> str:
     """Replace ssh's message by our advice if the host's key is not the stored one."""
     return (
-        f"it shows another host key than before. {login.changed_key_advice(host)}"
+        f"the host's key has changed since the first connection. {login.changed_key_advice(host)}"
         if CHANGED_KEY in message
         else message
     )
@@ -298,7 +298,7 @@ def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
                     or "no answer"
                 )
                 raise Denied(
-                    f"the head {cluster.head} is not reached by ssh as {cluster.user} "
+                    f"the head {cluster.head} cannot be reached by ssh as {cluster.user} "
                     f"({last_line(message)}). "
                     f"Try: ssh -i {cluster.key} {cluster.user}@{cluster.head}"
                 )
@@ -345,8 +345,8 @@ def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
                     else process.stdout.read()
                 )
                 raise NotReady(
-                    f"the head of '{cluster.name}' is not reached ({last_line(output)}). "
-                    f"Is the cluster up? Start it with: python -m cluster.up {cluster.path}"
+                    f"the head of '{cluster.name}' cannot be reached ({last_line(output)}). If "
+                    f"the cluster is not running, start it: python -m cluster.up {cluster.path}"
                 )
             time.sleep(0.2)
         yield

@@ -1,6 +1,6 @@
 """python -m cluster.status FILE: show which nodes are up and which jobs run.
 
-It also shows what the nodes do and what waits for a place.
+It also shows which resources are in use and which requests wait for resources.
 """
 
 import argparse
@@ -36,17 +36,17 @@ def lines(cluster: definition.Definition, snapshot: ClusterState) -> list[str]:
     description = [
         f"{cluster.name}: {len(living)} worker{'s' * (len(living) != 1)} alive"
         + (
-            f", at least {cluster.least_workers} wanted"
+            f", at least {cluster.least_workers} required"
             if len(living) < cluster.least_workers
             else ""
         )
     ]
     description += [_node_line(node) for node in snapshot.nodes]
-    description += [f"  worker {host}  never joined" for host in missing]
+    description += [f"  worker {host}  has not joined" for host in missing]
     description += [
-        f"waiting for a place: {count} x {what}" for what, count in snapshot.pending_requests
-    ] or ["nothing waits for a place"]
-    return description + ([_job_line(job) for job in snapshot.jobs] or ["no job runs"])
+        f"waiting for resources: {count} x {what}" for what, count in snapshot.pending_requests
+    ] or ["no request waits for resources"]
+    return description + ([_job_line(job) for job in snapshot.jobs] or ["no job is running"])
 
 
 def _node_line(node: ClusterNode) -> str:

@@ -1,8 +1,8 @@
 """python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head.
 
-The command runs with this code, and is followed to its end. These files are shipped: the three
-packages, the files that the command names, and the Python files below this folder that these
-import. The exit code is the command's own.
+The command runs with this code, and its output is printed until it ends. These files are uploaded:
+the three packages, the files that the command names, and the Python files below this folder that
+these import. The exit code is that of the command.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def command(args: argparse.Namespace) -> int:
         if args.no_wait:
             print(job)
             return 0
-        say(f"job {job} on '{cluster.name}'. Ctrl-C asks it to stop.")
+        say(f"job {job} was submitted to '{cluster.name}'. Press Ctrl-C to stop it.")
         code = follow_job(jobs, job)
     return code if code is not None else follow_again(cluster, job, jobs.printed_chars)
 
@@ -69,13 +69,13 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
         return exit_code(jobs, job)
     except KeyboardInterrupt:
         say(
-            "\nasking the job to stop. A search pauses within some 12 s and can be resumed; "
-            "Ctrl-C again leaves it to itself."
+            "\nstopping the job. A search pauses within about 12 s and can be resumed. "
+            "Press Ctrl-C again to exit without waiting for it."
         )
         jobs.stop(job)
         jobs.follow(job, write)
         say(
-            "stopped. A search goes on with: "
+            "the job has stopped. Continue a search with: "
             "python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
         )
         return ExitCode.INTERRUPTED
@@ -92,7 +92,7 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
     Raises:
         NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may still run.
     """
-    say("the connection broke; the job goes on without it. Trying again...")
+    say("the connection was lost, but the job continues. Connecting again...")
     deadline = time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < deadline:
@@ -107,13 +107,13 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
                 time.sleep(5)
     except KeyboardInterrupt:
         say(
-            f"job {job} was not reached, and may go on. "
-            f"See: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
+            f"job {job} could not be reached, and may still be running. "
+            f"Check it with: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
         )
         return ExitCode.INTERRUPTED
     raise NotReady(
-        f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. "
-        f"See: python -m cluster.status {cluster.path}"
+        f"the cluster could not be reached for {PATIENCE_S} s; job {job} may still be running. "
+        f"Check it with: python -m cluster.status {cluster.path}"
     )
 
 
@@ -142,9 +142,7 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
         say("the job was stopped")
         return ExitCode.TERMINATED
     return complain(
-        NotReady(
-            f"the job did not come to its start or was lost: {' '.join(reason.split())[:1000]}"
-        ),
+        NotReady(f"the job did not start or was lost: {' '.join(reason.split())[:1000]}"),
         ExitCode.NOT_READY,
     )
 
@@ -166,11 +164,11 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise Mistake(f"--env takes NAME=VALUE (got '{redact(name)}').")
+            raise Mistake(f"--env must have the form NAME=VALUE (got '{redact(name)}').")
         if KEY.search(name) or redact(value) != value:
             raise Mistake(
-                f"--env {name} looks like a credential, which all who see the jobs would read. "
-                "Put it on the hosts: ~/.aws/credentials, or a role."
+                f"--env {name} looks like a credential, which everybody with access to the jobs "
+                "could read. Store it on the hosts in ~/.aws/credentials, or give them a role."
             )
         variables[name] = value
     return variables
@@ -191,13 +189,13 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     """
     if not words:
         raise Mistake(
-            "there is no command. Write it after --: "
-            "cluster.submit FILE -- python -m search.run --space table3 ..."
+            "the command is missing. Write it after --, for example: "
+            "python -m cluster.submit FILE -- python -m search.run --space table3 ..."
         )
     if any(redact(word) != word for word in words):
         raise Mistake(
-            "the command holds what looks like a credential, which all who see the jobs would "
-            "read. Put it on the hosts, or into MLflow's login file."
+            "the command contains a text that looks like a credential, which everybody with access "
+            "to the jobs could read. Store it on the hosts, or in MLflow's login file."
         )
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if not module.startswith("search.") or any(word in OPTIONS_WITHOUT_RESULT for word in words):
@@ -205,7 +203,7 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     options = options_of(words)
     storage = options.get("storage")
     if storage is None or not is_outside_job(storage):
-        got = f"got '{storage}'" if storage else "none is given"
+        got = f"got '{storage}'" if storage else "none was given"
         raise Mistake(
             f"--storage must outlive the job ({got}). "
             "Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder "
@@ -215,10 +213,10 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     if (tracking is None and module == "search.run") or (
         tracking is not None and not is_tracking_outside_job(tracking)
     ):
-        got = f"got '{tracking}'" if tracking else "none is given"
+        got = f"got '{tracking}'" if tracking else "none was given"
         raise Mistake(
             f"--tracking must outlive the job ({got}). "
-            "Use --tracking http://HOST:5000, a server that the head reaches."
+            "Use --tracking http://HOST:5000 with a server that the head can reach."
         )
     return (
         [*words, "--address", "auto"]
@@ -371,8 +369,9 @@ def named_files(words: Sequence[str]) -> list[Path]:
             continue
         if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
             raise Mistake(
-                f"'{path}' is not shipped: it is a folder, large, or not below this one. "
-                "Put it where all hosts see it, and give its absolute path."
+                f"'{path}' cannot be uploaded: it is a folder, larger than "
+                f"{LARGEST_FILE // 2**20} MB, or outside of the working directory. "
+                "Put it where all hosts can read it, and pass its absolute path."
             )
         files.append(path)
     return files
@@ -391,10 +390,10 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set for the job and its workers; no credentials",
+        help="an environment variable for the job and its workers; it must not be a credential",
     )
     parser.add_argument(
-        "--no-wait", action="store_true", help="print the job's id and leave at once"
+        "--no-wait", action="store_true", help="print the job's id and exit immediately"
     )
     return parser
 

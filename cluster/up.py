@@ -1,4 +1,4 @@
-"""python -m cluster.up FILE: start a cluster, and wait until its workers are there."""
+"""python -m cluster.up FILE: start a cluster, and wait until its workers have joined."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ STEPS = {
     "Waiting for SSH": "waiting for ssh on the head",
     "Processing file mounts": "copying the token and files to the head",
     "Running setup commands": (
-        "setting the head up; the first time this installs everything and takes minutes"
+        "setting up the head; the first time, this installs everything and takes several minutes"
     ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
@@ -32,8 +32,8 @@ def command(args: argparse.Namespace) -> int:
     cluster = definition.read(args.file)
     if auth.ensure():
         say(
-            f"made a token, {auth.token_file()}: "
-            "whoever has it can use the cluster, so keep it to yourself"
+            f"created a token in {auth.token_file()}; "
+            "keep it secret, because anybody who has it can use the cluster"
         )
     if cluster.is_local:
         check_hosts(cluster)
@@ -46,11 +46,11 @@ def command(args: argparse.Namespace) -> int:
     say(f"'{cluster.name}' is up after {time.monotonic() - start:.0f} s")
     file = ssh.relative_to_here(cluster.path)
     say(
-        f"a search:    python -m cluster.submit {file} -- python -m search.run --space table3 "
+        f"run a search:   python -m cluster.submit {file} -- python -m search.run --space table3 "
         "--storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
     )
-    say(f"what it does: python -m cluster.status {file}")
-    say(f"its end:      python -m cluster.down {file}")
+    say(f"show its state: python -m cluster.status {file}")
+    say(f"shut it down:   python -m cluster.down {file}")
     return 0
 
 
@@ -63,28 +63,28 @@ def check_hosts(cluster: definition.Definition) -> None:
     Raises:
         NotReady: the head or too many workers fail the check; each is named with the reason.
     """
-    say(f"asking {len(cluster.hosts)} hosts for ssh and rsync")
+    say(f"checking ssh and rsync on {len(cluster.hosts)} hosts")
     results = ssh.run_on(cluster, cluster.hosts, "command -v rsync >/dev/null || echo missing")
     problems = {
         host: (
-            f"{host} is not reached by ssh as {cluster.user} with {cluster.key} "
+            f"{host} cannot be reached by ssh as {cluster.user} with {cluster.key} "
             f"({ssh.reason(result)})."
         )
         for host, result in results.items()
         if result.returncode
     }
     problems |= {
-        host: f"{host} has no rsync. Install it there."
+        host: f"rsync is not installed on {host}. Install it there."
         for host, result in results.items()
         if not result.returncode and result.stdout.strip()
     }
     if cluster.head in problems or len(cluster.workers) - len(problems) < cluster.least_workers:
-        hint = "A cluster starts without some of its workers if the file says so: min_workers."
+        hint = "To start the cluster without some of its workers, set min_workers in its file."
         raise NotReady(
             "\n".join([*problems.values(), *([hint] if cluster.head not in problems else [])])
         )
     for problem in problems.values():
-        say(f"  {problem} It may join later.")
+        say(f"  {problem} The host may join later.")
 
 
 def give_keys(cluster: definition.Definition) -> None:
@@ -103,8 +103,8 @@ def give_keys(cluster: definition.Definition) -> None:
     )
     if result.returncode:
         raise NotReady(
-            f"no file can be written on {cluster.head} ({ssh.reason(result)}). Fix this, and try "
-            "again."
+            f"the host keys could not be copied to {cluster.head} ({ssh.reason(result)}). "
+            "Fix this, and try again."
         )
 
 
@@ -125,8 +125,8 @@ def refuse_to_interrupt(cluster: definition.Definition) -> None:
         return
     if running:
         raise Refused(
-            f"'{cluster.name}' is up and runs {', '.join(running)}; "
-            "to start it again would end that. Wait for its end, or use --restart."
+            f"'{cluster.name}' is up and runs {', '.join(running)}, which a restart would stop. "
+            "Wait until this has finished, or pass --restart."
         )
 
 
@@ -171,12 +171,12 @@ def ray_up(cluster: definition.Definition) -> None:
                 if ssh.CHANGED_KEY in line:  # Ray would try for minutes
                     process.terminate()
                     last = (
-                        "the head shows another host key than before. "
+                        "the head's host key has changed since the first connection. "
                         f"{ssh.login_of(cluster).changed_key_advice(cluster.head or 'HEAD')}"
                     )
                     break
         if process.returncode:
-            raise NotReady(f"'ray up' failed ({last}). All that it said is in {log.name}")
+            raise NotReady(f"'ray up' failed ({last}). Its whole output is in {log.name}")
     Path(log.name).unlink()
 
 
@@ -195,7 +195,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
     if cluster.least_workers:
         say(
             f"waiting for {cluster.least_workers} workers; "
-            "the first time each installs everything too"
+            "the first time, each of them installs everything too"
         )
     while True:
         try:
@@ -208,19 +208,19 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
                 raise
         for node in alive:
             if node.address not in joined_addresses:
-                say(f"  {node.address} is there: {node.cpus:g} CPUs, {node.gpus:g} GPUs")
+                say(f"  {node.address} has joined: {node.cpus:g} CPUs, {node.gpus:g} GPUs")
                 joined_addresses.add(node.address)
         if len(alive) >= cluster.least_workers:
             return
         if time.monotonic() > deadline:
             missing = [host for host in cluster.workers if host not in joined_addresses]
-            names = f": {', '.join(missing)}" if missing else ""
+            names = f" (missing: {', '.join(missing)})" if missing else ""
             log_command = (
                 f"ray exec {cluster.path} 'tail -n 50 /tmp/ray/session_latest/logs/monitor.*'"
             )
             raise NotReady(
-                f"{len(alive)} of {cluster.least_workers} workers are there after {timeout_s:g} s; "
-                f"missing{names}. To see why: {log_command}"
+                f"only {len(alive)} of {cluster.least_workers} workers have joined within "
+                f"{timeout_s:g} s{names}. To find out why, run: {log_command}"
             )
         time.sleep(POLL_S)
 
@@ -238,12 +238,12 @@ def parser() -> argparse.ArgumentParser:
         type=seconds,
         default=1800,
         metavar="SECONDS",
-        help="how long the workers may take",
+        help="the time within which the workers must join",
     )
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="start a running cluster again, though that ends the jobs that run on it",
+        help="restart a running cluster, which stops the jobs that run on it",
     )
     return parser
 

@@ -72,13 +72,13 @@ def problems(
             continue
         if not tried.has(installed_version):
             yield (
-                f"{name} {installed_version} was never tried with this program; tried: {tried}. "
+                f"this program was not tested with {name} {installed_version}, only with {tried}. "
                 f"{_remedy(name, tried)}"
             )
 
 
 def _remedy(name: str, tried: TriedVersions) -> str:
-    return f"Install it: pip install '{name}{tried.bounds}'."
+    return f"Install a tested version: pip install '{name}{tried.bounds}'."
 
 
 def shared_versions() -> dict[str, str]:

@@ -18,16 +18,16 @@ def command(words: list[str]) -> int:
     """
     if words and not words[0].startswith("-"):
         hint = (
-            f"'search {words[0]}' is no command. Use python -m search.{words[0]}."
+            f"'search {words[0]}' is not a command. Use python -m search.{words[0]}."
             if words[0] in VERBS
             else unknown("verb", words[0], VERBS)
         )
         raise ConfigError(hint)
-    print("Which network, trained how, is best for my images?\n")
+    print("Which network is best for my images, and how should it be trained?\n")
     for name, verb in VERBS.items():
         usage = f"{name} {verb.arguments}"
         print(f"  python -m search.{usage:<17} {verb.meaning}")
-    print("\nEach takes --help. Start with: python -m search.run --space table3")
+    print("\nEvery command has a --help option. Start with: python -m search.run --space table3")
     return 0
 
 

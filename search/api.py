@@ -27,6 +27,16 @@ A search is known by its name afterwards, in this process and in any other:
     >>> len(model.predict(images))
     3
 
+The other commands are functions, too. They take the search's name and `storage`, and as `options`
+those of `python -m search.VERB --help` with underscores, except the ones that only affect what is
+printed or ask for a preview. They return the outcome:
+
+    >>> from search.api import status, why
+    >>> status("first").stage.name
+    'OVER'
+    >>> why("first", "t0001").trial
+    't0001'
+
 A mistake is an exception with one line:
 
     >>> run(space="smoke", trails=2)
@@ -41,25 +51,24 @@ import os
 import signal
 import sys
 import threading
-from argparse import ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar, overload
 
 from cluster.exit_codes import ExitCode
-from cluster.signals import Terminated
-from search.export import trial_table
+from cluster.signals import Terminated, stop_on_signals
+from search.cli.keywords import request_from, words
+from search.facts.overview import Overview
+from search.facts.trials import trial_table
 from search.journal.guessing import answer_against
 from search.journal.naming import read_search
-from search.journal.overview import Overview
 from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Storage, home
-from search.journal.store import storage as place_of
-from search.list import searches as listed
+from search.operations.list import ListRequest, list_searches
 from search.values.message import message_of
 from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
@@ -68,8 +77,25 @@ from trainables.values import Evaluation, Json, Params
 if TYPE_CHECKING:
     import pandas as pd
 
+    from search.facts.standing import SearchStanding
+    from search.operations.asking import DriverReply
+    from search.operations.compare import ComparedSearches
+    from search.operations.deletion import Deletion
+    from search.operations.improve import Improvement
+    from search.operations.monitor import MonitoringResult
+    from search.operations.predict import Predictions
+    from search.operations.promote import Promotion
+    from search.operations.sync import Synced
+    from search.operations.why import Story
+    from search.run import RunOptions
     from search.views.base import Finished
     from trainables.export.model import Model
+    from trainables.inspection.report import DataReport
+
+Place = str | Path
+"""The place where searches are stored: a folder, or s3://BUCKET/PREFIX."""
+Outcome = TypeVar("Outcome")
+Request = TypeVar("Request")
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class Search:
 
     @property
     def outcome(self) -> str:
-        """The way it ended, such as `completed`, `budget` or `interrupted`, or else `running`."""
+        """The outcome, such as `completed`, `budget` or `interrupted`; `running` before the end."""
         outcome = self._result.outcome
         return "interrupted" if outcome == "running" and not self._runs else outcome
 
@@ -169,11 +195,32 @@ class Search:
         return path
 
     def __repr__(self) -> str:
-        from search.views.summary import figure_text, outcome_text
+        from search.views.text.labels import figure_text, outcome_text
 
         best = self._result.best
         best_text = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
         return f"<search '{self.name}': {outcome_text(self._result)}; {best_text}>"
+
+
+def _loggers() -> list[logging.Logger]:
+    entries = [logging.root, *logging.root.manager.loggerDict.values()]
+    return [logger for logger in entries if isinstance(logger, logging.Logger)]
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Restore environment variables, loggers' levels and `sys.excepthook` (set by Ray) at exit."""
+    environment, hook = dict(os.environ), sys.excepthook
+    levels = [(logger, logger.level) for logger in _loggers()]
+    try:
+        yield
+    finally:
+        sys.excepthook = hook
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @contextmanager
@@ -183,12 +230,23 @@ def _with_calls() -> Iterator[None]:
         yield
     except Exception as error:
         remedies = [remedy for remedy in message_of(error).remedies if not remedy.has_blanks]
-        notes = [f"In Python: {remedy.call}" for remedy in remedies]
-        for note in notes:
+        for remedy in remedies:
+            note = f"In Python: {remedy.call}  # {remedy.import_line}"
             # A decorated function that calls another one must not add the notes twice.
             if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
         raise
+
+
+@contextmanager
+def _operation() -> Iterator[None]:
+    """Restore the state of the process after an operation, and add notes to its exceptions.
+
+    Operations that change nothing do not need it. Those that another thread calls while a search
+    runs, such as `pause`, must not use it: the search may set variables in the meantime.
+    """
+    with _with_calls(), _unchanged():
+        yield
 
 
 @overload
@@ -203,8 +261,8 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 
     The output of `python -m search.run` is printed. Call this in the main thread, where signals
     arrive: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the signal has its usual
-    effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and
-    `search.resume` continues it.
+    effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and `resume`
+    continues it.
 
     At the end, signal handlers, exception hooks, environment variables and the levels of existing
     loggers are restored. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, and
@@ -218,8 +276,7 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
             Options that can be repeated take a list, `set` also a mapping: `set={
             "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace or a
-            function that returns one; it is then stored in the journal, where `search.resume` finds
-            it.
+            function that returns one; it is then stored in the journal, where `resume` finds it.
 
     Raises:
         ConfigError: an option, the data or the space is wrong, or a search of this name exists;
@@ -227,22 +284,8 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         NotReady, Unavailable: Ray, MLflow or a download is not available.
         LeaseHeld: another process starts a search of this name at the same time.
     """
-    if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("a search runs in the main thread alone, where signals arrive.")
-    code, search = 0, None
-    try:
-        with _unchanged(), _silence(quiet):
-            if (finished := _run(options, dry_run=dry_run)) is None:
-                return None
-            code = finished.exit_code
-            search = Search(finished.result, finished.experiment.storage, exit_code=code)
-    except Terminated:
-        code = ExitCode.TERMINATED
-    if code > 128:  # pass the signal that stopped it to the restored handlers
-        signal.raise_signal(code - 128)
-    if search is None:  # stopped before it started, and the handler returned
-        raise SystemExit(code)
-    return search
+    finished = _in_foreground(lambda: _run(options, dry_run=dry_run), quiet=quiet)
+    return None if finished is None else _ended_search(finished)
 
 
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
@@ -250,24 +293,98 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 
     For a dry run, only print the plan, and return None.
     """
-    from cluster.signals import stop_on_signals
-    from search.run import experiment_of
-    from search.sessions.estimate import estimate_search
-    from search.sessions.new_search import run_search
-    from search.views.terminal import Terminal, say
+    from search.operations.run import run as run_search
+    from search.run import print_estimate
 
-    with stop_on_signals():
-        args = _arguments(options)
-        experiment = experiment_of(args)
-        if dry_run or args.dry_run:
-            for line in estimate_search(experiment).lines(experiment):
-                say(Terminal(), line)
-            return None
-        return run_search(experiment, as_json=args.json)
+    run_options = _run_options(options)
+    if dry_run or run_options.dry_run:
+        print_estimate(run_options.request, as_json=False)
+        return None
+    return run_search(run_options.request, as_json=run_options.json)
 
 
 @_with_calls()
-def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
+def resume(
+    name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
+) -> Search:
+    """Continue a search that was cut off, until it ends, and return it; otherwise as `run`.
+
+    Raises:
+        Refused: the space, the data, the code or a library has changed; with `allow_change=True` it
+            continues anyway.
+    """
+
+    def session() -> "Finished":
+        from search.operations.resume import ResumeRequest, resume
+
+        return resume(_request(ResumeRequest, options, name=name, storage=storage))
+
+    return _ended_search(_in_foreground(session, quiet=quiet))
+
+
+@_with_calls()
+def refine(
+    name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
+) -> Search:
+    """Continue a search that has ended, in rounds with other ranges; otherwise as `run`."""
+
+    def session() -> "Finished":
+        from search.operations.refine import RefineRequest, refine
+
+        return refine(_request(RefineRequest, options, name=name, storage=storage))
+
+    return _ended_search(_in_foreground(session, quiet=quiet))
+
+
+@_with_calls()
+def select(
+    name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
+) -> Search:
+    """Train the best trials of a search again, choose one, and test it; otherwise as `run`."""
+
+    def session() -> "Finished":
+        from search.operations.select import SelectRequest, select
+
+        return select(_request(SelectRequest, options, name=name, storage=storage))
+
+    return _ended_search(_in_foreground(session, quiet=quiet))
+
+
+@_with_calls()
+def improve(
+    model: str,
+    place: str | Path,
+    *,
+    storage: Place = DEFAULT_STORAGE,
+    quiet: bool = False,
+    **options: Any,
+) -> "Improvement":
+    """Train challengers on corrected images, and decide whether one becomes the champion.
+
+    Training works as in `run`. The decision is returned, not printed.
+
+    Args:
+        model: a registered model or a search; see `source` of `load`.
+        place: the folder or bucket with the corrected images; `--from` on the command line.
+        storage: the place where searches are stored.
+        quiet: print only errors.
+        options: those of `python -m search.improve --help`.
+    """
+
+    def session() -> "Improvement":
+        from search.cli.prompt import TerminalTalk
+        from search.operations.improve import ImproveRequest, improve
+
+        explicit = {"model": model, "from": place, "storage": storage}
+        return improve(_request(ImproveRequest, options, **explicit), TerminalTalk())
+
+    improvement = _in_foreground(session, quiet=quiet)
+    _pass_on_signal(improvement.exit_code)
+    return improvement
+
+
+@_with_calls()
+def result(name: str, *, storage: Place = DEFAULT_STORAGE) -> Search:
     """Read a search from its journal; it may have ended or still be running.
 
     Args:
@@ -283,21 +400,21 @@ def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     return Search(snapshot, place, runs=bool(holder))
 
 
-def searches(*, storage: str | Path = DEFAULT_STORAGE) -> list[Overview]:
+def searches(*, storage: Place = DEFAULT_STORAGE) -> list[Overview]:
     """Read an overview of each search in a place, the newest first, broken ones last.
 
     Args:
         storage: a folder, or s3://BUCKET/PREFIX.
     """
-    return listed(_place(storage))
+    return list_searches(ListRequest(storage=_place(storage)))
 
 
-@_with_calls()
+@_operation()
 def load(
     source: str | Path,
     *,
     trial: str | None = None,
-    storage: str | Path = DEFAULT_STORAGE,
+    storage: Place = DEFAULT_STORAGE,
     tracking: str | None = None,
     data_root: str | Path | None = None,
 ) -> "Model":
@@ -324,43 +441,202 @@ def load(
     """
     from search.trained.source import ModelSource, load_model
 
-    with _unchanged():
-        return load_model(
-            ModelSource(
-                name=source,
-                storage=_place(storage),
-                trial=trial,
-                tracking=tracking,
-                data_root=Path(data_root) if data_root else None,
-            )
+    return load_model(
+        ModelSource(
+            name=source,
+            storage=_place(storage),
+            trial=trial,
+            tracking=tracking,
+            data_root=Path(data_root) if data_root else None,
         )
+    )
 
 
-def _arguments(options: dict[str, Any]) -> Namespace:
-    """Convert the options of `run` to the parsed options of the command line.
+@_operation()
+def predict(
+    name: str, *paths: str | Path, storage: Place = DEFAULT_STORAGE, **options: Any
+) -> "Predictions":
+    """Load a model, and return its predictions, which are computed while they are iterated over.
+
+    Args:
+        name: the model, as the `source` of `load`.
+        paths: images, and folders of images.
+        storage: the place where the search is stored.
+        options: those of `python -m search.predict --help`.
+    """
+    from search.operations.predict import PredictRequest, predict
+
+    return predict(_request(PredictRequest, options, name=name, storage=storage, paths=paths))
+
+
+@_operation()
+def promote(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Promotion":
+    """Register the model of a search in MLflow's registry, as the champion."""
+    from search.operations.promote import PromoteRequest, promote
+
+    return promote(_request(PromoteRequest, options, name=name, storage=storage))
+
+
+@_operation()
+def monitor(
+    model: str, place: str | Path, *, storage: Place = DEFAULT_STORAGE, **options: Any
+) -> "MonitoringResult":
+    """Test whether the recorded predictions of a model differ from those on validation images.
+
+    Args:
+        model: the model, as the `source` of `load`.
+        place: the place of the records, `--from` on the command line.
+        storage: the place where the search is stored.
+        options: those of `python -m search.monitor --help`.
+    """
+    from search.operations.monitor import MonitorRequest, monitor
+
+    explicit = {"model": model, "from": place, "storage": storage}
+    return monitor(_request(MonitorRequest, options, **explicit))
+
+
+@_operation()
+def data(source: str | Path, **options: Any) -> "DataReport":
+    """Inspect a data set: its classes, files, copies and leaks; `source` is as `data` of `run`."""
+    from search.operations.data import DataRequest, inspect_data
+
+    return inspect_data(_request(DataRequest, options, data=source))
+
+
+@_with_calls()
+def status(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "SearchStanding":
+    """Read the progress of a search."""
+    from search.operations.status import StatusRequest, status
+
+    return status(_request(StatusRequest, options, name=name, storage=storage))
+
+
+@_with_calls()
+def why(name: str, trial: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Story":
+    """Read the story of a trial: the events of its search, with its retries and its end."""
+    from search.operations.why import WhyRequest, why
+
+    return why(_request(WhyRequest, options, name=name, storage=storage, trial=trial))
+
+
+@_with_calls()
+def compare(*names: str, storage: Place = DEFAULT_STORAGE, **options: Any) -> "ComparedSearches":
+    """Compare two or more searches: their results, and the values in which they differ."""
+    from search.operations.compare import CompareRequest, compare
+
+    return compare(_request(CompareRequest, options, names=names, storage=storage))
+
+
+@_with_calls()
+def pause(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "DriverReply":
+    """Ask the driver of a search to pause it after the epoch, and wait for the reply."""
+    from search.operations.pause import PauseRequest, pause
+
+    return pause(_request(PauseRequest, options, name=name, storage=storage))
+
+
+@_with_calls()
+def stop(
+    name: str,
+    trial: str | None = None,
+    *,
+    storage: Place = DEFAULT_STORAGE,
+    **options: Any,
+) -> "DriverReply":
+    """Ask the driver to stop one trial, or else the whole search, and wait for the reply."""
+    from search.operations.stop import StopRequest, stop
+
+    return stop(_request(StopRequest, options, name=name, storage=storage, trial=trial))
+
+
+@_with_calls()
+def extend(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "DriverReply":
+    """Ask the driver of a search for other limits (`trials="+20"`), and wait for the reply."""
+    from search.operations.extend import ExtendRequest, extend
+
+    return extend(_request(ExtendRequest, options, name=name, storage=storage))
+
+
+@_operation()
+def sync(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Synced":
+    """Write to MLflow what it missed of a search."""
+    from search.operations.sync import SyncRequest, sync
+
+    return sync(_request(SyncRequest, options, name=name, storage=storage))
+
+
+@_with_calls()
+def clean(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> int:
+    """Remove the checkpoints of a search that nothing needs, and return their size in bytes."""
+    from search.operations.clean import CleanRequest, clean
+
+    return clean(_request(CleanRequest, options, name=name, storage=storage))
+
+
+@_operation()
+def delete(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Deletion":
+    """Delete a search, its checkpoints and its runs in MLflow, without asking."""
+    from search.operations.delete import DeleteRequest, delete
+
+    deletion = delete(_request(DeleteRequest, options, name=name, storage=storage))
+    assert deletion is not None  # it is None only if the user is asked, and refuses
+    return deletion
+
+
+def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
+    """Do the work of a session in the main thread, and restore the state of the process at the end.
+
+    If a signal stops it before it has an outcome, the signal then has its usual effect.
 
     Raises:
-        ConfigError: an option does not exist, its value is not allowed, or `space` is missing.
+        ConfigError: this is another thread.
     """
-    from search.cli.keywords import words
-    from search.run import options_of, parser
-    from search.spaces.find import as_space, names
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError(
+            "a search must run in the main thread, because only that thread receives signals."
+        )
+    with suppress(Terminated), _unchanged(), _silence(quiet), stop_on_signals():
+        return work()
+    signal.raise_signal(signal.SIGTERM)
+    raise SystemExit(ExitCode.TERMINATED)  # the handler returned
+
+
+def _ended_search(finished: "Finished") -> Search:
+    """Return the search after a session; a signal that ended it has its usual effect first."""
+    _pass_on_signal(finished.exit_code)
+    return Search(finished.result, finished.experiment.storage, exit_code=finished.exit_code)
+
+
+def _pass_on_signal(exit_code: int) -> None:
+    """Raise the signal that ended a session, if one did, for the restored handlers."""
+    if exit_code > 128:
+        signal.raise_signal(exit_code - 128)
+
+
+def _request(request_type: type[Request], options: Mapping[str, Any], **explicit: Any) -> Request:
+    """Build the request of an operation from the arguments of its function here."""
+    return request_from(request_type, {**explicit, **options})
+
+
+def _run_options(options: Mapping[str, Any]) -> "RunOptions":
+    """Convert the options of `run` to those of the command line, with those of the config file.
+
+    Raises:
+        ConfigError: an option does not exist, or its value is not allowed.
+    """
+    from search.run import RunOptions, parse_options
+    from search.spaces.find import as_space
 
     space = options.get("space")
-    is_own = space is not None and not isinstance(space, str | Path)
-    args = options_of(words({**options, "space": None if is_own else space}, parser()))
-    if is_own:
-        args.space = as_space(space, getattr(space, "__name__", "given"))
-    if args.space is None:
-        raise ConfigError(f"space is missing: {', '.join(names())}, or one of your own.")
-    return args
+    if space is None or isinstance(space, str | Path):
+        return parse_options(words(RunOptions, options))
+    run_options = parse_options(words(RunOptions, {**options, "space": None}))
+    own_space = as_space(space, getattr(space, "__name__", "given"))
+    return replace(run_options, request=replace(run_options.request, space=own_space))
 
 
 def _place(storage: str | Path) -> Storage:
-    try:
-        return place_of(str(storage))
-    except ArgumentTypeError as error:
-        raise ConfigError(f"storage: {error}.") from error
+    return _request(ListRequest, {}, storage=storage).storage
 
 
 def _trial(trial: TrialResult | None) -> Trial | None:
@@ -423,24 +699,3 @@ def _silence(quiet: bool) -> Iterator[None]:
     finally:
         for stream in streams:
             stream.is_over = True
-
-
-def _loggers() -> list[logging.Logger]:
-    entries = [logging.root, *logging.root.manager.loggerDict.values()]
-    return [logger for logger in entries if isinstance(logger, logging.Logger)]
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    """Restore environment variables, loggers' levels and `sys.excepthook` (set by Ray) at exit."""
-    environment, hook = dict(os.environ), sys.excepthook
-    levels = [(logger, logger.level) for logger in _loggers()]
-    try:
-        yield
-    finally:
-        sys.excepthook = hook
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
-        for logger, level in levels:
-            logger.setLevel(level)

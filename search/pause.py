@@ -1,33 +1,14 @@
-"""python -m search.pause NAME: pause a search, as Ctrl-C where it runs would.
+"""python -m search.pause NAME: pause a search, as Ctrl-C does where it runs.
 
-Each trial finishes its epoch, then the search's process ends; `search.resume` goes on from there,
-and a selection's `search.select`.
+Each trial finishes its epoch, then the process of the search ends. `search.resume` continues a
+search, and `search.select` a selection.
 """
 
-import argparse
-from collections.abc import Sequence
+from search.cli.steering import steering_face
+from search.operations.pause import PauseRequest, pause
 
-from cluster.cli import Parser
-from search.cli.asking import asking_options, request_and_wait
-from search.cli.options import HelpFormatter
-from search.journal.requests import PAUSE, DriverRequest
-from search.process.guard import guarded
-
-
-def command(args: argparse.Namespace) -> int:
-    """Send the request to the driver, print its answer, and return the exit code."""
-    return request_and_wait(args, DriverRequest.now(PAUSE))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, send the request, and return the exit code (see `ExitCode`)."""
-    parser = Parser(
-        prog="python -m search.pause", description=__doc__, formatter_class=HelpFormatter
-    )
-    asking_options(parser)
-    args = parser.parse_args(argv)
-    return guarded(lambda: command(args))
-
+FACE = steering_face("pause", PauseRequest, pause, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,298 +1,34 @@
-"""python -m search.resume NAME: go on with a search that was cut off.
+"""python -m search.resume NAME: continue a search that was cut off.
 
-It goes on from its journal and its trials' checkpoints; nothing that was finished is lost or done
-again. Without a change of space, seed, data, code or libraries the search comes to the same end as
-if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
+It continues from the journal and the checkpoints of the trials; nothing that was finished is lost
+or done again. If the space, the seed, the data, the code and the libraries are unchanged, the
+search has the same result as without the interruption. If one of them has changed, the command is
+refused, unless --allow-change is passed.
 """
 
-import argparse
-import shlex
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
 
-from cluster.cli import Parser
-from cluster.errors import Refused
-from search.cli.continuation import change_option, keep_option, overrides_of, place_options
-from search.cli.options import HelpFormatter, json_option, seed, storage_option
-from search.cli.prompt import search_of
-from search.decisions.policy import MakePolicy
-from search.decisions.refinement_policy import RefinementPolicy
-from search.decisions.search_policy import SearchPolicy
-from search.design.budget import Budget, Limit, budget_options, shares_text
-from search.design.experiment import Experiment, base_of
-from search.journal.events import Resumed
-from search.journal.journal import FILE_NAME
-from search.journal.result import ENDED, NO_TIME, SearchResult
-from search.journal.store import TRIALS, Home
-from search.preflight.changes import changes, facts_now
-from search.preflight.overrides import apply_overrides
-from search.preflight.prepare import prepare
-from search.preflight.warnings import idle_options
-from search.process.guard import guarded
-from search.process.lifetime import command_start, leave
-from search.sessions.plan import SessionPlan
-from search.sessions.session import opening_line, record_outcome, run_session
-from search.space import SearchSpace
-from search.spaces.find import file_of, find, sha256_of
-from search.values.message import Blank, Message, Remedy
-from search.values.wording import changes_text
-from search.views.base import Finished
-from search.views.terminal import Terminal, say
-from trainables.errors import ConfigError, counted
+from search.cli.face import Face
+from search.operations.resume import ResumeRequest, resume
+from search.process.lifetime import leave
+from search.values.option import flag, group
 
 
-def parser() -> Parser:
-    """Define the arguments of `python -m search.resume`."""
-    parser = Parser(
-        prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
-    )
-    storage_option(parser)
-    change_option(parser, "the space, the data, the code or a library")
-    parser.add_argument(
-        "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
-    )
-    of = "what all sessions together may use (a new limit replaces those of its kind)"
-    budget_options(parser, "as before", of=of)
-    place_options(parser, "as before")
-    keep_option(parser)
-    parser.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
-    parser.add_argument("--space", metavar="NAME", help="another space (default: as before)")
-    parser.add_argument(
-        "--seed",
-        type=seed,
-        metavar="N",
-        help="another seed for what is suggested from now on (default: as before)",
-    )
-    json_option(parser)
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """The options of the command line."""
+
+    request: ResumeRequest = group(ResumeRequest)
+    json: bool = flag("print the result as one JSON object on the last line")
 
 
-def resume(args: argparse.Namespace, *, advises: bool = True) -> Finished:
-    """Continue the search that the command line names, and print the result.
-
-    Args:
-        args: the command line.
-        advises: whether to suggest next commands at the end.
-
-    Raises:
-        Refused: the space, the data, the code or a library has changed, and --allow-change is not
-            given.
-    """
-    began = command_start()
-    home = search_of(args)
-    # List the folders before reading the journal. A running driver writes a new trial's line before
-    # it creates the folder, so in this order each listed folder has its line.
-    trials = home.trials()
-    result = SearchResult.read(home.opened())
-    check_trials(home, trials, result)
-    experiment = experiment_of(args, result)
-    plan = SessionPlan("search.resume", Resumed(), as_json=args.json, advises=advises)
-    console = Terminal(stderr=True)
-    for line in idle_options(experiment):
-        say(console, line)
-    if is_done(result, experiment, args):
-        opening = f"{args.name}: the search has come to its end; nothing is left to do"
-        return record_outcome(experiment, result, plan, opening)
-    check_budget(args, experiment, result)
-    prepared = prepare(
-        experiment,
-        anew=args.space is not None,
-        begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials,
-    )
-    experiment = prepared.experiment
-    differences = changes(result.started, facts_now(experiment, prepared))
-    if differences and not args.allow_change:
-        raise Refused(changes_text(args.name, differences))
-    policy: MakePolicy = SearchPolicy
-    if result.refinement is not None:
-        policy = partial(RefinementPolicy, dataset=prepared.dataset)
-    opening = opening_line(experiment, standing_text(experiment, result))
-    first = Resumed(changes=differences, space_sha256=sha256_of(args.space) if args.space else None)
-    plan = replace(plan, first_event=first, policy=policy)
-    return run_session(prepared, console, began, opening, plan)
+def command(options: ResumeOptions) -> int:
+    """Resume the search, which prints the result, and return the exit code."""
+    return resume(options.request, as_json=options.json).exit_code
 
 
-def standing_text(experiment: Experiment, result: SearchResult) -> str:
-    """Describe how many trials have ended, how many continue, and how many wait at a rung."""
-    waiting = sum(trial.outcome == "held" for trial in result.trials.values())
-    waits = f", {waiting} {'waits' if waiting == 1 else 'wait'} at a rung" if waiting else ""
-    cut_off = len(result.unfinished) - waiting
-    go_on = "goes on where it was" if cut_off == 1 else "go on where they were"
-    ended = f"{result.ended} of {counted(experiment.planned_trials, 'trial')}"
-    return (
-        f"{ended} {'has' if result.ended == 1 else 'have'} ended, {cut_off} {go_on} cut off{waits}"
-    )
-
-
-def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """Build the experiment in the journal, with the changes of the command line.
-
-    Raises:
-        ConfigError: --trials is given for a refined search.
-    """
-    experiment = Experiment.from_description(args.name, result.started.experiment, args.storage)
-    space = space_of(args, experiment, result)
-    if args.trials is not None and result.refinement is not None:
-        refine = Remedy("refine", args.name, args.storage, options={"trials": Blank("N")})
-        raise ConfigError(
-            Message(
-                f"--trials: '{args.name}' has been refined; how many trials each round has is for ",
-                refine,
-                ".",
-            )
-        )
-    new_values = {
-        name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
-    }
-    if args.space is not None:
-        params = [trial.params for trial in result.trials.values()]
-        new_values["outside"] = sum(space.valid_values(values) != values for values in params)
-    changed = replace(
-        experiment,
-        space=space,
-        space_source=args.space or experiment.space_source,
-        base=base_of(experiment.base, space),
-        **new_values,
-    )
-    return apply_overrides(changed, overrides_of(args), result)
-
-
-def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """Return the space that the command line names, or else the one in the journal.
-
-    The journal has the space with which the search was started, for example without the models
-    whose weights were not available. A user's own file is executed only if the command line names
-    it: a journal is data, and must not decide which code runs.
-
-    Raises:
-        Refused: the space is read from the journal, but the user's file has changed since.
-    """
-    if args.space is not None:
-        return find(args.space).fixed(experiment.settings)
-    source, recorded = experiment.space_source, result.started.space_sha256
-    # After a refinement, the space in the journal is not the file's any more.
-    file = file_of(source) if result.refinement is None else None
-    if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
-        remedy = (
-            f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
-            "(and --allow-change to go on with it)."
-        )
-        raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
-    return experiment.space
-
-
-def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
-    """Check that every trial's folder has its line in the journal.
-
-    The line is written before the folder is created, so a folder without a line means that the end
-    of the journal has been lost.
-
-    Args:
-        home: the search's place in the storage.
-        trials: the names of the trials' folders, listed before the journal was read.
-        result: the search, from the journal.
-
-    Raises:
-        Refused: a folder has no line.
-    """
-    lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
-    if lost:
-        remedy = (
-            f"Bring the file back from a copy; or remove {', '.join(lost)} there "
-            "to train what was lost again."
-        )
-        raise Refused(
-            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, "
-            f"the journal does not. {remedy}"
-        )
-
-
-def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """True if nothing is left to do: no training, evaluation, test, or HTML report.
-
-    Options that allow more trials, time or a smaller gain leave something to do.
-    """
-    used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
-    trials, most = args.trials or 0, experiment.most_trials
-    more = result.unfinished or len(result.trials) < (trials if most is None else min(trials, most))
-    more = (
-        more
-        or (used_up and (args.budget or args.price))
-        or (result.outcome == "gain" and args.min_gain is not None)
-        or (result.outcome == "stopped" and len(result.trials) < experiment.planned_trials)
-    )
-    return (
-        result.outcome in ENDED
-        and result.is_tested
-        and not result.passed_over
-        and (result.is_drawn or not result.best)
-        and not more
-    )
-
-
-def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """Check that the budget of a search allows further epochs, if only training is left.
-
-    Raises:
-        ConfigError: the budget that ended the search is used up.
-    """
-    # Evaluations that were skipped for lack of time do not count: there is no time now either.
-    only_training_left = (
-        result.outcome == "budget"
-        and result.is_tested
-        and result.is_drawn
-        and not result.passed_over
-        and not result.unevaluated.keys() - {NO_TIME}
-    )
-    if only_training_left and (limit := used_up(experiment, result)) is not None:
-        used = shares_text(experiment.budget.shares(result, experiment.demand))
-        more = Remedy("resume", args.name, args.storage, options={"budget": Blank("LIMIT")})
-        raise ConfigError(
-            Message(
-                f"the budget of {limit} is used up: all sessions together used {used}. "
-                "With a larger one it goes on: ",
-                more,
-            )
-        )
-
-
-def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
-    """Return the limit that allows no further epoch; None if all limits do.
-
-    A limit of time must also exceed the one that ended the search, since training ends before the
-    limit to leave time for the evaluation.
-
-    Args:
-        experiment: the experiment with its present limits.
-        result: a search that was ended by its budget.
-    """
-    if (
-        limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)
-    ) is not None:
-        return limit
-    before, now = Budget.of(result.started.experiment), experiment.budget.time
-    ended_by = before.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0) or before.time
-    return (
-        now
-        if now is not None
-        and ended_by is not None
-        and ended_by.of == "time"
-        and now.amount <= ended_by.amount
-        else None
-    )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Resume the search, and return the exit code."""
-    return resume(args).exit_code
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, resume, and return the exit code (see `ExitCode`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))
-
+FACE = Face("resume", ResumeOptions, command, __doc__)
+main = FACE.main
 
 if __name__ == "__main__":
     leave(main())

@@ -138,17 +138,18 @@ class Range(Domain):
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
         if self.low > self.high:
-            raise ConfigError(f"low {self.low} > high {self.high}.")
+            raise ConfigError(f"low must not exceed high (got {self.low} and {self.high}).")
         if self.log and self.low <= 0:
-            raise ConfigError(f"log range needs low > 0 (got {self.low}).")
+            raise ConfigError(f"a log range requires low > 0 (got {self.low}).")
         if self.step is not None and (self.step <= 0 or self.log):
             raise ConfigError(
-                f"step must be > 0 and without log (got step={self.step}, log={self.log})."
+                "step must be > 0 and cannot be combined with log "
+                f"(got step={self.step}, log={self.log})."
             )
         if self.count is not None and self.count > MAX_STEPS:
             raise ConfigError(
-                f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. "
-                "Use a larger one, or none."
+                f"step {self.step} divides {self.low} to {self.high} into more than 10^15 values. "
+                "Use a larger step, or none."
             )
 
     @property
@@ -254,11 +255,12 @@ class Int(Range):
         """
         for value in (self.low, self.high, self.step):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise ConfigError(f"Int takes whole numbers (got {value!r}).")
+                raise ConfigError(f"Int accepts only whole numbers (got {value!r}).")
             if value is not None and abs(value) > MAX_WHOLE:
                 digits = math.floor(math.log10(abs(value))) + 1
                 raise ConfigError(
-                    f"Int takes whole numbers from -10^18 to 10^18 (got one of {digits:,} digits)."
+                    "Int accepts only whole numbers from -10^18 to 10^18 "
+                    f"(got a number with {digits:,} digits)."
                 )
         super().refuse_nonsense()
 
@@ -304,9 +306,12 @@ class Choice(Domain):
             ConfigError: there is no option, or two are the same.
         """
         if not self.options:
-            raise ConfigError("grid is empty; give at least one value.")
+            raise ConfigError("Choice requires at least one value (got none).")
         if len({repr(option) for option in self.options}) < len(self.options):
-            raise ConfigError(f"a value is given twice: {', '.join(map(str, self.options))}.")
+            raise ConfigError(
+                "the values of Choice must differ from each other "
+                f"(got {', '.join(map(str, self.options))})."
+            )
 
     @property
     def count(self) -> int:
@@ -374,7 +379,7 @@ class Cases(Domain):
             ConfigError: there is no case, or a case is not valid.
         """
         if not self.cases:
-            raise ConfigError("no case is given; give at least one domain.")
+            raise ConfigError("Cases requires at least one domain (got none).")
         for case in self.cases:
             case.refuse_nonsense()
 
@@ -386,7 +391,7 @@ class Cases(Domain):
 
     def times(self, value: Any) -> int:
         """Raise TypeError: call the method of the case that `under` returns."""
-        raise TypeError("ask the case that `under` gives")
+        raise TypeError("call this method of the case that `under` returns")
 
     @property
     def values(self) -> Sequence[Any] | None:
@@ -409,7 +414,7 @@ class Cases(Domain):
 
     def sample(self, generator: np.random.Generator) -> Any:
         """Raise TypeError: call the method of the case that `under` returns."""
-        raise TypeError("ask the case that `under` gives")
+        raise TypeError("call this method of the case that `under` returns")
 
 
 @dataclass(frozen=True)
@@ -446,13 +451,13 @@ class SearchSpace:
                 raise unknown_key(path)
             if path.startswith("data.") and path not in PER_TRIAL_DATA:
                 raise ConfigError(
-                    f"{path} is the same for all trials of a search, which share one copy of "
-                    "the data; set it with --set or in the base."
+                    f"{path} cannot be searched, because all trials share one copy of the data. "
+                    "Set it with --set or in the base."
                 )
             if path == "metric":
                 raise ConfigError(
-                    "metric is the same for all trials of a search, which are ranked by it; "
-                    "choose it with --metric."
+                    "metric cannot be searched, because it ranks all trials. Choose it with "
+                    "--metric."
                 )
             try:
                 domain.refuse_nonsense()
@@ -461,16 +466,18 @@ class SearchSpace:
             for parent in domain.parents:
                 if parent not in (*list(self.domains)[:position], *self.base):
                     raise ConfigError(
-                        f"{path}: 'when' names '{parent}', which must be searched "
-                        "before it or set in the base."
+                        f"{path}: 'when' refers to '{parent}', which must be searched "
+                        f"before {path} or set in the base."
                     )
         for params in self.first:
             for path in params.keys() - self.domains.keys():
-                raise ConfigError(f"a first point sets '{path}', which is not searched.")
+                raise ConfigError(
+                    f"a first point sets '{path}', which is not a searched parameter."
+                )
             for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
-                    f"a first point sets {path}={params[path]}, which its domain does not hold "
-                    "beside the point's other values."
+                    f"a first point sets {path}={params[path]}, which its domain does not contain "
+                    "for the point's other values."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
@@ -593,8 +600,8 @@ class SearchSpace:
         for path, domain in self.domains.items():
             if domain.count is None:
                 raise ConfigError(
-                    f"grid needs values that can be counted; '{path}' is a range. "
-                    "Use Choice(...) or step=..., or --algorithm random."
+                    f"a grid requires a finite number of values, but '{path}' is a continuous "
+                    "range. Use Choice(...) or step=..., or --algorithm random."
                 )
         yield from self._points({}, list(self.domains))
 

@@ -111,7 +111,7 @@ def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(
     manifest = json.loads((path / "manifest.json").read_text())
     manifest[file.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(checkpoint.CheckpointError, match="holds no fitted classifier"):
+    with pytest.raises(checkpoint.CheckpointError, match="does not contain a fitted classifier"):
         checkpoint.load(path)
     assert not trap.exists()
 
@@ -158,7 +158,7 @@ def test_an_image_or_a_config_that_is_a_pickle_is_refused(
         (tmp_path / name).write_bytes(forms(trap, tmp_path)[form])
     for words, text in (
         (["--config", "a.yaml"], "error: config file 'a.yaml' is not UTF-8"),
-        (["--data", "folder:images"], "error: 2 unreadable images"),
+        (["--data", "folder:images"], "error: 2 images cannot be read"),
     ):
         done = call("search.run", "--space", "smoke", *words)
         assert done.returncode == 2

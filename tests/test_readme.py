@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from search.run import arguments, experiment_of
+from search.operations.run import experiment_of
+from search.run import parse_options
 from search.space import SearchSpace
 from tests.support.pages import PAGES, ROOT, block, blocks
+from tests.support.recorded import guard_of
 
 README = (ROOT / "README.md").read_text()
 OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "cluster/tracking/README.md"]
@@ -46,7 +48,7 @@ def test_a_run_describes_an_experiment(
     (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
     (tmp_path / "PATH").touch()
-    experiment = experiment_of(arguments(shlex.split(command)[3:]))
+    experiment = experiment_of(parse_options(shlex.split(command)[3:]).request)
     assert experiment.planned_trials > 0
 
 
@@ -55,7 +57,7 @@ def test_a_verb_understands_its_words(command: str, monkeypatch: pytest.MonkeyPa
     name, *words = shlex.split(command)[2:]
     package = (ROOT / name.replace(".", "/")).is_dir()
     module = importlib.import_module(f"{name}.__main__" if package else name)
-    monkeypatch.setattr(module, "guarded", lambda work: 0)  # parsed, and not done
+    monkeypatch.setattr(guard_of(module.__name__), lambda work: 0)  # parsed, and not done
     assert module.main(words) == 0
 
 
@@ -88,7 +90,7 @@ def test_a_cluster_s_command_is_understood(
     getattr(module, "arguments", module.parser().parse_args)(asked)
     if inner.startswith("python -m search.run"):
         monkeypatch.chdir(tmp_path)
-        assert experiment_of(arguments(shlex.split(inner)[3:])).planned_trials > 0
+        assert experiment_of(parse_options(shlex.split(inner)[3:]).request).planned_trials > 0
 
 
 STACK = (ROOT / "cluster/aws/stack.yaml").read_text()

@@ -34,8 +34,8 @@ PROMISES = {
         "tests/faults/test_interruptions.py::test_a_killed_driver_loses_nothing"
     ],
     "promotion": [
-        "tests/search/test_promote.py::test_from_the_command_line",
-        "tests/search/test_promote.py::test_a_baseline_is_used_without_this_project_too",
+        "tests/search/operations/test_promote.py::test_from_the_command_line",
+        "tests/search/operations/test_promote.py::test_a_baseline_is_used_without_this_project_too",
     ],
     "stored baselines": ["tests/trainables/baselines"],
     "fusion and precision": [

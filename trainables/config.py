@@ -97,7 +97,7 @@ class ModelConfig:
         }
         for option in [option for option in set_options if option not in allowed]:
             raise ConfigError(
-                f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}."
+                f"model '{self.name}' has no option '{option}'. It accepts: {', '.join(allowed)}."
             )
         if self.filter_size is not None and self.filter_size % 2 == 0:
             raise ConfigError(
@@ -106,8 +106,8 @@ class ModelConfig:
             )
         if self.freeze not in (None, "nothing") and not self.pretrained:
             raise ConfigError(
-                f"model.freeze={self.freeze} freezes weights that have learnt nothing. "
-                "Set model.pretrained=true, or leave it out."
+                f"model.freeze={self.freeze} would freeze weights that have never been trained. "
+                "Set model.pretrained=true, or remove model.freeze."
             )
 
     @property
@@ -163,16 +163,15 @@ class DataConfig:
         check(self, "data.")
         if self.task not in (served := DATASETS[self.name].tasks):
             raise ConfigError(
-                f"the data set '{self.name}' has no targets for {self.task} "
-                f"(--task): it serves {', '.join(served)}."
+                f"the data set '{self.name}' has no targets for {self.task} (--task). "
+                f"It supports: {', '.join(served)}."
             )
         if self.folds is not None:
             TASKS[self.task].require("folds", "data.folds")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
-                "data.val_fraction and data.test_fraction add to "
-                f"{self.val_fraction + self.test_fraction:g}; below 1, "
-                "so that images to train on are left."
+                "the sum of data.val_fraction and data.test_fraction must be below 1, so that "
+                f"training images are left (got {self.val_fraction + self.test_fraction:g})."
             )
 
 
@@ -223,8 +222,8 @@ class OptimizerConfig:
         check(self, "optimizer.")
         if self.momentum is not None and self.name != "sgd":
             raise ConfigError(
-                f"optimizer.momentum belongs to sgd (got {self.momentum} with {self.name}). "
-                "Leave it out, or search it only when optimizer.name is sgd."
+                f"optimizer.momentum requires sgd (got {self.momentum} with {self.name}). "
+                "Remove it, or search it only when optimizer.name is sgd."
             )
 
 
@@ -250,8 +249,8 @@ class TrainConfig:
         if self.class_weights != "none" and self.sampling != "shuffled":
             raise ConfigError(
                 f"train.class_weights={self.class_weights} with train.sampling={self.sampling} "
-                "corrects twice. Leave one of them out, or search train.class_weights only when "
-                "train.sampling is shuffled."
+                "corrects the class sizes twice. Remove one of them, or search "
+                "train.class_weights only when train.sampling is shuffled."
             )
 
 
@@ -300,23 +299,23 @@ class TrialConfig:
         self._check_task()
         if self.warm_start and (self.model.is_baseline or self.data.folds is not None):
             raise ConfigError(
-                f"warm_start={self.warm_start}: one network goes on from a checkpoint, neither a "
-                "baseline nor the networks of data.folds. Leave it out."
+                f"warm_start={self.warm_start} requires a single network: neither a baseline nor "
+                "the networks of data.folds can continue from a checkpoint. Remove it."
             )
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
             object.__setattr__(self, "train", self._train_of_baseline())
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(
-                f"augment.flip: a mirrored image of '{self.data.name}' means something else. "
-                "Leave it off."
+                f"augment.flip cannot be used for '{self.data.name}', because mirroring changes "
+                "the meaning of its images. Remove it."
             )
         if self.optimizer.backbone_lr is not None and (
             not self.model.pretrained or self.model.freeze == "backbone"
         ):
             raise ConfigError(
-                "optimizer.backbone_lr is for a backbone that is pre-trained and learns: "
-                "set model.pretrained=true and no model.freeze=backbone."
+                "optimizer.backbone_lr requires a pretrained backbone that is not frozen. "
+                "Set model.pretrained=true, and remove model.freeze=backbone."
             )
 
     def _train_of_baseline(self) -> TrainConfig:
@@ -331,7 +330,7 @@ class TrialConfig:
         if task.name not in (served := MODELS[self.model.name].tasks):
             raise ConfigError(
                 f"the model '{self.model.name}' is for {', '.join(served)}, not for {task.name}. "
-                f"Take one of: {', '.join(models_for(task.name))}."
+                f"Choose one of: {', '.join(models_for(task.name))}."
             )
         if self.augment.is_on:
             task.require("augment", "augment")
@@ -486,7 +485,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     path, sign, value = text.partition("=")
     if not sign:
-        raise ConfigError(f"a setting has the form key=value (got '{text}').")
+        raise ConfigError(f"a setting must have the form key=value (got '{text}').")
     if path not in PATHS:
         raise unknown_key(path)
     return path, parse(path, value, PATHS[path])

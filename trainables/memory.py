@@ -46,8 +46,11 @@ def require_memory(count: int, shape: tuple[int, ...]) -> None:
     height, width, channels = shape
     needed, free = count * height * width * channels, free_memory()
     if free is not None and needed > free:
-        sizes = f"need {gigabytes(needed)} of memory, {gigabytes(free)} are free"
-        remedy = "Use smaller ones (--set data.image_size=N), fewer, or a larger machine."
+        sizes = f"need {gigabytes(needed)} of memory, but only {gigabytes(free)} are free"
+        remedy = (
+            "Use smaller images (--set data.image_size=N), fewer images, or a machine with more "
+            "memory."
+        )
         raise DataError(f"{count:,} images of {width} x {height} pixels {sizes}. {remedy}")
 
 

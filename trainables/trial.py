@@ -338,7 +338,7 @@ class TrialCheckpoints:
                         int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()
                     }
                     return state
-                self.damaged.append(f"{path.name} is of another configuration")
+                self.damaged.append(f"{path.name} belongs to another configuration")
             except (checkpoint.CheckpointError, ConfigError) as error:
                 self.damaged.append(str(error))
             self.unfit.add(checkpoint.epoch_of(path))
@@ -433,7 +433,7 @@ class TrialCheckpoints:
             except OSError as error:
                 reason = f"{self.folder} cannot be written ({error.strerror or error})"
         failed = self.world.sum(torch.tensor([float(bool(reason))], device=self.world.device)) > 0
-        return reason or ("another process waits for its storage" if failed else "")
+        return reason or ("another process is still waiting for the storage" if failed else "")
 
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -473,12 +473,14 @@ class TrialCheckpoints:
         newest = int(number[0]) if number else 0
         if newest > self.attempt:
             raise Superseded(
-                f"attempt {newest} of this trial has begun; attempt {self.attempt} writes no more"
+                f"attempt {newest} of this trial has started, so attempt {self.attempt} stops "
+                "writing"
             )
         if self.claimed and holder != self.mark:
             if newest == self.attempt:
                 raise Superseded(
-                    f"attempt {newest} of this trial has begun again; this process writes no more"
+                    f"attempt {newest} of this trial was started again, so this process stops "
+                    "writing"
                 )
             self._write_claim()
 

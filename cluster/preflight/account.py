@@ -54,7 +54,7 @@ def collect(config: Mapping[str, Any]) -> Account:
             [
                 _unchecked(
                     "the AWS account, its quotas and a running head",
-                    f"the file lacks what it takes to ask: {error}",
+                    f"an entry of the file is missing or malformed: {error}",
                 )
             ]
         )
@@ -72,7 +72,7 @@ def _ask_aws(config: Mapping[str, Any]) -> Account:
         retries={"total_max_attempts": 2},
     )
     who = boto3.client("sts", config=options).get_caller_identity()
-    lines: list[Line] = [(OK, f"AWS knows us as {who['Arn']}", "")]
+    lines: list[Line] = [(OK, f"AWS accepts the credentials of {who['Arn']}", "")]
     ec2 = boto3.client("ec2", config=options)
     head = ""
     try:
@@ -80,7 +80,7 @@ def _ask_aws(config: Mapping[str, Any]) -> Account:
         sizes = vcpus(ec2, config)
     except ClientError as error:
         if error.response["Error"]["Code"] == "InvalidInstanceType":
-            remedy = f"Name types that {config['provider'].get('region')} has."
+            remedy = f"Use instance types that {config['provider'].get('region')} offers."
             return Account(
                 [
                     *lines,
@@ -129,7 +129,7 @@ def check_stack_parts(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator
     parts = {
         "instance profile": (
             profiles,
-            "HeadProfile and WorkerProfile",
+            "HeadProfile and WorkerProfile, whose names begin with the stack's name,",
             lambda name: iam.get_instance_profile(InstanceProfileName=name),
         ),
         "security group": (
@@ -158,10 +158,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
             return
         entries = None
     if not entries:
-        remedy = (
-            f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: "
-            "they bear the stack's name."
-        )
+        remedy = f"Create the stack (cluster/aws/stack.yaml), and enter its {output} in the file."
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
     open_doors = (
@@ -171,7 +168,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
     )
     yield from ((ERROR, *door.rstrip(".").split(". ", 1)) for door in open_doors)  # type: ignore[misc]
     if not open_doors:
-        yield OK, f"the {what} '{name}' is there", ""
+        yield OK, f"the {what} '{name}' exists", ""
 
 
 def running_head(ec2: Any, name: str) -> str:
@@ -254,12 +251,12 @@ def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) 
     """
     name = quota_name(family, is_spot)
     if allowed < min(machine_vcpus):
-        remedy = f"Ask for more under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
+        remedy = f"Request an increase under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
         return (
             ERROR,
             (
-                f"the quota for {name} is {allowed:g} vCPUs and one machine has "
-                f"{min(machine_vcpus)}: none would start"
+                f"the quota for {name} is {allowed:g} vCPUs, but one machine has "
+                f"{min(machine_vcpus)}, so none would start"
             ),
             remedy,
         )
@@ -267,14 +264,15 @@ def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) 
         return (
             OK,
             (
-                f"the quota for {name} is {allowed:g} vCPUs: "
+                f"the quota for {name} is {allowed:g} vCPUs, enough for "
                 f"{math.floor(allowed / max(machine_vcpus))} of the {len(machine_vcpus)} machines "
-                "may run at once"
+                "at once"
             ),
             "",
         )
     return (
         OK,
-        f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(machine_vcpus)}",
+        f"the quota for {name} is {allowed:g} vCPUs, and the file's machines have "
+        f"{sum(machine_vcpus)}",
         "",
     )

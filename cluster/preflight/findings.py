@@ -85,7 +85,7 @@ def judge(
     reached = [visit for visit in visits if visit.report]
     for visit in visits:
         yield (
-            Finding(OK, "ssh lets us in", "", (visit.host,))
+            Finding(OK, "the login by ssh works", "", (visit.host,))
             if visit.report
             else Finding(ERROR, visit.problem, visit.remedy, (visit.host,))
         )
@@ -96,7 +96,7 @@ def judge(
         ]
         yield Finding(
             ERROR,
-            "rsync is not installed, which ray up copies files with",
+            "rsync is not installed, but ray up needs it to copy files",
             "Install it.",
             tuple(lacking),
         )
@@ -124,12 +124,14 @@ def versions(
     if pins:
         yield Finding(
             ERROR,
-            f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}",
-            "Make them equal.",
+            f"the file installs Ray {', '.join(sorted(pins))}, but this machine has {here['ray']}",
+            "Use the same version in both places.",
         )
     if here["ray"] is not None and not (tried := TRIED_VERSIONS["ray"]).has(here["ray"]):
-        what = f"Ray {here['ray']} was never tried with this program; tried: {tried}"
-        yield Finding(ERROR, what, f"Install it: pip install 'ray{tried.bounds}'.", (HERE,))
+        what = f"this program was not tested with Ray {here['ray']}, only with {tried}"
+        yield Finding(
+            ERROR, what, f"Install a tested version: pip install 'ray{tried.bounds}'.", (HERE,)
+        )
     bare = tuple(visit.host for visit in reached if visit.report["ray"] is None)
     if bare and any(
         INSTALLS.search(str(command))
@@ -139,7 +141,7 @@ def versions(
     ):
         yield Finding(
             UNCHECKED,
-            "the version of Ray (none there yet; the file's set-up commands install it)",
+            "the version of Ray (it is not installed yet; the file's setup commands install it)",
             "",
             bare,
         )
@@ -150,7 +152,11 @@ def versions(
             f"Install it: pip install 'ray[default]=={here['ray']}'.",
             bare,
         )
-    comparable = [visit for visit in reached if visit.host not in bare]
+    yield from _version_differences(here, [visit for visit in reached if visit.host not in bare])
+
+
+def _version_differences(here: HostReport, comparable: Sequence[Visit]) -> Iterator[Finding]:
+    """Compare the versions of Python between the hosts, and those of Ray also with this machine."""
     for name, key in (("Python", "python"), ("Ray", "ray")):
         places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
         for visit in comparable:
@@ -164,7 +170,7 @@ def versions(
             yield Finding(
                 ERROR,
                 f"the versions of {name} differ: {groups}",
-                f"Install {name} {first} everywhere, or another one everywhere and here.",
+                f"Install the same version of {name} on all machines, for example {first}.",
             )
         elif comparable:
             yield Finding(
@@ -184,13 +190,17 @@ def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
             direction = "ahead of" if visit.ahead_s > 0 else "behind"
             what = (
                 f"the clock is {off:.0f} s {direction} this machine's "
-                f"(at most {MAX_AHEAD_S} s are well)"
+                f"(at most {MAX_AHEAD_S} s are allowed)"
             )
-            yield Finding(ERROR, what, "Set both by NTP: timedatectl set-ntp true.", (visit.host,))
+            remedy = "Synchronize both clocks by NTP: timedatectl set-ntp true."
+            yield Finding(ERROR, what, remedy, (visit.host,))
         elif visit.clock_error_s > MAX_AHEAD_S:
             yield Finding(
                 UNCHECKED,
-                f"the clock (an answer takes {2 * visit.clock_error_s:.0f} s)",
+                (
+                    f"the clock (a response takes {2 * visit.clock_error_s:.0f} s, which is too "
+                    "slow to compare clocks)"
+                ),
                 "",
                 (visit.host,),
             )
@@ -204,23 +214,25 @@ def gpus(config: Mapping[str, Any], visit: Visit, *, is_head: bool) -> Finding:
     """Check that a host has the number of GPUs that the file declares for it."""
     count, source, expected_count = visit.report["gpus"], *gpus_in_file(config, is_head=is_head)
     if expected_count > (count or 0):
-        what = f"{count or 'no'} GPU seen, and {source} says {expected_count:g}"
+        plural = "s" * ((count or 0) > 1)
+        what = f"{count or 'no'} GPU{plural} found, but {source} declares {expected_count:g}"
         return Finding(
             ERROR,
             what,
-            "Install NVIDIA's driver until 'nvidia-smi -L' lists them, or correct the file.",
+            "Install NVIDIA's driver so that 'nvidia-smi -L' lists all GPUs, or correct the file.",
             (visit.host,),
         )
     if count is None and visit.report["has_card"]:
         return Finding(
             ERROR,
-            "an NVIDIA card is there, but no driver: nvidia-smi is missing or does not answer",
+            "an NVIDIA GPU was found, but its driver is not usable: nvidia-smi is missing or does "
+            "not respond",
             "Install the driver.",
             (visit.host,),
         )
     return Finding(
         OK,
-        f"{count} GPU{'s' * (count > 1)} seen" if count else "no GPU, and none asked for",
+        f"{count} GPU{'s' * (count > 1)} found" if count else "no GPU found, and none is required",
         "",
         (visit.host,),
     )
@@ -251,7 +263,9 @@ def tokens(
     if not head:
         return
     if not head["is_up"]:
-        yield Finding(UNCHECKED, "whether the cluster asks for its token (it is not up)")
+        yield Finding(
+            UNCHECKED, "whether the cluster requires its token (the cluster is not running)"
+        )
         return
     for visit in visits:
         if (
@@ -262,8 +276,8 @@ def tokens(
         ):
             yield Finding(
                 ERROR,
-                "Ray's token is another one than here",
-                "Run ray up again, which copies it.",
+                "Ray's token differs from the one on this machine",
+                "Run ray up again to copy the token.",
                 (visit.host,),
             )
         elif visit.report:
@@ -282,21 +296,21 @@ def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
     if file is None:
         remedy = (
             (
-                "cluster.up makes one; so does: ray get-auth-token --generate; "
+                "Run cluster.up, which creates a token, or: ray get-auth-token --generate; "
                 "chmod 600 ~/.ray/auth_token."
             )
             if place == HERE
-            else "Run ray up again, which copies it."
+            else "Run ray up again to copy the token."
         )
-        return Finding(ERROR, f"no Ray token at {path}", remedy, (place,))
+        return Finding(ERROR, f"there is no Ray token at {path}", remedy, (place,))
     if int(file["mode"], 8) & 0o077:
         return Finding(
             ERROR,
             f"Ray's token {path} is readable by others (mode {file['mode']})",
-            f"Close it: chmod 600 {path}.",
+            f"Make it private: chmod 600 {path}.",
             (place,),
         )
-    return Finding(OK, f"Ray's token {path} is there, for its owner alone", "", (place,))
+    return Finding(OK, f"only its owner can read Ray's token {path}", "", (place,))
 
 
 def door(status: int | None) -> Finding:
@@ -305,18 +319,20 @@ def door(status: int | None) -> Finding:
     The cluster must be up. `status` is None if the dashboard did not answer.
     """
     if status in (401, 403):
-        return Finding(OK, "the cluster refuses whoever has no token")
+        return Finding(OK, "the cluster refuses requests without a token")
     if status is None:
         return Finding(
             UNCHECKED,
-            "whether the cluster asks for its token (its dashboard does not answer on the head)",
+            "whether the cluster requires its token (its dashboard on the head does not respond)",
         )
     remedy = (
         "Put 'export RAY_AUTH_MODE=token;' before every 'ray start' in the file, "
         "and run ray up again."
     )
     return Finding(
-        ERROR, f"the cluster takes jobs from anybody: no token is asked for (HTTP {status})", remedy
+        ERROR,
+        f"the cluster accepts jobs from anybody, because it requires no token (HTTP {status})",
+        remedy,
     )
 
 

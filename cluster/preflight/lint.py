@@ -78,14 +78,14 @@ def open_doors(permissions: list[Any], where: str) -> list[str]:
         )
         if everywhere := sorted(EVERYWHERE & set(map(str, sources))):
             lines.append(
-                f"{where} lets in the whole internet ({', '.join(everywhere)}). "
-                "Allow one network, such as 203.0.113.7/32."
+                f"{where} allows access from the whole internet ({', '.join(everywhere)}). "
+                "Allow only your own network, for example 203.0.113.7/32."
             )
         elif sources and not ssh:
             port = _at(rule, "FromPort") or "any"
             lines.append(
                 f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. "
-                "Reach the cluster through ssh."
+                "Open only port 22, and connect to the cluster through ssh."
             )
     return lines
 
@@ -126,8 +126,8 @@ def _open_networks(config: Config) -> Iterator[str]:
             # The rules of a security group are checked as a whole, by `open_doors`.
             if network in text and not where.startswith("provider.security_group."):
                 yield (
-                    f"{where} lets in the whole internet ({network}). "
-                    "Allow one network, such as 203.0.113.7/32."
+                    f"{where} allows access from the whole internet ({network}). "
+                    "Allow only your own network, for example 203.0.113.7/32."
                 )
 
 
@@ -137,14 +137,14 @@ def _secrets(config: Config) -> Iterator[str]:
         for what, pattern in SECRETS.items():
             if pattern.search(text):
                 yield (
-                    f"{where} holds {what}. Files are copied and shared: "
-                    "use an instance profile, or name the file or secret that holds it."
+                    f"{where} contains {what}, but the file may be copied and shared. "
+                    "Use an instance profile, or refer to a file or secret that contains it."
                 )
                 break
     if _at(config, "provider", "aws_credentials"):
         yield (
-            "provider.aws_credentials holds credentials. Leave it out: "
-            "ray up uses your own login, and the nodes their instance profile."
+            "provider.aws_credentials contains credentials. Remove it: ray up uses your own "
+            "login, and the nodes use their instance profile."
         )
 
 
@@ -159,8 +159,8 @@ def _start_commands(config: Config) -> Iterator[str]:
         starts = [command for command in commands if "ray start" in command]
         if not starts:
             yield (
-                f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for "
-                "no token: copy them from cluster/cluster.yaml."
+                f"{name} does not start Ray, so Ray would use its default commands, which do not "
+                "require a token. Copy the commands from cluster/cluster.yaml."
             )
         earlier = [
             each
@@ -188,8 +188,8 @@ def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]
     host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
     if host and host[1] not in LOOPBACK:
         yield (
-            f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and reach "
-            "it through ssh ('ray dashboard FILE')."
+            f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and "
+            "connect to it through ssh ('ray dashboard FILE')."
         )
     if (
         "--head" in options
@@ -197,7 +197,7 @@ def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]
         and "RAY_USAGE_STATS_ENABLED=0" not in before
     ):
         yield (
-            f"{name} lets Ray report its use to its makers. "
+            f"{name} lets Ray send usage statistics to its developers. "
             "Add --disable-usage-stats to 'ray start --head'."
         )
 
@@ -205,7 +205,7 @@ def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]
 def _token_file(config: Config) -> Iterator[str]:
     if not any("auth_token" in str(remote) for remote in _mapping(config.get("file_mounts"))):
         yield (
-            "file_mounts brings no token to the nodes. Make one with 'ray get-auth-token "
+            "file_mounts does not copy a token to the nodes. Create one with 'ray get-auth-token "
             f"--generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
         )
 
@@ -219,14 +219,14 @@ def _versions(config: Config) -> Iterator[str]:
     }
     if len(pins) > 1:
         yield (
-            f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). "
-            "Name one version everywhere: they would refuse each other."
+            f"the file installs different versions of Ray ({', '.join(sorted(pins))}). "
+            "Pin one version: nodes with different versions cannot form a cluster."
         )
     for where, text in _strings(config.get("docker"), "docker"):
         if where.endswith("image") and _is_floating(text):
             yield (
-                f"{where} '{text}' is not pinned. Name a version, such as "
-                "rayproject/ray:2.60.0-py311-gpu."
+                f"{where} '{text}' is not pinned to a version. Use a tag with a version, for "
+                "example rayproject/ray:2.60.0-py311-gpu."
             )
 
 
@@ -240,8 +240,8 @@ def _unpinned_packages(command: str, name: str) -> Iterator[str]:
         for before, word in zip(["", *words], words, strict=False):
             if "==" not in word and not word.startswith("-") and before not in NAMES_A_FILE:
                 yield (
-                    f"{name} installs '{word}' in whatever version there is that day. "
-                    f"Pin it: '{word}==...'."
+                    f"{name} installs the latest version of '{word}', which may change any day. "
+                    f"Pin a version: '{word}==...'."
                 )
 
 
@@ -256,13 +256,13 @@ def _aws(config: Config) -> Iterator[str]:
     types, head = _mapping(config.get("available_node_types")), str(config.get("head_node_type"))
     if _at(config, "provider", "cache_stopped_nodes") is not False:
         yield (
-            "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, "
-            "whose disks cost money. Set it to false."
+            "provider.cache_stopped_nodes is not false, so ray down would only stop the machines, "
+            "and their disks would cost money. Set it to false."
         )
     if "setup_commands" not in config:
         yield (
-            "setup_commands is missing: Ray's own would install its nightly build for another "
-            "Python. Copy them from cluster/cluster.yaml."
+            "setup_commands is missing, so Ray's default commands would install its nightly build "
+            "for another Python. Copy the commands from cluster/cluster.yaml."
         )
     yield from open_doors(
         _list(_at(config, "provider", "security_group", "IpPermissions")),
@@ -278,8 +278,8 @@ def _aws(config: Config) -> Iterator[str]:
     for name in [name for name in types if name != head]:
         if (profile := _profile(types[name])) and profile == _profile(types.get(head)):
             yield (
-                f"{name}: the instance profile is the head's, which may start machines. "
-                "Give workers one of their own."
+                f"{name}: the workers have the head's instance profile, which may start machines. "
+                "Use a separate profile for workers."
             )
 
 
@@ -292,24 +292,24 @@ def _aws_node(node: Config) -> Iterator[str]:
     groups, image = _list(node.get("SecurityGroupIds")), str(node.get("ImageId", ""))
     if not groups:
         yield (
-            "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. "
-            "Name the one that cluster/aws/stack.yaml makes."
+            "SecurityGroupIds is missing, so Ray would create a group that opens ssh to the whole "
+            "internet. Enter the group that cluster/aws/stack.yaml creates."
         )
     for group in groups:
         if not re.fullmatch(r"sg-[0-9a-f]{8,17}", str(group)):
             yield (
                 f"'{group}' is not the id of a security group. "
-                "Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
+                "Enter the stack's SecurityGroup, for example sg-0123456789abcdef0."
             )
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
         yield (
-            f"ImageId '{image}' is not the id of an image. Put in the stack's Image, such as "
-            "ami-0123456789abcdef0; Ray's own is years old."
+            f"ImageId '{image}' is not the id of an image. Enter the stack's Image, for example "
+            "ami-0123456789abcdef0. Ray's default image is years old."
         )
     if not _profile({"node_config": node}):
         yield (
-            "no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and "
-            "workers none. Name those of cluster/aws/stack.yaml."
+            "IamInstanceProfile is missing, so Ray would give the head full rights over EC2 and "
+            "S3, and workers none. Enter the profiles that cluster/aws/stack.yaml creates."
         )
     if _at(node, "MetadataOptions", "HttpTokens") != "required":
         yield (
@@ -324,13 +324,13 @@ def _aws_node(node: Config) -> Iterator[str]:
 def _aws_head(node_type: Any, name: str) -> Iterator[str]:
     if _at(node_type, "resources", "CPU") != 0:
         yield (
-            f"{name}: trials would run on the head beside Ray's own processes. "
+            f"{name}: trials would run on the head, next to Ray's own processes. "
             "Set resources: {CPU: 0}."
         )
     if _at(node_type, "node_config", "InstanceMarketOptions", "MarketType") == "spot":
         yield (
-            f"{name}: the head is a spot instance; with it the whole cluster would go. "
-            "Leave out InstanceMarketOptions."
+            f"{name}: the head is a spot instance. If it is reclaimed, the whole cluster is lost. "
+            "Remove InstanceMarketOptions."
         )
 
 
@@ -338,11 +338,11 @@ def _kubernetes(config: Config) -> Iterator[str]:
     cluster = _at(config, "spec", "rayClusterSpec") or _at(config, "spec")
     head, workers = _at(cluster, "headGroupSpec"), _list(_at(cluster, "workerGroupSpecs"))
     if _at(cluster, "authOptions", "mode") != "token":
-        yield "rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}."
+        yield "rayClusterSpec.authOptions does not require a token. Set authOptions: {mode: token}."
     if (kind := _at(head, "serviceType") or "ClusterIP") != "ClusterIP":
         yield (
-            f"headGroupSpec.serviceType {kind} can be reached from outside. "
-            "Use ClusterIP, and 'kubectl port-forward'."
+            f"headGroupSpec.serviceType {kind} makes the head reachable from outside. "
+            "Use ClusterIP, and connect with 'kubectl port-forward'."
         )
     if str(_at(head, "rayStartParams", "num-cpus")) != "0":
         yield 'headGroupSpec: trials would run on the head. Set rayStartParams: {num-cpus: "0"}.'
@@ -358,14 +358,17 @@ def _kubernetes(config: Config) -> Iterator[str]:
     } | {str(_at(cluster, "rayVersion"))}
     if len(versions) > 1:
         yield (
-            "the images and rayVersion name different versions of Ray "
-            f"({', '.join(sorted(versions))}). Name one everywhere."
+            "the images and rayVersion have different versions of Ray "
+            f"({', '.join(sorted(versions))}). Use the same version everywhere."
         )
 
 
 def _pod(pod: Config, where: str) -> Iterator[str]:
     if pod.get("hostNetwork"):
-        yield f"{where} uses the host's network, past every network policy. Leave out hostNetwork."
+        yield (
+            f"{where} uses the host's network, to which network policies do not apply. "
+            "Remove hostNetwork."
+        )
     for container in [*_list(pod.get("initContainers")), *_list(pod.get("containers"))]:
         context = {
             **_mapping(pod.get("securityContext")),
@@ -381,10 +384,13 @@ def _pod(pod: Config, where: str) -> Iterator[str]:
                 f"true}} and, in the container, {{allowPrivilegeEscalation: false}}."
             )
         if _is_floating(image := str(_at(container, "image") or "")):
-            yield f"{where}: the image '{image}' is not pinned. Name a version."
+            yield (
+                f"{where}: the image '{image}' is not pinned to a version. "
+                "Use a tag with a version."
+            )
         for variable in _list(_at(container, "env")):
             if KEY.search(str(_at(variable, "name"))) and _at(variable, "value"):
                 yield (
-                    f"{where}: {variable['name']} stands in the file. "
+                    f"{where}: the file contains the value of {variable['name']}. "
                     "Use valueFrom: {secretKeyRef: ...}."
                 )

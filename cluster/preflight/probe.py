@@ -210,7 +210,7 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
             _refused_by_mlflow(uri, host, error, has_login=bool(login), needs_login=needs_login)
         ]
     except ValueError:
-        return [(ERROR, f"what answers at {uri} is not MLflow", "Correct --tracking.")]
+        return [(ERROR, f"the server at {uri} is not MLflow", "Correct --tracking.")]
     except OSError as error:
         reason = getattr(error, "reason", error)
         return [
@@ -220,7 +220,7 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
                 "Start it, open its port to the cluster's network, or correct --tracking.",
             )
         ]
-    return [(OK, f"MLflow answers at {uri}", "")]
+    return [(OK, f"MLflow responds at {uri}", "")]
 
 
 def mlflow_login() -> str:
@@ -251,15 +251,15 @@ def _refused_by_mlflow(
         return (
             ERROR,
             f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)",
-            f"Start it with --allowed-hosts '{host}', or name it as it is allowed.",
+            f"Start it with --allowed-hosts '{host}', or use a host name that it allows.",
         )
     if error.code == 401 and not has_login:
         what, remedy = (
-            f"MLflow at {uri} asks for a login",
-            "Put it into ~/.mlflow/credentials of the head, mode 0600.",
+            f"MLflow at {uri} requires a login",
+            "Store it in ~/.mlflow/credentials on the head, with mode 0600.",
         )
         return (
-            (ERROR, f"{what}, and there is none", remedy)
+            (ERROR, f"{what}, but none was found", remedy)
             if needs_login
             else (OK, f"{what}, which only the head needs", "")
         )
@@ -271,8 +271,8 @@ def _refused_by_mlflow(
         )
     return (
         ERROR,
-        f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})",
-        "Correct --tracking, or look at the server's log.",
+        f"the server at {uri} is not MLflow, or is not working (HTTP {error.code})",
+        "Correct --tracking, or check the server's log.",
     )
 
 
@@ -319,9 +319,9 @@ class _ProbeObject:
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
         first = self.place.get(self.name)
         if first is None or first.content != b"first":
-            return "does not give back what was written there"
+            return "does not return the content that was written to it"
         if self.name not in self.place.listing():
-            return "does not list at once what was written there"
+            return "does not list a new object immediately"
         self.tag = first.tag
         return ""
 
@@ -331,12 +331,12 @@ class _ProbeObject:
         second = self.place.get(self.name)
         if second is None or second.content != b"second":
             return (
-                "refuses a put in place of what it shows (If-Match)"
+                "refuses to replace an object whose tag matches (If-Match)"
                 if is_refused
-                else "does not show at once what was written in place of something"
+                else "does not return the new content of a replaced object immediately"
             )
         if second.tag == self.tag:
-            return "gives different contents the same tag"
+            return "has the same tag for different contents of an object"
         if not self._refuses(b"third", instead_of=self.tag):
             return "lets two drivers overwrite each other (If-Match is ignored)"
         self.tag = second.tag
@@ -347,13 +347,13 @@ class _ProbeObject:
         self.place.remove([self.name])
         self.is_there = False
         if self.place.get(self.name) is not None:
-            return "still shows what was removed"
+            return "still returns a removed object"
         if self.name in self.place.listing():
-            return "still lists what was removed"
+            return "still lists a removed object"
         return (
             ""
             if self._refuses(b"fourth", instead_of=self.tag)
-            else "takes a put in place of what was removed (If-Match is ignored)"
+            else "accepts a replacement of a removed object (If-Match is ignored)"
         )
 
     def _refuses(self, content: bytes, **condition: Any) -> bool:
@@ -452,7 +452,7 @@ def storage(url: str) -> list[Line]:
     except ImportError:
         is_bare = ray_version() is None  # nothing is installed yet, which `findings` reports
         return [
-            (UNCHECKED, "the bucket (boto3 is not there yet)", "")
+            (UNCHECKED, "the bucket (boto3 is not installed yet)", "")
             if is_bare
             else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")
         ]
@@ -486,15 +486,15 @@ def storage(url: str) -> list[Line]:
             (
                 ERROR,
                 f"bucket '{bucket}' {lacking}",
-                "Two drivers could take one search, or lose what they wrote: use another storage.",
+                "Use another storage: here, two drivers could run the same search, or lose data.",
             )
         ]
     return [
         (
             OK,
             (
-                f"bucket '{bucket}' is writable, readable and deletable, and refuses a second "
-                "conditional put"
+                f"bucket '{bucket}' is readable and writable, and supports "
+                "deletions and conditional writes"
             ),
             "",
         )
@@ -530,12 +530,16 @@ def _refused_by_s3(
     if code == "NoSuchBucket" or not is_there:
         return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
     if code == "RequestTimeTooSkewed":
-        return ERROR, f"S3 at {where} refuses the machine's clock", "Set it by NTP."
+        return (
+            ERROR,
+            f"S3 at {where} refuses requests because the machine's clock is wrong",
+            "Synchronize it by NTP.",
+        )
     if code in REFUSED_KEYS:
         return (
             ERROR,
             f"S3 at {where} refuses the credentials ({code})",
-            "Renew them, or set AWS_ENDPOINT_URL to where they belong.",
+            "Renew them, or set AWS_ENDPOINT_URL to the service that they are for.",
         )
     if status == 403:
         place = (
@@ -551,7 +555,7 @@ def _refused_by_s3(
     return (
         ERROR,
         f"bucket '{bucket}' is not {CANNOT[operation]} ({code}, HTTP {status})",
-        "Look at the storage's own log, and try again.",
+        "Check the storage's log, and try again.",
     )
 
 
@@ -559,13 +563,13 @@ def _unreachable(url: str, kind: str, text: str) -> Line:
     if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
         return (
             ERROR,
-            f"no AWS credentials for {url}",
-            "Give the machine an instance profile, or the user ~/.aws/credentials.",
+            f"there are no AWS credentials for {url}",
+            "Give the machine an instance profile, or create ~/.aws/credentials.",
         )
     return (
         ERROR,
         f"S3 is not reachable for {url} ({text.rstrip('.')})",
-        "Correct AWS_ENDPOINT_URL, or open the way to it.",
+        "Correct AWS_ENDPOINT_URL, or allow connections to it.",
     )
 
 

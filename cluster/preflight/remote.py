@@ -31,29 +31,29 @@ NOISE = (
 
 REASONS = {
     "Permission denied": (
-        "refuses the ssh key",
+        "the host refuses the ssh key",
         (
-            "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth "
-            "in the file."
+            "Append its public key to ~/.ssh/authorized_keys of that user on the host, or correct "
+            "auth in the file."
         ),
     ),
     "Connection refused": (
-        "has its ssh port closed: the connection is refused",
-        "Start sshd there, or correct the address.",
+        "the host refuses connections to its ssh port",
+        "Start sshd on the host, or correct the address.",
     ),
     "timed out": (
-        "does not answer",
-        "Start it, let ssh through its firewall, or correct the address.",
+        "the host does not respond",
+        "Start it, allow ssh in its firewall, or correct the address.",
     ),
     "No route to host": (
-        "cannot be reached: no route to it",
+        "there is no route to the host",
         "Correct the address, or connect to its network.",
     ),
     "Network is unreachable": (
-        "cannot be reached: there is no network that leads to it",
+        "the network of the host cannot be reached",
         "Correct the address, or connect to its network.",
     ),
-    "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
+    "Could not resolve hostname": ("the host name cannot be resolved", "Correct the address."),
 }
 """A part of ssh's error message, and our words for it: the problem and the remedy."""
 
@@ -188,25 +188,25 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
     lines = [
         line.strip() for line in output.splitlines() if line.strip() and not line.startswith(NOISE)
     ]
-    last = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "no message"
     # Killed by a signal: by the watchdog, after LIMIT_S.
     if code is not None and code < 0:
         return Visit(
             host=host,
-            problem=f"does not answer within {LIMIT_S} s",
-            remedy="See what keeps it busy, and try again.",
+            problem=f"the host did not respond within {LIMIT_S} s",
+            remedy="Check what keeps it busy, and try again.",
         )
     # 255 is ssh's own exit code; any other is the remote command's.
     if code != 255:
         return Visit(
             host=host,
-            problem=f"lets ssh in but cannot run Python 3 ({last})",
-            remedy="Install Python and Ray there, on the PATH of a login shell.",
+            problem=f"the login by ssh works, but Python 3 cannot be run ({last})",
+            remedy="Install Python and Ray on the host, on the PATH of a login shell.",
         )
     if ssh.CHANGED_KEY in output:
         return Visit(
             host=host,
-            problem="shows another host key than it did before",
+            problem="the host's key has changed since the first connection",
             remedy=f"{login.changed_key_advice(host)}.",
         )
     for words, (problem, remedy) in REASONS.items():
@@ -219,6 +219,6 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
             return Visit(host=host, problem=f"{problem}{detail}", remedy=remedy)
     return Visit(
         host=host,
-        problem=f"is not reached by ssh ({last})",
-        remedy="Try the same with ssh by hand.",
+        problem=f"the host cannot be reached by ssh ({last})",
+        remedy="Try to connect to it with ssh by hand.",
     )

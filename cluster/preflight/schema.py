@@ -80,14 +80,17 @@ def _filled_in(config: Mapping[str, Any], *, is_local: bool) -> definition.Confi
 def _fixed_host_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for key in ("available_node_types", "head_node_type", "head_node", "worker_nodes"):
         if config.get(key):
-            yield f"{key}: not for fixed hosts. Leave it out."
+            yield f"{key} is not allowed for fixed hosts. Remove it."
 
 
 def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the problems of a file whose machines are started on demand."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
-        yield "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."
+        yield (
+            "available_node_types is missing or is not a mapping. "
+            "Copy it from cluster/cluster.yaml."
+        )
         return
     if head not in kinds:
         yield (
@@ -99,4 +102,7 @@ def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
         config.get("max_workers", 2),
     )
     if least > most:
-        yield f"max_workers is {most}, and the node types' min_workers add up to {least}. Raise it."
+        yield (
+            f"max_workers is {most}, but the node types' min_workers add up to {least}. "
+            "Increase max_workers."
+        )

@@ -145,12 +145,17 @@ START_PARAMETERS = (
     "pipe_stdin",
 )
 PATCHES = (
-    Patch(f"{NODE}.start_monitor", ("self",), start_nothing, "No autoscaler's monitor: 0.8 s."),
+    Patch(
+        f"{NODE}.start_monitor",
+        ("self",),
+        start_nothing,
+        "Without the autoscaler's monitor, Ray starts 0.8 s faster.",
+    ),
     Patch(
         f"{NODE}.start_log_monitor",
         ("self",),
         start_nothing,
-        "No monitor of the workers' output: 0.9 s.",
+        "Without the monitor of the workers' output, Ray starts 0.9 s faster.",
     ),
 )
 FOR_ONE_WORKER = (
@@ -158,15 +163,21 @@ FOR_ONE_WORKER = (
         f"{NODE}.start_api_server",
         ("self", "include_dashboard", "raise_on_failure"),
         start_no_server,
-        "No server of a dashboard: 1.6 s.",
+        "Without the dashboard's server, Ray starts 1.6 s faster.",
     ),
-    Patch(START_PROCESS, START_PARAMETERS, start_no_agents, "No agents: 2.7 s."),
+    Patch(
+        START_PROCESS,
+        START_PARAMETERS,
+        start_no_agents,
+        "Without its agents, Ray starts 2.7 s faster.",
+    ),
 )
 FOR_RAY_TRAIN = (
     Patch(
         START_PROCESS,
         START_PARAMETERS,
         start_small_dashboard,
-        "A dashboard with one module, 10 processes of Ray instead of 20: 1.7 s.",
+        "A dashboard with a single module needs 10 processes of Ray instead of 20, and starts "
+        "1.7 s faster.",
     ),
 )

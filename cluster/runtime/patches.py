@@ -51,7 +51,7 @@ class Patch:
             return f"Ray's {self.target} has no signature"
         if tuple(signature.parameters) == self.parameters:
             return ""
-        return f"Ray's {self.target} takes other arguments: {', '.join(signature.parameters)}"
+        return f"Ray's {self.target} has unexpected parameters: {', '.join(signature.parameters)}"
 
 
 def check_patches(patches: Collection[Patch]) -> None:
@@ -64,8 +64,8 @@ def check_patches(patches: Collection[Patch]) -> None:
         if patch.is_needed and (reason := patch.misfit()):
             tried = TRIED_VERSIONS["ray"]
             raise NotReady(
-                f"{reason}, and no search works without a patch to it. Ray {tried} was tried: "
-                f"pip install 'ray{tried.bounds}'."
+                f"{reason}, so a patch that every search needs cannot be applied. "
+                f"Install a tested version of Ray ({tried}): pip install 'ray{tried.bounds}'."
             )
 
 
@@ -99,4 +99,4 @@ def apply_patches(patches: Collection[Patch], *arguments: Any) -> Iterator[None]
 @cache
 def _log_skipped(reason: str, gain: str) -> None:
     """Log why a patch is skipped, once in each process."""
-    LOG.warning("%s, so it is not patched. The patch would give: %s", reason, gain)
+    LOG.warning("%s, so it is not patched. The purpose of the patch: %s", reason, gain)

@@ -71,7 +71,7 @@ class Machines(Resources):
     def where(self) -> str:
         """A hint that the totals may suffice for a process although no single machine does."""
         return (
-            f", on {len(self.each)} machines, and a process needs room on one"
+            f" on {len(self.each)} machines, and each process must fit on a single machine"
             if len(self.each) > 1
             else ""
         )
@@ -108,7 +108,7 @@ def local_gpus() -> int:
         )
     except subprocess.TimeoutExpired as error:
         raise NotReady(
-            "nvidia-smi does not answer. Mend the driver, or use --device cpu."
+            "nvidia-smi does not respond. Fix the driver, or use --device cpu."
         ) from error
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
@@ -121,13 +121,14 @@ def slots(resources: Resources, demand: Demand) -> int:
     """
     if demand.gpus and not resources.gpus:
         raise NotReady(
-            f"the search asks for {demand.gpus:g} GPU per trial; none found. Use --device cpu."
+            f"the search needs {demand.gpus:g} GPU per trial, but no GPU was found. "
+            "Use --device cpu."
         )
     count = resources.room(demand) // demand.workers
     if count < 1:
         there = f"there are {resources.cpus:g} CPUs and {resources.gpus:g} GPUs" + resources.where
         raise NotReady(
-            f"one trial asks for {demand.in_words}; {there}. "
+            f"one trial needs {demand.in_words}, but {there}. "
             "Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
         )
     return count

@@ -79,13 +79,13 @@ def check_address(address: str) -> None:
         return
     if not host or not is_whole(port) or int(port) > 65535:
         raise NotReady(
-            f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT."
+            f"'{address}' is not the address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT."
         )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise NotReady(
-            f"no Ray cluster at '{address}' ({error}). "
+            f"there is no Ray cluster at '{address}' ({error}). "
             "Use --address local, or start one with 'ray start --head'."
         ) from error
 

@@ -100,7 +100,7 @@ class SharedFolderCheck:
         )
         differences = sorted(
             {
-                f"{address} has {name} {version}, and here is {self.versions[name]}"
+                f"{address} has {name} {version}, but this machine has {self.versions[name]}"
                 for address, _, versions in replies
                 for name, version in versions.items()
                 if version != self.versions[name]
@@ -115,16 +115,18 @@ class SharedFolderCheck:
         if blind:
             raise NotReady(
                 f"storage '{self.storage}' is not shared: "
-                f"node {', '.join(blind)} does not see it. {remedy}"
+                f"files that are written here do not appear on node {', '.join(blind)}. {remedy}"
             )
         if mute:
             raise NotReady(
                 f"storage '{self.storage}' is not shared: "
-                f"what node {', '.join(mute)} writes there is not seen here. {remedy}"
+                f"files that node {', '.join(mute)} writes do not appear here. {remedy}"
             )
         if differences:
-            remedy = "Install cluster/requirements.txt on all of them."
-            raise NotReady(f"the nodes of the cluster differ: {'; '.join(differences)}. {remedy}")
+            raise NotReady(
+                f"the nodes of the cluster have different versions: {'; '.join(differences)}. "
+                "Install cluster/requirements.txt on all of them."
+            )
 
     def _late(self, *, wait: bool) -> set[str]:
         """Look for the files that nodes have written.

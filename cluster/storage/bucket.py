@@ -118,14 +118,16 @@ class Bucket:
             or not NAME.fullmatch(name)
             or not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix)
         ):
-            raise ValueError(f"'{uri}' names no place in a bucket. Write s3://BUCKET/PREFIX")
+            raise ValueError(f"'{uri}' is not a place in a bucket. Use s3://BUCKET/PREFIX")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         try:
             is_valid = not endpoint or bool(urlsplit(endpoint).port or urlsplit(endpoint).hostname)
         except ValueError:
             is_valid = False
         if not is_valid:
-            raise ValueError(f"AWS_ENDPOINT_URL '{endpoint}' is no address. Write http://HOST:PORT")
+            raise ValueError(
+                f"AWS_ENDPOINT_URL '{endpoint}' is not a valid address. Use http://HOST:PORT"
+            )
         return cls(
             name,
             prefix.strip("/"),
@@ -192,7 +194,7 @@ class Bucket:
             )
         # For a condition on the tag of a missing object S3 answers "not found".
         except FileNotFoundError as error:
-            raise WriteConflict(f"somebody has removed {self / part}") from error
+            raise WriteConflict(f"another process has removed {self / part}") from error
         return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
@@ -267,8 +269,8 @@ class Bucket:
             )
             if refused := answer.get("Errors"):
                 raise StorageError(
-                    f"{self}: {refused[0].get('Code', 'an error')} on removing "
-                    f"{refused[0].get('Key')} (s3:DeleteObject)"
+                    f"{self}: {refused[0].get('Key')} cannot be removed "
+                    f"({refused[0].get('Code', 'unknown error')}, s3:DeleteObject)"
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
@@ -297,7 +299,8 @@ class Bucket:
         def download_file(part: str) -> None:
             if Path(part).is_absolute() or ".." in Path(part).parts:
                 raise StorageError(
-                    f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket"
+                    f"{self}: the name '{part[:200]}' leads out of the folder into which it is "
+                    "copied; remove this object from the bucket"
                 )
             path = folder / part
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -326,8 +329,8 @@ class Bucket:
             lacking = shortcoming(self / f".probe-{uuid4().hex}", WriteConflict)
         except StorageError as error:
             raise NotReady(
-                f"storage '{self}' is not usable: {error.strerror}. "
-                "Mend that, or use another --storage."
+                f"storage '{self}' cannot be used: {error.strerror}. "
+                "Fix this, or use another --storage."
             ) from error
         if lacking:
             raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
@@ -349,7 +352,9 @@ class Bucket:
                 timeout=CONNECT_S,
             ).close()
         except OSError as error:
-            raise StorageError(f"{self}: nothing answers at {self.endpoint} ({error})") from error
+            raise StorageError(
+                f"{self}: no server responds at {self.endpoint} ({error})"
+            ) from error
 
     @property
     def _client(self) -> Any:
@@ -402,8 +407,8 @@ class Bucket:
             reason = str(error).rstrip(".")
             if isinstance(error, botocore.exceptions.NoCredentialsError):
                 reason = (
-                    "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                    "write ~/.aws/credentials, or give the machine a profile"
+                    "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "create ~/.aws/credentials, or give the machine an instance profile"
                 )
                 raise StorageError(f"{self}: {reason}") from error
             raise StorageError(f"{self}: {reason}", is_temporary=True) from error
@@ -415,25 +420,28 @@ class Bucket:
             error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
         )
         if code in CONFLICT_CODES or status == 412:
-            return WriteConflict(f"somebody else has written to {self}")
+            return WriteConflict(f"another process has written to {self}")
         if code == "NoSuchBucket":
             return StorageError(f"there is no bucket '{self.name}'")
         if code in ("NoSuchKey", "404", "NotFound"):
-            return FileNotFoundError(errno.ENOENT, "not in the bucket", str(self))
+            return FileNotFoundError(
+                errno.ENOENT, "there is no such object in the bucket", str(self)
+            )
         if code in EXPIRED_CODES:
             _client.cache_clear()  # the next call reads the credentials again
             return StorageError(f"{self}: the credentials have expired ({code}); renew them")
         if code in REFUSED_CODES:
             _client.cache_clear()
-            return StorageError(f"{self}: the credentials are refused ({code}); correct them")
+            return StorageError(f"{self}: the credentials were refused ({code}); correct them")
         if code == "RequestTimeTooSkewed":
-            return StorageError(f"{self}: this machine's clock is off ({code}); set it")
+            return StorageError(f"{self}: this machine's clock is wrong ({code}); correct it")
         if status == 403:
             return StorageError(
                 f"{self}: access denied (403 {code}); the permission {PERMISSIONS[call]} is missing"
             )
         return StorageError(
-            f"{self}: HTTP {status} {code}", is_temporary=status >= 500 or status == 429
+            f"{self}: the service responded with HTTP {status} {code}",
+            is_temporary=status >= 500 or status == 429,
         )
 
 

@@ -63,7 +63,7 @@ class ObjectFolder:
                 partial.replace(path)
             _sync_names(path.parent)
         except FileExistsError as error:
-            raise WriteConflict(f"{path} is there already") from error
+            raise WriteConflict(f"{path} already exists") from error
         finally:
             partial.unlink(missing_ok=True)
 

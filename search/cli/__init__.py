@@ -1,6 +1,4 @@
-"""Parts of the command line that verbs share: options, the config file, questions, CSV output.
+"""Command lines: their options come from the fields of requests (`search.values.option`).
 
-This package may import `search.values`, `search.journal`, `search.decisions.steering`,
-`search.process`, `search.preflight.overrides` and `search.trained.source`, but never
-`search.execution` or `search.views`.
+This package imports operations, and nothing of `search.web`.
 """

@@ -13,15 +13,15 @@ Values are read as text, and no Python object is built from them. Tags, anchors 
 are errors, as are more than 1 MB or 8 levels.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from search.cli.parser import parse_option
 from search.values import secrets
+from search.values.option import Option, OptionKind, options_of
 from trainables.config import PATHS, parse_setting
 from trainables.errors import ConfigError, unknown
 
@@ -48,17 +48,22 @@ class Entry:
         return self.key if _holds_settings(self.key) else self.key.replace("_", "-")
 
 
-def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """Convert the options in a file to command-line words that `parser` accepts.
+def words(request_type: type, path: Path) -> list[str]:
+    """Convert the options in a file to words of the command line.
+
+    Args:
+        request_type: the dataclass whose options the file may have. `config` is not among them, and
+            those of `set` are nested under it.
+        path: the file.
 
     Raises:
         ConfigError: the file cannot be read, or has problems; the message has a line for each
             problem, with the file and its line.
     """
     options = {
-        name.replace("_", "-"): default
-        for name, default in vars(parser.parse_args([])).items()
-        if name not in ("config", "settings")
+        declared.name: declared
+        for declared in options_of(request_type)
+        if declared.name not in ("config", "set")
     }
     arguments: list[str] = []
     problems: list[str] = []
@@ -70,7 +75,7 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
                     f"'{entry.key}' is given twice (first in line {first_lines[entry.name]})."
                 )
             first_lines[entry.name] = entry.line
-            arguments += _words(entry, options, parser)
+            arguments += _words(entry, options)
         except ConfigError as error:
             problems.append(f"{path}:{entry.line}: {error}")
     if problems:
@@ -78,44 +83,43 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     return arguments
 
 
-def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
+def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
     """Convert an option to command-line words; none if its value is empty, or a flag is false."""
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
         return []
-    if isinstance(value, yaml.SequenceNode) and isinstance(options.get(key), list):
+    declared = options.get(key)
+    if isinstance(value, yaml.SequenceNode) and declared is not None and declared.is_repeated:
         values = [node.value if isinstance(node, yaml.ScalarNode) else node for node in value.value]
         return [
-            word
-            for item in values
-            for word in _words(Entry(entry.line, entry.key, item), options, parser)
+            word for item in values for word in _words(Entry(entry.line, entry.key, item), options)
         ]
     if isinstance(value, yaml.Node):
-        raise ConfigError(f"'{key}' takes one value.")
+        raise ConfigError(f"'{key}' accepts one value.")
     if key.startswith("set."):
         setting = f"{key.removeprefix('set.')}={'none' if value is None else value}"
         parse_setting(setting)
         return [f"--set={setting}"]
-    if key not in options and key != "set":
+    if declared is None and key != "set":
         raise _unknown(entry.key, options)
     if value is None:
         return []
-    if key == "set":
-        raise ConfigError("'set' holds keys and values, such as 'optimizer.lr: 0.001'.")
-    if options[key] is False:
+    if declared is None:
+        raise ConfigError("'set' must contain keys and values, such as 'optimizer.lr: 0.001'.")
+    if declared.kind is OptionKind.FLAG:
         if value not in ("true", "false"):
             raise ConfigError(f"'{key}' must be true or false (got '{value}').")
         return [f"--{key}"] if value == "true" else []
+    option_words = [f"--{key}={value}"]
     try:
-        parser.exit_on_error = False
-        parser.parse_args([f"--{key}={value}"])
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"'{key}': {error.message}.") from error
-    return [f"--{key}={value}"]
+        parse_option(declared, option_words)
+    except ConfigError as error:
+        raise ConfigError(f"'{key}': {error}") from error
+    return option_words
 
 
-def _unknown(key: str, options: Mapping[str, Any]) -> ConfigError:
+def _unknown(key: str, options: Mapping[str, Option]) -> ConfigError:
     same = [path for path in PATHS if key in (path, path.rpartition(".")[2])]
     return ConfigError(
         f"unknown key '{key}'. Did you mean '{same[0]}' under 'set:'?"
@@ -132,12 +136,12 @@ def _entries(path: Path) -> Iterator[Entry]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        reason = "a tab stands here; indent with spaces" if "'\\t'" in reason else reason
+        reason = "tabs are not allowed for indentation; use spaces" if "'\\t'" in reason else reason
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(
-            f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not "
-            "allow."
+            f"{path}:{text.count(chr(10), 0, error.position) + 1}: this line has a character that "
+            "YAML does not allow."
         ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
@@ -194,11 +198,11 @@ def _refuse_tricks(path: Path, text: str) -> None:
             raise ConfigError(f"{where}: anchors and aliases are not allowed.")
         if tag := getattr(event, "tag", None):
             raise ConfigError(
-                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are "
-                "plain."
+                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; use plain "
+                "values."
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
             event, yaml.CollectionEndEvent
         )
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{where}: more than {MAX_DEPTH} levels.")
+            raise ConfigError(f"{where}: the values are nested more than {MAX_DEPTH} levels deep.")

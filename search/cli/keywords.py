@@ -1,59 +1,86 @@
-"""Options of a command as Python values; dashes in their names become underscores.
+"""Options of a verb as Python values; dashes in their names become underscores.
 
-They are converted to command-line words, so that a new option needs no change here.
+They are converted to words of the command line, which argparse converts to values, so that a text
+means the same everywhere.
 
     {"space": "table3", "max_epochs": 5, "set": {"optimizer": {"name": "sgd"}}, "sealed": True}
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from search.cli.parser import parse_option
+from search.values.option import Option, OptionKind, options_of, request_of
 from trainables.errors import ConfigError, unknown
 
+Request = TypeVar("Request")
 
-def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """Convert these options to command-line words that `parser` accepts.
 
-    An option with the value None is left out.
+def request_from(request_type: type[Request], values: Mapping[str, Any]) -> Request:
+    """Build a request from the values of its options: text as on the command line, or Python's.
+
+    Args:
+        request_type: the dataclass of the request.
+        values: the value of each option by its name, such as `max_epochs` or `set`. Options that
+            are missing or None have their defaults.
 
     Raises:
         ConfigError: there is no such option, or its value is invalid.
     """
-    defaults = vars(parser.parse_args([]))
-    accepted = {**defaults, "set": defaults.pop("settings", [])}
-    accepted.pop("settings", None)
-    arguments: list[str] = []
-    for name, value in options.items():
-        if name not in accepted:
-            raise ConfigError(unknown("option", name, accepted))
+    return request_of(
+        request_type, {field: value for field, _, value in _parsed(request_type, values)}
+    )
+
+
+def words(request_type: type, values: Mapping[str, Any]) -> list[str]:
+    """Convert the values of options to words of the command line, in the order of the values.
+
+    The arguments are those of `request_from`.
+
+    Raises:
+        ConfigError: there is no such option, or its value is invalid.
+    """
+    return [word for _, option_words, _ in _parsed(request_type, values) for word in option_words]
+
+
+def _parsed(request_type: type, values: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Any]]:
+    """Yield the field of each option that has words, its words, and its value."""
+    options = {declared.name.replace("-", "_"): declared for declared in options_of(request_type)}
+    for name, value in values.items():
+        if name not in options:
+            raise ConfigError(unknown("option", name, options))
         if value is None:
             continue
-        option_words = list(_words(name, value, accepted[name]))
+        declared = options[name]
+        if not (option_words := list(_words(name, value, declared))):
+            continue
         try:
-            parser.exit_on_error = False
-            parser.parse_args(option_words)
-        except argparse.ArgumentError as error:
-            raise ConfigError(f"{name}: {error.message}.") from error
-        arguments += option_words
-    return arguments
+            parsed_value = parse_option(declared, option_words)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        yield declared.field, option_words, parsed_value
 
 
-def _words(name: str, value: Any, default: Any) -> Iterator[str]:
+def _words(name: str, value: Any, declared: Option) -> Iterator[str]:
     """Yield the words of an option: one per value, and none for a flag that is False."""
-    option = f"--{name.replace('_', '-')}"
-    if default is False:
+    if declared.kind in (OptionKind.FLAG, OptionKind.SWITCH):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be True or False (got {value!r}).")
-        yield from [option] * value
+        if value:
+            yield f"--{declared.name}"
+        elif declared.kind is OptionKind.SWITCH:
+            yield f"--no-{declared.name}"
         return
     if isinstance(value, Mapping) and name == "set":
         value = list(_settings(value))
     if not isinstance(value, Mapping | list | tuple | set):
         value = [value]
-    elif isinstance(value, Mapping) or not isinstance(default, list):
-        raise ConfigError(f"{name} takes one value (got {value!r}).")
-    yield from (f"{option}={item}" for item in value)
+    elif isinstance(value, Mapping) or not declared.is_repeated:
+        raise ConfigError(f"{name} accepts one value (got {value!r}).")
+    if declared.kind is OptionKind.POSITIONAL:
+        yield from ["--", *map(str, value)]
+    else:
+        yield from (f"--{declared.name}={item}" for item in value)
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

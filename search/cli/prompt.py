@@ -1,41 +1,56 @@
 """Questions to the user at the terminal, such as about a mistyped name of a search."""
 
-import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
-from search.journal.naming import NoSuchSearch, resolve_name
-from search.journal.store import Home, Storage, home
+from search.journal.naming import NoSuchSearch
+from search.values.option import KEY, Group, Option, OptionKind
+from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
-
-def search_of(args: argparse.Namespace) -> Home:
-    """Return the home of the search that NAME and --storage identify.
-
-    If the name is mistyped, the user is asked about the closest one (`resolve_or_ask`).
-    `args.name` is replaced by the name of the search.
-
-    Raises:
-        NoSuchSearch: there is no such search.
-    """
-    args.name = resolve_or_ask(args.name, args.storage)
-    return home(args.storage, args.name)
+Options = TypeVar("Options")
 
 
-def resolve_or_ask(name: str, place: Storage) -> str:
-    """Return the name of an existing search; if it is mistyped, ask about the closest one.
-
-    If there are no searches at all, any name is returned (`resolve_name`).
+def with_confirmed_name(command: Callable[[Options], int], options: Options) -> int:
+    """Carry out a command; if it names no search, ask about the closest one, and try again.
 
     Raises:
         NoSuchSearch: there is no such search, and the user did not confirm the closest one.
     """
-    try:
-        return resolve_name(name, place)
-    except NoSuchSearch as error:
-        question = f"no search '{name}'. Did you mean '{error.closest}'?"
-        if error.closest and can_ask() and confirm(question, yes=True):
-            return error.closest
-        raise
+    while True:
+        try:
+            return command(options)
+        except NoSuchSearch as error:
+            question = f"no search '{error.name}'. Did you mean '{error.closest}'?"
+            corrected = _with_new_name(options, error.name, error.closest)
+            if corrected == options or not (error.closest and can_ask()):
+                raise
+            if not confirm(question, yes=True):
+                raise
+            options = corrected
+
+
+def _with_new_name(options: Options, old: str, new: str) -> Options:
+    """Copy options with the name of a search replaced.
+
+    Only arguments that name a search are replaced, since a path may have the same text.
+    """
+    changes: dict[str, Any] = {}
+    for field in fields(options):  # type: ignore[arg-type]  # options are a dataclass
+        value, declared = getattr(options, field.name), field.metadata.get(KEY)
+        if isinstance(declared, Group):
+            changes[field.name] = _with_new_name(value, old, new)
+        elif isinstance(declared, Option) and _names_search(declared):
+            names = value if isinstance(value, tuple) else (value,)
+            renamed = tuple(new if name == old else name for name in names)
+            changes[field.name] = renamed if isinstance(value, tuple) else renamed[0]
+    return replace(options, **changes)  # type: ignore[type-var]
+
+
+def _names_search(declared: Option) -> bool:
+    return declared.kind is OptionKind.POSITIONAL and declared.metavar in ("NAME", "MODEL")
 
 
 def can_ask() -> bool:
@@ -52,3 +67,11 @@ def confirm(question: str, *, yes: bool) -> bool:
         sys.stderr.write("\n")
         return False
     return answer.strip().lower() in ("y", "yes") or (yes and not answer.strip())
+
+
+class TerminalTalk:
+    """A `Talk` (`search.operations.talk`) at the terminal, on stderr."""
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        say(Terminal(stderr=True), text)

@@ -184,7 +184,9 @@ class Driver:
         self.out_of_memory |= out_of_memory(self.trials.values())
         for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
-                self._end(trial.trial, "failed", "its params make no valid config", kind="error")
+                self._end(
+                    trial.trial, "failed", "its params do not make a valid config", kind="error"
+                )
             elif trial.stop is not None:
                 self._end(trial.trial, "stopped", trial.stop.reason)
             elif trial.epochs and trial.reached >= TrialConfig.from_dict(trial.config).epochs:
@@ -388,7 +390,7 @@ class Driver:
             self.active.discard(trial)
         elif self._spent(len(self.active) - 1) is not None:
             self._set_aside(
-                trial, epoch, "the rest of the budget is for the trials that train beside it"
+                trial, epoch, "the rest of the budget is reserved for the trials that are training"
             )
         elif not self._fits(trial):
             self._set_aside(
@@ -439,7 +441,7 @@ class Driver:
         """
         if self.closing is None:
             for trial in [*self.active, *self.pending]:
-                self._end(trial, "failed", "it ended without a word", kind="lost")
+                self._end(trial, "failed", "it ended without a report", kind="lost")
         self.settle()
         self._write(self.policy.last_word(*(self.closing or self.policy.outcome)))
 
@@ -461,7 +463,7 @@ class Driver:
         if self.interrupted and request.action != PAUSE:
             return False
         if late := self._why_late(request, waited=waited):
-            reply = Reply(Message(f"it came too late: {late}"), is_refused=True)
+            reply = Reply(Message(f"it arrived too late: {late}"), is_refused=True)
         else:
             standing = Standing(
                 True,
@@ -481,9 +483,9 @@ class Driver:
     def _why_late(self, request: DriverRequest, *, waited: bool) -> str:
         """Return the reason why a request, meant for an earlier time, is too late; or ""."""
         if waited and (self._had_ended or request.action == PAUSE):
-            return "the search did not run any more"
+            return "the search was no longer running"
         is_over = self.is_done and not self.interrupted
-        return "the search had come to its end" if is_over and request.action == PAUSE else ""
+        return "the search had ended" if is_over and request.action == PAUSE else ""
 
     def _do(self, event: Requested) -> None:
         """Carry out a request whose answer is in the journal."""
@@ -590,8 +592,8 @@ class Driver:
             if not any(trial.attempt or trial.outcome in FAILED for trial in self.trials.values()):
                 remark = f": the start took {self._used():.0f} s"
             elif left_s >= 1:
-                remark = f", but for {left_s:.0f} s" + (
-                    " that the search's end takes"
+                remark = f", except for {left_s:.0f} s" + (
+                    " that the end of the search takes"
                     if left_s <= self.timing.end_s
                     else ", too few for another epoch"
                 )

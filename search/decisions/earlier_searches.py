@@ -120,13 +120,13 @@ class EarlierSearches:
         if (searches := self.searches) and self._may_match():
             names = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(
-                "note: what was trained before with this code, data and kind of machine is not "
-                f"trained again ({names}); --no-cache trains it anew"
+                "note: trainings of earlier searches with this code, data and kind of machine are "
+                f"reused ({names}); --no-cache trains them again"
             )
         if self.trouble:
             say(
-                f"note: earlier searches could not be looked at ({self.trouble}); what they have "
-                "trained may be trained again"
+                f"note: earlier searches could not be read ({self.trouble}), so their trainings "
+                "may be repeated"
             )
         return self
 

@@ -110,17 +110,20 @@ def end_reason(result: SearchResult) -> str:
     )
     new = list(result.trials.values())[last.known :]
     if not new:
-        return f"round {number} had nothing new to try"
+        return f"round {number} had no new trials to try"
     # Such a round does not count as one without a gain: its space was not tested.
     if all(trial.outcome == "failed" for trial in new):
         why = last_line_of(new[-1].reason, "no reason known")
-        return f"all {counted(len(new), 'trial')} of round {number} failed, the last with: {why}"
+        return (
+            f"all {counted(len(new), 'trial')} of round {number} failed, the last one with: {why}"
+        )
     if gain <= chance:
         return f"round {number} gained {gain:.4f}, within the noise of {chance:.4f} ({what})"
     if number >= refinement.terms.rounds:
         return (
-            f"it has had its {number} round{'s' * (number != 1)}; the last gained {gain:.4f}, "
-            f"more than the noise of {chance:.4f} ({what}): another may pay"
+            f"the maximum of {number} round{'s' * (number != 1)} is reached; the last one gained "
+            f"{gain:.4f}, more than the noise of {chance:.4f} ({what}), so another round may be "
+            "worthwhile"
         )
     return ""
 
@@ -159,7 +162,7 @@ def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> l
         return [*sentences, f"The refinement has ended: {refinement.reason}."]
     return [
         *sentences,
-        "The refinement has not come to its end" + (f"; go on with: {go_on}" if go_on else "."),
+        "The refinement is not finished" + (f"; continue with: {go_on}" if go_on else "."),
     ]
 
 

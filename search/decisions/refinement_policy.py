@@ -110,7 +110,13 @@ class RefinementPolicy:
             # Each new value is valid with the best trial's other values, but not all are together.
             experiment, changes = (
                 before,
-                [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
+                [
+                    Change(
+                        "",
+                        "refused",
+                        f"nothing, because the changes together do not make a valid space: {error}",
+                    )
+                ],
             )
         number = len(self.refinement.rounds) + 1
         yield Refined(number, experiment.describe(), count, best.value, changes)
@@ -226,7 +232,7 @@ def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, pat
     except ConfigError as error:
         return str(error)
     if config.value(path) != params[path]:
-        return f"it would be {config.value(path)} all the same"
+        return f"the config would use {config.value(path)} anyway"
     return (
         next(fit_problems(config, dataset, experiment.demand.workers), "")
         if dataset is not None

@@ -349,7 +349,7 @@ class SearchPolicy:
             if cost["unknown"] not in self.unmeasured:
                 self.unmeasured.add(cost["unknown"])
                 self.record.note(
-                    f"note: what {trial} costs to use could not be measured, so it counts as the "
+                    f"note: the cost of using {trial} could not be measured, so it counts as the "
                     f"highest ({cost['unknown']})"
                 )
         elif cost:

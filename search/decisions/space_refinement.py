@@ -216,9 +216,9 @@ def narrow(
     for is_clear, labels in unchanged.items():
         if labels:
             why = (
-                "with a clear effect, but nothing to leave out"
+                "although the effect is clear, because there is nothing to leave out"
                 if is_clear
-                else "for want of a clear effect"
+                else "because the effect is not clear"
             )
             changes.append(
                 Change(
@@ -361,7 +361,8 @@ def _range(
             Change(
                 path,
                 "doubtful",
-                f"{flag}: not widened, for it is not clear that it gets better there{now}",
+                f"{flag}: not widened, because it is not clear that values beyond it are "
+                f"better{now}",
                 flag,
             )
         ]
@@ -457,7 +458,7 @@ def _widen(
         if not (objection := refused(value)):
             return value, ""
         reason = reason or objection
-    return end, reason.rstrip(".") or "there is no number beside it"
+    return end, reason.rstrip(".") or "there is no number beyond it"
 
 
 def _numbers(
@@ -532,7 +533,7 @@ def _beyond(
         if not (objection := refused(value)):
             return value, ""
         reason = reason or objection
-    return None, reason.rstrip(".") or "there is no number beside it"
+    return None, reason.rstrip(".") or "there is no number beyond it"
 
 
 def _finer(

@@ -75,7 +75,7 @@ def preview_request(
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
     except ConfigError as error:  # of another version
-        message = Message("this version cannot go on with it: ", message_of(error))
+        message = Message("this version cannot continue it: ", message_of(error))
         return Reply(message, is_refused=True)
     standing = Standing(
         bool(holder),
@@ -125,7 +125,7 @@ def unreadable_event(unreadable: Unreadable) -> Requested:
         action="",
         by="",
         asked_ms=0,
-        answer=f"no request that can be read: {unreadable.reason}",
+        answer=f"the request cannot be read: {unreadable.reason}",
         is_refused=True,
     )
 
@@ -183,7 +183,7 @@ def _refuse_selection(
     if not is_selecting(result):
         return
     state, advice = (
-        ("runs now", "It can be paused")
+        ("is running", "It can be paused")
         if standing.is_live
         else ("is not finished", "Continue it first")
     )
@@ -194,7 +194,11 @@ def _refuse_selection(
         start=Start.ANYWHERE,
     )
     raise ConfigError(
-        Message(f"a selection {state}: {what} is for the search's own trials. {advice}: ", remedy)
+        Message(
+            f"a selection {state}, and {what} is possible only for the search's own trials. "
+            f"{advice}: ",
+            remedy,
+        )
     )
 
 
@@ -206,52 +210,53 @@ def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standin
     """
     if result.outcome in ENDED and not standing.is_live:
         raise ConfigError(
-            f"'{experiment.name}' has ended ({result.outcome}): there is nothing to stop."
+            f"'{experiment.name}' has ended ({result.outcome}), so there is nothing to stop."
         )
 
 
 def _stop_trial(
     name: str, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Reply:
-    _refuse_selection(experiment, result, standing, "to stop a trial")
+    _refuse_selection(experiment, result, standing, "stopping a trial")
     trial = result.trials.get(name)
     if trial is None:
         names = list(result.trials)
-        there = f"there are {names[0]} to {names[-1]}" if names else "it has none yet"
-        raise ConfigError(f"no trial '{name}' in '{experiment.name}': {there}.")
+        there = f"it has {names[0]} to {names[-1]}" if names else "it has no trials yet"
+        raise ConfigError(f"there is no trial '{name}' in '{experiment.name}': {there}.")
     if trial.ended_ms:
         why = f", {request_text(trial.stop_request)}" if trial.stop_request is not None else ""
-        raise ConfigError(f"{name} had ended before ({trial.outcome}{why}).")
+        raise ConfigError(f"{name} has already ended ({trial.outcome}{why}).")
     _refuse_over(experiment, result, standing)
     if trial.stop_request is not None:
-        return Reply(Message(f"{name} is to stop already, {request_text(trial.stop_request)}"))
+        return Reply(Message(f"{name} is already stopping ({request_text(trial.stop_request)})"))
     if name in standing.active:
-        return Reply(Message(f"{name} stops after epoch {trial.reached + 1}, which it trains now"))
+        epoch = trial.reached + 1
+        return Reply(Message(f"{name} stops after epoch {epoch}, which it is training now"))
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
-    return Reply(Message(f"{name} ends {at}: it does not train now"))
+    return Reply(Message(f"{name} ends {at}, because it is not training now"))
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
-    _refuse_selection(experiment, result, standing, "to stop early")
+    _refuse_selection(experiment, result, standing, "stopping early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Reply(Message(f"it is to stop already, {request_text(result.stopping)}"))
+        return Reply(Message(f"it is already stopping ({request_text(result.stopping)})"))
     if standing.is_live and not standing.is_training:
-        raise ConfigError("too late: its trials have ended; it is evaluated, and then over.")
+        raise ConfigError("too late: its trials have ended, and it ends after their evaluation.")
     if standing.closing is not None:
-        raise ConfigError(f"too late: it comes to its end already, as {standing.closing[1]}.")
+        raise ConfigError(f"too late: it is already ending ({standing.closing[1]}).")
     count = len(standing.active)
     finish = (
-        f"the {count} that train stop after their epoch"
+        f"the {count} running trials stop after their current epoch"
         if count > 1
-        else "the one that trains stops after its epoch"
+        else "the running trial stops after its current epoch"
         if count
-        else "none trains now"
+        else "no trial is running now"
     )
     return Reply(
         Message(
-            f"no further trial begins, {finish}; what is trained is evaluated, and the best "
-            "tested. Later it can go on: ",
+            f"no further trials start, and {finish}. The trained models are evaluated, and the "
+            "best one is tested. To continue later: ",
             Remedy("resume", experiment.name, experiment.storage, start=Start.ANYWHERE),
         )
     )
@@ -259,9 +264,9 @@ def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> R
 
 def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
     if not standing.is_live:
-        raise ConfigError(f"'{experiment.name}' does not run now: there is nothing to pause.")
+        raise ConfigError(f"'{experiment.name}' is not running, so there is nothing to pause.")
     if standing.closing is not None and standing.closing[0] not in OPEN:
-        return Reply(Message(f"its process ends already: {standing.closing[1]}"))
+        return Reply(Message(f"its process is already ending ({standing.closing[1]})"))
     go_on = Remedy(
         "select" if is_selecting(result) else "resume",
         experiment.name,
@@ -269,23 +274,23 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
         start=Start.ANYWHERE,
     )
     what = (
-        "each trial finishes its epoch, then its process ends"
+        "each trial finishes its current epoch, then the process of the search ends"
         if standing.is_training
-        else "the evaluation breaks off, and its process ends"
+        else "the evaluation is interrupted, and the process of the search ends"
     )
-    return Reply(Message(f"{what}. It goes on with: ", go_on))
+    return Reply(Message(f"{what}. Continue with: ", go_on))
 
 
 def _extend(
     request: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Reply:
     if request.trials or request.budget or request.price is not None:
-        _refuse_selection(experiment, result, standing, "to extend it")
+        _refuse_selection(experiment, result, standing, "extending it")
     changed, texts = experiment, list[str]()
     if request.trials:
         changed = _with_trials(request.trials, changed, result)
         texts.append(
-            f"{counted(changed.planned_trials, 'trial')} in all, where there were to be "
+            f"{counted(changed.planned_trials, 'trial')} in total instead of "
             f"{experiment.planned_trials}"
         )
     if request.budget or request.price is not None:
@@ -294,7 +299,7 @@ def _extend(
             " and ".join(map(str, variant.budget.limits)) or "none"
             for variant in (changed, experiment)
         )
-        texts.append(f"the budget is {now}, where it was {before}")
+        texts.append(f"the budget is now {now} instead of {before}")
     if request.concurrency is not None:
         changed = replace(changed, concurrency=request.concurrency)
         texts.append(_at_once_text(request.concurrency, standing))
@@ -323,8 +328,8 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
         )
         raise ConfigError(
             Message(
-                f"--trials: '{experiment.name}' has been refined; how many trials each round has "
-                "is for ",
+                f"--trials: '{experiment.name}' has been refined. Set the number of trials of "
+                "each round with ",
                 refine,
                 ".",
             )
@@ -332,12 +337,14 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
     planned, started = experiment.planned_trials, len(result.trials)
     count = planned + int(text) if text.startswith("+") else int(text)
     if count < started:
-        raise ConfigError(f"--trials {text}: {started} have begun, and fewer there cannot be.")
+        raise ConfigError(
+            f"--trials {text} is too few: {counted(started, 'trial')} have already started."
+        )
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {text}: the space has {planned - experiment.outside:,} points, and a "
-            "trial is planned for each."
+            f"--trials {text} is too many: the space has {planned - experiment.outside:,} points, "
+            "and a trial is already planned for each."
         )
     return changed
 
@@ -360,7 +367,7 @@ def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
         if not budget.is_priced:
             raise ConfigError(
                 f"--price {request.price:g} has no effect: the search has no budget in money. "
-                "Add one, as --budget 20usd."
+                "Add one, for example --budget 20usd."
             )
         budget = replace(budget, price=request.price)
     return replace(experiment, budget=budget)
@@ -374,8 +381,8 @@ def _add_limit(budget: Budget, more: Limit, text: str) -> Budget:
     """
     if all(present.of != more.of for present in budget.limits):
         raise ConfigError(
-            f"--budget {text}: the search has no such limit that it could be added to. "
-            f"{more} sets one."
+            f"--budget {text}: the search has no limit of this kind to which it could be added. "
+            f"Set one with --budget {str(more).replace(' ', '')}."
         )
     limits = (
         present.plus(more.amount) if present.of == more.of else present for present in budget.limits
@@ -389,9 +396,9 @@ def _at_once_text(concurrency: int, standing: Standing) -> str:
     count = max(1, fitting >> standing.halvings)
     text = f"{count} trial{'s' * (count != 1)} at once"
     if fitting < concurrency:
-        return f"{text}: there is no room for {concurrency}"
+        return f"{text}, because there is no room for {concurrency}"
     if count < concurrency:
-        return f"{text}: with more, memory ran out"
+        return f"{text}, because memory ran out with more"
     return text if standing.room < MANY else f"at most {text}"
 
 
@@ -401,11 +408,11 @@ def _why_late(
     """The reason why a search can no longer be extended, with a remedy; empty if it can be."""
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
-        why = "its trials have ended, and it is evaluated. Once that is over"
+        why = "its trials have ended, and it is being evaluated. When that is done, continue"
     elif standing.closing is not None and standing.closing[0] != "budget":
-        why = "it is to stop. Once it has"
+        why = "it is stopping. When it has stopped, continue"
     elif is_over and not is_selecting(result):
-        why = f"'{experiment.name}' has ended ({result.outcome})"
+        why = f"'{experiment.name}' has ended ({result.outcome}). Continue"
     else:
         return Message()
     wanted, planned = (_options(search) for search in (changed, experiment))
@@ -416,7 +423,7 @@ def _why_late(
         options={name: value for name, value in wanted.items() if value != planned[name]},
         start=Start.ANYWHERE,
     )
-    return Message(f"too late: {why}, it goes on with: ", resume)
+    return Message(f"too late: {why} with: ", resume)
 
 
 def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:

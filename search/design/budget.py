@@ -8,7 +8,6 @@ devices. The start of Ray, idle slots and the evaluation at the end count as tim
 time.
 """
 
-import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -76,7 +75,7 @@ def limit(text: str) -> Limit:
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
     match = FORM.fullmatch(plain)
     if match is None:
-        raise ConfigError(f"--budget takes {FORMS} (got '{text[:80]}').")
+        raise ConfigError(f"--budget must be a limit such as {FORMS} (got '{text[:80]}').")
     amount, of = (
         float(match["number"]),
         next(name for name in ("time", "epochs", "device", "money") if match[name]),
@@ -87,7 +86,7 @@ def limit(text: str) -> Limit:
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
     if of == "epochs" and not amount.is_integer():
-        raise ConfigError(f"--budget takes whole epochs (got '{text[:80]}').")
+        raise ConfigError(f"--budget must be a whole number of epochs (got '{text[:80]}').")
     unit = plain[match.end("number") :].strip()
     return Limit(
         f"{match['number']}{'' if of == 'time' else ' '}{unit}",
@@ -140,17 +139,18 @@ class Budget:
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
-                f"--price must be > 0 (got {self.price:g}): what an hour of one device costs."
+                f"--price must be > 0 (got {self.price:g}). It is the cost of one device per hour."
             )
         for limit in self.limits:
             if limit.of == "money" and self.price is None:
                 raise ConfigError(
-                    f"--budget {limit} needs the price of an hour of one device (a GPU if trials "
-                    "have one, else a CPU core). Add --price, as 1.20."
+                    f"--budget {limit} requires the price of one device per hour (a GPU if trials "
+                    "use GPUs, otherwise a CPU core). Add it, for example --price 1.20."
                 )
             if limit.of == "gpu" and not demand.gpus:
                 raise ConfigError(
-                    f"--budget {limit}: the trials use no GPU. Use cpu-hours, or --device cuda."
+                    f"--budget {limit} limits GPU time, but the trials do not use a GPU. Use "
+                    "cpu-hours, or --device cuda."
                 )
 
     def used(
@@ -267,57 +267,13 @@ def shares_text(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} of the {text} budget" for text, share in shares.items())
 
 
-def budget_options(
-    group: Any,
-    before: str = "",
-    *,
-    of: str = "what all sessions together may use",
-    gain: bool = True,
-) -> None:
-    """Add the options of a search's budget to a parser or an argument group.
+def limit_option(text: str) -> Limit:
+    """Parse a limit, for the `parse` of an option.
 
-    Args:
-        group: the parser or the group.
-        before: the default, in words, for commands that take it from an existing search.
-        of: the beginning of the help of `--budget`: the usage that the limits count.
-        gain: True to add `--min-gain`, too.
+    Raises:
+        ConfigError: the text is not a limit.
     """
-    default = f" (default: {before})" if before else ""
-    group.add_argument(
-        "--budget",
-        action="append",
-        type=_option,
-        metavar="LIMIT",
-        default=[],
-        help=f"{of}: {FORMS}. When it is used up nothing is started, "
-        "and each trial stops after its epoch; "
-        f"of several (--budget 2h --budget 500epochs) the first to be used up counts{default}",
-    )
-    group.add_argument(
-        "--price",
-        type=float,
-        metavar="MONEY",
-        help="what an hour of one device costs (a GPU if trials have one, else a CPU core), "
-        f"for a budget in usd{default}",
-    )
-    if not gain:
-        return
-    group.add_argument(
-        "--min-gain",
-        type=float,
-        metavar="POINTS",
-        default=None if before else 0,
-        help="start no more trials once those that are planned are expected to gain less, "
-        "in points (hundredths) of the metric, of log loss in its own unit; "
-        f"0: start them all{default}",
-    )
-
-
-def _option(text: str) -> Limit:
-    """Parse a limit, as the `type` of an argparse option."""
     try:
         return limit(text)
     except ConfigError as error:
-        raise argparse.ArgumentTypeError(
-            str(error).removeprefix("--budget ").removesuffix(".")
-        ) from None
+        raise ConfigError(str(error).removeprefix("--budget ").removesuffix(".")) from None

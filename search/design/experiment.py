@@ -60,8 +60,8 @@ def check_search_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); "
-            f"got '{name[:80]}' (--name)."
+            "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start with "
+            f". or - (got '{name[:80]}')."
         )
 
 
@@ -177,9 +177,9 @@ class Experiment:
         ):
             if is_set:
                 raise ConfigError(
-                    f"--executor {self.executor} with {option} {value}: it trains one trial after "
-                    f"another, in this process. Use {option} {instead}, or "
-                    f"--executor {DEFAULT_EXECUTOR}."
+                    f"--executor {self.executor} cannot be combined with {option} {value}, because "
+                    "it trains one trial after another in this process. Use "
+                    f"{option} {instead}, or --executor {DEFAULT_EXECUTOR}."
                 )
 
     @property
@@ -204,18 +204,18 @@ class Experiment:
             )
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(
-                f"--fuse {self.fuse} with --workers {self.demand.workers}: "
-                "a fused trial trains in one process. Leave one of them out."
+                f"--fuse {self.fuse} cannot be combined with --workers {self.demand.workers}, "
+                "because fused trials train in one process. Remove one of the two options."
             )
 
     def _check_amounts(self) -> None:
         if not 0 <= self.sure < 1:
             raise ConfigError(
-                f"--sure must be from 0, as cheap as can be, to below 1 (got {self.sure:g})."
+                f"--sure must be at least 0 (the cheapest search) and below 1 (got {self.sure:g})."
             )
         if not 0 <= self.min_gain < 100:
             raise ConfigError(
-                f"--min-gain must be from 0 to below 100 points (got {self.min_gain:g})."
+                f"--min-gain must be at least 0 and below 100 points (got {self.min_gain:g})."
             )
         if not 0 < self.hang_timeout <= LONGEST_S:
             raise ConfigError(
@@ -240,25 +240,26 @@ class Experiment:
         for path in self.space.base:
             if model_option(path) not in ("", "name", *options):
                 raise ConfigError(
-                    f"no model of this search has an option '{model_option(path)}'. Known: "
-                    f"{', '.join(sorted(options))}."
+                    f"no model of this search has the option '{model_option(path)}'. Known "
+                    f"options: {', '.join(sorted(options))}."
                 )
 
     def _check_gpus(self) -> None:
         gpus, workers = self.demand.gpus, self.demand.workers
         if gpus > 1:
             remedy = (
-                "For trials on several, use "
+                "To train each trial on several GPUs, use "
                 f"--workers {max(2, math.ceil(gpus) * workers)} --gpus-per-trial 1."
             )
             raise ConfigError(
-                f"--gpus-per-trial {gpus:g}: a process trains on one GPU, or a part of it. {remedy}"
+                f"--gpus-per-trial must be at most 1 (got {gpus:g}), because a process trains on "
+                f"one GPU or a part of it. {remedy}"
             )
         if workers > 1 and 0 < gpus < 1:
-            remedy = "Use --gpus-per-trial 1, or one worker."
+            remedy = "Use --gpus-per-trial 1, or --workers 1."
             raise ConfigError(
-                f"--gpus-per-trial {gpus:g} with --workers {workers}: "
-                f"workers of one trial cannot share a GPU. {remedy}"
+                f"--gpus-per-trial {gpus:g} cannot be combined with --workers {workers}, because "
+                f"the workers of one trial cannot share a GPU. {remedy}"
             )
 
     def _check_folds(self) -> None:
@@ -270,8 +271,8 @@ class Experiment:
         ):
             if is_set:
                 raise ConfigError(
-                    f"--folds {folds} with {option} {value}: the folds of a trial are trained in "
-                    "turn, by one process. Leave one of them out."
+                    f"--folds {folds} cannot be combined with {option} {value}, because one "
+                    "process trains the folds of a trial in turn. Remove one of the two options."
                 )
 
     def _check_objectives(self) -> None:
@@ -284,16 +285,17 @@ class Experiment:
         check_objectives(self.objectives, self.base.metric)
         if len(self.objectives) > 1 and self.min_gain:
             raise ConfigError(
-                f"--min-gain {self.min_gain:g} with --objective {','.join(self.objectives)}: "
-                f"it is of {self.base.ranked_by.title} alone. Leave one of them out."
+                f"--min-gain {self.min_gain:g} cannot be combined with --objective "
+                f"{','.join(self.objectives)}, because it applies only to "
+                f"{self.base.ranked_by.title}. Remove one of the two options."
             )
         baseline = next(
             (config.model.name for config in self.edges if config.model.is_baseline), ""
         )
         if "parameters" in self.objectives and baseline:
             raise ConfigError(
-                f"--objective parameters: {baseline} has none. "
-                "Use latency, or search networks alone."
+                f"--objective parameters cannot be used with {baseline}, which has no parameters "
+                "to count. Use latency, or search only networks."
             )
 
     def _check_grid(self) -> None:
@@ -307,7 +309,7 @@ class Experiment:
             )
         elif size > MAX_SHUFFLED:
             raise ConfigError(
-                f"{self.space_name} has {size:,} grid points, too many to be put in order "
+                f"{self.space_name} has {size:,} grid points, which are too many to shuffle "
                 f"(limit {MAX_SHUFFLED:,}). Use --algorithm random."
             )
 
@@ -396,12 +398,13 @@ class Experiment:
             return ""
         points = self.planned_trials - self.outside
         text = (
-            f"--trials {self.trials}: the space has {counted(points, 'point')}, and each is tried "
-            f"once: {counted(self.planned_trials, 'trial')} in all"
+            f"--trials {self.trials} is too many: the space has {counted(points, 'point')}, and "
+            "each is tried once. The search has "
+            f"{counted(self.planned_trials, 'trial')} in total"
         )
         if not self.outside:
             return text
-        return f"{text}, beside {counted(self.outside, 'trial')} of other spaces"
+        return f"{text}, including {counted(self.outside, 'trial')} of other spaces"
 
     @cached_property
     def horizon(self) -> int:
@@ -431,8 +434,8 @@ class Experiment:
         if not unfit or len(unfit) == len(choice.options):
             return self, []
         note = (
-            f"note: left out: batch_size {', '.join(map(str, unfit))}, "
-            f"for which there are too few images ({_trained(dataset)})"
+            f"note: batch_size {', '.join(map(str, unfit))} was left out, because there are only "
+            f"{_trained(dataset)}"
         )
         return replace(self, space=self.space.without("batch_size", unfit)), [note]
 
@@ -450,7 +453,7 @@ class Experiment:
         if not unfit or len(unfit) == len(problems):
             return self, []
         return self.without_models(unfit), [
-            f"note: left out: {problem}" for problem in unfit.values()
+            f"note: a model was left out: {problem}" for problem in unfit.values()
         ]
 
     def without_models(self, names: Collection[str]) -> Self:
@@ -627,8 +630,8 @@ def workers_problem(config: TrialConfig, workers: int) -> str:
     if workers == 1 or not config.model.is_baseline:
         return ""
     return (
-        f"{config.model.name} is a baseline, which is fitted by one process "
-        f"(got --workers {workers}). Leave --workers out, or take a network."
+        f"{config.model.name} is a baseline, and a baseline is fitted by one process "
+        f"(got --workers {workers}). Remove --workers, or use a network."
     )
 
 
@@ -636,8 +639,8 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
     if config.batch_size < 2 * workers:
         remedy = "Use a larger batch_size or fewer --workers."
         yield (
-            f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers "
-            f"needs 2 images of a batch. {remedy}"
+            f"batch_size {config.batch_size} must be at least {2 * workers}, because each of "
+            f"{workers} workers needs 2 images of a batch. {remedy}"
         )
     if config.batch_size > dataset.least_trained:
         yield _too_large_text([config.batch_size], dataset)
@@ -646,8 +649,8 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
 def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
     """Return the error message that these batch sizes are too large for the data."""
     return (
-        f"batch_size {', '.join(map(str, sizes))} > {_trained(dataset)}. "
-        "Fix a smaller one with --set batch_size=N, or add images."
+        f"batch_size {', '.join(map(str, sizes))} exceeds the {_trained(dataset)}. "
+        "Use a smaller one with --set batch_size=N, or add images."
     )
 
 
@@ -657,8 +660,8 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
     neighbours = config.model.options.get("neighbours", 1)
     if neighbours > dataset.least_trained:
         yield (
-            f"model.neighbours {neighbours} > {_trained(dataset)}. "
-            "Use a smaller one, or add images."
+            f"model.neighbours {neighbours} exceeds the {_trained(dataset)}. "
+            "Use a smaller value, or add images."
         )
 
 

@@ -48,7 +48,7 @@ class Limit:
     def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
         """Return `tick` unchanged, since this limit never changes.
 
-        `ClusterLimit` returns a tick that also updates the number of trials at once.
+        `ClusterLimit` returns a tick that also updates the number of concurrent trials.
         """
         return tick
 
@@ -78,8 +78,9 @@ def idle_gpus(
     """
     if experiment.demand.gpus or not experiment.has_networks:
         return
-    whose = "of a trial's workers one" if experiment.demand.workers > 1 else "trial one"
-    use = f"{Remedy('run', options={'gpus-per-trial': 1}, start=Start.MODULE)} gives each {whose}"
+    user = "worker of a trial" if experiment.demand.workers > 1 else "trial"
+    run = Remedy("run", options={"gpus-per-trial": 1}, start=Start.MODULE)
+    use = f"{run} gives each {user} a GPU"
     is_known = coming is not None and coming.is_known
     count = max(
         have.gpus,
@@ -88,15 +89,15 @@ def idle_gpus(
         else 0,
     )
     if count:
-        verb = "lie" if count > 1 else "lies"
+        verb = "are" if count > 1 else "is"
         yield (
-            f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: "
+            f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle, because "
             "this search trains on the CPU" + f". {use}" * is_open
         )
     elif coming is not None and not is_known and is_open:
         yield (
-            "note: the cluster has no GPU now, and does not say what machines may come: "
-            f"this search trains on the CPU. {use}, if any may"
+            "note: the cluster has no GPU now and does not report which machines may be added, so "
+            f"this search trains on the CPU. If GPUs may be added, {use}"
         )
 
 

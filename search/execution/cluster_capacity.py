@@ -61,13 +61,13 @@ class ClusterLimit(Limit):
             mine = _trials(self.workers(self.experiment.demand))
             few = slots(self.have, self.experiment.demand) < len(self.searches)
             when = (
-                "it begins when another search gives a place back"
+                "and it starts when another search frees a place"
                 if few
-                else "as soon as trials of the others have ended"
+                else "as soon as trials of the other searches have ended"
             )
             self.say(
                 f"note: {len(self.searches)} searches share the cluster; "
-                f"this one has {mine} at once, {when}"
+                f"this one runs {mine} at once, {when}"
             )
 
     def end(self) -> None:
@@ -126,7 +126,7 @@ class ClusterLimit(Limit):
             )
             driver.resize(at_once, reason)
             driver.journal.complain(
-                f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}"
+                f"note: {_trials(at_once)} at once from now on, because the cluster has {reason}"
             )
 
     def _look(self, worker_count: int, demand: Demand) -> None:
@@ -183,17 +183,17 @@ class ClusterLimit(Limit):
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (
-                    f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, "
-                    f"on {len(largest.each)} machines"
+                    f"the cluster can have at most {largest.cpus:g} CPUs and {largest.gpus:g} "
+                    f"GPUs, on {len(largest.each)} machines"
                 )
                 raise NotReady(
-                    f"one trial asks for {demand.in_words}; {there}. "
-                    "Let its file allow more (max_workers), or use fewer --gpus-per-trial."
+                    f"one trial needs {demand.in_words}, but {there}. "
+                    "Increase max_workers in the cluster's file, or use fewer --gpus-per-trial."
                 )
             elif not is_told:
                 self.say(
-                    f"waiting for machines: one trial asks for {demand.in_words}; "
-                    f"the cluster has {_in_words(self.have)}, and is asked for more"
+                    f"waiting for machines: one trial needs {demand.in_words}, and the cluster has "
+                    f"{_in_words(self.have)}; more machines were requested"
                 )
                 is_told = True
             time.sleep(WAIT_S)

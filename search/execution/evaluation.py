@@ -38,7 +38,7 @@ SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = (
     "the checkpoint of its best epoch is missing",
-    "no process lives that could evaluate it",
+    "no process is left to evaluate it",
 )
 
 
@@ -131,7 +131,7 @@ def evaluate(
     try:
         evaluations.measure(slots)
     except workers.broken as error:
-        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
+        evaluations.give_up(f"the evaluation processes failed ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append(Unevaluated(evaluations.reasons))
 
@@ -207,9 +207,9 @@ class Evaluations:
             for worker in self.workers.crew(most, started=min(most, useful))
         }
         # Imported here, since importing it later would run during the timing.
-        from search.views.page.artifacts import get_ready
+        from search.views.page.view import import_evidence
 
-        get_ready(len(self.driver.trials))
+        import_evidence()
         until = time.monotonic() + PATIENCE_S
         died = False
         for reply, worker in self._answers(
@@ -428,8 +428,8 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(
-            f"no trial can be tested: no checkpoint is whole (first: {first}). "
-            f"Bring '{driver.experiment.home}/trials' back from a copy."
+            f"no trial can be tested, because all checkpoints are damaged (first: {first}). "
+            f"Restore '{driver.experiment.home}/trials' from a backup."
         )
 
 
@@ -458,10 +458,11 @@ def evaluate_chosen(
             driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer.found))
             return
         driver.journal.complain(
-            f"passed over: {trial.trial}, whose checkpoint is damaged: {answer.damaged}"
+            f"note: {trial.trial} is passed over, because its checkpoint is damaged: "
+            f"{answer.damaged}"
         )
     raise Refused(
-        f"{candidate} cannot be tested: the checkpoints of all its trainings are damaged. "
+        f"{candidate} cannot be tested: the checkpoints of all its training runs are damaged. "
         f"Restore '{driver.experiment.home}/trials' from a backup."
     )
 
@@ -512,7 +513,7 @@ def _test(
             if not is_open:
                 # A test set that was used before gives optimistic figures.
                 for opening in driver.result.openings:
-                    driver.journal.complain(f"note: the test part was opened before: {opening}")
+                    driver.journal.complain(f"note: the test set was used before: {opening}")
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True
             reply: EvaluationReply | None = _awaited(

@@ -74,13 +74,16 @@ def killed_for_memory(error: Any) -> bool:
 def last_line(error: Any) -> str:
     """Return the last line of an error's message without secrets, usually the error itself."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return redact(lines[-1]) if lines else "its process ended without a word"
+    return redact(lines[-1]) if lines else "its process ended without an error message"
 
 
 def reason_of(error: Any, kind: str) -> str:
     """Describe a failure of this kind in one line, for the journal and the user."""
     if kind == "moved":
-        return "its machine is about to be taken away; it goes on elsewhere from this epoch"
+        return (
+            "its machine is about to be reclaimed; the trial continues from this epoch on another "
+            "machine"
+        )
     if killed_for_memory(error):
         return "its process was killed because the machine ran low on memory"
     return "its process or its node was lost" if kind == "lost" else last_line(error)

@@ -88,7 +88,7 @@ class Watch:
             if beat != before:
                 self._seen[folder] = (beat, self.clock())
             elif self.clock() - since > self.timeout_s and folder.name not in self.killed:
-                self.killed[folder.name] = f"it made no step for {self.timeout_s:g} s"
+                self.killed[folder.name] = f"it did not complete a step within {self.timeout_s:g} s"
                 self.kill(beat.pid, beat.node)
 
 

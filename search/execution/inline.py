@@ -178,8 +178,8 @@ def _fail(driver: Driver, job: Job, error: Exception) -> None:
     if type(error).__name__ in BEYOND_REPAIR:
         raise NotReady(
             Message(
-                f"{trial} raised an error after which this process cannot train any more "
-                f"({last_line(text)}). Go on with: ",
+                f"{trial} raised an error after which this process can no longer train "
+                f"({last_line(text)}). Continue with: ",
                 Remedy("resume", driver.experiment.name, driver.experiment.storage),
             )
         )

@@ -47,11 +47,11 @@ class Packing:
     def __str__(self) -> str:
         """Describe the packing and its reason; empty without a reason."""
         how = (
-            f"{self.members} trials a worker"
+            f"{self.members} trials per worker"
             if self.members > 1
-            else f"{self.per_gpu} workers a GPU"
+            else f"{self.per_gpu} workers per GPU"
             if self.per_gpu > 1
-            else "one trial a worker"
+            else "one trial per worker"
         )
         return f"{how}: {self.reason}" if self.reason else ""
 
@@ -107,7 +107,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
         return Packing()
     most = most_members(experiment, count)
     if not configs or most < 2:
-        return Packing(reason="too few trials for more than one a worker")
+        return Packing(reason="there are too few trials for more than one per worker")
     try:
         return measured(
             configs,
@@ -138,12 +138,12 @@ def requested_packing(experiment: Experiment, requested: int, count: int) -> Pac
         count: the number of workers.
     """
     members = min(requested, most_members(experiment, count))
-    reason = "as asked for"
+    reason = "as requested"
     if members < requested:
         rounds = ROUNDS.get(experiment.algorithm, 1)
         if (experiment.concurrency or 10**6) // count <= members:
             reason = (
-                f"--concurrency {experiment.concurrency} allows no more (asked for: {requested})"
+                f"--concurrency {experiment.concurrency} allows no more (requested: {requested})"
             )
         else:
             times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
@@ -156,8 +156,8 @@ def requested_packing(experiment: Experiment, requested: int, count: int) -> Pac
         and members * same_shape_fraction([shape_key(config) for config in sample(experiment)]) < 2
     ):
         reason += (
-            "; but few will meet one of their shape (network, batch size, optimizer), "
-            "and those that do not are trained in turn"
+            "; but few trials will run at the same time as one of the same shape (network, batch "
+            "size, optimizer), and the others are trained one after another"
         )
     return Packing(members=members, reason=reason)
 

@@ -116,7 +116,7 @@ class Process:
         argument of `run_trial`.
         """
         if self._dataset is None:
-            raise RuntimeError("a trial needs data")
+            raise RuntimeError("this process has no data to train on")
         config, request = TrialConfig.from_dict(job.config), job.request
         if job.download:
             fetch_weights(config)
@@ -155,7 +155,7 @@ class Process:
             ValueError: the data set has no test set.
         """
         if dataset.test is None:
-            raise ValueError("the data set's test part is sealed")
+            raise ValueError("the test set of the data is sealed")
         return self._evaluated(job, dataset, epoch, "test")
 
     @in_use

@@ -256,7 +256,7 @@ class NoProgress(TrialProgressCallback):
 
 def lost(dead: list[str]) -> str:
     """Format the error message about processes of Ray that died."""
-    return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
+    return f"Ray's {' and '.join(dead)} died; the results so far are kept"
 
 
 class RayWatchdog:
@@ -301,7 +301,7 @@ class RayWatchdog:
             self.driver.finish()
         experiment = self.driver.experiment
         go_on = Remedy("resume", experiment.name, experiment.storage)
-        sys.stderr.write(error_line(f"{reason}. Go on with: {go_on}"))
+        sys.stderr.write(error_line(f"{reason}. Continue with: {go_on}"))
         sys.stderr.flush()
         os._exit(ExitCode.NOT_READY)
 
@@ -344,7 +344,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
             if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
                 raise first from error
             raise NotReady(
-                f"Ray broke off ({last_line(first)}); what was done so far is kept"
+                f"Ray failed ({last_line(first)}); the results so far are kept"
             ) from error
         finally:
             callback.last_words.cancel()

@@ -211,40 +211,41 @@ PATCHES = (
         "ray.tune.execution.class_cache:_ActorClassCache.get",
         ("self", "trainable_cls"),
         hire_workers,
-        "Workers are ours: 3.3 s of a processor and 313 MB to start one, beside 5.3 s and 382 MB "
-        "for one of Tune's, which also needs Ray's agents (`cluster.runtime.lean`).",
+        "Workers of this project, which take 3.3 s of CPU time and 313 MB to start. Tune's take "
+        "5.3 s and 382 MB, and also need Ray's agents (`cluster.runtime.lean`).",
         is_needed=True,
     ),
     Patch(
         f"{MANAGER}._cleanup_actor",
         ("self", "tracked_actor"),
         return_workers,
-        "Workers come back: one evaluates and tests, and no other is started for it, which takes "
-        "3.3 s of a processor; places in shared workers become free.",
+        "Reused workers: one of them evaluates and tests, so that no other has to be started, "
+        "which takes 3.3 s of CPU time; and places in shared workers become free.",
         is_needed=True,
     ),
     Patch(
         f"{CONTROLLER}._schedule_trial_reset",
         ("self", "trial", "new_config", "new_experiment_tag"),
         reset_by_job,
-        "A worker takes its next job. Tune adds objects to it for which each worker would import "
-        "Ray Tune, Train and Data: 1 s of a processor and 97 MB, between its first trial and its "
-        "second.",
+        "A next job that contains only what the worker needs. Tune adds objects for which each "
+        "worker would import Ray Tune, Train and Data between its first and second trial: 1 s of "
+        "CPU time and 97 MB.",
         is_needed=True,
     ),
     Patch(
         f"{CONTROLLER}._maybe_reuse_cached_actor",
         ("self", "trial"),
         keep_starting_workers,
-        "Without, a machine that joins may never train, where trials are shorter than a worker's "
-        "start: `test_a_trial_takes_a_free_worker_unless_its_own_is_starting`.",
+        "Trials for machines that join. Without the patch, such a machine may never train if "
+        "trials are shorter than the start of a worker: "
+        "`test_a_trial_takes_a_free_worker_unless_its_own_is_starting`.",
         is_needed=True,
     ),
     Patch(
         "ray:kill",
         ("actor", "no_restart"),
         spare_neighbours,
-        "A place in a worker that trials share may be killed, though Ray has no such actor: "
+        "A way to kill a place in a shared worker, for which Ray has no actor: "
         "`test_a_place_that_does_not_stop_in_time_breaks_no_search_off`.",
         is_needed=True,
     ),
@@ -252,38 +253,39 @@ PATCHES = (
         f"{MANAGER}._actor_task_failed",
         ("self", "tracked_actor_task", "exception"),
         fail_the_trial_alone,
-        "A process that Ray's memory monitor killed is one trial's failure, and not the search's: "
-        "`test_a_trial_that_eats_the_machines_memory_falls_alone`.",
+        "The failure of only one trial, not of the search, if Ray's memory monitor kills a "
+        "process: `test_a_trial_that_eats_the_machines_memory_falls_alone`.",
         is_needed=True,
     ),
     Patch(
         "ray.tune.experiment:Trial.handle_error",
         ("self", "exc"),
         keep_errors,
-        "The error itself, which Tune writes only to a pickle and a text; no pickle is read here: "
-        "`test_a_trial_that_raises_fails_with_its_traceback`.",
+        "The error of a trial, which Tune writes only to a pickle and a text file, and this "
+        "project reads no pickles: `test_a_trial_that_raises_fails_with_its_traceback`.",
         is_needed=True,
     ),
     Patch(
         f"{CONTROLLER}._cleanup_cached_actors",
         ("self", "force_all"),
         give_up_places,
-        "Other searches on the cluster wait less for a place: "
+        "Shorter waiting of other searches on the cluster for a place: "
         "`test_two_searches_share_a_cluster_of_two_nodes`.",
     ),
     Patch(
         f"{CONTROLLER}.step",
         ("self",),
         forget_finished_trials,
-        "0.5 ms a step for 1,000 trials that are over, and 0.4 ms and 4.5 kB for each of them at "
-        "the end. In 1,000 trials of 100 epochs that is half a minute.",
+        "0.5 ms less per step with 1,000 ended trials, and 0.4 ms and 4.5 kB less for each of "
+        "them at the end. For 1,000 trials of 100 epochs, that is half a minute.",
     ),
     Patch(
         "ray.air._internal.usage:tag_callbacks",
         ("callbacks",),
         count_no_callbacks,
-        "To count them imports MLflow, 1.4 s of a processor, before the first trial and not beside "
-        "it; a whole search takes as much. `RAY_TUNE_CALLBACKS` would avoid the count, but makes "
-        "callbacks from nothing, and ours need the driver.",
+        "A start without the count of callbacks, which imports MLflow before the first trial and "
+        "not in parallel with it: 1.4 s of CPU time, as much as a whole search. "
+        "`RAY_TUNE_CALLBACKS` would avoid the count, but creates callbacks without arguments, and "
+        "ours need the driver.",
     ),
 )

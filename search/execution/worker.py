@@ -37,7 +37,7 @@ def _refuse_if_node_leaves() -> None:
         NodeLeaves: this node is being drained.
     """
     if ray.get_runtime_context().get_node_id() in draining_nodes():
-        raise NodeLeaves("its machine is about to be taken away")
+        raise NodeLeaves("its machine is about to be reclaimed")
 
 
 def _end_beyond_repair(error: BaseException) -> None:
@@ -146,7 +146,7 @@ class TrialWorker(RayProcess):
         After an error, `stop` ends the process, so that the next trial starts in a clean one.
 
         Raises:
-            NodeLeaves: the node is being drained, and the worker `moves`.
+            NodeLeaves: the node is being drained, so the trial must continue on another one.
         """
         self._broken = True
         if self._moves:
@@ -217,7 +217,7 @@ class FusedWorker(RayProcess):
         self._reports: dict[str, Iterator[Report]] = {}
 
     def reset(self, place: str, job: Job) -> bool:
-        """Replace the trial at this place by that of `job`.
+        """Train the trial of `job` from now on, instead of the present one.
 
         Raises:
             NodeLeaves: the node is being drained, and the worker `moves`.

@@ -147,7 +147,9 @@ class Recorder:
     @property
     def problem(self) -> str:
         """The reason why nothing is recorded at the moment; empty if recording works."""
-        return self.counts.problem or ("" if self._thread.is_alive() else "its thread has ended")
+        return self.counts.problem or (
+            "" if self._thread.is_alive() else "the recording thread has ended"
+        )
 
     def remember(self, batch: Sequence[ServedAnswer]) -> None:
         """Hold answers in memory; call this before sending them, so that they can be corrected."""
@@ -200,9 +202,7 @@ class Recorder:
         if (recent_image := self._recent.get(answer)) is not None:
             content = _as_file(recent_image)
         if not content and not image:
-            raise NotRecorded(
-                "that answer is not known any more: send its image with it, as content."
-            )
+            raise NotRecorded("that answer is no longer known. Send its image too, as content.")
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
         self._ensure_place()
@@ -215,10 +215,10 @@ class Recorder:
         return self.records.correct(name, label, by)
 
     def _reserve_correction(self, limit: int) -> None:
-        """Count a correction that is about to be stored. The place may hold `limit` corrections.
+        """Count a correction that is about to be stored. At most `limit` corrections are stored.
 
-        Other processes may store corrections too, so those in the place are counted again after
-        each fiftieth of the limit. Each process can exceed the limit by at most that share.
+        Other processes may store corrections too, so the stored ones are counted again after every
+        `limit / 50` corrections. Each process can exceed the limit by at most that number.
 
         Raises:
             RecordsFull: the limit is reached.
@@ -228,8 +228,8 @@ class Recorder:
                 count = self.records.count_corrections()
                 if (free := limit - count) <= 0:
                     raise RecordsFull(
-                        f"'{self.records.place}' has {count:,} corrections, and this server takes "
-                        f"no more than {limit:,}. Start it with a higher --record-bytes."
+                        f"'{self.records.place}' has {count:,} corrections, and this server "
+                        f"accepts at most {limit:,}. Start it with a larger --record-bytes."
                     )
                 self._free_corrections = min(free, math.ceil(limit / 50))
             self._free_corrections -= 1
@@ -237,8 +237,8 @@ class Recorder:
     @property
     def _full_text(self) -> str:
         return (
-            f"'{self.records.place}' has no room for another image beside the corrected ones "
-            f"({self.policy.limit:,} bytes for all): use a larger --record-bytes."
+            f"'{self.records.place}' has no room for another image, because the corrected images "
+            f"fill its {self.policy.limit:,} bytes. Use a larger --record-bytes."
         )
 
     def _run(self) -> None:
@@ -266,7 +266,8 @@ class Recorder:
         if self.counts.lost and not self._is_lossy:
             self._is_lossy = True
             self._report(
-                f"answers come faster than '{self.records.place}' takes them: some are lost"
+                f"answers arrive faster than '{self.records.place}' can store them, so some are "
+                "lost"
             )
         if self.counts.problem or self._queue.answers:
             self._ensure_place()
@@ -291,7 +292,7 @@ class Recorder:
         """Note that nothing can be written, and report it unless that is already known."""
         reason = (error.strerror if isinstance(error, StorageError) else "") or str(error)
         if not self.counts.problem:
-            self._report(f"answers cannot be recorded for now: {reason}. It is tried again")
+            self._report(f"answers cannot be recorded at the moment: {reason}. Trying again")
         self.counts.problem = reason or type(error).__name__
 
     def _report(self, text: str) -> None:
@@ -307,7 +308,7 @@ class Recorder:
         if reason and not self._bounded.keep_image(name, content, reason, answer.time_ms):
             reason = ""
             if not self._is_full:
-                self._report(f"{self._full_text} Answers are recorded still")
+                self._report(f"{self._full_text} Answers are still recorded")
             self._is_full = True
         probabilities = tuple(
             round(float(probability), DECIMALS) for probability in answer.probabilities

@@ -127,14 +127,14 @@ class Records:
         except DAMAGE_ERRORS as error:
             raise ConfigError(
                 Message(
-                    f"'{self.place / INFO_FILE}' is damaged. Remove it: `",
+                    f"'{self.place / INFO_FILE}' is damaged. Remove it, and write it again with `",
                     serve_and_record(self.place),
-                    "` writes it again.",
+                    "`.",
                 )
             ) from error
         if info.version > VERSION:
             raise ConfigError(
-                f"the records in '{self.place}' were written by a newer version. Use that."
+                f"the records in '{self.place}' were written by a newer version. Use that version."
             )
         return info
 
@@ -156,8 +156,8 @@ class Records:
         if existing is not None and existing != info:
             what = "other classes" if existing.model == info.model else f"'{existing.model}'"
             raise ConfigError(
-                f"'{self.place}' holds the records of {what}. Use another place for those of "
-                f"'{info.model}'."
+                f"'{self.place}' contains the records of {what}. Use another place for the records "
+                f"of '{info.model}'."
             )
         return False
 
@@ -255,7 +255,7 @@ class Records:
         if info is None or label not in info.classes:
             raise ConfigError(unknown("class", label, info.classes if info is not None else ()))
         if self.image(image) is None:
-            raise NotRecorded(f"no image '{image[:80]}' is kept.")
+            raise NotRecorded(f"there is no recorded image '{image[:80]}'.")
         correction = Correction(image, label, now_ms(), by)
         name = f"{self._unique_name(self._next_place())}.json"
         self.place.put(json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{name}")
@@ -278,7 +278,7 @@ class Records:
         }
         own_names = [name for name in image_corrections if f"-{self._writer}-" in name]
         if not own_names:
-            raise NotRecorded("nothing that was said of that image here is kept.")
+            raise NotRecorded("that image was not corrected in this session.")
         (self.place / CORRECTIONS).remove(own_names[-1:])
         del image_corrections[own_names[-1]]
         return next(reversed(image_corrections.values()), None)

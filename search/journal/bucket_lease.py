@@ -89,8 +89,8 @@ class BucketLease:
             LeaseHeld: the holder is alive.
         """
         self.say(
-            f"the search was last run by {holder_in(stored)}; waiting {self.patience_s:g} s to see "
-            "whether it still is"
+            f"the search was last run by {holder_in(stored)}; waiting {self.patience_s:g} s to "
+            "check whether that process is still alive"
         )
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
@@ -106,8 +106,8 @@ class BucketLease:
         stored = self.place.get()
         holder = Holder.of(stored.content) if stored is not None else NOBODY
         return LeaseHeld(
-            f"the search '{self.name}' is being run by {holder}. Stop that first, or wait for its "
-            "end."
+            f"the search '{self.name}' is being run by {holder}. Stop that process first, or wait "
+            "until it has finished."
         )
 
     def _beat(self) -> None:

@@ -38,13 +38,14 @@ class JournalCopy:
         if names != [_name(number) for number in range(1, len(names) + 1)]:
             raise DamagedJournal(
                 f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} "
-                "...). Bring it back from a copy."
+                "...). Restore it from a backup."
             )
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = list(pool.map(self.place.get, names))
         if None in answers:
             raise StorageError(
-                f"{self.place}: a piece of the journal was removed while it was read; try again"
+                f"{self.place}: a piece of the journal was removed while it was being read; try "
+                "again"
             )
         pieces = [piece for piece in answers if piece is not None]
         if pieces:
@@ -60,14 +61,14 @@ class JournalCopy:
         content = b""
         while (stored := self.place.get(_name(self.number))) is not None:
             if not stored.content.startswith(self.piece):
-                raise Replaced(f"{self.place}: another journal is there now")
+                raise Replaced(f"{self.place}: the journal was replaced by another one")
             content += stored.content[len(self.piece) :]
             self.piece, self.tag = stored.content, stored.tag
             if len(self.piece) < PIECE:
                 return content
             self.number, self.piece, self.tag = self.number + 1, b"", ""
         if self.piece:
-            raise Replaced(f"{self.place}: the journal that was read is gone")
+            raise Replaced(f"{self.place}: the journal no longer exists")
         return content
 
     def append(self, line: bytes) -> None:
@@ -85,7 +86,7 @@ class JournalCopy:
         except WriteConflict:
             stored = self.place.get(_name(self.number))
             if self.tag == (stored.tag if stored is not None else ""):
-                raise StorageError(f"{self.place}: a write was in the way of another") from None
+                raise StorageError(f"{self.place}: another write was in progress") from None
             if stored is None or stored.content != content:
                 raise
             tag = stored.tag

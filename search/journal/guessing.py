@@ -143,7 +143,7 @@ class Guessing:
         return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
 
     def is_at_chance(self, trial: TrialResult) -> bool:
-        """True if a training can be compared, and is not significantly better than guessing."""
+        """True if a trial is not significantly better than guessing; False if that is unknown."""
         comparison = self.against(trial)
         return comparison is not None and not comparison.is_above
 

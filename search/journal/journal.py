@@ -105,7 +105,7 @@ class Event:
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
         if checksum != _checksum(line.rpartition(b', "crc"')[0]):
-            raise ValueError("its checksum is not its text's")
+            raise ValueError("its checksum does not match its text")
         return event
 
     def to_line(self) -> str:
@@ -153,7 +153,7 @@ class Journal:
             descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
             raise JournalError(
-                f"a search named '{folder.name}' is in '{folder.parent}' already. Use another "
+                f"a search named '{folder.name}' already exists in '{folder.parent}'. Use another "
                 "--name."
             ) from None
         # A new file survives a power cut only if the folders that contain it are synced, too.
@@ -283,7 +283,7 @@ class Journal:
                 if tries == 0:
                     self.complain(
                         f"waiting: {self.path} cannot be written ({error.strerror}). The search "
-                        "goes on when it can be."
+                        "continues when it can be written again."
                     )
                 self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
@@ -302,14 +302,14 @@ class Journal:
         """
         if other_driver := self.other_driver():
             raise TakenOver(
-                f"{other_driver} has taken this search over; this driver writes no more."
+                f"{other_driver} has taken over this search, so this driver has stopped."
             )
         if not self._partial_line.startswith(
             os.pread(self._descriptor, len(self._partial_line) + 1, self._size)
         ):
             raise TakenOver(
-                f"{self.path} has lines that this driver has not written: another has taken the "
-                "search over."
+                f"{self.path} has lines that this driver did not write: another driver has taken "
+                "over the search."
             )
         if self._partial_line:
             os.ftruncate(self._descriptor, self._size)
@@ -321,7 +321,7 @@ class Journal:
             self.copy(line)
         except WriteConflict as error:
             raise TakenOver(
-                f"{error}: another driver has taken this search over; this one writes no more."
+                f"{error}: another driver has taken over this search, so this driver has stopped."
             ) from error
         self._partial_line = b""
 
@@ -360,13 +360,15 @@ def events_of(path: Path) -> Iterator[Event]:
     except FileNotFoundError:
         if (path.parent / "trials").exists():
             raise DamagedJournal(
-                f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy."
+                f"'{path.parent}' contains trials, but no {FILE_NAME}. Restore that file from a "
+                "backup."
             ) from None
         raise JournalError(
             Message(
-                f"no search at '{path.parent}'. Check the name and --storage; '",
+                f"there is no search at '{path.parent}'. Check the name and --storage, or start a "
+                "search with '",
                 Remedy("run", start=Start.ANYWHERE),
-                "' starts one.",
+                "'.",
             )
         ) from None
     lines = (line[:-1] for line in io.BytesIO(content) if line.endswith(b"\n"))
@@ -441,16 +443,16 @@ def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
         if event.number != number:
-            raise ValueError(f"event {event.number} stands where {number} should")
+            raise ValueError(f"it is event {event.number} instead of event {number}")
     except (ValueError, RecursionError) as error:
         remedy = (
-            "or cut it off before that line, and a resume trains what follows it again "
-            f"('head -n {number - 1}')."
+            f", or keep only the lines before it ('head -n {number - 1}'): a resume then trains "
+            "again what followed."
             if number > 1
-            else "nothing of it can be used without that line."
+            else "; it cannot be used without that line."
         )
         raise DamagedJournal(
-            f"{path}:{number} is damaged ({error}). Bring the file back from a copy; {remedy}"
+            f"{path}:{number} is damaged ({error}). Restore the file from a backup{remedy}"
         ) from error
     return event
 
@@ -482,7 +484,7 @@ class Tail:
         with opened as file:
             status = os.fstat(file.fileno())
             if self._offset and (status.st_ino != self._inode or status.st_size < self._offset):
-                raise Replaced(f"{self.path} is another journal now")
+                raise Replaced(f"{self.path} was replaced by another journal")
             self._inode = status.st_ino
             file.seek(self._offset)
             *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")
@@ -493,7 +495,7 @@ class Tail:
 
 
 def _irregular(path: Path) -> DamagedJournal:
-    return DamagedJournal(f"'{path}' is not a regular file. Bring it back from a copy.")
+    return DamagedJournal(f"'{path}' is not a regular file. Restore it from a backup.")
 
 
 def _checksum(text: bytes) -> str:

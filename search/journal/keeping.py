@@ -24,7 +24,7 @@ from trainables.catalog.ranking import rank
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
 KEEP = (NEEDED, ALL)
 """The values of `--keep`: the checkpoints that stay when a search ends."""
-KEEP_HELP = "checkpoints kept at the end: needed (those of stopped trials go), or all"
+KEEP_HELP = "checkpoints to keep at the end: needed (not those of stopped trials), or all"
 CLEANED = (NEEDED, ANSWER)
 """The values of `search.clean --keep`."""
 
@@ -43,11 +43,11 @@ class Kind:
 
 
 LOST = Kind("diverged or failed trials", "nothing")
-STOPPED = Kind("stopped trials", "to promote one; another search trains them again")
+STOPPED = Kind("stopped trials", "promoting them; another search trains them again")
 COMPLETED = Kind("completed trials", STOPPED.lost)
 WAITING = Kind("trials that can be resumed", "a resume trains them again from epoch 1")
-RACED = Kind("others of the selection", "a race with more seeds trains those it cut off again")
-EPOCHS = Kind("other epochs of those that stay", "a longer training begins again at epoch 1")
+RACED = Kind("others of the selection", "a race with more seeds trains the interrupted ones again")
+EPOCHS = Kind("other epochs of those that stay", "a longer training starts again at epoch 1")
 
 
 @dataclass(frozen=True)

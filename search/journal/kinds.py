@@ -29,7 +29,7 @@ TITLES: dict[Any, str] = {
     float: "a number",
     int: "a whole number",
     UnixMs: "a Unix time in milliseconds",
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     list: "a list",
 }
@@ -54,7 +54,7 @@ class Kinds(dict[str, Any]):
             fits = check_of(name)
             if fits is not None and not fits(value):
                 path, wrong, kind = next(_mistakes(name, value, self[name]))
-                raise ValueError(f"'{path}' is {repr(wrong)[:MAX_SHOWN]}, {_title(kind)} is needed")
+                raise ValueError(f"'{path}' must be {_title(kind)} (got {repr(wrong)[:MAX_SHOWN]})")
 
 
 @cache

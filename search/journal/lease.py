@@ -146,8 +146,8 @@ class Lease:
         holder = self._read()
         os.close(self._descriptor)
         return LeaseHeld(
-            f"the search '{self.path.parent.name}' is being run by {holder}. Stop that "
-            "first, or wait for its end."
+            f"the search '{self.path.parent.name}' is being run by {holder}. Stop that process "
+            "first, or wait until it has finished."
         )
 
     def other_driver(self) -> str:
@@ -174,8 +174,8 @@ class Lease:
         if before == NOBODY or before.boot == self.mine.boot:
             return
         self.say(
-            f"the search was last run by {before}; waiting {self.patience_s:g} s to see "
-            "whether it still is"
+            f"the search was last run by {before}; waiting {self.patience_s:g} s to check "
+            "whether that process is still alive"
         )
         time.sleep(self.patience_s)
         if self._read() not in (NOBODY, before):
@@ -235,7 +235,7 @@ def holder_of(folder: Path) -> str:
                 return str(Holder.of(file.read(SIZE)))
             holder = Holder.of(file.read(SIZE))
             is_here = holder == NOBODY or holder.boot == boot_id()
-            return "" if is_here else f"{holder}, if that still lives"
+            return "" if is_here else f"{holder}, if it is still alive"
     except FileNotFoundError:
         return ""
 

@@ -24,6 +24,7 @@ class NoSuchSearch(ConfigError):
 
     def __init__(self, name: str, existing: Iterable[str], place: Storage) -> None:
         existing = list(existing)
+        self.name = name
         self.closest = "" if "@" in name else closest_name(name, existing)
         """The existing name that the user probably meant; empty if there is none, or several."""
         super().__init__(_missing_text(name, self.closest, existing, place))
@@ -94,18 +95,18 @@ def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
 def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> Message:
     if "@" in name:  # no search's name has one
         return Message(
-            f"no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
+            f"there is no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
             Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
-            " makes one.)",
+            " registers one.)",
         )
     if not existing:
-        return Message(f"no search '{name}': '{place}' has none.")
+        return Message(f"there is no search '{name}': '{place}' contains no searches.")
     hint = f" Did you mean '{closest}'?" if closest else ""
     listed = [entry for _, entry in by_likeness(Path(name).name, existing)]
     more = f" and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""
     names = f"{', '.join(listed[:MAX_LISTED])}{more}"
     return Message(
-        f"no search '{name}' in '{place}'.{hint} There are: {names} (",
+        f"there is no search '{name}' in '{place}'.{hint} Existing searches: {names} (",
         Remedy("list", start=Start.ANYWHERE),
         ").",
     )
@@ -120,14 +121,14 @@ def refuse_cut_off(result: SearchResult, place: Storage) -> None:
     if result.outcome == "running":
         raise Refused(
             Message(
-                f"the search '{result.name}' was cut off. Go on with it first: ",
+                f"the search '{result.name}' was cut off. Continue it first: ",
                 Remedy("resume", result.name, place),
             )
         )
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(
             Message(
-                f"the selection of the search '{result.name}' was cut off. Go on with it first: ",
+                f"the selection of the search '{result.name}' was cut off. Continue it first: ",
                 Remedy("select", result.name, place),
             )
         )

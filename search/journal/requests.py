@@ -85,10 +85,25 @@ class DriverRequest:
 
     def __post_init__(self) -> None:
         for name, value in (("id", self.id), ("action", self.action), ("trial", self.trial)):
-            _check(name, value, isinstance(value, str) and len(value) <= MAX_NAME, "a short text")
-        _check("by", self.by, isinstance(self.by, str) and len(self.by) <= MAX_BY, "a short text")
+            _check(
+                name,
+                value,
+                isinstance(value, str) and len(value) <= MAX_NAME,
+                f"a text of at most {MAX_NAME} characters",
+            )
+        _check(
+            "by",
+            self.by,
+            isinstance(self.by, str) and len(self.by) <= MAX_BY,
+            f"a text of at most {MAX_BY} characters",
+        )
         _check("action", self.action, self.action in ACTIONS, f"one of {', '.join(ACTIONS)}")
-        _check("asked_ms", self.asked_ms, _is_count(self.asked_ms, MAX_MS), "a time")
+        _check(
+            "asked_ms",
+            self.asked_ms,
+            _is_count(self.asked_ms, MAX_MS),
+            "a Unix time in milliseconds",
+        )
         self._check_trials()
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)
@@ -97,8 +112,9 @@ class DriverRequest:
         if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
             raise ConfigError(
                 f"a request to {self.action} with {', '.join(options) or 'no option'}"
-                f"{' and a trial' * bool(self.trial)}: extend needs --trials, --budget, --price or "
-                "--concurrency; stop takes a trial, and pause nothing."
+                f"{' and a trial' * bool(self.trial)} is not valid: extend requires --trials, "
+                "--budget, --price or --concurrency; stop accepts only a trial, and pause accepts "
+                "nothing."
             )
 
     def _check_trials(self) -> None:
@@ -106,7 +122,7 @@ class DriverRequest:
         fits = isinstance(value, str) and (
             not value or (COUNT.fullmatch(value) is not None and 1 <= int(value) <= MAX_COUNT)
         )
-        _check("--trials", value, fits, "so many in all (60), or so many more (+20)")
+        _check("--trials", value, fits, "a total such as 60, or an increase such as +20")
 
     def _check_budget(self) -> None:
         fits = (
@@ -114,7 +130,7 @@ class DriverRequest:
             and len(self.budget) <= MAX_LIMITS
             and all(isinstance(limit, str) and len(limit) <= MAX_TEXT for limit in self.budget)
         )
-        _check("--budget", self.budget, fits, f"at most {MAX_LIMITS} limits, as 2h or +1h")
+        _check("--budget", self.budget, fits, f"at most {MAX_LIMITS} limits, for example 2h or +1h")
         price = self.price
         fits = price is None or (
             isinstance(price, int | float)
@@ -144,16 +160,16 @@ class DriverRequest:
             ConfigError: they are not a valid request, or are of another version.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError("it is no request")
+            raise ConfigError("it is not a JSON object")
         known_fields = {request_field.name: request_field for request_field in fields(cls)}
         if unknown := [name for name in values if name not in known_fields]:
-            raise ConfigError(f"this version does not know '{unknown[0][:MAX_NAME]}'")
+            raise ConfigError(f"this version does not know the field '{unknown[0][:MAX_NAME]}'")
         if missing := [
             name
             for name, request_field in known_fields.items()
             if request_field.default is MISSING and name not in values
         ]:
-            raise ConfigError(f"it has no '{missing[0]}'")
+            raise ConfigError(f"the field '{missing[0]}' is missing")
         budget = values.get("budget", [])
         return cls(**{**values, "budget": tuple(budget) if isinstance(budget, list) else budget})
 
@@ -281,9 +297,7 @@ class Inbox:
         if not self._has_complained:
             self._has_complained = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            self.say(
-                f"note: what is asked of this search cannot be read ({reason}); it is tried again"
-            )
+            self.say(f"note: the requests to this search cannot be read ({reason}); trying again")
 
     def _watch(self) -> None:
         while not self._over.wait(self.home.asked_every_s):
@@ -320,7 +334,9 @@ def _fetch(
 def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable | None:
     """Read a request; None if it has been removed."""
     if size > MAX_BYTES:
-        return Unreadable(request_id, f"it has {size:,} bytes, {MAX_BYTES:,} at most are allowed")
+        return Unreadable(
+            request_id, f"it has {size:,} bytes, but at most {MAX_BYTES:,} are allowed"
+        )
     try:
         content = home.request(f"{request_id}{ENDING}", MAX_BYTES + 1)
         if len(content) > MAX_BYTES:  # it has grown
@@ -335,7 +351,7 @@ def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable 
             request_id, (str(error).splitlines() or [type(error).__name__])[0][:MAX_BY]
         )
     if request.id != request_id:
-        return Unreadable(request_id, "its id is another than its name")
+        return Unreadable(request_id, "its id differs from its file name")
     return request
 
 

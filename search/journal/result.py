@@ -178,7 +178,8 @@ class TrialResult:
     @property
     def best(self) -> dict[str, float]:
         """The metrics of the best epoch; empty before the first."""
-        return self.epochs[self.best_epoch] if self.best_epoch is not None else {}
+        best_epoch = self.best_epoch
+        return self.epochs[best_epoch] if best_epoch is not None else {}
 
     @property
     def metric(self) -> Metric:
@@ -560,11 +561,11 @@ class SearchResult:
         if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(
-                    f"the journal {folder / FILE_NAME} has no beginning, but there are trials. "
-                    "Bring it back from a copy."
+                    f"the journal {folder / FILE_NAME} has no first event, but there are trials. "
+                    "Restore it from a backup."
                 )
             raise JournalError(
-                f"the search at '{folder}' was cut off before it began. Start it again under "
+                f"the search at '{folder}' was cut off before it started. Start it again under "
                 "another name."
             )
         return result
@@ -654,7 +655,8 @@ class SearchResult:
 
     def _apply_to(self, trial: TrialResult, data: EventData, time_ms: int) -> None:
         ran = trial.outcome == "running"
-        trial.trainings |= {self.training} if isinstance(data, Running) else set()
+        if isinstance(data, Running):
+            trial.trainings.add(self.training)
         _apply_to_trial(trial, data, time_ms)
         if self.current_sessions and ran != (trial.outcome == "running"):
             self.current_sessions[-1].running += -1 if ran else 1
@@ -1075,6 +1077,11 @@ def _length(trial: TrialResult) -> tuple[bool, int, int]:
 def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
     trial.wait_reason = data.reason if isinstance(data, Waiting) else ""
     match data:
+        case Epoch():  # first, as most events are epochs
+            trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
+            if data.folds:
+                trial.folds[data.epoch] = data.folds
+            trial.precision = data.precision
         case Running():
             trial.outcome, trial.attempt = "running", data.attempt
             trial.is_freed = False
@@ -1082,10 +1089,6 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
         case Restored() if (warm_start := data.begun) is not None:
             epochs = list(range(max(trial.epochs, default=0) + 1, warm_start.epoch + 1))
             trial.inherited.append(InheritedEpochs(warm_start.search, warm_start.trial, epochs))
-        case Epoch():
-            trial.epochs[data.epoch], trial._best = data.metrics, (-1, None)
-            trial.folds |= {data.epoch: data.folds} if data.folds else {}
-            trial.precision = data.precision
         case Costed():
             trial.costed = data.cost
         case Evaluated():
@@ -1126,7 +1129,7 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
             f"the search ranks trials by '{name}', a metric that this version does not know. "
-            f"Known: {', '.join(task.names)}. Use the version that ran it."
+            f"Known metrics: {', '.join(task.names)}. Use the version that ran the search."
         )
     return metric
 
@@ -1141,6 +1144,6 @@ def task_of(config: Mapping[str, Any]) -> TaskEntry:
     if name not in TASKS:
         raise JournalError(
             f"the search is for '{name}', a task that this version does not know. "
-            f"Known: {', '.join(TASKS)}. Use the version that ran it."
+            f"Known tasks: {', '.join(TASKS)}. Use the version that ran the search."
         )
     return TASKS[name]

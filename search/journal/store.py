@@ -5,7 +5,6 @@ into another one. The bucket is the source of truth. The checkpoints of trials d
 the driver: each worker uploads its own to the bucket (`cluster.storage.mirror`).
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -31,6 +30,7 @@ from search.values.message import Message, Remedy, Start
 from trainables.caches import cache_folder, make_private
 from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
 from trainables.disk import read_regular
+from trainables.errors import ConfigError
 
 Storage = Path | Bucket
 """A storage that contains searches: a folder, or a prefix in a bucket."""
@@ -60,19 +60,20 @@ class StoredSize:
 
 
 def own_path(text: str) -> Path:
-    """Parse the path of a file or folder, as the `type` of an argparse option.
+    """Parse the path of a file or folder, for the `parse` of an option.
 
     `~` means the home folder, even if the shell did not expand it.
 
     Raises:
-        argparse.ArgumentTypeError: the user after `~` has no home folder.
+        ConfigError: the user after `~` has no home folder.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         user = text.partition("/")[0]
-        raise argparse.ArgumentTypeError(
-            f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'"
+        raise ConfigError(
+            f"there is no home folder for '{user[:80]}'; for a folder with that name, use "
+            f"'./{user[:80]}'"
         ) from error
 
 
@@ -80,18 +81,16 @@ def storage(text: str) -> Storage:
     """Parse `--storage`: a folder or `s3://BUCKET/PREFIX`.
 
     Raises:
-        argparse.ArgumentTypeError: the text is neither of these.
+        ConfigError: the text is neither of these.
     """
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise argparse.ArgumentTypeError(
-            f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')"
-        )
+        raise ConfigError(f"must be a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
     try:
         return Bucket.of(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ConfigError(str(error)) from error
 
 
 def home(place: Storage, name: str) -> "Home":
@@ -271,7 +270,7 @@ class Home:
             )
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("it is no plain file")
+                raise OSError("it is not a regular file")
             return file.read(most)
 
     def drop_request(self, request: str) -> None:
@@ -350,9 +349,10 @@ class BucketHome(Home):
         if not content and not self.names():
             raise JournalError(
                 Message(
-                    f"no search at '{self}'. Check the name and --storage; '",
+                    f"there is no search at '{self}'. Check the name and --storage, or start a "
+                    "search with '",
                     Remedy("run", start=Start.ANYWHERE),
-                    "' starts one.",
+                    "'.",
                 )
             )
         make_private(cache_folder("storage"))
@@ -389,7 +389,7 @@ class BucketHome(Home):
         """Name the driver in the lock; empty if there is none."""
         stored = self.bucket.get(LOCK_FILE)
         return (
-            f"{holder_in(stored)}, if that still lives"
+            f"{holder_in(stored)}, if it is still alive"
             if stored is not None and not is_free(stored)
             else ""
         )
@@ -414,7 +414,7 @@ class BucketHome(Home):
         content = copy.read()
         if new and content:
             raise JournalError(
-                f"a search named '{self.name}' is at '{self}' already. Use another --name."
+                f"a search named '{self.name}' already exists at '{self}'. Use another --name."
             )
         if not new:
             _write(self.folder / FILE_NAME, content)

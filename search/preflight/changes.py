@@ -8,8 +8,8 @@ from search.design.experiment import PLACE, Experiment
 from search.journal.events import SessionStart
 from search.journal.provenance import provenance
 from search.preflight.prepare import Prepared, session_facts
+from search.values.nested import flatten
 from search.values.wording import DECODED_OTHERWISE
-from trainables.values import Json
 
 OLD = {"time_budget"}
 """Fields that only descriptions by earlier versions of this program have."""
@@ -82,23 +82,9 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         f"  {key}: {_format_value(old.get(key))} -> {_format_value(new.get(key))}" for key in differ
     ]
     if was_decoded_otherwise and "data.fingerprint" in differ:
-        note = f"{DECODED_OTHERWISE}; the images may be the same"
-        lines[differ.index("data.fingerprint")] += (
-            f" ({note}: then go on with that version, or with --allow-change)"
-        )
+        remedy = "If the images are the same, continue with that version or with --allow-change"
+        lines[differ.index("data.fingerprint")] += f" ({DECODED_OTHERWISE}. {remedy})"
     return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
-
-
-def flatten(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten nested dicts to pairs of a dotted path and a value; `prefix` starts each path."""
-    entries: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        entries += (
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else [(prefix + key, value)]
-        )
-    return entries
 
 
 def _code(origin: dict[str, str]) -> dict[str, str]:

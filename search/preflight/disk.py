@@ -38,11 +38,11 @@ class DiskEstimate:
     storage: Path
 
     def __str__(self) -> str:
-        sizes = (
-            f"needs about {gigabytes(self.least)} to {gigabytes(self.needed)} for "
-            f"checkpoints, {gigabytes(self.free)} are free"
+        return (
+            f"the checkpoints need about {gigabytes(self.least)} to {gigabytes(self.needed)}, and "
+            f"storage '{self.storage}' has {gigabytes(self.free)} free. Use another --storage, or "
+            "fewer --trials."
         )
-        return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
 def room(
@@ -105,13 +105,10 @@ class ImageMemory:
         return self.free is None or copies * self.needed <= self.free
 
     def __str__(self) -> str:
-        sizes = (
-            f"{gigabytes(self.needed)} of memory for the processes that train, "
-            f"{gigabytes(self.free or 0)} are free"
-        )
         return (
-            f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer "
-            "(--set data.train_limit=N)."
+            f"the images need {gigabytes(self.needed)} of memory in the training processes, and "
+            f"{gigabytes(self.free or 0)} is free. Use smaller images (--set data.image_size=N) "
+            "or fewer images (--set data.train_limit=N)."
         )
 
 

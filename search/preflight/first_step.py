@@ -60,7 +60,7 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     if at_hand and few_photographs(experiment.base.task, dataset):
         family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
         yield (
-            f"note: {len(dataset.train):,} training images, photographs: networks that begin with "
-            f"trained weights usually do much better with so few: --space transfer{family} "
+            f"note: with only {len(dataset.train):,} training photographs, networks with "
+            f"pretrained weights usually do much better. Try --space transfer{family} "
             f"(the weights of {', '.join(at_hand)} are in torch's cache)."
         )

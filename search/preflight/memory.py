@@ -48,8 +48,8 @@ class TrialMemory:
         batch = f" with batch size {self.config.batch_size}"
         return (
             f"a trial of {self.config.model.name}"
-            f"{'' if self.config.model.is_baseline else batch} takes up to about "
-            f"{gigabytes(self.needed)} of memory, {gigabytes(self.free)} are free"
+            f"{'' if self.config.model.is_baseline else batch} needs up to about "
+            f"{gigabytes(self.needed)} of memory, and {gigabytes(self.free)} is free"
         )
 
 
@@ -130,10 +130,16 @@ def check_trials(
     fits = max(1, estimate.fits // demand.workers)
     if experiment.concurrency is not None:
         return local, [
-            f"warning: {estimate}: {count} at once, as --concurrency says, may be too many. Use "
+            f"warning: {count} trials at once may be too many: {estimate}. Use "
             f"--concurrency {fits}, or {REMEDY}."
         ]
-    note = f"note: {fits} instead of {count} trials at once: {estimate}. For more: {REMEDY}."
+    note = (
+        f"note: {fits} instead of {count} trials run at once: {estimate}. To run more, use "
+        f"{REMEDY}."
+    )
     if estimate.fits < demand.workers:
-        note = f"warning: it may not fit, also with one trial at once: {estimate}. Use {REMEDY}."
+        note = (
+            f"warning: the memory may be too small even for one trial at once: {estimate}. "
+            f"Use {REMEDY}."
+        )
     return replace(local, cpus=fits * demand.cpus * demand.workers), [note]

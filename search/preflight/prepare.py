@@ -111,7 +111,10 @@ def prepare(
 def platform_notes() -> Iterator[str]:
     """Yield a note if this platform is not Linux, since only Linux is tested."""
     if (system := platform.system()) != "Linux":
-        yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
+        yield (
+            "note: this program was tested only on Linux, and this machine runs "
+            f"{system or 'another system'}"
+        )
 
 
 def check_weights(
@@ -193,15 +196,15 @@ def refuse_existing(experiment: Experiment) -> None:
     if FILE_NAME in names or is_file:
         raise ConfigError(
             Message(
-                f"a search named '{experiment.name}' is in '{experiment.storage}' already. "
-                "Use another --name, or go on with it: ",
+                f"a search named '{experiment.name}' already exists in '{experiment.storage}'. "
+                "Use another --name, or continue it: ",
                 Remedy("resume", experiment.name, experiment.storage),
             )
         )
     if names:
         raise ConfigError(
-            f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy "
-            "and resume, or use another --name."
+            f"'{home}' contains {names[0]}, but no {FILE_NAME}. Restore {FILE_NAME} from a backup "
+            "and resume the search, or use another --name."
         )
 
 

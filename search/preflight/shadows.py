@@ -36,13 +36,15 @@ def shadows_here() -> Iterator[str]:
     """Yield a warning if files in the working directory hide modules (`shadows`)."""
     names = shadows(Path.cwd(), sys.path)
     if names:
-        what = "a module" if len(names) == 1 else "modules"
-        hides = (
-            f"{', '.join(names)} in the working directory hides {what} of that name from libraries"
+        hides, them = (
+            ("hides a module of the same name", "it")
+            if len(names) == 1
+            else ("hide modules of the same names", "them")
         )
         yield (
-            f"warning: {hides}. Trials look for libraries first, but something else may fail "
-            "by it. Rename it, or start elsewhere."
+            f"warning: {', '.join(names)} in the working directory {hides} from libraries. Trials "
+            f"look for libraries first, but other code may fail because of this. Rename {them}, "
+            "or start in another directory."
         )
 
 

@@ -39,8 +39,8 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         if data.folds is not None and getattr(data, name) != getattr(usual, name)
     ]:
         yield (
-            "note: with folds there is no validation part of its own: leave out "
-            f"{' and '.join(f'data.{name}' for name in idle)}."
+            "note: with folds there is no separate validation set, so "
+            f"{' and '.join(f'data.{name}' for name in idle)} can be removed."
         )
     if (
         experiment.algorithm != "grid"
@@ -48,15 +48,15 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     ):
         count = len(experiment.space.first)
         yield (
-            f"note: {counted(experiment.planned_trials, 'trial')} of the {count} with which this "
-            f"space begins: {untried} {'is' if untried == 1 else 'are'} not tried. "
-            f"--trials {count} tries each once."
+            f"note: this space starts with {count} fixed points, and {untried} of them "
+            f"{'is' if untried == 1 else 'are'} not tried in "
+            f"{counted(experiment.planned_trials, 'trial')}. --trials {count} tries each once."
         )
     yield from idle_options(experiment)
     if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
         planned = experiment.planned_trials
         yield (
-            f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
+            f"note: --min-gain has no effect before {MIN_TRIALS} trials have ended, and only "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
     yield from _notes_without_reuse(experiment)
@@ -75,8 +75,8 @@ def idle_options(experiment: Experiment) -> Iterator[str]:
         yield f"note: {experiment.capped}."
     if experiment.budget.price is not None and not experiment.budget.is_priced:
         yield (
-            f"note: --price {experiment.budget.price:g} does not limit the search, as no --budget "
-            "is in usd; only the plan (--dry-run) uses it."
+            f"note: --price {experiment.budget.price:g} does not limit the search, because no "
+            "--budget is in usd; only the plan (--dry-run) uses it."
         )
 
 
@@ -85,12 +85,9 @@ def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
-        yield "note: on a cluster all is trained anew, whatever earlier searches have trained."
+        yield "note: a search on a cluster does not reuse trainings of earlier searches."
     elif any(config.model.pretrained for config in experiment.edges):
-        yield (
-            "note: what begins with trained weights is trained anew, whatever earlier "
-            "searches have trained."
-        )
+        yield ("note: trials with pretrained weights do not reuse trainings of earlier searches.")
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
@@ -108,7 +105,7 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     if side > 2 * max(height, width):
         yield (
             f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as "
-            "the weights want it. --set model.input_size=64 is faster."
+            "the pretrained weights require. --set model.input_size=64 is faster."
         )
 
 
@@ -130,14 +127,14 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         return
     share = 1000 * int(counts[largest]) // images / 1000
     metric_hint = (
-        f": always saying so reaches an accuracy of {share:g}. --metric balanced_accuracy or "
-        "macro_f1 ranks trials by all classes alike"
+        f", so always predicting it reaches an accuracy of {share:g}. With --metric "
+        "balanced_accuracy or macro_f1, all classes count equally in the ranking of trials"
         if by_share
         else ""
     )
     training_hint = (
-        ". --set train.class_weights=balanced or train.sampling=balanced has all classes count "
-        "alike in training (a space of your own may search them)"
+        ". With --set train.class_weights=balanced or train.sampling=balanced, all classes count "
+        "equally in training (your own space may search these settings)"
         if _is_unweighted(experiment)
         else ""
     )
@@ -159,14 +156,14 @@ def _unfollowed(experiment: Experiment) -> Iterator[str]:
     baselines = {config.model.name for config in experiment.edges if config.model.is_baseline}
     if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):
         yield (
-            "note: train.sampling is for networks, which train in batches; baselines "
+            "note: train.sampling applies only to networks, which train in batches; baselines "
             f"({', '.join(sorted(baselines))}) are fitted to all images."
         )
     deaf = {name for name in baselines if not MODELS[name].takes_class_weights}
     if deaf and (train.class_weights != "none" or "train.class_weights" in searched):
         yield (
-            f"note: {', '.join(sorted(deaf))} cannot weigh classes: train.class_weights leaves it "
-            "as it is."
+            f"note: train.class_weights has no effect on {', '.join(sorted(deaf))}, which cannot "
+            "weight classes."
         )
 
 

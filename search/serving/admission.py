@@ -231,8 +231,8 @@ class Admission:
         if pixels > limit:
             raise Refusal(
                 413,
-                f"the images have {pixels // 1_000_000} million pixels together (limit "
-                f"{limit // 1_000_000} million): send fewer of them in a request",
+                f"the images have {pixels // 1_000_000} million pixels in total (limit "
+                f"{limit // 1_000_000} million): send fewer images in a request",
             )
         if (wait_s := self._decoding_wait_s(max(pixel_counts))) > self._limits.wait_s:
             raise _busy_refusal(wait_s)
@@ -253,4 +253,4 @@ class Admission:
 
 def _busy_refusal(wait_s: float) -> Refusal:
     seconds = max(1, math.ceil(wait_s))
-    return Refusal(503, f"too many images wait; try again in {seconds} s", seconds)
+    return Refusal(503, f"too many images are waiting; try again in {seconds} s", seconds)

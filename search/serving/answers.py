@@ -67,7 +67,7 @@ def check_numbers(answers: Sequence[Any]) -> None:
     for number, answer in enumerate(answers, 1):
         if isinstance(answer, np.ndarray) and answer.ndim == 1 and not isfinite(answer.sum()):
             image = f" for image {number} of {len(answers)}" if len(answers) > 1 else ""
-            raise Refusal(500, f"the model gave no numbers{image} (NaN or infinite)")
+            raise Refusal(500, f"the model returned NaN or infinite values{image}")
 
 
 def to_plain(value: Any) -> Any:

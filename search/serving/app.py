@@ -406,7 +406,7 @@ def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
         elif name == b"content-length":
             length = int(value)  # httptools has validated it
         elif name == b"content-encoding" and value.lower() != b"identity":
-            raise Refusal(415, "a compressed body is not read: leave Content-Encoding out")
+            raise Refusal(415, "compressed bodies are not supported: omit Content-Encoding")
     return kind, length
 
 
@@ -420,10 +420,10 @@ def _parse_top(query: bytes) -> int | None:
         return None
     options = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     if len(options) != 1 or options[0][0] != "top":
-        raise Refusal(400, "the address may have ?top=NUMBER and nothing else")
+        raise Refusal(400, "the only query parameter that is allowed is ?top=NUMBER")
     text = options[0][1]
     if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 6 and int(text)):
-        raise Refusal(400, "?top= needs a whole number above 0")
+        raise Refusal(400, "?top= must be a whole number above 0")
     return int(text)
 
 

@@ -118,7 +118,9 @@ class Batcher:
             images = [request.images[number] for request, number in batch]
             predictions = served.predictions(images)
             if len(predictions) != len(images):
-                raise ValueError(f"it gave {len(predictions)} answers to {len(images)} images")
+                raise ValueError(
+                    f"it returned {len(predictions)} predictions for {len(images)} images"
+                )
         except Exception as raised:  # noqa: BLE001 - a model may raise anything
             LOG.error("version %s could not answer: %r", served.version, raised)
             error = raised
@@ -137,7 +139,9 @@ class Batcher:
         try:
             self._on_result(result)
         except Exception as raised:  # noqa: BLE001 - its requests must get an answer
-            LOG.error("what version %s said is not understood: %r", result.served.version, raised)
+            LOG.error(
+                "the result of version %s could not be processed: %r", result.served.version, raised
+            )
             error = error or raised
         if error is not None:
             for request, _ in result.batch:

@@ -19,8 +19,8 @@ from search.serving.limits import Limits, Refusal
 from trainables.errors import printable
 
 TYPES = "image/*, multipart/form-data, application/json or application/x-npy"
-TENSORS_FORM = 'JSON must be {"inputs": [...]} or {"instances": [...]}: pixels, 0 to 255'
-JSON_FORM = 'JSON must be {"images": ["base64", ...]}'
+TENSORS_FORM = 'the JSON must be {"inputs": [...]} or {"instances": [...]} with pixels of 0 to 255'
+JSON_FORM = 'the JSON must be {"images": ["base64", ...]}'
 
 ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
 """A file name in the form of RFC 5987, which some clients send if it is not ASCII."""
@@ -47,7 +47,7 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
     if len(images) > limits.images:
         raise _too_many_refusal(limits)
     if not len(images):
-        raise Refusal(400, "the request holds no image")
+        raise Refusal(400, "the request contains no image")
     return images
 
 
@@ -66,9 +66,9 @@ def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Refusal(400, f"broken multipart/form-data: {_first_line(error)}") from error
+        raise Refusal(400, f"invalid multipart/form-data: {_first_line(error)}") from error
     if not form.is_whole:
-        raise Refusal(400, "broken multipart/form-data: it ends before its last boundary")
+        raise Refusal(400, "invalid multipart/form-data: it ends before its last boundary")
     return form.files
 
 
@@ -115,7 +115,7 @@ class _Form:
         options = parse_options_header(self._disposition)[1]
         if b"filename" not in options and not ENCODED_FILE_NAME.search(self._disposition):
             name = printable(options.get(b"name", b"").decode("utf-8", "replace")[:80])
-            raise Refusal(400, f"the field '{name}' of the form is no file")
+            raise Refusal(400, f"the field '{name}' of the form is not a file")
 
     def _end(self) -> None:
         self.is_whole = True
@@ -157,9 +157,9 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         shape, is_fortran, kind = read_header(file)
         size, start = math.prod(shape), file.tell()
     except Exception as error:  # NumPy parses the header as Python source
-        raise Refusal(400, "the body is not an array as numpy.save writes it") from error
+        raise Refusal(400, "the body is not an array in the format of numpy.save") from error
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
-        raise Refusal(400, "the sides in the array's header are no such numbers")
+        raise Refusal(400, "the shape in the array's header is not valid")
     if kind != np.uint8 or is_fortran or not 2 <= len(shape) <= 4:
         raise Refusal(
             422,
@@ -168,7 +168,7 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         )
     if size != len(body) - start:
         raise Refusal(
-            400, f"the array's header says {size:,} bytes, and {len(body) - start:,} follow"
+            400, f"the array must have {size:,} bytes by its header (got {len(body) - start:,})"
         )
     images = np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
     is_single = images.ndim == 2 or (images.ndim == 3 and shape[-1] <= 4)
@@ -222,7 +222,9 @@ def _check_numbers(values: list[Any], axes: int) -> None:
     if kinds <= {int, float}:
         return
     if kinds != {list} or axes == 1:
-        raise Refusal(422, "images must be lists of numbers in rows of equal length, as uint8 are")
+        raise Refusal(
+            422, "images must be nested lists of numbers from 0 to 255, with rows of equal length"
+        )
     for value in values:
         _check_numbers(value, axes - 1)
 
@@ -231,4 +233,4 @@ def _to_array(image: Any) -> NDArray[Any]:
     try:
         return np.array(image)
     except (ValueError, OverflowError) as error:
-        raise Refusal(400, "an image must be rows of equal length") from error
+        raise Refusal(400, "the rows of an image must have the same length") from error

@@ -1,4 +1,4 @@
-"""The limits of requests, and the exception that refuses a request beyond them."""
+"""Limits of requests, and the exception that is raised when a request exceeds them."""
 
 import resource
 from dataclasses import dataclass, replace

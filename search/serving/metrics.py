@@ -34,57 +34,57 @@ class Metrics:
         self._version_series: dict[str, Counter] = {}
         self._class_series: dict[str, Counter] = {}
         self._requests = Counter("serving_requests", "Requests", ["path", "status"], registry=own)
-        title = "From a request's header to its answer"
+        title = "Time from a request's header to its response"
         self._seconds = Histogram(
             "serving_request_seconds", title, ["path"], buckets=LATENCIES, registry=own
         )
         self._batches = Histogram(
-            "serving_batch_images", "Images computed at once", buckets=SIZES, registry=own
+            "serving_batch_images", "Images per computed batch", buckets=SIZES, registry=own
         )
         self._computing = Counter(
-            "serving_compute_seconds", "Time in which batches were computed", registry=own
+            "serving_compute_seconds", "Time spent on computing batches", registry=own
         )
         self._classes = Counter(
-            "serving_predictions", "Answers by their class", ["class"], registry=own
+            "serving_predictions", "Predictions by class", ["class"], registry=own
         )
         self._images = Counter(
-            "serving_images", "Images answered by a version", ["version"], registry=own
+            "serving_images", "Images answered, by version", ["version"], registry=own
         )
         self._versions = Gauge(
             "serving_version",
-            "Processes in which a version is in use",
+            "Processes that use a version",
             ["version", "engine"],
             registry=own,
             multiprocess_mode="livesum",
         )
-        self._swaps = Counter("serving_swaps", "Versions that came", ["outcome"], registry=own)
+        self._swaps = Counter("serving_swaps", "Version swaps", ["outcome"], registry=own)
         self.queue_images = Gauge(
             "serving_queue_images",
-            "Images that wait or are computed",
+            "Images that are waiting or being computed",
             registry=own,
             multiprocess_mode="livesum",
         )
         self.queue_bytes = Gauge(
             "serving_queue_bytes",
-            "Bytes of the requests that are read or worked on",
+            "Bytes of the requests in progress",
             registry=own,
             multiprocess_mode="livesum",
         )
         self.unobserved = Counter(
-            "serving_unobserved", "Answers that came too fast for what observes them", registry=own
+            "serving_unobserved", "Answers dropped because the queue was full", registry=own
         )
         self.recording = Gauge(
             "serving_recording",
-            "Processes that can record what they answer",
+            "Processes that can record their answers",
             registry=own,
             multiprocess_mode="livesum",
         )
         self.unrecorded = Counter("serving_unrecorded", "Answers not recorded", registry=own)
         self.shadow_images = Counter(
-            "serving_shadow_images", "Images that the second model answered too", registry=own
+            "serving_shadow_images", "Images that the second model also answered", registry=own
         )
         self.shadow_differences = Counter(
-            "serving_shadow_differences", "Those of which it named another class", registry=own
+            "serving_shadow_differences", "Images with another predicted class", registry=own
         )
 
     def count_request(self, path: str, status: int, seconds: float) -> None:

@@ -155,7 +155,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except httptools.HttpParserError as error:
                 if isinstance(error.__context__, TooManyRequests):
-                    self._refuse(Refusal(503, "too many requests wait on this connection", 1))
+                    self._refuse(
+                        Refusal(503, "too many requests are waiting on this connection", 1)
+                    )
                 else:
                     self.send_400_response("")
                 return

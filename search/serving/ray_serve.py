@@ -110,8 +110,8 @@ def serve_on_cluster(deployment: ClusterDeployment) -> int:
         import ray.serve
     except ImportError as error:
         raise NotReady(
-            f"--address needs Ray Serve ({error}). "
-            "Install: pip install 'image-classifier-search[ray-serve]'"
+            f"--address requires Ray Serve ({error}). "
+            "Install it with: pip install 'image-classifier-search[ray-serve]'"
         ) from error
     check_address(deployment.address)
     model = _fetch_current(deployment)
@@ -163,14 +163,14 @@ def _start(deployment: ClusterDeployment) -> None:
             with suppress(RayActorError, TimeoutError):
                 serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]
-        raise NotReady(f"Ray Serve does not start ({text}). Try again.") from error
+        raise NotReady(f"Ray Serve did not start ({text}). Try again.") from error
     client = _get_global_client()
     assert client is not None
     port = client.http_config.port
     if port != deployment.port:
         raise ConfigError(
-            f"--port {deployment.port}: Ray Serve listens on {port} of this cluster, for all that "
-            f"it serves. Use --port {port}."
+            f"--port {deployment.port} cannot be used, because Ray Serve already listens on port "
+            f"{port} of this cluster for all its applications. Use --port {port}."
         )
 
 
@@ -201,7 +201,7 @@ def _follow_alias(
             )
             if str(error) != trouble:
                 text = str(error).rstrip(".")
-                report(f"note: {text}; version {model.version} stays")
+                report(f"note: {text}; version {model.version} stays in use")
             trouble = str(error)
         finally:
             if candidate is not None:  # the replaced version, or one that is not used
@@ -239,8 +239,8 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise ConfigError(
-            f"the model has {size / 1e6:,.0f} MB; on a cluster at most {MAX_BYTES / 1e6:,.0f} MB "
-            "are served."
+            f"the model has {size / 1e6:,.0f} MB, but a model on a cluster may have at most "
+            f"{MAX_BYTES / 1e6:,.0f} MB."
         )
     fewest, most = deployment.replicas
     setup = ReplicaSetup(deployment.settings, model.version, files)
@@ -260,7 +260,7 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
         serve.run(ingress.bind(setup), name=_app_name(deployment), route_prefix=deployment.prefix)
     except (RuntimeError, TimeoutError) as error:
         raise NotReady(
-            f"the replicas of {deployment.settings.name} do not start "
+            f"the replicas of {deployment.settings.name} did not start "
             f"({printable(str(error))[:300]})"
         ) from error
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("docs.html")
 ERRORS = {
-    "400": "The request is not as it should be",
-    "403": "Another site's page asks, or by a name that is not this server's",
+    "400": "The request is not valid",
+    "403": "The request is from a page of another site, or uses a host name of another server",
     "408": "The request arrived too slowly",
-    "413": "Too large, too many images, or too many pixels",
-    "415": "A Content-Type that is not read",
-    "422": "An image that cannot be read",
-    "503": "Too many images wait: try again after the seconds of Retry-After",
+    "413": "The request is too large, or has too many images or pixels",
+    "415": "The Content-Type is not supported",
+    "422": "An image cannot be read",
+    "503": "Too many images are waiting: try again after the number of seconds in Retry-After",
 }
 
 
@@ -119,7 +119,7 @@ def describe_api(app: "App") -> dict[str, Any]:
         "paths": {
             "/predict": {
                 "post": {
-                    "summary": f"What the model says of images ({TYPES})",
+                    "summary": f"Predictions of the model for images ({TYPES})",
                     "parameters": [
                         {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1}}
                     ],
@@ -136,7 +136,7 @@ def describe_api(app: "App") -> dict[str, Any]:
             },
             "/invocations": {
                 "post": {
-                    "summary": "The same by MLflow's scoring protocol",
+                    "summary": "Predictions in the format of MLflow's scoring server",
                     "requestBody": {"content": {"application/json": {"schema": tensors}}},
                     "responses": {"200": {"description": "A row for each image"}, **errors},
                 }
@@ -144,10 +144,10 @@ def describe_api(app: "App") -> dict[str, Any]:
             **{
                 path: {"get": {"summary": text, "responses": {"200": {"description": "OK"}}}}
                 for path, text in {
-                    "/health": "Whether it runs, and with what",
-                    "/ready": "Whether it answers, and what it refused",
-                    "/version": "The version that answers",
-                    "/metrics": "Figures for Prometheus",
+                    "/health": "State of the server: the version, engine and recording",
+                    "/ready": "Readiness of the server, and the last refused version",
+                    "/version": "Version in use",
+                    "/metrics": "Metrics for Prometheus",
                 }.items()
             },
         },

@@ -148,7 +148,7 @@ class Supervisor:
                     self._end(_report_error(error))
                     return
                 text = str(error) if isinstance(error, ConfigError | Refused) else repr(error)
-                report(f"note: {text.rstrip('.')}; it is tried again")
+                report(f"note: {text.rstrip('.')}; trying again")
             # After a task has run for a while, its next failure is not consecutive.
             failures = 1 if clock() - began_s > LONGEST_PAUSE_S else failures + 1
             await self._pause(failures)
@@ -235,7 +235,7 @@ class Supervisor:
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
         report(f"serving {plan.settings.name}, version {model.version}, at {plan.address}{workers}")
         if (record := plan.settings.record) is not None:
-            report(f"what it meets is kept in {record.place}")
+            report(f"images and answers are recorded in {record.place}")
 
     async def _change(self, model: ModelVersion) -> None:
         """Roll out a version: first to one worker, then to the others.
@@ -246,7 +246,7 @@ class Supervisor:
         for slot in self._slots:
             reply = await self._ask(slot, model)
             if reply.refused:
-                stays = f"; version {old.version} stays" if old is not None else ""
+                stays = f"; version {old.version} stays in use" if old is not None else ""
                 report(f"note: {_describe(model)} is not used: {reply.refused.rstrip('.')}{stays}")
                 if not is_used:
                     self._remove_folder(model)
@@ -284,7 +284,7 @@ class Supervisor:
                 if (model := slot.unanswered) is not None and slot.is_sent:
                     slot.settle(
                         VersionReply(
-                            model.version, model.role, "a process ended while it loaded it"
+                            model.version, model.role, "a process ended while it was loading it"
                         )
                     )
             if slot.failures >= FAILURES and not self._is_serving:
@@ -318,7 +318,7 @@ class Supervisor:
             code = await process.wait()
             mark_process_dead(process.pid, str(self.folder / "metrics"))  # type: ignore[no-untyped-call]
         if not self._ended.done():
-            report(f"note: a process ended ({_describe_exit(code)}); another takes its place")
+            report(f"note: a process ended ({_describe_exit(code)}); another one replaces it")
 
     async def _read_replies(self, slot: Slot, process: Process) -> None:
         """Send the versions in use to a worker, and read its replies until it exits."""
@@ -427,7 +427,7 @@ def report(text: str) -> None:
 def _report_error(error: Exception) -> int:
     """Print an error that ends the server, and determine the exit code."""
     if not isinstance(error, ConfigError | Refused):
-        error, code = RuntimeError(f"a mistake in the program: {error!r}"), ExitCode.BUG
+        error, code = RuntimeError(f"a bug in this program: {error!r}"), ExitCode.BUG
     else:
         code = ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.REFUSED
     with suppress(OSError):

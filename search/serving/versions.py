@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from search.serving.answers import Encoder
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.errors import ConfigError, printable
+from trainables.errors import ConfigError, counted, printable
 from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
 
@@ -73,7 +73,9 @@ def load_version(
     """
     model_folder = folder_in(folder)
     if model_folder is None:
-        raise ConfigError(f"'{folder}' holds no promoted model (a folder with about.json).")
+        raise ConfigError(
+            f"'{folder}' does not contain a promoted model (a folder with about.json)."
+        )
     try:
         runtime = _call_within(LOAD_S, lambda: _load(model_folder, name, threads))
     except ConfigError:
@@ -125,10 +127,11 @@ def _check_answers(model: Model) -> None:
     probabilities = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
     if probabilities.shape != expected_shape:
         raise ConfigError(
-            f"it answers two images with {probabilities.shape} numbers, not {expected_shape}."
+            f"it returned probabilities of shape {probabilities.shape} for two images instead of "
+            f"{expected_shape}."
         )
     if not np.isfinite(probabilities).all():
-        raise ConfigError("its probabilities are no numbers (NaN or infinite).")
+        raise ConfigError("its probabilities are NaN or infinite.")
 
 
 def describe_error(error: Exception) -> str:
@@ -142,7 +145,7 @@ def mismatch(old: Model, new: Model) -> str:
     if old.signature == new.signature:
         return ""
     if old.task != new.task:
-        return f"it is for {new.task.title}, and the one in use for {old.task.title}"
+        return f"it is for {new.task.title}, but the version in use is for {old.task.title}"
     if old.classes != new.classes:
         missing, added = (
             sorted(set(a) - set(b))
@@ -152,7 +155,7 @@ def mismatch(old: Model, new: Model) -> str:
             added
         )
         return f"its classes differ ({', '.join(words) or 'in their order'})"
-    return f"its images differ ({_image_form(new)}, and {_image_form(old)} in use)"
+    return f"its images have {_image_form(new)} instead of {_image_form(old)}"
 
 
 def _quote(classes: list[str]) -> str:
@@ -162,7 +165,7 @@ def _quote(classes: list[str]) -> str:
 
 def _image_form(model: Model) -> str:
     height, width, channels = model.image
-    return f"{height} x {width} with {channels} channels"
+    return f"{height} x {width} pixels and {counted(channels, 'channel')}"
 
 
 class Versions:

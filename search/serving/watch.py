@@ -83,7 +83,9 @@ def watch(model: WatchedModel) -> int:
         except (ConfigError, NotReady, OSError) as error:
             if str(error) != trouble:
                 with suppress(OSError):  # stderr may be closed
-                    sys.stderr.write(f"note: {printable(str(error))} The version in use stays.\n")
+                    sys.stderr.write(
+                        f"note: {printable(str(error))} The current version stays in use.\n"
+                    )
             trouble = str(error)
     return 0
 

@@ -61,8 +61,8 @@ def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     )
     if options and not first.is_classifier:
         raise ConfigError(
-            f"{' and '.join(options)} take classifiers alone, and this model is for "
-            f"{first.model.task.title}. Leave {'them' if len(options) > 1 else 'it'} out."
+            f"{' and '.join(options)} can only be used with a classifier, but this model is for "
+            f"{first.model.task.title}. Remove {'them' if len(options) > 1 else 'it'}."
         )
 
 

@@ -81,15 +81,18 @@ def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> 
 def stopping_text(driver: Driver, command: str) -> str:
     """Describe the effect of a first Ctrl-C or SIGTERM now; `command` continues the search."""
     if driver.is_done:
-        return f"stopping once what is known is written (Ctrl-C again breaks off). Later: {command}"
+        return (
+            "stopping after all results are written (press Ctrl-C again to stop at once). To "
+            f"continue later: {command}"
+        )
     if driver.has_trained:
         return (
-            "stopping: the evaluation is broken off; all trainings, and what was measured of them, "
-            f"are kept. To go on: {command}"
+            "stopping: the evaluation is interrupted; all trainings and their evaluations so far "
+            f"are kept. To continue: {command}"
         )
     return (
-        "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
-        "a resume goes on from there"
+        "stopping: each trial finishes its current epoch (press Ctrl-C again to stop at once); "
+        "a resume continues from there"
     )
 
 
@@ -103,14 +106,14 @@ def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Unwritten):
-        driver.close("interrupted", "broken off")
+        driver.close("interrupted", "interrupted")
     except Refused as error:
         troubles.append(str(error))
     except NotReady as error:
         troubles.append(str(error))
         driver.close("lost", str(error))
     except BaseException:
-        driver.close("lost", "the search broke off")
+        driver.close("lost", "the search failed with an error")
         raise
 
 
@@ -176,17 +179,17 @@ def write_or_report(troubles: list[str], title: str, write: Callable[[], None]) 
     try:
         write()
     except (OSError, Unwritten) as error:
-        troubles.append(f"{title} could not be written ({error}). The journal has everything.")
+        troubles.append(f"{title} could not be written ({error}). The journal contains everything.")
 
 
 def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
     """Print the errors of a session, and another one if MLflow has not received all events."""
     if tracker.error:
         remedy = (
-            f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
-            f"Later: {Remedy('sync', experiment.name, experiment.storage)}"
+            f"Nothing is lost: {experiment.home}/{FILE_NAME} contains everything. To write it to "
+            f"MLflow later: {Remedy('sync', experiment.name, experiment.storage)}"
         )
-        troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
+        troubles.append(f"MLflow did not accept all results ({tracker.error}). {remedy}")
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
 

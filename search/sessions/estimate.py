@@ -13,12 +13,13 @@ from cluster.runtime.resources import Resources, slots
 from cluster.runtime.session import LOCAL
 from search.design.budget import device_of
 from search.design.experiment import AUTO_DEVICE, Experiment
+from search.facts.data import source_text
 from search.preflight.memory import trial_memory
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.rungs import expected_epochs
 from search.values.executors import EXECUTORS
 from search.values.wording import durations
-from search.views.summary import classes_text, parts_text, source_text, strategy_text
+from search.views.text.labels import classes_text, parts_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.errors import counted
@@ -90,7 +91,7 @@ class Estimate:
         stops = (
             ""
             if self.expected_epochs == self.epochs
-            else f", about {self.expected_epochs:,} if each rung keeps its share"
+            else f", about {self.expected_epochs:,} if each rung promotes its share"
         )
         times = durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
@@ -109,17 +110,21 @@ class Estimate:
                 [
                     (
                         f"  each in {folds} folds: {folds * self.trials:,} networks, "
-                        f"{folds * self.epochs:,} epochs of one at most"
+                        f"{folds * self.epochs:,} epochs of one network at most"
                     )
                 ]
                 if folds
                 else []
             ),
-            f"  {self.slots} at once on this machine ({self.device}), about {times}",
+            f"  {counted(self.slots, 'trial')} at once on this machine ({self.device}), "
+            f"about {times}",
             *([f"  {self.memory}"] if self.memory else []),
             *self._budget_lines(experiment),
             *(
-                [f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"]
+                [
+                    f"  with --fuse {experiment.fuse}, more trials run at once, and trials of the "
+                    "same shape train faster"
+                ]
                 if experiment.fuse not in ("auto", "off")
                 else []
             ),
@@ -152,7 +157,7 @@ class Estimate:
                 )
             else:
                 lines.append(
-                    f"  the budget buys all of it: {limit} would do for about "
+                    f"  the budget is sufficient: {limit} is enough for about "
                     f"{int(bought):,} epochs"
                 )
         if budget.price is not None:
@@ -177,12 +182,13 @@ def estimate_search(experiment: Experiment) -> Estimate:
     device, fitting = measured_on(experiment, prepared.local)
     if experiment.device == AUTO_DEVICE:
         notes.append(
-            "note: a dry run does not ask the cluster: a search trains on its GPUs, if it has any"
+            "note: a dry run does not contact the cluster: a search trains on the cluster's GPUs, "
+            "if there are any"
         )
     elif device != experiment.device:
         notes.append(
-            "note: a dry run does not ask the cluster: what its trials ask for is not on this "
-            "machine, so that it was measured on the CPU"
+            "note: a dry run does not contact the cluster: this machine does not have what the "
+            "trials request, so the times were measured on the CPU"
         )
     trainings = _sample_trainings(experiment)
     trials, share = experiment.planned_trials, trainings.count / len(trainings.configs)
@@ -222,10 +228,11 @@ def _busy_notes(load: Load, device: str) -> list[str]:
     if (busy := load.of_others()) <= BUSY:
         return []
     times = load.slowdown()
-    longer = f"; as busy as now, about {times:.0f} times as long" if times >= 2 else ""
+    longer = f"; under the current load, it takes about {times:.0f} times as long"
     return [
-        f"note: measured while others kept {100 * busy:.0f} % of the processors busy. The times "
-        f"are for a machine that does nothing else{longer if device == 'cpu' else ''}."
+        f"note: other programs used {100 * busy:.0f} % of the CPUs during the measurement. The "
+        "times are for an otherwise idle machine"
+        f"{longer if device == 'cpu' and times >= 2 else ''}."
     ]
 
 

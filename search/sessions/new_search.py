@@ -38,8 +38,8 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
     experiment = prepared.experiment
     if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
         raise ConfigError(
-            f"--budget {limit}: {began.ago_s:.0f} s have passed "
-            "before anything is started. Use more."
+            f"--budget {limit} is too small: {began.ago_s:.0f} s have passed before the first "
+            "trial could start. Use a larger budget."
         )
     bounds = folds_text(experiment.base) + limits_text(experiment.budget)
     opening = opening_line(

@@ -81,7 +81,7 @@ def drop_unneeded(driver: Driver) -> None:
         later = Remedy("clean", driver.experiment.name, driver.experiment.storage)
         journal.complain(
             "note: checkpoints of stopped trials could not be removed "
-            f"({error.strerror or error}). Later: {later}"
+            f"({error.strerror or error}). To remove them later: {later}"
         )
         return
     kinds = totals_by_kind(checkpoints)

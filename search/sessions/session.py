@@ -118,11 +118,11 @@ def run_session(
     """Train, evaluate and record the trials of a search according to a plan.
 
     Args:
-        prepared: the search, checked.
+        prepared: the experiment, whose data, disk and memory have been checked.
         console: where lines are printed.
-        began: the start of the command.
+        began: the time at which the command was started.
         opening: the first line to print, once the lease is acquired.
-        plan: the plan.
+        plan: what distinguishes a search, a refinement and a selection.
 
     Raises:
         LeaseHeld: another driver runs the search.

@@ -2,7 +2,10 @@
 
 from search.space import Choice, SearchSpace
 
-FOR = "A first answer in seconds, without networks: hand-made features, often hard to beat."
+FOR = (
+    "A first result in seconds, without networks: a classifier on hand-made features, which is "
+    "often hard to beat."
+)
 
 SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 

@@ -41,7 +41,7 @@ def find(source: str) -> SearchSpace:
         return _from_file(*file)
     if source not in names():
         raise ConfigError(
-            unknown("space", source, names()) + " A space of your own: --space file.py:function."
+            unknown("space", source, names()) + " For your own space, use --space file.py:function."
         )
     return as_space(importlib.import_module(f"search.spaces.{source}").space, source)
 

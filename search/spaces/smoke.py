@@ -2,7 +2,10 @@
 
 from search.space import Choice, Float, SearchSpace
 
-FOR = "Does everything work on this machine? Four trials of seconds; their answer means little."
+FOR = (
+    "A check that everything works on this machine: four trials of a few seconds, whose result "
+    "means little."
+)
 
 
 def space() -> SearchSpace:

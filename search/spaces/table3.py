@@ -7,8 +7,8 @@ The paper's best row is learning rate 0.001, batch size 64, 20 epochs, 10 layers
 from search.space import Choice, SearchSpace
 
 FOR = (
-    "Small or grey images, or thousands of them: networks that learn from nothing, as in the "
-    "paper's Table III."
+    "Small or grey images, or thousands of images: networks that are trained from scratch, as in "
+    "the paper's Table III."
 )
 
 PAPERS_BEST = {

@@ -6,7 +6,8 @@ The space has the network, its frozen part, and the learning rates of head and b
 from search.space import Choice, Float, SearchSpace
 
 FOR = (
-    "Photographs, up to about a thousand a class: networks that know other photographs learn yours."
+    "Photographs, up to about a thousand per class: fine-tuning of networks that were pretrained "
+    "on other photographs."
 )
 
 FAMILIES = ("resnet18", "mobilenet_v2", "squeezenet1_0")

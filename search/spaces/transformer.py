@@ -2,7 +2,7 @@
 
 from search.space import Choice, Float, SearchSpace
 
-FOR = "Thousands of small images: a vision transformer that learns from nothing."
+FOR = "Thousands of small images: a vision transformer that is trained from scratch."
 
 
 def space() -> SearchSpace:

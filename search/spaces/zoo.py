@@ -5,7 +5,10 @@ The traditional approach (hand-made features and a classifier) is included for c
 
 from search.space import Cases, Choice, Float, SearchSpace
 
-FOR = "Which family of networks suits your images? Thirteen, and hand-made features. Takes longest."
+FOR = (
+    "A comparison of thirteen families of networks and of hand-made features on your images. It "
+    "takes the longest."
+)
 
 FAMILIES = (
     "resnet18",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.views.summary import source_text
+from search.facts.data import source_text
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

@@ -84,6 +84,6 @@ def forget(traces: Traces) -> None:
 def _trouble(uri: str, error: Exception) -> NotReady:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return NotReady(
-        f"MLflow ({redact(uri)}) does not answer as it should ({redact(reason)[:300]}). Try again "
-        "later, or leave its runs with --keep-runs."
+        f"MLflow ({redact(uri)}) reported an error ({redact(reason)[:300]}). Try again later, or "
+        "keep its runs with --keep-runs."
     )

@@ -46,7 +46,7 @@ MAX_MODELS = 100
 MAX_DESCRIPTION = 5000
 """The maximal length of a description in characters; some databases accept no more."""
 PROMOTE = Message(
-    "Promote one first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
+    "Promote a model first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
 )
 SERVED = Path(__file__).with_name("pyfunc_model.py")
 
@@ -76,8 +76,8 @@ def check_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            "--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got "
-            f"'{name[:80]}')"
+            "--model must have 1 to 128 letters, digits, '.', '_', '-' or spaces, and must start "
+            f"with a letter, a digit or '_' (got '{name[:80]}')"
         )
 
 
@@ -99,8 +99,8 @@ class Registry:
         if run is None:
             raise NotReady(
                 Message(
-                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it "
-                    "first: ",
+                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it to "
+                    "MLflow first: ",
                     Remedy("sync", result.name, storage),
                 )
             )
@@ -216,10 +216,10 @@ class Registry:
                 self.client.set_registered_model_alias(name, alias, version)
                 accepted.append(alias)
         except troubles() as error:
-            so_far = f"it is models:/{name}@{accepted[-1]}" if accepted else "it has no alias yet"
+            so_far = f"as models:/{name}@{accepted[-1]}" if accepted else "without an alias"
             raise NotReady(
-                f"MLflow ({redact(self.uri)}) did not take an alias {_reason(error)} Version "
-                f"{version} of {name} is registered, {so_far}; the champion is as it was. Try "
+                f"MLflow ({redact(self.uri)}) did not accept an alias {_reason(error)} Version "
+                f"{version} of {name} is registered {so_far}; the champion has not changed. Try "
                 "again later."
             ) from error
         return Registered(name, version, before, tuple(accepted))
@@ -237,8 +237,8 @@ class Registry:
 
     def _trouble(self, error: Exception) -> NotReady:
         return NotReady(
-            f"MLflow ({redact(self.uri)}) did not take the model {_reason(error)} Try "
-            "again later; nothing was promoted."
+            f"MLflow ({redact(self.uri)}) did not accept the model {_reason(error)} Nothing was "
+            "promoted. Try again later."
         )
 
 
@@ -320,7 +320,7 @@ def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
         ]
     except troubles() as error:
         raise NotReady(
-            f"MLflow ({redact(tracking)}) did not tell its models {_reason(error)}"
+            f"MLflow ({redact(tracking)}) did not list its models {_reason(error)}"
         ) from error
 
 
@@ -379,14 +379,12 @@ def _use_version(
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(
-            Message(
-                f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking). ", PROMOTE
-            )
+            Message(f"there is no MLflow database at '{sqlite_path(tracking)}'. ", PROMOTE)
         )
     client, name = client_of(tracking), address["name"]
     from mlflow.exceptions import MlflowException
 
-    refused = f"MLflow ({redact(tracking)}) did not give '{uri}'"
+    refused = f"MLflow ({redact(tracking)}) did not return '{uri}'"
     try:
         return use(
             client,
@@ -418,7 +416,7 @@ def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
         int(version.version) for version in client.search_model_versions(f"name = '{name}'")
     )
     addresses = ", ".join([*aliases, *(f"models:/{name}/{number}" for number in versions)])
-    return f"there is no '{uri}'. There are: {addresses or 'no versions'}."
+    return f"'{uri}' does not exist. Existing addresses: {addresses or 'none'}."
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:

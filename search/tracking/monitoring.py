@@ -30,7 +30,10 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
     """
     address = ADDRESS.fullmatch(uri)
     if address is None:
-        raise ConfigError("--track needs a registered model, whose search has an experiment.")
+        raise ConfigError(
+            "--track requires a registered model, because it writes to the MLflow experiment of "
+            "the model's search. Use models:/NAME@ALIAS or models:/NAME/VERSION."
+        )
     name, version = address["name"], version_at(uri, tracking)
     from mlflow.entities import Metric
 

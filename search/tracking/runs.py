@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from search.facts.guessing import guess_figures
+from search.facts.parameters import param_text
 from search.journal.events import (
     Concluded,
     Costed,
@@ -40,9 +42,9 @@ from search.journal.result import (
 )
 from search.tracking.client import add, client_of, sqlite_path
 from search.tracking.data_inputs import data_input
+from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
-from search.views.guessing import guess_figures
-from search.views.summary import markdown_summary, param_text, reached_text
+from search.views.text.labels import reached_text
 from trainables.catalog.tasks import DEFAULT_TASK, Metric
 from trainables.messages import WarmStart
 from trainables.values import Evaluation, Params

@@ -90,7 +90,7 @@ class Tracker:
         finally:
             self._given_up.set()
             if self._thread.is_alive() and not self.error:
-                self.error = "it has not answered yet"
+                self.error = "it has not responded yet"
 
     def _run(self) -> None:
         tries = 0
@@ -126,7 +126,7 @@ class Tracker:
         self.experiment_id, self.parent_run_id = self.runs.experiment_id, self.runs.parent
         if self.error:
             self.error = ""
-            self.say("MLflow takes everything again")
+            self.say("MLflow accepts the results again")
 
     def _step(self) -> None:
         self._progress = time.monotonic()
@@ -137,8 +137,8 @@ class Tracker:
         text = redact(lines[0])[:300]
         if not self.error:
             self.say(
-                f"MLflow does not take the results ({text}). Training goes on; the journal has "
-                "them, and they are written when MLflow is back."
+                f"MLflow does not accept the results ({text}). Training continues; the results are "
+                "in the journal, and are written to MLflow when it is available again."
             )
         self.error = text
 

@@ -66,8 +66,8 @@ def check_tracking(uri: str) -> None:
     kind = parts.scheme.partition("+")[0]
     if (kind or uri) in UNTRIED:
         raise ConfigError(
-            f"a search cannot be kept in Databricks (got '{redact(uri)}'). Use --tracking "
-            "sqlite:///mlflow.db or a server's http:// address."
+            f"Databricks is not supported as a tracking server (got '{redact(uri)}'). Use "
+            "--tracking sqlite:///mlflow.db or a server's http:// address."
         )
     if kind in ("", "file"):
         raise ConfigError(
@@ -79,14 +79,15 @@ def check_tracking(uri: str) -> None:
     if kind == "sqlite":
         if not re.match(r"[^/]+:///(?!:memory:)[^?]", uri):
             raise ConfigError(
-                f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db."
+                f"'{uri}' does not name a file, so no results would be stored. Use --tracking "
+                "sqlite:///mlflow.db."
             )
         if "?" in uri:
-            raise ConfigError(f"'{uri}' cannot hold a '?'. Write it as %3F in --tracking.")
+            raise ConfigError(f"'{uri}' must not contain a '?'. Write it as %3F in --tracking.")
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(
-                f"the folder of {uri} is not there or not writable: '{folder}'. Use another "
+                f"the folder of {uri} does not exist or is not writable: '{folder}'. Use another "
                 "--tracking."
             )
         _open_sqlite(uri)
@@ -119,8 +120,8 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = redact(str(getattr(error, "reason", error)))[:300]
     raise NotReady(
-        f"MLflow not reachable at {redact(uri)} ({reason}). Start it with 'mlflow server', or use "
-        "--tracking sqlite:///mlflow.db."
+        f"MLflow cannot be reached at {redact(uri)} ({reason}). Start it with 'mlflow server', or "
+        "use --tracking sqlite:///mlflow.db."
     )
 
 

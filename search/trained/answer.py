@@ -26,7 +26,8 @@ def find_answer(
         raise LeaseHeld(
             Message(
                 f"the search '{result.name}' is being run by {holder}. "
-                "Wait for its end, or stop it first; if it lives no more: ",
+                "Wait until it has finished, or stop it first. If that process is dead, continue "
+                "the search: ",
                 Remedy("resume", result.name, storage),
             )
         )
@@ -34,7 +35,8 @@ def find_answer(
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
         raise ConfigError(
             Message(
-                f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. See ",
+                f"--trial '{trial[:80]}': '{result.name}' has no trial with this name that "
+                "has a result. See ",
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )
@@ -52,7 +54,7 @@ def find_answer(
                 f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
                 "Promote another trial: ",
                 Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
-                " (which there are: ",
+                " (to list them: ",
                 Remedy("status", result.name, storage, options={"all": True}),
                 ")",
             )
@@ -60,10 +62,10 @@ def find_answer(
     if chosen.is_freed:
         raise ConfigError(
             Message(
-                f"--trial {chosen.trial}: its checkpoints were removed, as of a trial that goes no "
-                "further. The search's answer is there: ",
+                f"--trial {chosen.trial}: its checkpoints were removed, because they were no "
+                "longer needed. Promote the search's answer instead: ",
                 Remedy("promote", result.name, storage),
-                "; a search with --keep all keeps every trial's.",
+                ". A search with --keep all keeps the checkpoints of every trial.",
             )
         )
     return chosen

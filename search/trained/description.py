@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from cluster.secrets import redact
+from search.facts.data import source_text
+from search.facts.metric import tested_value
+from search.facts.parameters import param_text
 from search.journal.events import Selected
 from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
-from search.views.guessing import against_text
-from search.views.metric import tested_value
-from search.views.summary import classes_text, figure_text, param_text, source_text
+from search.views.text.labels import classes_text, figure_text
+from search.views.text.sentences import against_text
 from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.errors import printable
 from trainables.values import Evaluation
@@ -42,8 +44,8 @@ on the data set **{source_text(data)}** \
 
 Searched values: {params or "none"}.
 
-{_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It answers \
-with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
+{_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It returns \
+a table with a row for each image: {_columns(chosen, exported)}.{_needs(exported)}"""
     return redact(printable_lines(text))
 
 
@@ -51,15 +53,16 @@ def _images(chosen: TrialResult, exported: "Exported") -> str:
     """Describe the form in which the model takes images."""
     if chosen.task is CLASSIFICATION:
         return (
-            "Give it images as one NumPy array, uint8 (count, height, width, channels), of any "
-            "height and width, grey (1 channel) or RGB (3), or grey (count, height, width); or a "
-            "list of images, whose sizes may differ. A single image is `image[None]`. They are "
-            "made grey or colour, resized and scaled inside; what is transparent becomes white."
+            "Pass images as one uint8 NumPy array of shape (count, height, width, channels), of "
+            "any height and width, grey (1 channel) or RGB (3 channels); as a grey array of shape "
+            "(count, height, width); or as a list of images, whose sizes may differ. Pass a single "
+            "image as `image[None]`. The model converts images to grey or colour, and resizes and "
+            "scales them; transparent pixels become white."
         )
     shape = " x ".join(map(str, exported.example.shape[1:]))
     return (
-        "Give it images as one NumPy array, uint8 (count, height, width, channels), such as those "
-        f"of the training: {shape}. They are scaled inside."
+        "Pass images as one uint8 NumPy array of shape (count, height, width, channels), where an "
+        f"image has the same shape as in the training: {shape}. The model scales them."
     )
 
 
@@ -76,9 +79,9 @@ def _drafts(result: SearchResult) -> str:
         return ""
     size = " x ".join(map(str, result.started.data["image"][1:]))
     return (
-        " In the training, JPEGs of a million pixels or more that were to become much smaller "
-        f"were decoded at a fraction of their size, then resized to {size} (height x width): "
-        "resized from their full size, some pixels differ a little."
+        " For the training, JPEGs of a million pixels or more that had to become much smaller "
+        f"were decoded at a fraction of their size, then resized to {size} (height x width). If "
+        "they are resized from their full size, some pixels differ slightly."
     )
 
 
@@ -88,8 +91,8 @@ def _levels(exported: "Exported") -> str:
         return ""
     low, high = exported.value_range
     return (
-        f" The images of the training had more than 8 bits: bring values v to 255 * (v - {low:g}) "
-        f"/ ({high:g} - {low:g}), cut off at 0 and 255."
+        " The images of the training had more than 8 bits: convert values v to "
+        f"255 * (v - {low:g}) / ({high:g} - {low:g}), clipped to 0 and 255."
     )
 
 
@@ -97,7 +100,7 @@ def _needs(exported: "Exported") -> str:
     return (
         ""
         if is_network(exported)
-        else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+        else " It is not a network: loading it requires scikit-image, scikit-learn and skops."
     )
 
 
@@ -153,7 +156,7 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
     }
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
-        figures["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
+        figures["ONNX"] = f"{_times(exported.onnx_inference)}, the same in onnxruntime; {beside}"
     is_half = exported.precision in ("bf16", "fp16")
     trained = (
         (
@@ -169,7 +172,7 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
 def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str, str]:
     """Return the metric and the primary metric on the test set: title to text."""
     if not test:
-        return {f"test {metric.title}": "the test part was not opened for it"}
+        return {f"test {metric.title}": "the test set was not used for it"}
     values = {
         f"test {metric.title}": tested_value(test, metric),
         f"test {primary.title}": test[primary.name],
@@ -195,9 +198,9 @@ def expected_text(verdict: Selected) -> str:
 
 
 def _times(inference: dict[str, dict[str, float]]) -> str:
-    """Format inference times: `0.21 ms an image alone, 0.034 among 64`."""
+    """Format inference times: `0.21 ms per image alone, 0.034 ms in batches of 64`."""
     alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
-    return f"{alone:.3g} ms an image alone, {among:.3g} among 64"
+    return f"{alone:.3g} ms per image alone, {among:.3g} ms in batches of 64"
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:

@@ -53,14 +53,16 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
-            remedy = "promote with that version, or search again with this one"
+            remedy = "Promote with that version, or search again with this one."
             raise Refused(
-                f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked "
-                f"against its images; {remedy}."
+                f"the images of '{result.name}' are decoded differently than in the search: "
+                f"{DECODED_OTHERWISE}. The exported network could not be checked against them. "
+                f"{remedy}"
             )
         raise Refused(
             f"the images of '{result.name}' have changed since the search. "
-            "The exported network could not be checked against them; bring them back."
+            "The exported network could not be checked against them. Restore the images from a "
+            "backup."
         )
     return dataset
 
@@ -151,8 +153,8 @@ def _write(
         dataset = dataset_of(result, config)
     except DataError as error:
         raise ConfigError(
-            f"{error} To use the model of a search, its images are needed: the model is compared "
-            "with its checkpoint on them first. A registered model needs none: "
+            f"{error} The images of a search are required to use its model, because the model is "
+            "first compared with its checkpoint on them. A registered model does not need them: "
             f"models:/{result.name}@champion."
         ) from error
     with _refusing_mismatch(trial, "used"):

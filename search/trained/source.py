@@ -122,8 +122,8 @@ class ModelSource:
             path = Path(self.name).expanduser()
         if (model_folder := folder_in(path)) is None:
             raise ConfigError(
-                f"'{path}' holds no promoted model (a folder with about.json). Known searches: "
-                f"{', '.join(searches_in(self.storage)) or 'none'}."
+                f"'{path}' does not contain a promoted model (a folder with about.json). Known "
+                f"searches: {', '.join(searches_in(self.storage)) or 'none'}."
             )
         return model_folder
 

@@ -6,6 +6,9 @@ an entry to `EXECUTORS`.
 
 from dataclasses import dataclass
 
+from cluster.cli import is_whole
+from trainables.errors import ConfigError
+
 DEFAULT_EXECUTOR = "tune"
 AUTO_COUNT = "auto"
 """The value of `--concurrency` for as many trainings at once as fit on the machines."""
@@ -33,5 +36,16 @@ EXECUTORS = {
 }
 
 EXECUTOR_HELP = (
-    "tune: Ray Tune; inline: in this process, one trial after another, without Ray (to debug)"
+    "tune: Ray Tune; inline: in this process, one trial after another, without Ray (for debugging)"
 )
+
+
+def count_or_auto(text: str) -> int | str:
+    """Parse a whole number or `auto`; for the `parse` of an option.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
+        raise ConfigError(f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')")
+    return text if text == AUTO_COUNT else int(text)

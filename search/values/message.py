@@ -10,10 +10,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.values.wording import DEFAULT_STORAGE
 
@@ -46,6 +46,30 @@ class Blank:
 
 
 Word = str | int | float | Blank
+PYTHON_NAMES = {
+    "list": ("searches", ""),
+    "report": ("result", ".report()"),
+    "export": ("result", ".trials"),
+}
+"""Maps verbs to (function in `search.api`, attribute of its result), where they are named
+differently there.
+"""
+COMMANDS_ONLY = frozenset({"label", "serve", "ui"})
+"""The verbs without a function in `search.api`: they serve pages until they are stopped."""
+PRINTING_OPTIONS = frozenset({"all"})
+"""Options that only affect the printed text, which the functions in `search.api` do not have."""
+
+
+def _word_as_json(word: Any) -> Any:
+    if isinstance(word, Blank):
+        return asdict(word)
+    return [_word_as_json(item) for item in word] if isinstance(word, list | tuple) else word
+
+
+def _word_from_json(word: Any) -> Any:
+    if isinstance(word, Mapping):
+        return Blank(**word)
+    return [_word_from_json(item) for item in word] if isinstance(word, list) else word
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,7 @@ class Remedy:
     """The name of a module in `search`, such as `resume`."""
     search: str | Blank = ""
     """The name of the search; empty for a verb without one."""
-    storage: "Path | Bucket" = DEFAULT_STORAGE
+    storage: "Path | Bucket | str" = DEFAULT_STORAGE
     """The storage of the search; the default one is left out of the command line."""
     arguments: Sequence[Word] = ()
     """Further positional arguments."""
@@ -86,8 +110,55 @@ class Remedy:
 
     @property
     def call(self) -> str:
-        """Python statements that run the command in this process; only valid without blanks."""
-        return f"import search.{self.verb}; search.{self.verb}.main({self.words})"
+        """The Python expression for the command, after `import_line`; only valid without blanks."""
+        if self.verb in COMMANDS_ONLY:
+            return f"search.{self.verb}.main({self.words})"
+        function, attribute = PYTHON_NAMES.get(self.verb, (self.verb, ""))
+        return f"{function}({', '.join(self._call_arguments())}){attribute}"
+
+    @property
+    def import_line(self) -> str:
+        """The import that `call` needs."""
+        if self.verb in COMMANDS_ONLY:
+            return f"import search.{self.verb}"
+        return f"from search.api import {PYTHON_NAMES.get(self.verb, (self.verb, ''))[0]}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its fields as JSON-compatible values; a blank becomes an object."""
+        return {
+            "verb": self.verb,
+            "search": _word_as_json(self.search),
+            "storage": str(self.storage),
+            "arguments": [_word_as_json(word) for word in self.arguments],
+            "options": {name: _word_as_json(value) for name, value in self.options.items()},
+            "start": self.start.name,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Remedy":
+        """Read a remedy that `as_json` wrote; a storage in a bucket is its text.
+
+        Raises:
+            KeyError, TypeError, ValueError: the document is not a remedy.
+        """
+        storage = document["storage"]
+        return cls(
+            document["verb"],
+            _word_from_json(document["search"]),
+            storage if "://" in storage else Path(storage),
+            arguments=tuple(_word_from_json(word) for word in document["arguments"]),
+            options={name: _word_from_json(value) for name, value in document["options"].items()},
+            start=Start[document["start"]],
+        )
+
+    def _call_arguments(self) -> Iterator[str]:
+        """Yield the arguments of the function in `search.api`, as code."""
+        yield from map(repr, [*([self.search] if self.search else []), *self.arguments])
+        if self.storage != DEFAULT_STORAGE:
+            yield f"storage={str(self.storage)!r}"
+        for name, value in self.options.items():
+            if name not in PRINTING_OPTIONS and value is not False:
+                yield f"{name.replace('-', '_')}={value!r}"
 
     def _words(self) -> Iterator[Word]:
         if self.search:
@@ -133,6 +204,19 @@ class Message:
     def render(self, form: Callable[[Remedy], str]) -> str:
         """Return the text of the message, with each remedy formatted by `form`."""
         return "".join(form(part) if isinstance(part, Remedy) else part for part in self.parts)
+
+    def as_json(self) -> list[str | dict[str, Any]]:
+        """Return its parts as JSON-compatible values, which `message_from_json` reads."""
+        return [part if isinstance(part, str) else part.as_json() for part in self.parts]
+
+
+def message_from_json(parts: Sequence[str | Mapping[str, Any]]) -> Message:
+    """Read a message that `Message.as_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: the parts are not those of a message.
+    """
+    return Message(*(part if isinstance(part, str) else Remedy.from_json(part) for part in parts))
 
 
 def message_of(error: BaseException) -> Message:

@@ -51,8 +51,8 @@ def check(names: Sequence[str], metric: str) -> None:
     ):
         got = ",".join(names)[:80]
         raise ConfigError(
-            f"--objective must be {value_of(metric)}, alone or with {' or '.join(COSTS)}, or both, "
-            f"after commas (got '{got}')."
+            f"--objective must be {value_of(metric)}, optionally followed by {' or '.join(COSTS)} "
+            f"or both, separated by commas (got '{got}')."
         )
 
 
@@ -78,8 +78,8 @@ def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
 class Front:
     """A front to which trials are added in descending order of their values.
 
-    It stores the two costs only of trials that no other trial in it undercuts in both: sorted by
-    ascending first cost, their second costs descend.
+    It keeps the two costs of those trials whose costs no other trial undercuts in both. They are
+    sorted by ascending first cost, so their second costs descend.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,8 @@ def refuse(name: str, text: str) -> None:
     """
     if KEY.search(name) or redact(text) != text:
         raise ConfigError(
-            f"'{redact(name)}' looks like a credential; not logged. Use an environment variable."
+            f"'{redact(name)}' looks like a credential, so it was refused and not logged. Use an "
+            "environment variable."
         )
 
 
@@ -26,7 +27,8 @@ def refuse_in_uri(uri: str) -> None:
         ConfigError: the URI contains a password.
     """
     if redact(uri) != uri:
-        remedy = "Put the URI into MLFLOW_TRACKING_URI and leave --tracking out."
+        remedy = "Set MLFLOW_TRACKING_URI to the URI instead, and remove --tracking."
         raise ConfigError(
-            f"--tracking holds a password, which others see in the process list. {remedy}"
+            "--tracking contains a password, which other users can see in the process list. "
+            f"{remedy}"
         )

@@ -25,30 +25,30 @@ class VerbEntry:
 VERBS = {
     "data": VerbEntry(
         arguments="DATA",
-        meaning="look at a data set: classes, copies, leaks, what is left out",
+        meaning="inspect a data set: classes, copies, leaks, and images that are left out",
     ),
     "run": VerbEntry(meaning="start a search", start_title="Starting {}"),
     "resume": VerbEntry(
         arguments="NAME",
-        meaning="go on with a search that was cut off",
-        start_title="Going on with {}",
+        meaning="continue a search that was cut off",
+        start_title="Continuing {}",
     ),
     "refine": VerbEntry(
         arguments="NAME",
         meaning=(
-            "go on in ranges narrowed around the best, and widened at edges, until the gain is "
-            "noise"
+            "continue a search in ranges that are narrowed around the best trial and widened at "
+            "edges, until the gain is noise"
         ),
         start_title="Refining {}",
     ),
     "select": VerbEntry(
         arguments="NAME",
-        meaning="train the best few again with fresh seeds, choose one, and test it",
+        meaning="train the best trials again with fresh seeds, choose one, and test it",
         start_title="Choosing the best of {}",
     ),
     "predict": VerbEntry(
         arguments="NAME PATH",
-        meaning="what its model says of images",
+        meaning="predict images with the model of a search",
         start_title="Predictions of {}",
         output_option="--csv",
         code_titles={
@@ -56,58 +56,59 @@ VERBS = {
             ExitCode.TERMINATED: "stopped",
         },
     ),
-    "serve": VerbEntry(arguments="MODEL", meaning="a trained model over HTTP"),
-    "list": VerbEntry(meaning="all searches, the newest first"),
-    "ui": VerbEntry(meaning="web pages on all searches: see them, start them, steer them"),
+    "serve": VerbEntry(arguments="MODEL", meaning="serve a trained model over HTTP"),
+    "list": VerbEntry(meaning="list all searches, the newest first"),
+    "ui": VerbEntry(meaning="serve web pages that show, start and steer searches"),
     "compare": VerbEntry(
         arguments="NAME NAME",
-        meaning="searches side by side: what they found, what they differ in",
+        meaning="compare searches: their results and their differences",
     ),
     "status": VerbEntry(
-        arguments="NAME", meaning="what is done, what runs, what was stopped and why"
+        arguments="NAME",
+        meaning="show the progress of a search, and which trials were stopped and why",
     ),
     "stop": VerbEntry(
         arguments="NAME [TRIAL]",
-        meaning="stop one trial, or the search with what it has, after the epoch",
+        meaning="stop one trial, or the search with its results so far, after the epoch",
     ),
     "pause": VerbEntry(
-        arguments="NAME", meaning="pause a search after the epoch; resume goes on from there"
+        arguments="NAME", meaning="pause a search after the epoch; resume continues from there"
     ),
     "extend": VerbEntry(
         arguments="NAME",
-        meaning="give a running search more trials, more budget, more at once, or less",
+        meaning="change the trials, the budget or the concurrency of a running search",
     ),
-    "why": VerbEntry(arguments="NAME TRIAL", meaning="the story of one trial"),
-    "sync": VerbEntry(arguments="NAME", meaning="write to MLflow what it missed while it was away"),
+    "why": VerbEntry(arguments="NAME TRIAL", meaning="explain the decisions about one trial"),
+    "sync": VerbEntry(arguments="NAME", meaning="write to MLflow the events that it missed"),
     "report": VerbEntry(
         arguments="NAME",
-        meaning="write a search's page: the table, the curves, the test evaluation",
+        meaning="write the page of a search: the table, the curves and the test evaluation",
     ),
     "clean": VerbEntry(
         arguments="NAME",
-        meaning="remove checkpoints that nothing needs any more, or all but the answer's",
+        meaning="remove checkpoints that are no longer needed, or all except the answer's",
     ),
     "monitor": VerbEntry(
         arguments="MODEL",
-        meaning=("is a model in use still what it was? exit code 7 if something has changed"),
+        meaning="check a served model for changes; the exit code is 7 if something has changed",
     ),
     "improve": VerbEntry(
         arguments="MODEL",
-        meaning="learn from corrected images: challengers, held against the champion",
+        meaning="train challengers on corrected images, and compare them with the champion",
     ),
     "promote": VerbEntry(
         arguments="NAME",
-        meaning="put the best network into MLflow's model registry, ready to be used elsewhere",
+        meaning="register the best network in MLflow's model registry, to be used elsewhere",
         start_title="Promoting the model of {}",
     ),
     "label": VerbEntry(
         arguments="PLACE",
-        meaning="correct images that a served model has met, the most useful first",
+        meaning="correct the answers of a served model, the most useful images first",
     ),
-    "export": VerbEntry(arguments="NAME", meaning="every trial as CSV or JSON"),
+    "export": VerbEntry(arguments="NAME", meaning="export every trial as CSV or JSON"),
     "delete": VerbEntry(
         arguments="NAME",
-        meaning="delete a search, its checkpoints and its runs in MLflow; it asks first",
+        meaning="delete a search, its checkpoints and its runs in MLflow, after a confirmation",
     ),
 }
 """All verbs by name, in the order in which users typically need them."""

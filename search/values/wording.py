@@ -10,16 +10,17 @@ RUN_LIST = "models"
 """The key of our view of MLflow's run list, which shows the metrics of a search as columns."""
 
 DECODED_OTHERWISE = (
-    "this version reads more formats and layouts of folders, and may decode large JPEGs, "
-    "transparent images and those of more than 8 bits differently, than the version that began "
-    "the search"
+    "this version reads more image formats and folder layouts than the version that started the "
+    "search, and may decode large JPEGs, transparent images and images of more than 8 bits "
+    "differently"
 )
 
 
 def changes_text(search: str, changes: Iterable[str]) -> str:
     """Compose the refusal to continue a search that has changed; `changes` are its lines."""
     title = (
-        f"the search '{search}' is not what it was. Undo the change, or go on with --allow-change:"
+        f"the search '{search}' has changed since its last session. Undo the change, or continue "
+        "with --allow-change:"
     )
     return "\n".join([title, *changes])
 
@@ -41,8 +42,8 @@ def durations(least: float, most: float) -> str:
 def cut_off_text(size: int) -> str:
     """Compose the note that an incomplete line of `size` bytes was cut off a journal."""
     return (
-        f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
-        "What it told had not been acted on."
+        f"note: the last line of the journal was incomplete ({size} bytes) and was removed. "
+        "Its event had not taken effect."
     )
 
 

@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.design.budget import limit, shares_of, shares_text
+from search.design.budget import limit, shares_of
+from search.facts.parameters import param_text
 from search.journal.events import (
     Dropped,
     Ended,
@@ -29,8 +30,9 @@ from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.rungs import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
-from search.views.summary import figure_text, outcome_text, param_text, request_text
 from search.views.terminal import say
+from search.views.text.labels import best_text, figure_text, outcome_text, used_text
+from search.views.text.sentences import request_text
 from trainables.errors import counted
 
 TOP_TRIALS = 5
@@ -52,7 +54,7 @@ def news(event: Event) -> list[str]:
         case Waiting() as data:
             return [f"trial {data.trial} waits: {data.reason}"]
         case Restored() as data:
-            begins = f"it goes on after epoch {data.epoch}" if data.epoch else "it begins anew"
+            begins = f"it continues after epoch {data.epoch}" if data.epoch else "it starts again"
             return [f"trial {data.trial}: {line}; {begins}" for line in data.damaged]
         case Requested() as data:
             return [request_text(data)]
@@ -68,7 +70,7 @@ def news(event: Event) -> list[str]:
             reason, (first, *_) = next(iter(data.reasons.items()))
             count = sum(map(len, data.reasons.values()))
             more = f" and {count - 1} more" if count > 1 else ""
-            return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
+            return [f"not evaluated: {first} ({reason}){more}; the journal contains every reason"]
     return []
 
 
@@ -285,32 +287,23 @@ class Display(View):
                 f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; "
                 f"{self._waits()}"
             )
-        best = (
-            f"best {figure_text(result.best)} ({result.best.trial})"
-            if result.best
-            else "no epoch yet"
-        )
+        best = best_text(result) or "no epoch yet"
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
-            f"{self._speed()}; {self._time_left_text()}{self._budget()}"
+            f"{self._speed()}; {self._time_left_text()}{used_text(result)}"
         )
-
-    def _budget(self) -> str:
-        """Used share of the budget as text; empty without a budget."""
-        shares = shares_of(self.result)
-        return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
         """Reason why no trial is running, as text."""
         if self.may_train():
             return (
-                "waiting for a process to train in"
+                "waiting for a training process"
                 if self.result.unfinished
                 else "waiting for the next trial"
             )
         evaluated = sum(bool(trial.evaluation) for trial in self.result.trials.values())
         return (
-            f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part"
+            f"evaluated {evaluated} of {len(self.result.ranking)} on the validation set"
             if evaluated
             else "waiting for the evaluation"
         )
@@ -373,7 +366,7 @@ class RaceDisplay(Display):
         ended = sum(trial.ended_ms > 0 for trial in repeats)
         running = sum(trial.outcome == "running" for trial in repeats)
         dropped = len(self._selection.dropped) if self._selection is not None else 0
-        dropped_text = f"; {dropped} candidate{'s' * (dropped != 1)} dropped" if dropped else ""
+        dropped_text = f"; {counted(dropped, 'candidate')} dropped" if dropped else ""
         epochs = counted(sum(len(trial.own_epochs) for trial in repeats), "epoch")
         return (
             f"{self._elapsed():5.0f} s  {counted(ended, 'training')} ended, {running} running of "

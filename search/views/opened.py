@@ -59,7 +59,7 @@ class OpenViews:
             TakenOver: another driver has taken over the search.
         """
         return [
-            f"{VIEWS[name].title} could not be written ({why}). The journal has everything."
+            f"{VIEWS[name].title} could not be written ({why}). The journal contains everything."
             for name, why in self._failures(lambda view: view.keep())
         ]
 
@@ -70,7 +70,7 @@ class OpenViews:
             BrokenPipeError: the reader of the output has closed it.
         """
         return [
-            f"{VIEWS[name].title} could not be shown ({why}). The journal has everything."
+            f"{VIEWS[name].title} could not be shown ({why}). The journal contains everything."
             for name, why in (
                 *self.unopened.items(),
                 *self._failures(lambda view: view.render(finished), passing=BrokenPipeError),
@@ -87,7 +87,7 @@ class OpenViews:
         for name, why in self._failures(call):
             with suppress(Exception):  # the first error is reported below
                 self.views.pop(name).close()
-            self._tell(name, f"failed ({why}) and is left out from here on. The search goes on")
+            self._tell(name, f"failed ({why}) and is no longer used. The search continues")
 
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
@@ -108,7 +108,7 @@ class OpenViews:
         with suppress(OSError):  # writing to the terminal may be what failed
             say(
                 self.context.console,
-                f"note: {VIEWS[name].title} {what}; the journal has everything.",
+                f"note: {VIEWS[name].title} {what}; the journal contains everything.",
             )
 
 
@@ -119,4 +119,4 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, OSError | Unwritten):
         return str(error)
-    return f"{type(error).__name__}: {error}; the details are in {write_traceback()}"
+    return f"{type(error).__name__}: {error}; {write_traceback()}"

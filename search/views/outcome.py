@@ -12,36 +12,34 @@ from search.decisions.refinement import edges, refinement_sentences
 from search.design.budget import shares_of, shares_text
 from search.design.commands import more_trials
 from search.design.experiment import Experiment
+from search.facts.answer import reference_rows
+from search.facts.metric import tested_value
+from search.facts.parameters import param_text, searched, value_text
+from search.facts.summary import json_selection, json_summary, where_kept
+from search.facts.trials import failures_by_kind
 from search.journal.guessing import is_answer_at_chance
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, PAGE, SearchResult, elapsed_s
 from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
 from search.views.base import Finished, View, ViewContext
-from search.views.guessing import guessing_text
-from search.views.metric import as_good, tested_value
-from search.views.summary import (
+from search.views.terminal import Terminal, say
+from search.views.text.labels import (
+    as_good,
     figure_text,
-    front_table,
-    json_selection,
-    json_summary,
-    models_table,
     outcome_text,
-    param_text,
     primary_text,
-    quicker_text,
-    reference_rows,
     reference_text,
+)
+from search.views.text.sentences import (
+    guessing_text,
+    quicker_text,
     request_lines,
     risk_text,
-    searched,
     selection_sentences,
-    selection_table,
     taken_over_text,
-    value_text,
-    where_kept,
 )
-from search.views.terminal import Terminal, say
+from search.views.text.tables import front_table, models_table, selection_table
 from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"
@@ -91,16 +89,6 @@ class JsonSummary(View):
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
-def failures(result: SearchResult) -> dict[str, list[str]]:
-    """Names of the trials that diverged or failed, by outcome."""
-    trials_by_outcome: dict[str, list[str]] = {}
-    for trial in result.failed:
-        trials_by_outcome.setdefault(
-            f"failed ({trial.kind})" if trial.kind else trial.outcome, []
-        ).append(trial.trial)
-    return trials_by_outcome
-
-
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     """Line on a search without a result, with the command that shows the reasons."""
     name, storage = experiment.name, experiment.storage
@@ -142,8 +130,9 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(console, f"used {shares_text(shares)}")
     for line in request_lines(result):
         say(console, f"  {line}")
-    for kind, trials in failures(result).items():
-        say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
+    for kind, trials in failures_by_kind(result).items():
+        names = ", ".join(trial.trial for trial in trials[:10])
+        say(console, f"  {kind}: {names}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
         say(
             console,
@@ -169,8 +158,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
             say(console, str(sentence))
     if rows := front_table(result):
         console.print(
-            "\nthe Pareto front: for none of them is another trial at least "
-            f"{as_good(result.metric)} and costs no more"
+            f"\nthe Pareto front: no other trial is at least {as_good(result.metric)} as one of "
+            "these and costs no more"
         )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):
@@ -197,7 +186,7 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
         )
     )
     resume = going_on(experiment.name, experiment.storage, result.outcome)
-    onwards = [("go on", str(resume))] if go_on else []
+    onwards = [("continue", str(resume))] if go_on else []
     return [
         *onwards,
         *best,
@@ -217,22 +206,27 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
     if result.best is not None:
         if result.is_over:
             steps.append(("select", str(Remedy("select", name, storage))))
-        if not is_answer_at_chance(result):
-            steps.append(("promote", str(Remedy("promote", name, storage))))
-        steps.append(("predict", str(_predict(experiment))))
+        steps += _uses(experiment, result)
     steps.append(("browse", str(Remedy("ui", storage=storage))))
     if result.refinement is None and (more := more_trials(experiment, result.outcome)):
-        steps.append(("more", f"{more} tries new ones"))
+        steps.append(("more", f"{more} starts new trials"))
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [
-            ("edge", f"{flag}: {Remedy('refine', name, storage)} looks beyond it")
+            ("edge", f"{flag}: {Remedy('refine', name, storage)} searches beyond it")
             for flag in edges(result, experiment.space)
         ]
     return steps
 
 
-def _predict(experiment: Experiment) -> Remedy:
-    return Remedy("predict", experiment.name, experiment.storage, arguments=[Blank("PATHS")])
+def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
+    """Titles and commands for the use of the answer, which must exist.
+
+    One that is no better than guessing is not to be promoted.
+    """
+    name, storage = experiment.name, experiment.storage
+    promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
+    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")])
+    return [(remedy.verb, str(remedy)) for remedy in (*promote, predict)]
 
 
 def print_selection(finished: Finished, console: Console) -> None:
@@ -253,27 +247,22 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.outcome != "completed":
         say(
             console,
-            f"the selection ended early: {selection.reason}; "
-            f"go on with: {Remedy('select', experiment.name, experiment.storage)}",
+            f"the selection ended early: {selection.reason}; continue with: "
+            f"{Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:
-        console.print(side_by_side(selection_table(selection.verdict)))
+        console.print(side_by_side(selection_table(result)))
         console.print()
     for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
         if sentence:
             say(console, sentence)
-    opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    is_good = selection.chosen is not None and not is_answer_at_chance(result)
-    promote = Remedy("promote", experiment.name, experiment.storage)
-    onwards = [("promote", str(promote))] if is_good else []
-    if selection.chosen is not None:
-        onwards.append(("predict", str(_predict(experiment))))
+    opened = [("opened", f"the test set, {opening}") for opening in result.openings]
     for title, text in [
         *chosen_line(experiment, result),
         *opened,
         ("page", page(experiment)),
         ("MLflow", mlflow_command(finished.tracking)),
-        *onwards,
+        *(_uses(experiment, result) if selection.chosen is not None else []),
     ]:
         say(console, f"  {title:<8} {text}")
 
@@ -376,7 +365,7 @@ def mlflow_command(tracking: dict[str, str]) -> str:
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",
     )
     if not tracking["parent_run_id"]:
-        return f"{uri} has nothing of it yet"
+        return f"{uri} does not contain it yet"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
     return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"

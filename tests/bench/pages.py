@@ -32,7 +32,7 @@ from search.journal.events import Ended, Epoch, EventData, Finished, Running, St
 from search.journal.journal import FILE_NAME, Event
 from search.journal.lease import Lease
 from search.space import Choice, Float, SearchSpace
-from search.views.web.access import TOKEN
+from search.web.access import TOKEN
 from tests.support.browser import Tab, browse
 from tests.support.played import report, started_event
 from trainables.config import TrialConfig

@@ -59,7 +59,7 @@ def test_a_value_that_is_not_put_in_yet_is_named_once() -> None:
             f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id "
             "of "
         )
-        assert "Put in the stack's" in line
+        assert "Enter the stack's" in line
 
 
 TOKENS = "asks_for_tokens: &asks_for_tokens {HttpTokens: required, "
@@ -67,7 +67,7 @@ MISTAKES = [
     (
         "[*security_group]",
         "[]",
-        "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet",
+        "SecurityGroupIds is missing, so Ray would create a group that opens ssh to the whole ",
     ),
     (
         "  cache_stopped_nodes: false",
@@ -87,7 +87,7 @@ MISTAKES = [
     (
         "cache_stopped_nodes: false",
         "cache_stopped_nodes: true",
-        "provider.cache_stopped_nodes is not off",
+        "provider.cache_stopped_nodes is not false",
     ),
     (
         TOKENS,
@@ -98,9 +98,9 @@ MISTAKES = [
     (
         "      IamInstanceProfile: {Name: *head_profile}\n",
         "",
-        "head: no IamInstanceProfile: Ray would give the head full rights",
+        "head: IamInstanceProfile is missing, so Ray would give the head full rights",
     ),
-    ("search-worker", "search-head", "spot: the instance profile is the head's"),
+    ("search-worker", "search-head", "spot: the workers have the head's instance profile"),
     ("Encrypted: true, ", "", "a disk is not encrypted"),
     ("resources: {CPU: 0}", "resources: {}", "head: trials would run on the head"),
     ("ami-0123456789abcdef0", "latest_dlami", "ImageId 'latest_dlami' is not the id of an image"),
@@ -114,14 +114,18 @@ MISTAKES = [
         "",
         "head_start_ray_commands leaves the token readable by every user",
     ),
-    ("  ~/.ray/auth_token: ~/.ray/auth_token\n", "", "file_mounts brings no token to the nodes"),
+    (
+        "  ~/.ray/auth_token: ~/.ray/auth_token\n",
+        "",
+        "file_mounts does not copy a token to the nodes",
+    ),
     (
         "--dashboard-host=127.0.0.1",
         "--dashboard-host=0.0.0.0",
         "head_start_ray_commands opens the dashboard on 0.0.0.0",
     ),
     ("--dashboard-host=127.0.0.1", "--dashboard-host '::'", "opens the dashboard on ::"),
-    ("uv==0.13.9", "uv", "setup_commands installs 'uv' in whatever version"),
+    ("uv==0.13.9", "uv", "setup_commands installs the latest version of 'uv'"),
     (
         "head_setup_commands: []",
         "head_setup_commands: [pip install ray==2.59.0 ray==2.60.0]",
@@ -130,17 +134,17 @@ MISTAKES = [
     (
         "head_setup_commands: []",
         "docker: {image: rayproject/ray:latest-gpu}",
-        "docker.image 'rayproject/ray:latest-gpu' is not pinned",
+        "docker.image 'rayproject/ray:latest-gpu' is not pinned to a version",
     ),
     (
         "setup_commands:\n  - python3",
         "initialization_commands:\n  - python3",
-        "setup_commands is missing: Ray's own would install its nightly build",
+        "setup_commands is missing, so Ray's default commands would install its nightly build",
     ),
     (
         "head_start_ray_commands:",
         "initialization_commands:",
-        "head_start_ray_commands starts no Ray",
+        "head_start_ray_commands does not start Ray",
     ),
     (
         "auth: {",
@@ -148,22 +152,22 @@ MISTAKES = [
             "docker: {run_options: ['-e "
             "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {"
         ),
-        "docker.run_options holds a secret",
+        "docker.run_options contains a secret",
     ),
     (
         "auth: {",
         "docker: {run_options: ['AKIAIOSFODNN7EXAMPLE']}\nauth: {",
-        "holds an AWS access key",
+        "contains an AWS access key",
     ),
     (
         "auth: {",
         "docker: {run_options: ['-e URI=https://me:hunter22@mlflow']}\nauth: {",
-        "holds a password in an address",
+        "contains a password in an address",
     ),
     (
         "  region: *region\n",
         "  region: *region\n  aws_credentials: {aws_access_key_id: x}\n",
-        "provider.aws_credentials holds credentials",
+        "provider.aws_credentials contains credentials",
     ),
 ]
 
@@ -205,7 +209,7 @@ def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
     head, worker = lint.problems(
         yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]}
     )
-    assert head.startswith("head_start_ray_commands starts no Ray")
+    assert head.startswith("head_start_ray_commands does not start Ray")
     assert worker.startswith("worker_start_ray_commands leaves the token readable")
 
 
@@ -215,7 +219,9 @@ def test_usage_reports_of_ray_are_named_unless_either_switch_turns_them_off() ->
     (said,) = lint.problems(
         yaml.safe_load(one.replace("RAY_USAGE_STATS_ENABLED=0", "RAY_USAGE_STATS_ENABLED=1"))
     )
-    assert said.startswith("head_start_ray_commands lets Ray report its use to its makers.")
+    assert said.startswith(
+        "head_start_ray_commands lets Ray send usage statistics to its developers."
+    )
 
 
 def test_a_spot_machine_as_head_is_named() -> None:
@@ -223,7 +229,7 @@ def test_a_spot_machine_as_head_is_named() -> None:
     config["available_node_types"]["head"]["node_config"]["InstanceMarketOptions"] = {
         "MarketType": "spot"
     }
-    assert [line.partition(";")[0] for line in lint.problems(config)] == [
+    assert [line.partition(". ")[0] for line in lint.problems(config)] == [
         "head: the head is a spot instance"
     ]
 

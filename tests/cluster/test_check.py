@@ -193,17 +193,17 @@ def test_where_all_is_well_nothing_is_complained_of(place: Place) -> None:
     assert done.stderr == ""
     everywhere = f"here, {place.head}, {place.worker}"
     for line in (
-        "ok: the file is what ray up reads.",
-        "ok: nothing in the file is on the security list.",
-        f"ok: {place.head}, {place.worker}: ssh lets us in.",
+        "ok: ray up accepts the file.",
+        "ok: the file contains no unsafe setting.",
+        f"ok: {place.head}, {place.worker}: the login by ssh works.",
         f"ok: {place.head}, {place.worker}: the clock is within 5 s of this machine's.",
         (
-            f"ok: {everywhere}: bucket 'bucket' is writable, readable and deletable, and refuses a "
-            "second conditional put."
+            f"ok: {everywhere}: bucket 'bucket' is readable and writable, and supports "
+            "deletions and conditional writes."
         ),
-        f"ok: {everywhere}: MLflow answers at {place.tracking}.",
-        "ok: here: Ray's token ~/.ray/auth_token is there, for its owner alone.",
-        "not checked: whether the cluster asks for its token (it is not up).",
+        f"ok: {everywhere}: MLflow responds at {place.tracking}.",
+        "ok: here: only its owner can read Ray's token ~/.ray/auth_token.",
+        "not checked: whether the cluster requires its token (the cluster is not running).",
     ):
         assert line in done.stdout.splitlines()
     assert f"ok: {place.head}, {place.worker}: Python {sys.version.split()[0]}.\n" in done.stdout
@@ -215,7 +215,7 @@ def test_a_wrong_key(place: Place) -> None:
     config["auth"]["ssh_private_key"] = str(wrong)
     said = one_error(place.check(config), 4)
     assert said.startswith(
-        f"{place.head}, {place.worker}: refuses the ssh key {wrong} for user root. "
+        f"{place.head}, {place.worker}: the host refuses the ssh key {wrong} for user root. "
         "Append its public key to ~/.ssh/authorized_keys"
     )
 
@@ -265,12 +265,12 @@ def test_everything_at_once(place: Place) -> None:
     planted = [
         "the file: Additional properties are not allowed ('colour' was unexpected).",
         (
-            "provider.allowed lets in the whole internet (0.0.0.0/0). "
-            "Allow one network, such as 203.0.113.7/32."
+            "provider.allowed allows access from the whole internet (0.0.0.0/0). "
+            "Allow only your own network, for example 203.0.113.7/32."
         ),
-        f"{closed}: has its ssh port closed: the connection is refused. Start sshd there",
+        f"{closed}: the host refuses connections to its ssh port. Start sshd on the host",
         "the versions of Ray differ: ",
-        f"{', '.join(hosts)}: no GPU seen, and worker_start_ray_commands says 96. ",
+        f"{', '.join(hosts)}: no GPU found, but worker_start_ray_commands declares 96. ",
         (
             f"{everywhere}: bucket 'readonly' is not writable (AccessDenied). "
             "Allow s3:PutObject on arn:aws:s3:::readonly/searches/*."
@@ -280,14 +280,14 @@ def test_everything_at_once(place: Place) -> None:
             f"http://127.0.0.1:{place.ports[0]} ([Errno 111] Connection refused)."
         ),
         (
-            "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: "
-            "ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+            "here: there is no Ray token at ~/.ray/auth_token. Run cluster.up, which creates a "
+            "token, or: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
         ),
     ]
     if FAKETIME is not None:
         planted.append(
-            f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). "
-            "Set both by NTP: timedatectl set-ntp true."
+            f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are allowed). "
+            "Synchronize both clocks by NTP: timedatectl set-ntp true."
         )
     for words in planted:
         assert len([line for line in lines if line.startswith(f"error: {words}")]) == 1, (
@@ -295,9 +295,9 @@ def test_everything_at_once(place: Place) -> None:
         )
     assert len(lines) == len(planted)
     (versions,) = (line for line in lines if "versions of Ray differ" in line)
-    assert f"; 9.9.9 on {place.other_ray}. Install Ray " in versions
-    (gpus,) = (line for line in lines if "says 96" in line)
-    assert "Install NVIDIA's driver until 'nvidia-smi -L' lists them" in gpus
+    assert f"; 9.9.9 on {place.other_ray}. Install the same version of Ray " in versions
+    (gpus,) = (line for line in lines if "declares 96" in line)
+    assert "Install NVIDIA's driver so that 'nvidia-smi -L' lists all GPUs" in gpus
 
 
 @pytest.mark.slow
@@ -311,9 +311,11 @@ def test_the_running_head_of_a_cloud_is_visited(
         str(one)
         for one in findings.merge_duplicates(check.check_machines(config, "", place.tracking, {}))
     ]
-    assert f"ok: {place.head}: ssh lets us in." in found
-    assert f"ok: here, {place.head}: MLflow answers at {place.tracking}." in found
-    assert "not checked: the workers (they come and go; what the head sees is checked)." in found
+    assert f"ok: {place.head}: the login by ssh works." in found
+    assert f"ok: here, {place.head}: MLflow responds at {place.tracking}." in found
+    assert (
+        "not checked: the workers (they are started on demand; only the head is checked)." in found
+    )
 
 
 @pytest.mark.slow
@@ -415,11 +417,11 @@ def test_seaweedfs_has_what_lock_and_journal_rely_on(
 @pytest.mark.parametrize(
     ("status", "body", "login", "needs_login", "level", "words"),
     [
-        (200, "{}", False, True, "ok", "MLflow answers at"),
+        (200, "{}", False, True, "ok", "MLflow responds at"),
         (200, "<html>", False, True, "error", "is not MLflow"),
-        (404, "", False, True, "error", "is not MLflow, or is ill (HTTP 404)"),
-        (401, "", False, False, "ok", "asks for a login, which only the head needs"),
-        (401, "", False, True, "error", "asks for a login, and there is none"),
+        (404, "", False, True, "error", "is not MLflow, or is not working (HTTP 404)"),
+        (401, "", False, False, "ok", "requires a login, which only the head needs"),
+        (401, "", False, True, "error", "requires a login, but none was found"),
         (401, "", True, True, "error", "refuses the login (HTTP 401)"),
         (
             403,
@@ -478,16 +480,16 @@ def test_a_cluster_that_is_up(place: Place) -> None:
         for name in ("head", "worker", "late"):
             (place.folder / name / ".ray/auth_token").unlink()
     assert done.returncode == 4
-    assert "ok: the cluster refuses whoever has no token.\n" in done.stdout
+    assert "ok: the cluster refuses requests without a token.\n" in done.stdout
     lines = [line for line in done.stderr.splitlines() if "token" in line]
     assert lines == [
         (
             f"error: {place.worker}: Ray's token ~/.ray/auth_token is readable by others (mode "
-            "0644). Close it: chmod 600 ~/.ray/auth_token."
+            "0644). Make it private: chmod 600 ~/.ray/auth_token."
         ),
         (
-            f"error: {place.late}: Ray's token is another one than here. "
-            "Run ray up again, which copies it."
+            f"error: {place.late}: Ray's token differs from the one on this machine. "
+            "Run ray up again to copy the token."
         ),
     ]
 
@@ -626,7 +628,8 @@ def test_ssh_that_is_open_to_the_whole_internet(tmp_path: Path) -> None:
     said = one_error(done, 2)
     assert said.startswith("provider.security_group")
     assert said.endswith(
-        "lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32."
+        "allows access from the whole internet (0.0.0.0/0). "
+        "Allow only your own network, for example 203.0.113.7/32."
     )
     assert (
         "not checked: the AWS account, its quotas and a running head (Unable to locate "
@@ -644,10 +647,12 @@ def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
             **NOBODY,
         )
     assert done.returncode == 0, done.stderr
-    assert "ok: the instance profile 'search-head' is there.\n" in done.stdout
-    assert "ok: AWS knows us as arn:aws:sts::123456789012:user/moto.\n" in done.stdout
+    assert "ok: the instance profile 'search-head' exists.\n" in done.stdout
+    assert (
+        "ok: AWS accepts the credentials of arn:aws:sts::123456789012:user/moto.\n" in done.stdout
+    )
     assert "not checked: the quota for spot G and VT instances (L-3819A6DF) (" in done.stdout
-    assert "not checked: the nodes (no running head is known).\n" in done.stdout
+    assert "not checked: the nodes (no running head was found).\n" in done.stdout
 
 
 def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -708,8 +713,8 @@ def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
         ((_, what, remedy),) = [
             line for line in account.check_stack_parts(config, ec2, iam) if line[0] == "error"
         ]
-    assert what == f"security group {group} lets in the whole internet (0.0.0.0/0)"
-    assert remedy == "Allow one network, such as 203.0.113.7/32"
+    assert what == f"security group {group} allows access from the whole internet (0.0.0.0/0)"
+    assert remedy == "Allow only your own network, for example 203.0.113.7/32"
 
 
 def test_an_instance_type_that_there_is_not(tmp_path: Path) -> None:
@@ -774,12 +779,12 @@ def test_each_quota_is_held_against_what_the_file_may_start() -> None:
             0,
             "error",
             (
-                "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: "
-                "none would start"
+                "the quota for spot G and VT instances is 0 vCPUs, but one machine has 4, "
+                "so none would start"
             ),
         ),
-        (8, "ok", "8 vCPUs: 2 of the 4 machines may run at once"),
-        (64, "ok", "64 vCPUs; the file may use 16"),
+        (8, "ok", "8 vCPUs, enough for 2 of the 4 machines at once"),
+        (64, "ok", "64 vCPUs, and the file's machines have 16"),
     ],
 )
 def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, words: str) -> None:
@@ -791,11 +796,11 @@ def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, wo
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cluster_name: [", "cluster.yaml is no YAML ("),
-        ("- a\n- b\n", "cluster.yaml holds no mapping."),
+        ("cluster_name: [", "cluster.yaml is not valid YAML ("),
+        ("- a\n- b\n", "cluster.yaml does not contain a mapping."),
         (
             "a: !!python/object/apply:os.system [echo]",
-            "cluster.yaml is no YAML (could not determine a constructor",
+            "cluster.yaml is not valid YAML (could not determine a constructor",
         ),
         (None, "cluster.yaml cannot be read (No such file or directory)."),
     ],
@@ -827,14 +832,14 @@ LOCAL = {
         ({"cluster_name": 3}, "cluster_name: 3 is not of type 'string'."),
         (
             {"available_node_types": {"a": {"node_config": {}, "resources": {}}}},
-            "available_node_types: not for fixed hosts. Leave it out.",
+            "available_node_types is not allowed for fixed hosts. Remove it.",
         ),
         ({"auth": "root"}, "auth: 'root' is not of type 'object'."),
         (
             {"auth": {}},
             (
-                "FILE names no cluster. cluster_name, provider: type and auth: "
-                "ssh_user are needed, as in cluster/onprem.yaml."
+                "FILE does not define a cluster. It must contain cluster_name, provider: type and "
+                "auth: ssh_user. See cluster/onprem.yaml for an example."
             ),
         ),
         (
@@ -843,11 +848,14 @@ LOCAL = {
         ),
         (
             {"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}},
-            "FILE: a host is named twice",
+            "FILE: provider: a host is listed twice",
         ),
         (
             {"provider": {"type": "aws"}},
-            "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml.",
+            (
+                "available_node_types is missing or is not a mapping. "
+                "Copy it from cluster/cluster.yaml."
+            ),
         ),
     ],
 )
@@ -863,7 +871,9 @@ def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str, tmp_
 def test_the_files_of_this_project_lack_only_what_is_the_users(name: str) -> None:
     config = definition.mapping(ROOT / f"cluster/{name}.yaml")
     found = [*schema.problems(ROOT / f"cluster/{name}.yaml", config), *lint.problems(config)]
-    assert [line for line in found if "PUT-YOURS-HERE" not in line and "the key " not in line] == []
+    assert [
+        line for line in found if "PUT-YOURS-HERE" not in line and "the ssh key " not in line
+    ] == []
 
 
 def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -913,7 +923,10 @@ def test_a_slow_answer_makes_no_clock_wrong(ahead_s: float, unsure_s: float, lev
 
 @pytest.mark.parametrize(
     ("seen", "words"),
-    [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")],
+    [
+        ({"gpus": 2}, "ok: a: 2 GPUs found."),
+        ({"gpus": 0}, "ok: a: no GPU found, and none is required."),
+    ],
 )
 def test_gpus_that_are_there(seen: dict[str, Any], words: str) -> None:
     assert str(findings.gpus({}, visited("a", **seen), is_head=False)) == words
@@ -952,17 +965,21 @@ def test_another_ray_in_the_file_than_here_is_an_error() -> None:
         {"python": "3.11.7", "ray": "2.60.0"},
         [],
     )
-    assert str(found) == "error: the file installs Ray 2.59.0, and here is 2.60.0. Make them equal."
+    assert str(found) == (
+        "error: the file installs Ray 2.59.0, but this machine has 2.60.0. "
+        "Use the same version in both places."
+    )
 
 
 def test_a_key_that_ray_could_not_use(tmp_path: Path) -> None:
-    assert str(check.key_problem(str(tmp_path / "none"))).startswith(
-        "not checked: the hosts (there is no key "
+    missing = tmp_path / "none"
+    assert str(check.key_problem(str(missing))) == (
+        f"not checked: the hosts (the ssh key {missing} does not exist)."
     )
     key = make_key(tmp_path / "id")
     assert check.key_problem(str(key)) is None
     key.chmod(0o644)
-    assert "is readable by others; ssh will not use it. Close it: chmod 600" in str(
+    assert "is readable by others, so ssh will not use it. Make it private: chmod 600" in str(
         check.key_problem(str(key))
     )
     key.chmod(0o600)
@@ -984,11 +1001,11 @@ def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path)
     done = check_aws(tmp_path, job)
     assert done.returncode == 2
     assert (
-        "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: "
+        "error: rayClusterSpec.authOptions does not require a token. Set authOptions: {mode: "
         "token}.\n"
     ) in done.stderr
     assert (
-        "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n"
+        "not checked: the machines (those of provider 'kubernetes' cannot be checked from here).\n"
         in done.stdout
     )
 
@@ -1003,31 +1020,31 @@ def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
         (
             "root@h: Permission denied (publickey).",
             255,
-            "refuses the ssh key ~/.ssh/id for user me",
+            "the host refuses the ssh key ~/.ssh/id for user me",
         ),
-        ("ssh: connect to host h port 22: Connection timed out", 255, "does not answer"),
-        ("Connection timed out during banner exchange", 255, "does not answer"),
+        ("ssh: connect to host h port 22: Connection timed out", 255, "the host does not respond"),
+        ("Connection timed out during banner exchange", 255, "the host does not respond"),
         (
             "ssh: connect to host h port 22: Network is unreachable",
             255,
-            "cannot be reached: there is no network that leads to it",
+            "the network of the host cannot be reached",
         ),
         (
             "ssh: Could not resolve hostname h: Name or service not known",
             255,
-            "has a name that nobody knows",
+            "the host name cannot be resolved",
         ),
         (
             "kex_exchange_identification: Connection closed by remote host",
             255,
-            "is not reached by ssh (kex_exchange_identification: Connection closed",
+            "the host cannot be reached by ssh (kex_exchange_identification: Connection closed",
         ),
         (
             "bash: no job control in this shell\nbash: line 1: exec: python3: not found",
             127,
-            "lets ssh in but cannot run Python 3 (bash: line 1: exec",
+            "the login by ssh works, but Python 3 cannot be run (bash: line 1: exec",
         ),
-        ("", 1, "lets ssh in but cannot run Python 3 (it said nothing)"),
+        ("", 1, "the login by ssh works, but Python 3 cannot be run (no message)"),
     ],
 )
 def test_what_ssh_says_in_plain_words(said: str, code: int, words: str) -> None:
@@ -1041,7 +1058,7 @@ def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(remote, "LIMIT_S", 0.5)
     found = remote.visit("h", HostLogin(user="me", proxy_command="sleep 4"), {})
-    assert found.problem == "does not answer within 0.5 s"
+    assert found.problem == "the host did not respond within 0.5 s"
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,23 @@ def test_expected_errors_are_printed_as_they_are(
 @pytest.mark.parametrize(
     ("error", "code", "start"),
     [
-        (ZeroDivisionError("by 0"), 1, "error: a mistake in the program (ZeroDivisionError: by 0)"),
-        (OSError(28, "No space"), 4, "error: the system refused: [Errno 28] No space"),
+        (
+            ZeroDivisionError("by 0"),
+            1,
+            "error: this is a bug in the program (ZeroDivisionError: by 0)",
+        ),
+        (
+            OSError(28, "No space"),
+            4,
+            "error: the operating system reported an error: [Errno 28] No space",
+        ),
     ],
 )
 def test_details_of_other_errors_are_in_a_file(
     error: Exception, code: int, start: str, is_verb: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert code_of(error, is_verb=is_verb) == code
-    line, _, path = capsys.readouterr().err.rstrip("\n").partition(". The details are in ")
+    line, _, path = capsys.readouterr().err.rstrip("\n").partition("; the details are in ")
     assert line == start
     assert f"{type(error).__name__}: " in Path(path).read_text()
     Path(path).unlink()
@@ -79,7 +87,7 @@ def test_verbs_expect_more_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines() == [
         "error: no such search",
         "error: line 3",
-        "error: no answer. Mend that, or use another --storage.",
+        "error: no answer. Fix this, or use another --storage.",
     ]
 
 
@@ -122,6 +130,6 @@ def test_a_signal_stops_a_command_unless_it_is_ignored(
 
 
 def test_exit_codes_have_titles() -> None:
-    assert ExitCode.title_of(6) == "done; its answer is no better than guessing"
-    assert ExitCode.title_of(4) == ExitCode.title_of(-9) == "ended before it was done"
+    assert ExitCode.title_of(6) == "done; the model is no better than guessing"
+    assert ExitCode.title_of(4) == ExitCode.title_of(-9) == "ended before it was finished"
     assert str(ExitCode.REFUSED) == "5"

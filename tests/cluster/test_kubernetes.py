@@ -152,12 +152,12 @@ def test_it_is_safe() -> None:
 
 
 MISTAKES = [
-    ("{mode: token}", "{mode: disabled}", "does not ask for a token"),
-    ("    authOptions: {mode: token}", "    suspend: false", "does not ask for a token"),
+    ("{mode: token}", "{mode: disabled}", "does not require a token"),
+    ("    authOptions: {mode: token}", "    suspend: false", "does not require a token"),
     (
         "serviceType: ClusterIP",
         "serviceType: LoadBalancer",
-        "headGroupSpec.serviceType LoadBalancer can be reached from outside",
+        "headGroupSpec.serviceType LoadBalancer makes the head reachable from outside",
     ),
     ("runAsNonRoot: true", "runAsNonRoot: false", "gpu may run as root"),
     (
@@ -170,12 +170,12 @@ MISTAKES = [
     (
         "valueFrom: {secretKeyRef: {name: search-mlflow, key: password}}",
         "value: hunter22",
-        "headGroupSpec: MLFLOW_TRACKING_PASSWORD stands in the file",
+        "headGroupSpec: the file contains the value of MLFLOW_TRACKING_PASSWORD",
     ),
     (
         "search:1",
         "search:latest",
-        "gpu: the image 'registry.example.com/search:latest' is not pinned",
+        "gpu: the image 'registry.example.com/search:latest' is not pinned to a version",
     ),
     (
         "registry.example.com/search:1",
@@ -190,7 +190,7 @@ MISTAKES = [
     (
         "http://mlflow",
         "http://me:hunter22@mlflow",
-        "spec.entrypoint holds a password in an address",
+        "spec.entrypoint contains a password in an address",
     ),
 ]
 

@@ -293,7 +293,7 @@ def starts(bed: Bed) -> None:
     done, _ = bed.up
     assert done.returncode == 0, done.stdout + done.stderr
     for name in WORKERS:
-        assert f"{bed.at(name).address} is there: 1 CPUs" in done.stdout
+        assert f"{bed.at(name).address} has joined: 1 CPUs" in done.stdout
     assert bed.at(CLIENT).run("stat", "-c", "%a", "/root/.ray/auth_token").stdout.strip() == "600"
     token = bed.at(CLIENT).run("cat", "/root/.ray/auth_token").stdout
     assert token not in done.stdout + done.stderr
@@ -352,8 +352,8 @@ def opens_no_door_without_the_token(bed: Bed) -> None:
     assert (wrong.returncode, wrong.stderr) == (
         4,
         (
-            "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever "
-            "started it.\n"
+            "error: the cluster rejected this machine's token. Copy ~/.ray/auth_token from the "
+            "person who started the cluster.\n"
         ),
     )
 
@@ -368,7 +368,7 @@ def is_ready(bed: Bed) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    assert "refuses a second conditional put" in done.stdout
+    assert "supports deletions and conditional writes" in done.stdout
 
 
 def is_reported_from_elsewhere(bed: Bed) -> None:
@@ -418,7 +418,7 @@ def pauses_on_ctrl_c(bed: Bed) -> None:
     )
     again = subprocess.run(bed.verb("up"), capture_output=True, text=True, check=False)
     assert again.returncode == 5
-    assert "to start it again would end that" in again.stderr
+    assert "which a restart would stop" in again.stderr
     signal_inside(process, signal.SIGINT)
     said = ended(process)
     assert process.returncode == 130, said

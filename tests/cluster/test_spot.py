@@ -49,7 +49,7 @@ def test_a_notice_says_what_and_when(machine: Machine) -> None:
 )
 def test_a_notice_that_is_not_understood_is_said(machine: Machine, told: str) -> None:
     machine.tell(told)
-    with pytest.raises(ValueError, match="the spot notice is not understood"):
+    with pytest.raises(ValueError, match="the spot notice cannot be parsed"):
         spot.notice(imds=machine.url)
 
 
@@ -70,11 +70,11 @@ def test_where_nobody_answers_the_watch_ends_with_a_line(
         == 4
     )
     said = capsys.readouterr()
-    assert "did not answer" in said.out
+    assert "did not respond" in said.out
     assert said.err.startswith(
-        "error: the metadata service at http://127.0.0.1:9 does not answer ("
+        "error: the metadata service at http://127.0.0.1:9 does not respond ("
     )
-    assert said.err.endswith("Is this a machine of AWS?\n")
+    assert said.err.endswith("Check that this machine is an instance of AWS EC2.\n")
 
 
 def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
@@ -85,7 +85,7 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
     def drain(address: str, instance: str, until: spot.Notice) -> str:
         asked.append((address, instance, until.action))
         if len(asked) < 3:
-            raise NotReady("Ray knows no living node on i-0123")
+            raise NotReady("Ray has no running node on i-0123")
         return "node"
 
     monkeypatch.setattr(spot, "drain", drain)
@@ -93,13 +93,13 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
     said: list[str] = []
     assert spot.watch("head:6379", imds=machine.url, poll_s=0.01, say=said.append) == "node"
     assert asked == [("head:6379", "i-0123", "terminate")] * 3
-    assert said[1:] == ["Ray knows no living node on i-0123; told again"] * 2 + [
+    assert said[1:] == ["Ray has no running node on i-0123; trying again"] * 2 + [
         "node node is draining"
     ]
 
     asked.clear()
     machine.tell(json.dumps({"action": "terminate", "time": "2020-01-01T00:00:00Z"}))
-    with pytest.raises(NotReady, match="no living node"):
+    with pytest.raises(NotReady, match="no running node"):
         spot.watch("head:6379", imds=machine.url, poll_s=0.01, say=said.append)
     assert len(asked) == 1
 
@@ -136,8 +136,8 @@ def test_a_machine_told_of_its_end_takes_nothing_new_finishes_and_leaves() -> No
     """A metadata service that fails to answer once is asked again."""
     found = played("machine")
     first, announced, last = found["said"]
-    assert first.startswith("the metadata service did not answer (HTTP Error 503")
-    assert announced.startswith("i-leaves: terminate in ")
+    assert first.startswith("the metadata service did not respond (HTTP Error 503")
+    assert announced.startswith("spot notice for i-leaves: terminate in ")
     assert last.endswith(" is draining")
     assert found["code"] == 0
     assert found["before"] == [{}, None]

@@ -202,7 +202,7 @@ def test_a_shell_that_hangs_is_not_waited_for(
             pytest.raises(
                 Denied,
                 match=(
-                    r"^the head .* is not reached by ssh as root \(no answer within 1\.5 s\)\. "
+                    r"^the head .* cannot be reached by ssh as root \(no answer within 1\.5 s\)\. "
                     r"Try: ssh -i "
                 ),
             ),
@@ -218,11 +218,11 @@ def test_a_shell_that_runs_nothing_is_an_error(
     with cluster(tmp_path, "echo This account is closed.\nexit 0\n") as at:
         with pytest.raises(
             NotReady,
-            match=r"its shell ran nothing of what was asked, and said: This account is closed\.",
+            match=r"its shell did not run the command, and printed: This account is closed\.",
         ):
             up.check_hosts(at)
         with (
-            pytest.raises(Denied, match=r"is not reached by ssh as root \(no answer\)"),
+            pytest.raises(Denied, match=r"cannot be reached by ssh as root \(no answer\)"),
             ssh.tunnel(at),
         ):
             pass
@@ -256,21 +256,22 @@ def test_a_host_that_shows_another_key_is_refused_in_one_line(
         for host in at.hosts:
             change_key(at, host)
         remedy = (
-            f"If it was set up anew, forget the old key: ssh-keygen -f {way.known_hosts} -R "
+            f"If the host was set up again, remove the old key: ssh-keygen -f {way.known_hosts} -R "
             f"{at.head}"
         )
         with pytest.raises(NotReady) as refused:
             up.check_hosts(at)
         first = str(refused.value).splitlines()[0]
         assert first == (
-            f"{at.head} is not reached by ssh as root with {at.key} (it shows another host "
-            f"key than before. {remedy})."
+            f"{at.head} cannot be reached by ssh as root with {at.key} (the host's key has "
+            f"changed since the first connection. {remedy})."
         )
-        with pytest.raises(Denied, match=r"it shows another host key than before"), ssh.tunnel(at):
+        changed = r"the host's key has changed since the first connection"
+        with pytest.raises(Denied, match=changed), ssh.tunnel(at):
             pass
         visit = remote.visit(at.head, way, {})
         assert (visit.problem, visit.remedy) == (
-            "shows another host key than it did before",
+            "the host's key has changed since the first connection",
             f"{remedy}.",
         )
         subprocess.run(shlex.split(remedy.partition(": ")[2]), check=True, capture_output=True)

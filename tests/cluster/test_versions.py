@@ -55,8 +55,8 @@ def test_a_release_line_counts_and_not_its_patches(found: str, is_tried: bool) -
 def test_a_version_that_was_never_tried_is_named_with_those_that_were() -> None:
     (line,) = problems({"ray": TriedVersions("2.56", "2.60")}, lambda name: "2.61.0")
     assert line == (
-        "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: "
-        "pip install 'ray>=2.56,<2.61'."
+        "this program was not tested with ray 2.61.0, only with 2.56 to 2.60. Install a "
+        "tested version: pip install 'ray>=2.56,<2.61'."
     )
 
 
@@ -65,7 +65,10 @@ def test_a_library_that_is_missing_is_named() -> None:
         raise PackageNotFoundError(name)
 
     (line,) = problems({"mlflow": TriedVersions("3.17", "3.17")}, missing)
-    assert line == "mlflow is not installed. Install it: pip install 'mlflow>=3.17,<3.18'."
+    assert (
+        line
+        == "mlflow is not installed. Install a tested version: pip install 'mlflow>=3.17,<3.18'."
+    )
 
 
 def test_what_is_installed_here_was_tried() -> None:
@@ -148,7 +151,7 @@ def test_a_search_with_a_version_that_was_never_tried_does_not_begin(
     monkeypatch.setenv("PYTHONPATH", str(elsewhere), prepend=":")
     done = command("search.run", "--space", "smoke", *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ray 2.61.0 was never tried with this program; tried: ")
+    assert done.stderr.startswith("error: this program was not tested with ray 2.61.0, only with ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "searches").exists()
 
@@ -164,8 +167,8 @@ def test_each_library_is_refused_in_a_line_that_names_the_versions_that_work(
     done = call("search.run", "--space", "smoke")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {name} 99.0 was never tried with this program; tried: {TRIED_VERSIONS[name]}. "
-        f"Install it: pip install '{name}{TRIED_VERSIONS[name].bounds}'.\n"
+        f"error: this program was not tested with {name} 99.0, only with {TRIED_VERSIONS[name]}. "
+        f"Install a tested version: pip install '{name}{TRIED_VERSIONS[name].bounds}'.\n"
     )
 
 
@@ -174,13 +177,13 @@ def test_a_job_is_not_sent_by_a_version_that_was_never_tried(
 ) -> None:
     pretend(tmp_path, "ray", "2.61.0")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Mistake, match=r"ray 2\.61\.0 was never tried"):
+    with pytest.raises(Mistake, match=r"this program was not tested with ray 2\.61\.0"):
         Jobs("http://127.0.0.1:1")
 
 
 def test_the_preflight_of_a_cluster_names_it() -> None:
     (found,) = findings.versions({}, {"ray": "2.61.0"}, [])
-    assert found.text.startswith("here: Ray 2.61.0 was never tried with this program; tried: ")
+    assert found.text.startswith("here: this program was not tested with Ray 2.61.0, only with ")
 
 
 class Node:
@@ -208,6 +211,9 @@ def test_nodes_with_other_versions_are_refused(
     witness.pending_tasks = {"b": "10.0.0.3", "c": "10.0.0.4"}
     with pytest.raises(
         NotReady,
-        match=r"differ: 10\.0\.0\.3 has torch 2\.12\.1, and here is .*; 10\.0\.0\.4 has torch",
+        match=(
+            r"different versions: 10\.0\.0\.3 has torch 2\.12\.1, but this machine has .*; "
+            r"10\.0\.0\.4 has torch"
+        ),
     ):
         witness.collect_answers(1)

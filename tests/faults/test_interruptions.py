@@ -99,7 +99,7 @@ class Ordeal:
         self.done[name] = self.search.finish()
         self.epochs_after[name] = len(self.search.events("epoch")) - before
         # MLflow is waited for five seconds; a busy machine may take longer, and says how to go on.
-        if "MLflow did not take everything" in self.done[name].err:
+        if "MLflow did not accept everything" in self.done[name].err:
             assert self.search.start("sync", self.search.name).finish().code == 0
         self.statuses[name] = {
             run.info.status for run in all_runs(MlflowClient(self.search.tracking))
@@ -186,7 +186,7 @@ def test_a_session_that_is_cut_off_loses_at_most_one_epoch_of_each_running_trial
 
 def test_ctrl_c_finishes_the_epoch_and_pauses(ordeal: Ordeal) -> None:
     """F4: to its process group, as a terminal does it; to the driver alone in `test_damage` and
-    `tests/search/test_run`.
+    `tests/search/operations/test_run`.
     """
     done = ordeal.done["ctrl-c to all"]
     assert done.code == 130, done.err

@@ -126,7 +126,7 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert search.journal.read_bytes() == before
     assert again.summary == done.summary
     assert (
-        "chosen before, among the same candidates with the same seeds; nothing is left to do"
+        "already chosen, from the same candidates with the same seeds; nothing is left to do"
         in again.err
     )
 
@@ -142,8 +142,8 @@ def test_a_later_opening_is_announced_with_the_one_before(
     assert first.code == 0, first.err
     (by_search, by_selection) = first.summary["openings"]
     assert f"by search.run for {first.summary['candidate']}" in by_search
-    assert f"note: the test part was opened before: {by_search}" in first.err
-    assert f"opened before: {by_selection}" not in first.err
+    assert f"note: the test set was used before: {by_search}" in first.err
+    assert f"the test set was used before: {by_selection}" not in first.err
     second = select(search, "--top", "2", "--seeds", "2").finish()
     assert second.code == 0, second.err
     assert second.summary["openings"][:2] == [by_search, by_selection]
@@ -196,5 +196,5 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
         == 5
     )
     said = capsys.readouterr().err
-    assert "has not come to its end" in said
+    assert "has not finished" in said
     assert "search.resume s" in said

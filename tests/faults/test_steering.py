@@ -84,14 +84,19 @@ def test_a_steered_search_does_what_it_was_asked_once_and_tells_it_once(search: 
 
     late = ask(search, "extend", "--trials", "+2", "--concurrency", 1)
     assert late.returncode == 0, late.stderr
-    assert "It does not run now; once it goes on, this comes first" in late.stdout
+    assert (
+        "The search is not running; when it continues, the request is carried out first"
+        in late.stdout
+    )
     search.resume()
     search.wait_for_event("requested", action="extend")
     assert search.outcome("t0001")["outcome"] == "stopped"
     search.wait_for_event("suggested", trial="t0003")
     paused = ask(search, "pause")
     assert paused.returncode == 0, paused.stderr
-    assert paused.stdout.startswith("s: each trial finishes its epoch, then its process ends.")
+    assert paused.stdout.startswith(
+        "s: each trial finishes its current epoch, then the process of the search ends."
+    )
     search.plan(held("t0004", LAST), **EPOCHS)
     done = search.finish()
     assert done.code == 130, done.err
@@ -139,5 +144,5 @@ def test_trials_asked_for_as_the_last_one_ends_are_trained_or_come_too_late(
         assert "too late: its trials have ended" in told["answer"]
         assert ended == ["t0001"]
     else:
-        assert told["answer"].startswith("2 trials in all")
+        assert told["answer"].startswith("2 trials in total")
         assert ended == ["t0001", "t0002"]

@@ -4,40 +4,58 @@ import doctest
 import io
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+from PIL import Image
 
 import search.api
-import search.export
+import search.facts.trials
 from cluster.errors import Refused
-from search import promote
 from search.api import Search, load, result, run
-from search.cli.keywords import words
+from search.cli.keywords import request_from, words
 from search.design.experiment import Experiment
+from search.feedback.records import Records
 from search.journal.journal import DamagedJournal, JournalError
 from search.journal.lease import Lease
+from search.journal.requests import DriverRequest, waiting_requests
 from search.journal.result import SearchResult
-from search.journal.store import Home, searches_in
-from search.run import options_of, parser
+from search.journal.store import Home, home, searches_in
+from search.operations.improve import Improvement, ImproveRequest
+from search.operations.talk import Talk
+from search.run import RunOptions, parse_options
 from search.values.message import Message, Remedy
+from search.values.option import positional, switch
 from search.views import terminal
+from search.views.base import Finished
 from tests.conftest import MakeOnce
-from tests.support.played import OpenDriver, play
+from tests.search.feedback.monitoring.made_up import meet, promoted
+from tests.support.pages import PAGES
+from tests.support.played import OpenDriver, changed, play
 from trainables.errors import ConfigError
 from trainables.export.model import folder_in
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SMALL = {"trials": 2, "algorithm": "random", "scheduler": "fifo", "device": "cpu", "quiet": True}
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt, as in a shell's foreground: in its background the signal is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _threads() -> int:
@@ -77,6 +95,7 @@ def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_options_are_those_of_the_command_line() -> None:
     given = words(
+        RunOptions,
         {
             "space": "table3",
             "max_epochs": 5,
@@ -92,20 +111,35 @@ def test_options_are_those_of_the_command_line() -> None:
                 "data.val_limit": None,
             },
         },
-        parser(),
     )
     on_the_command_line = (
         "--space table3 --max-epochs 5 --sealed --budget 2h --budget 20epochs --storage there "
         "--set batch_size=64 --set optimizer.name=sgd --set optimizer.momentum=0.5 "
         "--set model.pretrained=true --set data.val_limit=none"
     )
-    assert options_of(given) == options_of(on_the_command_line.split())
+    assert parse_options(given) == parse_options(on_the_command_line.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switched:
+    """A request with a switch."""
+
+    name: str = positional("a name", metavar="NAME")
+    onnx: bool | None = switch("as ONNX or not")
+
+
+def test_a_switch_is_true_or_false_or_left_as_it_is() -> None:
+    assert [
+        request_from(Switched, {"name": "-x", "onnx": value}) for value in (True, False, None)
+    ] == [Switched(name="-x", onnx=value) for value in (True, False, None)]
+    with pytest.raises(ConfigError, match="onnx must be True or False"):
+        request_from(Switched, {"name": "x", "onnx": "yes"})
 
 
 def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
     (here / "mine.yaml").write_text("space: table3\ntrials: 20\n")
-    args = search.api._arguments({"config": here / "mine.yaml", "trials": 3})
-    assert (args.space, args.trials) == ("table3", 3)
+    request = search.api._run_options({"config": here / "mine.yaml", "trials": 3}).request
+    assert (request.space, request.trials) == ("table3", 3)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +148,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"trails": 2}, "unknown option 'trails'. Known: .* Did you mean 'trials'"),
         ({"settings": []}, "unknown option 'settings'"),
         ({"trials": "many"}, "trials: .*invalid int value: 'many'"),
-        ({"trials": [1, 2]}, r"trials takes one value \(got \[1, 2\]\)"),
+        ({"trials": [1, 2]}, r"trials accepts one value \(got \[1, 2\]\)"),
         ({"sealed": "yes"}, r"sealed must be True or False \(got 'yes'\)"),
         ({"device": "tpu"}, "device: .*invalid choice: 'tpu'"),
         ({"budget": "soon"}, "budget: "),
@@ -124,7 +158,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"space": None}, "space is missing: baselines, .*, or one of your own"),
         ({"space": lambda: 7}, "space '<lambda>' is a int"),
         ({"data": "here"}, "unknown data set"),
-        ({"name": "a/b"}, "a name may use"),
+        ({"name": "a/b"}, "--name must have 1 to 64 of the characters"),
     ],
 )
 def test_nonsense_is_one_line(here: Path, options: dict[str, Any], line: str) -> None:
@@ -148,7 +182,9 @@ def test_a_search_runs_in_the_main_thread_alone(here: Path) -> None:
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    assert said == ["a search runs in the main thread alone, where signals arrive."]
+    assert said == [
+        "a search must run in the main thread, because only that thread receives signals."
+    ]
 
 
 def test_a_dry_run_prints_the_plan(here: Path, capsys: Any) -> None:
@@ -171,7 +207,7 @@ def test_a_signal_has_its_usual_effect_once_all_is_put_back(
 
     before = signal.signal(number, mine)
     monkeypatch.setattr(
-        "search.sessions.new_search.run_search",
+        "search.operations.run.run_search",
         lambda experiment, **given: signal.raise_signal(number),
     )
     try:
@@ -237,12 +273,12 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(Refused, match="was cut off") as cut_off:
         load("played", storage=storage)
     assert cut_off.value.__notes__ == [
-        f"In Python: import search.resume; search.resume.main(['played', '--storage', '{storage}'])"
+        f"In Python: resume('played', storage='{storage}')  # from search.api import resume"
     ]
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
-    assert missing.value.__notes__ == ["In Python: import search.list; search.list.main([])"]
-    with pytest.raises(ConfigError, match="no promoted model") as not_a_model:
+    assert missing.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
+    with pytest.raises(ConfigError, match="does not contain a promoted model") as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
 
@@ -259,7 +295,7 @@ def test_an_error_of_a_journal_keeps_its_hint(
     monkeypatch.setattr(SearchResult, "kept_in", read)
     with pytest.raises(ConfigError, match="no search at") as missing:
         result("played", storage=storage)
-    assert missing.value.__notes__ == ["In Python: import search.run; search.run.main([])"]
+    assert missing.value.__notes__ == ["In Python: run()  # from search.api import run"]
 
 
 def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path]) -> None:
@@ -278,7 +314,7 @@ def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path])
 def test_trials_are_a_table(played: Callable[..., Path]) -> None:
     table = result("played", storage=played()).trials
     assert list(table.columns) == [
-        *(column.format("accuracy") for column in search.export.COLUMNS),
+        *(column.format("accuracy") for column in search.facts.trials.COLUMNS),
         "optimizer.lr",
         "params.epochs",
     ]
@@ -325,27 +361,205 @@ def test_the_page_is_written_once(played: Callable[..., Path]) -> None:
 
 def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], here: Path) -> None:
     for ask in (result, load):
-        with pytest.raises(ConfigError, match="no search 'nothing': 'searches' has none"):
+        with pytest.raises(
+            ConfigError, match="there is no search 'nothing': 'searches' contains no searches"
+        ):
             ask("nothing")
     storage = played()
     assert searches_in(storage) == ["played"]
     for ask in (result, load):
         with pytest.raises(ConfigError, match=r"no search 'playd' in .*Did you mean 'played'"):
             ask("playd", storage=storage)
-    with pytest.raises(ConfigError, match="has no such trial with a result"):
+    with pytest.raises(ConfigError, match="has no trial with this name that has a result"):
         load("played", trial="t99", storage=storage)
-    with pytest.raises(ConfigError, match="holds no promoted model"):
+    with pytest.raises(ConfigError, match="does not contain a promoted model"):
         load(here, storage=storage)
     with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
         load("models:/flowers")
-    with pytest.raises(ConfigError, match=r"there is no MLflow database at .* Promote one first"):
+    with pytest.raises(
+        ConfigError, match=r"there is no MLflow database at .* Promote a model first"
+    ):
         load("models:/flowers@champion", tracking="sqlite:///other.db")
-    with pytest.raises(ConfigError, match=r"no model is registered .* Promote one first: "):
+    with pytest.raises(ConfigError, match=r"no model is registered .* Promote a model first: "):
         load("models:/flowers@champion")
     (storage / "broken" / "trials").mkdir(parents=True)
     (storage / "broken" / "journal.jsonl").write_text("nonsense\n")
     with pytest.raises(DamagedJournal):
         result("broken", storage=storage)
+
+
+# The other verbs
+
+
+@pytest.mark.parametrize("verb", ["resume", "refine", "select"])
+def test_a_session_runs_as_a_new_search_does(
+    verb: str,
+    played: Callable[..., Path],
+    experiment: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    storage, requests = played(), []
+    codes = [6, 130]
+
+    def session(request: Any) -> Finished:
+        requests.append(request)
+        os.environ["OF_THE_SESSION"] = "1"
+        print("progress")
+        ended = result("played", storage=storage)._result
+        return Finished(experiment, ended, {}, codes.pop(0), 1.0)
+
+    monkeypatch.setattr(f"search.operations.{verb}.{verb}", session)
+    before, function = state(), getattr(search.api, verb)
+    ended = function("played", storage=storage, quiet=True, allow_change=True, concurrency="auto")
+    assert (ended.name, ended.outcome, ended.exit_code) == ("played", "completed", 6)
+    assert (ended.storage, ended.best) == (storage, result("played", storage=storage).best)
+    (request,) = requests
+    assert (request.name, request.storage, request.allow_change) == ("played", storage, True)
+    assert request.where.concurrency == "auto"
+    assert (capsys.readouterr().out, state()) == ("", before)
+    with pytest.raises(KeyboardInterrupt):
+        function("played", storage=storage)
+    assert (capsys.readouterr().out, state()) == ("progress\n", before)
+    with pytest.raises(ConfigError, match="unknown option 'dry_run'"):
+        function("played", storage=storage, dry_run=True)
+    assert len(requests) == 2
+
+
+def test_a_session_is_refused_in_python_with_its_call(played: Callable[..., Path]) -> None:
+    storage, before = played(events=9), state()
+    for verb in (search.api.refine, search.api.select):
+        with pytest.raises(Refused, match="has not finished") as unfinished:
+            verb("played", storage=storage, quiet=True)
+        assert unfinished.value.__notes__ == [
+            f"In Python: resume('played', storage='{storage}')  # from search.api import resume"
+        ]
+    assert state() == before
+
+
+def test_a_search_is_read_and_compared(
+    played: Callable[..., Path], experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    storage = played()
+    play(open_driver(changed(experiment, name="again")))
+    standing = search.api.status("played", storage=storage)
+    assert (standing.stage.name, len(standing.result.trials)) == ("OVER", 9)
+    story = search.api.why("played", "t0002", storage=storage)
+    assert (story.trial, story.result.name) == ("t0002", "played")
+    compared = search.api.compare("played", "again", storage=storage)
+    assert [contender.name for contender in compared.comparison.searches] == ["played", "again"]
+    with pytest.raises(ConfigError, match="no trial 't0010' in played"):
+        search.api.why("played", "t0010", storage=storage)
+    with pytest.raises(
+        ConfigError, match="pass the names of at least two different searches"
+    ) as alone:
+        search.api.compare("played", storage=storage)
+    assert alone.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
+
+
+def test_a_search_is_steered(played: Callable[..., Path]) -> None:
+    storage = played(events=9)
+    trials = result("played", storage=storage).trials
+    (trial,) = trials.trial[trials.outcome == "interrupted"]
+    asked = (
+        "the request was sent. The search is not running; when it continues, the request is "
+        "carried out first. To continue it: "
+    )
+    for reply in (
+        search.api.stop("played", trial, storage=storage),
+        search.api.extend("played", storage=storage, trials=8, budget=["1h", "20usd"], price=2),
+    ):
+        assert reply.text.startswith(asked)
+        assert not reply.was_interrupted
+    stopped, extended = waiting_requests(home(storage, "played"))
+    assert isinstance(stopped, DriverRequest)
+    assert isinstance(extended, DriverRequest)
+    assert (stopped.action, stopped.trial) == ("stop", trial)
+    assert (extended.trials, extended.budget, extended.price) == ("8", ("1h", "20usd"), 2.0)
+    with pytest.raises(ConfigError, match="is not running"):
+        search.api.pause("played", storage=storage)
+
+
+def test_checkpoints_and_searches_are_removed(played: Callable[..., Path]) -> None:
+    storage = played()
+    with pytest.raises(ConfigError, match="unknown value of --keep 'all'"):
+        search.api.clean("played", storage=storage, keep="all")
+    best = result("played", storage=storage).best
+    assert best is not None
+    saved = storage / "played" / "trials" / best.name / "epoch-0001"  # not its best epoch
+    saved.mkdir(parents=True)
+    (saved / "model.safetensors").write_bytes(bytes(998))
+    (saved / "manifest.json").write_text("{}")
+    assert search.api.clean("played", storage=storage, keep="answer") == 1000
+    assert not saved.exists()
+    journal = (storage / "played" / "journal.jsonl").read_text()
+    assert search.api.clean("played", storage=storage, keep="answer") == 0
+    assert (storage / "played" / "journal.jsonl").read_text() == journal
+    with pytest.raises(ConfigError, match="unknown option 'yes'"):
+        search.api.delete("played", storage=storage, yes=True)
+    deletion = search.api.delete("played", storage=storage, keep_runs=True)
+    assert (deletion.name, deletion.traces) == ("played", None)
+    assert searches_in(storage) == []
+
+
+def test_a_data_set_is_inspected() -> None:
+    before = state()
+    inspected = search.api.data("digits", set={"data.train_limit": 100})
+    assert (inspected.name, inspected.images["train"], len(inspected.classes)) == (
+        "digits",
+        100,
+        10,
+    )
+    assert state() == before
+
+
+def test_a_model_is_improved(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    requests, codes = [], [0, 130]
+
+    def session(request: ImproveRequest, talk: Talk) -> Improvement:
+        requests.append(request)
+        talk.note("noted")
+        return Improvement(name="x", exit_code=codes.pop(0))
+
+    monkeypatch.setattr("search.operations.improve.improve", session)
+    before, words = state(), ("models:/x@champion", "records")
+    improvement = search.api.improve(*words, storage="there", onnx=False, margin=5, quiet=True)
+    assert (improvement.name, improvement.version) == ("x", None)
+    (request,) = requests
+    assert (request.model, request.place, request.storage) == (
+        words[0],
+        Path("records"),
+        Path("there"),
+    )
+    assert (request.onnx, request.margin, request.register) == (False, 5.0, None)
+    assert (capsys.readouterr().err, state()) == ("", before)
+    with pytest.raises(KeyboardInterrupt):
+        search.api.improve(*words)
+    assert capsys.readouterr().err == "noted\n"
+
+
+def test_a_model_in_use_is_monitored(tmp_path: Path) -> None:
+    model, records = promoted(tmp_path / "model"), tmp_path / "records"
+    meet(Records.at(records), 40, mix=(0.98, 0.01, 0.01))
+    findings = search.api.monitor(str(model), records, rate=0.01).findings
+    assert (findings.changed, findings.rate) == (["class mix"], 0.01)
+    with pytest.raises(ConfigError, match=r"rate: .*a rate from 0\.01"):
+        search.api.monitor(str(model), records, rate=1)
+
+
+def test_the_examples_of_the_page_hold(
+    played: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that read a search, which is named as ours here."""
+    monkeypatch.chdir(played().parent)
+    (example,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL)
+        if "import clean" in code
+    ]
+    names: dict[str, Any] = {}
+    exec(compile(example.replace("flowers", "played"), "docs/python.md", "exec"), names)
+    assert (names["standing"].result.name, names["removed_bytes"]) == ("played", 0)
 
 
 # For real
@@ -405,11 +619,12 @@ def searched(make_once: MakeOnce, empty_database: Path) -> Path:
 
 @pytest.mark.slow(60)
 def test_a_loaded_model_is_the_promoted_one(
-    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the search, from MLflow's registry, from its folder, and as MLflow loads it."""
     monkeypatch.chdir(searched)
-    assert promote.main(["own"]) == 0
+    promotion = search.api.promote("own")
+    assert promotion.registered.uri == "models:/own@champion"
     images = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
     wide = np.random.default_rng(2).integers(0, 256, (7, 31, 24, 3), dtype=np.uint8)
     model = load("own")
@@ -429,39 +644,46 @@ def test_a_loaded_model_is_the_promoted_one(
             assert own.probabilities(given) == pytest.approx(chances, abs=1e-7)
             assert own.predict(given) == list(table["class"])
     assert folder_in(folder.parent.parent) == folder
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "digit.png")
+    predictions = search.api.predict("own", tmp_path / "digit.png", trial=promotion.trial.trial)
+    assert [answer.values["class"] for answer in predictions] == model.predict(images[:1])
+    assert (predictions.images, predictions.unread) == (1, 0)
     with pytest.raises(ConfigError, match=r"unknown model 'owns'. Known: own. Did you mean 'own'"):
         load("models:/owns@champion")
     with pytest.raises(
-        ConfigError, match=r"no 'models:/own/7'. There are: models:/own@champion, models:/own/1"
+        ConfigError,
+        match=r"'models:/own/7' does not exist\. Existing addresses: models:/own@champion, .*/1",
     ):
         load("models:/own/7")
-    with pytest.raises(ConfigError, match="There are: models:/own@champion"):
+    with pytest.raises(ConfigError, match="Existing addresses: models:/own@champion"):
         load("models:/own@challenger")
 
 
 @pytest.mark.slow(30)
-def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Path) -> None:
+def test_a_search_of_a_space_made_in_python_goes_on(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(searched, tmp_path / "copy")
-    command = [sys.executable, "-m", "search.resume", "own", "--trials", "3"]
-    done = subprocess.run(
-        command, cwd=tmp_path / "copy", capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (
-        result("own", storage=tmp_path / "copy" / "searches").trials.outcome.tolist()
-        == ["completed"] * 3
-    )
+    monkeypatch.chdir(tmp_path / "copy")
+    before = state()
+    continued = search.api.resume("own", trials=3, quiet=True)
+    assert state() == before
+    assert (continued.exit_code, continued.outcome) == (0, "completed")
+    assert continued.trials.outcome.tolist() == ["completed"] * 3
+    synced = search.api.sync("own")
+    assert (synced.trials, synced.epochs) == (3, 6)
+    assert state() == before
 
 
 IN_ITS_OWN_PROCESS = """
 import doctest
 import search.api
-import search.export
+import search.facts.trials
 from search.spaces.smoke import space as smoke
 from tests.search.test_api import FLAGS, SMALL, state
 
 before = state()
-assert doctest.testmod(search.api, optionflags=FLAGS) == (0, 13)
+assert doctest.testmod(search.api, optionflags=FLAGS) == (0, 16)
 assert state() == before
 for executor in ("tune", "inline"):
     again = search.api.run(**{**SMALL, "space": smoke, "name": executor, "executor": executor})

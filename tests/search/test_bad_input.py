@@ -29,8 +29,10 @@ from tests.conftest import Command
 from tests.support.broken_files import FILES
 from trainables.catalog.models import MODELS
 
-CREDENTIAL = "looks like a credential; not logged. Use an environment variable."
-CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+CREDENTIAL = (
+    "looks like a credential, so it was refused and not logged. Use an environment variable."
+)
+CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
 LABELS_MEANT = (
     "data set folder not found: 'labls' (--data folder:PATH). Expected one sub-folder per class. "
@@ -64,9 +66,17 @@ CASES: list[Case] = [
         f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?",
         2,
     ),
-    (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
-    (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
-    (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
+    (["--space", "spaces.py:empty"], "optimizer.lr: Choice requires at least one value", 2),
+    (
+        ["--space", "spaces.py:upside_down"],
+        "optimizer.lr: low must not exceed high (got 2 and 1).",
+        2,
+    ),
+    (
+        ["--space", "spaces.py:log_from_zero"],
+        "optimizer.lr: a log range requires low > 0 (got 0).",
+        2,
+    ),
     (["--space", "spaces.py:no_step"], "model.dropout: step must be > 0", 2),
     (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
     (
@@ -76,7 +86,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "mnist_cnn", "--algorithm", "grid"],
-        "grid needs values that can be counted; 'optimizer.lr' is a range.",
+        "a grid requires a finite number of values, but 'optimizer.lr' is a continuous range.",
         2,
     ),
     # Values
@@ -97,7 +107,7 @@ CASES: list[Case] = [
     (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),
     (
         ["--space", "table3", "--set", "batch_size"],
-        "a setting has the form key=value (got 'batch_size').",
+        "a setting must have the form key=value (got 'batch_size').",
         2,
     ),
     (
@@ -113,7 +123,7 @@ CASES: list[Case] = [
     (["--space", "table3", "--set", "batch_size=0"], "batch_size must be >= 2 (got 0).", 2),
     (
         ["--space", "table3", "--set", "batch_size=5000"],
-        "batch_size 5000 > 1079 training images.",
+        "batch_size 5000 exceeds the 1079 training images.",
         2,
     ),
     (
@@ -128,39 +138,40 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--set", "data.val_fraction=0.6", "--set", "data.test_fraction=0.5"],
-        "data.val_fraction and data.test_fraction add to 1.1;",
+        "the sum of data.val_fraction and data.test_fraction must be below 1, so that training "
+        "images are left (got 1.1).",
         2,
     ),
     (["--space", "smoke", "--folds", "1"], "data.folds must be >= 2 (got 1).", 2),
     (["--space", "smoke", "--folds", "five"], "argument --folds: invalid int value: 'five'.", 2),
     (
         ["--space", "smoke", "--folds", "5", "--set", "data.folds=3"],
-        "--folds 5 and --set data.folds=3: leave one of them out.",
+        "--folds 5 and --set data.folds=3 contradict each other. Leave one of them out.",
         2,
     ),
     (
         ["--space", "smoke", "--folds", "5", "--fuse", "4"],
-        "--folds 5 with --fuse 4: the folds of a trial are trained in turn, by one process.",
+        "--folds 5 cannot be combined with --fuse 4, because one process trains the folds",
         2,
     ),
     (
         ["--space", "smoke", "--set", "data.folds=5", "--fuse", "measure"],
-        "--folds 5 with --fuse measure: the folds of a trial are trained in turn,",
+        "--folds 5 cannot be combined with --fuse measure, because one process trains",
         2,
     ),
     (
         ["--space", "smoke", "--folds", "5", "--workers", "2", "--cpus-per-trial", "0.1"],
-        "--folds 5 with --workers 2: the folds of a trial",
+        "--folds 5 cannot be combined with --workers 2, because one process",
         2,
     ),
     (
         ["--space", "smoke", "--folds", "20", "--set", "data.train_limit=60"],
-        "class '0' has 6 images to train on; each of 20 folds needs one. Use --folds 6",
+        "class '0' has 6 training images, but each of 20 folds needs one. Use --folds 6",
         2,
     ),
     (
         ["--space", "table3", "--folds", "5", "--set", "batch_size=1151"],
-        "batch_size 1151 > 1150 training images (5 folds). Fix a smaller one",
+        "batch_size 1151 exceeds the 1150 training images (5 folds). Use a smaller one",
         2,
     ),
     (["--space", "smoke", "--trials", "0"], "--trials must be >= 1 (got 0).", 2),
@@ -186,32 +197,37 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--budget", "600"],
         (
-            "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; "
+            "argument --budget: must be a limit such as 90s, 30m, 2h, 1d; 500epochs; "
             "10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
         ),
         2,
     ),
-    (["--space", "smoke", "--budget", "nan"], "argument --budget: takes 90s, 30m,", 2),
+    (
+        ["--space", "smoke", "--budget", "nan"],
+        "argument --budget: must be a limit such as 90s, 30m,",
+        2,
+    ),
     (
         ["--space", "smoke", "--budget", "20usd"],
-        "--budget 20 usd needs the price of an hour of one device (a GPU if trials",
+        "--budget 20 usd requires the price of one device per hour (a GPU if trials",
         2,
     ),
     (
         ["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"],
-        "--budget 2 gpu-hours: the trials use no GPU. Use cpu-hours, or --device cuda.",
+        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use "
+        "cpu-hours, or --device cuda.",
         2,
     ),
     (
         ["--space", "smoke", "--min-gain", "nan"],
-        "--min-gain must be from 0 to below 100 points (got nan).",
+        "--min-gain must be at least 0 and below 100 points (got nan).",
         2,
     ),
     (
         ["--space", "smoke", "--objective", "latency"],
         (
-            "--objective must be val_accuracy, alone or with latency or "
-            "parameters, or both, after commas"
+            "--objective must be val_accuracy, optionally followed by latency or "
+            "parameters or both, separated by commas"
         ),
         2,
     ),
@@ -222,17 +238,19 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "macro_f1", "--set", "metric=auc"],
-        "--metric macro_f1 and --set metric=auc: leave one of them out.",
+        "--metric macro_f1 and --set metric=auc contradict each other. Leave one of them out.",
         2,
     ),
     (
         ["--space", "smoke", "--metric", "auc", "--objective", "val_accuracy,latency"],
-        "--objective must be val_auc, alone or with latency or parameters, or both, after commas",
+        "--objective must be val_auc, optionally followed by latency or parameters or "
+        "both, separated by commas",
         2,
     ),
     (
         ["--space", "baselines", "--objective", "val_accuracy,parameters"],
-        "--objective parameters: svm has none. Use latency, or search networks alone.",
+        "--objective parameters cannot be used with svm, which has no parameters to "
+        "count. Use latency, or search only networks.",
         2,
     ),
     (
@@ -248,7 +266,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"],
-        "batch_size 3 < 4: each of 2 workers needs 2 images",
+        "batch_size 3 must be at least 4, because each of 2 workers needs 2 images",
         2,
     ),
     # Weights
@@ -256,41 +274,41 @@ CASES: list[Case] = [
     (["--space", "transfer", "--download"], "none of the weights 'mobilenet_v2-7ebf99e0.pth', ", 4),
     (
         ["--space", "transfer", "--weights", "none.pth"],
-        "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files",
+        "--weights 'none.pth' not found. Pass a file, a checkpoint, or a folder of files",
         2,
     ),
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
     (
         ["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"],
-        "--set model.weights: no home folder is known of '~nobody-of-ours'",
+        "--set model.weights: there is no home folder for '~nobody-of-ours'",
         2,
     ),
     (
         ["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"],
-        "weights to begin with, and model.pretrained=false:",
+        "initial weights and model.pretrained=false contradict",
         2,
     ),
     (
         ["--space", "transfer", "--weights", "empty"],
-        "there are no weights to begin with for mobilenet_v2, resnet18, squeezenet1_0, whose",
+        "there are no pretrained weights for mobilenet_v2, resnet18, squeezenet1_0, whose",
         2,
     ),
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights: no model of 'deep_cnn' can begin with weights. "
-            "Use --space transfer or --space zoo."
+            "--weights: no model of 'deep_cnn' can start from given weights. Use --space transfer "
+            "or --space zoo."
         ),
         2,
     ),
     (
         ["--space", "zoo", "--set", "model.layers=3"],
-        "no model of this search has an option 'layers'.",
+        "no model of this search has the option 'layers'. Known options: ",
         2,
     ),
     (
         ["--space", "zoo", "--set", "model.freeze=backbone"],
-        "model.freeze=backbone freezes weights that have learnt nothing.",
+        "model.freeze=backbone would freeze weights that have never been trained.",
         2,
     ),
     (
@@ -304,12 +322,13 @@ CASES: list[Case] = [
             "--cpus-per-trial",
             "0.1",
         ],
-        "svm is a baseline, which is fitted by one process (got --workers 2).",
+        "svm is a baseline, and a baseline is fitted by one process (got --workers 2).",
         2,
     ),
     (
         ["--space", "baselines", "--set", "model.name=knn", "--set", "model.neighbours=5000"],
-        "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
+        "model.neighbours 5000 exceeds the 1079 training images. Use a smaller value, or "
+        "add images.",
         2,
     ),
     (
@@ -328,12 +347,12 @@ CASES: list[Case] = [
         2,
     ),
     (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
-    (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
+    (["--config", "tab.yaml"], "tab.yaml:2: tabs are not allowed for indentation; use spaces.", 2),
     (
         ["--config", "object.yaml"],
         (
-            "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; "
-            "values are plain."
+            "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; use plain "
+            "values."
         ),
         2,
     ),
@@ -360,22 +379,22 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder"],
-        "'folder' names no folder: use --data folder:PATH.",
+        "'folder' does not contain the path of a folder: use --data folder:PATH.",
         2,
     ),
     (
         ["--space", "smoke", "--data", "digits", "--set", "data.name=folder"],
-        "no folder is named (data.root is empty): use --data folder:PATH.",
+        "the data set has no folder (data.root is empty). Use --data folder:PATH.",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:"],
-        "'folder:' names no folder: use --data folder:PATH.",
+        "'folder:' does not contain the path of a folder: use --data folder:PATH.",
         2,
     ),
     (
         ["--space", "smoke", "--data", "mnist"],
-        "mnist not found (or damaged) under 'data' (--data-root).",
+        "the files of mnist are missing or damaged in 'data' (--data-root).",
         2,
     ),
     (
@@ -395,7 +414,7 @@ CASES: list[Case] = [
     (["--space", "smoke", "--data", "folder:text.db"], "'text.db' is a file (--data folder:", 2),
     (
         ["--space", "smoke", "--data", "folder:flat"],
-        "no class folders in 'flat'. Expected one sub-folder per class, holding its images.",
+        "there are no class folders in 'flat'. Expected one sub-folder per class with its images.",
         2,
     ),
     (
@@ -405,7 +424,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:only"],
-        "only one class found ('a'). A classifier needs two or more.",
+        "only one class was found ('a'). A classifier needs at least two.",
         2,
     ),
     (
@@ -421,29 +440,31 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--data", "folder:renamed"],
         (
-            "2 unreadable images (first: a/bad.png: not an image). "
+            "2 images cannot be read (first: a/bad.png: the file is not an image). "
             "Remove them, or leave them out with --skip-bad."
         ),
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:truncated"],
-        f"1 unreadable image (first: a/bad.png: {CUT_OFF}",
+        f"1 image cannot be read (first: a/bad.png: {CUT_OFF}",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:large"],
-        "1 unreadable image (first: a/bad.png: 144 million pixels (limit 50 million)).",
+        "1 image cannot be read (first: a/bad.png: the image has 144 million pixels (at most 50 "
+        "million are allowed)).",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:larger"],
-        "1 unreadable image (first: a/bad.png: too many pixels (limit 50 million)).",
+        "1 image cannot be read (first: a/bad.png: the image has too many pixels (at most 50 "
+        "million are allowed)).",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:escape"],
-        "1 unreadable image (first: a/\\x1b[2J.png: not an image).",
+        "1 image cannot be read (first: a/\\x1b[2J.png: the file is not an image).",
         2,
     ),
     (
@@ -459,22 +480,44 @@ CASES: list[Case] = [
     # Names and places
     (
         ["--space", "smoke", "--name", "../up"],
-        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '../up' (--name).",
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
+        "with . or - (got '../up').",
         2,
     ),
-    (["--space", "smoke", "--name", ".."], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "☃"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name=-x"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "a" * 65], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "a" * 300], "--name is too long (limit 255 bytes a name).", 2),
+    (
+        ["--space", "smoke", "--name", ".."],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "☃"],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name=-x"],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "a" * 65],
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "a" * 300],
+        "--name is too long (at most 255 bytes per name).",
+        2,
+    ),
     (
         ["--config", "nul.yaml"],
-        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got 'a\\x00b' (--name).",
+        "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
+        "with . or - (got 'a\\x00b').",
         2,
     ),
     (
         ["--space", "smoke", "--name", "taken"],
-        "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ",
+        "a search named 'taken' already exists in 'searches'. Use another --name, or continue it: ",
         2,
     ),
     (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
@@ -490,33 +533,33 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s" * 300],
-        "--storage is too long (limit 255 bytes a name).",
+        "--storage is too long (at most 255 bytes per name).",
         2,
     ),
     (
         ["--space", "smoke", "--storage", "gs://bucket/x"],
-        "argument --storage: a folder or s3://BUCKET/PREFIX is needed (got 'gs://bucket/x')",
+        "argument --storage: must be a folder or s3://BUCKET/PREFIX (got 'gs://bucket/x')",
         2,
     ),
     (
         ["--space", "smoke", "--storage", "s3://"],
-        "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX",
+        "argument --storage: 's3://' is not a place in a bucket. Use s3://BUCKET/PREFIX",
         2,
     ),
     (
         ["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"],
-        "storage 'searches' needs about ",
+        "the checkpoints need about ",
         4,
     ),
     # MLflow
     (
         ["--space", "smoke", "--tracking", "http://127.0.0.1:9"],
-        "MLflow not reachable at http://127.0.0.1:9",
+        "MLflow cannot be reached at http://127.0.0.1:9",
         4,
     ),
     (
         ["--space", "smoke", "--tracking", "http://no-such-host.invalid:5000"],
-        "MLflow not reachable at http://no-such-host.invalid:5000 (",
+        "MLflow cannot be reached at http://no-such-host.invalid:5000 (",
         4,
     ),
     (
@@ -536,7 +579,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"],
-        "the folder of sqlite:////proc/none/x.db is not there or not writable",
+        "the folder of sqlite:////proc/none/x.db does not exist or is not writable",
         4,
     ),
     (
@@ -546,30 +589,34 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite://"],
-        "'sqlite://' names no file, so nothing would be kept.",
+        "'sqlite://' does not name a file, so no results would be stored.",
         2,
     ),
     # Machines
     (
         ["--space", "smoke", "--device", "cuda"],
-        "the search asks for 1 GPU per trial; none found. Use --device cpu.",
+        "the search needs 1 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "0.5"],
-        "the search asks for 0.5 GPU per trial; none found. Use --device cpu.",
+        "the search needs 0.5 GPU per trial, but no GPU was found. Use --device cpu.",
         4,
     ),
     (
         ["--space", "smoke", "--cpus-per-trial", "5000"],
-        "one trial asks for 5000 CPUs and 0 GPUs; there are",
+        "one trial needs 5000 CPUs and 0 GPUs, but there are",
         4,
     ),
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
-    (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
+    (
+        ["--space", "smoke", "--address", "127.0.0.1:9"],
+        "there is no Ray cluster at '127.0.0.1:9'",
+        4,
+    ),
     (
         ["--space", "smoke", "--address", "nowhere"],
-        "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'nowhere' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Numbers that only look like some
@@ -605,45 +652,47 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "1"],
-        "--sure must be from 0, as cheap as can be, to below 1 (got 1).",
+        "--sure must be at least 0 (the cheapest search) and below 1 (got 1).",
         2,
     ),
     (
         ["--space", "smoke", "--sure", "0.5", "--scheduler", "fifo"],
-        "--sure 0.5 with --scheduler fifo: it is for asha. Leave one of them out.",
+        "--sure 0.5 has an effect only with --scheduler asha (got --scheduler fifo). Leave one of "
+        "them out.",
         2,
     ),
     (
         ["--space", "smoke", "--grace", "2", "--scheduler", "fifo"],
-        "--grace 2 with --scheduler fifo: it is for asha. Leave one of them out.",
+        "--grace 2 has an effect only with --scheduler asha (got --scheduler fifo). Leave one of "
+        "them out.",
         2,
     ),
     (
         ["--space", "smoke", "--sure", "0.5", "--objective", "val_accuracy,latency"],
-        "--sure 0.5 with --objective val_accuracy,latency: it is of accuracy alone. "
-        "Leave one of them out.",
+        "--sure 0.5 cannot be combined with --objective val_accuracy,latency, because it only "
+        "concerns accuracy. Leave one of them out.",
         2,
     ),
     (
         ["--space", "smoke", "--set", "epochs=10", "--grace", "8"],
-        "--grace 8: no rung is left before the end of the longest trial, which has 10 epochs, "
-        "so that none would be stopped. Use at most 7, or leave it out.",
+        "--grace 8 leaves no rung before the end of the longest trial, which has 10 epochs, so no "
+        "trial would be stopped. Use at most 7, or leave it out.",
         2,
     ),
     (
         ["--space", "smoke", "--max-epochs", "1", "--grace", "1"],
-        "--grace 1: no rung is left before the end of the longest trial, which has 1 epoch, "
-        "so that none would be stopped. Leave it out.",
+        "--grace 1 leaves no rung before the end of the longest trial, which has 1 epoch, so no "
+        "trial would be stopped. Leave it out.",
         2,
     ),
     (
         ["--space", "smoke", "--seed", "-1"],
-        "argument --seed: a whole number from 0 to 2147483648 is needed (got '-1').",
+        "argument --seed: expected a whole number from 0 to 2147483648 (got '-1').",
         2,
     ),
     (
         ["--space", "smoke", "--sure", "nan"],
-        "--sure must be from 0, as cheap as can be, to below 1 (got nan).",
+        "--sure must be at least 0 (the cheapest search) and below 1 (got nan).",
         2,
     ),
     (
@@ -658,23 +707,24 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--gpus-per-trial", "1.5"],
-        "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.",
+        "--gpus-per-trial must be at most 1 (got 1.5), because a process trains on one "
+        "GPU or a part of it.",
         2,
     ),
     (
         ["--space", "smoke", "--address", "127.0.0.1:²"],
-        "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        "'127.0.0.1:²' is not the address of a Ray cluster. Use local, auto or HOST:PORT.",
         4,
     ),
     # Homes of nobody
     (
         ["--space", "smoke", "--storage", "~nobody-of-that-name/x"],
-        "argument --storage: no home folder is known of '~nobody-of-that-name'",
+        "argument --storage: there is no home folder for '~nobody-of-that-name'",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"],
-        "no home folder is known of '~nobody-of-that-name' (--data).",
+        "the home folder of '~nobody-of-that-name' is unknown (--data).",
         2,
     ),
     # Credentials
@@ -696,7 +746,7 @@ CASES: list[Case] = [
     (["--config", "secret.yaml"], f"secret.yaml:2: 'aws_secret_access_key' {CREDENTIAL}", 2),
     (
         ["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"],
-        "--tracking holds a password, which others see in the process list.",
+        "--tracking contains a password, which other users can see in the process list.",
         2,
     ),
 ]
@@ -880,8 +930,8 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
     done = call("search.run", *resnet, "--weights", "misfit.pth")
     assert done.returncode == 2
     assert done.stderr == (
-        f"error: weights '{folder}/misfit.pth' do not fit resnet18: "
-        "'bn1.weight' is 3 there, and 64 in the network.\n"
+        f"error: the weights '{folder}/misfit.pth' do not fit resnet18: "
+        "'bn1.weight' is 3 in the file, but 64 in the network.\n"
     )
     assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
 
@@ -891,10 +941,11 @@ def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> No
     done = call("search.run", *resnet, "--dry-run")
     line = done.stderr
     assert done.returncode == 2
-    assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
+    assert f"'{folder}/cache/hub/checkpoints'. Download them with --download, " in line
     assert line.endswith(
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
-        "or name it with --weights PATH; or start from nothing, as --space table3 does.\n"
+        "or pass it with --weights PATH. To train without pretrained weights, use for example "
+        "--space table3.\n"
     )
 
 
@@ -943,7 +994,7 @@ def test_an_mlflow_that_never_answers_is_asked_twice_for_seconds(
     monkeypatch.setattr(tracking_uri, "TIMEOUT_S", 0.5)
     done = call("search.run", "--space", "smoke", "--tracking", silence.uri)
     assert done.returncode == 4
-    assert done.stderr.startswith(f"error: MLflow not reachable at {silence.uri} (timed out).")
+    assert done.stderr.startswith(f"error: MLflow cannot be reached at {silence.uri} (timed out).")
     silence.close()
     assert silence.questions == tracking_uri.TRIES
 
@@ -954,7 +1005,7 @@ def test_the_environments_tracking_uri_is_taken_and_its_password_is_not_shown(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     done = call("search.run", "--space", "smoke")
     assert done.returncode == 4
-    assert done.stderr.startswith("error: MLflow not reachable at http://***@127.0.0.1:9 ")
+    assert done.stderr.startswith("error: MLflow cannot be reached at http://***@127.0.0.1:9 ")
     assert "hunter2" not in done.stderr + call("search.run", "--help").stdout
 
 

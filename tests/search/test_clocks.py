@@ -15,20 +15,20 @@ from rich.console import Console
 from search.decisions.driver import Driver
 from search.design.budget import Budget, limit, shares_of
 from search.design.experiment import Experiment
+from search.facts.overview import Overviews
+from search.facts.standing import SearchStanding
 from search.journal import journal as journal_module
 from search.journal import result as result_module
 from search.journal.events import Resumed, Started, from_json
 from search.journal.journal import FILE_NAME, Event, Journal, read
 from search.journal.lease import Lease, boot_id
-from search.journal.overview import Overviews
 from search.journal.result import SearchResult, TrialResult, elapsed_s
-from search.status import lines
-from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display, Pace
-from search.views.page.facts import cost
-from search.views.web.feed import Followed
-from search.views.web.pages import search as search_page
-from search.why import story
+from search.views.page.sections import cost
+from search.views.standing import standing_lines
+from search.views.text.story import story_lines
+from search.web.feed import Followed
+from search.web.pages import search as search_page
 from tests.support.played import changed, good_lr_wins, play, started_event
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -176,8 +176,8 @@ def test_whoever_tells_the_search_time_tells_the_same(
     Session.begin(machine, experiment, 10, "device", anew=False).play(FAULTS[fault])
     result = SearchResult.read(experiment.folder)
     assert Overviews(experiment.storage).of(experiment.name).wall_s == 10
-    assert ", 10 s in 2 sessions" in lines(result, "", "played", DEFAULT_STORAGE)[2]
-    assert lines(result, "", "played", DEFAULT_STORAGE)[2].endswith(
+    assert ", 10 s in 2 sessions" in standing_lines(SearchStanding("played", result))[2]
+    assert standing_lines(SearchStanding("played", result))[2].endswith(
         "; used 100% of the 10 device-seconds budget"
     )
     assert cost(result).startswith("10 s from start to end; ")
@@ -185,7 +185,7 @@ def test_whoever_tells_the_search_time_tells_the_same(
     followed = Followed(experiment.storage, experiment.name)
     followed.look()
     assert [point.seconds for point in followed.points] == list(range(1, 11))
-    told = [line for name in result.trials for line in story(read(_file(experiment)), name)]
+    told = [line for name in result.trials for line in story_lines(read(_file(experiment)), name)]
     assert {line.split()[0] for line in told} == {f"0:00:{second:02}" for second in range(11)}
 
 
@@ -211,7 +211,7 @@ def test_a_search_that_runs_is_shown_with_the_time_until_now(
         shown, holder = SearchResult.kept_in(experiment.home)
         assert holder == str(lease.mine)
         assert list(shares_of(shown).values()) == [0.25]
-        assert ", 25 s; " in lines(shown, holder, "played", DEFAULT_STORAGE)[2]
+        assert ", 25 s; " in standing_lines(SearchStanding("played", shown, holder))[2]
         followed = Followed(experiment.storage, experiment.name)
         followed.look()
         page = search_page.facts_of(followed, search_page.Query())
@@ -260,7 +260,7 @@ def test_only_the_driver_that_writes_the_last_session_has_its_time_counted(
     result = SearchResult.read(experiment.folder)
     mine = str(Lease(experiment.folder).mine)
     assert result.until_now(mine).wall_s == 50
-    assert result.until_now(f"{mine}, if that still lives").wall_s == 50
+    assert result.until_now(f"{mine}, if it is still alive").wall_s == 50
     assert result.until_now("process 1 on mars").wall_s == result.until_now("").wall_s == 0
     assert result.wall_s == 0, "it is the journal's own"
     driver.journal.append(from_json("slots", {"count": 2, "reason": ""}))

@@ -13,10 +13,11 @@ from cluster import submit
 from cluster.runtime import nodes
 from cluster.runtime.nodes import Growth, MachineKind, growth_from_file
 from cluster.runtime.resources import Demand, Machines, Resources
-from search import run
 from search.design.experiment import Experiment
 from search.execution import capacity, cluster_capacity
 from search.execution.capacity import Limit
+from search.operations import run
+from search.run import parse_options
 from search.sessions.estimate import estimate_search, measured_on
 from trainables.errors import ConfigError
 
@@ -26,7 +27,7 @@ SMOKE = ["--space", "smoke", "--address", "auto"]
 
 
 def experiment_of(words: list[str]) -> Experiment:
-    return run.experiment_of(run.arguments(words))
+    return run.experiment_of(parse_options(words).request)
 
 
 def limited(
@@ -108,36 +109,36 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
             ["--device", "cpu"],
             [HEAD, CARD],
             None,
-            "note: 1 GPU of the cluster lies idle: this search trains on the CPU",
+            "note: 1 GPU of the cluster is idle, because this search trains on the CPU",
         ),
         (
             ["--device", "cpu"],
             [HEAD],
             Growth(kinds=(MachineKind(machine=CARD, most=3),)),
-            "note: 3 GPUs of the cluster lie idle: this search trains on the CPU",
+            "note: 3 GPUs of the cluster are idle, because this search trains on the CPU",
         ),
         (
             ["--gpus-per-trial", "0", "--workers", "2"],
             [HEAD, CARD],
             None,
-            "note: 1 GPU of the cluster lies idle: this search trains on the CPU",
+            "note: 1 GPU of the cluster is idle, because this search trains on the CPU",
         ),
         (
             ["--workers", "2"],  # there is no room for two
             [HEAD, CARD],
             None,
             (
-                "note: 1 GPU of the cluster lies idle: this search trains on the CPU. "
-                "search.run --gpus-per-trial 1 gives each of a trial's workers one"
+                "note: 1 GPU of the cluster is idle, because this search trains on the CPU. "
+                "search.run --gpus-per-trial 1 gives each worker of a trial a GPU"
             ),
         ),
         (
             [],
             [HEAD],
             Growth(is_known=False),
-            "note: the cluster has no GPU now, and does not say what machines may come: "
-            "this search trains on the CPU. "
-            "search.run --gpus-per-trial 1 gives each trial one, if any may",
+            "note: the cluster has no GPU now and does not report which machines may be added, so "
+            "this search trains on the CPU. If GPUs may be added, "
+            "search.run --gpus-per-trial 1 gives each trial a GPU",
         ),
     ],
 )
@@ -180,7 +181,7 @@ def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(
 ) -> None:
     words = [*SMOKE, "--budget", "1gpu-hour"]
     assert limited(words, [HEAD, CARD], None, monkeypatch)[0].device == "cuda"
-    with pytest.raises(ConfigError, match="the trials use no GPU"):
+    with pytest.raises(ConfigError, match="the trials do not use a GPU"):
         limited(words, [HEAD, BARE], None, monkeypatch)
 
 
@@ -190,16 +191,21 @@ def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(
         (
             ["--gpus-per-trial", "2"],
             (
-                "--gpus-per-trial 2: a process trains on one GPU, or a part of it. "
-                "For trials on several, use --workers 2 --gpus-per-trial 1."
+                "--gpus-per-trial must be at most 1 (got 2), because a process trains on "
+                "one GPU or a part of it. "
+                "To train each trial on several GPUs, use --workers 2 --gpus-per-trial 1."
             ),
         ),
-        (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU"),
+        (
+            ["--gpus-per-trial", "1.5"],
+            "--gpus-per-trial must be at most 1 (got 1.5), because a process",
+        ),
         (
             ["--gpus-per-trial", "0.5", "--workers", "2"],
             (
-                "--gpus-per-trial 0.5 with --workers 2: workers of one trial cannot share a GPU. "
-                "Use --gpus-per-trial 1, or one worker."
+                "--gpus-per-trial 0.5 cannot be combined with --workers 2, because the "
+                "workers of one trial cannot share a GPU. "
+                "Use --gpus-per-trial 1, or --workers 1."
             ),
         ),
     ],
@@ -235,7 +241,7 @@ def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(
     monkeypatch.chdir(tmp_path)
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100"])
     lines = estimate_search(experiment).lines(experiment)
-    assert any("a dry run does not ask the cluster" in line for line in lines)
+    assert any("a dry run does not contact the cluster" in line for line in lines)
     assert any("on this machine (cpu)" in line for line in lines)
 
 
@@ -277,4 +283,4 @@ def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(
     lines = estimate_search(experiment).lines(experiment)
     assert any("at once on this machine (cpu)" in line for line in lines)
     assert any("the budget" in line for line in lines) == ("--budget" in words)
-    assert any("a dry run does not ask the cluster" in line for line in lines)
+    assert any("a dry run does not contact the cluster" in line for line in lines)

@@ -16,18 +16,20 @@ from mlflow.entities import Run
 
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
+from search.facts.standing import SearchStanding
+from search.facts.summary import json_summary
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.preflight.disk import room
 from search.sessions.estimate import estimate_search
-from search.status import lines, table
+from search.tracking.note import markdown_summary
 from search.tracking.tracker import Tracker
-from search.values.wording import DEFAULT_STORAGE
 from search.views.live import Display
 from search.views.outcome import best_table
-from search.views.summary import figure_text, json_summary, markdown_summary
+from search.views.standing import standing_lines, trials_table
 from search.views.terminal import Terminal
-from search.why import story
+from search.views.text.labels import figure_text
+from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened
@@ -248,18 +250,18 @@ def test_everywhere_a_trial_is_shown_its_deviation_is(
     text = figure_text(result.best)
     shown: dict[str, Callable[[], object]] = {
         "the end": lambda: wide.print(best_table(result)),
-        "status": lambda: wide.print(table(result)),
+        "status": lambda: wide.print(trials_table(result)),
         "the live table": lambda: wide.print(Display(result, 9, Terminal(width=200))._table()),
     }
     for what, show in shown.items():
         show()
         assert text in wide.export_text(), what
-    assert text in lines(result, "", "played", DEFAULT_STORAGE)[2]
+    assert text in standing_lines(SearchStanding("played", result))[2]
     assert text in markdown_summary(result)
     assert "100 images in 3 folds" in markdown_summary(result)
     assert any(
         f"val accuracy {text}, its best" in line
-        for line in story(read(folded.folder / "journal.jsonl"), result.best.trial)
+        for line in story_lines(read(folded.folder / "journal.jsonl"), result.best.trial)
     )
     summary = json_summary(result, tracking={}, home=folded.home, wall_s=1.0)
     assert (summary["best"]["val_accuracy_std"], summary["best"]["folds"]) == (
@@ -284,7 +286,7 @@ def test_the_networks_of_all_folds_need_room(
 
 def test_a_plan_counts_the_networks_of_all_folds(folded: Experiment, tmp_path: Path) -> None:
     made = estimate_search(changed(folded, tracking=f"sqlite:///{tmp_path}/mlflow.db"))
-    assert "  each in 3 folds: 27 networks, 162 epochs of one at most" in made.lines(folded)
+    assert "  each in 3 folds: 27 networks, 162 epochs of one network at most" in made.lines(folded)
     assert (
         "  10 classes, 1,438 in 3 folds, 359 test images of 1 x 8 x 8 (channels, height, width)"
         in made.lines(folded)

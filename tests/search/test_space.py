@@ -23,19 +23,22 @@ CONDITIONAL = {
 @pytest.mark.parametrize(
     ("domains", "words"),
     [
-        ({"optimizer.lr": Choice()}, "optimizer.lr: grid is empty"),
-        ({"optimizer.lr": Choice(0.1, 0.1)}, "given twice"),
-        ({"optimizer.lr": Float(2, 1)}, "low 2 > high 1"),
-        ({"optimizer.lr": Float(0, 1, log=True)}, "log range needs low > 0"),
+        ({"optimizer.lr": Choice()}, "optimizer.lr: Choice requires at least one value"),
+        (
+            {"optimizer.lr": Choice(0.1, 0.1)},
+            "the values of Choice must differ from each other (got 0.1, 0.1)",
+        ),
+        ({"optimizer.lr": Float(2, 1)}, "low must not exceed high (got 2 and 1)"),
+        ({"optimizer.lr": Float(0, 1, log=True)}, "a log range requires low > 0"),
         ({"optimizer.lr": Float(0.1, float("inf"))}, "bounds must be finite"),
         ({"model.dropout": Float(0, 0.5, step=0)}, "step must be > 0"),
         ({"batch_size": Int(1.5, 4)}, "whole numbers"),  # type: ignore[arg-type]
-        ({"seed": Int(0, 10**18 + 1)}, "-10^18 to 10^18 (got one of 19 digits)"),
-        ({"seed": Int(-(10**5000), 0)}, "(got one of 5,001 digits)"),
+        ({"seed": Int(0, 10**18 + 1)}, "-10^18 to 10^18 (got a number with 19 digits)"),
+        ({"seed": Int(-(10**5000), 0)}, "(got a number with 5,001 digits)"),
         ({"optimizer.lrr": Float(0.1, 1)}, "Did you mean 'optimizer.lr'"),
         (
             {"optimizer.momentum": Float(0, 0.9, when={"optimizer.name": "sgd"})},
-            "'when' names 'optimizer.name'",
+            "'when' refers to 'optimizer.name'",
         ),
     ],
 )
@@ -53,7 +56,7 @@ def test_an_unknown_key_in_the_base_is_refused_at_birth() -> None:
     "path", ["data.name", "data.image_size", "data.train_limit", "data.split_seed"]
 )
 def test_what_all_trials_share_of_the_data_is_not_searched(path: str) -> None:
-    with pytest.raises(ConfigError, match=f"{path} is the same for all trials of a search"):
+    with pytest.raises(ConfigError, match=f"{path} cannot be searched, because all trials share"):
         SearchSpace({path: Choice(1, 2)})
     SearchSpace({"data.scaling": Choice("unit", "standard")})
 
@@ -116,7 +119,7 @@ def test_a_conditional_parameter_exists_only_under_its_condition() -> None:
 def test_a_range_has_no_grid() -> None:
     space = SearchSpace({"optimizer.lr": Float(0.1, 0.2)})
     assert space.size is None
-    with pytest.raises(ConfigError, match=r"'optimizer.lr' is a range\. Use Choice"):
+    with pytest.raises(ConfigError, match=r"'optimizer.lr' is a continuous range\. Use Choice"):
         next(space.points())
 
 
@@ -293,7 +296,8 @@ def test_what_a_fixed_value_leaves_of_the_first_points() -> None:
 
 def test_a_first_point_that_its_domain_does_not_hold_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"a first point sets model\.dropout=0\.9, which its domain does not hold"
+        ConfigError,
+        match=r"a first point sets model\.dropout=0\.9, which its domain does not contain",
     ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"model.dropout": 0.9}])
 
@@ -312,7 +316,7 @@ def test_cases_may_be_nested() -> None:
 
 def test_a_first_point_of_something_else_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"a first point sets 'optimizer\.lr', which is not searched"
+        ConfigError, match=r"a first point sets 'optimizer\.lr', which is not a searched parameter"
     ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"optimizer.lr": 1}])
 
@@ -445,7 +449,7 @@ def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: s
 
 
 def test_a_search_has_one_metric() -> None:
-    with pytest.raises(ConfigError, match="choose it with --metric"):
+    with pytest.raises(ConfigError, match="Choose it with --metric"):
         SearchSpace({"metric": Choice("accuracy", "auc")})
 
 

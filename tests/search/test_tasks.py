@@ -195,10 +195,10 @@ def test_the_table_of_trials_names_its_metric(searched: Searched) -> None:
         (
             segmentation,
             {"data.folds": 3},
-            "data.folds: not for segmentation, where the predictions",
+            "data.folds cannot be used for segmentation: the predictions",
         ),
-        (boxes, {"augment.flip": True}, "augment: not for boxes, where no augmentation is known"),
-        (boxes, {"precision": "bf16"}, "precision=bf16: not for boxes, where its targets"),
+        (boxes, {"augment.flip": True}, "augment cannot be used for boxes: no augmentation also"),
+        (boxes, {"precision": "bf16"}, "precision=bf16 cannot be used for boxes: its targets"),
         (
             boxes,
             {"model.name": "table2"},
@@ -223,7 +223,7 @@ def test_trials_that_a_task_cannot_share_are_refused(
         space.write_text(SPACE.format(name=boxes.NAME, epochs=2, more=""))
         how = ["--data", boxes.NAME, "--storage", str(tmp_path), option, "2", "--dry-run"]
         assert search.run.main(["--space", str(space), *how]) == 2
-    assert f"{option} 2: not for boxes, where its" in capsys.readouterr().err
+    assert f"{option} 2 cannot be used for boxes: its" in capsys.readouterr().err
 
 
 def test_a_data_set_that_has_no_such_targets_is_refused(
@@ -232,7 +232,7 @@ def test_a_data_set_that_has_no_such_targets_is_refused(
     with registered(segmentation):
         place = ["--storage", str(tmp_path), "--data", "digits", "--dry-run"]
         assert search.run.main(["--space", "smoke", "--task", "segmentation", *place]) == 2
-    told = "the data set 'digits' has no targets for segmentation (--task): it serves"
+    told = "the data set 'digits' has no targets for segmentation (--task). It supports: "
     assert told in capsys.readouterr().err
 
 
@@ -287,9 +287,13 @@ def test_images_that_do_not_fit_a_model_are_refused_in_a_line(searched: Searched
     model = search.api.load(
         searched.name, storage=searched.home / "searches", tracking=searched.tracking
     )
-    with pytest.raises(ConfigError, match=r"images must be of .* as in the training \(got 9 x 5"):
+    with pytest.raises(
+        ConfigError, match=r"images must have .* as the training images did \(got 9 x 5"
+    ):
         model.predict(np.zeros((1, 9, 5, 2), np.uint8))
-    with pytest.raises(ConfigError, match=r"gives no probabilities of images\. Use predict"):
+    with pytest.raises(
+        ConfigError, match=r"does not return class probabilities of images\. Use predict\(\)"
+    ):
         model.probabilities(np.zeros((1, 9, 5, 1), np.uint8))
     assert model.predict([]) == []
 

@@ -33,13 +33,15 @@ import pytest
 from PIL import Image
 
 from cluster.cli import Parser
+from search.cli.face import Face
 from search.feedback.records import Records
 from search.journal.lease import Lease
 from search.journal.store import Storage
+from search.operations import run
 from search.tracking.model_registry import RegisteredModel, Version
 from search.values.verbs import VERBS
-from search.views.web.forms import carried, children, launch
-from search.views.web.pages import models
+from search.web.forms import carried, children, launch
+from search.web.pages import models
 from tests.search.feedback.monitoring import made_up
 from tests.support.broken_files import FILES
 from tests.support.pages import ROOT, block
@@ -241,13 +243,13 @@ def parsed_values(module: str, words: list[str]) -> tuple[Texts, str]:
         spaces.append(parse(parser, args, namespace))
         return spaces[-1]
 
-    verb = importlib.import_module(module)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Parser, "parse_args", remember)
-        if hasattr(verb, "command"):
-            patched.setattr(verb, "command", lambda args: _describe(verb, args))
+        place = guard_of(module).rpartition(".")[0]
+        if hasattr(importlib.import_module(place), "command"):  # some parse within the guard
+            patched.setattr(f"{place}.command", lambda options: _describe(module, options))
         else:
-            patched.setattr(verb, "guarded", lambda work: 0)
+            patched.setattr(guard_of(module), lambda work: 0)
         out, err, code = run_verb(module, words)
     if code:
         return {}, f"{err}= {code}"
@@ -255,9 +257,16 @@ def parsed_values(module: str, words: list[str]) -> tuple[Texts, str]:
     return {name: value_text(value) for name, value in sorted(vars(spaces[-1]).items())}, ""
 
 
-def _describe(verb: Any, args: Any) -> int:
-    if verb.__name__ == "search.run":
-        verb.experiment_of(args)
+def guard_of(module: str) -> str:
+    """Return the dotted name of the guard that the `main` of a verb calls."""
+    place = importlib.import_module(module).main.__module__
+    is_there = hasattr(importlib.import_module(place), "guarded")
+    return f"{place if is_there else Face.__module__}.guarded"
+
+
+def _describe(module: str, options: Any) -> int:
+    if module == "search.run":
+        run.experiment_of(options.request)
     return 0
 
 

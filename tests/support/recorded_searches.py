@@ -26,7 +26,7 @@ from search.journal.events import (
 )
 from search.journal.journal import FILE_NAME, Event, Journal
 from search.journal.result import PICTURES, SearchResult
-from search.select import say_chosen
+from search.operations.select import say_chosen
 from search.space import Choice, SearchSpace
 from tests.support.planted import PLANTED, peak
 from tests.support.played import evaluation, good_lr_wins, play, report, started_event

@@ -12,7 +12,7 @@ from PIL import Image
 from search.journal.events import from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult
-from search.views.page.verdict import verdict
+from search.views.text.verdict import verdict
 from trainables.tasks.report import report
 
 SCRIPT, LONG = (

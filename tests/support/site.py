@@ -9,10 +9,10 @@ from uuid import uuid4
 from starlette.applications import Starlette
 
 from search.journal.store import Storage
-from search.views.web.access import Access
-from search.views.web.app import app_of
-from search.views.web.pages.registry import PAGES
-from search.views.web.site import Site
+from search.web.access import Access
+from search.web.app import app_of
+from search.web.pages.registry import PAGES
+from search.web.site import Site
 from tests.support.asgi import Reply, ask
 
 FORM = "application/x-www-form-urlencoded"

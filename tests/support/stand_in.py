@@ -11,14 +11,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 FAULTS = {
     "ignores If-None-Match": r"lets two drivers overwrite each other \(If-None-Match is ignored\)",
     "ignores If-Match": r"lets two drivers overwrite each other \(If-Match is ignored\)",
-    "makes anew by If-Match": r"takes a put in place of what was removed \(If-Match is ignored\)",
-    "refuses If-Match": r"refuses a put in place of what it shows \(If-Match\)",
-    "has one tag for all": r"gives different contents the same tag",
-    "reads what was before": r"does not show at once what was written in place of something",
-    "loses what is new": r"does not give back what was written there",
-    "lists late": r"does not list at once what was written there",
-    "keeps what is removed": r"still shows what was removed",
-    "lists what is removed": r"still lists what was removed",
+    "makes anew by If-Match": r"accepts a replacement of a removed object \(If-Match is ignored\)",
+    "refuses If-Match": r"refuses to replace an object whose tag matches \(If-Match\)",
+    "has one tag for all": r"has the same tag for different contents of an object",
+    "reads what was before": r"does not return the new content of a replaced object immediately",
+    "loses what is new": r"does not return the content that was written to it",
+    "lists late": r"does not list a new object immediately",
+    "keeps what is removed": r"still returns a removed object",
+    "lists what is removed": r"still lists a removed object",
 }
 """The faults, each with the message that must report it."""
 REFUSALS = {

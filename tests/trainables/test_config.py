@@ -223,14 +223,14 @@ def test_a_key_that_leads_to_no_value_is_refused(path):
 
 
 def test_an_option_that_the_model_does_not_take_is_refused():
-    with refused("model 'table2' has no option 'layers'. It takes: width, dropout."):
+    with refused("model 'table2' has no option 'layers'. It accepts: width, dropout."):
         ModelConfig(name="table2", layers=5)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_momentum_is_refused_for_all_but_sgd(name):
     with pytest.raises(
-        ConfigError, match=r"^optimizer\.momentum belongs to sgd \(got 0\.5 with " + name
+        ConfigError, match=r"^optimizer\.momentum requires sgd \(got 0\.5 with " + name
     ):
         OptimizerConfig(name=name, momentum=0.5)
     assert OptimizerConfig(name="sgd", momentum=0.5).momentum == 0.5
@@ -243,14 +243,19 @@ def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
         assert TrialConfig().override({"data.name": name, "augment.flip": True}).augment.flip
     else:
         with refused(
-            f"augment.flip: a mirrored image of '{name}' means something else. Leave it off."
+            f"augment.flip cannot be used for '{name}', because mirroring changes the meaning of "
+            "its images. Remove it."
         ):
             TrialConfig().override({"data.name": name, "augment.flip": True})
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused():
     with pytest.raises(
-        ConfigError, match=r"^data\.val_fraction and data\.test_fraction add to 1\.1; below 1"
+        ConfigError,
+        match=(
+            r"^the sum of data\.val_fraction and data\.test_fraction must be below 1, so that "
+            r"training images are left \(got 1\.1\)\.$"
+        ),
     ):
         DataConfig(val_fraction=0.6, test_fraction=0.5)
 
@@ -384,7 +389,7 @@ def test_a_baseline_has_one_epoch_whatever_is_said(name):
 
 
 def test_classes_are_not_balanced_twice():
-    with pytest.raises(ConfigError, match="corrects twice"):
+    with pytest.raises(ConfigError, match="corrects the class sizes twice"):
         TrialConfig().override({"train.class_weights": "sqrt", "train.sampling": "balanced"})
 
 
@@ -453,7 +458,7 @@ def test_a_setting_is_read_as_its_own_type(text, path, value):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("epochs", "a setting has the form key=value (got 'epochs')."),
+        ("epochs", "a setting must have the form key=value (got 'epochs')."),
         ("epochs=three", "epochs must be a whole number (got 'three')."),
         ("epochs=2.5", "epochs must be a whole number (got '2.5')."),
         ("epochs=none", "epochs must be a whole number (got 'none')."),

@@ -95,8 +95,9 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
     monkeypatch.setattr(memory, "free_memory", lambda: 2000)
     monkeypatch.setattr(folder, "decode_telling", lambda *arguments: pytest.fail("decoded"))
     text = (
-        r"^10 images of 9 x 8 pixels need 0\.0 GB of memory, 0\.0 GB are free\. "
-        r"Use smaller ones \(--set data\.image_size=N\), fewer, or a larger machine\.$"
+        r"^10 images of 9 x 8 pixels need 0\.0 GB of memory, but only 0\.0 GB are free\. "
+        r"Use smaller images \(--set data\.image_size=N\), fewer images, or a machine with more "
+        r"memory\.$"
     )
     with pytest.raises(DataError, match=text):
         load(DataConfig(name="folder", root=str(tmp_path)))
@@ -107,7 +108,10 @@ def test_what_fits_is_not_refused(monkeypatch):
     require_memory(1000, (1000, 1000, 1))
     with pytest.raises(
         DataError,
-        match=r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, 1\.0 GB are free\.",
+        match=(
+            r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, but only 1\.0 GB are "
+            r"free\."
+        ),
     ):
         require_memory(1001, (1000, 1000, 1))
 

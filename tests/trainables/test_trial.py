@@ -210,7 +210,7 @@ def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, 
     next(zombie)
     newer = run_trial(make_config(epochs=5), make_dataset(), tmp_path, TrialRequest(attempt=2))
     assert [next(newer).epoch for _ in range(4)] == [1, 1, 2, 3]
-    with pytest.raises(Superseded, match="attempt 2 of this trial has begun"):
+    with pytest.raises(Superseded, match="attempt 2 of this trial has started"):
         next(zombie)
     assert {2, 3} <= set(kept(tmp_path))
     with pytest.raises(Superseded):
@@ -224,7 +224,7 @@ def test_of_two_attempts_with_one_number_the_later_one_writes(make_config, make_
     assert next(zombie).epoch == 1
     later = run_trial(make_config(epochs=5), make_dataset(), tmp_path, request)
     assert [next(later).epoch for _ in range(3)] == [1, 1, 2]
-    with pytest.raises(Superseded, match="attempt 2 of this trial has begun again"):
+    with pytest.raises(Superseded, match="attempt 2 of this trial was started again"):
         next(zombie)
     assert [report.epoch for report in later] == [3, 4, 5]
 
@@ -233,7 +233,7 @@ def test_an_attempt_takes_over_from_one_of_an_earlier_version(make_config, make_
     (tmp_path / "attempt").write_text("2")
     reports = run_trial(make_config(epochs=1), make_dataset(), tmp_path, TrialRequest(attempt=2))
     assert [report.epoch for report in reports] == [1]
-    with pytest.raises(Superseded, match="attempt 2 of this trial has begun; attempt 1"):
+    with pytest.raises(Superseded, match="attempt 2 of this trial has started, so attempt 1"):
         list(run_trial(make_config(epochs=1), make_dataset(), tmp_path, TrialRequest(attempt=1)))
 
 

@@ -44,16 +44,17 @@ def read(path: Path) -> ClassifierMixin:
         )
     except Exception as error:  # skops may raise anything for a file that was not written here
         raise ValueError(
-            f"{path.name} holds no fitted classifier "
+            f"{path.name} does not contain a fitted classifier "
             f"({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         ) from error
     if type(classifier) not in SOUND:
         raise ValueError(
-            f"{path.name} holds a {type(classifier).__name__}, which is no classifier of ours"
+            f"{path.name} contains a {type(classifier).__name__}, which is not one of the "
+            "supported classifiers"
         )
     if not is_sound:
         raise ValueError(
-            f"{path.name} holds a {type(classifier).__name__} whose parts do not fit together"
+            f"{path.name} contains a {type(classifier).__name__} whose parts do not fit together"
         )
     fitted: ClassifierMixin = classifier
     return fitted

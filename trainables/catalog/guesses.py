@@ -33,8 +33,10 @@ class Guess:
 
     @property
     def doing(self) -> str:
-        """Its name in a sentence: `always saying 'dog'`."""
-        return f"always saying '{printable(self.says)}'" if self.says else "guessing by class mix"
+        """Its name in a sentence: `always predicting 'dog'`."""
+        return (
+            f"always predicting '{printable(self.says)}'" if self.says else "guessing by class mix"
+        )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

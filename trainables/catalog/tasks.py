@@ -174,7 +174,7 @@ class TaskEntry:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
             len(self.metrics) - 1
         ):
-            raise ValueError(f"the first metric of {self.name}, and no other, is to be primary")
+            raise ValueError(f"the first metric of {self.name} must be primary, and no other one")
 
     @property
     def primary(self) -> Metric:
@@ -207,7 +207,7 @@ class TaskEntry:
         """
         if capability not in self.can:
             raise ConfigError(
-                f"{setting}: not for {self.name}, where {CAPABILITIES[capability]}. Leave it out."
+                f"{setting} cannot be used for {self.name}: {CAPABILITIES[capability]}. Remove it."
             )
 
     def load(self) -> Any:
@@ -220,13 +220,13 @@ class TaskEntry:
 
 
 CAPABILITIES = {
-    "augment": "no augmentation is known that moves its targets too",
-    "balance": "its targets have no classes to weigh",
+    "augment": "no augmentation also transforms its targets",
+    "balance": "its targets have no classes that could be weighted",
     "folds": "the predictions of several networks cannot be combined",
-    "fuse": "its networks are not trained as one",
-    "workers": "its metrics are not gathered from several processes",
-    "half": "its targets do not survive half precision",
-    "onnx": "its networks have no ONNX form",
+    "fuse": "its networks cannot be trained as one",
+    "workers": "its metrics cannot be collected from several processes",
+    "half": "its targets cannot be represented in half precision",
+    "onnx": "its networks cannot be exported to ONNX",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
 

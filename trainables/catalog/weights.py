@@ -43,6 +43,7 @@ def in_folder(folder: Path, name: str) -> Path:
     if len(candidates) > 1:
         names = ", ".join(f"'{path.name}'" for path in candidates)
         raise ConfigError(
-            f"'{folder}' holds several weights of '{name}' ({names}). Name one with --weights FILE."
+            f"'{folder}' contains several files with weights of '{name}' ({names}). "
+            "Choose one with --weights FILE."
         )
     return candidates[0] if candidates else published

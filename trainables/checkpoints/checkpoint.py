@@ -118,7 +118,7 @@ def verify(path: Path) -> tuple[str, ...]:
         for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
                 raise CheckpointError(
-                    f"{path / name} is damaged (its SHA-256 is not the manifest's)"
+                    f"{path / name} is damaged (its SHA-256 differs from the manifest's)"
                 )
         return names
     except OSError as error:
@@ -322,7 +322,7 @@ def _restore_optimizer(tensors: dict[str, Tensor], plain: Json) -> State:
 def _refuse(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return value.item()
-    raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}")
+    raise TypeError(f"a checkpoint can store tensors and plain values, not {type(value).__name__}")
 
 
 def _sha256(path: Path) -> str:

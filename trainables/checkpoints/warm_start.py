@@ -71,7 +71,7 @@ def import_checkpoints(
                 continue
             except OSError as error:
                 wrong.append(
-                    f"{beginning}: {checkpoint.name(epoch)} cannot be brought here "
+                    f"{beginning}: {checkpoint.name(epoch)} cannot be copied "
                     f"({error.strerror or error})"
                 )
                 continue
@@ -118,8 +118,8 @@ def _longest_first(
             continue
         if not epochs:
             absent.append(
-                f"{beginning}: no checkpoint up to epoch "
-                f"{min(config.epochs, beginning.epoch)} is there"
+                f"{beginning}: there is no checkpoint up to epoch "
+                f"{min(config.epochs, beginning.epoch)}"
             )
         candidates += [(epoch, beginning) for epoch in epochs]
     yield from sorted(candidates, key=lambda candidate: -candidate[0])
@@ -190,12 +190,14 @@ def _bring(
         RecursionError,
         ConfigError,
     ) as error:
-        raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
+        raise checkpoint.CheckpointError(
+            f"{last} was written by another version ({error})"
+        ) from error
     if not is_ours:
-        raise checkpoint.CheckpointError(f"{last} is of another configuration")
+        raise checkpoint.CheckpointError(f"{last} belongs to another configuration")
     if not has_same_metrics:
         raise checkpoint.CheckpointError(
-            f"{last} has other values for the first epochs than were trained here"
+            f"the values of the first epochs in {last} differ from those that were trained here"
         )
     if best == last:
         return [last]

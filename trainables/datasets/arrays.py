@@ -443,7 +443,7 @@ class Dataset:
             ValueError: there are no folds.
         """
         if self.folds is None:
-            raise ValueError(f"the data set '{self.name}' is not in folds")
+            raise ValueError(f"the data set '{self.name}' is not divided into folds")
         if seed not in self._divided:
             self._divided.clear()  # trials of a search share their seed
             self._divided[seed] = [

@@ -55,7 +55,7 @@ def _refuse_unread_class(folder: Folder, layout: Layout) -> None:
     unread = [path for path, reason in folder.not_read.items() if reason == OTHER_FORMAT]
     if unread:
         layout.problems.append(
-            f"class folder {str(folder.path)!r} holds no images that are read, but "
+            f"class folder {str(folder.path)!r} contains only images of unsupported formats: "
             f"{kinds(unread)}. {advice(path.suffix.lower() for path in unread)}"
         )
 
@@ -71,12 +71,15 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
             repr(printable(inner_folder.name)) for inner_folder in filled[0].filled[:2]
         )
         warning = (
-            f"{layout.quote(filled[0])}, {layout.quote(filled[1])} and so on are taken for the "
-            f"classes, but each holds the same folders, such as {examples}. If those are the "
-            "classes, put the images of each into one folder."
+            f"{layout.quote(filled[0])}, {layout.quote(filled[1])} and so on are read as the "
+            f"classes, but each contains the same folders, for example {examples}. If those are "
+            "the classes, put all images of a class into one folder."
         )
         if any(part_of(each.name, LIKE_A_PART) for each in filled):
-            layout.problems.append(f"{warning} If they are parts, name them 'train' and 'test'.")
+            layout.problems.append(
+                f"{warning} If the outer folders are a training and a test set, name them 'train' "
+                "and 'test'."
+            )
         else:
             layout.notes.append(f"warning: {warning}")
     names = {key_of(each.name) for each in filled}
@@ -87,11 +90,13 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
             ]
         ):
             warning = (
-                f"{layout.quote(each)} lies beside classes, but holds folders named like them "
-                f"(first: {layout.quote(same[0])})"
+                f"{layout.quote(each)} is next to the classes, but contains folders with the same "
+                f"names (first: {layout.quote(same[0])})"
             )
             if part_of(each.name):
-                layout.problems.append(f"{warning}. If it is a part, take it out of there.")
+                layout.problems.append(
+                    f"{warning}. If it is a training, validation or test set, move it out of there."
+                )
             else:
                 layout.notes.append(f"warning: {warning}. It is read as a class.")
 
@@ -101,25 +106,26 @@ def _hint_at_classes(only: Folder, layout: Layout) -> None:
     empty = sorted(path for path, reason in layout.reasons.items() if reason == EMPTY)
     if empty:
         layout.problems.append(
-            f"{len(empty):,} folder{'s hold' if len(empty) > 1 else ' holds'} no images (first: "
-            f"{printable(layout.name(empty[0]))}). Read are {readable_suffixes()}."
+            f"{len(empty):,} folder{'s contain' if len(empty) > 1 else ' contains'} no images "
+            f"(first: {printable(layout.name(empty[0]))}). "
+            f"Supported formats: {readable_suffixes()}."
         )
     if len(only.filled) > 1:
         layout.problems.append(
-            f"{layout.quote(only)} holds images and folders with images. If those folders are the "
-            f"classes: --data folder:{shlex.quote(str(only.path))}"
+            f"{layout.quote(only)} contains both images and folders with images. If those folders "
+            f"are the classes, pass --data folder:{shlex.quote(str(only.path))}"
         )
 
 
 def _no_classes(folder: Folder, layout: Layout) -> str:
     """Build the message that there are no classes in this folder, with hints."""
     lines = [
-        f"no class folders in {str(folder.path)!r}. Expected one sub-folder per class, "
-        "holding its images."
+        f"there are no class folders in {str(folder.path)!r}. Expected one sub-folder per class "
+        "with its images."
     ]
     files = sorted(path.name for path in folder.unread)
     for ends, remedy in (
-        (TABLES, "is not read: put the images of each class into a folder of its name."),
+        (TABLES, "is not read: put the images of each class into a folder with its name."),
         (ARCHIVES, "is not read: unpack it."),
     ):
         if names := [name for name in files if Path(name).suffix.lower() in ends]:
@@ -127,7 +133,8 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
     parent = folder.path.absolute().parent
     if folder.images and folder.path == layout.root and _has_class_folders(parent):
         lines.append(
-            f"The folder above looks like a data set: --data folder:{shlex.quote(str(parent))}"
+            "The parent folder looks like a data set: pass --data "
+            f"folder:{shlex.quote(str(parent))}"
         )
     return " ".join(lines)
 
@@ -162,9 +169,9 @@ def note_strays(folder: Folder, layout: Layout) -> None:
 
 
 def check_classes(layout: Layout) -> None:
-    """Add problems for classes without training images, and warnings for doubtful names.
+    """Report problems for classes without training images, and warnings for doubtful names.
 
-    A name is doubtful if it seldom means a class, or may mean the same class as another one.
+    A name is doubtful if it is unlikely to be that of a class, or may duplicate another class.
     """
     keys = {name: key_of(name) for name, _ in layout.parts["train"]}
     for part in ("val", "test"):
@@ -172,7 +179,7 @@ def check_classes(layout: Layout) -> None:
         for name in sorted(places.keys() - keys.keys()):
             same = [training_name for training_name, key in keys.items() if key == key_of(name)]
             remedy = (
-                f"{printable(same[0])!r} has some: give both one name."
+                f"{printable(same[0])!r} has some: use the same name for both."
                 if same
                 else "Each class needs training images."
             )
@@ -184,12 +191,12 @@ def check_classes(layout: Layout) -> None:
         if NO_CLASS.fullmatch(keys[name]):
             layout.notes.append(
                 f"warning: {printable(name)!r} is read as a class. If its images are not sorted "
-                "yet, take it out of the folder."
+                "yet, move it out of the folder."
             )
     for key, count in Counter(keys.values()).items():
         if count > 1:
             names = " and ".join(repr(printable(name)) for name in keys if keys[name] == key)
             layout.notes.append(
-                f"warning: {names} are read as different classes. If they are one, put their "
-                "images into one folder."
+                f"warning: {names} are read as different classes. If they are the same class, put "
+                "their images into one folder."
             )

@@ -18,6 +18,7 @@ import numpy as np
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
     SIXTEEN_BITS,
+    TITLES,
     Allocate,
     Decoded,
     Images,
@@ -35,7 +36,7 @@ from trainables.datasets.images import (
 )
 from trainables.datasets.layout import Layout, are, layout_error
 from trainables.datasets.parts import layout_of
-from trainables.errors import DataError, did_you_mean, printable
+from trainables.errors import DataError, counted, did_you_mean, printable
 from trainables.memory import require_memory
 from trainables.processors import processors
 
@@ -146,7 +147,7 @@ def _part(
     members = layout.parts[title]
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
-        raise DataError(f"no image of the {title} part can be read.")
+        raise DataError(f"no image of the {TITLES[title]} set can be read.")
     for place, row in enumerate(rows):
         if place != row:
             images[place] = images[row]
@@ -165,13 +166,13 @@ def find(config: DataConfig) -> Layout:
         DataError: the folder is missing, unreadable, ambiguous or has no images.
     """
     if not config.root:  # Path("") would be the current folder
-        raise DataError("no folder is named (data.root is empty): use --data folder:PATH.")
+        raise DataError("the data set has no folder (data.root is empty). Use --data folder:PATH.")
     root = Path(config.root)
     try:
         if root.is_file():
             raise DataError(
                 f"{str(root)!r} is a file (--data folder:PATH). "
-                "Unpack it if it is an archive, and give the folder with one sub-folder per class."
+                "Unpack it if it is an archive, and pass the folder with one sub-folder per class."
             )
         if not root.is_dir():
             raise DataError(
@@ -236,13 +237,13 @@ def _value_range(
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
-            f"images of several kinds: {counts}. How their brightness compares is not known. "
-            "Convert all of them to 8 bits, or to one kind."
+            f"the images are of different kinds: {counts}. Their brightness cannot be compared. "
+            "Convert all of them to 8 bits, or to the same kind."
         )
     if low == high:
         raise DataError(
-            f"every pixel of the {next(iter(kinds))} images is {low:g}: "
-            "there is nothing to tell them apart by."
+            f"every pixel of the {next(iter(kinds))} images has the value {low:g}, "
+            "so the images cannot be distinguished."
         )
     return low, high
 
@@ -259,11 +260,12 @@ def _about_range(
     modes = [each.mode for each in headers]
     deep = [DEPTHS[mode] for mode in modes if mode in DEPTHS]
     lines = [
-        f"note: {deep[0]} images: values from {value_range[0]:g} to {value_range[1]:g}, "
-        "the range of all images together, become 0 to 255."
+        f"note: all {deep[0]} images are scaled together: values from {value_range[0]:g} to "
+        f"{value_range[1]:g} become 0 to 255."
         if len(deep) == len(modes)
-        else f"note: {are(deep, f'{deep[0]} image')} among {len(modes) - len(deep):,} of 8 bits: "
-        "their values from 0 to 65535 become 0 to 255, and the 8-bit ones stay as they are."
+        else f"note: there are {counted(len(deep), f'{deep[0]} image')} and "
+        f"{counted(len(modes) - len(deep), '8-bit image')}. Values from 0 to 65535 become 0 to "
+        "255, and the 8-bit images are unchanged."
     ]
     shares = counts.cumsum() / counts.sum()
     levels = int((shares < (1 + NEARLY_ALL) / 2).sum() - (shares <= (1 - NEARLY_ALL) / 2).sum()) + 1
@@ -284,9 +286,9 @@ def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
     if brightest > UPPER_QUARTER:
         return []
     return [
-        f"of the 16-bit colour images (first: {_name(layout, findings.brightest)}) the upper 8 "
-        f"bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by "
-        "their own range."
+        "only the upper 8 bits of the 16-bit colour images are read (first: "
+        f"{_name(layout, findings.brightest)}), and their largest value is {brightest} of 255. "
+        "Convert the images to 8 bits, scaled by their own range."
     ]
 
 
@@ -295,18 +297,18 @@ def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]
     lines = []
     if findings.transparent:
         lines.append(
-            f"note: {are(findings.transparent, 'image')} transparent in places, and laid onto "
-            f"white (first: {_name(layout, findings.transparent)})."
+            f"note: {are(findings.transparent, 'image')} partly transparent; the background is "
+            f"made white (first: {_name(layout, findings.transparent)})."
         )
     if findings.blank:
         lines.append(
-            f"warning: {are(findings.blank, 'image')} plain white once laid onto white: white on "
-            f"nothing, or transparent everywhere (first: {_name(layout, findings.blank)})."
+            f"warning: {are(findings.blank, 'transparent image')} completely white on a white "
+            f"background (first: {_name(layout, findings.blank)})."
         )
     if several := [path for path, each in findings.headers.items() if each.has_frames]:
         lines.append(
-            f"note: {are(several, 'image')} the first of several pages or frames, the others are "
-            f"left out (first: {_name(layout, several)})."
+            f"note: only the first page or frame of {counted(len(several), 'file')} is read "
+            f"(first: {_name(layout, several)})."
         )
     if long := [
         path
@@ -315,8 +317,9 @@ def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]
     ]:
         width, height = findings.headers[min(long)].size
         lines.append(
-            f"warning: {are(long, 'image')} more than {LONG} times as long as wide, and squashed "
-            f"to {size[0]} x {size[1]} pixels (first: {_name(layout, long)}, {width} x {height})."
+            f"warning: {are(long, 'image')} more than {LONG} times as long as wide, and distorted "
+            f"by resizing to {size[0]} x {size[1]} pixels (first: {_name(layout, long)}, "
+            f"{width} x {height})."
         )
     return lines
 
@@ -331,8 +334,12 @@ def _unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
     for path, error in sorted(findings.errors.items()):
         by_reason.setdefault(str(error), []).append(path)
     return [
-        f"{len(paths):,} unreadable image{'s' * (len(paths) != 1)} "
+        f"{counted(len(paths), 'image')} cannot be read "
         f"(first: {_name(layout, paths)}: {reason}). "
-        "Remove them, or leave them out with --skip-bad."
+        + (
+            "Remove it, or leave it out with --skip-bad."
+            if len(paths) == 1
+            else "Remove them, or leave them out with --skip-bad."
+        )
         for reason, paths in by_reason.items()
     ]

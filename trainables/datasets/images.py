@@ -141,7 +141,10 @@ def looks_like_an_image(path: Path) -> bool:
 def advice(suffixes: Iterable[str]) -> str:
     """Suggest how to convert images of formats that are not read, given their suffixes."""
     if {".heic", ".heif", ".hif"} & set(suffixes):
-        return "For .heic, `pip install pillow-heif`; convert others to PNG or JPEG."
+        return (
+            "To read .heic files, run `pip install pillow-heif`; convert other formats to PNG or "
+            "JPEG."
+        )
     return "Convert them to PNG or JPEG."
 
 
@@ -182,14 +185,16 @@ def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Ima
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
         )
     except Image.DecompressionBombError as error:
-        raise TooManyPixels(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
+        raise TooManyPixels(
+            f"the image has too many pixels (at most {MAX_PIXELS // 1_000_000} million are allowed)"
+        ) from error
     except DAMAGED as error:
         raise DataError(_refusal_of(source)) from error
     if image.width * image.height > most_pixels:
         image.close()
         raise TooManyPixels(
-            f"{image.width * image.height // 1_000_000} million pixels "
-            f"(limit {most_pixels // 1_000_000} million)"
+            f"the image has {image.width * image.height // 1_000_000} million pixels "
+            f"(at most {most_pixels // 1_000_000} million are allowed)"
         )
     return image
 
@@ -198,13 +203,13 @@ def _refusal_of(source: Path | bytes) -> str:
     """Return the reason why a file, or its content, cannot be opened as an image."""
     kind = format_of(source)
     if kind == "HEIF" and kind not in READ:
-        return "a HEIC photograph, which `pip install pillow-heif` makes readable"
+        return "the file is a HEIC photograph; to read it, run `pip install pillow-heif`"
     if kind:
-        return f"a {kind} file that is damaged or of an unusual kind"
+        return f"the {kind} file is damaged or of an unsupported kind"
     is_empty = (
         not source if isinstance(source, bytes) else source.exists() and not source.stat().st_size
     )
-    return "an empty file" if is_empty else "not an image"
+    return "the file is empty" if is_empty else "the file is not an image"
 
 
 def header(path: Path) -> Header | None:
@@ -388,7 +393,7 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     low, high = value_range
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            raise DataError("it has values that are not numbers")
+            raise DataError("the image has values that are not numbers")
         levels = np.rint((values.astype(np.float64) - low) * (255 / (high - low)))
     else:
         levels = (values.astype(np.int64) - int(low)) * 255 // (int(high) - int(low))

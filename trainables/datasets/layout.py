@@ -109,8 +109,8 @@ def kinds(paths: list[Path]) -> str:
 
 
 EMPTY = "a class folder without images"
-OUTSIDE = "in no class's folder"
-BESIDE = "beside the parts"
+OUTSIDE = "not in a class folder"
+BESIDE = "next to the training, validation or test folder"
 TELL: dict[str, Callable[[list[Path], str], str]] = {
     OTHER_FORMAT: lambda paths, first: (
         f"warning: {are(paths, 'image')} not read: {kinds(paths)} ({first}). "
@@ -118,22 +118,24 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
     ),
     NOT_READ: lambda paths, first: (
         f"note: {are(paths, 'file')} not read: {kinds(paths)} ({first}). "
-        f"Read are {readable_suffixes()}."
+        f"Supported formats: {readable_suffixes()}."
     ),
     OUTSIDE: lambda paths, first: (
-        f"warning: {are(paths, 'image')} left out: in no class's folder ({first})."
+        f"warning: {are(paths, 'image')} left out, because only images in class folders are read "
+        f"({first})."
     ),
     EMPTY: lambda paths, first: (
-        f"warning: {are(paths, 'folder')} left out: no images in it ({first})."
-        if len(paths) == 1
-        else f"warning: {are(paths, 'folder')} left out: no images in them ({first})."
+        f"warning: {are(paths, 'class folder')} left out, because no images were found there "
+        f"({first})."
     ),
     LINKED: lambda paths, first: (
-        f"note: {are(paths, 'linked folder')} left out ({first}): a link may stand for a class or "
-        "a part, not for a folder inside one, and may not lead back into the data."
+        f"note: {are(paths, 'linked folder')} left out ({first}). A link may replace the folder of "
+        "a class or of a training, validation or test set, but not a folder inside a class, and "
+        "must not lead back into the data."
     ),
     BESIDE: lambda paths, first: (
-        f"note: {are(paths, 'folder')} left out: beside the parts ({first})."
+        f"note: {are(paths, 'folder')} left out, because only the training, validation and test "
+        f"folders are read ({first})."
     ),
     HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }

@@ -109,7 +109,7 @@ def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple
         train, val = join_parts(train, val), None
         numbers["train"] = np.concatenate([numbers["train"], numbers.pop("val")])
         remarks.append(
-            "note: with folds, the images of the given validation part are divided among them too."
+            "note: the images of the data set's own validation set are divided among the folds too."
         )
     draw = _Draw(train, numbers["train"], groups, config)
     behind = config.folds or 1 + (val is None)  # groups per class needed after the test set
@@ -180,8 +180,8 @@ class _Draw:
             self.groups = None
             return []
         return [
-            f"note: {several.sum():,} images are copies or near copies of one another, in "
-            f"{counted(len(several), 'group')}: the parts were drawn so that none is divided."
+            f"note: {several.sum():,} images, in {counted(len(several), 'group')}, are copies or "
+            "near copies of each other. Each group is in only one of the drawn sets."
         ]
 
     def part(self, rows: Rows, count: int, *, min_left: int = 1) -> tuple[Rows, Part, Rows]:
@@ -202,15 +202,15 @@ class _Draw:
         if self.groups is None or abs(drawn - count) <= TOLERATED * count:
             return []
         return [
-            f"note: the {part} part has {counted(drawn, 'image')}, where {count:,} were asked for: "
-            "each class is in it, and no group of copies is divided."
+            f"note: the {part} set has {counted(drawn, 'image')} instead of {count:,}, because it "
+            "contains every class and no group of copies is divided."
         ]
 
 
 def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
     """Return the data's own validation set, reduced to the limit; its rows; and remarks on it."""
     remarks = (
-        ["note: the validation part is given: data.val_fraction has no say."]
+        ["note: data.val_fraction is ignored, because the data set has its own validation set."]
         if config.val_fraction != DataConfig().val_fraction
         else []
     )
@@ -219,8 +219,8 @@ def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part,
     targets: Targets = TASKS[config.task].load_targets()
     _, rows = split_off(targets.strata(val.targets), config.val_limit, draw.generator, min_left=0)
     cut = (
-        f"note: {len(rows):,} of the {count:,} given validation images are used "
-        f"(--set data.val_limit={count} uses all)."
+        f"note: only {len(rows):,} of the {count:,} validation images are used "
+        f"(--set data.val_limit={count} uses all of them)."
     )
     return val.take(rows), rows, [cut, *remarks]
 
@@ -292,6 +292,6 @@ def _expand_home(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(
-            f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). "
-            "Write the folder in full."
+            f"the home folder of '{path.partition('/')[0][:80]}' is unknown (--data). "
+            "Use the full path of the folder."
         ) from error

@@ -65,7 +65,8 @@ def _note_inner(outer: Folder, inner: Folder, layout: Layout) -> None:
     if inner is outer:
         return
     layout.notes.append(
-        f"note: {layout.quote(inner)} is read, the one folder with images in {layout.quote(outer)}."
+        f"note: {layout.quote(inner)} is read, because it is the only folder with images in "
+        f"{layout.quote(outer)}."
     )
     while outer is not inner:
         note_strays(outer, layout)
@@ -85,9 +86,9 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
         dict(by_similar_name)
     ):
         texts = [
-            f"{layout.quote(folder)} is the {TITLES[part]} part" for part, folder in by_similar_name
+            f"{layout.quote(folder)} is the {TITLES[part]} set" for part, folder in by_similar_name
         ]
-        layout.notes.append(f"note: by its name and its classes, {', '.join(texts)}.")
+        layout.notes.append(f"note: judging by names and classes, {', '.join(texts)}.")
         return dict(by_similar_name)
     parts = dict(reversed(by_name))
     class_folders = [folder for folder in top.filled if not part_of(folder.name)]
@@ -97,7 +98,8 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
         if parts[part] is not folder:
             names = f"{parts[part].name!r} and {folder.name!r}"
             raise layout.refuse(
-                f"{place} has two folders for the {part} part, {names}. Keep one. {as_classes}"
+                f"{place} has two folders for the {TITLES[part]} set, {names}. "
+                f"Keep only one of them. {as_classes}"
             )
     if not by_name or (set(parts) == {"train"} and class_folders and not parts["train"].filled):
         return {}  # "train" is a class of trains, next to other classes
@@ -105,13 +107,14 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
         raise layout.refuse(
-            f"{names} in {place} may be parts or classes beside {beside}. If parts, put all "
-            f"training classes into 'train' and take {beside} away. {as_classes}"
+            f"{names} in {place} may stand for classes, like {beside}, or for training, validation "
+            "or test sets. If they are sets, put all training classes into 'train' and remove "
+            f"{beside}. {as_classes}"
         )
     if "train" not in parts:
         raise layout.refuse(
             f"{place} has {names} but no 'train'. "
-            f"Name the folder of the training part 'train'. {as_classes}"
+            f"Name the folder of the training set 'train'. {as_classes}"
         )
     return parts
 
@@ -143,16 +146,16 @@ def _take_parts(top: Folder, parts: dict[str, Folder], layout: Layout) -> None:
         _note_inner(folder, inner, layout)
         if _is_set(inner):
             raise layout.refuse(
-                f"{layout.quote(inner)} is the {TITLES[part]} part, and holds parts itself. "
-                f"Put the parts beside one another in {str(top.path)!r}."
+                f"{layout.quote(inner)} is the {TITLES[part]} set, but is divided into such sets "
+                f"itself. Put the folders of all sets directly into {str(top.path)!r}."
             )
         if inner.filled or part == "train":
             layout.parts[part] = classes_in(inner, layout)
         else:  # models cannot be evaluated on images without classes
             note_strays(inner, layout)
             layout.notes.append(
-                f"note: {layout.quote(inner)} has no class folders: a {TITLES[part]} part is drawn "
-                "from the training images."
+                f"note: {layout.quote(inner)} has no class folders, so a {TITLES[part]} set is "
+                "drawn from the training images."
             )
 
 
@@ -178,8 +181,8 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     if sets := [class_folder for class_folder in divided if _is_set(class_folder)]:
         names = ", ".join(layout.quote(class_folder) for class_folder in sets)
         raise layout.refuse(
-            f"{place} holds no parts itself, but these do: {names}. "
-            f"Give one of them: --data folder:{shlex.quote(str(sets[0].path))}"
+            f"{place} is not divided into training and test sets, but these folders in it are: "
+            f"{names}. Choose one of them: --data folder:{shlex.quote(str(sets[0].path))}"
         )
     if not divided:
         return False
@@ -190,9 +193,9 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
             or len(kinds[class_folder.path]) < len(class_folder.filled)
         ):
             raise layout.refuse(
-                f"{layout.quote(divided[0])} in {place} is divided into parts, and "
-                f"{layout.quote(class_folder)} is not, or not only into one of each. Divide every "
-                "class alike, or none."
+                f"{layout.quote(divided[0])} in {place} is divided into training, validation or "
+                f"test images, but {layout.quote(class_folder)} is not, or has other images too. "
+                "Divide all classes in the same way, or none."
             )
     return True
 
@@ -209,7 +212,7 @@ def _take_parts_inside(top: Folder, layout: Layout) -> None:
             if part == "train":
                 layout.reasons |= class_folder.not_read
     titles = ", ".join(TITLES[part] for part in layout.parts)
-    layout.notes.append(f"note: the parts are read from within each class folder: {titles}.")
+    layout.notes.append(f"note: each class folder is divided into these sets: {titles}.")
 
 
 def _note_parts_beside(layout: Layout) -> None:
@@ -226,6 +229,6 @@ def _note_parts_beside(layout: Layout) -> None:
         if beside:
             names = " and ".join(repr(name) for name in sorted(beside))
             layout.notes.append(
-                f"note: {names} beside {root.name!r} is not read. "
-                f"To use parts: --data folder:{shlex.quote(str(root.parent))}"
+                f"note: only {root.name!r} is read, not {names} next to it. "
+                f"To read all of them, pass --data folder:{shlex.quote(str(root.parent))}"
             )

@@ -42,14 +42,14 @@ class Targets:
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and len(part.images) != len(part.targets):
                 raise DataError(
-                    f"{len(part.images)} images and {len(part.targets)} targets do not fit "
-                    "together. The files are damaged."
+                    f"the numbers of images ({len(part.images)}) and targets ({len(part.targets)}) "
+                    "differ. The files are damaged."
                 )
         drawn = 1 + (decoded.val is None) + (decoded.test is None)
         if len(decoded.train) < drawn:
             raise DataError(
                 f"{len(decoded.train)} image{'s' * (len(decoded.train) != 1)} cannot be divided "
-                f"into {drawn} parts. Add images."
+                f"into {drawn} sets. Add images."
             )
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
@@ -115,8 +115,8 @@ class ClassNumbers(Targets):
         """
         if len(sizes) < 2:
             return [
-                f"only one class found ({min(sizes, default='')!r}). "
-                "A classifier needs two or more."
+                f"only one class was found ({min(sizes, default='')!r}). "
+                "A classifier needs at least two."
             ]
         drawn = [
             "a training",
@@ -147,9 +147,9 @@ class ClassNumbers(Targets):
         counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
         name, count = dataset.classes[counts.argmin()], int(counts.min())
         if dataset.folds is not None and count < dataset.folds:
-            remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
+            remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
             raise DataError(
-                f"class {name!r} has {count} image{'s' * (count != 1)} to train on; "
+                f"class {name!r} has {count} training image{'s' * (count != 1)}, but "
                 f"each of {dataset.folds} folds needs one. {remedy}, or add images."
             )
 

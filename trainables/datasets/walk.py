@@ -9,8 +9,8 @@ from pathlib import Path
 from trainables.datasets.images import OTHER_IMAGES, SUFFIXES, looks_like_an_image
 from trainables.datasets.names import is_hidden
 
-NOT_READ = "not an image format that is read"
-OTHER_FORMAT = "an image format that is not read"
+NOT_READ = "not a supported image format"
+OTHER_FORMAT = "an unsupported image format"
 HIDDEN = "hidden or system file"
 LINKED = "a linked folder"
 DEPTH = 2

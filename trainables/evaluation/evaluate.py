@@ -219,8 +219,8 @@ def _states(dataset: Dataset, path: Path) -> list[State]:
     states: list[State] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
         raise ValueError(
-            f"{path} holds {len(states)} networks, and the data are in "
-            f"{dataset.folds or 'no'} folds: load them as its config says"
+            f"{path} contains {len(states)} networks, but the data are divided into "
+            f"{dataset.folds or 'no'} folds. Load the data with the checkpoint's config"
         )
     return states
 

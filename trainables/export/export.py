@@ -94,12 +94,13 @@ def check_onnx(config: TrialConfig) -> None:
     config.task.require("onnx", "--onnx")
     if config.model.is_baseline:
         raise ConfigError(
-            f"'{config.model.name}' is no network: hand-made features have no ONNX form. "
-            "Leave --onnx out."
+            f"'{config.model.name}' cannot be exported to ONNX, because it is not a network. "
+            "Remove --onnx."
         )
     if missing := [name for name in NEEDED_FOR_ONNX if find_spec(name) is None]:
         raise Unavailable(
-            f"--onnx needs {', '.join(missing)}. Install: pip install {' '.join(NEEDED_FOR_ONNX)}"
+            f"--onnx needs packages that are not installed: {', '.join(missing)}. "
+            f"Install them with: pip install {' '.join(NEEDED_FOR_ONNX)}"
         )
 
 
@@ -251,8 +252,8 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
 def _check_agreement(task: Task, first: str, second: str, difference: float) -> None:
     if not difference <= task.tolerance:  # unlike `>`, this refuses NaN too
         raise Disagreement(
-            f"{first} and {second} differ by {difference:.2g} in a prediction of a validation "
-            f"image (allowed: {task.tolerance:g}). Nothing was registered."
+            f"{first} and {second} differ by {difference:.2g} in the prediction for a validation "
+            f"image (at most {task.tolerance:g} is allowed). Nothing was registered."
         )
 
 

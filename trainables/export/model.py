@@ -201,7 +201,8 @@ class Model:
         """
         if self.task is not CLASSIFICATION:
             raise ConfigError(
-                f"a model for {self.task.title} gives no probabilities of images. Use predict."
+                f"a model for {self.task.title} does not return class probabilities of images. "
+                "Use predict()."
             )
         probabilities: Probabilities = self._predictions(images)
         return probabilities
@@ -252,10 +253,10 @@ class Model:
         """
         trained = self._predictor.image
         if shape[2] != trained[2] or not (self._any_size or shape == trained):
-            size = "any size" if self._any_size else f"{trained[0]} x {trained[1]} pixels"
+            size = "" if self._any_size else f"{trained[0]} x {trained[1]} pixels and "
             raise ConfigError(
-                f"images must be of {size} with {trained[2]} channels, as in the training "
-                f"(got {shape[0]} x {shape[1]} with {shape[2]})."
+                f"images must have {size}{trained[2]} channels, as the training images did "
+                f"(got {shape[0]} x {shape[1]} pixels and {shape[2]} channels)."
             )
 
     def _pixels(self, image: Any) -> Any:
@@ -275,8 +276,8 @@ class Model:
 
     def _decode_file(self, path: Path) -> Images:
         if not path.is_file():
-            kind = "a folder: name the files in it" if path.is_dir() else "no file"
-            raise ConfigError(f"'{path}' is {kind}.")
+            problem = "is a folder. Pass the files in it" if path.is_dir() else "is not a file"
+            raise ConfigError(f"'{path}' {problem}.")
         try:
             image = open_image(path)
         except DataError as error:
@@ -292,8 +293,8 @@ class Model:
         """
         if mode in DEPTHS and self._levels is None:
             raise DataError(
-                f"{image} has {DEPTHS[mode]} values, and the images of the training had 8 bits. "
-                "Bring its values to 0 to 255 as theirs were, and give them as a uint8 array."
+                f"{image} has {DEPTHS[mode]} values, but the training images had 8 bits. Scale its "
+                "values to 0 to 255 as in the training images, and pass them as a uint8 array."
             )
         return self._levels or (0, 255)
 

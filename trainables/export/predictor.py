@@ -140,8 +140,8 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{ACCEPTED} ({_form(received)}). Bring pixels to 0 to 255 as those of the training "
-            "were, then .astype(numpy.uint8)."
+            f"{ACCEPTED} ({_form(received)}). Scale the pixels to 0 to 255 as in the training "
+            "images, and convert them with .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]
@@ -151,7 +151,9 @@ def _check_array(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
         or 0 in images.shape[-3:]
     ):
         single = (
-            " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
+            " Pass a single image as image[None]."
+            if images.ndim in (2, 3) and len(axes) == 3
+            else ""
         )
         raise ValueError(f"{ACCEPTED} ({_form(received)}).{single}")
     return images

@@ -113,8 +113,8 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
 
     Args:
         folder: the classifier's folder.
-        dataset: the data set of its training.
-        probabilities: its probabilities for the validation images of `sample`.
+        dataset: the data set on which the classifier was trained.
+        probabilities: its probabilities for the validation images that `sample` returns.
     """
     targets = np.asarray(dataset.val.targets)[sample(dataset)]
     answers = probabilities if dataset.folds is None else probabilities[:0]
@@ -164,7 +164,9 @@ def read(folder: Path) -> Reference | None:
 
     description = json.loads(read_regular(folder / DESCRIPTION))
     if (task := description.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
-        raise ConfigError(f"this model is for {task}: only those for classification are watched.")
+        raise ConfigError(
+            f"this model is for {task}, but only models for classification can be monitored."
+        )
     if not (folder / FILE).exists():
         return None
     try:
@@ -174,9 +176,11 @@ def read(folder: Path) -> Reference | None:
             )
             earlier = _read_earlier(stored) if f"{PREFIX}trained" in stored else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{FILE} in '{folder}' cannot be read: promote it again.") from error
+        raise DataError(f"{FILE} in '{folder}' cannot be read. Promote the model again.") from error
     if int(version) != VERSION:
-        raise DataError(f"{FILE} in '{folder}' is of another version: promote it again.")
+        raise DataError(
+            f"{FILE} in '{folder}' was written by another version. Promote the model again."
+        )
     return Reference(
         tuple(description["classes"]),
         tuple(description["image"]),

@@ -124,11 +124,11 @@ def plan(
 def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
     """Explain why fusion need not even be measured; empty if it should be."""
     if most < MEMBERS[0]:
-        return "too few of the trials that run at once share a shape"
+        return "too few of the trials that run at once have the same shape"
     if dataset.folds is not None:
-        return "the folds of a trial are trained in turn"
+        return "the folds of a trial are trained one after another"
     if "fuse" not in config.task.can:
-        return f"for {config.task.name} {CAPABILITIES['fuse']}"
+        return f"the task is {config.task.name}, and {CAPABILITIES['fuse']}"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
     network = config.task.load().network(config.model, dataset)
@@ -138,13 +138,13 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         )
         == "fp16"
     ):
-        return "in float16 each training scales its loss by itself"
+        return "in float16, each training scales its loss separately"
     if torch.device(device).type == "cpu":
         work = sum(operations(network, dataset.image))
         if work > LARGEST_ON_CPU:
             return (
-                f"the network takes {work / 1e6:.1f} million operations an image; "
-                f"on a CPU, fusion is for less than {LARGEST_ON_CPU / 1e6:.0f} million"
+                f"the network needs {work / 1e6:.1f} million operations per image, but on a CPU "
+                f"fusion is used only below {LARGEST_ON_CPU / 1e6:.0f} million"
             )
     return ""
 
@@ -191,7 +191,7 @@ def choose(
     if plain:
         rates["plain"] = plain
     fused = TrainingPlan(
-        kind="plain", measured=rates, reason=refusal or "fusion is not faster by a clear margin"
+        kind="plain", measured=rates, reason=refusal or "fusion is not clearly faster"
     )
     for members, comparison in compared.items():
         if comparison.clear and comparison.gain > fused.gain * GROWTH:
@@ -200,13 +200,17 @@ def choose(
                 members=members,
                 gain=comparison.gain,
                 measured=rates,
-                reason=f"{members} fused train {comparison.gain:.2f} times as fast as one",
+                reason=f"{members} fused trials train {comparison.gain:.2f} times as fast as one",
             )
     count = max(processes, key=lambda count: processes[count], default=1)
     gain = processes[count] / plain if plain and count > 1 else 1.0
     if gain < MARGIN or gain <= fused.gain:
         return fused
-    against = f"fused {fused.gain:.2f} times" if fused.kind == "fused" else fused.reason
+    against = (
+        f"fused trials train {fused.gain:.2f} times as fast"
+        if fused.kind == "fused"
+        else fused.reason
+    )
     return TrainingPlan(
         kind="processes",
         members=count,

@@ -132,7 +132,7 @@ class FusionRounds:
             outcomes = self.train_round(round_)
         finally:
             self._changed.acquire()
-            lost = RuntimeError("the round that it was trained in broke off")
+            lost = RuntimeError("the round in which the trial was trained was aborted")
             self._done |= {trial: outcomes.get(trial, lost) for trial in round_}
             self._busy = False
             self._round_s, self._waiting_since = time.monotonic() - start, time.monotonic()
@@ -173,7 +173,7 @@ class FusionRounds:
                 with self._changed:
                     self._notes.append(
                         f"{len(trainings)} trials cannot be trained as one network, "
-                        f"and are trained in turn ({self._refused[size]})"
+                        f"and are trained one after another ({self._refused[size]})"
                     )
         return {trial: train_alone(training) for trial, training in trainings.items()}
 

@@ -113,7 +113,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
         stack.hand_back()
     except Exception as error:
         raise PartialUpdateError(
-            "some of the trainings have their new weights and others not"
+            "some of the trainings received their new weights, but others did not"
         ) from error
     return [
         training.end_epoch(*means, start)
@@ -124,16 +124,16 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
 def incompatibility(trainings: Sequence[Training]) -> str:
     """Explain why these cannot be trained together; empty if they can."""
     if not trainings:
-        return "there are none"
+        return "there are no trainings"
     if len(set(map(id, trainings))) != len(trainings):
-        return "one of them is there twice"
+        return "one of them is listed twice"
     if any(training.world.size > 1 for training in trainings):
         return "one of them is trained by several processes"
     if any(training.epoch >= training.config.epochs for training in trainings):
         return "one of them has trained all its epochs"
     if any(training.scaler is not None for training in trainings):
         return (
-            "in float16 each scales its loss by itself, and leaves out steps that the others take"
+            "in float16, each scales its loss separately, and may skip steps that the others take"
         )
     if any("fuse" not in training.config.task.can for training in trainings):
         return f"their task is not {CLASSIFICATION.name}"
@@ -148,7 +148,8 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         values = {value(training) for training in trainings}
         if None in values:
             return (
-                f"a layer of '{trainings[0].config.model.name}' is not known to keep members apart"
+                f"it is unknown whether the layers of '{trainings[0].config.model.name}' keep the "
+                "members separate"
             )
         if len(values) > 1:
             return f"they differ in {property_name}"

@@ -46,7 +46,7 @@ BANDS, WINDOW = 4, 64
 places apart in sorted order."""
 MAX_PAIRS = 100_000
 """The maximum number of pairs of each kind that are returned."""
-NOT_LOOKED_FOR = "nearly equal ones were not looked for"
+NOT_LOOKED_FOR = "nearly equal images were not searched for"
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     original = _originals(parts)
     none, sides = np.empty((0, 2), np.int64), [_least_side(part) for part in parts if len(part)]
     if min(sides, default=0) < MIN_SIDE:
-        small = f"images of fewer than {MIN_SIDE} pixels a side"
+        small = f"some images have fewer than {MIN_SIDE} pixels per side"
         return Copies(original, none, none, f"{NOT_LOOKED_FOR}: {small}")
     distinct = np.unique(original)
     source = _ThumbnailSource(parts, min(THUMBNAIL, *sides))
     likeness = _likeness(source, distinct)
     if likeness >= ALIKE or len(distinct) < 2:
-        return Copies(original, none, none, f"{NOT_LOOKED_FOR}: the images look too much alike")
+        return Copies(original, none, none, f"{NOT_LOOKED_FOR}: the images are too similar")
     similarity, distance = (
         (MIN_SIMILARITY, MAX_DISTANCE)
         if likeness < VARIED
@@ -105,7 +105,12 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     )
     mirror_pairs = _verify(source, distinct[mirror_candidates][~is_known], similarity, mirror=True)
     is_cut = MAX_PAIRS in (len(near), len(mirror_pairs))
-    return Copies(original, near, mirror_pairs, f"cut off at {MAX_PAIRS:,} pairs" if is_cut else "")
+    return Copies(
+        original,
+        near,
+        mirror_pairs,
+        f"only the first {MAX_PAIRS:,} pairs are counted" if is_cut else "",
+    )
 
 
 def _least_side(part: Part) -> int:

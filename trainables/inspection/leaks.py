@@ -154,8 +154,8 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
         is_removed_here = is_removed[places.part == number]
         if is_removed_here.all():
             raise DataError(
-                f"every image of the {TITLES[name]} part is a copy of one in an earlier part. "
-                "Give parts whose images differ (train/, val/, test/), or keep the copies with "
+                f"every image of the {TITLES[name]} set is a copy of one in an earlier set. "
+                "Use different images in train/, val/ and test/, or keep the copies with "
                 "--set data.leaks=keep."
             )
         parts[name] = part.take(np.flatnonzero(~is_removed_here)) if is_removed_here.any() else part

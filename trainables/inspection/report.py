@@ -33,7 +33,7 @@ EXPECTED = 0.9
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Facts about the image files."""
+    """The formats, modes and sizes of the image files of a folder."""
 
     formats: dict[str, int]
     """The number of files by suffix in lower case (`kind_of`)."""

@@ -25,8 +25,8 @@ MODES = {
 """Pillow's modes in words; other modes are printed unchanged."""
 DOES = {
     EXACT: ("is a copy of {}", "are copies of {}"),
-    NEAR: ("nearly equals {}", "nearly equal {}"),
-    MIRRORED: ("nearly mirrors {}", "nearly mirror {}"),
+    NEAR: ("is nearly equal to {}", "are nearly equal to {}"),
+    MIRRORED: ("is nearly a mirror image of {}", "are nearly mirror images of {}"),
 }
 """The verbs for a single image and for several, by kind of match."""
 
@@ -70,8 +70,9 @@ def warnings(report: DataReport) -> Iterator[str]:
     for part, removed in report.removed.items():
         if removed > report.images[part]:
             yield (
-                f"warning: more than half of the {TITLES[part]} part is left out so. Where images "
-                "come in series, such as frames of a film, give parts that share none."
+                f"warning: more than half of the {TITLES[part]} set is left out for this reason. "
+                "If images come in series, for example frames of a film, put each series into "
+                "only one set."
             )
     yield from _contradictions(report)
     yield from _classes(report)
@@ -83,7 +84,9 @@ def warnings(report: DataReport) -> Iterator[str]:
     ]
     if coarse:
         precisions = " and ".join(coarse)
-        yield f"note: an accuracy of {EXPECTED:g} is known to within {precisions} (95 %)."
+        yield (
+            f"note: an accuracy of {EXPECTED:g} is known to within {precisions} (95 % confidence)."
+        )
 
 
 def _leaks(report: DataReport) -> Iterator[str]:
@@ -121,11 +124,11 @@ def _removal_text(count: MatchCount) -> str:
     some = f"{count.removed:,} of them {'is' if count.removed == 1 else 'are'}"
     every = "it is" if count.removed == 1 else "they are"
     who = every if count.removed == count.images else some
-    return f": {who} left out of the {TITLES[count.part]} part (--set data.leaks=keep keeps them)"
+    return f": {who} left out of the {TITLES[count.part]} set (--set data.leaks=keep keeps them)"
 
 
 def _contradictions(report: DataReport) -> Iterator[str]:
-    for kind, relation in ((EXACT, "equals"), (NEAR, "nearly equals")):
+    for kind, relation in ((EXACT, "equal"), (NEAR, "nearly equal")):
         counts = [count for count in report.match_counts if count.kind == kind]
         if number := sum(count.disagree for count in counts):
             first = next(
@@ -138,9 +141,9 @@ def _contradictions(report: DataReport) -> Iterator[str]:
                 else ""
             )
             yield (
-                f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} another "
-                f"class than an image that {'it' if number == 1 else 'each'} {relation}{example}. "
-                "Check these: at most one of the two classes is right."
+                f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} a "
+                f"different class from {'an' if kind == EXACT else 'a'} {relation} image{example}. "
+                "Check these images: at most one of the two classes is correct."
             )
 
 
@@ -162,14 +165,14 @@ def _classes(report: DataReport) -> Iterator[str]:
     for part, names in report.missing.items():
         if part != "train":
             classes = _class_names(names, "class", "classes")
-            yield f"warning: the {TITLES[part]} part has no image of {classes}."
+            yield f"warning: the {TITLES[part]} set has no image of {classes}."
     if small := report.small_classes:
         fewest = min(small, key=lambda name: small[name])
         yield (
             f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "
             f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
-            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). Add images; networks that begin "
-            "with trained weights need fewer (--space transfer)."
+            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). Add images, or use pretrained "
+            "networks, which need fewer (--space transfer)."
         )
 
 
@@ -211,7 +214,7 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
     if files is not None:
         more = [f"{files.other_sizes:,} other sizes"] if files.other_sizes else []
         files_count = sum(files.formats.values())
-        part = f" (of {files.looked_at:,} files looked at)" if files.looked_at < files_count else ""
+        part = f" (in {files.looked_at:,} of the files)" if files.looked_at < files_count else ""
         sizes = [f"{size} ({count:,})" for size, count in files.sizes.items()]
         modes = [f"{MODES.get(mode, mode)} ({count:,})" for mode, count in files.modes.items()]
         formats = [f"{suffix} ({count:,})" for suffix, count in files.formats.items()]
@@ -226,9 +229,9 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
         titled.append(("largest class", majority))
         titled += [
             (
-                f"{TITLES[part]} part",
+                f"{TITLES[part]} set",
                 f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
-                f"to within ±{100 * report.precision(part):.1f} points (95 %)",
+                f"to within ±{100 * report.precision(part):.1f} points (95 % confidence)",
             )
             for part in ("val", "test")
             if report.images.get(part)
@@ -262,7 +265,7 @@ def lines(report: DataReport) -> list[str]:
             f"{title:<16}{text}", WIDTH, subsequent_indent=" " * 16, break_long_words=False
         )
     if to_check := contradictions(report):
-        text_lines.append("check these, which show the same picture and have two classes")
+        text_lines.append("check these pairs, which show the same picture but differ in class:")
         text_lines += [
             f"  {file} ('{label}') and {other_file} ('{other_label}')"
             for file, label, other_file, other_label in to_check[:MAX_NAMED]

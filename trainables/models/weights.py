@@ -75,14 +75,14 @@ class Unfetched(Unavailable):
 
     def __init__(self, text: str, reason: str = "") -> None:
         super().__init__(text)
-        self.reason, self.why = reason, f"whose weights could not be fetched ({reason})"
+        self.reason, self.why = reason, f"whose weights could not be downloaded ({reason})"
 
 
 def absent(*names: str) -> Absent:
     """Build the error for models whose weights are all missing in torch's cache."""
     return Absent(
-        f"{_missing(names)}. Fetch them with --download, {_remedy(names)}",
-        f"whose weights are not in '{cache()}' (--download fetches them)",
+        f"{_missing(names)}. Download them with --download, {_remedy(names)}",
+        f"whose weights are not in '{cache()}' (use --download)",
         cache() / MODELS[names[0]].weights,
     )
 
@@ -91,7 +91,8 @@ def unfetched(*names: str, reason: str) -> Unfetched:
     """Build the error for models whose weights could not be downloaded."""
     remedy = _remedy(names)
     return Unfetched(
-        f"{_missing(names)} and could not be fetched ({reason}). {remedy[0].upper()}{remedy[1:]}",
+        f"{_missing(names)} and could not be downloaded ({reason}). "
+        f"{remedy[0].upper()}{remedy[1:]}",
         reason,
     )
 
@@ -108,7 +109,7 @@ class WeightsCheck:
     @property
     def notes(self) -> list[str]:
         """Notes for the user on the models that are left out, one line for each reason."""
-        return [f"note: left out: {clause}" for clause in self._clauses()]
+        return [f"note: models that are left out: {clause}" for clause in self._clauses()]
 
     def _clauses(self) -> list[str]:
         """Return a clause for each reason, preceded by the names of its models."""
@@ -128,8 +129,8 @@ class WeightsCheck:
             return unfetched(*self.missing, reason=reasons[0])
         without = "; nor for ".join(self._clauses())
         return ConfigError(
-            f"there are no weights to begin with for {without}. Name others with --weights PATH; "
-            "--set model.name=NAME says what is wrong for one of them."
+            f"there are no pretrained weights for {without}. Pass others with --weights PATH. "
+            "To see the problem of a single model, use --set model.name=NAME."
         )
 
     def error_of(self, search: str) -> ConfigError | Unavailable:
@@ -144,8 +145,8 @@ class WeightsCheck:
             return self.error()
         fetched = all(isinstance(error, Absent) for error in errors)
         return ConfigError(
-            f"the weights of {', '.join(self.missing)}, with which '{search}' began, are not at "
-            f"{', '.join(places)}. Put them back there{', or use --download' * fetched}."
+            f"the weights of {', '.join(self.missing)}, with which '{search}' started, are "
+            f"missing at {', '.join(places)}. Restore them there{', or use --download' * fetched}."
         )
 
 
@@ -164,7 +165,7 @@ def place_of(model: ModelConfig) -> Path:
     if not file_name:
         raise ConfigError(
             f"there are no published weights of '{model.name}'. "
-            "Name a file of your own with --weights PATH, or set model.pretrained=false."
+            "Pass a file of your own with --weights PATH, or set model.pretrained=false."
         )
     return in_folder(Path(own_place), model.name) if own_place else cache() / file_name
 
@@ -182,8 +183,8 @@ def find_weights(model: ModelConfig) -> Path:
         return place
     if model.options.get("weights"):
         raise NotFound(
-            f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, "
-            f"or a folder that holds '{MODELS[model.name].weights}'.",
+            f"the weights of '{model.name}' were not found: '{place}' (--weights). Pass a file, "
+            f"or a folder that contains '{MODELS[model.name].weights}'.",
             f"whose weights are not in '{place.parent}'",
             place,
         )
@@ -236,13 +237,13 @@ def read(place: Path) -> Weights:
     except Exception as error:
         message = (str(error).splitlines() or [type(error).__name__])[0][:200]
         reason = (
-            "it holds more than weights, or is damaged"
+            "the file contains more than weights, or is damaged"
             if type(error).__name__ == "UnpicklingError"
             else message
         )
         raise ConfigError(
-            f"weights '{place}' cannot be read ({reason}). "
-            "A state dict of torchvision's network is needed."
+            f"the weights '{place}' cannot be read ({reason}). "
+            "Pass a state dict of torchvision's network."
         ) from error
     for wrapper in WRAPPERS:
         tensors = (
@@ -258,8 +259,8 @@ def read(place: Path) -> Weights:
         )
     ):
         raise ConfigError(
-            f"weights '{place}' are not a state dict (tensors by name). Save the state_dict() of "
-            "torchvision's network."
+            f"the weights '{place}' are not a state dict (tensors by name). Save the state_dict() "
+            "of torchvision's network."
         )
     return {_plain(name): value for name, value in tensors.items()}
 
@@ -378,14 +379,14 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
         name = SCALING_NAMES[SCALING_NAMES.index(config["data"]["scaling"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem = (
-            f"'{folder / 'state.json'}' beside them is damaged: "
-            "it does not say how pixels were scaled"
+            f"'{folder / 'state.json'}' next to them is damaged and does not contain the scaling "
+            "of pixels"
         )
         remedy = (
-            "Name another checkpoint, or the tensors in a folder without it, "
-            "for pixels as ImageNet's."
+            "Pass another checkpoint, or move the tensors into a folder without this file to scale "
+            "pixels as for ImageNet."
         )
-        raise ConfigError(f"weights '{place}' cannot be used: {problem}. {remedy}") from error
+        raise ConfigError(f"the weights '{place}' cannot be used: {problem}. {remedy}") from error
     return scaling(name)
 
 
@@ -429,7 +430,7 @@ def select_fitting(network: Family, weights: Weights, place: Path, name: str) ->
     )
     if difference := _difference(network, own_weights, weights):
         raise Unfit(
-            f"weights '{place}' do not fit {name}: {difference}",
+            f"the weights '{place}' do not fit {name}: {difference}",
             f"which the weights '{place}' do not fit",
         )
     return {key: value for key, value in weights.items() if key in own_weights}
@@ -446,14 +447,17 @@ def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
             and not key.endswith("num_batches_tracked")
             and not key.startswith(network.anatomy.auxiliary)
         ):
-            return f"'{key}' is not there."
+            return f"'{key}' is missing in the file."
         if key in weights and weights[key].shape != value.shape:
-            return f"'{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network."
+            return (
+                f"'{key}' is {_shape(weights[key])} in the file, but {_shape(value)} in the "
+                "network."
+            )
     head_prefixes = (*network.anatomy.head, *network.anatomy.auxiliary)
     unknown = (
         key for key in weights if key not in own_weights and not key.startswith(head_prefixes)
     )
-    return next((f"it has no '{key}'." for key in unknown), "")
+    return next((f"the network has no '{key}'." for key in unknown), "")
 
 
 def _url(model: str) -> str:
@@ -474,13 +478,13 @@ def _remedy(names: Sequence[str]) -> str:
         url, pronoun, file_noun = f"{url.rpartition('/')[0]}/", "one", "one"
     available = [name for name in cached() if name not in names]
     alternatives = (
-        f" Those of {', '.join(available)} are there: --set model.name={available[0]}."
+        f" The weights of {', '.join(available)} are available: --set model.name={available[0]}."
         if available
         else ""
     )
     return (
-        f"put {file_noun} there (from {url}), or name {pronoun} with --weights PATH; or start from "
-        f"nothing, as --space table3 does.{alternatives}"
+        f"put {file_noun} there (from {url}), or pass {pronoun} with --weights PATH. To train "
+        f"without pretrained weights, use for example --space table3.{alternatives}"
     )
 
 

@@ -45,7 +45,8 @@ class Folds:
         """
         if dataset.folds is None or dataset.folds != config.data.folds:
             raise ValueError(
-                f"a trial of {config.data.folds} folds cannot be trained on data in {dataset.folds}"
+                f"a trial with {config.data.folds} folds cannot be trained on data with "
+                f"{dataset.folds or 'no'} folds"
             )
         self.trainings = [
             begin(dataset.fold(number, config.seed)) for number in range(1, dataset.folds + 1)

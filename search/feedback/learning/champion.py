@@ -70,7 +70,10 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
         return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
     at = origin_of(request.model, registry_uri(request.overrides.tracking))
     if not at.tags.get("search.name"):
-        raise ConfigError(f"{request.model} was not registered by search.promote.")
+        raise ConfigError(
+            f"{request.model} was not registered by search.promote. Use a model that was, or the "
+            "name of a search."
+        )
     tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
     return load_champion(request, ChampionIdentity(at.name, at.version, *tags))
 
@@ -87,13 +90,13 @@ def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> Champ
     if not search_home.exists():
         raise ConfigError(
             f"{request.model} is from the search '{name}', which is not in '{request.storage}'. "
-            "Name its place with --storage."
+            "Pass the storage of that search with --storage."
         )
     result = SearchResult.read(search_home.opened())
     if identity.id and identity.id != result.started.id:
         raise Refused(
             f"{request.model} was registered from a different search than '{name}' in "
-            f"'{request.storage}'. Select the right storage with --storage."
+            f"'{request.storage}'. Pass the right storage with --storage."
         )
     chosen = result.find(identity.trial) if identity.trial else None
     chosen = chosen or find_answer(result, search_home, request.storage)
@@ -127,12 +130,12 @@ def champion_data(
     config = config_of(result, chosen, request.overrides.data_root)
     if config.task is not CLASSIFICATION:
         raise ConfigError(
-            f"'{result.name}' is of {config.task.title}: what is corrected are classes."
+            f"'{result.name}' is for {config.task.title}, but only classifiers can be improved."
         )
     if config.data.folds is not None:
         raise ConfigError(
-            f"'{result.name}' is a search with --folds: its champion is several networks, and it "
-            "has no validation part that could stay as it is."
+            f"'{result.name}' is a search with --folds and cannot be improved: its champion "
+            "consists of several networks, and there is no validation set that could be kept."
         )
     check_tracking(tracking)
     return ChampionData(experiment, result, chosen, config, dataset_of(result, config))

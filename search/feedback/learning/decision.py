@@ -137,14 +137,14 @@ class Decision:
         return [
             f"{self.trial} is the only challenger"
             if count == 1
-            else f"{self.trial} is the best of {count} challengers, by validation images and new "
-            "images that were set aside to choose by",
+            else f"{self.trial} is the best of {count} challengers on the validation images and "
+            "on the new images that were set aside for this selection",
             f"  new images, held out: {_comparison_text(self.new, self.champion_new)}; "
             f"{self._new_images_text()}",
             f"  old test images: {_comparison_text(self.old, self.champion_old)}; "
             f"{self._old_images_text(self.old)}",
             *self._first_champion_lines(),
-            f"  to use: {self.challenger_ms:.3g} ms an image, the champion "
+            f"  inference: {self.challenger_ms:.3g} ms per image, the champion "
             f"{self.champion_ms:.3g} ms",
             self._outcome_text(),
         ]
@@ -154,13 +154,16 @@ class Decision:
         if self.is_better:
             return f"it is better ({p})"
         if not self.is_fair:
-            return f"that shows nothing ({p}): {_unfair_text(self.fair)}"
+            return f"this is not evidence ({p}): {_unfair_text(self.fair)}"
         needed_text = (
-            f", which about {self._images_needed():,} images would tell"
+            f"; about {self._images_needed():,} images would show this difference"
             if self._images_needed()
             else ""
         )
-        return f"not shown to be better ({p}; {self.alpha:.2g} is asked for{needed_text})"
+        return (
+            f"it is not significantly better ({p}; at most {self.alpha:.2g} is required"
+            f"{needed_text})"
+        )
 
     def _images_needed(self) -> int:
         differing = (self.new.gained + self.new.lost) / max(1, self.new.images)
@@ -171,7 +174,7 @@ class Decision:
     def _first_champion_lines(self) -> Iterator[str]:
         if (first := self.first) is not None:
             compared = _comparison_text(
-                first.old, first.accuracy, f"{first.name}'s, the first champion,"
+                first.old, first.accuracy, f"the first champion's ({first.name})"
             )
             yield f"  old test images: {compared}; {self._old_images_text(first.old)}"
 
@@ -182,17 +185,23 @@ class Decision:
             return f"it is not worse by {points} (p = {p:.2g})"
         if _is_worse(old, self.margin):
             return f"it is worse by more than {points}"
-        text = f"that it is not worse by {points} is not shown (p = {p:.2g})"
+        text = f"there is no evidence that it is not worse by {points} (p = {p:.2g})"
         if can_show_not_worse(old.images, self.margin):
             return text
-        return f"{text}, nor could it be by so few: {_sufficient_text(old.images, self.margin)}"
+        return f"{text}, and these are too few images: {_sufficient_text(old.images, self.margin)}"
 
     def _outcome_text(self) -> str:
         if self.outcome == CHAMPION:
-            return "better on the new and not worse on the old: it is the new champion"
+            return (
+                "it is better on the new images and not worse on the old ones, so it is the new "
+                "champion"
+            )
         if self.outcome == CHALLENGER:
-            return "it may be better, but that is not shown: it is a challenger, the champion stays"
-        return "not better: nothing changed"
+            return (
+                "it may be better, but this is not significant: it is registered as a challenger, "
+                "and the champion stays"
+            )
+        return "it is not better, so nothing changed"
 
     def to_json(self) -> Json:
         """Convert the decision to JSON-compatible values."""
@@ -225,9 +234,9 @@ def _comparison_text(
     """Format a comparison: accuracies, number of images, difference and confidence interval."""
     low, high = paired.interval(INTERVAL_LEVEL)
     return (
-        f"{champion + paired.difference:.4f} against {whose} {champion:.4f} of "
-        f"{paired.images:,} ({100 * paired.difference:+.1f} points, 95 % interval "
-        f"{100 * low:+.1f} to {100 * high:+.1f})"
+        f"accuracy {champion + paired.difference:.4f} against {whose} {champion:.4f} on "
+        f"{paired.images:,} images ({100 * paired.difference:+.1f} points, 95 % confidence "
+        f"interval {100 * low:+.1f} to {100 * high:+.1f})"
     )
 
 
@@ -298,8 +307,8 @@ def requirement_lines(fair: int, test: int, margin: float, alpha: float = ALPHA)
         yield obstacle
     else:
         yield (
-            f"to tell that it is not worse on the {test:,} old test images by {points}: equals "
-            f"pass if they differ on at most "
+            f"not worse by {points} on the {test:,} old test images: an equally good model passes "
+            "if it disagrees on at most "
             f"{100 * min(1.0, max_disagreement(test, margin)):.2g} % of them"
         )
 
@@ -315,17 +324,17 @@ def obstacles(fair: int, test: int, margin: float, alpha: float) -> list[str]:
 def _new_obstacle(fair: int, alpha: float) -> str:
     """The reason why the held-out new images cannot show a difference; empty if they can."""
     if fair < MIN_NEW_IMAGES[HELD_OUT]:
-        return f"no difference on new images can be told: {_unfair_text(fair)}"
+        return f"no difference on new images can be detected: {_unfair_text(fair)}"
     if not alpha:
         return (
-            "no difference on new images can be told: all have decided in an earlier round. "
-            "Correct new ones"
+            "no difference on new images can be detected, because all of them were used for the "
+            "decision of an earlier round. Correct new images"
         )
     if PairedComparison(fair, fair, 0).p_better > alpha:
         return (
-            f"no difference on new images can be told: most of the {fair} held out have decided "
-            f"in an earlier round, so that an error rate of {100 * alpha:.2g} % is left. Correct "
-            "new ones"
+            f"no difference on new images can be detected, because most of the {fair} held-out "
+            "images were used for the decision of an earlier round, so that only an error rate of "
+            f"{100 * alpha:.2g} % is left. Correct new images"
         )
     return ""
 
@@ -336,8 +345,8 @@ def _old_obstacle(test: int, margin: float) -> str:
         return ""
     points = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     return (
-        f"that it is not worse by {points} cannot be shown by so few old test images "
-        f"({test:,}), so that no challenger becomes the champion: {_sufficient_text(test, margin)}"
+        f"no challenger can become the champion, because {test:,} old test images are too few to "
+        f"show that it is not worse by {points}: {_sufficient_text(test, margin)}"
     )
 
 
@@ -346,11 +355,11 @@ def _unfair_text(fair: int) -> str:
     least = MIN_NEW_IMAGES[HELD_OUT]
     record_all = Remedy("serve", options={"record-share": 1}, start=Start.MODULE)
     return (
-        f"{fair} of the images held out {'was' if fair == 1 else 'were'} chosen without regard to "
-        f"what the champion says of them, {least} are needed, for which about "
-        f"{math.ceil(least / USE_SHARES[HELD_OUT])} images of the server's sample are to be "
-        "corrected or confirmed: the usual ones too, in search.label. Where all are, a larger "
-        f"sample helps: {record_all} keeps all usual images that it meets, not 5 % "
+        f"{fair} of the held-out images {'was' if fair == 1 else 'were'} chosen independently of "
+        f"the champion's answers, and {least} are required. For that, correct or confirm about "
+        f"{math.ceil(least / USE_SHARES[HELD_OUT])} images of the server's sample in "
+        "search.label, including those with usual answers. If all of them are corrected, record a "
+        f"larger sample: {record_all} records all images with usual answers instead of 5 % "
         "(docs/feedback.md, Learn)"
     )
 
@@ -359,22 +368,23 @@ def _sufficient_text(test: int, margin: float) -> str:
     """State the margin, or the number of test images, with which equally good models pass."""
     points = math.ceil(100 * margin_needed(test, OLD_DISAGREEMENT))
     return (
-        f"equals that differ on {100 * OLD_DISAGREEMENT:g} % of them would pass with "
-        f"--margin {points}, or with {required_test_images(margin, OLD_DISAGREEMENT):,} test images"
+        f"an equally good model that disagrees on {100 * OLD_DISAGREEMENT:g} % of them would pass "
+        f"with --margin {points}, or with {required_test_images(margin, OLD_DISAGREEMENT):,} test "
+        "images"
     )
 
 
 def _requirement_on_new(held_out: int, alpha: float) -> Iterator[str]:
-    rates = f"error rate {100 * alpha:.2g} %, found {100 * POWER:g} % of the time"
+    rates = f"error rate {100 * alpha:.2g} %, power {100 * POWER:g} %"
     yield (
-        f"to tell that a challenger is better on new images ({rates}, if they differ on "
-        f"{100 * NEW_DISAGREEMENT:g} % of them):"
+        f"held-out images required to detect that a challenger is better on new images ({rates}, "
+        f"if it disagrees with the champion on {100 * NEW_DISAGREEMENT:g} % of them):"
     )
     for difference in DIFFERENCES:
         count = images_needed(difference, NEW_DISAGREEMENT, alpha)
-        yield f"  by {100 * difference:g} points: {count:,} images held out"
+        yield f"  better by {100 * difference:g} points: {count:,} held-out images"
     detectable = detectable_difference(held_out, NEW_DISAGREEMENT, alpha)
     detectable_text = (
         "no difference" if math.isinf(detectable) else f"{100 * detectable:.0f} points or more"
     )
-    yield f"  {held_out:,} are held out: {detectable_text} would be found"
+    yield f"  with {held_out:,} held-out images, {detectable_text} would be detected"

@@ -71,12 +71,13 @@ def examine_corrections(
     dataset = champion.data.dataset
     if (info := records.info) is None:
         raise ConfigError(
-            f"'{records.place}' holds no records (--from). A server writes them: --record PLACE."
+            f"'{records.place}' contains no records (--from). Start a server that writes them with "
+            "--record PLACE."
         )
     if info.classes != dataset.classes:
         raise ConfigError(
-            f"'{records.place}' holds the records of '{info.model}', whose classes are not those "
-            f"of {champion.source}."
+            f"'{records.place}' contains the records of '{info.model}', whose classes differ from "
+            f"those of {champion.source}. Use the records of that model."
         )
     model = champion.load_model(data_root)
     corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
@@ -93,9 +94,9 @@ def examine_corrections(
         doubted_lines = "\n".join(f"  {line}" for line in exclusion_lines(doubted))
         raise Refused(
             f"about {100 * suspected:.0f} % of the {len(corrected_images.new):,} corrections are "
-            f"probably wrong, more than {100 * MAX_SUSPECTED:g} %: nothing was started. Look at "
-            "those that contradict the others most, correct them, or train on all with --anyway:\n"
-            f"{doubted_lines}"
+            f"probably wrong, more than the allowed {100 * MAX_SUSPECTED:g} %, so nothing was "
+            "started. Check and correct those that contradict the others most, or train on all "
+            f"with --anyway:\n{doubted_lines}"
         )
     return corrected_images.without_doubted(
         doubted_for_training(corrected_images, wrong)
@@ -156,10 +157,11 @@ def refuse_few(corrected_images: CorrectedImages) -> None:
         return
     raise ConfigError(
         Message(
-            f"too few corrected images: {counts[TRAINING]} to train on, {counts[SELECTION]} to "
-            f"choose by, {counts[HELD_OUT]} held out; at least {MIN_NEW_IMAGES[TRAINING]}, "
-            f"{MIN_NEW_IMAGES[SELECTION]} and {MIN_NEW_IMAGES[HELD_OUT]} are needed. About 60 "
-            "corrections are enough: correct more with ",
+            f"there are too few corrected images: {counts[TRAINING]} for training, "
+            f"{counts[SELECTION]} for the selection of the best challenger and {counts[HELD_OUT]} "
+            f"held out; at least {MIN_NEW_IMAGES[TRAINING]}, {MIN_NEW_IMAGES[SELECTION]} and "
+            f"{MIN_NEW_IMAGES[HELD_OUT]} are required. About 60 corrections are enough: correct "
+            "more with ",
             Remedy("label", start=Start.MODULE),
             ", or on the server's page.",
         )
@@ -170,8 +172,8 @@ def data_lines(corrected_images: CorrectedImages, suspected: float) -> Iterator[
     """Summarise the corrections in lines of text."""
     counts = {use: len(corrected_images.with_use(use)) for use in MIN_NEW_IMAGES}
     yield (
-        f"new images: {counts[TRAINING]:,} join the training part, {counts[SELECTION]:,} are set "
-        f"aside to choose by, {counts[HELD_OUT]:,} are held out"
+        f"new images: {counts[TRAINING]:,} join the training set, {counts[SELECTION]:,} are set "
+        f"aside to select the best challenger, and {counts[HELD_OUT]:,} are held out"
     )
     for reason in (
         SHOWS_TEST_IMAGE,

@@ -84,7 +84,7 @@ class ImprovementInfo:
         )
 
     def count(self, use: str) -> int:
-        """Count the new images of one use."""
+        """Count the new images that are used for one purpose, such as training."""
         return sum(image["use"] == use for image in self.images)
 
     def fair_rows(self) -> list[int]:

@@ -82,7 +82,8 @@ class ClassMixDetector(Detector):
     def size(self) -> str:
         """The change that the test should detect, in words."""
         number, before, after = self.stated_change
-        return f"'{self.classes[number]}' named for {percent(after)}, {percent(before)} before"
+        name = self.classes[number]
+        return f"'{name}' predicted for {percent(after)} instead of {percent(before)}"
 
     def p_value(self) -> float:
         """p-value: probability of a difference at least this large if nothing has changed."""

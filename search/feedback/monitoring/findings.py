@@ -197,19 +197,19 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
     )
     count, fresh = len(reference.probabilities), len(window.fresh)
     if len(reference.targets) > count:
-        few_validation = "the networks of folds have together seen all validation images"
+        few_validation = "the networks of the folds were trained on all validation images"
     else:
         few_validation = _too_few_text(count, counted(count, "validation image"))
     few_known, known_count = few_validation, len(reference_set.right)
     if earlier is not None:
         images = counted(known_count, "image")
         few_known = _too_few_text(
-            known_count, f"{images} of known class held out before it was improved"
+            known_count, f"{images} of known class, held out before the model was improved"
         )
     sample = f"{counted(corrected, 'corrected image')} of a random sample"
     others_text = f" ({window.unsampled:,} others)" if window.unsampled else ""
-    fresh_images = counted(fresh, "image") + " met"
-    fresh_images += " that it was not trained on" if window.trained else ""
+    fresh_images = counted(fresh, "image") + " answered"
+    fresh_images += " that the model was not trained on" if window.trained else ""
     answers = _too_few_text(fresh, fresh_images)
     if not answers and len(reference_set.probabilities) < MIN_TESTED:
         answers = few_validation
@@ -223,4 +223,4 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
 
 def _too_few_text(count: int, images: str) -> str:
     """State that there are too few images to run a test; empty if there are enough."""
-    return "" if count >= MIN_TESTED else f"{images}, {MIN_TESTED} are needed"
+    return "" if count >= MIN_TESTED else f"{images}, but {MIN_TESTED} are required"

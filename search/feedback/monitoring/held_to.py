@@ -45,14 +45,14 @@ class ReferenceSet:
         right, known_title = _known_class_results(earlier)
         if (count := len(earlier.probabilities)) < MIN_TESTED:
             return cls(VALIDATION, validation, right, known_title)
-        title = f"{count:,} images that were met before it was improved and not trained on"
+        title = f"{count:,} images that were answered before it was improved and not trained on"
         return cls(title, earlier.probabilities, right, known_title)
 
 
 def _known_class_results(earlier: EarlierImages) -> tuple[Values, str]:
     """Compute `right` for an improved model, from its images of known class, and `right_title`."""
     right = np.maximum(0.0, (earlier.labelled.argmax(axis=1) == earlier.targets) - earlier.luck)
-    title = f"the {len(right):,} images of known class that were met before it was improved"
+    title = f"the {len(right):,} images of known class that were answered before it was improved"
     if len(right) and (luck := float(earlier.luck.mean())) >= MIN_REPORTED_LUCK:
-        title += f" (less {100 * luck:.1f} points, the likely luck of being chosen by them)"
+        title += f" (minus {100 * luck:.1f} points of likely luck, since it was selected on them)"
     return right.astype(np.float64), title

@@ -69,8 +69,8 @@ def tile(findings: Findings, check: Check) -> MonitorTile:
         return MonitorTile(QUESTIONS[check.name], "no change", f"p {check.p:.2g}", changed=False)
     few = f"too few {earlier_images(findings, check.name)}"
     if check.needed is not None:
-        few = f"{check.images:,}; {check.needed:,} needed"
-    return MonitorTile(QUESTIONS[check.name], "too few to tell", few, changed=False)
+        few = f"{check.images:,} of {check.needed:,} required"
+    return MonitorTile(QUESTIONS[check.name], "too few images", few, changed=False)
 
 
 def charts(reference: Reference, window: Window) -> list[MonitorChart]:

@@ -95,14 +95,15 @@ def load_window(
     if info is None:
         raise ConfigError(
             Message(
-                f"no records in '{records.place}'. A server keeps them: ",
+                f"there are no records in '{records.place}'. Start a server that writes them: ",
                 serve_and_record(Blank("PLACE")),
             )
         )
     if info.classes != reference.classes:
         raise ConfigError(
-            f"'{records.place}' has the records of '{info.model}', whose classes are others: "
-            f"{len(info.classes)}, not the {len(reference.classes)} of this model in their order."
+            f"'{records.place}' contains the records of '{info.model}', which has "
+            f"{len(info.classes)} classes. They must be the {len(reference.classes)} classes of "
+            "this model, in the same order."
         )
     answers = [
         answer
@@ -110,7 +111,7 @@ def load_window(
         if len(answer.probabilities) == len(reference.classes)
     ]
     if not answers:
-        raise ConfigError(f"'{records.place}' has no answers in that time. Use a longer --since.")
+        raise ConfigError(f"'{records.place}' has no answers in this period. Use a longer --since.")
     counts = Counter(answer.version for answer in answers)
     version = version or answers[-1].version
     if version not in counts:
@@ -118,8 +119,8 @@ def load_window(
             f"{name or '(none)'} ({count:,})" for name, count in counts.items()
         )
         raise ConfigError(
-            f"'{records.place}' has no answers by version '{version}' in that time. "
-            f"There are of: {versions_text}."
+            f"'{records.place}' has no answers by version '{version}' in this period. It has "
+            f"answers by: {versions_text}."
         )
     other_versions = {name: count for name, count in counts.items() if name != version}
     return _window(

@@ -20,15 +20,16 @@ def verdict(findings: Findings) -> str:
     """Summarise the findings in a sentence."""
     rate = f"false-alarm rate {findings.rate:.3g}"
     if not findings.checks:
-        return f"too few images to tell: {'; '.join(dict.fromkeys(findings.untested.values()))}"
+        reasons = "; ".join(dict.fromkeys(findings.untested.values()))
+        return f"too few images for a test: {reasons}"
     if findings.changed:
         return f"changed: {_subjects_text(findings.changed)} ({rate})"
     enough = [check.name for check in findings.checks if check.is_enough]
     few = [check.name for check in findings.checks if not check.is_enough]
     few += list(findings.untested)
-    result = f"no change of {_subjects_text(enough)} was seen" if enough else "no change was seen"
-    return f"{result} ({rate})" + (
-        f"; too few images to tell of {_subjects_text(few)}" if few else ""
+    subjects = f" in {_subjects_text(enough)}" if enough else ""
+    return f"no change{subjects} was detected ({rate})" + (
+        f"; too few images for a test of {_subjects_text(few)}" if few else ""
     )
 
 
@@ -40,7 +41,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     """Describe the findings in rows of (title, text)."""
     rows = [("answers", _answers_text(findings))]
     if findings.is_improved:
-        rows.append(("held to", _reference_text(findings)))
+        rows.append(("compared with", _reference_text(findings)))
     for name in (OUTPUTS, MIX):
         check = findings.check(name)
         text = (
@@ -55,13 +56,13 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         rows.append(
             (
                 "left out",
-                f"{images} outside the random sample: people correct mistakes and unsure answers "
-                "first",
+                f"{images} outside the random sample, since people correct mistakes and unsure "
+                "answers first",
             )
         )
     if findings.learned:
         images = counted(findings.learned, "corrected image")
-        rows.append(("left out", f"{images} that it was trained on"))
+        rows.append(("left out", f"{images} that the model was trained on"))
     return rows
 
 
@@ -74,7 +75,7 @@ def _answers_text(findings: Findings) -> str:
     if findings.images < findings.answered:
         text += f", of which the latest on each of {findings.images:,} images count"
     if findings.met_again:
-        text += f" (not the answers on {findings.met_again:,} that it was trained on)"
+        text += f" (except for the {findings.met_again:,} images that it was trained on)"
     others_text = ", ".join(
         f"{name or '(none)'} ({count:,})" for name, count in findings.others.items()
     )
@@ -88,8 +89,8 @@ def _reference_text(findings: Findings) -> str:
     if findings.held_to != VALIDATION:
         return findings.held_to
     return (
-        f"{VALIDATION}, since of what was met before it was improved fewer than {MIN_TESTED} "
-        "images of a random sample were kept that its training did not use"
+        f"{VALIDATION}, since fewer than {MIN_TESTED} images of a random sample were recorded "
+        "before it was improved and not used for its training"
     )
 
 
@@ -102,12 +103,13 @@ def earlier_images(findings: Findings, name: str) -> str:
 def _check_text(findings: Findings, check: Check, what: str) -> str:
     """Describe the result of a test, and the change that it would have detected."""
     before = f"{check.reference_images:,} {earlier_images(findings, check.name)}"
-    p = f"p {check.p:.2g}, alarm at {check.rate:.2g}; {check.images:,} {what} beside {before}"
+    p = f"p {check.p:.2g}, alarm at {check.rate:.2g}; {check.images:,} {what} and {before}"
     if check.changed:
         return f"changed ({p})"
     if check.is_enough:
-        return f"no change ({p}: enough to see {check.size}, which takes {check.needed:,})"
-    return f"too few to tell ({p}); to see {check.size} takes {_needed_text(findings, check, what)}"
+        return f"no change ({p}: enough to detect {check.size}, which requires {check.needed:,})"
+    needed = _needed_text(findings, check, what)
+    return f"too few images ({p}); to detect {check.size} requires {needed}"
 
 
 def _needed_text(findings: Findings, check: Check, what: str) -> str:
@@ -133,7 +135,7 @@ def mix_text(findings: Findings) -> str:
 def share_text(share: ClassShare) -> str:
     """Describe how often a class was predicted before, and is predicted now."""
     return (
-        f"'{share.name}' named for {percent(share.before)} before, {percent(share.now)} now "
+        f"'{share.name}' predicted for {percent(share.before)} before, {percent(share.now)} now "
         f"({100 * share.low:.0f} to {100 * share.high:.0f})"
     )
 
@@ -147,7 +149,7 @@ def _accuracy_text(findings: Findings) -> str:
     value = f"{accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
     if check is None or findings.accuracy_before is None:
         return (
-            f"{value} on {findings.corrected:,} corrected images; compared with nothing: "
+            f"{value} on {findings.corrected:,} corrected images; not compared: "
             + (findings.untested[ACCURACY])
         )
     before = f"{findings.accuracy_before:.3f} on {findings.accuracy_held_to}"

@@ -109,9 +109,9 @@ export async function send(address, told, method = "POST") {
 export async function heard(ask) {
   try {
     const answer = await ask();
-    const told = await answer.json().catch(() => ({ error: `the server says ${answer.status}` }));
+    const told = await answer.json().catch(() => ({ error: `the server responded with status ${answer.status}` }));
     return { ...told, status: answer.status, after: Number(answer.headers.get("Retry-After")) };
   } catch {
-    return { status: 0, error: "the server does not answer" };
+    return { status: 0, error: "the server does not respond" };
   }
 }

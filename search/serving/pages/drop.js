@@ -16,8 +16,8 @@ document.getElementById("model").textContent = shown(facts.model);
 const count = facts.classes.length;
 document.getElementById("about").textContent = `version ${shown(facts.version)} · ${count} classes`;
 document.getElementById("kept").textContent = facts.records
-  ? "What you send is recorded: answers, some images, and each one that you correct."
-  : "Corrections are not kept: this server was started without --record.";
+  ? "The server records its answers, some of your images, and every image that you correct."
+  : "Corrections are not stored: this server was started without --record.";
 
 function add(files) {
   for (const file of files) {
@@ -61,7 +61,7 @@ async function ask(file, said) {
     await pause(1000 * (told.after || 1));
   }
   if (told.error || !told.predictions) {
-    const why = told.error ?? "the server's answer is not understood";
+    const why = told.error ?? "the response of the server is not valid";
     said.replaceChildren(
       element("h2", {}, shown(file.name)),
       element("p", { className: "bad" }, shown(why)),
@@ -74,7 +74,7 @@ async function ask(file, said) {
 function show(file, said, told) {
   const one = told.predictions[0];
   const isClassified = one.class !== undefined;
-  const time = `${seconds(told.took_ms)} in the server, ${seconds(told.took)} in all`;
+  const time = `${seconds(told.took_ms)} in the server, ${seconds(told.took)} in total`;
   said.replaceChildren(
     element(
       "h2",
@@ -96,16 +96,16 @@ function show(file, said, told) {
 function correction(file, one) {
   const said = element("p", { className: "note", role: "status" });
   const box = element("div", {});
-  const open = element("button", { type: "button", className: "plain" }, "That was wrong, it is ...");
+  const open = element("button", { type: "button", className: "plain" }, "Correct the class ...");
   const others = facts.classes.filter((name) => name !== one.class);
   const choose = async (name) => {
-    said.textContent = "keeping it";
+    said.textContent = "storing the correction";
     const kept = await correct(file, one.id, name);
     said.classList.toggle("bad", Boolean(kept.error));
-    said.textContent = kept.error ? shown(kept.error) : `Kept as ${shown(name)}.`;
+    said.textContent = kept.error ? shown(kept.error) : `Corrected to ${shown(name)}.`;
     if (kept.error) return;
     box.replaceChildren();
-    open.textContent = "Change that";
+    open.textContent = "Change the correction";
     open.hidden = false;
     open.focus();
   };

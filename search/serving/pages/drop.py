@@ -34,11 +34,11 @@ MAX_CONCURRENT = 4
 """Maximum number of corrections that are stored at the same time. All bodies that are being read
 together have at most this number times `MAX_BYTES`.
 """
-FORM = 'a correction is {"id": ANSWER, "class": NAME}, or "image": SHA256 in place of "id".'
-NOT_RECORDED = "this server keeps no corrections: start it with --record PLACE."
+FORM = 'a correction must be {"id": ANSWER, "class": NAME}, or have "image": SHA256 for "id".'
+NOT_RECORDED = "this server does not store corrections. Start it with --record PLACE."
 NOT_OPEN = (
-    "other machines reach this server, and it takes no corrections: start it with "
-    "--open-corrections to take anybody's."
+    "this server does not accept corrections, because other machines can reach it. Start it with "
+    "--open-corrections to accept them from everybody."
 )
 
 
@@ -118,7 +118,7 @@ def _decode_image(text: str) -> bytes:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError:
-        raise ConfigError("`content` must be an image in base64.") from None
+        raise ConfigError("`content` must be an image file in base64.") from None
     if content:
         open_image(content).close()
     return content

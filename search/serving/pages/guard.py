@@ -82,7 +82,8 @@ def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
     headers = {name: value for name, value in scope["headers"] if name in ORIGIN_HEADERS}
     host = headers.get(b"host", b"").decode("latin-1")
     if hosts is not None and _host_name(f"//{host}") not in hosts:
-        return f"this server is not '{host[:200]}'. Call it by {' or '.join(sorted(hosts))}."
+        names = " or ".join(sorted(hosts))
+        return f"'{host[:200]}' is not a host name of this server. Use {names}."
     if scope["method"] in SAFE_METHODS:
         return ""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
@@ -91,7 +92,9 @@ def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
         if site is not None
         else origin is None or origin.partition(b"//")[2] == headers.get(b"host", b"")
     )
-    return "" if is_own else "only this server's own pages and programs may send that."
+    return (
+        "" if is_own else "cross-site request refused: use this server's own pages, or a program."
+    )
 
 
 @lru_cache(maxsize=64)
@@ -130,7 +133,7 @@ class BodyMemory:
         def take(size: int) -> None:
             nonlocal taken_bytes
             if size > self._free_bytes:
-                raise HTTPException(503, "too much is being read; try again in a moment.")
+                raise HTTPException(503, "too many requests are being read; try again in a moment.")
             self._free_bytes -= size
             taken_bytes += size
 
@@ -161,7 +164,7 @@ async def read_fields(
                 take(len(piece))
                 content += piece
                 if len(content) > limit:
-                    raise HTTPException(413, f"at most {limit:,} bytes are taken.")
+                    raise HTTPException(413, f"the body must have at most {limit:,} bytes.")
         values = await run_in_threadpool(json.loads, bytes(content))
     except TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {RECEIVE_S:g} s.") from None
@@ -195,7 +198,7 @@ def own_files(*names: str) -> Route:
     async def send(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in names:
-            return error_response(404, "there is no such file.")
+            return error_response(404, "this file does not exist.")
         kind = f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8"
         return Response(text_of(name), headers={**HEADERS, "Content-Type": kind})
 
@@ -226,7 +229,7 @@ def guarded_route(
         except ConfigError as error:
             return error_response(400, str(error))
         except OSError as error:
-            return error_response(503, f"the storage refuses, try again: {error.strerror or error}")
+            return error_response(503, f"the storage failed, try again: {error.strerror or error}")
 
     guard = Middleware(SameOrigin, hosts=hosts)
     return Route(path, respond, methods=[method], middleware=[guard])

@@ -9,10 +9,10 @@ const POLL_MS = 5000;
 const KEYS = "1234567890abcdefghijklmnopqrtvwxyz";
 const PROBABLE = 9;
 const REASONS = {
-  disagrees: "Answers disagree",
+  disagrees: "The answers of several versions disagree",
   uncertain: "The model is not sure",
-  new: "Unlike what is usual or corrected",
-  sample: "One of a random sample",
+  new: "Unlike the usual and the corrected images",
+  sample: "From a random sample",
   rest: "",
 };
 

@@ -73,7 +73,7 @@ class LabelCalls:
         count = request.query_params.get("count", "20")
         if not (is_whole(count) and 0 < int(count) <= MAX_COUNT):
             raise HTTPException(
-                400, f"count is a number from 1 to {MAX_COUNT} (got '{count[:80]}')."
+                400, f"count must be a number from 1 to {MAX_COUNT} (got '{count[:80]}')."
             )
         without = request.query_params.get("without", "").split(",")
         return json_response(await run_in_threadpool(self._next, int(count), without))
@@ -89,7 +89,7 @@ class LabelCalls:
 
     def _png(self, name: str) -> bytes:
         if (content := self._labelling.records.image(name)) is None:
-            raise NotRecorded("there is no such image, or it has been removed.")
+            raise NotRecorded("this image does not exist, or it has been removed.")
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:
@@ -116,7 +116,7 @@ class LabelCalls:
 
 async def _read_fields(request: Request, *names: str) -> dict[str, str]:
     """Read a JSON object with exactly these fields; errors as in `guard.read_fields`."""
-    hint = f"an object is wanted with {' and '.join(names)}, each of them text."
+    hint = f"the body must be a JSON object with {' and '.join(names)}, whose values are strings."
     values = await read_fields(request, MAX_BYTES, hint)
     if values.keys() != set(names):
         raise HTTPException(400, hint)

@@ -4,23 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.facts.answer import evidence
+from search.facts.trials import TOP
 from search.journal.events import Evidence
 from search.journal.journal import Journal
 from search.journal.result import PAGE, PICTURES, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import TRIALS, Home
-from search.views.page import curves, figures, importance, page
-from search.views.page.answer import evidence
+from search.views.page import curves, figures, page
 from search.views.page.figures import Picture
 from search.views.page.templates import template
-from search.views.summary import TOP
-
-
-def get_ready(trials: int) -> None:
-    """Import the modules that are needed to draw this number of trials.
-
-    This also waits for another thread that is importing them.
-    """
-    importance.get_ready(trials)
 
 
 @dataclass(frozen=True)

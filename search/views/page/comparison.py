@@ -9,9 +9,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from search.facts.answer import answer_trial
+from search.facts.parameters import param_text, searched, short_names
+from search.facts.selection import FinalistInterval
+from search.facts.series import Axis, lowest_visible
+from search.facts.trials import is_baseline
 from search.journal.result import SearchResult, TrialResult
 from search.values.objectives import in_order, one_cost
-from search.views.page.facts import FinalistInterval
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -29,8 +33,6 @@ from search.views.page.figures import (
     length,
     styled,
 )
-from search.views.series import Axis, lowest_visible
-from search.views.summary import answer_trial, is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
 """Position on an axis of parallel coordinates for a trial that does not have the parameter; values
@@ -57,18 +59,11 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """
     trials, paths, names = result.ranking[::-1], varied_axes(result), short_names(searched(result))
     scales = [_scale(result, Axis.of(result, path, names[path])) for path in paths]
-    heights = np.array(
-        [
-            [
-                scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING
-                for path, scale in zip(paths, scales, strict=True)
-            ]
-            for trial in trials
-        ]
-    )
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
-    lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]
+    heights = _positions(trials, paths, scales)
+    across = np.broadcast_to(places, heights.shape)
+    lines = [*np.stack((heights, -across) if narrow else (across, heights), axis=-1)]
     metric, scores = result.metric, np.array([trial.score for trial in trials])
     floor = np.quantile(scores, 0.25)
     drawn = LineCollection(
@@ -80,8 +75,10 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     )
     drawn.set_array([metric.score(score) for score in np.maximum(scores, floor)])
     axes.add_collection(drawn)
-    if (answer := answer_trial(result)) in trials:
-        axes.plot(*lines[trials.index(answer)].T, color=ANSWER, linewidth=2.6, zorder=4)
+    answer = answer_trial(result)
+    for line, trial in zip(lines, trials, strict=True):
+        if trial is answer:  # `in` would compare all fields
+            axes.plot(*line.T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
         _axis(
@@ -178,6 +175,21 @@ def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
         value: (number - low) / (high - low) if high > low else 0.5
         for value, number in numbers.items()
     }
+
+
+def _positions(
+    trials: Sequence[TrialResult], paths: Sequence[str], scales: Sequence[Mapping[Any, float]]
+) -> Any:
+    """Position of each trial (a row) on each axis (a column), from 0 to 1, or `MISSING`."""
+    return np.array(
+        [
+            [
+                scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING
+                for path, scale in zip(paths, scales, strict=True)
+            ]
+            for trial in trials
+        ]
+    )
 
 
 def _axis(

@@ -9,6 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from search.facts.answer import answer_trial
+from search.facts.series import BestSoFar, lowest_visible
+from search.facts.trials import is_baseline
 from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.figures import (
@@ -27,11 +30,14 @@ from search.views.page.figures import (
     label,
     styled,
 )
-from search.views.series import BestSoFar, lowest_visible
-from search.views.summary import answer_trial, is_baseline, state_text
+from search.views.text.labels import state_text
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
+DENSE, DENSE_PIXELS = 1000, 100
+"""With more curves than this, they become an area, and a lower resolution than `PIXELS` (in pixels
+per inch) looks the same. It takes two thirds of the time.
+"""
 WORST_SHARE = 0.25
 """Share of the trials, the worst ones, that may lie outside the plot, so that the good ones can be
 distinguished.
@@ -48,6 +54,8 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = answer_trial(result), []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
+    if len(networks) > DENSE:
+        figure.pixels = DENSE_PIXELS
     for colour, name, is_cut_short in (
         (FAINT, state_text(result), True),
         (STRONG, "completed", False),
@@ -203,7 +211,7 @@ def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
 
 def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
     curves = [_curve(trial) for trial in trials]
-    drawn = [np.column_stack(curve) for curve in curves if len(curve[0]) > 1]
+    drawn = [np.array(curve).T for curve in curves if len(curve[0]) > 1]
     alpha = min(0.75, max(0.1, 30 / len(trials)))
     axes.add_collection(
         LineCollection(

@@ -34,7 +34,7 @@ MAX_HINTS = 600
 """Maximum number of tooltips on a picture."""
 
 PIXELS = 140
-"""Resolution of the rasterized parts, in pixels per inch."""
+"""Resolution of the rasterized parts, in pixels per inch. An inch is 96 of a browser's pixels."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -80,6 +80,7 @@ class Figure(PlainFigure):
     def __init__(self, width: float, height: float) -> None:
         """Create an empty figure; sizes are in inches."""
         super().__init__(figsize=(width, height))
+        self.pixels = PIXELS
         self.values: list[tuple[Axes, Iterable[Value]]] = []
 
     def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
@@ -159,7 +160,8 @@ def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
 @styled
 def _inline(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=PIXELS, metadata={"Date": None, "Creator": None})
+    metadata = {"Date": None, "Creator": None}
+    figure.savefig(buffer, format="svg", dpi=figure.pixels, metadata=metadata)
     return (
         "data:image/svg+xml;base64,"
         + base64.b64encode(

@@ -13,28 +13,23 @@ from uuid import uuid4
 
 from markupsafe import Markup
 
+from search.facts.answer import AnswerEvidence, answer_trial, decision, evidence, reference_rows
+from search.facts.data import source_text
+from search.facts.guessing import at_chance
+from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
+from search.facts.parameters import param_text, searched, short_names
+from search.facts.selection import finalists
+from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
-from search.views import metric
-from search.views.guessing import AT_CHANCE, at_chance
-from search.views.page import comparison, curves, data, facts, quality
-from search.views.page.answer import AnswerEvidence, decision, evidence
+from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
-from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.templates import template
-from search.views.page.verdict import count, one_observation, tiles, verdict
-from search.views.summary import (
-    answer_trial,
-    front_table,
-    is_baseline,
-    models_table,
-    param_text,
-    reference_rows,
-    reference_text,
-    searched,
-    short_names,
-    source_text,
-)
+from search.views.text import labels
+from search.views.text.labels import AT_CHANCE, reference_text
+from search.views.text.tables import front_table, models_table
+from search.views.text.verdict import one_observation, tiles, verdict
 from trainables.catalog.tasks import CLASSIFICATION
+from trainables.errors import counted
 
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
@@ -73,41 +68,43 @@ def render(
         title=source_text(result.started.data),
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
-        finalists=facts.finalists(result),
+        finalists=finalists(result),
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
         evidence=judgement,
         data_section=data.section(folder),
         twins=data.twins(folder),
-        mistakes=facts.mistakes(judgement.evaluation) if judgement.has("confusion_matrix") else [],
-        weakest=facts.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
+        mistakes=sections.mistakes(judgement.evaluation)
+        if judgement.has("confusion_matrix")
+        else [],
+        weakest=sections.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),
-        stops=facts.stops(result),
-        failures=facts.failures(result),
-        retried=facts.retried(result),
-        trials=facts.trial_rows(result),
+        stops=sections.stops(result),
+        failures=sections.failures(result),
+        retried=sections.retried(result),
+        trials=sections.trial_rows(result),
         at_chance=at_chance(result),
         AT_CHANCE=AT_CHANCE,
         highlighted=highlighted.trial if highlighted is not None else "",
-        origin=facts.origin(result),
+        origin=sections.origin(result),
         visible=VISIBLE_TRIALS,
         script=script(),
         script_source=Markup(script_source()),
         paths=searched(result),
         names=short_names(searched(result)),
         text=param_text,
-        count=count,
+        count=counted,
         reached=functools.partial(reference_text, result),
         metric=result.metric,
         classifies=result.task is CLASSIFICATION,
-        words=metric,
+        words=labels,
         pictures=pictures,
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         observation=one_observation(result),
-        observed=count(len(result.distinct), one_observation(result)),
+        observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
         least_trials=MIN_TRIALS,
     )
@@ -129,7 +126,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
-    if rows := facts.finalists(result):
+    if rows := finalists(result):
         pictures["finalists"] = picture(
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",

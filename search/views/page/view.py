@@ -51,7 +51,7 @@ class ReportView(View):
         if driver.result.epochs_trained:
             self._imports = True
             with suppress(RuntimeError):  # no thread is available: `keep` imports everything
-                Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
+                Thread(target=import_evidence, daemon=True).start()
 
     def keep(self) -> None:
         """Write the answer's evidence, the pictures and the page into the search's folder."""
@@ -79,12 +79,10 @@ class ReportView(View):
             self._drawn = draw_untested(self.driver.result, few=few)
 
 
-def import_evidence(trials: int) -> None:
-    """Import the modules that are needed to draw this number of trials.
+def import_evidence() -> None:
+    """Import the modules that draw, or wait for another thread that is importing them.
 
-    Errors are ignored, since the process may exit meanwhile.
+    Errors are ignored, since the process may exit meanwhile; `keep` reports those that matter.
     """
     with suppress(Exception):
-        from search.views.page.artifacts import get_ready
-
-        get_ready(trials)
+        import search.views.page.artifacts  # noqa: F401

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.compare import compare_searches
 from search.decisions.selection import Candidate, decide
+from search.facts.comparison import compare_searches
 from search.journal.events import Selecting, Started
 from search.journal.result import SearchResult, Selection, TrialResult
 from tests.bench.rates.case import Case, Promise, Tally, measure

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from search.predict import FolderAccuracy
+from search.operations.predict import FolderAccuracy
 from tests.bench.rates.case import Case, Promise
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search.decisions.selection import Candidate, Race, decide
 from search.journal.events import Selected
 from search.journal.result import SearchResult, TrialResult
-from search.select import best_few
+from search.operations.select import best_few
 from tests.bench.rates.case import Case, Promise
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig

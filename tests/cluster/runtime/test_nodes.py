@@ -29,8 +29,8 @@ def test_a_process_needs_room_on_one_machine() -> None:
     with pytest.raises(
         NotReady,
         match=(
-            r"asks for 6 CPUs and 0 GPUs; there are 8 CPUs and 0 GPUs, on 2 machines, and a "
-            r"process needs room on one\."
+            r"needs 6 CPUs and 0 GPUs, but there are 8 CPUs and 0 GPUs on 2 machines, and each "
+            r"process must fit on a single machine\."
         ),
     ):
         slots(two, Demand(cpus=6))

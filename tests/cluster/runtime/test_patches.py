@@ -39,7 +39,7 @@ def patch_of(target: str, *parameters: str, is_needed: bool = False) -> Patch:
 
 START = patch_of("engine:Engine.start", "self", "speed")
 MISFITS = {
-    "engine:Engine.start": "Ray's engine:Engine.start takes other arguments: self, speed",
+    "engine:Engine.start": "Ray's engine:Engine.start has unexpected parameters: self, speed",
     "engine:Engine.halt": "Ray has no engine:Engine.halt",
     "engine:Motor.start": "Ray has no engine:Motor.start",
     "engine:VERSION": "Ray's engine:VERSION has no signature",
@@ -64,7 +64,7 @@ def test_a_patch_that_does_not_fit_is_skipped_with_one_line(
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "cluster.runtime.patches")
     assert record.getMessage() == (
-        f"{reason}, so it is not patched. The patch would give: a second"
+        f"{reason}, so it is not patched. The purpose of the patch: a second"
     )
 
 
@@ -72,8 +72,8 @@ def test_a_patch_that_does_not_fit_is_skipped_with_one_line(
 def test_without_a_needed_patch_nothing_starts(target: str, reason: str) -> None:
     needed = patch_of(target, "self", is_needed=True)
     message = (
-        f"{reason}, and no search works without a patch to it. Ray {TRIED_VERSIONS['ray']} was "
-        f"tried: pip install 'ray{TRIED_VERSIONS['ray'].bounds}'."
+        f"{reason}, so a patch that every search needs cannot be applied. Install a tested version "
+        f"of Ray ({TRIED_VERSIONS['ray']}): pip install 'ray{TRIED_VERSIONS['ray'].bounds}'."
     )
     with pytest.raises(NotReady) as refusal:
         check_patches([START, needed])

@@ -31,17 +31,17 @@ def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> Non
         (
             Resources(cpus=2),
             Demand(gpus=1),
-            "asks for 1 GPU per trial; none found. Use --device cpu",
+            "needs 1 GPU per trial, but no GPU was found. Use --device cpu",
         ),
         (
             Resources(cpus=2),
             Demand(cpus=3),
-            "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs",
+            "one trial needs 3 CPUs and 0 GPUs, but there are 2 CPUs",
         ),
         (
             Resources(cpus=8, gpus=1),
             Demand(gpus=1, workers=2),
-            "2 GPUs; there are 8 CPUs and 1 GPUs",
+            "2 GPUs, but there are 8 CPUs and 1 GPUs",
         ),
     ],
 )
@@ -72,10 +72,11 @@ def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
     """
     begin = (
         "import os, platform; del os.sched_getaffinity\n"
-        "import search.run as run, search.resume, search.select, search.sync, search.report\n"
+        "import search.run, search.resume, search.select, search.sync, search.report\n"
+        "from search.operations.run import experiment_of\n"
+        "from search.operations.run_request import RunRequest\n"
         "from search.preflight.prepare import platform_notes, needed_resources\n"
-        "needed_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', "
-        "'cpu'])))\n"
+        "needed_resources(experiment_of(RunRequest(space='smoke', device='cpu')))\n"
         "platform.system = lambda: 'Darwin'\n"
         "print(*platform_notes())"
     )
@@ -83,4 +84,6 @@ def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
         [sys.executable, "-c", begin], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "note: this program was tried on Linux alone; here is Darwin\n"
+    assert (
+        done.stdout == "note: this program was tested only on Linux, and this machine runs Darwin\n"
+    )

@@ -262,13 +262,13 @@ def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile
 )
 def test_what_is_no_address_is_not_ready(address: str) -> None:
     with pytest.raises(
-        NotReady, match=r"is no address of a Ray cluster\. Use local, auto or HOST:PORT\.$"
+        NotReady, match=r"is not the address of a Ray cluster\. Use local, auto or HOST:PORT\.$"
     ):
         check_address(address)
 
 
 def test_where_nothing_listens_is_not_ready() -> None:
-    with pytest.raises(NotReady, match=r"^no Ray cluster at '127\.0\.0\.1:9' "):
+    with pytest.raises(NotReady, match=r"^there is no Ray cluster at '127\.0\.0\.1:9' "):
         check_address("127.0.0.1:9")
 
 

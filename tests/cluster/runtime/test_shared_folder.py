@@ -107,9 +107,9 @@ def test_a_folder_that_all_share_is_left_empty(
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        (read_only, r"what node 10\.0\.0\.3 writes there is not seen here\."),
-        (own_folder, r"what node 10\.0\.0\.3 writes there is not seen here\."),
-        (another_folder, r"node 10\.0\.0\.3 does not see it\."),
+        (read_only, r"files that node 10\.0\.0\.3 writes do not appear here\."),
+        (own_folder, r"files that node 10\.0\.0\.3 writes do not appear here\."),
+        (another_folder, r"files that are written here do not appear on node 10\.0\.0\.3\."),
     ],
 )
 def test_a_node_that_does_not_share_it_both_ways_is_named(

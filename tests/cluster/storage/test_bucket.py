@@ -28,7 +28,7 @@ from tests.support.stand_in import FAULTS, REFUSALS, stand_in
     ],
 )
 def test_what_names_no_place_in_a_bucket_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"names no place in a bucket\. Write s3://BUCKET/PREFIX$"):
+    with pytest.raises(ValueError, match=r"is not a place in a bucket\. Use s3://BUCKET/PREFIX$"):
         Bucket.of(uri)
 
 
@@ -107,7 +107,7 @@ def test_files_go_there_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["../planted", "epoch-0001/../../planted", "/planted"])
 def test_nothing_is_written_outside_the_folder(bucket: Bucket, tmp_path: Path, part: str) -> None:
     """Whoever can write the bucket may name a file as they like."""
-    with pytest.raises(StorageError, match="leads out of its folder"):
+    with pytest.raises(StorageError, match="leads out of the folder into which it is copied"):
         bucket.download(tmp_path / "here", [part])
     assert not list(tmp_path.rglob("planted"))
 
@@ -121,8 +121,8 @@ def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
     with pytest.raises(
         NotReady,
         match=(
-            r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. "
-            r"Mend that, or use another --storage\.$"
+            r"^storage 's3://other/x' cannot be used: there is no bucket 'other'\. "
+            r"Fix this, or use another --storage\.$"
         ),
     ):
         Bucket.of("s3://other/x").check()
@@ -165,7 +165,7 @@ def test_a_check_names_the_missing_permission_and_removes_what_it_may(
         with pytest.raises(
             NotReady,
             match=(
-                r"^storage 's3://models/searches' is not usable: .*; "
+                r"^storage 's3://models/searches' cannot be used: .*; "
                 rf"the permission {permission} is missing\. "
             ),
         ):
@@ -199,9 +199,9 @@ def refusal(code: str, status: int) -> ClientError:
         ),
         (
             refusal("InvalidAccessKeyId", 403),
-            r"the credentials are refused \(InvalidAccessKeyId\); correct them",
+            r"the credentials were refused \(InvalidAccessKeyId\); correct them",
         ),
-        (refusal("RequestTimeTooSkewed", 403), r"this machine's clock is off"),
+        (refusal("RequestTimeTooSkewed", 403), r"this machine's clock is wrong"),
         (refusal("SlowDown", 503), r"HTTP 503 SlowDown"),
         (
             EndpointConnectionError(endpoint_url="http://nowhere"),
@@ -234,7 +234,7 @@ def test_without_credentials_it_is_said_where_they_are_looked_for(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     _client.cache_clear()
-    with pytest.raises(StorageError, match=r"no credentials found; set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(StorageError, match=r"no credentials were found; set AWS_ACCESS_KEY_ID"):
         bucket.get("a")
 
 
@@ -306,5 +306,5 @@ def test_what_is_to_be_replaced_and_is_gone_was_taken(bucket: Bucket) -> None:
 
 def test_an_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://host:port")
-    with pytest.raises(ValueError, match=r"is no address\. Write http://HOST:PORT"):
+    with pytest.raises(ValueError, match=r"is not a valid address\. Use http://HOST:PORT"):
         Bucket.of("s3://models")

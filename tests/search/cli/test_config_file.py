@@ -2,6 +2,7 @@
 
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from search.cli.config_file import words
-from search.run import arguments, experiment_of, parser
+from search.operations.run import experiment_of
+from search.run import RunOptions, parse_options
 from trainables.config import PATHS
 from trainables.errors import ConfigError
 
@@ -36,14 +38,14 @@ def problems(tmp_path: Path, text: str | bytes) -> list[str]:
     path = tmp_path / "config.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ConfigError) as caught:
-        words(path, parser())
+        words(RunOptions, path)
     return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
 
 
 def test_a_files_options_are_words_of_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(GOOD)
-    assert words(path, parser()) == [
+    assert words(RunOptions, path) == [
         "--space=table3",
         "--max-epochs=1",
         "--hang-timeout=60.5",
@@ -61,9 +63,8 @@ def test_a_files_options_are_words_of_the_command_line(tmp_path: Path) -> None:
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("space: table3\ntrials: 5\nseed: 3\nset: {batch_size: 32, epochs: 4}\n")
-    experiment = experiment_of(
-        arguments(["--trials", "7", "--config", str(path), "--set", "epochs=9"])
-    )
+    options = parse_options(["--trials", "7", "--config", str(path), "--set", "epochs=9"])
+    experiment = experiment_of(options.request)
     assert (experiment.trials, experiment.seed, experiment.space_name) == (7, 3, "table3")
     assert (experiment.base.batch_size, experiment.base.epochs) == (32, 9)
 
@@ -72,7 +73,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 def test_a_file_may_say_nothing(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    assert words(path, parser()) == []
+    assert words(RunOptions, path) == []
 
 
 REFUSED = {
@@ -117,12 +118,12 @@ REFUSED = {
         "config.yaml:1: 'download' must be true or false (got 'yes').",
         "",
     ),
-    "a list": ("name: [a, b]\n", "config.yaml:1: 'name' takes one value.", ""),
-    "a mapping": ("data: {name: mnist}\n", "config.yaml:1: 'data' takes one value.", ""),
-    "a list of settings": ("set: [epochs=3]\n", "config.yaml:1: 'set' takes one value.", ""),
+    "a list": ("name: [a, b]\n", "config.yaml:1: 'name' accepts one value.", ""),
+    "a mapping": ("data: {name: mnist}\n", "config.yaml:1: 'data' accepts one value.", ""),
+    "a list of settings": ("set: [epochs=3]\n", "config.yaml:1: 'set' accepts one value.", ""),
     "a word for settings": (
         "set: epochs=3\n",
-        "config.yaml:1: 'set' holds keys and values, such as 'optimizer.lr: 0.001'.",
+        "config.yaml:1: 'set' must contain keys and values, such as 'optimizer.lr: 0.001'.",
         "",
     ),
     "an option twice": (
@@ -151,7 +152,11 @@ REFUSED = {
         "",
     ),
     "a key that is a list": ("? [a, b]\n: 3\n", "config.yaml:1: unknown key '?'.", ""),
-    "a tab": ("set:\n\tepochs: 3\n", "config.yaml:2: a tab stands here; indent with spaces.", ""),
+    "a tab": (
+        "set:\n\tepochs: 3\n",
+        "config.yaml:2: tabs are not allowed for indentation; use spaces.",
+        "",
+    ),
     "a text without an end": (
         'space: "table3\n',
         "config.yaml:2: while scanning a quoted scalar, found unexpected end of stream.",
@@ -172,18 +177,24 @@ REFUSED = {
     ),
     "a tag of a plain kind": (
         "space: !!str 5\n",
-        "config.yaml:1: the tag '!!str' is not allowed; values are plain.",
+        "config.yaml:1: the tag '!!str' is not allowed; use plain values.",
         "",
     ),
-    "a NUL": ("space: a\nname: a\0b\n", "config.yaml:2: a character that YAML does not allow.", ""),
+    "a NUL": (
+        "space: a\nname: a\0b\n",
+        "config.yaml:2: this line has a character that YAML does not allow.",
+        "",
+    ),
     "a credential's key": (
         "aws_secret_access_key: abcdef\n",
-        "config.yaml:1: 'aws_secret_access_key' looks like a credential; not logged.",
+        "config.yaml:1: 'aws_secret_access_key' looks like a credential, so it was "
+        "refused and not logged.",
         "",
     ),
     "a credential": (
         "name: AKIAABCDEFGHIJKLMNOP\n",
-        "config.yaml:1: 'name' looks like a credential; not logged. Use an environment variable.",
+        "config.yaml:1: 'name' looks like a credential, so it was refused and not "
+        "logged. Use an environment variable.",
         "",
     ),
 }
@@ -213,7 +224,7 @@ def test_a_file_that_is_no_text_or_too_large_or_not_there_is_refused(tmp_path: P
     with pytest.raises(
         ConfigError, match=r"'none.yaml' cannot be read \(No such file or directory\) \(--config\)"
     ):
-        words(Path("none.yaml"), parser())
+        words(RunOptions, Path("none.yaml"))
 
 
 BOMBS = {
@@ -240,7 +251,7 @@ def test_a_bomb_is_refused_before_it_is_read_to_its_end(
     assert len(events) < 50
     assert said in (
         "config.yaml:1: anchors and aliases are not allowed.",
-        "config.yaml:1: more than 8 levels.",
+        "config.yaml:1: the values are nested more than 8 levels deep.",
     )
 
 
@@ -250,7 +261,7 @@ def test_every_key_of_a_trial_can_be_set(tmp_path: Path, path: str) -> None:
     file = tmp_path / "config.yaml"
     value = "true" if bool in (typing.get_args(PATHS[path]) or (PATHS[path],)) else "1"
     file.write_text(f"set: {{{path}: {value}}}\n")
-    assert words(file, parser()) == [f"--set={path}={value}"]
+    assert words(RunOptions, file) == [f"--set={path}={value}"]
 
 
 def test_a_tilde_is_the_home_folder_wherever_a_path_is_named(
@@ -265,14 +276,13 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_named(
     (tmp_path / "config.yaml").write_text(
         "space: ~/mine.py\nstorage: ~/kept\ndata: mnist\ndata-root: ~/mnist\nweights: ~/w.pth\n"
     )
-    args = arguments(["--config=~/config.yaml"])
-    assert (args.storage, args.data_root, args.weights) == (
+    request = parse_options(["--config=~/config.yaml"]).request
+    assert (request.storage, request.reading.data_root, request.weights) == (
         tmp_path / "kept",
         tmp_path / "mnist",
         tmp_path / "w.pth",
     )
-    args.weights = None
-    made = experiment_of(args)
+    made = experiment_of(replace(request, weights=None))
     assert made.space_source == f"{tmp_path}/mine.py:space"
     assert made.base.data.root == str(tmp_path / "mnist")
 
@@ -282,5 +292,6 @@ def test_weights_that_are_set_are_found_at_home(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "w.pth").touch()
-    made = experiment_of(arguments(["--space", "transfer", "--set", "model.weights=~/w.pth"]))
+    options = parse_options(["--space", "transfer", "--set", "model.weights=~/w.pth"])
+    made = experiment_of(options.request)
     assert made.settings["model.weights"] == str(tmp_path / "w.pth")

@@ -1,7 +1,6 @@
 """The expected gain of further trials, and the search that ends itself when it is small."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from search.design.experiment import Experiment
 from search.journal.events import Epoch, Evidence, Tested
 from search.journal.journal import read
 from search.journal.result import SearchResult
-from search.resume import is_done, parser
+from search.operations.resume import ResumeRequest, is_done
 from search.space import Choice, SearchSpace
 from tests.support.played import OpenDriver, changed, play, reopened, report
 from trainables.config import TrialConfig
@@ -124,12 +123,9 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(
     driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
     driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
-    def given(*words: str) -> Any:
-        return parser().parse_args(["s", *words])
-
-    assert is_done(result, driver.experiment, given())
-    assert not is_done(result, driver.experiment, given("--min-gain", "0"))
-    assert not is_done(result, driver.experiment, given("--trials", "300"))
+    assert is_done(result, driver.experiment, ResumeRequest(name="s"))
+    assert not is_done(result, driver.experiment, ResumeRequest(name="s", min_gain=0.0))
+    assert not is_done(result, driver.experiment, ResumeRequest(name="s", trials=300))
     again = reopened(driver)
     assert again.suggest() is None
     assert again.over

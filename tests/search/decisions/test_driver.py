@@ -12,7 +12,7 @@ from search.journal.events import Evaluated, Resumed, Suggested, Unevaluated
 from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
-from search.views.summary import risk_text
+from search.views.text.sentences import risk_text
 from tests.support.played import (
     OpenDriver,
     changed,
@@ -302,7 +302,7 @@ def test_the_time_budget_stops_each_trial_after_its_epoch(
     )
     assert (
         driver.result.reason
-        == "the budget of 10s is used up, but for 1 s, too few for another epoch"
+        == "the budget of 10s is used up, except for 1 s, too few for another epoch"
     )
 
 

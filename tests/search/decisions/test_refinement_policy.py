@@ -25,8 +25,7 @@ from search.design.experiment import Experiment
 from search.journal.events import RefinementTerms, Resumed
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
-from search.resume import experiment_of
-from search.resume import parser as resume_parser
+from search.operations.resume import ResumeRequest, experiment_of
 from search.space import Choice, Float, SearchSpace
 from tests.bench.rates import refine
 from tests.support.planted import PLANTED, peak
@@ -115,7 +114,9 @@ def test_rounds_end_at_their_number(
     play(open_driver(planted), peak)
     driver = play(begin(planted, rounds=1, trials=12), peak)
     assert len(driver.trials) == 21
-    assert driver.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+    assert driver.policy.refinement.reason.startswith(
+        "the maximum of 1 round is reached; the last one gained 0."
+    )
     assert driver.over
 
 
@@ -153,10 +154,12 @@ def test_a_round_whose_trials_all_failed_is_no_round_without_a_gain(
         driver.fail(suggestion[0], "error", "Traceback ...\nOSError: the disk is full")
     driver.finish()
     assert driver.policy.refinement.reason == (
-        "all 6 trials of round 1 failed, the last with: OSError: the disk is full"
+        "all 6 trials of round 1 failed, the last one with: OSError: the disk is full"
     )
     again = play(begin(planted, rounds=1), peak)
-    assert again.policy.refinement.reason.startswith("it has had its 1 round; the last gained 0.")
+    assert again.policy.refinement.reason.startswith(
+        "the maximum of 1 round is reached; the last one gained 0."
+    )
 
 
 def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
@@ -180,27 +183,25 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nonsense(*about: Any) -> Any:
-        raise ConfigError("a value is given twice: 0.01, 0.01.")
+        raise ConfigError("the values of Choice must differ from each other (got 0.01, 0.01).")
 
     play(open_driver(planted), peak)
     monkeypatch.setattr("search.decisions.refinement_policy.next_space", nonsense)
     result = play(begin(planted, rounds=1), peak).result
     assert result.refinement is not None
     (told,) = result.refinement.rounds[0].changes
-    assert (
-        told.text
-        == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
+    assert told.text == (
+        "nothing, because the changes together do not make a valid space: the values of Choice "
+        "must differ from each other (got 0.01, 0.01)."
     )
     assert len(result.trials) == 15
-    args = resume_parser().parse_args(
-        [planted.name, "--storage", str(planted.storage), "--trials", "40"]
-    )
+    request = ResumeRequest(name=planted.name, storage=planted.storage, trials=40)
     with pytest.raises(
         ConfigError,
-        match=r"--trials: 'played' has been refined; how many trials each round has is for "
+        match=r"--trials: 'played' has been refined; set the number of trials of each round with "
         r".*search\.refine .*--trials N",
     ):
-        experiment_of(args, result)
+        experiment_of(request, result)
 
 
 def test_a_space_that_is_used_up_ends_it(
@@ -210,7 +211,7 @@ def test_a_space_that_is_used_up_ends_it(
     driver = begin(experiment)
     monkeypatch.setattr("search.algorithms.bayes.Bayes.ask", lambda bayes, trial: None)
     play(driver)
-    assert driver.policy.refinement.reason == "round 1 had nothing new to try"
+    assert driver.policy.refinement.reason == "round 1 had no new trials to try"
 
 
 @pytest.mark.parametrize("events", [1, 3, 8, 17, 32, 50, 75])
@@ -332,7 +333,7 @@ def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> Non
     capped = changed(experiment, max_epochs=5)
     assert (
         refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "epochs")
-        == "it would be 5 all the same"
+        == "the config would use 5 anyway"
     )
     assert refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "optimizer.lr") == ""
     assert "optimizer.lr must be" in refusal(capped, None, {"optimizer.lr": -0.1}, "optimizer.lr")

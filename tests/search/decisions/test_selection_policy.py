@@ -3,7 +3,6 @@
 Which training is next, which candidate leaves, and what a kill between two lines changes.
 """
 
-import argparse
 import io
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import pytest
 from rich.console import Console
 
 from cluster.errors import Refused
-from search import select
 from search.decisions.driver import Driver
 from search.decisions.selection_policy import SelectionPolicy, seed_number, training_name
 from search.design.budget import Budget, limit
@@ -24,7 +22,16 @@ from search.design.experiment import Experiment
 from search.journal.events import Freed, Opened, Resumed, Selecting, Tested, Unevaluated
 from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
-from search.select import best_few, cost_of, few_text, is_done, refuse_changed, terms_of
+from search.operations import select
+from search.operations.select import (
+    SelectRequest,
+    best_few,
+    cost_of,
+    few_text,
+    is_done,
+    refuse_changed,
+    terms_of,
+)
 from search.space import SearchSpace
 from search.views.live import RaceDisplay
 from tests.support.played import OpenDriver, changed, good_lr_wins, play, reopened, report
@@ -470,12 +477,12 @@ def test_what_a_search_could_not_evaluate_after_its_selection_is_known(
 def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(
     begin: Any, searched: Driver
 ) -> None:
-    args = argparse.Namespace(top=None, seeds=None, alpha=None)
+    request = SelectRequest(name="played")
     few = [trial.trial for trial in best_few(searched.result, 2)]
     driver = begin(candidates=list(reversed(few)))
-    assert terms_of(args, driver.result).candidates == list(reversed(few))
+    assert terms_of(request, driver.result).candidates == list(reversed(few))
     driver.journal.append(Resumed(slots=2, began_ms=time.time_ns() // 1_000_000))
-    assert terms_of(args, driver.result).candidates == few
+    assert terms_of(request, driver.result).candidates == few
 
 
 def test_a_selections_cost_is_told_and_what_was_trained_before_is_off(
@@ -577,31 +584,30 @@ def test_what_waits_at_a_rung_when_a_budget_ends_a_search_is_a_candidate(
 def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     lengths: Experiment, searched: Driver, open_driver: OpenDriver
 ) -> None:
-    args = argparse.Namespace(top=12, seeds=None, alpha=None)
-    terms = terms_of(args, searched.result)
+    terms = terms_of(SelectRequest(name="played", top=12), searched.result)
     assert (
         few_text(searched.result, terms.candidates, terms.top)
-        == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+        == "note: 9 candidates, not 12: no more of the search's 9 trials have a result that counts"
     )
     result = play(open_driver(changed(lengths, name="lengths"))).result
-    terms = terms_of(argparse.Namespace(top=None, seeds=None, alpha=None), result)
+    terms = terms_of(SelectRequest(name="lengths"), result)
     told = (
-        "note: 3 candidates, not 5: the 9 trials that count are 3 trainings "
-        "(trials that differ in length or seed alone are one)"
+        "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ "
+        "only in length or seed count once)"
     )
     assert few_text(result, terms.candidates, terms.top) == told
     assert few_text(result, terms.candidates, 3) == ""
 
 
 def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
-    args = argparse.Namespace(name="played", allow_change=False)
+    request = SelectRequest(name="played")
     started = searched.result.started
     now = replace(started, weights={"resnet18.pth": "2"})
     searched.result.started = replace(started, weights={"resnet18.pth": "2"})
-    refuse_changed(args, searched.result, now)
+    refuse_changed(request, searched.result, now)
     searched.result.started = replace(started, weights={"resnet18.pth": "1"})
     with pytest.raises(Refused, match=r"weights\.resnet18\.pth: 1 -> 2"):
-        refuse_changed(args, searched.result, now)
+        refuse_changed(request, searched.result, now)
 
 
 def test_no_more_of_many_trials_are_looked_at_than_are_asked_for(

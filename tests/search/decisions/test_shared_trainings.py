@@ -23,12 +23,13 @@ from search.journal.events import Paused, Resumed, Started
 from search.journal.journal import Journal, read
 from search.journal.result import SearchResult, checkpoint_of
 from search.journal.store import Storage
-from search.run import arguments, experiment_of
+from search.operations.run import experiment_of
+from search.run import parse_options
 from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
-from search.views.summary import taken_over_text
-from search.why import story
+from search.views.text.sentences import taken_over_text
+from search.views.text.story import story_lines
 from tests.support.played import (
     OpenDriver,
     changed,
@@ -216,7 +217,7 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
     assert second.reused_epochs == {"one": (6, 12)}
     assert taken_over_text(second) == "reused 12 epochs (6 trials) of 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
-    assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
+    assert any("of 'one' had trained it" in line for line in story_lines(events, "t0001"))
     assert search(changed(small, name="three")).result.epochs_trained == 0, (
         "and a third may take it from the second"
     )
@@ -645,7 +646,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         fused=False, say=said.append
     )
     assert earlier.searches == ["one"]
-    assert "(one); --no-cache trains it anew" in said[0]
+    assert "(one); --no-cache trains them again" in said[0]
     stems = {event.data.stem for event in read(driver.journal.path) if event.kind == "suggested"}
     found = [one for stem in stems for one in earlier.of(stem, 2, 4)]
     assert [one.epoch for one in found] == 2 * [2, 3, 1], "the nearest first"
@@ -670,7 +671,7 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     journal.close()
     said: list[str] = []
     EarlierSearches(changed(small, name="mine"), dataset).with_fusion(fused=False, say=said.append)
-    assert "(known); --no-cache trains it anew" in said[0]
+    assert "(known); --no-cache trains them again" in said[0]
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
     EarlierSearches(other, dataset).with_fusion(fused=False, say=said.append)
     assert len(said) == 1
@@ -711,15 +712,15 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
         == []
     )
     assert said == [
-        "note: earlier searches could not be looked at (Input/output error); "
-        "what they have trained may be trained again"
+        "note: earlier searches could not be read (Input/output error), "
+        "so their trainings may be repeated"
     ]
 
 
 @pytest.mark.parametrize(("words", "cache"), [([], True), (["--no-cache"], False)])
 def test_no_cache_is_said_once_and_holds_for_a_resume(words: list[str], cache: bool) -> None:
     given = experiment_of(
-        arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words])
+        parse_options(["--space", "table3", "--name", "s", "--device", "cpu", *words]).request
     )
     assert given.cache is cache
     assert Experiment.from_description("s", given.describe(), given.storage).cache is cache

@@ -283,9 +283,9 @@ def test_a_number_that_is_refused_is_not_put_between() -> None:
         30,
     )
     assert space.domains["model.filter_size"] == Choice(3, 5, 7)
-    assert (
-        changes[""].text
-        == "as before, with a clear effect, but nothing to leave out: model.filter_size"
+    assert changes[""].text == (
+        "as before, although the effect is clear, because there is nothing to leave out: "
+        "model.filter_size"
     )
 
 

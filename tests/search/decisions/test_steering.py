@@ -81,7 +81,7 @@ def test_a_trial_that_trains_stops_after_its_epoch(
     assert (ended.outcome, ended.reached) == ("stopped", 2)
     assert ended.stop is not None
     assert (ended.stop.by, ended.stop.reason) == ("a request", "asked to stop by ada@lab")
-    assert answers(driver)[0].answer == f"{trial} stops after epoch 2, which it trains now"
+    assert answers(driver)[0].answer == f"{trial} stops after epoch 2, which it is training now"
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -181,7 +181,7 @@ def test_more_trials_are_proposed_once_they_are_asked_for(
     assert driver.suggest() is not None
     assert driver.result.started.experiment["trials"] == 5
     (told,) = answers(driver)
-    assert told.answer == "5 trials in all, where there were to be 2"
+    assert told.answer == "5 trials in total instead of 2"
     assert told.options == {"trials": "+3"}
     assert SearchResult.read(endless.folder) == driver.result
 
@@ -196,7 +196,7 @@ def test_fewer_trials_end_it_sooner_but_not_below_those_that_have_begun(
     assert driver.suggest() is None
     refused, done = answers(driver)
     assert refused.is_refused
-    assert "3 have begun" in refused.answer
+    assert "3 trials have already started" in refused.answer
     assert not done.is_refused
 
 
@@ -269,11 +269,14 @@ def test_a_budget_that_is_cut_below_what_is_used_ends_the_search(
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"budget": ("+1h",)}, "no such limit that it could be added to. 1h sets one"),
-        ({"budget": ("1 parsec",)}, "--budget takes 90s"),
-        ({"budget": ("5usd",)}, "needs the price of an hour"),
+        (
+            {"budget": ("+1h",)},
+            "no limit of this kind to which it could be added. Set one with --budget 1h.",
+        ),
+        ({"budget": ("1 parsec",)}, "--budget must be a limit such as 90s"),
+        ({"budget": ("5usd",)}, "requires the price of one device per hour"),
         ({"price": 2.0}, "--price 2 has no effect: the search has no budget in money. Add one"),
-        ({"trials": "1"}, "2 have begun"),
+        ({"trials": "1"}, "--trials 1 is too few: 2 trials have already started."),
     ],
 )
 def test_what_cannot_be_is_refused_as_a_whole(
@@ -313,7 +316,7 @@ def test_as_many_run_at_once_as_are_asked_for_and_have_room(
     assert driver.suggest() is None
     lower, higher = answers(driver)
     assert lower.answer == "2 trials at once"
-    assert higher.answer == "6 trials at once: there is no room for 9"
+    assert higher.answer == "6 trials at once, because there is no room for 9"
     assert driver.result.sessions[-1].slots == 6
 
 
@@ -327,8 +330,8 @@ def test_what_two_people_ask_at_once_is_answered_in_turn(
     driver.report(trial, report(2))
     driver.take_up(DriverRequest.now(STOP, trial=trial, by="eve@bar"))
     told = [one.answer for one in answers(driver)]
-    assert told[1] == f"{trial} is to stop already, asked to stop by ada@lab"
-    assert told[2] == f"{trial} had ended before (stopped, asked to stop by ada@lab)."
+    assert told[1] == f"{trial} is already stopping (asked to stop by ada@lab)"
+    assert told[2] == f"{trial} has already ended (stopped, asked to stop by ada@lab)."
     kinds = [event.kind for event in read(driver.journal.path)]
     assert kinds.count("stopped") == 1
 
@@ -376,7 +379,7 @@ def test_an_extension_after_the_last_trial_is_told_how_to_go_on(
     driver.take_up(asked(EXTEND, trials="+5", budget=("2h",)))
     (told,) = answers(driver)
     assert told.is_refused
-    assert told.answer.startswith("too late: its trials have ended, and it is evaluated.")
+    assert told.answer.startswith("too late: its trials have ended, and it is being evaluated.")
     assert "search.resume played" in told.answer
     assert told.answer.endswith("--trials 17 --budget 2h")
 
@@ -454,14 +457,14 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
     wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
     for one in wanted:
         assert preview_request(one, selecting.result, "process 1", PLACE).text.startswith(
-            "a selection runs now: "
+            "a selection is running, "
         )
     selecting.take_up(asked(PAUSE))
     selecting.finish()
     for one in wanted:
         told = preview_request(one, selecting.result, "", PLACE)
         assert told.is_refused
-        assert told.text.startswith("a selection is not finished: ")
+        assert told.text.startswith("a selection is not finished, ")
         assert "Continue it first: python -m search.select " in told.text
 
 
@@ -469,7 +472,7 @@ def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
     assert is_selecting(selecting.result)
     selecting.finish()
     told = preview_request(asked(STOP), selecting.result, "", PLACE)
-    assert "has ended (completed): there is nothing to stop" in told.text
+    assert "has ended (completed), so there is nothing to stop" in told.text
     assert not is_selecting(selecting.result)
 
 
@@ -552,7 +555,7 @@ def test_a_second_pause_while_the_first_winds_up_is_told_so(
     driver.is_done = True
     driver.take_up(asked(PAUSE))
     told = answers(driver)[-1]
-    assert told.answer == "its process ends already: asked to pause by ada@lab"
+    assert told.answer == "its process is already ending (asked to pause by ada@lab)"
     assert not told.is_refused
 
 
@@ -565,7 +568,7 @@ def test_after_memory_ran_out_fewer_run_at_once_than_are_asked_for(
     foresaw = preview_request(asked(EXTEND, concurrency=4), driver.result, "process 1", PLACE)
     driver.take_up(asked(EXTEND, concurrency=4))
     assert foresaw.text == answers(driver)[0].answer
-    assert foresaw.text == f"{driver.at_once} trials at once: with more, memory ran out"
+    assert foresaw.text == f"{driver.at_once} trials at once, because memory ran out with more"
 
 
 def test_where_room_is_not_known_a_number_is_the_most(
@@ -628,7 +631,7 @@ def test_a_search_killed_while_it_stops_ends_so(
     again.finish()
     assert again.result.outcome == "stopped"
     found = preview_request(asked(STOP, trial="t0001"), again.result, "", PLACE)
-    assert "has ended (stopped): there is nothing to stop" in found.text
+    assert "has ended (stopped), so there is nothing to stop" in found.text
     assert reopened(again).suggest() is not None, "a resume after that goes on"
 
 
@@ -684,7 +687,7 @@ def test_nobody_is_asked_for_what_no_driver_could_do(
     over = play(open_driver(changed(endless, name="over"))).result
     assert "has ended (completed)" in preview_request(asked(STOP), over, "", PLACE).text
     told = preview_request(asked(EXTEND, trials="+5"), over, "", PLACE)
-    assert told.text.startswith("too late: 'over' has ended (completed), it goes on with: ")
+    assert told.text.startswith("too late: 'over' has ended (completed). Continue with: ")
     assert told.text.endswith("search.resume over --trials 17")
 
 

@@ -19,24 +19,26 @@ from cluster.runtime.resources import Demand
 from search.decisions import timing
 from search.design.budget import Budget, Limit, limit, shares_of, shares_text
 from search.design.experiment import Experiment
+from search.facts.standing import SearchStanding
 from search.journal.events import Evidence, Started, Tested, from_json
 from search.journal.events import Finished as SearchFinished
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
+from search.operations.continuation import UsageLimits
+from search.operations.refine import RefineRequest
+from search.operations.refine import experiment_of as refinement_of
+from search.operations.resume import ResumeRequest, check_budget, experiment_of, is_done
 from search.preflight.changes import changes
 from search.process import lifetime
 from search.process.lifetime import command_start, process_age_s
-from search.refine import experiment_of as refinement_of
-from search.resume import check_budget, experiment_of, is_done, parser
-from search.run import arguments
+from search.run import parse_options
 from search.sessions.estimate import Estimate
 from search.space import Choice, Float, SearchSpace
-from search.status import lines
-from search.values.wording import DEFAULT_STORAGE
 from search.views.base import Finished, ViewContext
 from search.views.live import Display
 from search.views.outcome import JsonSummary, Summary, print_summary
-from search.views.page.facts import cost
+from search.views.page.sections import cost
+from search.views.standing import standing_lines
 from search.views.terminal import Terminal
 from tests.support.played import (
     OpenDriver,
@@ -108,7 +110,7 @@ def test_nonsense_is_refused_with_what_is_allowed(text: str) -> None:
         limit(text)
     assert f"(got '{text}')" in str(caught.value)
     assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or re.search(
-        "> 0 and finite|whole epochs", str(caught.value)
+        "> 0 and finite|whole number of epochs", str(caught.value)
     )
 
 
@@ -269,7 +271,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
     assert now[0] == 10
     assert (
         driver.result.reason
-        == "the budget of 30s is used up, but for 10 s that the search's end takes"
+        == "the budget of 30s is used up, except for 10 s that the end of the search takes"
     )
     now[0] = 14
     assert not driver.out_of_time
@@ -681,16 +683,19 @@ def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
     result = SearchResult.read(experiment.folder)
     assert (result.outcome, result.is_over) == ("budget", True)
     assert list(shares_of(result)) == ["60s"]
-    args = parser().parse_args([experiment.name, "--storage", str(experiment.storage)])
-    again = experiment_of(replace_space(args), result)
+    again = experiment_of(resumed(experiment), result)
     assert again.budget == Budget((limit("60s"),))
     assert changes(result.started, replace(result.started, experiment=again.describe())) == []
 
 
-def replace_space(args: Any) -> Any:
-    """The same, going on with the recorded space where its name finds none."""
-    args.allow_change = True
-    return args
+def resumed(experiment: Experiment, *limits: str, price: float | None = None) -> ResumeRequest:
+    """A request to continue with these limits, whatever has changed."""
+    return ResumeRequest(
+        name=experiment.name,
+        storage=experiment.storage,
+        allow_change=True,
+        limits=UsageLimits(budget=tuple(map(limit, limits)), price=price),
+    )
 
 
 def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
@@ -702,35 +707,28 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
     result = driver.result
     assert result.best is not None
     assert result.unfinished, "some wait at a rung"
-    for words, refused in (
-        ([], True),
-        (["--budget", "9epochs"], True),
-        (["--budget", "10epochs"], False),
-    ):
-        args = parser().parse_args(
-            [experiment.name, "--storage", str(experiment.storage), "--allow-change", *words]
-        )
-        check_budget(
-            args, experiment_of(args, result), result
-        )  # what is to be tested and drawn is done first
+    for limits, refused in (([], True), (["9epochs"], True), (["10epochs"], False)):
+        request = resumed(experiment, *limits)
+        again = experiment_of(request, result)
+        check_budget(request, again, result)  # what is to be tested and drawn is done first
         driver.journal.append(
             Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={})
         )
         driver.journal.append(Evidence(trial="", file="pictures", path=""))
-        assert not is_done(result, experiment_of(args, result), args)
+        assert not is_done(result, again, request)
         if not refused:
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, again, result)
             continue
         with pytest.raises(
             ConfigError,
             match=r"the budget of 9 epochs is used up: all sessions together used 100% of the 9 "
-            r"epochs budget\. With a larger one .* --budget LIMIT",
+            r"epochs budget\. To continue with a larger budget: .* --budget LIMIT",
         ):
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, again, result)
         result.is_drawn = False
     assert any(
         line.endswith("search.resume played --budget LIMIT (a larger one)")
-        for line in lines(result, "", "played", DEFAULT_STORAGE)
+        for line in standing_lines(SearchStanding("played", result))
     )
 
 
@@ -745,16 +743,11 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
     driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
     driver.journal.append(Evidence(trial="", file="pictures", path=""))
 
-    def given(*words: str) -> Any:
-        return replace_space(
-            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
-        )
-
-    assert experiment_of(given(), result).budget == driver.experiment.budget
-    more = given("--budget", "9epochs", "--price", "2")
+    assert experiment_of(resumed(experiment), result).budget == driver.experiment.budget
+    more = resumed(experiment, "9epochs", price=2.0)
     assert not is_done(result, driver.experiment, more)
     assert experiment_of(more, result).budget == Budget((limit("2usd"), limit("9epochs")), 2.0)
-    assert experiment_of(given("--budget", "1h", "--budget", "2h"), result).budget == Budget(
+    assert experiment_of(resumed(experiment, "1h", "2h"), result).budget == Budget(
         (limit("3epochs"), limit("2usd"), limit("1h"), limit("2h")), 1.0
     )
 
@@ -765,8 +758,8 @@ def test_a_refinement_given_a_budget_has_that_alone(
     """It counts from now on; the search's own limits are for the search."""
     search = changed(experiment, budget=Budget((limit("3epochs"), limit("1d"), limit("2usd")), 1.0))
     result = play(open_driver(search)).result
-    args = SimpleNamespace(budget=[limit("5epochs")])
-    refined = refinement_of(args, search, result, goes_on=True)  # type: ignore[arg-type]
+    request = RefineRequest(name=search.name, limits=UsageLimits(budget=(limit("5epochs"),)))
+    refined = refinement_of(request, search, result, goes_on=True)
     assert refined.budget == Budget((limit("8epochs"),), 1.0)
 
 
@@ -797,33 +790,28 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
         True,
     )
     result.unevaluated = {NO_TIME: ["t0001"]}
-    for words, is_refused in (
+    for limits, is_refused in (
         ([], True),
-        (["--budget", "90s"], True),
-        (["--budget", "2m"], False),
-        (["--budget", "2000epochs"], True),
+        (["90s"], True),
+        (["2m"], False),
+        (["2000epochs"], True),
     ):
-        args = replace_space(
-            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
-        )
+        request = resumed(experiment, *limits)
         with (
             pytest.raises(ConfigError, match=r"the budget of (100|90)s is used up: all")
             if is_refused
             else nullcontext()
         ):
-            check_budget(args, experiment_of(args, result), result)
+            check_budget(request, experiment_of(request, result), result)
 
 
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
-    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20 epochs"]
-    assert [
-        str(one)
-        for one in arguments(
-            ["--config", str(file), "--budget", "3h", "--budget", "5epochs"]
-        ).budget
-    ] == ["3h", "5 epochs"]
+    from_file = parse_options(["--config", str(file)]).request
+    assert [str(limit) for limit in from_file.limits.budget] == ["2h", "20 epochs"]
+    replaced = parse_options(["--config", str(file), "--budget", "3h", "--budget", "5epochs"])
+    assert [str(limit) for limit in replaced.request.limits.budget] == ["3h", "5 epochs"]
 
 
 @pytest.mark.parametrize(
@@ -847,7 +835,7 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
         (
             ["2h", "4008s"],
             None,
-            ["  the budget buys all of it: 4008s would do for about 4,000 epochs"],
+            ["  the budget is sufficient: 4008s is enough for about 4,000 epochs"],
         ),
         (
             ["4cpu-hours"],
@@ -903,8 +891,8 @@ def test_a_summary_says_how_much_was_used(
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "used 100% of the 10 epochs budget" in said
-    assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
-    assert lines(driver.result, "", "played", DEFAULT_STORAGE)[2].endswith(
+    assert re.search("continue .*search.resume .* --budget LIMIT", said), "a trial waits"
+    assert standing_lines(SearchStanding("played", driver.result))[2].endswith(
         "; used 100% of the 10 epochs budget"
     )
     assert cost(driver.result).endswith("; used 100% of the 10 epochs budget")

@@ -24,10 +24,10 @@ def dataset(images: int, side: int) -> Dataset:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "../x"}, "a name may use"),
-        ({"name": ""}, "a name may use"),
-        ({"name": "a" * 65}, "a name may use"),
-        ({"name": "-rf"}, "a name may use"),
+        ({"name": "../x"}, "--name must have 1 to 64 of the characters"),
+        ({"name": ""}, "--name must have 1 to 64 of the characters"),
+        ({"name": "a" * 65}, "--name must have 1 to 64 of the characters"),
+        ({"name": "-rf"}, "--name must have 1 to 64 of the characters"),
         (
             {"algorithm": "beyes"},
             "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?",
@@ -41,15 +41,15 @@ def dataset(images: int, side: int) -> Dataset:
         ({"concurrency": 0}, "--concurrency must be >= 1"),
         (
             {"budget": Budget((limit("2gpu-hours"),))},
-            "--budget 2 gpu-hours: the trials use no GPU.",
+            "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU.",
         ),
         (
             {"budget": Budget((limit("20usd"),))},
-            "--budget 20 usd needs the price of an hour of one device",
+            "--budget 20 usd requires the price of one device per hour",
         ),
         ({"budget": Budget((), -1.0)}, "--price must be > 0 (got -1)"),
         ({"budget": Budget((), float("nan"))}, "--price must be > 0 (got nan)"),
-        ({"min_gain": -0.1}, "--min-gain must be from 0 to below 100 points (got -0.1)"),
+        ({"min_gain": -0.1}, "--min-gain must be at least 0 and below 100 points (got -0.1)"),
         ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
         ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
         ({"space": SearchSpace({"model.filter_size": Int(3, 7)})}, "model.filter_size must be odd"),
@@ -62,9 +62,12 @@ def dataset(images: int, side: int) -> Dataset:
                     }
                 )
             },
-            "optimizer.momentum belongs to sgd",
+            "optimizer.momentum requires sgd",
         ),
-        ({"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})}, "'optimizer.lr' is a range"),
+        (
+            {"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})},
+            "'optimizer.lr' is a continuous range",
+        ),
         (
             {"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})},
             "optimizer.lr must be > 0 (got -1)",
@@ -99,7 +102,7 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
             "Use --set data.image_size=4 or another model."
         ),
         (
-            "batch_size 128 > 100 training images. Fix a smaller one with --set "
+            "batch_size 128 exceeds the 100 training images. Use a smaller one with --set "
             "batch_size=N, or add images."
         ),
     ]
@@ -121,11 +124,13 @@ def test_a_family_that_cannot_take_the_images_is_left_out_of_the_search(
     assert {params["model.name"] for params in fitting.space.first} == set(names)
     assert left_out == [
         (
-            "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). "
+            "note: a model was left out: alexnet needs images of at least 63 x 63 pixels "
+            "(got 32 x 32). "
             "Use --set model.input_size=63 or another model."
         ),
         (
-            "note: left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). "
+            "note: a model was left out: inception_v3 needs images of at least 75 x 75 "
+            "pixels (got 32 x 32). "
             "Use --set model.input_size=75 or another model."
         ),
     ]
@@ -139,7 +144,7 @@ def test_batch_sizes_above_the_number_of_images_are_left_out_unless_all_are(
     fitting, left_out = search.fitting(dataset(images=100, side=8))
     assert fitting.space.domains["batch_size"].values == (32, 64)
     assert left_out == [
-        "note: left out: batch_size 128, for which there are too few images (100 training images)"
+        "note: batch_size 128 was left out, because there are only 100 training images"
     ]
     assert list(fitting.problems(dataset(images=100, side=8))) == []
     assert search.fitting(dataset(images=128, side=8)) == (search, [])
@@ -147,7 +152,7 @@ def test_batch_sizes_above_the_number_of_images_are_left_out_unless_all_are(
     assert (none_fit, left_out) == (search, [])
     assert list(none_fit.problems(dataset(20, 8))) == [
         (
-            "batch_size 32, 64, 128 > 20 training images. Fix a smaller one with --set "
+            "batch_size 32, 64, 128 exceeds the 20 training images. Use a smaller one with --set "
             "batch_size=N, or add images."
         )
     ]
@@ -159,8 +164,8 @@ def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> N
         dataset(images=500, side=32)
     )
     assert (
-        "note: left out: densenet121 needs images of at least 29 x 29 pixels (got 20 x 20)."
-        in "\n".join(left_out)
+        "note: a model was left out: densenet121 needs images of at least 29 x 29 pixels "
+        "(got 20 x 20)." in "\n".join(left_out)
     )
 
 
@@ -183,8 +188,9 @@ def test_baselines_are_left_out_where_several_workers_train_a_trial(experiment: 
     fitting, left_out = zoo.fitting(dataset(images=500, side=80))
     assert not {"svm", "knn", "tree"} & set(fitting.space.domains["model.name"].values or ())
     assert left_out[0] == (
-        "note: left out: svm is a baseline, which is fitted by one process (got --workers 2). "
-        "Leave --workers out, or take a network."
+        "note: a model was left out: svm is a baseline, and a baseline is fitted by one "
+        "process (got --workers 2). "
+        "Remove --workers, or use a network."
     )
     assert list(fitting.problems(dataset(images=500, side=80))) == []
 
@@ -246,10 +252,11 @@ def test_the_description_is_plain_and_complete(experiment: Experiment) -> None:
 @pytest.fixture
 def settings_of() -> Callable[..., Experiment]:
     """The experiment that a command line makes."""
-    from search.run import experiment_of, parser
+    from search.operations.run import experiment_of
+    from search.run import parse_options
 
     def make(*words: str) -> Experiment:
-        return experiment_of(parser().parse_args(["--device", "cpu", *words]))
+        return experiment_of(parse_options(["--device", "cpu", *words]).request)
 
     return make
 
@@ -284,7 +291,7 @@ def test_flip_can_be_asked_for_where_it_keeps_the_meaning(
     assert settings_of(
         "--space", "smoke", "--data", "cifar10", "--set", "augment.flip=true"
     ).base.augment.flip
-    with pytest.raises(ConfigError, match="a mirrored image of 'mnist'"):
+    with pytest.raises(ConfigError, match=r"augment\.flip cannot be used for 'mnist'"):
         settings_of("--space", "smoke", "--data", "mnist", "--set", "augment.flip=true")
 
 
@@ -316,6 +323,6 @@ def test_a_grid_that_nobody_puts_in_order_is_refused(experiment: Experiment) -> 
     )
     with pytest.raises(
         ConfigError,
-        match=r"1,000,008 grid points, too many to be put in order .* Use --algorithm random",
+        match=r"1,000,008 grid points, which are too many to shuffle .* Use --algorithm random",
     ):
         changed(experiment, space=space, trials=5)

@@ -18,7 +18,7 @@ from search.execution.evaluation import MISSING, Evaluations, evaluate_best, eva
 from search.execution.job import EvaluationReply
 from search.journal.events import Evaluated
 from search.journal.result import NO_TIME, checkpoint_of
-from search.views.page import artifacts
+from search.views.page import view
 from tests.support.played import OpenDriver, changed, evaluation, play
 
 NOBODY: Any = None
@@ -357,9 +357,9 @@ def test_all_that_the_pictures_need_is_imported_before_anything_is_timed(
 ) -> None:
     """Also what a thread has begun to import, or has yet to."""
     done = list[object]()
-    monkeypatch.setattr(artifacts, "get_ready", done.append)
+    monkeypatch.setattr(view, "import_evidence", lambda: done.append("imported"))
     monkeypatch.setattr(Evaluations, "_measure_costs", lambda self: done.append("timed"))
     driver = ended(open_driver(changed(experiment, trials=3)))
     workers: Any = SimpleNamespace(crew=lambda count, *, started: [])
     evaluate_trials(driver, workers, slots=2, tick=lambda: None)
-    assert done == [3, "timed"]
+    assert done == ["imported", "timed"]

@@ -21,7 +21,7 @@ def test_a_trial_that_makes_no_step_is_killed_once_whatever_its_clock_says(tmp_p
         os.utime(tmp_path / "quick" / "heartbeat", (second, second))
         watch.look(folders)
     assert killed == [(os.getpid(), "n1")]
-    assert watch.killed == {"hung": "it made no step for 10 s"}
+    assert watch.killed == {"hung": "it did not complete a step within 10 s"}
 
 
 def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:

@@ -215,11 +215,11 @@ def test_a_breakpoint_stops_in_the_training_and_ray_is_never_imported(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: .* Use --address local, or"),
-        (["--workers", 2], "--workers 2: .* Use --workers 1, or --executor tune"),
-        (["--fuse", 4], "--fuse 4: .* Use --fuse off, or"),
-        (["--fuse", "measure"], "--fuse measure: .* Use --fuse off, or"),
-        (["--concurrency", 2], "--concurrency 2: .* Use --concurrency auto, or"),
+        (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1, because .* Use --address local, or"),
+        (["--workers", 2], "--workers 2, because .* Use --workers 1, or --executor tune"),
+        (["--fuse", 4], "--fuse 4, because .* Use --fuse off, or"),
+        (["--fuse", "measure"], "--fuse measure, because .* Use --fuse off, or"),
+        (["--concurrency", 2], "--concurrency 2, because .* Use --concurrency auto, or"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "plan"])
@@ -229,7 +229,7 @@ def test_what_needs_more_than_this_process_is_refused(
     done = call("search.run", *TINY, *words, *more)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert re.search(f"--executor inline with {said}", done.stderr)
+    assert re.search(f"--executor inline cannot be combined with {said}", done.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -242,7 +242,7 @@ def test_an_executor_that_there_is_not_is_refused(call: Command) -> None:
 
 def test_a_plan_has_one_trial_at_once(call: Command) -> None:
     done = call("search.run", *TINY, "--dry-run")
-    assert "  1 at once on this machine" in done.stdout
+    assert "  1 trial at once on this machine" in done.stdout
 
 
 def told(folder: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -91,7 +91,7 @@ def test_what_is_measured(
 
 def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     assert pack(replace(wide, fuse="8"), Played(), Resources(cpus=2)) == Packing(
-        members=8, reason="as asked for"
+        members=8, reason="as requested"
     )  # type: ignore[arg-type]
     assert pack(replace(wide, fuse="64"), Played(), Resources(cpus=2)) == Packing(  # type: ignore[arg-type]
         members=20, reason="64 on 2 workers take 128 trials at once; there are 40"
@@ -103,12 +103,12 @@ def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     [
         (
             {"algorithm": "bayes", "fuse": "8"},
-            "5 trials a worker: 8 on 2 workers take 16 trials at once, "
+            "5 trials per worker: 8 on 2 workers take 16 trials at once, "
             "4 times over with bayes; there are 40",
         ),
         (
             {"concurrency": 4, "fuse": "8"},
-            "2 trials a worker: --concurrency 4 allows no more (asked for: 8)",
+            "2 trials per worker: --concurrency 4 allows no more (requested: 8)",
         ),
     ],
 )
@@ -125,14 +125,14 @@ def test_trials_of_many_shapes_are_told_that_they_will_be_alone(wide: Experiment
     )
     found = pack(replace(wide, space=mixed, fuse="4"), Played(), Resources(cpus=2))  # type: ignore[arg-type]
     assert found.members == 4
-    assert "few will meet one of their shape" in found.reason
+    assert "few trials will run at the same time as one of the same shape" in found.reason
 
 
 def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:
     workers = Played(kind="processes", members=4, rates={1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0})
     found = pack(on_gpu(wide), workers, Resources(cpus=8, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0}
-    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers a GPU: so")
+    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers per GPU: so")
     pack(on_gpu(wide), workers, Resources(cpus=2, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0}  # no processors for more
 
@@ -169,7 +169,7 @@ def test_nonsense_is_refused(experiment: Experiment, fuse: str) -> None:
 
 @pytest.mark.parametrize("fuse", ["4", "measure"])
 def test_a_fused_trial_has_one_process(fuse: str, experiment: Experiment) -> None:
-    with pytest.raises(ConfigError, match=rf"^--fuse {fuse} with --workers 2"):
+    with pytest.raises(ConfigError, match=rf"^--fuse {fuse} cannot be combined with --workers 2"):
         replace(experiment, fuse=fuse, demand=Demand(workers=2))
 
 

@@ -34,7 +34,7 @@ def test_rays_death_is_seen_while_tune_waits_for_it(
     dead.append("gcs_server")
     assert said[0].wait(600)
     words.start("once more")
-    assert said[1] == ["Ray's gcs_server died; what was done so far is kept"]
+    assert said[1] == ["Ray's gcs_server died; the results so far are kept"]
 
 
 def test_once_tune_has_ended_nothing_is_said(

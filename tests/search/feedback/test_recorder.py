@@ -155,7 +155,7 @@ def test_a_slow_storage_costs_records_and_no_answer(
     made.close()
     assert [one.id for one in made.records.read_answers()] == [f"a{number}" for number in range(10)]
     assert told == [
-        f"answers come faster than '{tmp_path / 'met'}' takes them: some are lost",
+        f"answers arrive faster than '{tmp_path / 'met'}' can store them, so some are lost",
         "5 answers could not be recorded",
     ]
 
@@ -178,7 +178,7 @@ def test_a_storage_that_refuses_is_told_once_and_tried_again(
     made.close()
     assert [one.id for one in made.records.read_answers()] == ["a1", "a2"]
     assert [line.partition(":")[0] for line in told] == [
-        "answers cannot be recorded for now",
+        "answers cannot be recorded at the moment",
         "answers are recorded again",
     ]
     assert "No space left" in told[0]
@@ -200,7 +200,7 @@ def test_whatever_goes_wrong_once_the_next_is_recorded(
     while made._thread.is_alive() and not made.counts.written:
         threading.Event().wait(0.001)
     assert [one.id for one in made.records.read_answers()] == ["a1"]
-    assert "cannot be recorded for now: division by zero" in told[0]
+    assert "cannot be recorded at the moment: division by zero" in told[0]
 
 
 def test_what_is_unwritten_at_the_end_is_told(
@@ -241,7 +241,7 @@ def test_an_answer_of_another_process_is_corrected_with_its_image(
     tmp_path: Path, record: Maker
 ) -> None:
     made = record(tmp_path / "met")
-    with pytest.raises(NotRecorded, match="send its image with it"):
+    with pytest.raises(NotRecorded, match="Send its image too"):
         made.correct("cat", "page", answer="elsewhere")
     said = made.correct("cat", "page", answer="elsewhere", content=b"image")
     assert made.records.image(said.image) == b"image"
@@ -267,7 +267,7 @@ def test_no_more_corrections_are_taken_than_a_place_may_have(
     for label in ("dog", "cat"):
         second.correct(label, "api", content=b"image")
     for full in (made, second):
-        with pytest.raises(RecordsFull, match=r"5 corrections.* no more than 5.*--record-bytes"):
+        with pytest.raises(RecordsFull, match=r"5 corrections.* accepts at most 5.*--record-bytes"):
             full.correct("dog", "api", content=b"another")
     owner = Records.at(place)
     assert image_name(b"another") not in owner.image_sizes()
@@ -304,14 +304,17 @@ def test_a_place_full_of_corrections_is_told_once(
     made.close()
     assert [one.kept for one in made.records.read_answers()] == ["", ""]
     assert len(told) == 1
-    assert "has no room for another image beside the corrected ones (4,000 bytes" in told[0]
+    assert (
+        "has no room for another image, because the corrected images fill its 4,000 bytes"
+        in told[0]
+    )
     with pytest.raises(RecordsFull, match="--record-bytes"):
         made.correct("cat", "api", content=b"9" * 950)
 
 
 def test_the_records_of_another_model_are_refused(tmp_path: Path, record: Maker) -> None:
     Records.at(tmp_path / "met").begin(RecordsInfo("models:/cars", ("fast", "slow")))
-    with pytest.raises(ConfigError, match="holds the records of 'models:/cars'"):
+    with pytest.raises(ConfigError, match="contains the records of 'models:/cars'"):
         record(tmp_path / "met")
 
 
@@ -340,7 +343,7 @@ def test_a_line_that_cannot_be_printed_costs_no_record(
     if not made.counts.written:  # it was closed before the second try
         made._write_queued()
     assert [one.id for one in made.records.read_answers()] == ["a1"]
-    assert "cannot be recorded for now" in lines[0]
+    assert "cannot be recorded at the moment" in lines[0]
 
 
 def test_the_reason_why_nothing_is_recorded_is_known_until_it_is_over(
@@ -368,7 +371,7 @@ def test_a_thread_that_has_ended_is_known_and_started_again(
     with monkeypatch.context() as broken:
         broken.setattr(made, "_write_queued", lambda: (_ for _ in ()).throw(SystemExit))
         made._thread.join(600)
-        assert made.problem == "its thread has ended"
+        assert made.problem == "the recording thread has ended"
     made.observe([answered(1)])
     assert made.problem == ""
     made.close()

@@ -55,7 +55,8 @@ def test_a_holder_that_stands_still_is_waited_for_and_taken_over(bucket: Bucket)
     with lease(bucket, say=said.append):
         assert holder_in(bucket.get(FILE_NAME)).startswith(f"process {os.getpid()} on")
     assert said == [
-        "the search was last run by process 7 on far; waiting 0.3 s to see whether it still is"
+        "the search was last run by process 7 on far; waiting 0.3 s to check whether "
+        "that process is still alive"
     ]
 
 

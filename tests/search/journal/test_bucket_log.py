@@ -111,7 +111,10 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for(
     assert [event.kind for event in read(tmp_path / FILE_NAME)] == ["started"]
     assert JournalCopy(bucket).read() == (tmp_path / FILE_NAME).read_bytes()
     assert len(said) == 2
-    assert "(s3://models: HTTP 503 SlowDown). The search goes on when it can be." in said[0]
+    assert (
+        "(s3://models: HTTP 503 SlowDown). The search continues when it can be written again."
+        in said[0]
+    )
 
 
 def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(
@@ -122,5 +125,5 @@ def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(
     old.append(Started())
     new.read()
     new.append(b"resumed\n")
-    with pytest.raises(TakenOver, match="another driver has taken this search over"):
+    with pytest.raises(TakenOver, match="another driver has taken over this search"):
         old.append(Suggested(trial="t1", params={}, config={}))

@@ -133,42 +133,70 @@ def test_a_file_is_told_of_no_trial_too() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "says"),
     [
-        ("slots", {"count": "two", "reason": ""}, "'count' is 'two', a whole number is needed"),
-        ("slots", {"count": True, "reason": ""}, "'count' is True"),
-        ("slots", {"count": 2, "reason": None}, "'reason' is None, a text is needed"),
-        ("epoch", {"trial": "t1", "epoch": 1, "metrics": []}, "'metrics' is [], an object"),
+        ("slots", {"count": "two", "reason": ""}, "'count' must be a whole number (got 'two')"),
+        ("slots", {"count": True, "reason": ""}, "'count' must be a whole number (got True)"),
+        ("slots", {"count": 2, "reason": None}, "'reason' must be a string (got None)"),
+        (
+            "epoch",
+            {"trial": "t1", "epoch": 1, "metrics": []},
+            "'metrics' must be an object (got [])",
+        ),
         (
             "epoch",
             {"trial": "t1", "epoch": 1, "metrics": {"val/loss": "low"}},
-            "'metrics.val/loss' is 'low', a number is needed",
+            "'metrics.val/loss' must be a number (got 'low')",
         ),
-        ("epoch", {"trial": "t1", "epoch": 1, "metrics": {"val/loss": 1e999}}, "is inf"),
+        ("epoch", {"trial": "t1", "epoch": 1, "metrics": {"val/loss": 1e999}}, "(got inf)"),
         ("epoch", {"trial": "t1", "epoch": 1, "metrics": {"val/loss": 10**400}}, "'metrics.val"),
         (
             "epoch",
             {"trial": "t1", "epoch": 1, "metrics": {}, "folds": [{"val/loss": None}]},
-            "'folds.0.val/loss' is None",
+            "'folds.0.val/loss' must be a number (got None)",
         ),
-        ("running", {"trial": ["t1"], "attempt": 1}, "'trial' is ['t1'], a text is needed"),
-        ("resumed", {"began_ms": 10**18}, "'began_ms' is 1000000000000000000, a Unix time"),
-        ("resumed", {"began_ms": -1}, "'began_ms' is -1"),
-        ("resumed", {"packing": {"members": None}}, "'packing.members' is None"),
-        ("resumed", {"experiment": {"trials": "many"}}, "'experiment.trials' is 'many'"),
-        ("resumed", {"experiment": {"space": {"name": 5}}}, "'experiment.space.name' is 5"),
-        ("resumed", {"data": {"val": "all"}}, "'data.val' is 'all'"),
-        ("resumed", {"refining": {"rounds": "2", "trials": 6}}, "'refining.rounds' is '2'"),
-        ("resumed", {"refining": 5}, "'refining' is 5"),
+        ("running", {"trial": ["t1"], "attempt": 1}, "'trial' must be a string (got ['t1'])"),
+        (
+            "resumed",
+            {"began_ms": 10**18},
+            "'began_ms' must be a Unix time in milliseconds (got 1000000000000000000)",
+        ),
+        ("resumed", {"began_ms": -1}, "'began_ms' must be a Unix time in milliseconds (got -1)"),
+        (
+            "resumed",
+            {"packing": {"members": None}},
+            "'packing.members' must be a whole number (got None)",
+        ),
+        (
+            "resumed",
+            {"experiment": {"trials": "many"}},
+            "'experiment.trials' must be a whole number (got 'many')",
+        ),
+        (
+            "resumed",
+            {"experiment": {"space": {"name": 5}}},
+            "'experiment.space.name' must be a string (got 5)",
+        ),
+        ("resumed", {"data": {"val": "all"}}, "'data.val' must be a whole number (got 'all')"),
+        (
+            "resumed",
+            {"refining": {"rounds": "2", "trials": 6}},
+            "'refining.rounds' must be a whole number (got '2')",
+        ),
+        ("resumed", {"refining": 5}, "'refining' must be an object (got 5)"),
         (
             "suggested",
             {"trial": "t1", "params": {}, "config": {"model": "svm"}},
-            "'config.model' is 'svm', an object is needed",
+            "'config.model' must be an object (got 'svm')",
         ),
-        ("costed", {"trial": "t1", "cost": {"inference": 3}}, "'cost.inference' is 3"),
-        ("unevaluated", {"reasons": {"no time": 5}}, "'reasons.no time' is 5, a list is needed"),
+        (
+            "costed",
+            {"trial": "t1", "cost": {"inference": 3}},
+            "'cost.inference' must be an object (got 3)",
+        ),
+        ("unevaluated", {"reasons": {"no time": 5}}, "'reasons.no time' must be a list (got 5)"),
         (
             "refined",
             {"round": 1, "experiment": {}, "known": 6, "before": 0.5, "changes": [{"path": 1}]},
-            "'changes.0.path' is 1, a text is needed",
+            "'changes.0.path' must be a string (got 1)",
         ),
     ],
 )
@@ -187,7 +215,9 @@ def test_a_time_out_of_range_is_damage(time_ms: Any, tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     line = json.dumps({"n": 1, "time_ms": time_ms, "event": "slots", "count": 1, "reason": ""})
     path.write_text(f'{line[:-1]}, "crc": "{zlib.crc32(line[:-1].encode()):08x}"}}\n')
-    with pytest.raises(DamagedJournal, match=r"'time_ms' is .*, a Unix time"):
+    with pytest.raises(
+        DamagedJournal, match=r"'time_ms' must be a Unix time in milliseconds \(got .*\)"
+    ):
         read(path)
 
 

@@ -60,7 +60,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 
 def test_a_second_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "s").close()
-    with pytest.raises(JournalError, match=r"named 's' is in .* already"):
+    with pytest.raises(JournalError, match=r"named 's' already exists in .*"):
         Journal(tmp_path / "s")
 
 
@@ -141,12 +141,10 @@ def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> 
     path.write_text(line.replace("0.5", "0.9"))
     with pytest.raises(DamagedJournal, match=r"journal\.jsonl:1 is damaged \(its checksum") as told:
         read(path)
-    assert "copy; nothing of it can be used without that line." in str(told.value)
+    assert "backup; it cannot be used without that line." in str(told.value)
     assert "head" not in str(told.value)
     path.write_text(Event(1, 0, ENDED).to_line() + line.replace('"n": 1', '"n": 2'))
-    with pytest.raises(
-        DamagedJournal, match=r"journal\.jsonl:2 .*follows it again \('head -n 1'\)"
-    ):
+    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2 .*lines before it \('head -n 1'\)"):
         read(path)
 
 
@@ -197,7 +195,7 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
 def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     journal.other_driver = lambda: "process 7 on other"
-    with pytest.raises(TakenOver, match="process 7 on other has taken this search over"):
+    with pytest.raises(TakenOver, match="process 7 on other has taken over this search"):
         journal.append(Started())
     journal.close()
     assert read(journal.path) == []
@@ -211,7 +209,7 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     old.append(Started())
     new, _ = Journal.reopen(tmp_path / "s")
     new.append(Resumed())
-    with pytest.raises(TakenOver, match="has lines that this driver has not written"):
+    with pytest.raises(TakenOver, match="has lines that this driver did not write"):
         old.append(NEW)
     new.append(LAST)
     assert [event.kind for event in read(new.path)] == ["started", "resumed", "finished"]
@@ -239,7 +237,7 @@ def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_its_successor(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "pwrite", cut_off)
-    with pytest.raises(TakenOver, match="has lines that this driver has not written"):
+    with pytest.raises(TakenOver, match="has lines that this driver did not write"):
         old.append(NEW)
     old.close()
     assert [event.kind for event in read(old.path)] == ["started", "resumed"]

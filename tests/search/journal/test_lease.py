@@ -66,11 +66,12 @@ def written_by_other(folder: Path, **values: object) -> None:
 def test_after_a_reboot_or_the_end_of_another_machine_it_is_taken_over(tmp_path: Path) -> None:
     written_by_other(tmp_path)
     said: list[str] = []
-    assert holder_of(tmp_path) == "process 7 on far, if that still lives"
+    assert holder_of(tmp_path) == "process 7 on far, if it is still alive"
     with Lease(tmp_path, say=said.append, patience_s=0.1):
         assert holder_of(tmp_path).startswith(f"process {os.getpid()} on")
     assert said == [
-        "the search was last run by process 7 on far; waiting 0.1 s to see whether it still is"
+        "the search was last run by process 7 on far; waiting 0.1 s to check whether "
+        "that process is still alive"
     ]
 
 

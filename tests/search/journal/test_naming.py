@@ -43,7 +43,8 @@ def test_a_name_that_no_search_has_is_refused_with_what_there_is(storage: Path) 
         resolve_name("brids", storage)
     assert caught.value.closest == "birds"
     assert str(caught.value) == (
-        f"no search 'brids' in '{storage}'. Did you mean 'birds'? There are: birds, flowers-1, "
+        f"there is no search 'brids' in '{storage}'. Did you mean 'birds'? Existing "
+        f"searches: birds, flowers-1, "
         "flowers-2, pets-2026 (python -m search.list)."
     )
 
@@ -61,8 +62,9 @@ def test_a_model_without_its_address_is_meant(
         resolve_name("birds@champion", place)
     assert caught.value.closest == ""
     assert str(caught.value) == (
-        "no search 'birds@champion'. Did you mean the promoted model 'models:/birds@champion'? "
-        "(python -m search.promote NAME makes one.)"
+        "there is no search 'birds@champion'. Did you mean the promoted model "
+        "'models:/birds@champion'? "
+        "(python -m search.promote NAME registers one.)"
     )
 
 
@@ -70,7 +72,13 @@ def test_of_many_searches_the_nearest_are_named(storage: Path) -> None:
     for number in range(20):
         (storage / f"whale-{number}").mkdir()
         (storage / f"whale-{number}" / "journal.jsonl").touch()
-    with pytest.raises(NoSuchSearch, match=r"There are: whale-0, .*, whale-\d+ and 16 more \("):
+    with pytest.raises(
+        NoSuchSearch,
+        match=(
+            r"Existing searches: whale-0, .*, whale-\d+ and 16 more "
+            r"\("
+        ),
+    ):
         resolve_name("whale", storage)
 
 

@@ -62,16 +62,16 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
     ("content", "why"),
     [
         (b"{", "Expecting"),
-        (b"[]", "it is no request"),
+        (b"[]", "it is not a JSON object"),
         (b"[" * 3000, "recursion|Expecting value"),  # Python 3.13 reads so many levels
         (b"\xff\xfe", "codec"),
         (plain(action="format"), "action must be one of stop, pause, extend"),
-        (plain(action=None), "it has no 'action'"),
-        (plain(asked_ms="now"), "asked_ms must be a time"),
-        (plain(asked_ms=True), "asked_ms must be a time"),
-        (plain(by=["ada"]), "by must be a short text"),
-        (plain(trial="t" * 1000), "trial must be a short text"),
-        (plain(trial=7), "trial must be a short text"),
+        (plain(action=None), "the field 'action' is missing"),
+        (plain(asked_ms="now"), "asked_ms must be a Unix time in milliseconds"),
+        (plain(asked_ms=True), "asked_ms must be a Unix time in milliseconds"),
+        (plain(by=["ada"]), "by must be a text of at most 200 characters"),
+        (plain(trial="t" * 1000), "trial must be a text of at most 64 characters"),
+        (plain(trial=7), "trial must be a text of at most 64 characters"),
         (plain(trials="9"), "a request to stop with trials"),
         (plain(action=EXTEND, trials="-3"), "--trials must be"),
         (plain(action=EXTEND, trials=3), "--trials must be"),
@@ -80,9 +80,9 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
         (plain(action=EXTEND, price=float("inf")), "--price must be"),
         (plain(action=EXTEND, concurrency=2.5), "--concurrency must be"),
         (plain(action=PAUSE, trial="t0001"), "a request to pause"),
-        (plain(shell="rm"), "this version does not know 'shell'"),
-        (plain(id="two"), "its id is another than its name"),
-        (b" " * (MAX_BYTES + 1), "at most are allowed"),
+        (plain(shell="rm"), "this version does not know the field 'shell'"),
+        (plain(id="two"), "its id differs from its file name"),
+        (b" " * (MAX_BYTES + 1), "but at most 4,096 are allowed"),
     ],
 )
 def test_what_is_no_request_is_named_with_the_reason(
@@ -125,7 +125,7 @@ def test_a_pipe_that_somebody_holds_open_is_no_request(tmp_path: Path) -> None:
         (found,) = waiting_requests(home(tmp_path, "s"))
     finally:
         os.close(held)
-    assert found == Unreadable("pipe", "it is no plain file")
+    assert found == Unreadable("pipe", "it is not a regular file")
 
 
 def test_the_folder_of_requests_may_be_no_link_to_other_files(tmp_path: Path) -> None:
@@ -167,9 +167,7 @@ def test_whatever_is_wrong_with_a_request_the_inbox_goes_on(
         inbox.look()
     inbox.look()
     assert inbox.next() == one
-    assert told == [
-        "note: what is asked of this search cannot be read (a mistake); it is tried again"
-    ]
+    assert told == ["note: the requests to this search cannot be read (a mistake); trying again"]
 
 
 def test_the_folder_of_requests_is_open_to_whom_the_search_is(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import argparse
 import os
 import stat
 from pathlib import Path
@@ -12,6 +11,7 @@ from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.store import DECISION, BucketHome, home, storage
 from trainables.checkpoints.heartbeat import Heartbeat
 from trainables.checkpoints.remote import folder_here, forget
+from trainables.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["gs://models/x", "s3://", "s3://UPPER/x", "http://host/x"])
 def test_a_storage_is_a_folder_or_a_place_in_a_bucket(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
+    with pytest.raises(ConfigError):
         storage(text)
 
 
@@ -105,7 +105,7 @@ def test_a_name_that_is_taken_is_not_begun_again(bucket: Bucket) -> None:
 def test_a_search_that_is_not_there_is_told(bucket: Bucket) -> None:
     with pytest.raises(
         JournalError,
-        match=r"^no search at 's3://models/searches/none'\. Check the name and --storage",
+        match=r"^there is no search at 's3://models/searches/none'\. Check the name and --storage",
     ):
         home(bucket, "none").opened()
 

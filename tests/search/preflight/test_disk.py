@@ -58,8 +58,8 @@ def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamesp
     with pytest.raises(
         NotReady,
         match=(
-            r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, "
-            r"or fewer --trials\."
+            r"the checkpoints need about .* to .* GB, and storage '.*' has .* free\. "
+            r"Use another --storage, or fewer --trials\."
         ),
     ):
         check_room(experiment, DATASET)
@@ -83,7 +83,7 @@ def test_the_nearest_folder_that_is_there_is_asked(
 
 
 def test_sizes_are_told_in_round_numbers() -> None:
-    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(
+    assert "the checkpoints need about 4.1 GB to 12 GB, and storage 'here' has 3.0 GB free" in str(
         DiskEstimate(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here"))
     )
 
@@ -121,8 +121,10 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
     assert image_memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**6 * (
         1000 + labels
     )
-    said = "the images need 1.0 GB of memory for the processes that train, {} are free. "
-    said += "Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+    said = "the images need 1.0 GB of memory in the training processes, and {} is free. "
+    said += (
+        "Use smaller images (--set data.image_size=N) or fewer images (--set data.train_limit=N)."
+    )
     monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)
     with pytest.raises(NotReady) as caught:
         check_memory(dataset)
@@ -134,5 +136,5 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
         assert [
             line.partition(":")[0]
             for line in notes(experiment, small)
-            if "of memory for the processes" in line
+            if "of memory in the training processes" in line
         ] == told

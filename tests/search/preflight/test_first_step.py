@@ -67,8 +67,8 @@ def test_few_photographs_are_led_to_weights_in_the_cache(
 ) -> None:
     cached("mobilenet_v2", "alexnet")
     assert list(to_trained_weights(experiment, of(photographs()))) == [
-        "note: 60 training images, photographs: networks that begin with trained weights usually "
-        "do much better with so few: --space transfer (the weights of mobilenet_v2, alexnet are in "
+        "note: with only 60 training photographs, networks with pretrained weights usually "
+        "do much better. Try --space transfer (the weights of mobilenet_v2, alexnet are in "
         "torch's cache)."
     ]
 
@@ -133,13 +133,13 @@ def test_networks_without_weights_are_left_out_where_a_search_begins_and_not_lat
     assert {params["model.name"] for params in left.space.first} == {"squeezenet1_0"}
     assert list(digests) == [MODELS["squeezenet1_0"].weights]
     assert told == [
-        f"note: left out: mobilenet_v2, resnet18, whose weights are not in '{folder}' "
-        "(--download fetches them)"
+        "note: models that are left out: mobilenet_v2, resnet18, whose weights are not in "
+        f"'{folder}' (use --download)"
     ]
     with pytest.raises(
         ConfigError,
-        match=r"the weights of mobilenet_v2, resnet18, with which 'played' began, are not at "
-        r"'.*mobilenet_v2-7ebf99e0.pth', '.*'. Put them back there, or use --download\.",
+        match=r"the weights of mobilenet_v2, resnet18, with which 'played' started, are missing at "
+        r"'.*mobilenet_v2-7ebf99e0.pth', '.*'. Restore them there, or use --download\.",
     ):
         check_weights(transfer, of(photographs()), anew=False)
 

@@ -70,15 +70,17 @@ def test_as_many_run_at_once_as_fit(wide: Experiment, free: SimpleNamespace, at_
     assert local.cpus == min(4, at_once)
     assert len(notes) == (at_once < 4)
     if notes:
-        assert notes[0].startswith(f"note: {at_once} instead of 4 trials at once: a trial of deep_")
-        assert "with batch size 128 takes up to about" in notes[0]
+        assert notes[0].startswith(
+            f"note: {at_once} instead of 4 trials run at once: a trial of deep_"
+        )
+        assert "with batch size 128 needs up to about" in notes[0]
 
 
 def test_one_that_does_not_fit_is_refused_with_what_to_do(
     wide: Experiment, free: SimpleNamespace
 ) -> None:
     free.free = round(module.SURELY * most(wide)) - 1
-    with pytest.raises(NotReady, match=r"deep_cnn.* GB are free\. Use smaller batches \(--set"):
+    with pytest.raises(NotReady, match=r"deep_cnn.* GB is free\. Use smaller batches \(--set"):
         check_trials(wide, DATASET, FOUR)
 
 
@@ -88,15 +90,17 @@ def test_one_that_may_not_fit_is_tried_alone_with_a_warning(
     free.free = most(wide) - 1
     local, (note,) = check_trials(wide, DATASET, FOUR)
     assert local.cpus == 1
-    assert note.startswith("warning: it may not fit, also with one trial at once: a trial of deep_")
+    assert note.startswith(
+        "warning: the memory may be too small even for one trial at once: a trial of deep_"
+    )
 
 
 def test_who_says_how_many_is_warned(wide: Experiment, free: SimpleNamespace) -> None:
     free.free = 2 * most(wide)
     local, (note,) = check_trials(changed(wide, concurrency=3), DATASET, FOUR)
     assert local == FOUR
-    assert note.startswith("warning: ")
-    assert "3 at once, as --concurrency says, may be too many. Use --concurrency 2" in note
+    assert note.startswith("warning: 3 trials at once may be too many: a trial of deep_cnn")
+    assert "is free. Use --concurrency 2, or smaller batches" in note
     assert check_trials(changed(wide, concurrency=2), DATASET, FOUR) == (FOUR, [])
 
 

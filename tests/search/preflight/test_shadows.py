@@ -45,7 +45,7 @@ def test_the_line_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "queue.py").touch()
     (line,) = shadows_here()
     assert line.startswith(
-        "warning: queue.py in the working directory hides a module of that name from libraries"
+        "warning: queue.py in the working directory hides a module of the same name from libraries"
     )
 
 

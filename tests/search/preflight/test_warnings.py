@@ -53,7 +53,7 @@ def test_it_is_told_where_nothing_of_earlier_searches_is_used(
     experiment: Experiment, dataset: Dataset
 ) -> None:
     assert list(notes(replace(experiment, address="auto"), dataset)) == [
-        "note: on a cluster all is trained anew, whatever earlier searches have trained."
+        "note: a search on a cluster does not reuse trainings of earlier searches."
     ]
     assert list(notes(replace(experiment, address="auto", cache=False), dataset)) == []
     space = find("transfer")
@@ -65,17 +65,16 @@ def test_it_is_told_where_nothing_of_earlier_searches_is_used(
         base=base_of(TrialConfig(), space),
     )
     assert (
-        "note: what begins with trained weights is trained anew, whatever earlier "
-        "searches have trained." in list(notes(begins, of_size(128)))
+        "note: trials with pretrained weights do not reuse trainings of earlier searches."
+        in list(notes(begins, of_size(128)))
     )
 
 
 def test_what_means_nothing_with_folds_is_told(experiment: Experiment, dataset: Dataset) -> None:
     idle = {"data.folds": 3, "data.val_fraction": 0.3}
     (said,) = notes(changed(experiment, base=experiment.base.override(idle)), dataset)
-    assert (
-        said
-        == "note: with folds there is no validation part of its own: leave out data.val_fraction."
+    assert said == (
+        "note: with folds there is no separate validation set, so data.val_fraction can be removed."
     )
     assert (
         list(
@@ -110,8 +109,8 @@ def test_a_storage_that_is_nearly_too_small_is_told(
     )
     (said,) = notes(experiment, dataset)
     assert (
-        said == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are "
-        "free. Use another --storage, or fewer --trials."
+        said == "warning: the checkpoints need about 1.0 GB to 4.0 GB, and storage 'here' has "
+        "6.0 GB free. Use another --storage, or fewer --trials."
     )
     monkeypatch.setattr(
         "search.preflight.warnings.room",
@@ -124,10 +123,10 @@ def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experi
     zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=3)
     told = list(notes(zoo, of_size(80)))
     assert (
-        "note: 3 trials of the 16 with which this space begins: 13 are not tried. "
+        "note: this space starts with 16 fixed points, and 13 of them are not tried in 3 trials. "
         "--trials 16 tries each once." in told
     )
-    assert not any("begins" in line for line in notes(changed(zoo, trials=16), of_size(80)))
+    assert not any("starts with" in line for line in notes(changed(zoo, trials=16), of_size(80)))
 
 
 def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None:
@@ -136,8 +135,8 @@ def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None
         experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3
     )
     line = (
-        "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the weights want it. "
-        "--set model.input_size=64 is faster."
+        "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the pretrained weights "
+        "require. --set model.input_size=64 is faster."
     )
     assert line in list(notes(transfer, of_size(32)))
     small = space.fixed({"model.input_size": 64})
@@ -150,14 +149,14 @@ def test_a_threshold_that_comes_too_late_to_matter_is_told(
     experiment: Experiment, dataset: Dataset
 ) -> None:
     assert list(notes(changed(experiment, min_gain=0.1), dataset)) == [
-        "note: --min-gain has no say before 20 trials have ended; 9 are planned."
+        "note: --min-gain has no effect before 20 trials have ended, and only 9 are planned."
     ]
 
 
 def test_a_price_that_limits_nothing_is_told(experiment: Experiment, dataset: Dataset) -> None:
     hour = limit("1h")
     assert list(notes(changed(experiment, budget=Budget((hour,), 1.2)), dataset)) == [
-        "note: --price 1.2 does not limit the search, as no --budget is in usd; only the plan "
+        "note: --price 1.2 does not limit the search, because no --budget is in usd; only the plan "
         "(--dry-run) uses it."
     ]
     assert not list(notes(changed(experiment, budget=Budget((hour, limit("3usd")), 1.2)), dataset))
@@ -166,8 +165,10 @@ def test_a_price_that_limits_nothing_is_told(experiment: Experiment, dataset: Da
 def test_more_trials_than_the_space_has_points_are_told(
     experiment: Experiment, dataset: Dataset
 ) -> None:
-    few = "the space has 9 points, and each is tried once: 9 trials in all."
-    assert list(notes(changed(experiment, trials=1000), dataset)) == [f"note: --trials 1000: {few}"]
+    assert list(notes(changed(experiment, trials=1000), dataset)) == [
+        "note: --trials 1000 is too many: the space has 9 points, and each is tried once. The "
+        "search has 9 trials in total."
+    ]
     assert list(notes(changed(experiment, trials=9), dataset)) == []
     assert list(notes(changed(experiment, trials=None), dataset)) == []
 
@@ -180,8 +181,8 @@ def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -
 
 
 OFFERED = (
-    "--set train.class_weights=balanced or train.sampling=balanced has all classes count alike in "
-    "training (a space of your own may search them)."
+    "With --set train.class_weights=balanced or train.sampling=balanced, all classes count "
+    "equally in training (your own space may search these settings)."
 )
 
 
@@ -208,9 +209,9 @@ def test_data_on_which_accuracy_tells_little_are_told(
 ) -> None:
     unbalanced = with_labels(dataset, labels, classes)
     expected = [
-        f"note: {share[0]} of the training images are of class 'dog': always saying so reaches an "
-        f"accuracy of {share[1]}. --metric balanced_accuracy or macro_f1 ranks trials by all "
-        f"classes alike. {OFFERED}"
+        f"note: {share[0]} of the training images are of class 'dog', so always predicting it "
+        f"reaches an accuracy of {share[1]}. With --metric balanced_accuracy or macro_f1, all "
+        f"classes count equally in the ranking of trials. {OFFERED}"
         for share in (share,)
         if share is not None
     ]
@@ -229,7 +230,7 @@ def test_a_class_in_a_note_has_no_control_characters(
     experiment: Experiment, dataset: Dataset
 ) -> None:
     (said,) = notes(experiment, with_labels(dataset, [0, 0, 0, 1], ("\x1b[2J", "b")))
-    assert r"of class '\x1b[2J':" in said
+    assert r"of class '\x1b[2J'," in said
 
 
 def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> None:
@@ -239,8 +240,11 @@ def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> N
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"train.class_weights": "balanced"}, ["knn cannot weigh classes: train.class_weights"]),
-        ({"train.sampling": "balanced"}, ["train.sampling is for networks"]),
+        (
+            {"train.class_weights": "balanced"},
+            ["train.class_weights has no effect on knn, which cannot weight"],
+        ),
+        ({"train.sampling": "balanced"}, ["train.sampling applies only to networks"]),
         ({}, []),
     ],
 )

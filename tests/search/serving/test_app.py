@@ -102,7 +102,7 @@ def test_a_file_with_a_name_beyond_ascii_is_one_too(server: Running, digits: lis
         answer = server.ask("/predict", body.replace(b'filename="0.png"', name), kind)
         assert answer.status == 200, answer.body
     field = server.ask("/predict", body.replace(b'; filename="0.png"', b""), kind)
-    assert "is no file" in field.json["error"]
+    assert "is not a file" in field.json["error"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -124,7 +124,7 @@ def test_answers_that_are_no_numbers_are_an_error_of_their_request_alone(
         answer = server.ask("/predict", white, "image/png")
         assert (answer.status, answer.json) == (
             500,
-            {"error": "the model gave no numbers (NaN or infinite)"},
+            {"error": "the model returned NaN or infinite values"},
         )
         answer = server.ask("/predict", as_json([dim, white]), "application/json")
         assert (answer.status, "image 2 of 2" in answer.json["error"]) == (500, True)

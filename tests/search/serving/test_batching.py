@@ -163,7 +163,7 @@ def test_too_few_answers_are_an_error_of_all_that_were_asked(
 
     async def work(batcher: Batcher) -> None:
         for outcome in await asyncio.gather(*asked(batcher, 2), return_exceptions=True):
-            assert "1 answers to 2 images" in str(outcome)
+            assert "1 predictions for 2 images" in str(outcome)
 
     played(served, work)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.serve import replicas
+from search.operations.serve import replicas
 from search.serving import ray_serve
 from search.serving.messages import ModelVersion, WatchedModel, WorkerSettings
 from search.serving.ray_serve import ClusterDeployment, StopSignal
@@ -72,8 +72,8 @@ def test_replicas_are_a_number_or_a_range() -> None:
     ("words", "text"),
     [
         (["--address", "local"], "--address local: leave it out to serve on this machine."),
-        (["--address", "auto", "--workers", "2"], "--workers is not for a cluster"),
-        (["--address", "auto", "--replicas", "4:1"], "MIN:MAX replicas are needed, such as 1:4"),
+        (["--address", "auto", "--workers", "2"], "--workers cannot be used on a cluster"),
+        (["--address", "auto", "--replicas", "4:1"], "expected MIN:MAX replicas, such as 1:4"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_said(

@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from search.feedback.records import Records, RecordsInfo, image_name
-from search.serve import options, recording_of
+from search.operations.serve import RecordingOptions
 from tests.conftest import Command
 from tests.support.promoted import linear
 from tests.support.serving import BUSY_S, Answer, Commanded, Running, commanded, until
@@ -51,7 +51,7 @@ def test_a_process_that_is_killed_is_started_again(two: Commanded, digits: list[
     server, before = two.running, two.answering()
     os.kill(before[0], signal.SIGKILL)
     assert two.said("a process ended") == (
-        "note: a process ended (SIGKILL); another takes its place"
+        "note: a process ended (SIGKILL); another one replaces it"
     )
     assert server.ask("/predict", digits[0], PNG).status == 200  # by the other
     until(lambda: len(set(two.answering()) - set(before)) == 1)
@@ -120,7 +120,7 @@ def test_an_alias_that_moves_swaps_versions_without_a_failed_request(
             (broken / "model.onnx").write_bytes(b"no network")
             registry.add(broken)
             said = made.said("version 3 is not used: it cannot be loaded")
-            assert said.endswith("version 1 stays")
+            assert said.endswith("version 1 stays in use")
             registry.add(linear(tmp_path / "other", classes=("cat", "dog")))
             assert "its classes differ (without '0', '1', '2' and 7 more, with 'cat', 'dog')" in (
                 made.said("version 4 is not used")
@@ -156,12 +156,18 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["/nowhere"], "'/nowhere' holds no promoted model"),
+        (["/nowhere"], "'/nowhere' does not contain a promoted model"),
         (["MODEL", "--shadow", "x"], "--shadow needs a registered model"),
-        (["MODEL", "--port", "70000"], "a port is a whole number from 0 to 65,535 (got '70000')"),
-        (["MODEL", "--record", __file__], "is a file. Name a folder, or s3://BUCKET/PREFIX."),
-        (["MODEL", "--workers", "0"], "the number of processes is a whole number from 1 to 256"),
-        (["MODEL", "--shadow-share", "2"], "a share above 0 and at most 1 is needed (got '2')"),
+        (
+            ["MODEL", "--port", "70000"],
+            "a port must be a whole number from 0 to 65,535 (got '70000')",
+        ),
+        (["MODEL", "--record", __file__], "is a file. Pass a folder, or s3://BUCKET/PREFIX."),
+        (
+            ["MODEL", "--workers", "0"],
+            "the number of processes must be a whole number from 1 to 256",
+        ),
+        (["MODEL", "--shadow-share", "2"], "expected a share above 0 and at most 1 (got '2')"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(
@@ -184,7 +190,7 @@ def test_a_port_that_is_taken_is_said(folder: Path, call: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = call("search.serve", folder, "--port", taken.getsockname()[1])
     assert done.returncode == 4
-    assert "nothing can be served at 127.0.0.1, port" in done.stderr
+    assert "the server cannot listen on 127.0.0.1, port" in done.stderr
 
 
 def test_a_damaged_model_is_said_and_nothing_is_served(tmp_path: Path, command: Command) -> None:
@@ -220,7 +226,7 @@ def test_a_place_that_holds_another_models_records_is_refused(
     Records.at(tmp_path / "met").begin(RecordsInfo("another", ("a", "b")))
     done = command("search.serve", folder, "--record", tmp_path / "met", "--port", "0")
     assert done.returncode == 2
-    assert "holds the records of 'another'" in done.stderr
+    assert "contains the records of 'another'" in done.stderr
 
 
 def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_recorded(
@@ -251,9 +257,8 @@ def test_processes_that_die_are_replaced_where_nobody_reads_and_nothing_can_be_r
 
 
 def test_strangers_have_a_bound_on_their_corrections_and_others_none(tmp_path: Path) -> None:
-    words = ["model", "--record", str(tmp_path / "met"), "--record-bytes", "50000000"]
-    closed = recording_of(options().parse_args(words))
-    is_open = recording_of(options().parse_args([*words, "--open-corrections"]))
+    options = RecordingOptions(record=tmp_path / "met", record_bytes=50_000_000)
+    closed, is_open = options.recording(), replace(options, open_corrections=True).recording()
     assert closed is not None
     assert is_open == replace(closed, corrections=5000)
     assert closed.corrections is None

@@ -65,4 +65,4 @@ def test_mlflows_protocol_gives_the_tasks_own_table(server: Running, model: Path
 def test_images_of_another_size_are_refused(server: Running) -> None:
     answer = server.ask("/predict", png(IMAGES[0, :8, :8, 0]), "image/png")
     assert answer.status == 422
-    assert "images must be of 16 x 16 pixels" in answer.json["error"]
+    assert "images must have 16 x 16 pixels" in answer.json["error"]

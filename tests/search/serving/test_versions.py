@@ -20,7 +20,7 @@ from trainables.export.runtime import _Onnx
 
 @pytest.mark.parametrize(
     ("said", "why"),
-    [(np.full((2, 10), np.nan), "no numbers"), (np.zeros((2, 3)), r"\(2, 3\) numbers")],
+    [(np.full((2, 10), np.nan), "NaN or infinite"), (np.zeros((2, 3)), r"of shape \(2, 3\)")],
 )
 def test_a_model_whose_answers_are_no_probabilities_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: np.ndarray, why: str
@@ -36,7 +36,9 @@ def test_only_classifiers_are_recorded_and_compared() -> None:
         is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
     )
     settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
-    with pytest.raises(ConfigError, match=r"--shadow take classifiers alone.* for boxes"):
+    with pytest.raises(
+        ConfigError, match=r"--shadow can only be used with a classifier.* for boxes"
+    ):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
 

@@ -120,7 +120,9 @@ def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: E
 
     troubles: list[str] = []
     write_or_report(troubles, "the pictures", write)
-    assert troubles == [f"the pictures could not be written ({error}). The journal has everything."]
+    assert troubles == [
+        f"the pictures could not be written ({error}). The journal contains everything."
+    ]
 
 
 def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
@@ -139,9 +141,7 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     imported = Event()
-    monkeypatch.setattr(
-        view, "import_evidence", lambda trials: imported.set() if trials == 12 else None
-    )
+    monkeypatch.setattr(view, "import_evidence", imported.set)
     driver = SimpleNamespace(
         trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0)
     )
@@ -161,13 +161,8 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
 def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """joblib registers itself for the end of all threads, which is refused once that has begun."""
-
-    def late(trials: int) -> None:
-        raise RuntimeError("can't register atexit after shutdown")
-
-    monkeypatch.setattr(artifacts, "get_ready", late)
-    view.import_evidence(12)
+    monkeypatch.setitem(sys.modules, "search.views.page.artifacts", None)
+    view.import_evidence()
 
 
 @pytest.mark.parametrize(
@@ -175,8 +170,8 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
     [
         ([], {}, "completed", True),
         ([], {NO_TIME: ["t0001"]}, "completed", True),
-        (["Ray broke off (raylet died)"], {}, "completed", False),
-        ([], {"Ray broke off (raylet died)": ["t0001"]}, "completed", False),
+        (["Ray failed (raylet died)"], {}, "completed", False),
+        ([], {"Ray failed (raylet died)": ["t0001"]}, "completed", False),
         ([], {}, "lost", False),
     ],
 )
@@ -187,14 +182,16 @@ def test_rays_logs_are_kept_where_something_went_wrong(
     assert went_well(result, troubles) is well
 
 
-def test_pictures_without_importances_need_no_scikit_learn() -> None:
+def test_pictures_and_importances_need_no_scikit_learn() -> None:
     code = (
         "import sys, search.views.page.artifacts; "
-        "print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
+        "print(any(name.startswith('sklearn') for name in sys.modules), "
+        "'matplotlib.figure' in sys.modules, 'optuna.importance' in sys.modules); "
+        "import sklearn.ensemble"
     )
     assert subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split() == ["False", "True"]
+    ).stdout.split() == ["False", "True", "True"]
 
 
 LEAVES = """
@@ -227,9 +224,9 @@ def test_a_command_leaves_with_its_exit_code_and_all_that_was_to_be_done() -> No
 @pytest.mark.parametrize(
     ("has_trained", "is_done", "words"),
     [
-        (False, False, "stopping: each trial finishes its epoch"),
-        (True, False, "stopping: the evaluation is broken off"),
-        (True, True, "stopping once what is known is written"),
+        (False, False, "stopping: each trial finishes its current epoch"),
+        (True, False, "stopping: the evaluation is interrupted"),
+        (True, True, "stopping after all results are written"),
     ],
 )
 def test_a_signal_is_answered_with_what_it_leads_to_now(
@@ -261,6 +258,6 @@ def test_a_search_that_was_stopped_after_its_last_trial_says_how_to_go_on(
     where = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
     print_summary(Finished(experiment, driver.result, where, 130, 1.0), Terminal())
     assert (
-        f"go on    {Remedy('resume', experiment.name, experiment.storage)}"
+        f"continue {Remedy('resume', experiment.name, experiment.storage)}"
         in capsys.readouterr().out
     )

@@ -48,7 +48,7 @@ def test_only_the_champion_that_was_compared_is_followed(
 
 
 def test_if_an_alias_is_not_taken_it_is_told_which_were() -> None:
-    with pytest.raises(NotReady, match=r"Version 2 of pets is registered, it is .*@challenger;"):
+    with pytest.raises(NotReady, match=r"Version 2 of pets is registered as .*@challenger;"):
         registry(Client(refuses=ALIAS)).set_aliases("pets", "2", (CHALLENGER, ALIAS))
 
 

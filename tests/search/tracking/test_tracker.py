@@ -52,7 +52,7 @@ from search.tracking.runs import Runs, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
-from search.views.summary import risk_text
+from search.views.text.sentences import risk_text
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import (
     OpenDriver,
@@ -307,7 +307,7 @@ def test_a_server_that_answers_is_ready(server: Answers) -> None:
     with pytest.raises(NotReady, match="HTTP 500"):
         check_tracking(server.uri)
     server.health, server.code = 200, 503
-    with pytest.raises(NotReady, match=r"MLflow not reachable at .* \(HTTP 503\)"):
+    with pytest.raises(NotReady, match=r"MLflow cannot be reached at .* \(HTTP 503\)"):
         check_tracking(server.uri)
 
 
@@ -378,7 +378,7 @@ def test_a_server_that_does_not_answer_is_asked_twice_and_reported(
         return connect(address, timeout, *rest)
 
     monkeypatch.setattr(socket, "create_connection", counted)
-    with pytest.raises(NotReady, match="MLflow not reachable at") as caught:
+    with pytest.raises(NotReady, match="MLflow cannot be reached at") as caught:
         check_tracking(uri)
     assert timeouts == [TIMEOUT_S] * TRIES
     assert "secret" not in str(caught.value)
@@ -392,7 +392,9 @@ def test_folder_tracking_is_refused(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["databricks", "databricks://prod", "databricks-uc"])
 def test_databricks_is_refused_in_a_line(uri: str) -> None:
-    with pytest.raises(ConfigError, match=rf"cannot be kept in Databricks \(got '{uri}'\)"):
+    with pytest.raises(
+        ConfigError, match=rf"Databricks is not supported as a tracking server \(got '{uri}'\)"
+    ):
         check_tracking(uri)
 
 
@@ -622,7 +624,7 @@ def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
     play(driver, train, slots=2)
     tracker.close()
     assert (tracker.error, Flaky.fails) == ("", [])
-    assert [text[:20] for text in heard] == ["MLflow does not take", "MLflow takes everyth"]
+    assert [text[:20] for text in heard] == ["MLflow does not acce", "MLflow accepts the r"]
     parent, children = runs(uri, tracker)
     assert (
         len(MlflowClient(uri).search_runs([tracker.experiment_id], run_view_type=ViewType.ALL))
@@ -754,7 +756,7 @@ def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
 def test_a_question_mark_in_an_sqlite_uri_is_refused() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. "
+        match=r"'sqlite:////tmp/what\?/mlflow\.db' must not contain a '\?'\. "
         r"Write it as %3F in --tracking\.",
     ):
         check_tracking("sqlite:////tmp/what?/mlflow.db")
@@ -774,7 +776,7 @@ def test_a_database_in_a_folder_whose_name_means_something_in_a_uri(
 
 
 def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="not there or not writable"):
+    with pytest.raises(NotReady, match="does not exist or is not writable"):
         check_tracking(f"sqlite:///{tmp_path}/none/mlflow.db")
 
 

@@ -13,6 +13,7 @@ import pytest
 from search.algorithms.bayes import Bayes
 from search.decisions.driver import Driver
 from search.design.experiment import SURE, Experiment
+from search.facts.summary import json_summary
 from search.journal.events import Evaluated, Tested
 from search.journal.journal import read
 from search.journal.pareto import front
@@ -21,6 +22,7 @@ from search.journal.store import Home
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
+from search.tracking.note import markdown_summary
 from search.values.objectives import (
     Costs,
     Front,
@@ -30,13 +32,9 @@ from search.values.objectives import (
     one_cost,
     parse_objectives,
 )
-from search.views.summary import (
-    front_table,
-    json_summary,
-    markdown_summary,
-    quicker_text,
-    strategy_text,
-)
+from search.views.text.labels import strategy_text
+from search.views.text.sentences import quicker_text
+from search.views.text.tables import front_table
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
@@ -133,8 +131,8 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match="--objective must be val_accuracy, alone or with latency or "
-            "parameters, or both, after commas",
+            match="--objective must be val_accuracy, optionally followed by latency or "
+            "parameters or both, separated by commas",
         ):
             parse_objectives(text, "accuracy")
 
@@ -142,11 +140,14 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone",
+        match=(
+            r"--min-gain 0.5 cannot be combined with --objective val_accuracy,latency, "
+            r"because it applies only to accuracy"
+        ),
     ):
         changed(experiment, objectives=LATENCY, min_gain=0.5)
     space = SearchSpace({"model.name": Choice("deep_cnn", "svm")})
-    with pytest.raises(ConfigError, match="--objective parameters: svm has none"):
+    with pytest.raises(ConfigError, match="--objective parameters cannot be used with svm"):
         changed(experiment, space=space, objectives=("val_accuracy", "parameters"))
     assert changed(experiment, space=space, objectives=LATENCY)
     described = changed(experiment, objectives=LATENCY).describe()
@@ -444,8 +445,7 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     assert front(result) == []
     (once,) = told
     assert once.endswith(
-        "costs to use could not be measured, so it counts as the highest "
-        "(RuntimeError: no such operator)"
+        "could not be measured, so it counts as the highest (RuntimeError: no such operator)"
     )
 
 
@@ -510,6 +510,6 @@ def test_a_real_search_finds_networks_of_several_sizes(
     refused = call("search.refine", "small")
     assert refused.returncode == 5
     assert (
-        "'small' looks for val_accuracy, latency, parameters: "
-        "a refinement would be of accuracy alone."
+        "'small' optimizes val_accuracy, latency, parameters, but a refinement would only "
+        "optimize accuracy."
     ) in refused.stderr

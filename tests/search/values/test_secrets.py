@@ -57,9 +57,9 @@ PLAIN = [
 def test_a_credential_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse("--name", text)
-    assert (
-        str(caught.value)
-        == "'--name' looks like a credential; not logged. Use an environment variable."
+    assert str(caught.value) == (
+        "'--name' looks like a credential, so it was refused and not logged. Use an "
+        "environment variable."
     )
     assert redact(redact(text)) == redact(text)
     assert "hunter2" not in redact(text)
@@ -86,7 +86,9 @@ def test_what_is_none_passes(text: str) -> None:
     ],
 )
 def test_a_key_that_names_a_credential_is_refused_whatever_it_holds(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^'{key}' looks like a credential; not logged\."):
+    with pytest.raises(
+        ConfigError, match=rf"^'{key}' looks like a credential, so it was refused and not logged\."
+    ):
         refuse(key, "x")
 
 
@@ -100,7 +102,8 @@ def test_a_key_that_only_sounds_like_it_passes(key: str) -> None:
 @pytest.mark.parametrize("uri", ["http://me:hunter2@host", "postgresql://host/db?password=hunter2"])
 def test_a_password_for_tracking_belongs_into_the_environment(uri: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"^--tracking holds a password, which others see .* MLFLOW_TRACKING_URI "
+        ConfigError,
+        match=r"^--tracking contains a password, which other users can see .* MLFLOW_TRACKING_URI ",
     ) as caught:
         refuse_in_uri(uri)
     assert "hunter2" not in str(caught.value)
@@ -108,8 +111,8 @@ def test_a_password_for_tracking_belongs_into_the_environment(uri: str) -> None:
 
 def test_what_is_around_a_credential_stays_readable() -> None:
     assert (
-        redact("MLflow not reachable at http://me:hunter2@host:5000 (refused).")
-        == "MLflow not reachable at http://***@host:5000 (refused)."
+        redact("MLflow cannot be reached at http://me:hunter2@host:5000 (refused).")
+        == "MLflow cannot be reached at http://***@host:5000 (refused)."
     )
     assert (
         redact("unrecognized arguments: --password=hunter2 --x")

@@ -120,7 +120,7 @@ def test_trials_that_could_not_be_evaluated_are_told_in_one_line(
     )
     assert (
         console.file.getvalue()
-        == "not evaluated: t0002 (it is damaged) and 2 more; the journal has every reason\n"
+        == "not evaluated: t0002 (it is damaged) and 2 more; the journal contains every reason\n"
     )  # type: ignore[attr-defined]
 
 
@@ -136,7 +136,7 @@ def test_how_far_the_evaluation_is_can_be_seen(
     driver.journal.append(
         Evaluated(trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
     )
-    assert "evaluated 1 of 9 on the validation part" in display._line()
+    assert "evaluated 1 of 9 on the validation set" in display._line()
 
 
 def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_search(
@@ -147,7 +147,7 @@ def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_searc
         driver.result, 9, Console(file=io.StringIO()), may_train=lambda: driver.outstanding > 0
     )
     assert driver.suggest() is not None
-    assert "waiting for a process to train in" in display._line()
+    assert "waiting for a training process" in display._line()
     driver.fail("t0001", "lost", "gone")
     result = play(driver).result
     assert [trial.outcome for trial in result.unfinished] == ["interrupted"]
@@ -155,7 +155,7 @@ def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_searc
     driver.journal.append(
         Evaluated(trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation())
     )
-    assert "evaluated 1 of 1 on the validation part" in display._line()
+    assert "evaluated 1 of 1 on the validation set" in display._line()
 
 
 def test_a_failed_trial_is_told_at_once_with_its_last_line(

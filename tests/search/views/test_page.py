@@ -21,21 +21,22 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from search.design.experiment import Experiment
+from search.facts.answer import decision, evidence
+from search.facts.importance import MIN_TRIALS, importance
+from search.facts.selection import finalists
 from search.journal.events import Resumed, from_json
 from search.journal.journal import Event
 from search.journal.result import DATA_REPORT, IMPROVEMENT, SearchResult
 from search.journal.store import DECISION
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page, quality
-from search.views.page.answer import decision, evidence
 from search.views.page.curves import best_so_far, search_curves, within
 from search.views.page.data import section, twins
-from search.views.page.facts import failures, finalists, mistakes, stops, weakest
 from search.views.page.figures import MAX_HINTS, canvas, picture
-from search.views.page.importance import MIN_TRIALS, importance
 from search.views.page.page import render
-from search.views.page.verdict import percent
-from search.views.summary import GONE_ON, selection_sentences
+from search.views.page.sections import failures, mistakes, stops, weakest
+from search.views.text.sentences import GONE_ON, selection_sentences
+from search.views.text.verdict import percent
 from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words
@@ -213,7 +214,7 @@ def test_an_improvements_page_says_what_was_decided(experiment: Experiment, tmp_
     result.openings.clear()
     result.tested = None
     said = verdict_texts(result, decision(tmp_path))
-    assert "search.improve holds the best one and the champion" in said["On new images"]
+    assert "search.improve compares the best one with the champion" in said["On new images"]
     assert "Decided" not in said
     lines = ["t1 is best", "  old test images: equal", "not better: nothing changed"]
     (tmp_path / DECISION).write_text(json.dumps({"text": lines}))
@@ -397,9 +398,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
         f"{first} classifies 90.0% of the validation images correctly on average (95% interval: "
         "89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     )
-    assert (
-        f"{second} is as good, as far as paired tests can tell (error rate 5%)" in said["How sure"]
-    )
+    assert f"{second} is as good according to paired tests (error rate 5%)" in said["How sure"]
     assert f"{third} is clearly worse." in said["How sure"]
     assert "opened 2 times, first on 2026-11-18" in said["On new images"]
     assert f"by search.select for {first}-s1" in said["On new images"]
@@ -544,7 +543,7 @@ def test_of_more_trials_than_can_be_drawn_some_are(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bounds are those of all trials, as near as fewer tell."""
-    monkeypatch.setattr("search.views.page.importance.MAX_DRAWN", 100)
+    monkeypatch.setattr("search.facts.importance.MAX_DRAWN", 100)
     few = importance(played(experiment, 150))
     assert all(0 <= low <= share <= high <= 1 for share, low, high in few.values())
 

@@ -115,5 +115,6 @@ def test_an_output_that_cannot_be_written_is_a_line(
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.startswith(
-        "error: the system refused: [Errno 28] No space left on device. The details are in "
+        "error: the operating system reported an error: [Errno 28] No space left on device; the "
+        "details are in "
     )

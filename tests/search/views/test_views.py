@@ -129,7 +129,7 @@ def test_a_search_whose_view_raises_goes_on_to_its_end(
     assert line.startswith("note: the web page failed (ValueError: no such colour; the details")
     (details,) = tmp_path.glob("*.log")
     assert "in _note" in details.read_text()
-    assert line.endswith("The search goes on; the journal has everything.")
+    assert line.endswith("The search continues; the journal contains everything.")
     result = SearchResult.read(tmp_path / "searches" / "tiny")
     assert (result.outcome, result.is_tested, result.is_drawn) == ("completed", True, True)
     assert "2 trials (2 completed)" in done.stdout
@@ -201,7 +201,7 @@ def test_a_view_that_a_disk_refuses_to_keep_is_a_trouble_in_the_systems_words(
 ) -> None:
     with views(keep=OSError(28, "full")) as opened:
         assert opened.keep() == [
-            "the first could not be written ([Errno 28] full). The journal has everything."
+            "the first could not be written ([Errno 28] full). The journal contains everything."
         ]
     assert Other.calls == ["open", "keep", "close"]
     assert said(opened) == ""

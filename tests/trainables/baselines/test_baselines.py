@@ -342,7 +342,8 @@ def test_each_option_changes_what_is_fitted(name, option, values, make_dataset):
 
 def test_options_belong_to_those_that_list_them():
     with pytest.raises(
-        ConfigError, match=r"model 'svm' has no option 'neighbours'. It takes: features, c, gamma."
+        ConfigError,
+        match=r"model 'svm' has no option 'neighbours'. It accepts: features, c, gamma.",
     ):
         config_of("svm", model__neighbours=3)
     with pytest.raises(ConfigError, match=r"model 'deep_cnn' has no option 'features'"):
@@ -476,15 +477,18 @@ class Foreign:
 FOREIGN = {
     "another estimator": (
         lambda: LogisticRegression(),
-        "holds a LogisticRegression, which is no classifier of ours",
+        "contains a LogisticRegression, which is not one of the supported classifiers",
     ),
     "a pipeline of ours": (
         lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),
-        "holds a Pipeline",
+        "contains a Pipeline",
     ),
-    "plain values": (lambda: {"a": 1}, "holds a dict"),
-    "an object": (lambda: make_pipeline(Foreign()), "holds no fitted classifier .*Foreign"),
-    "a function": (lambda: {"a": time.sleep}, "holds no fitted classifier"),
+    "plain values": (lambda: {"a": 1}, "contains a dict"),
+    "an object": (
+        lambda: make_pipeline(Foreign()),
+        "does not contain a fitted classifier .*Foreign",
+    ),
+    "a function": (lambda: {"a": time.sleep}, "does not contain a fitted classifier"),
 }
 
 
@@ -497,7 +501,7 @@ def test_a_file_of_something_else_is_refused(what, saved):
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + 18 * b"\0", b"\x80\x04N."])
 def test_a_file_of_no_kind_is_refused(content, saved):
-    with pytest.raises(CheckpointError, match="holds no fitted classifier"):
+    with pytest.raises(CheckpointError, match="does not contain a fitted classifier"):
         checkpoint.load(replaced(saved, lambda path: path.write_bytes(content)))
 
 
@@ -679,6 +683,7 @@ def test_neighbours_that_are_looked_up_by_numbers_are_refused(make_dataset, save
         compute_features(dataset.train.images, "edges"), dataset.train.targets
     )
     with pytest.raises(
-        CheckpointError, match=r"holds (no fitted classifier|a KNeighborsClassifier whose parts)"
+        CheckpointError,
+        match=r"(does not contain a fitted|contains a KNeighborsClassifier whose parts)",
     ):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))

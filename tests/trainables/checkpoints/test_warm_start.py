@@ -208,7 +208,7 @@ def test_what_is_no_beginning_of_it_is_not_taken_for_one(
         TrialRequest(beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     assert (restored.epoch, restored.begun) == (0, None)
-    assert "t1 of 'other': epoch-0002 is of another configuration" in restored.restored
+    assert "t1 of 'other': epoch-0002 belongs to another configuration" in restored.restored
     assert trained == [1, 2, 3]
 
 
@@ -278,7 +278,7 @@ def test_one_that_is_gone_is_passed_over_for_another(make_config, make_dataset, 
     )
     assert (restored.begun, restored.restored) == (
         None,
-        ["gone of 'other': no checkpoint up to epoch 3 is there"],
+        ["gone of 'other': there is no checkpoint up to epoch 3"],
     )
 
 
@@ -338,7 +338,8 @@ def test_one_whose_first_epochs_came_out_otherwise_is_passed_over(
     )
     assert (restored.epoch, restored.begun) == (2, None)
     assert all(
-        "has other values for the first epochs than were trained here" in line
+        "the values of the first epochs in " in line
+        and " differ from those that were trained here" in line
         for line in restored.restored
     )
     assert restored.restored

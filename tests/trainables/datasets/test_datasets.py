@@ -305,8 +305,8 @@ def test_absent_files_are_an_error_that_says_what_to_do(name, tmp_path):
     with pytest.raises(DataError) as error:
         load(DataConfig(name=name, root=str(tmp_path)))
     text = (
-        f"{name} not found (or damaged) under '{tmp_path}' (--data-root). "
-        "Use --data-root DIR with torchvision's layout, or --download to fetch it."
+        f"the files of {name} are missing or damaged in '{tmp_path}' (--data-root). "
+        "Use --data-root DIR with torchvision's layout, or --download to download them."
     )
     assert str(error.value) == text
 
@@ -334,7 +334,7 @@ def test_a_damaged_file_is_an_error_that_says_so(name, file, damage, source, tmp
     config = source(name)
     path = tmp_path / "data" / file
     path.unlink() if damage is None else path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=rf"^{name} not found \(or damaged\) under"):
+    with pytest.raises(DataError, match=rf"^the files of {name} are missing or damaged in"):
         load(config)
 
 
@@ -353,7 +353,7 @@ def test_labels_where_images_should_be_are_an_error(source, tmp_path):
     (folder / "train-images-idx3-ubyte").write_bytes(
         (folder / "train-labels-idx1-ubyte").read_bytes()
     )
-    with pytest.raises(DataError, match=r"^mnist not found \(or damaged\) under"):
+    with pytest.raises(DataError, match=r"^the files of mnist are missing or damaged in"):
         load(config)
 
 

@@ -46,7 +46,7 @@ def two(tmp_path, write_images):
 
 def test_no_folder_is_not_the_working_folder(two, monkeypatch):
     monkeypatch.chdir(two)
-    with refused("no folder is named (data.root is empty): use --data folder:PATH."):
+    with refused("the data set has no folder (data.root is empty). Use --data folder:PATH."):
         loaded("")
 
 
@@ -140,22 +140,30 @@ def ramps(low, high, kind, count=6):
 
 
 DEEP = {
-    "12 bits in 16": ("png", ramps(0, 4095, np.uint16), "16-bit images: values from 0 to 4095"),
+    "12 bits in 16": (
+        "png",
+        ramps(0, 4095, np.uint16),
+        "all 16-bit images are scaled together: values from 0 to 4095",
+    ),
     "a scanner's": (
         "tif",
         ramps(31000, 33000, np.uint16),
-        "16-bit images: values from 31000 to 33000",
+        "all 16-bit images are scaled together: values from 31000 to 33000",
     ),
     "whole numbers with a sign": (
         "tif",
         ramps(-1024, 3071, np.int32),
-        "32-bit images: values from -1024 to 3071",
+        "all 32-bit images are scaled together: values from -1024 to 3071",
     ),
-    "floats to 1": ("tif", ramps(0, 1, np.float32), "floating-point images: values from 0 to 1"),
+    "floats to 1": (
+        "tif",
+        ramps(0, 1, np.float32),
+        "all floating-point images are scaled together: values from 0 to 1",
+    ),
     "small floats": (
         "tif",
         ramps(-2e-3, 5e-3, np.float32),
-        "floating-point images: values from -0.002 to 0.005",
+        "all floating-point images are scaled together: values from -0.002 to 0.005",
     ),
 }
 
@@ -173,7 +181,7 @@ def test_images_of_more_than_8_bits_are_scaled_by_the_range_of_all_together(
     )
     np.testing.assert_allclose(found.train.images[..., 0], 255 * shares, atol=1)
     assert len(np.unique(found.train.images)) > 200
-    assert found.remarks == (f"note: {told}, the range of all images together, become 0 to 255.",)
+    assert found.remarks == (f"note: {told} become 0 to 255.",)
     assert found.value_range == (pytest.approx(images.min()), pytest.approx(images.max()))
 
 
@@ -199,7 +207,9 @@ def test_outliers_that_leave_few_levels_are_told(tmp_path):
     images[0, 0, 0] = 10_000
     write_deep(tmp_path, images)
     (told, warned) = decoded(tmp_path).remarks
-    assert told.startswith("note: floating-point images: values from 0 to 10000")
+    assert told.startswith(
+        "note: all floating-point images are scaled together: values from 0 to 10000"
+    )
     assert warned.startswith(
         "warning: 99.9 % of their pixels lie within 4 of the 256 levels: "
         "a few outliers stretch the range."
@@ -210,10 +220,10 @@ def test_kinds_of_images_that_do_not_compare_are_refused(tmp_path, write_images)
     write_deep(tmp_path, ramps(0, 4095, np.uint16))
     write_images(tmp_path / "b", 2, mode="L")
     text = (
-        "images of several kinds: 6 16-bit (first: a/0.tif) and 2 8-bit (first: b/L-9x8-0.png). "
-        "How their brightness compares is not known."
+        "the images are of different kinds: 6 16-bit (first: a/0.tif) and 2 8-bit (first: "
+        "b/L-9x8-0.png). Their brightness cannot be compared."
     )
-    with refused(f"{text} Convert all of them to 8 bits, or to one kind."):
+    with refused(f"{text} Convert all of them to 8 bits, or to the same kind."):
         loaded(tmp_path)
 
 
@@ -225,8 +235,8 @@ def test_all_of_16_bits_goes_together_with_8_bits(tmp_path):
     assert np.array_equal(found.train.images[:3, ..., 0], levels[::2] // 257)
     assert (found.train.images[-1] == 77).all()
     assert found.remarks == (
-        "note: 6 16-bit images are among 1 of 8 bits: their values from 0 to 65535 become 0 to "
-        "255, and the 8-bit ones stay as they are.",
+        "note: there are 6 16-bit images and 1 8-bit image. Values from 0 to 65535 become 0 to "
+        "255, and the 8-bit images are unchanged.",
     )
 
 
@@ -235,8 +245,8 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
     images[3, 2, 2] = np.nan
     write_deep(tmp_path, images)
     with refused(
-        "1 unreadable image (first: b/3.tif: it has values that are not numbers). Remove them, "
-        "or leave them out with --skip-bad."
+        "1 image cannot be read (first: b/3.tif: the image has values that are not numbers). "
+        "Remove it, or leave it out with --skip-bad."
     ):
         loaded(tmp_path)
     assert loaded(tmp_path, skip_bad=True).value_range == (0, 1)
@@ -244,7 +254,9 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
 
 def test_images_of_one_value_are_refused(tmp_path):
     write_deep(tmp_path, np.full((6, 8, 8), 7, np.uint16))
-    with refused("every pixel of the 16-bit images is 7: there is nothing to tell them apart by."):
+    with refused(
+        "every pixel of the 16-bit images has the value 7, so the images cannot be distinguished."
+    ):
         loaded(tmp_path)
 
 
@@ -253,9 +265,9 @@ def test_dark_16_bit_colour_images_are_refused(two):
     for path in two.rglob("*.png"):
         path.write_bytes(colour_png(np.random.default_rng(1).integers(0, 4096, (8, 9, 3))))
     with refused(
-        "of the 16-bit colour images (first: cat/RGB-9x8-0.png) the upper 8 bits are read, "
-        "and those reach 15 of 255. "
-        "Convert the images to 8 bits, by their own range."
+        "only the upper 8 bits of the 16-bit colour images are read (first: cat/RGB-9x8-0.png), "
+        "and their largest value is 15 of 255. "
+        "Convert the images to 8 bits, scaled by their own range."
     ):
         loaded(two)
 
@@ -310,7 +322,7 @@ def test_what_is_transparent_becomes_white_and_is_told(mode, shape, tmp_path):
     assert found.train.images.shape == shape
     assert (found.train.images == np.where(alpha, 0, 255)[None, ..., None]).all()
     assert found.remarks == (
-        "note: 6 images are transparent in places, and laid onto white (first: a/0.png).",
+        "note: 6 images are partly transparent; the background is made white (first: a/0.png).",
     )
 
 
@@ -425,7 +437,7 @@ def test_folds_take_in_a_given_validation_part(tmp_path, write_images):
     dataset = loaded(tmp_path, folds=3)
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [18, 18, 4]
     assert dataset.remarks == (
-        "note: with folds, the images of the given validation part are divided among them too.",
+        "note: the images of the data set's own validation set are divided among the folds too.",
     )
     assert loaded(tmp_path, folds=3, train_limit=12).train.targets.sum() == 6
 
@@ -435,7 +447,8 @@ def test_a_given_validation_part_is_limited_too_and_that_is_told(tmp_path, write
     dataset = loaded(tmp_path, val_limit=4)
     assert dataset.val.targets.tolist() == [0, 0, 1, 1]
     assert dataset.remarks == (
-        "note: 4 of the 16 given validation images are used (--set data.val_limit=16 uses all).",
+        "note: only 4 of the 16 validation images are used (--set data.val_limit=16 uses all of "
+        "them).",
     )
     assert len(dataset.train) + len(dataset.test) == 12
 
@@ -451,27 +464,31 @@ def test_folders_beside_parts_that_are_clear_are_left_out_and_told(tmp_path, wri
     write_images(tmp_path / "masks", 3)
     dataset = loaded(tmp_path)
     assert dataset.classes == ("a", "b")
-    assert dataset.remarks == ("note: 1 folder is left out: beside the parts (first: masks).",)
+    assert dataset.remarks == (
+        "note: 1 folder is left out, because only the training, validation and test folders are "
+        "read (first: masks).",
+    )
 
 
 AMBIGUOUS = {
     "no training part": (
         ("val/a", "val/b", "test/a", "test/b"),
-        "{root} has 'test' and 'val' but no 'train'. Name the folder of the training part 'train'.",
+        "{root} has 'test' and 'val' but no 'train'. Name the folder of the training set 'train'.",
     ),
     "two of a kind": (
         ("train/a", "Training/a"),
-        "{root} has two folders for the train part, 'Training' and 'train'. Keep one.",
+        "{root} has two folders for the training set, 'Training' and 'train'. Keep only one of "
+        "them.",
     ),
     "classes and a test part": (
         ("a", "b", "test"),
-        "'test' in {root} may be parts or classes beside 'a'. If parts, "
-        "put all training classes into 'train' and take 'a' away.",
+        "'test' in {root} may stand for classes, like 'a', or for training, validation or test "
+        "sets. If they are sets, put all training classes into 'train' and remove 'a'.",
     ),
     "classes and a part": (
         ("a", "train/a", "train/b"),
-        "'train' in {root} may be parts or classes beside 'a'. If parts, "
-        "put all training classes into 'train' and take 'a' away.",
+        "'train' in {root} may stand for classes, like 'a', or for training, validation or test "
+        "sets. If they are sets, put all training classes into 'train' and remove 'a'.",
     ),
 }
 
@@ -504,10 +521,12 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
         == (
             "warning: 1 image is not read: 1 .psd (first: cat/x.psd). Convert them to PNG or JPEG.",
             "note: 3 files are not read: 2 .xml, 1 without a suffix (first: cat/a.xml). "
-            f"Read are {formats}.",
-            "warning: 1 image is left out: in no class's folder (first: RGB-9x8-0.png).",
-            "note: 1 linked folder is left out (first: dog/more): a link may stand for a class or "
-            "a part, not for a folder inside one, and may not lead back into the data.",
+            f"Supported formats: {formats}.",
+            "warning: 1 image is left out, because only images in class folders are read (first: "
+            "RGB-9x8-0.png).",
+            "note: 1 linked folder is left out (first: dog/more). A link may replace the folder of "
+            "a class or of a training, validation or test set, but not a folder inside a class, "
+            "and must not lead back into the data.",
         )
     )
     (two / "cat" / "c.xml").write_bytes(b"not read")
@@ -655,36 +674,40 @@ def png_of(width, height):
 
 
 BAD = {
-    "a text with an image's name": ("z.jpg", b"this is no image", "not an image"),
-    "an empty file": ("z.png", b"", "an empty file"),
-    "random bytes": ("z.bmp", bytes(range(256)), "not an image"),
-    "an icon": ("z.png", "ICO", "not an image"),
+    "a text with an image's name": ("z.jpg", b"this is no image", "the file is not an image"),
+    "an empty file": ("z.png", b"", "the file is empty"),
+    "random bytes": ("z.bmp", bytes(range(256)), "the file is not an image"),
+    "an icon": ("z.png", "ICO", "the file is not an image"),
     "a GIF with a JPEG's first bytes": (
         "z.jpg",
         b"\xff\xd8\xffGIF89a",
-        "a JPEG file that is damaged or of an unusual kind",
+        "the JPEG file is damaged or of an unsupported kind",
     ),
     "a PNG that ends after its signature": (
         "z.gif",
         b"\x89PNG\r\n\x1a\n",
-        "a PNG file that is damaged or of an unusual kind",
+        "the PNG file is damaged or of an unsupported kind",
     ),
-    "a RIFF that is a sound": ("z.webp", b"RIFF\x24\0\0\0WAVEfmt ", "not an image"),
+    "a RIFF that is a sound": ("z.webp", b"RIFF\x24\0\0\0WAVEfmt ", "the file is not an image"),
     "a TIFF without a directory": (
         "z.tif",
         b"II*\0\xff\xff\xff\xff",
-        "a TIFF file that is damaged or of an unusual kind",
+        "the TIFF file is damaged or of an unsupported kind",
     ),
     "100 million pixels": (
         "z.png",
         png_of(10_000, 10_000),
-        "100 million pixels (limit 50 million)",
+        "the image has 100 million pixels (at most 50 million are allowed)",
     ),
-    "far more pixels": ("z.png", png_of(60_000, 60_000), "too many pixels (limit 50 million)"),
+    "far more pixels": (
+        "z.png",
+        png_of(60_000, 60_000),
+        "the image has too many pixels (at most 50 million are allowed)",
+    ),
     "just too many pixels": (
         "z.png",
         png_of(51_000, 1_000),
-        "51 million pixels (limit 50 million)",
+        "the image has 51 million pixels (at most 50 million are allowed)",
     ),
 }
 
@@ -696,8 +719,8 @@ def test_a_bad_file_is_refused_by_its_name_and_reason(file, content, reason, two
         content
     )
     with refused(
-        f"1 unreadable image (first: dog/{file}: {reason}). Remove them, "
-        "or leave them out with --skip-bad."
+        f"1 image cannot be read (first: dog/{file}: {reason}). Remove it, "
+        "or leave it out with --skip-bad."
     ):
         loaded(two)
 
@@ -713,8 +736,8 @@ def test_a_file_that_is_cut_off_is_refused(suffix, share, two):
     with pytest.raises(
         DataError,
         match=(
-            rf"^1 unreadable image \(first: dog/z\.{suffix}: "
-            r"(the image is|a \w+ file that is) damaged or "
+            rf"^1 image cannot be read \(first: dog/z\.{suffix}: "
+            r"(the image is|the \w+ file is) damaged or "
         ),
     ):
         loaded(two)
@@ -729,8 +752,8 @@ def test_a_corrupt_image_is_refused(two):
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     path.write_bytes(content)
     with refused(
-        "1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, "
-        "or leave them out with --skip-bad."
+        "1 image cannot be read (first: cat/z.png: the image is damaged or cut off). Remove it, "
+        "or leave it out with --skip-bad."
     ):
         loaded(two)
 
@@ -739,7 +762,7 @@ def test_all_bad_files_are_counted_and_the_first_is_named(two):
     for name in ("cat/y.png", "dog/z.jpg", "cat/x.jpg"):
         (two / name).write_text("no image")
     with refused(
-        "3 unreadable images (first: cat/x.jpg: not an image). Remove them, "
+        "3 images cannot be read (first: cat/x.jpg: the file is not an image). Remove them, "
         "or leave them out with --skip-bad."
     ):
         loaded(two)
@@ -750,7 +773,7 @@ def test_a_folder_of_nothing_but_bad_files_is_refused(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
     with refused(
-        "2 unreadable images (first: a/x.png: not an image). Remove them, "
+        "2 images cannot be read (first: a/x.png: the file is not an image). Remove them, "
         "or leave them out with --skip-bad.\n"
         + "\n".join(
             f"class '{name}' has 1 image; each class needs a training, a validation and a test "
@@ -785,7 +808,7 @@ def test_a_large_image_is_refused_by_its_header_without_decoding_it(two, tmp_pat
         [sys.executable, "-c", code], cwd=two.parent, capture_output=True, text=True, check=True
     )
     error, grown = done.stdout.splitlines()
-    assert "dog/z.png: 144 million pixels (limit 50 million)" in error
+    assert "dog/z.png: the image has 144 million pixels (at most 50 million are " in error
     assert int(grown) < 50_000
     assert done.stderr == ""
 
@@ -804,8 +827,8 @@ def test_what_was_loaded_leniently_is_still_refused_strictly(two):
     (two / "cat" / "y.png").write_text("no image")
     loaded(two, skip_bad=True)
     with refused(
-        "1 unreadable image (first: cat/y.png: not an image). Remove them, "
-        "or leave them out with --skip-bad."
+        "1 image cannot be read (first: cat/y.png: the file is not an image). Remove it, "
+        "or leave it out with --skip-bad."
     ):
         loaded(two)
 
@@ -820,7 +843,7 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(two):
         loaded(two, skip_bad=True)
     for path in (two / "dog").iterdir():
         path.write_text("no image")
-    with refused("no image of the train part can be read."):
+    with refused("no image of the training set can be read."):
         loaded(two, skip_bad=True)
 
 
@@ -830,8 +853,8 @@ def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
     assert len(layout_of(two).paths) == 10
     (two / "dog" / "z.png").symlink_to("nowhere.png")
     with refused(
-        "1 unreadable image (first: dog/z.png: not an image). Remove them, "
-        "or leave them out with --skip-bad."
+        "1 image cannot be read (first: dog/z.png: the file is not an image). Remove it, "
+        "or leave it out with --skip-bad."
     ):
         loaded(two)
 
@@ -839,8 +862,8 @@ def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
 def test_control_characters_in_names_are_told_as_escapes(two, write_images):
     (two / "dog" / "\x1b[2J.png").write_text("no image")
     with refused(
-        r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, "
-        r"or leave them out with --skip-bad."
+        r"1 image cannot be read (first: dog/\x1b[2J.png: the file is not an image). Remove it, "
+        r"or leave it out with --skip-bad."
     ):
         loaded(two)
     write_images(two / "emu\x1b[2J\n", 1)
@@ -878,8 +901,8 @@ def test_a_missing_folder_is_refused(tmp_path):
 def test_a_folder_without_classes_is_refused(tmp_path, write_images):
     write_images(tmp_path / "data" / "images", 3)
     with refused(
-        f"no class folders in '{tmp_path / 'data' / 'images'}'. Expected one sub-folder per "
-        "class, holding its images."
+        f"there are no class folders in '{tmp_path / 'data' / 'images'}'. Expected one sub-folder "
+        "per class with its images."
     ):
         loaded(tmp_path / "data" / "images")
 
@@ -888,7 +911,7 @@ def test_a_class_folder_whose_images_are_not_read_is_refused(two):
     (two / "emu").mkdir()
     (two / "emu" / "x.psd").write_bytes(b"not read")
     with refused(
-        f"class folder '{two / 'emu'}' holds no images that are read, but 1 .psd. "
+        f"class folder '{two / 'emu'}' contains only images of unsupported formats: 1 .psd. "
         "Convert them to PNG or JPEG."
     ):
         loaded(two)
@@ -896,7 +919,7 @@ def test_a_class_folder_whose_images_are_not_read_is_refused(two):
 
 def test_one_class_alone_is_refused(tmp_path, write_images):
     write_images(tmp_path / "cat", 5)
-    with refused("only one class found ('cat'). A classifier needs two or more."):
+    with refused("only one class was found ('cat'). A classifier needs at least two."):
         loaded(tmp_path)
 
 
@@ -949,7 +972,7 @@ def test_decoding_one_file_gives_the_size_and_mode_asked_for(two):
     path = sorted((two / "cat").iterdir())[0]
     assert decode(path, None, "RGB").shape == (8, 9, 3)
     assert decode(path, (4, 6), "L").shape == (6, 4, 1)
-    with pytest.raises(DataError, match=r"^not an image$"):
+    with pytest.raises(DataError, match=r"^the file is not an image$"):
         decode(two / "none.png", None, "L")
 
 
@@ -992,10 +1015,10 @@ def test_each_file_left_out_is_named_with_its_reason(two, write_images):
     (two / "dog" / "more").symlink_to(two.parent)
     for _ in range(2):  # decoded, then from the cache
         assert loaded(two, skip_bad=True).left_out == (
-            LeftOut("RGB-9x8-0.png", "in no class's folder"),
-            LeftOut("cat/notes.txt", "not an image format that is read"),
+            LeftOut("RGB-9x8-0.png", "not in a class folder"),
+            LeftOut("cat/notes.txt", "not a supported image format"),
             LeftOut("dog/more", "a linked folder"),
-            LeftOut("dog/z\\x1b.png", "cannot be read: not an image"),
+            LeftOut("dog/z\\x1b.png", "cannot be read: the file is not an image"),
         )
 
 

@@ -172,76 +172,81 @@ for parts in (
 ZOO["parts: seg_train dev seg_test"] = Animal(
     in_parts("seg_train", "dev", "seg_test"),
     (
-        "note: by its name and its classes, 'dev' is the validation part, 'seg_test' is the test "
-        "part, 'seg_train' is the training part.",
+        "note: judging by names and classes, 'dev' is the validation set, 'seg_test' is the test "
+        "set, 'seg_train' is the training set.",
     ),
     given=(6, 6),
 )
 ZOO["parts: twice the same folder"] = Animal(
     in_parts("train/train", "test/test"),
     (
-        "note: 'train/train' is read, the one folder with images in 'train'.",
-        "note: 'test/test' is read, the one folder with images in 'test'.",
+        ("note: 'train/train' is read, because it is the only folder with images in 'train'."),
+        "note: 'test/test' is read, because it is the only folder with images in 'test'.",
     ),
     given=(None, 6),
 )
 ZOO["parts: two for training"] = Animal(
     in_parts("train", "training", "test"),
     (
-        "'{root}' has two folders for the train part, 'train' and 'training'. Keep one. "
-        "If they are classes, put all class folders into '{root}/train'.",
+        "'{root}' has two folders for the training set, 'train' and 'training'. Keep only one of "
+        "them. If they are classes, put all class folders into '{root}/train'.",
     ),
     refused=True,
 )
 ZOO["parts: a test part without classes"] = Animal(
     lambda root: fill(root, "train/cat", "train/dog", "test", count=4),
     (
-        "note: 'test' has no class folders: a test part is drawn from the training images.",
-        "warning: 4 images are left out: in no class's folder (first: test/0.png).",
+        "note: 'test' has no class folders, so a test set is drawn from the training images.",
+        "warning: 4 images are left out, because only images in class folders are read (first: "
+        "test/0.png).",
     ),
     names=8,
 )
 ZOO["parts: training images without classes"] = Animal(
     lambda root: fill(root, "train", "test/cat", "test/dog"),
-    ("no class folders in '{root}/train'. Expected one sub-folder per class, holding its images.",),
+    (
+        "there are no class folders in '{root}/train'. Expected one sub-folder per class with its "
+        "images.",
+    ),
     refused=True,
 )
 ZOO["parts: two of a kind, numbered"] = Animal(
     in_parts("train_1", "train_2"),
     (
-        "'train_1', 'train_2' and so on are taken for the classes, but each holds the same "
-        "folders, such as 'cat' and 'dog'. If those are the classes, put the images of each "
-        "into one folder. If they are parts, name them 'train' and 'test'.",
+        "'train_1', 'train_2' and so on are read as the classes, but each contains the same "
+        "folders, for example 'cat' and 'dog'. If those are the classes, put all images of a class "
+        "into one folder. If the outer folders are a training and a test set, name them 'train' "
+        "and 'test'.",
     ),
     refused=True,
 )
 ZOO["parts: within each class"] = Animal(
     lambda root: fill(root, "cat/train", "cat/val", "cat/test", "dog/Train", "dog/val", "dog/test"),
-    ("note: the parts are read from within each class folder: training, validation, test.",),
+    ("note: each class folder is divided into these sets: training, validation, test.",),
     given=(6, 6),
 )
 ZOO["parts: within one class alone"] = Animal(
     lambda root: fill(root, "cat/train", "cat/test", "dog"),
     (
-        "'cat' in '{root}' is divided into parts, and 'dog' is not, or not only into one of each. "
-        "Divide every class alike, or none.",
+        "'cat' in '{root}' is divided into training, validation or test images, but 'dog' is not, "
+        "or has other images too. Divide all classes in the same way, or none.",
     ),
     refused=True,
 )
 ZOO["parts: in each of two folders"] = Animal(
     in_parts("one/train", "one/test", "two/train", "two/test"),
     (
-        "'{root}' holds no parts itself, but these do: 'one', 'two'. Give one of them: "
-        "--data folder:{root}/one",
+        "'{root}' is not divided into training and test sets, but these folders in it are: "
+        "'one', 'two'. Choose one of them: --data folder:{root}/one",
     ),
     refused=True,
 )
 ZOO["parts: beside classes"] = Animal(
     lambda root: fill(root, "cat", "dog", "test"),
     (
-        "'test' in '{root}' may be parts or classes beside 'cat'. If parts, put all training "
-        "classes into 'train' and take 'cat' away. If they are classes, put all class folders "
-        "into '{root}/train'.",
+        "'test' in '{root}' may stand for classes, like 'cat', or for training, validation or test "
+        "sets. If they are sets, put all training classes into 'train' and remove 'cat'. If they "
+        "are classes, put all class folders into '{root}/train'.",
     ),
     refused=True,
 )
@@ -249,7 +254,7 @@ ZOO["parts: a class is spelled otherwise, another is new"] = Animal(
     lambda root: fill(root, "train/Dog", "train/cat", "val/dog", "val/cat", "val/emu"),
     (
         "class 'dog' has validation images (first: val/dog/0.png) but no training images. "
-        "'Dog' has some: give both one name.",
+        "'Dog' has some: use the same name for both.",
         "class 'emu' has validation images (first: val/emu/0.png) but no training images. "
         "Each class needs training images.",
     ),
@@ -258,16 +263,16 @@ ZOO["parts: a class is spelled otherwise, another is new"] = Animal(
 ZOO["parts: one in another"] = Animal(
     in_parts("train/train", "train/val", "test"),
     (
-        "'train' is the training part, and holds parts itself. Put the parts beside one another "
-        "in '{root}'.",
+        "'train' is the training set, but is divided into such sets itself. Put the folders of all "
+        "sets directly into '{root}'.",
     ),
     refused=True,
 )
 ZOO["parts: one among the classes of another"] = Animal(
     in_parts("train", "train/val", "test"),
     (
-        "'train/val' lies beside classes, but holds folders named like them (first: "
-        "'train/val/cat'). If it is a part, take it out of there.",
+        "'train/val' is next to the classes, but contains folders with the same names (first: "
+        "'train/val/cat'). If it is a training, validation or test set, move it out of there.",
     ),
     refused=True,
 )
@@ -290,21 +295,21 @@ ZOO["one folder too high"] = Animal(
         fill(root, "__MACOSX/flowers/cat"),
     ),
     (
-        "note: 'flowers/flowers' is read, the one folder with images in '{root}'.",
+        "note: 'flowers/flowers' is read, because it is the only folder with images in '{root}'.",
         "note: 1 hidden or system file is left out (first: __MACOSX).",
     ),
     names=6,
 )
 ZOO["one folder too high, in parts"] = Animal(
     in_parts("flowers/train", "flowers/test"),
-    ("note: 'flowers' is read, the one folder with images in '{root}'.",),
+    ("note: 'flowers' is read, because it is the only folder with images in '{root}'.",),
     given=(None, 6),
 )
 ZOO["one folder too low"] = Animal(
     lambda root: fill(root.parent, root.name, "dog"),
     (
-        "no class folders in '{root}'. Expected one sub-folder per class, holding its images. "
-        "The folder above looks like a data set: --data folder:{parent}",
+        "there are no class folders in '{root}'. Expected one sub-folder per class with its "
+        "images. The parent folder looks like a data set: pass --data folder:{parent}",
     ),
     refused=True,
 )
@@ -313,13 +318,13 @@ ZOO["photographs in a folder where somebody works"] = Animal(
         fill(root.parent, root.name, "screenshots"),
         (root.parent / "train.py").write_text("x"),
     ),
-    ("no class folders in '{root}'. Expected one sub-folder per class, holding its images.",),
+    ("there are no class folders in '{root}'. Expected one sub-folder per class with its images.",),
     refused=True,
 )
 ZOO["a folder of what is not sorted yet"] = Animal(
     lambda root: fill(root, "cat", "dog", "to_sort"),
     (
-        "warning: 'to_sort' is read as a class. If its images are not sorted yet, take it out of "
+        "warning: 'to_sort' is read as a class. If its images are not sorted yet, move it out of "
         "the folder.",
     ),
     classes=("cat", "dog", "to_sort"),
@@ -327,8 +332,9 @@ ZOO["a folder of what is not sorted yet"] = Animal(
 ZOO["nothing but an archive and a table"] = Animal(
     lambda root: [(root / name).write_text("x") for name in ("labels.csv", "images.zip")],
     (
-        "no class folders in '{root}'. Expected one sub-folder per class, holding its images. "
-        "'labels.csv' is not read: put the images of each class into a folder of its name. "
+        "there are no class folders in '{root}'. Expected one sub-folder per class with its "
+        "images. "
+        "'labels.csv' is not read: put the images of each class into a folder with its name. "
         "'images.zip' is not read: unpack it.",
     ),
     refused=True,
@@ -339,15 +345,15 @@ ZOO["folders in classes"] = Animal(
 ZOO["the same folders in each class"] = Animal(
     lambda root: fill(root, "cat/left", "cat/right", "dog/left", "dog/right"),
     (
-        "warning: 'cat', 'dog' and so on are taken for the classes, but each holds the same "
-        "folders, such as 'left' and 'right'. If those are the classes, put the images of "
-        "each into one folder.",
+        "warning: 'cat', 'dog' and so on are read as the classes, but each contains the same "
+        "folders, for example 'left' and 'right'. If those are the classes, put all images of a "
+        "class into one folder.",
     ),
 )
 ZOO["classes once more in one of them"] = Animal(
     lambda root: fill(root, "cat", "dog", "old/cat", "old/dog"),
     (
-        "warning: 'old' lies beside classes, but holds folders named like them (first: "
+        "warning: 'old' is next to the classes, but contains folders with the same names (first: "
         "'old/cat'). It is read as a class.",
     ),
     classes=("cat", "dog", "old"),
@@ -355,8 +361,8 @@ ZOO["classes once more in one of them"] = Animal(
 ZOO["classes that differ in case alone"] = Animal(
     lambda root: fill(root, "Dog", "cat", "dog"),
     (
-        "warning: 'Dog' and 'dog' are read as different classes. If they are one, put their "
-        "images into one folder.",
+        "warning: 'Dog' and 'dog' are read as different classes. If they are the same class, put "
+        "their images into one folder.",
     ),
     classes=("Dog", "cat", "dog"),
 )
@@ -367,13 +373,13 @@ ZOO["what systems leave"] = Animal(
 )
 ZOO["an empty class"] = Animal(
     lambda root: (fill(root, *PLAIN), (root / "emu").mkdir()),
-    ("warning: 1 folder is left out: no images in it (first: emu).",),
+    ("warning: 1 class folder is left out, because no images were found there (first: emu).",),
 )
 ZOO["one class beside empty ones"] = Animal(
     lambda root: (fill(root, "cat"), (root / "dog").mkdir(), (root / "emu").mkdir()),
     (
-        f"2 folders hold no images (first: dog). Read are {readable_suffixes()}.",
-        "only one class found ('cat'). A classifier needs two or more.",
+        f"2 folders contain no images (first: dog). Supported formats: {readable_suffixes()}.",
+        "only one class was found ('cat'). A classifier needs at least two.",
     ),
     refused=True,
 )
@@ -384,9 +390,10 @@ ZOO["files beside the images"] = Animal(
     ),
     (
         "warning: 1 image is not read: 1 .psd (first: cat/0.psd). Convert them to PNG or JPEG.",
-        f"note: 2 files are not read: 1 .txt, 1 .xml (first: cat/a.xml). Read are "
-        f"{readable_suffixes()}.",
-        "warning: 3 images are left out: in no class's folder (first: 0.png).",
+        f"note: 2 files are not read: 1 .txt, 1 .xml (first: cat/a.xml). Supported "
+        f"formats: {readable_suffixes()}.",
+        "warning: 3 images are left out, because only images in class folders are read (first: "
+        "0.png).",
     ),
     names=6,
 )
@@ -402,10 +409,10 @@ ZOO["everything wrong at once"] = Animal(
     (
         "class 'emu' has validation images (first: val/emu/0.png) but no training images. "
         "Each class needs training images.",
-        "1 unreadable image (first: train/cat/a.png: an empty file). Remove them, or leave them "
-        "out with --skip-bad.",
-        "2 unreadable images (first: train/cat/b.png: not an image). Remove them, or leave them "
-        "out with --skip-bad.",
+        "1 image cannot be read (first: train/cat/a.png: the file is empty). Remove it, or leave "
+        "it out with --skip-bad.",
+        "2 images cannot be read (first: train/cat/b.png: the file is not an image). Remove them, "
+        "or leave them out with --skip-bad.",
         "class 'fox' has 1 image; each class needs a training and a test image. Add images or "
         "remove the class.",
     ),
@@ -424,10 +431,7 @@ ZOO["GIF, moving"] = Animal(
             append_images=[Image.fromarray(drawn(number)[::-1]).quantize(64)],
         ),
     ),
-    (
-        "note: 6 images are the first of several pages or frames, the others are left out "
-        "(first: cat/0.gif).",
-    ),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.gif).",),
     read=by_torchvision,
 )
 ZOO["WebP, moving"] = Animal(
@@ -441,10 +445,7 @@ ZOO["WebP, moving"] = Animal(
             append_images=[Image.fromarray(drawn(number)[::-1])],
         ),
     ),
-    (
-        "note: 6 images are the first of several pages or frames, the others are left out "
-        "(first: cat/0.webp).",
-    ),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.webp).",),
     read=by_drawing,
 )
 ZOO["TIFF of several pages"] = Animal(
@@ -456,10 +457,7 @@ ZOO["TIFF of several pages"] = Animal(
             photometric="rgb",
         ),
     ),
-    (
-        "note: 6 images are the first of several pages or frames, the others are left out "
-        "(first: cat/0.tif).",
-    ),
+    ("note: only the first page or frame of 6 files is read (first: cat/0.tif).",),
     read=by_tifffile,
 )
 ZOO["AVIF"] = Animal(
@@ -480,16 +478,16 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
 ZOO["HEIC, without its library"] = Animal(
     lambda root: (fill(root, *PLAIN), (root / "cat" / "9.heic").write_bytes(HEIC)),
     (
-        "warning: 1 image is not read: 1 .heic (first: cat/9.heic). For .heic, "
-        "`pip install pillow-heif`; convert others to PNG or JPEG.",
+        "warning: 1 image is not read: 1 .heic (first: cat/9.heic). To read .heic "
+        "files, run `pip install pillow-heif`; convert other formats to PNG or JPEG.",
     ),
     names=6,
 )
 ZOO["HEIC that says it is JPEG, without its library"] = Animal(
     lambda root: (fill(root, *PLAIN), (root / "cat" / "9.jpg").write_bytes(HEIC)),
     (
-        "1 unreadable image (first: cat/9.jpg: a HEIC photograph, which "
-        "`pip install pillow-heif` makes readable). Remove them, or leave them out with "
+        "1 image cannot be read (first: cat/9.jpg: the file is a HEIC photograph; to read it, run "
+        "`pip install pillow-heif`). Remove it, or leave it out with "
         "--skip-bad.",
     ),
     refused=True,
@@ -541,7 +539,7 @@ ZOO["a palette, transparent in places"] = Animal(
             transparency=number,
         ),
     ),
-    ("note: 6 images are transparent in places, and laid onto white (first: cat/0.png).",),
+    ("note: 6 images are partly transparent; the background is made white (first: cat/0.png).",),
     read=on_white,
     within=1,
 )
@@ -553,7 +551,7 @@ ZOO["black on nothing"] = Animal(
             np.dstack([np.zeros((HEIGHT, WIDTH, 3), np.uint8), drawn(number)[..., :1]]),
         ),
     ),
-    ("note: 6 images are transparent in places, and laid onto white (first: cat/0.png).",),
+    ("note: 6 images are partly transparent; the background is made white (first: cat/0.png).",),
     read=on_white,
     within=1,
 )
@@ -566,8 +564,8 @@ ZOO["white on nothing"] = Animal(
         ),
     ),
     (
-        "warning: 6 images are plain white once laid onto white: white on nothing, or transparent "
-        "everywhere (first: cat/0.png).",
+        "warning: 6 transparent images are completely white on a white background (first: "
+        "cat/0.png).",
     ),
     read=on_white,
     within=1,
@@ -579,7 +577,7 @@ ZOO["grey on nothing"] = Animal(
             path.with_suffix(".png"), Image.fromarray(drawn(number)[..., :2], "LA")
         ),
     ),
-    ("note: 6 images are transparent in places, and laid onto white (first: cat/0.png).",),
+    ("note: 6 images are partly transparent; the background is made white (first: cat/0.png).",),
     read=lambda path: on_white(path)[..., :1],
     within=1,
 )
@@ -599,10 +597,7 @@ ZOO["12 bits in 16, PNG"] = Animal(
             path.with_suffix(".png"), np.linspace(0, 4095, 72).astype(np.uint16).reshape(8, 9)
         ),
     ),
-    (
-        "note: 16-bit images: values from 0 to 4095, the range of all images together, "
-        "become 0 to 255.",
-    ),
+    ("note: all 16-bit images are scaled together: values from 0 to 4095 become 0 to 255.",),
     read=by_range(0, 4095),
     within=1,
 )
@@ -614,10 +609,7 @@ ZOO["floats in TIFF"] = Animal(
             np.linspace(-1, number + 1, 72, dtype=np.float32).reshape(8, 9),
         ),
     ),
-    (
-        "note: floating-point images: values from -1 to 6, the range of all images together, "
-        "become 0 to 255.",
-    ),
+    ("note: all floating-point images are scaled together: values from -1 to 6 become 0 to 255.",),
     read=by_range(-1, 6),
     within=1,
 )
@@ -630,8 +622,8 @@ ZOO["floats that are no numbers"] = Animal(
         ),
     ),
     (
-        "1 unreadable image (first: cat/1.tif: it has values that are not numbers). Remove them, "
-        "or leave them out with --skip-bad.",
+        "1 image cannot be read (first: cat/1.tif: the image has values that are not numbers). "
+        "Remove it, or leave it out with --skip-bad.",
     ),
     refused=True,
 )
@@ -650,8 +642,8 @@ ZOO["12 bits in 16-bit colour, among others"] = Animal(
         (root / "cat" / "9.png").write_bytes(png(16, 2, 16 * drawn().astype(np.uint16))),
     ),
     (
-        "of the 16-bit colour images (first: cat/9.png) the upper 8 bits are read, and those "
-        "reach 12 of 255. Convert the images to 8 bits, by their own range.",
+        "only the upper 8 bits of the 16-bit colour images are read (first: cat/9.png), and their "
+        "largest value is 12 of 255. Convert the images to 8 bits, scaled by their own range.",
     ),
     refused=True,
 )
@@ -661,9 +653,9 @@ ZOO["8 bits beside floats"] = Animal(
         tifffile.imwrite(root / "cat" / "9.tif", np.ones((HEIGHT, WIDTH), np.float32)),
     ),
     (
-        "images of several kinds: 6 8-bit (first: cat/0.png) and 1 floating-point (first: "
-        "cat/9.tif). How their brightness compares is not known. Convert all of them to 8 bits, "
-        "or to one kind.",
+        "the images are of different kinds: 6 8-bit (first: cat/0.png) and 1 floating-point "
+        "(first: cat/9.tif). Their brightness cannot be compared. Convert all of them to 8 bits, "
+        "or to the same kind.",
     ),
     refused=True,
 )
@@ -695,8 +687,8 @@ ZOO["cut off"] = Animal(
         os.truncate(save(root / "cat" / "9.jpg", drawn(height=90, width=90)), 900),
     ),
     (
-        "1 unreadable image (first: cat/9.jpg: the image is damaged or cut off). Remove them, or "
-        "leave them out with --skip-bad.",
+        "1 image cannot be read (first: cat/9.jpg: the image is damaged or cut off). Remove it, or "
+        "leave it out with --skip-bad.",
     ),
     refused=True,
 )
@@ -714,8 +706,8 @@ ZOO["a line of 20,000 pixels"] = Animal(
         save(root / "dog" / "9.png", np.full((3, 20_000, 3), 90, np.uint8)),
     ),
     (
-        "warning: 1 image is more than 8 times as long as wide, and squashed to 224 x 224 pixels "
-        "(first: dog/9.png, 20000 x 3).",
+        "warning: 1 image is more than 8 times as long as wide, and distorted by resizing to 224 x "
+        "224 pixels (first: dog/9.png, 20000 x 3).",
     ),
     read=lambda path: skimage.transform.resize(
         by_torchvision(path).astype(float), (224, 224), order=1, mode="edge", anti_aliasing=False
@@ -785,5 +777,5 @@ def test_what_is_left_out_is_named_file_by_file(tmp_path: Path) -> None:
     found = load(DataConfig(name="folder", root=str(root), skip_bad=True))
     assert [(one.path, one.reason) for one in found.left_out] == [
         ("cat/9.png", "cannot be read: the image is damaged or cut off"),
-        ("dog/8.png", "cannot be read: an empty file"),
+        ("dog/8.png", "cannot be read: the file is empty"),
     ]

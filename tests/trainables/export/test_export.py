@@ -169,13 +169,16 @@ TASK = CLASSIFICATION.load()
 def test_two_forms_that_disagree_are_refused_with_how_far_they_differ(difference):
     _check_agreement(TASK, "one", "the other", 1e-4)
     with pytest.raises(
-        Disagreement, match=rf"one and the other differ by {difference:.2g} .* \(allowed: 0.0001\)"
+        Disagreement,
+        match=rf"one and the other differ by {difference:.2g} .* \(at most 0.0001 is allowed\)",
     ):
         _check_agreement(TASK, "one", "the other", difference)
 
 
 def test_onnx_is_refused_for_what_is_no_network():
-    with pytest.raises(ConfigError, match="'svm' is no network"):
+    with pytest.raises(
+        ConfigError, match="'svm' cannot be exported to ONNX, because it is not a network"
+    ):
         check_onnx(TrialConfig().override({"model.name": "svm"}))
 
 
@@ -256,18 +259,21 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
 @pytest.mark.parametrize(
     ("images", "came"),
     [
-        (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). A single image is image[None]."),
-        (np.zeros((8, 8, 3), np.uint8), r"got uint8 (8, 8, 3)). A single image is image[None]."),
+        (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). Pass a single image as image[None]."),
+        (
+            np.zeros((8, 8, 3), np.uint8),
+            r"got uint8 (8, 8, 3)). Pass a single image as image[None].",
+        ),
         (
             [np.zeros((8, 8), np.uint16)],
-            r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, "
-            r"then .astype(numpy.uint8).",
+            r"got uint16 (8, 8)). Scale the pixels to 0 to 255 as in the training images, "
+            r"and convert them with .astype(numpy.uint8).",
         ),
         ([np.zeros((8, 8, 5), np.uint8)], r"got uint8 (8, 8, 5))."),
         (
             [[300]],
-            r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, "
-            r"then .astype(numpy.uint8).",
+            r"got int64 (1,)). Scale the pixels to 0 to 255 as in the training images, "
+            r"and convert them with .astype(numpy.uint8).",
         ),
         ("image.png", r"got str)"),
         ({"images": 1}, r"got dict)"),

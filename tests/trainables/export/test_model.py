@@ -96,7 +96,7 @@ def test_images_of_more_than_8_bits_are_scaled_as_in_the_training(
     )
     shutil.rmtree(tmp_path / "model")
     shutil.rmtree(tmp_path / "saved")
-    with pytest.raises(DataError, match=r"deep.png' has 16-bit values, and the images of the"):
+    with pytest.raises(DataError, match=r"deep.png' has 16-bit values, but the training images"):
         make_model(channels=1).predict(tmp_path / "deep.png")
 
 
@@ -107,9 +107,9 @@ def test_what_is_no_image_is_told(make_model: Callable[..., Model], tmp_path: Pa
         (np.zeros((2, 8, 8, 3)), "images must be uint8"),
         (b"png", "images must be uint8"),
         (7, "images must be uint8"),
-        (tmp_path / "absent.png", "absent.png' is no file"),
-        (tmp_path, "is a folder: name the files in it"),
-        ([tmp_path / "text.png"], "text.png': not an image"),
+        (tmp_path / "absent.png", "absent.png' is not a file"),
+        (tmp_path, "is a folder. Pass the files in it"),
+        ([tmp_path / "text.png"], "text.png': the file is not an image"),
     ):
         with pytest.raises(ConfigError, match=line):
             model.predict(given)

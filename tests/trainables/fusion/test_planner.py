@@ -38,7 +38,7 @@ def gains(*values):
 def test_fused_is_chosen_where_it_is_faster(faked, make_config, make_dataset):
     found = plan(make_config(), make_dataset(), measure=faked(gains(1.5, 2.0, 3.0, 2.9)))
     assert (found.kind, found.members, found.gain) == ("fused", 8, pytest.approx(3.0))
-    assert found.reason == "8 fused train 3.00 times as fast as one"
+    assert found.reason == "8 fused trials train 3.00 times as fast as one"
     assert found.measured["plain"] == 100
     assert found.measured["fused x8"] == pytest.approx(300)
 
@@ -47,7 +47,7 @@ def test_fused_is_chosen_where_it_is_faster(faked, make_config, make_dataset):
 def test_fused_is_not_chosen_without_a_clear_margin(gain, faked, make_config, make_dataset):
     found = plan(make_config(), make_dataset(), measure=faked(gains(gain)))
     assert (found.kind, found.members, found.gain) == ("plain", 1, 1.0)
-    assert found.reason == "fusion is not faster by a clear margin"
+    assert found.reason == "fusion is not clearly faster"
 
 
 def test_one_round_that_says_otherwise_is_enough_to_stay_plain(faked, make_config, make_dataset):
@@ -102,7 +102,7 @@ def test_nothing_is_measured_for_trials_that_do_not_meet(
     found = plan(make_config(), make_dataset(), trials=trials, share=share, measure=measure)
     assert (found.kind, found.reason, measure.asked) == (
         "plain",
-        "too few of the trials that run at once share a shape",
+        "too few of the trials that run at once have the same shape",
         [],
     )
 
@@ -114,8 +114,8 @@ def test_on_a_cpu_a_large_network_is_not_even_measured(faked, make_config, make_
     )
     assert (found.kind, measure.asked) == ("plain", [])
     assert (
-        found.reason == "the network takes 8.5 million operations an image; "
-        "on a CPU, fusion is for less than 3 million"
+        found.reason == "the network needs 8.5 million operations per image, but on a CPU "
+        "fusion is used only below 3 million"
     )
 
 
@@ -164,7 +164,10 @@ def test_processes_are_chosen_where_they_are_faster(faked, make_config, make_dat
         measure=faked(gains(2.0)),
     )
     assert (found.kind, found.members, found.gain) == ("processes", 4, pytest.approx(3.5))
-    assert found.reason == "4 processes train 3.50 times as fast as one; fused 2.00 times"
+    assert (
+        found.reason
+        == "4 processes train 3.50 times as fast as one; fused trials train 2.00 times as fast"
+    )
     assert found.measured["processes x8"] == 300
 
 
@@ -188,7 +191,7 @@ def test_processes_may_be_chosen_for_what_is_not_fused(make_config, make_dataset
     config, dataset = make_config(model__name="table2", model__width=32), make_dataset(side=28)
     found = plan(config, dataset, processes={1: 100.0, 2: 190.0})
     assert (found.kind, found.members, found.gain) == ("processes", 2, pytest.approx(1.9))
-    assert found.reason.endswith("on a CPU, fusion is for less than 3 million")
+    assert found.reason.endswith("but on a CPU fusion is used only below 3 million")
     assert plan(config, dataset, processes={2: 190.0}).kind == "plain"  # over what?
     assert plan(config, dataset).measured == {}
 

@@ -171,7 +171,8 @@ def test_where_all_at_once_do_not_fit_each_trains_by_itself(trainings, monkeypat
         assert values([outcomes[trial] for outcomes in found]) == expected[trial][:2]
     assert (
         meeting.note()
-        == "3 trials cannot be trained as one network, and are trained in turn (out of memory)"
+        == "3 trials cannot be trained as one network, and are trained one after another (out of "
+        "memory)"
     )
     assert meeting.note() == ""  # it is not tried again, and told once
 

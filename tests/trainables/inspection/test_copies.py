@@ -87,7 +87,7 @@ def test_of_tiny_images_equal_ones_alone_are_looked_for() -> None:
     images = photographs(10, side=8)
     images[3] = images[1]
     found = find_copies([part(images)])
-    assert found.limit == f"{NOT_LOOKED_FOR}: images of fewer than 24 pixels a side"
+    assert found.limit == f"{NOT_LOOKED_FOR}: some images have fewer than 24 pixels per side"
     assert found.original[3] == 1
 
 
@@ -97,7 +97,7 @@ def test_images_that_all_look_alike_are_not_taken_for_copies() -> None:
     noise = np.random.default_rng(0).integers(-9, 10, (40, 64, 64, 3))
     found = find_copies([part(np.clip(ground + noise, 0, 255).astype(np.uint8))])
     assert len(found.near) == 0
-    assert found.limit == f"{NOT_LOOKED_FOR}: the images look too much alike"
+    assert found.limit == f"{NOT_LOOKED_FOR}: the images are too similar"
 
 
 def test_copies_of_other_sizes_are_found_among_images_of_mixed_sizes() -> None:

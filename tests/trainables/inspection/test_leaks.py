@@ -54,9 +54,9 @@ def test_copies_stay_in_training_alone_and_that_is_told(dataset: Dataset) -> Non
     keeps = "(--set data.leaks=keep keeps them)"
     assert told[:2] == [
         "warning: 1 of 12 test images is a copy of a training image (first: test/2.png = "
-        f"train/4.png): it is left out of the test part {keeps}.",
-        "warning: 1 of 12 validation images nearly equals a training image (first: val/5.png ~ "
-        f"train/7.png): it is left out of the validation part {keeps}.",
+        f"train/4.png): it is left out of the test set {keeps}.",
+        "warning: 1 of 12 validation images is nearly equal to a training image (first: val/5.png "
+        f"~ train/7.png): it is left out of the validation set {keeps}.",
     ]
 
 
@@ -90,9 +90,9 @@ def test_a_near_copy_of_another_class_stays_and_is_told(dataset: Dataset) -> Non
     looked = inspect_data(dataset, FOLDER)
     assert looked.dataset is dataset
     assert (
-        "warning: 1 image has another class than an image that it nearly equals "
+        "warning: 1 image has a different class from a nearly equal image "
         "(first: val/5.png ~ train/6.png, 'dog' and 'cat'). "
-        "Check these: at most one of the two classes is right."
+        "Check these images: at most one of the two classes is correct."
     ) in warnings(report_of(looked, FOLDER))
 
 
@@ -107,7 +107,7 @@ def test_with_folds_no_picture_is_there_twice(dataset: Dataset) -> None:
 def test_a_part_of_nothing_but_copies_is_refused(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[:] = dataset.train.images[:12]
-    with pytest.raises(DataError, match="every image of the test part is a copy") as refused:
+    with pytest.raises(DataError, match="every image of the test set is a copy") as refused:
         inspect_data(dataset, FOLDER)
     assert "--set data.leaks=keep" in str(refused.value)
 
@@ -132,7 +132,7 @@ def test_a_part_of_which_little_is_left_is_told(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[:8] = dataset.train.images[:8]
     told = list(warnings(reported(dataset)))
-    assert any(line.startswith("warning: more than half of the test part") for line in told)
+    assert any(line.startswith("warning: more than half of the test set") for line in told)
 
 
 def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
@@ -175,8 +175,8 @@ def test_frames_of_a_scene_are_drawn_into_one_part(film: Path) -> None:
     assert np.bincount(looked.dataset.val.targets).tolist() == [10, 10]
     assert not looked.removed.any()
     told = (
-        "note: 120 images are copies or near copies of one another, in 24 groups: the parts "
-        "were drawn so that none is divided."
+        "note: 120 images, in 24 groups, are copies or near copies of each other. Each group is in "
+        "only one of the drawn sets."
     )
     assert told in looked.dataset.remarks
     again = load_inspected(config).dataset
@@ -190,18 +190,18 @@ def test_a_part_far_from_the_size_that_was_asked_for_is_told(film: Path) -> None
     asked = load_inspected(DataConfig(name="folder", root=str(film), test_fraction=0.04)).dataset
     assert len(asked.test) == 10
     assert (
-        "note: the test part has 10 images, where 5 were asked for: each class is in it, and no "
+        "note: the test set has 10 images instead of 5, because it contains every class and no "
         "group of copies is divided."
     ) in asked.remarks
     sixth = DataConfig(name="folder", root=str(film), test_fraction=1 / 6, val_fraction=1 / 6)
-    assert not any("were asked for" in told for told in load_inspected(sixth).dataset.remarks)
+    assert not any(" instead of " in told for told in load_inspected(sixth).dataset.remarks)
 
 
 def test_a_search_of_a_version_that_dropped_copies_draws_as_it_did(film: Path) -> None:
     config = DataConfig(name="folder", root=str(film), leaks="drop")
     drawn = load(config)
     assert scenes_of(drawn.train) & scenes_of(drawn.val)
-    with pytest.raises(DataError, match="every image of the validation part is a copy"):
+    with pytest.raises(DataError, match="every image of the validation set is a copy"):
         load_inspected(config)
     kept = load_inspected(replace(config, leaks="keep")).dataset
     assert (kept.train.names, kept.fingerprint) == (drawn.train.names, drawn.fingerprint)

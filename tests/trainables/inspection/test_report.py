@@ -70,9 +70,9 @@ def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
     said = "\n".join(warnings(report))
     for text in (
         "1 of 13 test images is a copy of a training image",
-        "1 image has another class than an image that it equals",
-        "the validation part has no image of class 'cow'",
-        "the test part has no image of class 'cow'",
+        "1 image has a different class from an equal image",
+        "the validation set has no image of class 'cow'",
+        "the test set has no image of class 'cow'",
         "1 class of 3 has fewer than 10 training images (fewest: 'cow', 3)",
         "an accuracy of 0.9 is known to within ±18 points on 12 validation images",
     ):
@@ -89,8 +89,10 @@ def test_one_picture_of_two_classes_is_listed_by_file_with_advice(folder: Path) 
     files = {name for one, _, other, _ in contradictions(report) for name in (one, other)}
     assert {"train/dog/z.png", "test/dog/copy.png"} <= files
     said = "\n".join(lines(report))
-    assert "Check these: at most one of the two classes is right." in " ".join(said.split())
-    assert "check these, which show the same picture and have two classes" in said
+    assert "Check these images: at most one of the two classes is correct." in " ".join(
+        said.split()
+    )
+    assert "check these pairs, which show the same picture but differ in class:" in said
     assert "train/dog/z.png ('dog') and train/cat/" in said
 
 
@@ -102,7 +104,7 @@ def test_a_class_whose_every_validation_image_is_a_copy_is_told(folder: Path) ->
             image.write_bytes(copied.read_bytes())
     _, report = looked_at(folder)
     assert report.removed["val"] == 6
-    assert "warning: the validation part has no image of 2 classes ('cat', 'cow')." in warnings(
+    assert "warning: the validation set has no image of 2 classes ('cat', 'cow')." in warnings(
         report
     )
 

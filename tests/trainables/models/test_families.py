@@ -262,7 +262,7 @@ def test_dropout_acts_between_what_learns_and_not_in_what_is_frozen() -> None:
     ("given", "words"),
     [
         ({"model.freeze": "all"}, "unknown model.freeze 'all'"),
-        ({"model.freeze": "backbone"}, "have learnt nothing"),
+        ({"model.freeze": "backbone"}, "have never been trained"),
     ],
 )
 def test_nonsense_about_freezing_is_refused(given: dict[str, object], words: str) -> None:
@@ -307,7 +307,7 @@ def test_the_rate_that_is_reported_is_the_heads_and_the_schedule_moves_both(
 
 @pytest.mark.parametrize("given", [{}, {"model.pretrained": True, "model.freeze": "backbone"}])
 def test_a_backbones_rate_needs_a_backbone_that_learns(given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="a backbone that is pre-trained and learns"):
+    with pytest.raises(ConfigError, match="requires a pretrained backbone that is not frozen"):
         TrialConfig().override({"model.name": "resnet18", "optimizer.backbone_lr": 0.1, **given})
 
 

@@ -187,7 +187,9 @@ def test_in_a_folder_a_file_may_be_named_after_its_family_alone(tmp_path: Path) 
 def test_two_files_of_one_family_in_a_folder_are_refused(tmp_path: Path) -> None:
     for name in ("resnet18.pth", "resnet18-own.safetensors"):
         (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=r"several weights of 'resnet18' \('resnet18-own.safe"):
+    with pytest.raises(
+        ConfigError, match=r"several files with weights of 'resnet18' \('resnet18-own.safe"
+    ):
         weights.find_weights(pretrained("resnet18", weights=str(tmp_path)))
 
 
@@ -218,9 +220,10 @@ def test_models_without_weights_are_told_by_their_reason(torch_home: Path, tmp_p
     checked = weights.check_all([*absent, misfit, fits], IMAGE, 3)
     assert list(checked.digests) == ["w.pth"]
     assert checked.notes == [
-        f"note: left out: resnet18, mobilenet_v2, whose weights are not in '{torch_home}' "
-        "(--download fetches them)",
-        f"note: left out: alexnet, which the weights '{tmp_path / 'w.pth'}' do not fit",
+        "note: models that are left out: resnet18, mobilenet_v2, whose weights are not in "
+        f"'{torch_home}' (use --download)",
+        f"note: models that are left out: alexnet, which the weights '{tmp_path / 'w.pth'}' do "
+        "not fit",
     ]
 
 
@@ -231,9 +234,10 @@ def test_where_none_has_weights_one_line_names_the_files_the_place_and_the_ways(
     wanted = [pretrained(name) for name in ("resnet18", "mobilenet_v2", "squeezenet1_0")]
     assert str(weights.check_all(wanted, IMAGE, 3).error()) == (
         "none of the weights 'resnet18-f37072fd.pth', 'mobilenet_v2-7ebf99e0.pth' and "
-        f"'squeezenet1_0-b66bff10.pth' is in '{torch_home}'. Fetch them with --download, put one "
-        "there (from https://download.pytorch.org/models/), or name one with --weights PATH; or "
-        "start from nothing, as --space table3 does. Those of resnet50 are there: "
+        f"'squeezenet1_0-b66bff10.pth' is in '{torch_home}'. Download them with --download, put "
+        "one there (from https://download.pytorch.org/models/), or pass one with --weights PATH. "
+        "To train without pretrained weights, use for example --space table3. The weights of "
+        "resnet50 are available: "
         "--set model.name=resnet50."
     )
 
@@ -368,11 +372,12 @@ def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(
     with pytest.raises(ConfigError) as caught:
         weights.check(pretrained("mobilenet_v3_small", weights=str(place)), IMAGE, 3)
     told = (
-        f"weights '{place}' cannot be used: '{path / 'state.json'}' beside them is damaged: "
-        "it does not say how pixels were scaled. "
+        f"the weights '{place}' cannot be used: '{path / 'state.json'}' next to them is damaged "
+        "and does not contain the scaling of pixels. "
     )
     assert str(caught.value) == told + (
-        "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+        "Pass another checkpoint, or move the tensors into a folder without this file to scale "
+        "pixels as for ImageNet."
     )
 
 
@@ -437,13 +442,13 @@ def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is not there."),
+        ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is missing in the file."),
         (
             "shape",
-            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, "
-            "and 64 x 64 x 3 x 3 in the network.",
+            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 in the "
+            "file, but 64 x 64 x 3 x 3 in the network.",
         ),
-        ("more", "do not fit resnet18: it has no 'layer9.0.conv1.weight'."),
+        ("more", "do not fit resnet18: the network has no 'layer9.0.conv1.weight'."),
     ],
 )
 def test_the_first_difference_is_named(how: str, words: str, tmp_path: Path) -> None:
@@ -456,7 +461,7 @@ def test_weights_of_another_family_do_not_fit(tmp_path: Path) -> None:
     torch.save(models.resnet18().state_dict(), tmp_path / "w.pth")
     with pytest.raises(
         ConfigError,
-        match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 there",
+        match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 in the file",
     ):
         weights.check(pretrained("resnet50", weights=str(tmp_path / "w.pth")), IMAGE, 3)
 
@@ -511,10 +516,13 @@ def test_absent_weights_and_no_network_are_one_clear_line(
         weights.check(pretrained("resnet18"), IMAGE, 3, download=True)
     text = str(caught.value)
     assert (
-        f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched "
+        f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be downloaded "
         "(Name or service not known)" in text
     )
-    assert "--weights PATH; or start from nothing, as --space table3 does" in text
+    assert (
+        "--weights PATH. To train without pretrained weights, use for example --space table3"
+        in text
+    )
     assert "\n" not in text
 
 
@@ -552,9 +560,10 @@ def test_nothing_is_fetched_that_was_not_asked_for(
     )
     told = (
         f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. "
-        "Fetch them with --download, "
+        "Download them with --download, "
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
-        "or name it with --weights PATH; or start from nothing, as --space table3 does."
+        "or pass it with --weights PATH. To train without pretrained weights, use for example "
+        "--space table3."
     )
     with pytest.raises(ConfigError) as checked:
         weights.check(config.model, IMAGE, 3)

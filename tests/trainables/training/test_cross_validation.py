@@ -97,7 +97,7 @@ def test_a_limit_holds_for_the_images_that_are_in_folds():
 def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
     with pytest.raises(
         DataError,
-        match=r"^class '\w' has (\d) images to train on; each of 20 folds needs one\. "
+        match=r"^class '\w' has (\d) training images, but each of 20 folds needs one\. "
         r"Use --folds \1, or add images\.$",
     ):
         load(DataConfig(name="digits", folds=20, train_limit=60))
@@ -135,9 +135,9 @@ def test_no_network_is_trained_on_data_in_folds_by_accident(make_config, folded)
     with pytest.raises(ValueError, match="cannot be trained on 3 folds"):
         Training(make_config(), folded())
     for data, folds in ((folded(), None), (folded().fold(1, 0), 3), (folded(), 4)):
-        with pytest.raises(ValueError, match="cannot be trained on data in"):
+        with pytest.raises(ValueError, match="cannot be trained on data with"):
             Folds(make_config(data__folds=folds), data, lambda own: Training(make_config(), own))
-    with pytest.raises(ValueError, match="is not in folds"):
+    with pytest.raises(ValueError, match="is not divided into folds"):
         folded().fold(1, 0).fold(1, 0)
 
 
@@ -334,7 +334,9 @@ def test_a_committee_costs_what_its_networks_do(saved, make_config, make_dataset
 
 def test_a_checkpoint_and_data_that_do_not_fit_are_told(saved, make_dataset):
     config, _, path, _ = saved
-    with pytest.raises(ValueError, match="holds 3 networks, and the data are in no folds"):
+    with pytest.raises(
+        ValueError, match="contains 3 networks, but the data are divided into no folds"
+    ):
         evaluate(config, make_dataset(), make_dataset().test, path)
 
 
@@ -353,7 +355,9 @@ def test_features_are_computed_once_however_the_images_are_divided(
 
 
 def test_folds_are_not_fused_and_their_time_is_that_of_all(config, folded):
-    assert unsuitability(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
+    assert unsuitability(config, folded(), "cpu", 8) == (
+        "the folds of a trial are trained one after another"
+    )
     one, three = (
         min(epochs_seconds([config], dataset)[0] for _ in range(3))
         for dataset in (folded().fold(1, 0), folded())

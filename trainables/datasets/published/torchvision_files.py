@@ -92,7 +92,7 @@ def idx(path: Path, axes: int) -> Images:
     """
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, 8, axes]):
-        raise ValueError(f"{path} is no IDX file of bytes with {axes} axes")
+        raise ValueError(f"{path} is not an IDX file of bytes with {axes} axes")
     shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
@@ -100,8 +100,8 @@ def idx(path: Path, axes: int) -> Images:
 def missing(config: DataConfig) -> str:
     """Return the message of the error that a data set's files are missing or damaged."""
     return (
-        f"{config.name} not found (or damaged) under '{config.root}' (--data-root). "
-        "Use --data-root DIR with torchvision's layout, or --download to fetch it."
+        f"the files of {config.name} are missing or damaged in '{config.root}' (--data-root). "
+        "Use --data-root DIR with torchvision's layout, or --download to download them."
     )
 
 

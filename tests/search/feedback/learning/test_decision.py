@@ -66,28 +66,32 @@ def test_the_words_say_what_was_shown_and_what_would_be_needed() -> None:
     champion = "\n".join(decision(BETTER, SAFE).lines())
     assert champion.startswith("t0002 is the only challenger\n")
     several = replace(decision(BETTER, SAFE), candidates=(ScoredChallenger("t0001", 0.8, 0.5),) * 2)
-    assert several.lines()[0].startswith("t0002 is the best of 2 challengers, by validation")
-    assert "0.6600 against the champion's 0.5000 of 100 (+16.0 points" in champion
+    assert several.lines()[0].startswith(
+        "t0002 is the best of 2 challengers on the validation images"
+    )
+    assert "accuracy 0.6600 against the champion's 0.5000 on 100 images (+16.0 points" in champion
     assert "it is not worse by 1 point (p =" in champion
-    assert "to use: 0.3 ms an image, the champion 0.2 ms" in champion
+    assert "inference: 0.3 ms per image, the champion 0.2 ms" in champion
     assert "it is the new champion" in champion
     maybe = "\n".join(decision(MAYBE, SAFE).lines())
-    assert "not shown to be better" in maybe
-    assert "images would tell" in maybe
+    assert "it is not significantly better" in maybe
+    assert "images would show this difference" in maybe
     assert "the champion stays" in maybe
-    assert decision(WORSE, SAFE).lines()[-1] == "not better: nothing changed"
+    assert decision(WORSE, SAFE).lines()[-1] == "it is not better, so nothing changed"
 
 
 def test_images_chosen_for_the_champions_mistakes_make_no_champion() -> None:
     found = replace(decision(BETTER, SAFE), is_fair=False)
     assert found.outcome == CHALLENGER
-    assert "that shows nothing" in "\n".join(found.lines())
+    assert "this is not evidence" in "\n".join(found.lines())
 
 
 def test_images_that_have_decided_before_count_less() -> None:
     assert [round_alpha(new, 100) for new in (100, 50, 0)] == [0.05, 0.025, 0]
     assert replace(decision(BETTER, SAFE), alpha=0.0).outcome == CHALLENGER
-    assert "all have decided" in "\n".join(requirement_lines(80, 4000, 0.01, 0.0))
+    assert "all of them were used for the decision" in "\n".join(
+        requirement_lines(80, 4000, 0.01, 0.0)
+    )
 
 
 def test_what_is_worse_than_the_first_champion_is_no_champion() -> None:
@@ -99,7 +103,7 @@ def test_what_is_worse_than_the_first_champion_is_no_champion() -> None:
     found = replace(decision(BETTER, SAFE), first=FirstChampion("t1 of pets", DAMAGED, 0.92))
     assert found.outcome == CHALLENGER
     text = "\n".join(found.lines())
-    assert "0.8825 against t1 of pets's, the first champion, 0.9200 of 4,000" in text
+    assert "0.8825 against the first champion's (t1 of pets) 0.9200 on 4,000" in text
     assert "it is worse by more than 1 point" in text
     assert found.to_json()["first"]["lost"] == 200
     assert decision(BETTER, SAFE).to_json()["first"] is None
@@ -109,11 +113,11 @@ def test_what_is_worse_than_the_first_champion_is_no_champion() -> None:
     ("fair", "test", "alpha", "told"),
     [
         (30, 4000, 0.05, []),
-        (9, 4000, 0.05, ["9 of the images held out were chosen"]),
-        (30, 12, 0.05, ["cannot be shown by so few old test images (12)"]),
-        (30, 4000, 0.0, ["all have decided in an earlier round"]),
-        (10, 4000, 0.0009, ["most of the 10 held out have decided"]),
-        (9, 12, 0.05, ["9 of the images held out", "so few old test images"]),
+        (9, 4000, 0.05, ["9 of the held-out images were chosen"]),
+        (30, 12, 0.05, ["12 old test images are too few to show"]),
+        (30, 4000, 0.0, ["all of them were used for the decision of an earlier round"]),
+        (10, 4000, 0.0009, ["most of the 10 held-out images were used for the decision"]),
+        (9, 12, 0.05, ["9 of the held-out images", "old test images are too few"]),
     ],
 )
 def test_what_keeps_any_challenger_from_becoming_champion_is_known_before(
@@ -137,20 +141,23 @@ def test_the_best_is_good_on_the_old_and_the_new_alike() -> None:
 
 def test_before_anything_is_trained_it_says_what_so_many_images_tell() -> None:
     lines = "\n".join(requirement_lines(80, 4000, 0.01))
-    assert "by 5 points: 617 images held out" in lines
-    assert "80 are held out: 14 points or more would be found" in lines
-    assert "by 1 point: equals pass if they differ on at most 6.5 % of them" in lines
-    assert "no difference would be found" in "\n".join(requirement_lines(12, 4000, 0.01))
+    assert "better by 5 points: 617 held-out images" in lines
+    assert "with 80 held-out images, 14 points or more would be detected" in lines
+    assert (
+        "not worse by 1 point on the 4,000 old test images: an equally good model passes" in lines
+    )
+    assert "passes if it disagrees on at most 6.5 % of them" in lines
+    assert "no difference would be detected" in "\n".join(requirement_lines(12, 4000, 0.01))
 
 
 def test_with_few_images_chosen_whatever_the_champion_says_it_tells_how_to_get_more() -> None:
     lines = "\n".join(requirement_lines(3, 4000, 0.01))
-    assert "no difference on new images can be told: 3 of the images held out were chosen" in lines
-    assert "10 are needed, for which about 34 images of the server's sample" in lines
-    assert "search.serve --record-share 1 keeps all usual images" in lines
-    assert "0 of the images held out were" in "\n".join(requirement_lines(0, 4000, 0.01))
+    assert "no difference on new images can be detected: 3 of the held-out images were" in lines
+    assert "10 are required. For that, correct or confirm about 34 images of the server's" in lines
+    assert "search.serve --record-share 1 records all images with usual answers" in lines
+    assert "0 of the held-out images were" in "\n".join(requirement_lines(0, 4000, 0.01))
     found = replace(decision(BETTER, SAFE), fair=1, is_fair=False)
-    assert "that shows nothing (p = 0.00077, one-sided McNemar test): 1 of the images held " in (
+    assert "this is not evidence (p = 0.00077, one-sided McNemar test): 1 of the held-out " in (
         "\n".join(found.lines())
     )
     assert "--record-share 1" in "\n".join(found.lines())
@@ -158,14 +165,14 @@ def test_with_few_images_chosen_whatever_the_champion_says_it_tells_how_to_get_m
 
 def test_so_few_test_images_show_nothing_and_it_says_which_margin_or_how_many_would() -> None:
     line = list(requirement_lines(80, 36, 0.01))[-1]
-    assert "cannot be shown by so few old test images (36), so that no challenger becomes" in line
-    assert "differ on 5 % of them would pass with --margin 10, or with 3,092 test images" in line
+    assert "no challenger can become the champion, because 36 old test images are too few" in line
+    assert "disagrees on 5 % of them would pass with --margin 10, or with 3,092 test images" in line
     assert "% of them would" not in list(requirement_lines(80, 268, 0.01))[-1]
     assert not PairedComparison(267, 0, 0).p_worse_by(0.01) <= 0.05
     assert "at most 5" in list(requirement_lines(80, 36, 0.1))[-1]
     assert "at most 5" in list(requirement_lines(80, 3092, 0.01))[-1]
     few = replace(decision(BETTER, SAFE), old=PairedComparison(36, 0, 1))
-    assert "nor could it be by so few: equals that differ on 5 %" in "\n".join(few.lines())
+    assert "and these are too few images: an equally good model" in "\n".join(few.lines())
 
 
 def test_a_champion_had_to_pass_a_test_and_a_challenger_to_be_better_at_all() -> None:

@@ -242,5 +242,5 @@ def test_a_changed_or_missing_file_is_told(folder: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         load_clean(joined(folder))
     (folder / "entry.json").unlink()
-    with pytest.raises(DataError, match="name the place it has now"):
+    with pytest.raises(DataError, match="or pass its new path with --data-root"):
         load_clean(joined(folder))

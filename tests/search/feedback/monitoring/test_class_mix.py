@@ -62,6 +62,6 @@ def test_a_rarer_class_takes_more_images() -> None:
 
 def test_the_stated_change_names_a_class_and_its_shares() -> None:
     assert ClassMixDetector(named(30, 970), named(1, 0), ("dog", "cat")).size == (
-        "'dog' named for 6 %, 3 % before"
+        "'dog' predicted for 6 % instead of 3 %"
     )
     assert percent(0.0042) == "0.4 %"

@@ -73,24 +73,25 @@ def test_few_validation_images_are_the_reason_that_is_given() -> None:
     """All 40 that were met are corrected: it is the search that has too few images."""
     found = find_changes("m", made_reference(12), window(40, 40))
     assert found.checks == []
-    assert verdict(found) == "too few images to tell: 12 validation images, 20 are needed"
-    assert told(found)["outputs"] == "not tested: 12 validation images, 20 are needed"
+    assert verdict(found) == "too few images for a test: 12 validation images, but 20 are required"
+    assert told(found)["outputs"] == "not tested: 12 validation images, but 20 are required"
     assert told(found)["accuracy"].endswith(
-        "on 40 corrected images; compared with nothing: 12 validation images, 20 are needed"
+        "on 40 corrected images; not compared: 12 validation images, but 20 are required"
     )
-    assert found.to_json()["untested"][ACCURACY] == "12 validation images, 20 are needed"
+    assert found.to_json()["untested"][ACCURACY] == "12 validation images, but 20 are required"
 
 
 def test_few_images_that_were_met_are_the_reason_that_is_given() -> None:
     found = find_changes("m", made_reference(), window(1))
-    assert told(found)["class mix"] == "not tested: 1 image met, 20 are needed"
+    assert told(found)["class mix"] == "not tested: 1 image answered, but 20 are required"
 
 
 def test_few_corrected_images_are_the_reason_that_is_given() -> None:
     found = find_changes("m", made_reference(), replace(window(40, 7), unsampled=33))
     assert found.accuracy is None
     assert told(found)["accuracy"] == (
-        "not known: 7 corrected images of a random sample (33 others), 20 are needed. Correct "
+        "not known: 7 corrected images of a random sample (33 others), but 20 are "
+        "required. Correct "
         "more: python -m search.label"
     )
     assert told(found)["left out"].startswith("33 corrected images outside the random sample")
@@ -101,7 +102,7 @@ def test_networks_of_folds_are_the_reason_only_where_there_are_folds() -> None:
     folds = replace(plain, probabilities=plain.probabilities[:0])
     found = find_changes("m", folds, window(40, 40))
     assert set(found.untested.values()) == {
-        "the networks of folds have together seen all validation images"
+        "the networks of the folds were trained on all validation images"
     }
     assert found.accuracy is not None
 
@@ -111,14 +112,14 @@ def test_what_is_short_is_named_with_how_many_it_takes() -> None:
     check = few_new.check(ACCURACY)
     assert check is not None
     assert check.needed is not None
-    assert f"takes {check.needed:,} corrected images" in told(few_new)["accuracy"]
+    assert f"requires {check.needed:,} corrected images" in told(few_new)["accuracy"]
     few_before = find_changes("m", made_reference(25), window(2000, 2000))
     check = few_before.check(ACCURACY)
     assert check is not None
     assert check.needed is None
     assert check.needed_reference is not None
     assert (
-        f"takes at least {check.needed_reference:,} validation images"
+        f"requires at least {check.needed_reference:,} validation images"
         in told(few_before)["accuracy"]
     )
-    assert "too few images to tell of" in verdict(few_before)
+    assert "too few images for a test of" in verdict(few_before)

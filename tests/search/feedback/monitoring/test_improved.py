@@ -43,9 +43,9 @@ def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     assert reference.earlier is not None
     count = len(reference.earlier.probabilities)
     assert found.held_to == (
-        f"{count} images that were met before it was improved and not trained on"
+        f"{count} images that were answered before it was improved and not trained on"
     )
-    assert told(found)["held to"] == found.held_to
+    assert told(found)["compared with"] == found.held_to
     assert found.to_json()["held_to"] == found.held_to
     page = render(found, reference, window)
     assert "earlier images" in page
@@ -54,7 +54,7 @@ def test_what_it_was_improved_for_is_no_change_any_more() -> None:
     alone = find_changes("models:/pets/2", replace(reference, earlier=None), window)
     assert MIX in alone.changed
     assert alone.held_to == VALIDATION
-    assert "held to" not in told(alone)
+    assert "compared with" not in told(alone)
 
 
 def test_another_class_mix_is_seen_beside_that_of_before() -> None:
@@ -109,9 +109,10 @@ def test_corrected_images_that_it_was_trained_on_are_left_out_and_counted() -> N
     names = {one.image for one, _ in window.corrected}
     assert not names & window.trained
     assert found.learned == found.met_again == len(play.trained)
-    assert facts(found)[-1][1] == f"{found.learned} corrected images that it was trained on"
+    assert facts(found)[-1][1] == f"{found.learned} corrected images that the model was trained on"
     assert (
-        f"(not the answers on {found.met_again} that it was trained on)" in told(found)["answers"]
+        f"(except for the {found.met_again} images that it was trained on)"
+        in told(found)["answers"]
     )
     assert len(window.fresh) == len(window.answers) - found.met_again
 
@@ -123,8 +124,8 @@ def test_with_few_images_of_known_class_the_accuracy_is_compared_with_nothing() 
     assert found.accuracy is not None
     assert (found.check(ACCURACY), found.accuracy_before) == (None, None)
     assert told(found)["accuracy"].endswith(
-        "compared with nothing: 0 images of known class held out before it was improved, "
-        "20 are needed"
+        "not compared: 0 images of known class, held out before the model was improved, "
+        "but 20 are required"
     )
 
 
@@ -134,7 +135,9 @@ def test_with_few_images_met_before_it_is_held_to_the_validation_images() -> Non
     assert reference.earlier is not None
     assert len(reference.earlier.probabilities) == 0
     assert found.held_to == VALIDATION
-    assert told(found)["held to"].startswith("the validation images, since of what was met before")
+    assert told(found)["compared with"].startswith(
+        "the validation images, since fewer than 20 images"
+    )
     assert "earlier images" not in told(found)["outputs"]
 
 
@@ -149,5 +152,5 @@ def test_the_luck_of_being_chosen_is_taken_off_the_accuracy() -> None:
     before = [find_changes("pets", one, window).accuracy_before for one in (plain, lucky)]
     assert before[0] is not None
     assert before[1] == pytest.approx(before[0] - 0.1)
-    assert "less 10.0 points" in told(find_changes("pets", lucky, window))["accuracy"]
-    assert "less" not in find_changes("pets", plain, window).accuracy_held_to
+    assert "minus 10.0 points" in told(find_changes("pets", lucky, window))["accuracy"]
+    assert "minus" not in find_changes("pets", plain, window).accuracy_held_to

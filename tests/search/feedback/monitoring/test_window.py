@@ -44,7 +44,7 @@ def test_what_was_met_before_a_time_is_left_out(records: Records) -> None:
     meet(records, 30)
     found = load_window(records, made_reference(), since_ms=START_MS + 10_000)
     assert found.answer_count == 20
-    with pytest.raises(ConfigError, match="no answers in that time"):
+    with pytest.raises(ConfigError, match="no answers in this period"):
         load_window(records, made_reference(), since_ms=START_MS + 10**9)
 
 
@@ -139,5 +139,5 @@ def test_other_classes_and_no_records_are_refused(records: Records) -> None:
     with pytest.raises(ConfigError, match="no records in"):
         load_window(records, made_reference())
     records.begin(RecordsInfo("models:/cars", ("fast", "slow")))
-    with pytest.raises(ConfigError, match="the records of 'models:/cars', whose classes"):
+    with pytest.raises(ConfigError, match="the records of 'models:/cars', which has 2 classes"):
         load_window(records, made_reference())

@@ -111,17 +111,17 @@ def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder
 @pytest.mark.parametrize(
     ("told", "status", "why"),
     [
-        (b"{", 400, "a correction is"),
-        (b"[]", 400, "a correction is"),
-        pytest.param(b"[" * 100_000, 400, "a correction is", id="deep"),
-        ({"id": "a1"}, 400, "a correction is"),
-        ({"id": 1, "class": "cat"}, 400, "a correction is"),
-        ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction is"),
+        (b"{", 400, "a correction must be"),
+        (b"[]", 400, "a correction must be"),
+        pytest.param(b"[" * 100_000, 400, "a correction must be", id="deep"),
+        ({"id": "a1"}, 400, "a correction must be"),
+        ({"id": 1, "class": "cat"}, 400, "a correction must be"),
+        ({"id": "a1", "class": "cat", "by": "label"}, 400, "a correction must be"),
         ({"id": "a1", "class": "cow"}, 400, "unknown class 'cow'"),
-        ({"image": "../about.json", "class": "cat"}, 404, "is kept"),
-        ({"image": "0" * 64, "class": "cat"}, 404, "is kept"),
-        ({"id": "b", "class": "cat"}, 404, "not known any more"),
-        ({"content": "?", "class": "cat"}, 400, "an image in base64"),
+        ({"image": "../about.json", "class": "cat"}, 404, "there is no recorded image"),
+        ({"image": "0" * 64, "class": "cat"}, 404, "there is no recorded image"),
+        ({"id": "b", "class": "cat"}, 404, "that answer is no longer known"),
+        ({"content": "?", "class": "cat"}, 400, "an image file in base64"),
         ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "not an image"),
         ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "not an image"),
     ],
@@ -142,7 +142,7 @@ def test_too_large_a_correction_is_refused(
     monkeypatch.setattr("search.serving.pages.drop.MAX_BYTES", 100)
     told = {"content": "A" * 100, "class": "cat"}
     reply = ask(app_of(recorder), "POST", "/corrections", told)
-    assert (reply.status, reply.json) == (413, {"error": "at most 100 bytes are taken."})
+    assert (reply.status, reply.json) == (413, {"error": "the body must have at most 100 bytes."})
 
 
 def test_a_server_that_other_machines_reach_takes_corrections_only_if_it_is_to(
@@ -221,7 +221,7 @@ def test_without_records_a_correction_is_refused() -> None:
     reply = ask(app_of(None), "POST", "/corrections", {"id": "a1", "class": "cat"})
     assert reply.status == 403
     assert reply.json == {
-        "error": "this server keeps no corrections: start it with --record PLACE."
+        "error": "this server does not store corrections. Start it with --record PLACE."
     }
 
 
@@ -318,7 +318,7 @@ def test_a_browser_shows_answers_and_corrects_them(
                         await tab.press(letter)
                     await tab.press("ArrowDown")
                 await tab.press("Enter")
-                await tab.wait_for("document.body.innerText.includes('Kept as')")
+                await tab.wait_for("document.body.innerText.includes('Corrected to')")
                 await tab.shoot(tmp_path / f"drop-{len(classes)}-{width}.png")
             # The browser itself notes an answer of 422.
             assert [one for one in tab.messages if "422" not in one] == []

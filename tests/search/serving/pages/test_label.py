@@ -76,12 +76,12 @@ def test_an_image_is_sent_as_png_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"{", "an object is wanted"),
-        (b'["image"]', "an object is wanted"),
-        (b'{"image": 1, "class": "cat"}', "an object is wanted"),
-        (b'{"class": "cat"}', "an object is wanted"),
+        (b"{", "the body must be a JSON object"),
+        (b'["image"]', "the body must be a JSON object"),
+        (b'{"image": 1, "class": "cat"}', "the body must be a JSON object"),
+        (b'{"class": "cat"}', "the body must be a JSON object"),
         (b'{"image": "a", "class": "cow"}', "unknown class 'cow'"),
-        (b'{"image": "a", "class": "cat", "by": "page"}', "an object is wanted"),
+        (b'{"image": "a", "class": "cat", "by": "page"}', "the body must be a JSON object"),
     ],
     ids=range(6),
 )

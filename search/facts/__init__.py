@@ -1,0 +1,1 @@
+"""Findings of a search: frozen values, and numbers derived from the journal."""

@@ -1,0 +1,84 @@
+"""The past states of a search, which the story of a single trial needs."""
+
+from array import array
+
+from search.journal.events import Ended, Epoch, Freed, Suggested
+from search.journal.journal import Event
+from search.journal.result import FAILED, SearchResult, elapsed_s
+
+
+class History:
+    """The facts about all trials of a search that the story of a single trial needs.
+
+    It stores three numbers per epoch. With them, the story of a trial needs only the trial's own
+    events; reading those of thousands of trials again would take seconds.
+    """
+
+    def __init__(self) -> None:
+        """Create an empty history; call `apply` with each event."""
+        self.ended: set[str] = set()
+        self.counts: dict[str, tuple[int, int]] = {}
+        """For each trial, the numbers of ended and of running trials when it was suggested."""
+        self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
+        """For each trial, three arrays over its epochs: the events' numbers, epochs and scores."""
+        self._failed: dict[str, int] = {}
+        """For each failed trial, the number of the event that ended it."""
+        self._elapsed_s = array("d")
+        """For each event, the running time so far of the search, or of the event's selection."""
+
+    def apply(self, event: Event, result: SearchResult) -> None:
+        """Add the next event; `result` must already include it, and no later one."""
+        data, name = event.data, event.trial
+        of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
+        is_searched = not of_trial or of_trial in result.trials
+        self._elapsed_s.append(
+            elapsed_s(result.sessions if is_searched else result.current_sessions)
+        )
+        if name not in result.trials:
+            return
+        if isinstance(data, Epoch):
+            numbers, epochs, scores = self._epochs.setdefault(
+                name, (array("q"), array("q"), array("d"))
+            )
+            numbers.append(event.number)
+            epochs.append(data.epoch)
+            scores.append(result.metric.score_of(data.metrics))
+        elif isinstance(data, Suggested):
+            running = result.current_sessions[-1].running if result.current_sessions else 0
+            self.counts[name] = len(self.ended), running
+        elif isinstance(data, Ended):
+            self.ended.add(name)
+            if data.outcome in FAILED:
+                self._failed[name] = event.number
+
+    def time_of(self, event: Event) -> str:
+        """The running time of the search at an event, as text such as `0:12:05`."""
+        return _clock_text(self._elapsed_s[event.number - 1])
+
+    def scores_at(self, rung: int, number: int) -> dict[str, float]:
+        """Collect the best scores up to a rung of all trials that had reached it before an event.
+
+        Trials that had failed by then are left out.
+
+        Args:
+            rung: the epoch of the rung.
+            number: the number of the event, which is included.
+        """
+        best_scores = {}
+        for name, epochs in self._epochs.items():
+            if self._failed.get(name, number + 1) <= number:
+                continue
+            scores: dict[int, float] = {}
+            for at, epoch, score in zip(*epochs, strict=True):
+                if at > number:
+                    break
+                if epoch <= rung:
+                    scores[epoch] = score
+            if rung in scores:
+                best_scores[name] = max(scores.values())
+        return best_scores
+
+
+def _clock_text(elapsed: float) -> str:
+    seconds = int(elapsed)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -1,0 +1,41 @@
+"""Facts about the candidates of a selection."""
+
+from dataclasses import dataclass
+
+from search.journal.events import Finalist
+from search.journal.result import SearchResult
+from search.values.statistics import expect
+
+
+@dataclass(frozen=True)
+class FinalistInterval(Finalist):
+    """A candidate of a selection, with the confidence interval of its mean.
+
+    The bounds are None if the interval is unknown.
+    """
+
+    low: float | None
+    high: float | None
+
+
+def finalists(result: SearchResult) -> list[FinalistInterval]:
+    """The candidates of a selection with the interval of each mean; empty before the verdict.
+
+    The interval of the chosen candidate is taken from the verdict. The leader has no difference and
+    no p-value, since it would be compared with itself.
+    """
+    verdict = result.selection.verdict if result.selection is not None else None
+    rows: list[FinalistInterval] = []
+    bounds = result.metric.limits
+    if verdict is None:
+        return []
+    for row in verdict.rows:
+        low = high = None
+        if row.candidate == verdict.candidate:
+            low, high = verdict.expected.low, verdict.expected.high
+        elif row.seeds > 1:
+            alone = expect(row.accuracies, 1, verdict.level, images=result.steps, bounds=bounds)
+            low, high = alone.low, alone.high
+        leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
+        rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
+    return rows

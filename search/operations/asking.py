@@ -1,0 +1,154 @@
+"""Requests to the driver of a search: verbs send one, and wait for the reply."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cluster.storage.bucket import StorageError
+from search.decisions.steering import is_selecting, preview_request
+from search.journal.events import Requested
+from search.journal.journal import Event
+from search.journal.requests import ENDING, PAUSE, DriverRequest, withdraw
+from search.journal.requests import ask as send
+from search.journal.result import SearchResult
+from search.journal.store import Home, Storage
+from search.operations.options import SearchRequest
+from search.operations.talk import Talk
+from search.process.liveness import Liveness
+from search.values.message import Message, Remedy
+from search.values.option import flag
+from trainables.errors import ConfigError
+
+LOOK_S = 0.2
+"""Seconds between two checks for the reply in a folder. A bucket is checked as often as the driver
+checks it (`Home.asked_every_s`).
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverAsk(SearchRequest):
+    """A request to the driver of a search."""
+
+    no_wait: bool = flag("do not wait until the driver has answered")
+
+
+@dataclass(frozen=True)
+class DriverReply:
+    """The reply to a request, or what happens to a request that has none."""
+
+    text: str
+    was_interrupted: bool = False
+    """True if Ctrl-C ended the wait for the reply; the request stays."""
+
+
+def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverReply:
+    """Send a request to the driver of a search, and wait for its reply.
+
+    If no driver runs, or with `no_wait`, it does not wait.
+
+    Args:
+        ask: the search.
+        request: what the driver shall do.
+        talk: receives the cost of the request before it is sent.
+
+    Raises:
+        ConfigError: the request is refused, before it is sent or by the driver.
+        JournalError: there is no such search.
+        StorageError: the storage fails.
+    """
+    home = ask.home()
+    result, holder = SearchResult.kept_in(home)
+    preview = preview_request(request, result, holder, ask.storage)
+    if preview.is_refused:
+        raise ConfigError(preview.message)
+    if preview.cost:
+        talk.note(f"it costs {preview.cost}")
+    send(home, request)
+    go_on = Remedy("select" if is_selecting(result) else "resume", ask.name, ask.storage)
+    if not holder:
+        return DriverReply(
+            "the request was sent. The search is not running; when it continues, the request is "
+            f"carried out first. To continue it: {go_on}"
+        )
+    if ask.no_wait:
+        return DriverReply(f"the request was sent: {preview.text}")
+    try:
+        return DriverReply(wait_for_reply(home, request, ask.storage, go_on))
+    except KeyboardInterrupt:
+        return DriverReply(
+            "the wait for the reply was interrupted; the request stays", was_interrupted=True
+        )
+    except StorageError as error:
+        raise StorageError(f"{error.strerror}. The request stays.") from error
+
+
+def wait_for_reply(
+    home: Home,
+    request: DriverRequest,
+    place: Storage,
+    go_on: Remedy,
+    wait: Callable[[float], None] = time.sleep,
+) -> str:
+    """Wait for the reply to a request, and return its text.
+
+    If the driver ends or dies without a reply, the text says what happens to the request.
+
+    Args:
+        home: where the search is stored.
+        request: the request, which has been sent.
+        place: where searches are stored.
+        go_on: the command that continues the search.
+        wait: sleeps for this number of seconds between two checks.
+
+    Raises:
+        ConfigError: the request is refused, or the search has ended without it.
+        StorageError: the storage has failed for longer than a living driver can stay silent.
+    """
+    liveness, every_s = Liveness(home, wait), max(LOOK_S, home.asked_every_s)
+    journal, reply, is_there = home.tail(), None, True
+    while reply is None and is_there and not liveness.is_lost:
+        with suppress(StorageError):  # the storage may recover
+            is_there = f"{request.id}{ENDING}" in home.requests() and bool(home.holder())
+            events = journal.new()
+            # The request's object may remain after the reply, if the driver may not delete it.
+            reply = _reply_among(events, request)
+            liveness.look(events)
+        if reply is None and is_there:
+            liveness.wait(every_s)
+    reply = reply or _reply_among(journal.new(), request)
+    if reply is not None and reply.is_refused:
+        raise ConfigError(reply.answer)
+    return reply.answer if reply is not None else _text_without_reply(home, request, place, go_on)
+
+
+def _reply_among(events: list[Event], request: DriverRequest) -> Requested | None:
+    """Find the reply to a request among these events; None if there is none."""
+    answers = (event.data for event in events if isinstance(event.data, Requested))
+    return next((answer for answer in answers if answer.id == request.id), None)
+
+
+def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: Remedy) -> str:
+    """Describe the outcome of a request whose driver has ended without a reply.
+
+    The request stays for the next session. It is withdrawn if the search has ended, or if it asks
+    for a pause.
+
+    Raises:
+        ConfigError: the search has ended without it.
+    """
+    result, holder = SearchResult.kept_in(home)
+    if result.has_ended:
+        withdraw(home, request.id)
+        preview = preview_request(request, result, holder, place)
+        raise ConfigError(Message("the search ended before it replied: ", preview.message))
+    if request.action == PAUSE:
+        withdraw(home, request.id)
+        return (
+            "its driver ended before it replied, and the search is no longer running. To continue "
+            f"it: {go_on}"
+        )
+    return (
+        "its driver ended before it replied; when the search continues, the request is carried "
+        f"out first. To continue it: {go_on}"
+    )

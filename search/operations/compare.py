@@ -1,0 +1,48 @@
+"""Compares searches: their results, and the values in which they differ."""
+
+from dataclasses import dataclass
+
+from search.facts.comparison import Compared, compare_searches
+from search.journal.naming import resolve_name
+from search.journal.result import SearchResult
+from search.journal.store import Storage, home
+from search.operations.options import storage_option
+from search.values.message import Message, Remedy, Start
+from search.values.option import positional
+from trainables.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """The searches to compare."""
+
+    names: tuple[str, ...] = positional("the names of searches", metavar="NAME", nargs="+")
+    storage: Storage = storage_option()
+
+
+@dataclass(frozen=True)
+class ComparedSearches:
+    """A comparison, and the searches as they were read for it."""
+
+    comparison: Compared
+    results: list[SearchResult]
+
+
+def compare(request: CompareRequest) -> ComparedSearches:
+    """Compare two or more searches.
+
+    Raises:
+        NoSuchSearch: one does not exist.
+        ConfigError: fewer than two are named, or one is named twice.
+    """
+    names = [resolve_name(name, request.storage) for name in request.names]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise ConfigError(
+            Message(
+                f"pass the names of at least two different searches (got {', '.join(names)}). See ",
+                Remedy("list", start=Start.ANYWHERE),
+                ".",
+            )
+        )
+    results = [SearchResult.kept_in(home(request.storage, name))[0] for name in names]
+    return ComparedSearches(compare_searches(results), results)

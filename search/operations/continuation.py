@@ -1,0 +1,92 @@
+"""Options of the requests that continue a search: its limits, and how and where it continues."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.design.budget import FORMS, Limit, limit_option
+from search.journal.keeping import KEEP_HELP
+from search.journal.store import own_path
+from search.preflight.overrides import Overrides
+from search.values.executors import EXECUTOR_HELP, count_or_auto
+from search.values.option import flag, option, repeated
+
+
+def keep_option() -> str | None:
+    """Declare `--keep`, for a verb that continues a search."""
+    what: str | None = option(f"{KEEP_HELP} (default: as before)", metavar="WHAT")
+    return what
+
+
+def change_option(what: str) -> bool:
+    """Declare `--allow-change`, with which a verb continues although `what` has changed."""
+    allowed: bool = flag(f"continue although {what} has changed")
+    return allowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageLimits:
+    """The limits of a session; the help has `{of}`, what they count, and `{default}`."""
+
+    budget: tuple[Limit, ...] = repeated(
+        f"{{of}}: {FORMS}. When it is used up, no trial starts, and each running trial stops "
+        "after its epoch; of several (--budget 2h --budget 500epochs), the first that is used up "
+        "counts{default}",
+        metavar="LIMIT",
+        parse=limit_option,
+    )
+    price: float | None = option(
+        "the cost of an hour of one device (a GPU if trials have one, else a CPU core), for a "
+        "budget in usd{default}",
+        metavar="MONEY",
+        parse=float,
+    )
+
+
+def min_gain_option(default: float | None, before: str = "", *, section: str = "") -> Any:
+    """Declare `--min-gain`; `before` is the default in its help, for a verb that continues."""
+    return option(
+        "start no more trials when the planned ones are expected to gain less than this, in "
+        "points (hundredths) of the metric (log loss: in its own unit); 0: start all of "
+        f"them{before}",
+        metavar="POINTS",
+        parse=float,
+        default=default,
+        section=section,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The options that say how and where a search continues; `{before}` is their default."""
+
+    concurrency: int | str | None = option(
+        "trainings at once, or auto (default: {before})", metavar="N", parse=count_or_auto
+    )
+    hang_timeout: float | None = option(
+        "as for search.run (default: {before})", metavar="SECONDS", parse=float
+    )
+    address: str | None = option(
+        "local, or a running Ray cluster (default: {before})", metavar="ADDRESS"
+    )
+    executor: str | None = option(f"{EXECUTOR_HELP} (default: {{before}})", metavar="NAME")
+    tracking: str | None = option("MLflow's tracking URI (default: {before})", metavar="URI")
+    download: bool = flag("download the data set and the initial weights if they are missing")
+    data_root: Path | None = option(
+        "where the data is now (default: {before})", metavar="DIR", parse=own_path
+    )
+
+    def overrides(self, limits: UsageLimits, **values: object) -> Overrides:
+        """Combine these options with limits and further values that replace recorded ones."""
+        return Overrides(
+            concurrency=self.concurrency,
+            hang_timeout=self.hang_timeout,
+            address=self.address,
+            executor=self.executor,
+            tracking=self.tracking,
+            download=self.download,
+            data_root=self.data_root,
+            budget=limits.budget,
+            price=limits.price,
+            **values,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,178 @@
+"""A page on which images that a model has met are corrected."""
+
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvicorn
+from markupsafe import escape
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount
+
+from cluster.cli import cannot_listen
+from cluster.storage.bucket import Bucket
+from search.feedback.labelling import LabellingProgress, LabellingQueue
+from search.feedback.records import Records, serve_and_record
+from search.journal.store import Storage, storage
+from search.operations.options import Listening
+from search.process.versions import check_versions
+from search.serving.limits import Limits
+from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
+from search.serving.pages.label import routes
+from search.serving.protocol import protocol
+from search.values.message import Message
+from search.values.option import group, positional
+from trainables.errors import ConfigError
+
+PORT = 8001
+CONNECTIONS = 500
+"""The maximum number of connections to a server of pages; each needs a file descriptor."""
+END_S = 3
+"""Seconds that open requests may still take when a server of pages is stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRequest:
+    """The records whose images are corrected, and the address of the page."""
+
+    place: Storage = positional(
+        "the records: a folder, or s3://BUCKET/PREFIX", metavar="PLACE", parse=storage
+    )
+    listening: Listening = group(Listening, defaults={"port": PORT})
+
+
+@dataclass(frozen=True)
+class LabellingPage:
+    """The page for a queue of images, at its address."""
+
+    labelling: LabellingQueue
+    app: Starlette
+    listener: socket.socket
+    host: str
+    address: str
+    """The URL, with the token that whoever opens the page needs."""
+
+    @property
+    def progress(self) -> LabellingProgress:
+        """The numbers of images that are corrected and that are left."""
+        return self.labelling.progress
+
+    @property
+    def is_reachable(self) -> bool:
+        """True if other machines can reach the page."""
+        return self.host not in LOOPBACK and allowed_hosts(self.host) is None
+
+    def serve(self) -> None:
+        """Serve until SIGINT or SIGTERM; meanwhile, a thread compares images for the queue."""
+        stop = threading.Event()
+        looking = threading.Thread(
+            target=self.labelling.compare_images, args=[stop], name="looking", daemon=True
+        )
+        looking.start()
+        # Without the time-out, a browser that keeps a connection open would delay the end.
+        config = uvicorn.Config(
+            self.app,
+            http=protocol(Limits(connections=CONNECTIONS)),
+            ws="none",
+            log_level="error",
+            server_header=False,
+            timeout_graceful_shutdown=END_S,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[self.listener])
+        finally:
+            stop.set()
+            looking.join()
+
+
+@contextmanager
+def label(request: LabelRequest) -> Iterator[LabellingPage]:
+    """Open the page; its method `serve` serves it until the process is stopped.
+
+    It is a context, since a signal ends the page: what follows it, such as the number of corrected
+    images, can then still be read from the page's `progress`.
+
+    Raises:
+        ConfigError: there are no records in the place.
+        NotReady: the port is in use, or the host is not an address of this machine.
+    """
+    check_versions()
+    labelling = labelling_of(request.place)
+    host, port = request.listening.host, request.listening.port
+    # Other users of this machine can reach the port too; only the token keeps them out.
+    token = secrets.token_urlsafe(16)
+    app = app_of(token, routes(labelling, allowed_hosts(host)))
+    with listening(host, port) as listener:
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{listener.getsockname()[1]}/{token}/"
+        yield LabellingPage(labelling, app, listener, host, address)
+
+
+def labelling_of(place: Storage) -> LabellingQueue:
+    """Open the queue of images to correct.
+
+    Raises:
+        ConfigError: there are no records in the place.
+    """
+    if isinstance(place, Bucket):
+        place.reach()
+    records = Records.at(place)
+    if (info := records.info) is None:
+        raise ConfigError(
+            Message(
+                f"there are no records in '{place}'. `",
+                serve_and_record(place),
+                "` records some.",
+            )
+        )
+    return LabellingQueue(records, info)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Open a listening socket.
+
+    Raises:
+        NotReady: the port is in use, or the host is not an address of this machine.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise cannot_listen(host, port, error) from error
+
+
+def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
+    """Build an app with these routes below `/<token>`; a request without the token gets a 404.
+
+    The connection is then closed.
+    """
+
+    async def missing(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("Not Found", 404, {**HEADERS, "Connection": "close"})
+
+    return Starlette(routes=[Mount(f"/{token}", routes=routes)], exception_handlers={404: missing})
+
+
+@contextmanager
+def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
+    """Open an address in the browser, if there is a display and `should_open`.
+
+    The browser opens a private file that redirects to the address. Every user of the machine can
+    read command lines, so the browser's must not contain the token.
+    """
+    with TemporaryDirectory(prefix="search-page-") as folder:
+        if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            path = Path(folder) / "open.html"
+            refresh = f'<meta http-equiv="refresh" content="0;url={escape(address)}">'
+            path.write_text(f"<!doctype html>{refresh}", encoding="utf-8")
+            webbrowser.open(path.as_uri())
+        yield

@@ -1,0 +1,207 @@
+"""A model's predictions for images: files, folders, or paths on stdin."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.journal.store import Storage
+from search.operations.model_options import ModelLocation
+from search.operations.options import storage_option
+from search.operations.talk import SILENT, Talk
+from search.process.versions import check_versions
+from search.trained.source import load_model
+from search.values.option import group, positional
+from search.values.statistics import share_interval
+from trainables.catalog.tasks import CLASSIFICATION
+from trainables.datasets.images import SUFFIXES
+from trainables.datasets.names import is_hidden
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainables.export.model import Model
+    from trainables.export.stream import FileAnswer
+
+STDIN = "-"
+TRUE_CLASS = "true_class"
+"""The column with the true class of an image, after which its folder is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """A model, and the images to predict."""
+
+    name: str = positional("the search's name", metavar="NAME")
+    storage: Storage = storage_option()
+    paths: tuple[str, ...] = positional(
+        "an image, a folder, or - to read paths from stdin", metavar="PATH", nargs="+"
+    )
+    location: ModelLocation = group(
+        ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
+    )
+
+
+@dataclass
+class Files:
+    """The image files that paths name; folders are searched lazily during the iteration."""
+
+    paths: Sequence[str]
+    skipped: int = 0
+    """The number of files so far, below folders, whose suffix is not that of an image."""
+    first_skipped: str = ""
+    """The path of the first of them; empty if there is none."""
+    unread: list[OSError] = field(default_factory=list)
+    """The errors so far for folders that could not be read."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each file: in the order of the paths, and below a folder sorted by name."""
+        for path in self.paths:
+            for entry in _lines(sys.stdin) if path == STDIN else [path]:
+                yield from self._below(entry) if Path(entry).is_dir() else [entry]
+
+    def _below(self, folder: str) -> Iterator[str]:
+        visited = {os.path.realpath(folder)}  # a link may lead to a folder above
+        for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not is_hidden(name) and _is_new(os.path.realpath(Path(parent, name)), visited)
+            )
+            for path in (Path(parent, name) for name in sorted(names) if not is_hidden(name)):
+                if path.suffix.lower() in SUFFIXES:
+                    yield str(path)
+                else:
+                    self.skipped += 1
+                    self.first_skipped = self.first_skipped or str(path)
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    return (line.rstrip("\n") for line in stream if line.strip())
+
+
+def _is_new(path: str, visited: set[str]) -> bool:
+    """True if a path has not been visited. Side effect: adds it to `visited`."""
+    is_new = path not in visited
+    visited.add(path)
+    return is_new
+
+
+@dataclass
+class FolderAccuracy:
+    """The model's accuracy on folders whose sub-folders are named after its classes."""
+
+    roots: Sequence[Path]
+    """These folders; if it is empty, no true classes are known."""
+    images: dict[str, int] = field(default_factory=dict)
+    """The number of images so far, by true class."""
+    right: dict[str, int] = field(default_factory=dict)
+    """The number of correct predictions so far, by true class."""
+
+    @classmethod
+    def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
+        """Create it for those of the paths whose sub-folders are all named after classes."""
+        return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
+
+    def true_class(self, file: str) -> str | None:
+        """The true class of a file, from the sub-folder that contains it; None if unknown."""
+        for root in self.roots:
+            if Path(file).is_relative_to(root):
+                first, *rest = Path(file).relative_to(root).parts
+                return first if rest else None
+        return None
+
+    def take(self, answer: "FileAnswer") -> "FileAnswer":
+        """Count a prediction, and return it with the column `TRUE_CLASS` if there are `roots`."""
+        if not self.roots or answer.error:
+            return answer
+        true = self.true_class(answer.file)
+        if true is not None:
+            self.images[true] = self.images.get(true, 0) + 1
+            self.right[true] = self.right.get(true, 0) + (answer.values["class"] == true)
+        return replace(answer, values={**answer.values, TRUE_CLASS: true})
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the accuracy (Clopper and Pearson 1934).
+
+        It assumes independent images, of which there must be at least one.
+        """
+        images = sum(self.images.values())
+        return share_interval(sum(self.right.values()) / images, images)
+
+
+def _has_class_folders(folder: Path, classes: set[str]) -> bool:
+    """True if a folder has sub-folders, each named after a class; hidden ones are ignored."""
+    try:
+        names = {
+            child.name for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name)
+        }
+    except OSError:  # not a folder, or an unreadable one, which `Files` reports
+        return False
+    return bool(names) and names <= classes
+
+
+@dataclass
+class Predictions:
+    """A model's predictions for files, in order; iterate once, then the numbers are complete."""
+
+    model: "Model"
+    files: Files
+    accuracy: FolderAccuracy
+    images: int = 0
+    """The number of predicted images so far."""
+    unread_files: int = 0
+    """The number of files so far that could not be read."""
+
+    def __iter__(self) -> "Iterator[FileAnswer]":
+        """Predict each file (see `trainables.export.stream`), and count it."""
+        from trainables.export.stream import answers
+
+        for answer in answers(self.model, self.files):
+            if answer.error:
+                self.unread_files += 1
+            else:
+                self.images += 1
+            yield self.accuracy.take(answer)
+
+    @property
+    def unread(self) -> int:
+        """The number of files and folders so far that could not be read."""
+        return self.unread_files + len(self.files.unread)
+
+    def check_any_image(self) -> None:
+        """Check, after the iteration, that there was an image.
+
+        Raises:
+            ConfigError: no image could be read.
+        """
+        if not self.images:
+            paths = ", ".join(self.files.paths)[:200]
+            raise ConfigError(f"no readable image was found in {paths}")
+
+
+def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
+    """Load a model, and return its predictions, which are computed while they are iterated over.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        ConfigError: there is no such trial, model or folder.
+        LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or the
+            checkpoint is damaged.
+        NotReady, Unavailable: MLflow fails, or the data are missing.
+    """
+    check_versions()
+    source = request.location.source(request.name, request.storage)
+    if source.is_search:
+        # It is exported and compared with its checkpoint, which takes seconds.
+        talk.note(f"preparing the model of {source}")
+    model = load_model(source)
+    accuracy = FolderAccuracy.over(request.paths, class_names(model))
+    return Predictions(model, Files(request.paths), accuracy)
+
+
+def class_names(model: "Model") -> Sequence[str]:
+    """Names of the model's classes; empty unless its task is classification."""
+    return model.classes if model.task is CLASSIFICATION else ()

@@ -1,0 +1,166 @@
+"""Put a search's best network into MLflow's model registry."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.facts.guessing import above_chance
+from search.facts.summary import metric_facts
+from search.facts.trials import primary_facts
+from search.journal.guessing import AgainstGuessing
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Storage, own_path
+from search.operations.options import SearchRequest
+from search.operations.talk import SILENT, Talk
+from search.process.guard import NoBetterThanGuessing
+from search.process.versions import check_versions
+from search.tracking.model_registry import Registered, Registry, check_name
+from search.tracking.uri import check_tracking, uri_of
+from search.trained.answer import against_guessing, find_answer
+from search.trained.description import describe_model, tags
+from search.trained.export import export_for_registry
+from search.values.message import Message, Remedy
+from search.values.objectives import value_of
+from search.values.option import flag, option
+from search.values.secrets import refuse, refuse_in_uri
+from search.views.text.labels import with_article
+from trainables.values import Json
+
+if TYPE_CHECKING:
+    from trainables.export.export import Exported
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteRequest(SearchRequest):
+    """A search whose model is registered, and how."""
+
+    trial: str | None = option(
+        "another trial than the search's answer, for example a faster one of the Pareto front",
+        metavar="TRIAL",
+    )
+    onnx: bool = flag(
+        "also export the model to ONNX, check it on the validation images, and measure its speed "
+        "in onnxruntime"
+    )
+    model: str | None = option(
+        "the model's name in the registry (default: the search's)", metavar="REGISTERED_NAME"
+    )
+    tracking: str | None = option(
+        "MLflow's tracking URI (default: the search's own)", metavar="URI"
+    )
+    data_root: Path | None = option(
+        "where the data is now (default: as for the search)", metavar="DIR", parse=own_path
+    )
+    anyway: bool = flag("promote the model even if it is not better than guessing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A search's model in the registry."""
+
+    result: SearchResult
+    trial: TrialResult
+    """The trial whose model was registered."""
+    exported: "Exported"
+    registered: Registered
+    tracking: str
+    """MLflow's tracking URI."""
+
+    def to_json(self) -> Json:
+        """Convert the promotion to JSON-compatible values."""
+        return {
+            "name": self.registered.name,
+            "version": self.registered.version,
+            "uri": self.registered.uri,
+            "trial_id": self.trial.trial,
+            **metric_facts(self.trial.metric),
+            **primary_facts(self.trial),
+            "value": self.trial.value,
+            f"{value_of(self.trial.task.primary.name)}_as_promoted": self.exported.value,
+            "difference": self.exported.difference,
+            "inference": self.exported.inference,
+            "onnx_inference": self.exported.onnx_inference,
+            "onnx_difference": self.exported.onnx_difference,
+            "above_chance": above_chance(against_guessing(self.result, self.trial)),
+        }
+
+
+def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
+    """Export the best network of a search, and register it as the champion.
+
+    All checks are made before the export.
+
+    Raises:
+        NoSuchSearch: there is no such search.
+        ConfigError: the trial has no model, or a name is not valid.
+        NoBetterThanGuessing: the model is not better than guessing.
+        LeaseHeld, Refused: the search runs or was cut off, its images have changed, or the
+            checkpoint is damaged.
+        NotReady, Unavailable: MLflow fails, or the data are missing.
+    """
+    home = request.home()
+    name = request.model or request.name
+    check_name(name)
+    refuse("--model", name)
+    refuse_in_uri(request.tracking or "")
+    result = SearchResult.read(home.opened())
+    chosen = find_answer(result, home, request.storage, request.trial)
+    if not request.anyway:
+        refuse_at_chance(result, chosen, request.storage)
+    uri = uri_of(result, request.tracking)
+    check_versions()
+    check_tracking(uri)
+    registry = Registry(uri, result, request.storage)
+    talk.note(f"exporting {chosen.trial} and comparing its predictions for the validation images")
+    with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
+        exported = export_for_registry(
+            result,
+            home,
+            chosen,
+            request.data_root,
+            Path(temporary) / "classifier",
+            onnx=request.onnx,
+        )
+        version = registry.register(
+            name, exported, describe_model(result, chosen, exported), tags(result, chosen)
+        )
+    registered = registry.set_aliases(name, version)
+    return Promotion(
+        result=result, trial=chosen, exported=exported, registered=registered, tracking=uri
+    )
+
+
+def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
+    """Check that the model is better than guessing; passes if that is unknown.
+
+    Raises:
+        NoBetterThanGuessing: it is not better.
+    """
+    against = against_guessing(result, chosen)
+    if against is None or against.is_above:
+        return
+    luck = ", which may be luck" if against.difference > 0 else ""
+    raise NoBetterThanGuessing(
+        Message(
+            f"{chosen.trial} is no better than {against.guess.doing}: it reaches "
+            f"{against.value:.4g}{luck}, and guessing {_reached(against, against.guessed)}. To "
+            "register it anyway: ",
+            Remedy(
+                "promote",
+                result.name,
+                storage,
+                options={"anyway": True}
+                if chosen is result.chosen
+                else {"trial": chosen.trial, "anyway": True},
+            ),
+        )
+    )
+
+
+def _reached(against: AgainstGuessing, value: float) -> str:
+    """Describe a value: "0.952 of the 42 validation images" or "a macro F1 of 0.4878 on ..."."""
+    images = f"the {against.images:,} {against.part} images"
+    if against.metric.is_share:
+        return f"{value:.4g} of {images}"
+    return f"{with_article(against.metric)} of {value:.4g} on {images}"

@@ -1,0 +1,285 @@
+"""A new search: from the request to its experiment, its estimate and its result."""
+
+import math
+import time
+from pathlib import Path
+
+from cluster.runtime.resources import Demand, local_gpus
+from cluster.runtime.session import LOCAL
+from search.design.budget import Budget
+from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
+from search.journal.store import own_path
+from search.operations.run_request import Reading, RunRequest, named_data_sets
+from search.schedulers.rungs import REDUCTION, rungs_for
+from search.sessions.estimate import Estimate, estimate_search
+from search.sessions.new_search import run_search
+from search.space import SearchSpace
+from search.spaces.find import file_of, find, names
+from search.tracking.uri import default_uri
+from search.values.objectives import parse_objectives
+from search.views.base import Finished
+from trainables.catalog.datasets import DATASETS
+from trainables.catalog.models import MODELS
+from trainables.config import ModelConfig, TrialConfig, parse_setting
+from trainables.datasets.load import with_root
+from trainables.errors import ConfigError, counted, unknown
+from trainables.values import Params
+
+
+def run(request: RunRequest, *, as_json: bool = False) -> Finished:
+    """Run a new search to its end, and print its result, also `as_json`.
+
+    Raises:
+        ConfigError: as `experiment_of`, or a search with this name exists.
+        NotReady, Unavailable: Ray, MLflow or a download is not available.
+        LeaseHeld: another process starts a search with this name at the same time.
+    """
+    return run_search(experiment_of(request), as_json=as_json)
+
+
+def estimate(request: RunRequest) -> tuple[Experiment, Estimate]:
+    """Check a request as `run` does, and estimate the time of its search; start nothing.
+
+    Returns:
+        The experiment that the request describes, and its estimate.
+    """
+    experiment = experiment_of(request)
+    return experiment, estimate_search(experiment)
+
+
+def experiment_of(request: RunRequest) -> Experiment:
+    """Build the experiment that a request describes, and check it.
+
+    Raises:
+        ConfigError: the request has no space, or is invalid.
+    """
+    if request.space is None:
+        raise ConfigError(f"space is missing: {', '.join(names())}, or one of your own.")
+    source = data_source(request.data)
+    settings = settings_of(request)
+    space, space_name, space_source = space_of(request.space)
+    settings = with_weights(request.weights, space, settings)
+    space = space.fixed(settings)
+    base = base_of(data_config(request.data, request.reading, request.seed), space)
+    device, gpus = device_and_gpus(request)
+    experiment = Experiment(
+        name=request.name
+        if request.name is not None
+        else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
+        space_name=space_name,
+        space=space,
+        base=base,
+        demand=Demand(cpus=request.cpus_per_trial, gpus=gpus, workers=request.workers),
+        device=device,
+        space_source=space_source,
+        settings=settings,
+        download=request.reading.download,
+        cache=not request.no_cache,
+        concurrency=request.concurrency if isinstance(request.concurrency, int) else None,
+        objectives=parse_objectives(request.objective, base.metric) if request.objective else (),
+        budget=Budget(request.limits.budget, request.limits.price),
+        tracking=request.tracking or default_uri(),
+        **{
+            name: getattr(request, name)
+            for name in (
+                "algorithm",
+                "scheduler",
+                "trials",
+                "max_epochs",
+                "grace",
+                "sure",
+                "seed",
+                "storage",
+                "address",
+                "executor",
+                "keep",
+                "min_gain",
+                "hang_timeout",
+                "fuse",
+                "sealed",
+            )
+        },
+    )
+    refuse_idle(experiment)
+    return experiment
+
+
+def refuse_idle(experiment: Experiment) -> None:
+    """Check that --grace and --sure have an effect in a new search, if they are given.
+
+    Raises:
+        ConfigError: one of them has no effect, because of another option or the number of epochs.
+    """
+    sure = f"--sure {experiment.sure:g}" if experiment.sure != SURE else ""
+    grace = f"--grace {experiment.grace}" if experiment.grace is not None else ""
+    is_idle = grace if experiment.scheduler == "fifo" else ""
+    if experiment.scheduler != "asha" and (option := is_idle or sure):
+        raise ConfigError(
+            f"{option} has no effect with --scheduler {experiment.scheduler}. "
+            "Leave one of them out."
+        )
+    if sure and len(experiment.objectives) > 1:
+        raise ConfigError(
+            f"{sure} cannot be combined with --objective {','.join(experiment.objectives)}, "
+            f"because it only concerns {experiment.base.ranked_by.title}. Leave one of them out."
+        )
+    longest = experiment.horizon
+    if experiment.grace is not None and not rungs_for(longest, experiment.grace):
+        most = int(longest / math.sqrt(REDUCTION))  # later rungs are dropped (`rungs_for`)
+        remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
+        raise ConfigError(
+            f"{grace} leaves no rung before the end of the longest trial, which has "
+            f"{counted(longest, 'epoch')}, so no trial would be stopped. {remedy}"
+        )
+
+
+def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
+    """Load a space; return it with its name and its source.
+
+    The source is the absolute text for --space. It is empty for a `SearchSpace` that was created in
+    Python, which a resume reads from the journal.
+    """
+    if isinstance(space, SearchSpace):
+        return space, "own", ""
+    return find(space), Path(space.partition(":")[0]).stem, absolute_source(space)
+
+
+def data_source(data: str) -> str:
+    """The source part of --data: the data set's name, or "folder".
+
+    Raises:
+        ConfigError: there is no such data set, or the folder's path is missing.
+    """
+    source, _, path = data.partition(":")
+    if data and source not in DATASETS and Path(data).is_dir():
+        raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
+    if source == "folder" and not path:
+        raise ConfigError(
+            f"'{data}' does not contain the path of a folder: use --data folder:PATH."
+        )
+    if source != "folder" and data not in named_data_sets():
+        raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
+    return source
+
+
+def settings_of(request: RunRequest) -> Params:
+    """Collect the settings from --set, --precision, --folds and --metric, by dotted path.
+
+    Raises:
+        ConfigError: an option and --set contradict each other.
+    """
+    settings = dict(parse_setting(text) for text in request.settings)
+    for option, path, value in (
+        ("--precision", "precision", request.precision),
+        ("--folds", "data.folds", request.folds),
+        ("--metric", "metric", request.metric),
+    ):
+        if value is not None and settings.setdefault(path, value) != value:
+            raise ConfigError(
+                f"{option} {value} and --set {path}={settings[path]} contradict each other. Leave "
+                "one of them out."
+            )
+    return settings
+
+
+def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
+    """Build the default config on a data set.
+
+    Args:
+        data: the value of --data.
+        reading: its root and task, and whether unreadable images are skipped.
+        seed: the seed, which also decides the split.
+    """
+    base = TrialConfig().override(
+        {"seed": seed, "data.split_seed": seed, "data.skip_bad": reading.skip_bad}
+    )
+    # The digits are part of scikit-learn, and have no folder.
+    root = "" if data_source(data) == "digits" else str(reading.data_root)
+    return base.on(with_root(base.data, data, root, task=reading.task))
+
+
+def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
+    """Add the settings for --weights to the settings.
+
+    These are `model.weights`, the absolute path, and `model.pretrained`, unless that is searched.
+
+    Args:
+        weights: the value of --weights; `model.weights` in `settings` takes precedence. Without
+            both, the settings are returned unchanged.
+        space: the search space.
+        settings: the settings by dotted path.
+
+    Raises:
+        ConfigError: the file does not exist, no network of the space can start from weights, or
+            `model.pretrained` is false.
+    """
+    try:
+        path = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
+    except ConfigError as error:
+        raise ConfigError(f"--set model.weights: {error}.") from error
+    if path is None:
+        return settings
+    if not path.exists():
+        raise ConfigError(
+            f"--weights '{path}' not found. Pass a file, a checkpoint, or a folder of files with "
+            "torchvision's names."
+        )
+    names = (
+        space.domains["model.name"].values
+        if "model.name" in space.domains
+        else [space.base.get("model.name", ModelConfig().name)]
+    )
+    if not any(
+        "pretrained" in MODELS[name].options
+        for name in [settings.get("model.name"), *(names or ())]
+        if name in MODELS
+    ):
+        raise ConfigError(
+            f"--weights: no model of '{', '.join(names or ())}' can start from given weights. Use "
+            "--space transfer or --space zoo."
+        )
+    begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
+    if settings.get("model.pretrained", True) is not True:
+        raise ConfigError(
+            "initial weights and model.pretrained=false contradict each other. Leave one of them "
+            "out."
+        )
+    return {**begins, **settings, "model.weights": str(path.absolute())}
+
+
+def absolute_source(space: str) -> str:
+    """Make the path in a space's source absolute, so that a resume finds it from any folder."""
+    file = file_of(space)
+    return f"{file[0].absolute()}:{file[1]}" if file is not None else space
+
+
+def device_and_gpus(request: RunRequest) -> tuple[str, float]:
+    """Choose the device of all trials, and the number of GPUs of each of a trial's workers.
+
+    Returns:
+        "cpu" or "cuda", and the number; `AUTO_DEVICE` and 0 if they depend on the cluster, which
+        is not connected yet.
+
+    Raises:
+        ConfigError: --device and --gpus-per-trial contradict each other.
+    """
+    if request.device == "cpu" and request.gpus_per_trial:
+        raise ConfigError(
+            f"--gpus-per-trial {request.gpus_per_trial:g} contradicts --device cpu. Use --device "
+            "cuda, or leave --gpus-per-trial out."
+        )
+    device = request.device
+    if device == "auto":
+        if request.gpus_per_trial is None and request.address != LOCAL:
+            return AUTO_DEVICE, 0.0
+        device = (
+            "cuda"
+            if request.gpus_per_trial or (request.gpus_per_trial is None and local_gpus())
+            else "cpu"
+        )
+    if device == "cuda" and request.gpus_per_trial == 0:
+        raise ConfigError(
+            "--gpus-per-trial 0 contradicts --device cuda. A fraction such as 0.25 lets trials "
+            "share a GPU."
+        )
+    return device, (request.gpus_per_trial or 1.0) if device == "cuda" else 0.0

@@ -1,0 +1,20 @@
+"""Notes to the user while an operation works."""
+
+from typing import Protocol
+
+
+class Talk(Protocol):
+    """Receives notes."""
+
+    def note(self, text: str) -> None:
+        """Tell the user one line that is not part of the result, such as a warning."""
+
+
+class SilentTalk:
+    """A `Talk` without a user: notes are dropped."""
+
+    def note(self, text: str) -> None:
+        """Drop the line."""
+
+
+SILENT = SilentTalk()

@@ -1,0 +1,235 @@
+"""Rows of the page's tables.
+
+They list stopped and failed trials, the most frequent mistakes of the answer, all trials, and the
+provenance and cost of the search.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.decisions.refinement import refinement_sentences
+from search.facts.data import source_text
+from search.facts.parameters import param_text, searched
+from search.facts.trials import best_first, failures_by_kind
+from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
+from search.values.wording import duration
+from search.views.page.quality import MAX_NAMES
+from search.views.text.labels import classes_text, parts_text, strategy_text, used_text
+from search.views.text.sentences import request_lines, taken_over_text
+from trainables.errors import counted
+
+SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES, SHOWN_WEAKEST = 4, 2, 8, 15
+LONGEST_REASON = 160
+Row = tuple[str, ...]
+
+
+def stops(result: SearchResult) -> list[Row]:
+    """Group the stopped trials by what stopped them and by rung, in this order.
+
+    A row has what stopped the trials, the rung (empty if there is none), their number, some of
+    their names, and a reason.
+    """
+    groups: dict[tuple[str, int], list[TrialResult]] = {}
+    for trial in result.trials.values():
+        if trial.outcome == "stopped":
+            by, rung = (trial.stop.by, trial.stop.rung) if trial.stop is not None else ("", None)
+            groups.setdefault((by, rung or 0), []).append(trial)
+    return [
+        (
+            by,
+            f"epoch {rung}" if rung else "",
+            str(len(trials)),
+            _names(trials),
+            _shortened(_why_stopped(trials[-1])),
+        )
+        for (by, rung), trials in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _why_stopped(trial: TrialResult) -> str:
+    return (trial.stop.reason if trial.stop is not None else "") or trial.reason
+
+
+def failures(result: SearchResult) -> list[Row]:
+    """Group the failed and diverged trials by their kind of failure.
+
+    A row has the outcome, the number of trials, some of their names, and the most frequent reasons.
+    """
+    return [
+        (
+            kind,
+            str(len(trials)),
+            _names(trials),
+            "; ".join(
+                f"{_shortened(reason)}"
+                for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)
+            ),
+        )
+        for kind, trials in failures_by_kind(result).items()
+    ]
+
+
+def retried(result: SearchResult) -> str:
+    """Sentence on how many trials were retried, and after which failures; empty if none was."""
+    kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
+    trials = sum(bool(trial.retries) for trial in result.trials.values())
+    return (
+        f"{counted(trials, 'trial')} continued after a failure "
+        f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
+        if trials
+        else ""
+    )
+
+
+def _names(trials: Sequence[TrialResult]) -> str:
+    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (
+        " …" if len(trials) > SHOWN_NAMES else ""
+    )
+
+
+def _shortened(text: str) -> str:
+    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
+
+
+def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The most frequent mistakes: true class, predicted class, number, images of the true class."""
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
+    limit = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
+    wrong = [
+        (number, row, column)
+        for row, counts in enumerate(matrix)
+        for column, number in enumerate(counts)
+        if row != column and number
+    ]
+    return [
+        (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
+        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:limit]
+    ]
+
+
+def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The classes of lowest recall: name, correctly classified images, all images, recall.
+
+    Empty if the classes are few enough for a readable confusion matrix.
+    """
+    matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
+    if len(classes) <= MAX_NAMES:
+        return []
+    rows = [
+        (counts[number] / sum(counts), classes[number], counts[number], sum(counts))
+        for number, counts in enumerate(matrix)
+        if sum(counts)
+    ]
+    return [
+        (name, f"{right:,}", f"{images:,}", f"{recall:.1%}")
+        for recall, name, right, images in sorted(rows)[:SHOWN_WEAKEST]
+    ]
+
+
+def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
+    """All trials, the best first, with the values of their searched parameters as text."""
+    paths = searched(result)
+    return [
+        (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
+        for trial in best_first(result)
+    ]
+
+
+def origin(result: SearchResult) -> list[tuple[str, str]]:
+    """Titles and texts on the data set, splits, seeds, search, cost, versions and code."""
+    experiment, data, provenance = (
+        result.started.experiment,
+        result.started.data,
+        result.started.provenance,
+    )
+    setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
+    versions = ", ".join(
+        f"{name.removeprefix('version.')} {value}"
+        for name, value in provenance.items()
+        if name.startswith("version.") and value
+    )
+    places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
+    return [
+        (
+            "Data set",
+            (
+                f"{source_text(data)}: {classes_text(data)}images of {size} "
+                f"(channels, height, width); fingerprint {data['fingerprint']}"
+            ),
+        ),
+        (
+            "Splits",
+            f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}",
+        ),
+        (
+            "Seeds",
+            f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}",
+        ),
+        (
+            "Search",
+            (
+                f"{strategy_text(experiment)}, up to {counted(experiment['horizon'], 'epoch')} "
+                f"per trial, id {result.started.id}"
+            ),
+        ),
+        *(
+            [("Refinement", " ".join(map(str.strip, sentences)))]
+            if (sentences := refinement_sentences(result))
+            else []
+        ),
+        *(("Asked", line) for line in request_lines(result)),
+        ("Cost", cost(result)),
+        ("Begun", f"{moment(result.started_ms)}, {counted(len(result.sessions), 'session')}"),
+        ("Versions", versions),
+        (
+            "Code and place",
+            ", ".join(
+                f"{title} {provenance[key]}" for key, title in places.items() if provenance.get(key)
+            ),
+        ),
+    ]
+
+
+def _split(setting: Mapping[str, Any]) -> str:
+    return (
+        f", training set limited to {setting['train_limit']:,}"
+        if setting.get("train_limit")
+        else ""
+    )
+
+
+def _fresh(result: SearchResult) -> str:
+    repeats = result.selection.repeats.values() if result.selection is not None else ()
+    seeds = sorted({trial.config["seed"] for trial in repeats if trial.config})
+    return f", selection {', '.join(map(str, seeds))}" if seeds else ""
+
+
+def cost(result: SearchResult) -> str:
+    """Describe the cost of the search and its selection.
+
+    It includes seconds, from start to end and of training, and device hours, used and reserved.
+    """
+    experiment = result.started.experiment
+    per_trial = experiment["gpus_per_trial"] * experiment["workers"]
+    unit, devices = (
+        ("GPU", per_trial)
+        if per_trial
+        else ("CPU core", experiment["cpus_per_trial"] * experiment["workers"])
+    )
+    sessions = [
+        *result.sessions,
+        *(result.selection.sessions if result.selection is not None else []),
+    ]
+    wall_s = elapsed_s(sessions)
+    held_s = sum(session.slot_s for session in sessions)
+    used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
+    rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
+    spared = f" ({taken_over_text(result)})" if result.reused_epochs else ""
+    return (
+        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
+        f"{counted(result.epochs_trained, 'epoch')} of the search{spared}, on "
+        f"{counted(result.started.slots, 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"hours of training, {held_s * devices / 3600:.3g} reserved{used_text(result)}"
+    )

@@ -1,0 +1,179 @@
+"""Short texts on a search and its trials, such as a value with its deviation."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from search.design.budget import shares_of, shares_text
+from search.facts.parameters import param_text, searched, short_names
+from search.journal.result import SearchResult, TrialResult, metric_of
+from trainables.catalog.tasks import Metric
+
+AT_CHANCE = "at chance"
+"""Mark in tables for trials that are not significantly better than guessing."""
+
+
+def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
+    """A trial's outcome, followed by `AT_CHANCE` if the trial is marked."""
+    return f"{trial.outcome}, {AT_CHANCE}" if trial.trial in marked else trial.outcome
+
+
+def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
+    """Format a trial's value on the validation set at its best epoch: `0.9721`.
+
+    With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
+
+    Args:
+        metric: the metric to format; None for the one that ranks the trial's epochs.
+    """
+    metric = metric or trial.metric
+    deviation = trial.best.get(metric.deviation_key)
+    folds = (
+        f" ± {deviation:.4f} ({trial.config['data']['folds']} folds)"
+        if deviation is not None
+        else ""
+    )
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{trial.best.get(metric.key, math.nan):.4f}{unit}{folds}"
+
+
+def best_text(result: SearchResult) -> str:
+    """Format the best trial so far: `best 0.9721 (t0003)`; empty without one."""
+    best = result.best
+    return f"best {figure_text(best)} ({best.trial})" if best is not None else ""
+
+
+def used_text(result: SearchResult) -> str:
+    """Format the used shares of the budget as the end of a list; empty without a budget."""
+    shares = shares_of(result)
+    return f"; used {shares_text(shares)}" if shares else ""
+
+
+def primary_text(trial: TrialResult | None) -> str:
+    """Format a trial's primary metric as `reached_text` does, whatever metric ranks its epochs."""
+    return reached_text(trial, None if trial is None else trial.task.primary)
+
+
+def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str:
+    """Format a trial's value: `0.9721`, `0.8997 (stopped at epoch 3 of 20)`, or `not tried`."""
+    if trial is None or not trial.epochs:
+        return "not tried"
+    stopped = (
+        f" (stopped at epoch {len(trial.epochs)} of {trial.config['epochs']})"
+        if trial.outcome == "stopped"
+        else ""
+    )
+    return f"{figure_text(trial, metric)}{stopped}"
+
+
+def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
+    """Format the value of a trial of `reference_rows`.
+
+    For the chosen training, it is the expected value over fresh seeds.
+    """
+    verdict = result.selection.verdict if result.selection is not None else None
+    if trial is None or verdict is None or trial is not result.chosen:
+        return reached_text(trial)
+    return f"{verdict.expected.mean:.4f} (mean of {verdict.expected.seeds} seeds)"
+
+
+def outcome_text(result: SearchResult) -> str:
+    """Format the number of trials by outcome: `48 completed, 11 stopped, 1 diverged`."""
+    order = (
+        "completed",
+        "stopped",
+        "diverged",
+        "failed",
+        "interrupted",
+        "running",
+        "held",
+        "pending",
+    )
+    counts = result.counts
+    return (
+        ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts)
+        or "no trials"
+    )
+
+
+def state_text(result: SearchResult) -> str:
+    """The state of trials that were cut short: `stopped`, `held`, or `stopped or held`."""
+    states = [state for state in ("stopped", "held") if state in result.counts]
+    return " or ".join(states) or "stopped"
+
+
+def strategy_text(experiment: Mapping[str, Any]) -> str:
+    """Algorithm and scheduler, from the journal's description: `bayes + asha`.
+
+    A metric that is not the primary one is added, and so are costs: `bayes + asha, by macro F1, for
+    low latency too`.
+    """
+    low = " and ".join(experiment.get("objectives", ())[1:])
+    metric = metric_of(experiment.get("base", {}))
+    return (
+        f"{experiment['algorithm']} + {experiment['scheduler']}"
+        + ("" if metric.is_primary else f", by {metric.title}")
+        + (f", for low {low} too" if low else "")
+    )
+
+
+def classes_text(data: Mapping[str, Any]) -> str:
+    """Number of classes as the beginning of a list: `10 classes, `, or empty without classes."""
+    count = len(data["classes"])
+    return f"{count:,} class{'es' * (count != 1)}, " if count else ""
+
+
+def parts_text(data: Mapping[str, Any]) -> str:
+    """Sizes of the splits: `1,079 training, 359 validation, 359 test images`.
+
+    With folds, the number of images in folds replaces those for training and validation.
+    """
+    titles = (
+        {"train": f"in {data['folds']} folds", "test": "test"}
+        if data.get("folds")
+        else {"train": "training", "val": "validation", "test": "test"}
+    )
+    return ", ".join(f"{data[part]:,} {title}" for part, title in titles.items()) + " images"
+
+
+def network_text(trial: TrialResult, result: SearchResult) -> str:
+    """A trial's network with its searched options: `deep_cnn, layers 10, filter_size 3`."""
+    names = short_names(searched(result))
+    parts = [
+        f"{names[path]} {param_text(value)}"
+        for path, value in trial.params.items()
+        if path.startswith("model.") and path != "model.name"
+    ]
+    return ", ".join([trial.config["model"]["name"], *parts])
+
+
+def format_value(value: float, metric: Metric) -> str:
+    """Format a value for a sentence: `95.2%`, or `0.4878`."""
+    return f"{100 * value:.1f}%" if metric.in_percent else f"{value:.4f}"
+
+
+def interval_text(bounds: tuple[float, float] | None) -> str:
+    """Format an interval: `95 % interval 0.9000 to 0.9500`, or `95 % interval not known`."""
+    if bounds is None:
+        return "95 % interval not known"
+    return "95 % interval {:.4f} to {:.4f}".format(*bounds)
+
+
+def with_article(metric: Metric) -> str:
+    """Title of a metric with its article: `an accuracy`, `a macro F1`."""
+    return f"{'an' if metric.title[0].lower() in 'aeiou' else 'a'} {metric.title}"
+
+
+def capital(metric: Metric) -> str:
+    """Title of a metric for the beginning of a sentence: `Accuracy`, `Macro F1`."""
+    return metric.title[0].upper() + metric.title[1:]
+
+
+def superlative(metric: Metric) -> str:
+    """Word for the best of several values: `highest`, or `lowest` for a metric to minimise."""
+    return "highest" if metric.mode == "max" else "lowest"
+
+
+def as_good(metric: Metric) -> str:
+    """Words for `not worse`: `as accurate` for a share of correct predictions, else `as good`."""
+    return "as accurate" if metric.is_share else "as good"

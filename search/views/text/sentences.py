@@ -1,0 +1,245 @@
+"""Sentences on the result of a search: its risk, its requests, guessing, and its selection."""
+
+from search.decisions.refinement import refinement_sentences
+from search.facts.metric import least_score, tested_interval
+from search.journal.events import Requested
+from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
+from search.journal.pareto import front
+from search.journal.result import SearchResult, TrialResult, moment
+from search.journal.store import Storage
+from search.values.message import Message, Remedy, Start
+from search.values.objectives import one_cost
+from search.values.statistics import LEVEL
+from search.values.wording import DEFAULT_STORAGE
+from search.views.text.labels import format_value, state_text, superlative
+from trainables.errors import counted, printable
+
+SHOWN_REQUESTS = 5
+"""Maximum number of requests that are shown: the latest ones."""
+
+
+MIN_RISK = 0.01
+"""A smaller probability is written as less than this one."""
+
+
+def risk_text(result: SearchResult) -> str:
+    """Describe the risk that a stopped trial would have been the best; empty without a risk."""
+    risk = result.risk
+    if risk is None or not (chance := risk.chance):
+        return ""
+    counts, state = result.counts, state_text(result)
+    stopped = counts.get("stopped", 0) + counts.get("held", 0)
+    subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
+    if chance < MIN_RISK:
+        return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."
+    surer = 1 - chance / 2
+    how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
+    more = f"about {counted(risk.epochs, 'more epoch')} would halve it{how}"
+    sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
+    # A search that ended for lack of gain has already reported what new trials would gain.
+    has_more = risk.new and result.outcome != "gain"
+    return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
+
+
+def _new_text(going_on: float, new: float) -> str:
+    """Compare new trials with continued ones, for the same number of epochs.
+
+    Args:
+        going_on: the chance that continuing stopped trials finds a better one.
+        new: the chance that new trials find a better one.
+    """
+    new_text, old_text = (
+        f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
+        for chance in (new, going_on)
+    )
+    compared = "as much" if new_text == old_text else "more" if new > going_on else "less"
+    return (
+        f"New trials promise {compared}: with as many epochs, they find a better trial with a "
+        f"chance of {new_text}, compared with {old_text}."
+    )
+
+
+def taken_over_text(result: SearchResult) -> str:
+    """Text on reused trainings; empty if there are none.
+
+    For example: `reused 1,620 epochs (54 trials) of this search; 120 epochs (5 trials) of 'x'`.
+    """
+    parts = []
+    for search, (trials, epochs) in result.reused_epochs.items():
+        whose = "this search" if search == result.name else f"'{search}'"
+        parts.append(f"{counted(epochs, 'epoch')} ({counted(trials, 'trial')}) of {whose}")
+    return f"reused {'; '.join(parts)}" if parts else ""
+
+
+def wanted_text(request: Requested) -> str:
+    """Format a request as `stop t0003` or `extend --trials +20`."""
+    options = (
+        f"--{name} {item}"
+        for name, value in request.options.items()
+        for item in (value if isinstance(value, list) else [value])
+    )
+    return " ".join([request.action or "something", *filter(None, [request.trial]), *options])
+
+
+def request_text(request: Requested) -> str:
+    """Sentence on a request: who made it, what it asks for, and the reply."""
+    refused = "refused: " if request.is_refused else ""
+    return printable(
+        f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
+    )
+
+
+def request_lines(result: SearchResult) -> list[str]:
+    """A line for each of the last `SHOWN_REQUESTS` answered requests.
+
+    If there are more, the first line gives the number of earlier requests.
+    """
+    requests = list(result.requests.values())
+    last = requests[-SHOWN_REQUESTS:]
+    more = len(requests) - len(last)
+    return [f"{more} earlier requests are in the journal"] * bool(more) + [
+        f"{moment(answered_request.time_ms)}: {request_text(answered_request.request)}"
+        for answered_request in last
+    ]
+
+
+def remarks(result: SearchResult) -> list[str]:
+    """Lines on the rounds of a refinement, and on the last requests."""
+    return [*refinement_sentences(result), *request_lines(result)]
+
+
+def guessing_text(result: SearchResult) -> str:
+    """Compare the answer with guessing, in sentences; empty if there is no comparison."""
+    comparison, answer = answer_against(result), result.chosen
+    if comparison is None or answer is None:
+        return ""
+    tie = f" {tie_text(result)}" if is_tie(result) else ""
+    return f"{against_text(comparison, answer.trial)}{tie}"
+
+
+def tie_text(result: SearchResult) -> str:
+    """Sentence for a search whose trials all have the same value."""
+    count = len(result.ranking)
+    all_trials = "Both" if count == 2 else f"All {count:,}"
+    value = format_value(result.ranking[0].value, result.metric)
+    return f"{all_trials} trials tie at {value}, so none is better than another."
+
+
+def against_text(comparison: AgainstGuessing, name: str) -> str:
+    """Compare a training with guessing, in a sentence that calls it `name`."""
+    metric = comparison.metric
+    values = (
+        f"{comparison.guess.doing} reaches {format_value(comparison.guessed, metric)} "
+        f"{metric.title} on the {comparison.images:,} {comparison.part} images, "
+        f"{name} {format_value(comparison.value, metric)}"
+    )
+    if not comparison.is_above:
+        luck = f", which may be luck ({_rate(comparison)})" if comparison.difference > 0 else ""
+        return f"No better than guessing: {values}{luck}."
+    return (
+        f"Better than guessing: {values}, at least {metric.gap(comparison.low)} better "
+        f"({_rate(comparison)})."
+    )
+
+
+def _rate(comparison: AgainstGuessing) -> str:
+    """Format the error rate of the test, and the number of epochs for which it holds jointly."""
+    among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
+    return f"error rate {ERROR_RATE:.0%}{among}"
+
+
+def quicker_text(
+    result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
+) -> Message:
+    """Recommend a cheaper trial that is as good as the best, within chance.
+
+    It is the cheapest trial on the Pareto front of those that the validation images cannot
+    distinguish from the best one. Empty if none costs less, or if a selection has chosen another
+    trial.
+
+    Args:
+        result: the search.
+        storage: the storage of the search, for the command that promotes the cheaper trial.
+        start: the beginning of that command.
+    """
+    answer, near, costs = result.best, front(result), result.costs
+    images = result.started.data["val"]
+    if answer is None or answer is not result.chosen or not images or answer not in near:
+        return Message()
+    least_near = least_score(answer, images)
+    name = result.cost_objectives[0]
+    near_costs = {
+        trial.trial: one_cost(name, costs[trial.trial]) or 0.0
+        for trial in near
+        if trial.score >= least_near
+    }
+    least = min(near_costs, key=near_costs.__getitem__)
+    if not near_costs[least] < near_costs[answer.trial]:
+        return Message()
+    saved = (
+        f"{near_costs[least] / near_costs[answer.trial]:.0%} of the "
+        f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
+    )
+    compared = _within_chance(result.trials[least], answer, images)
+    return Message(
+        f"{least} takes {saved}, and {compared}. To use it: ",
+        Remedy("promote", result.name, storage, options={"trial": least}, start=start),
+    )
+
+
+def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
+    """Compare a trial with the answer, from which these images cannot distinguish it."""
+    if not answer.metric.is_share:
+        return f"is as good as far as {images:,} images can tell"
+    fewer = round((answer.value - trial.value) * images)
+    return (
+        f"classifies {fewer:,} of {images:,} images fewer correctly, which may be chance"
+        if fewer
+        else "classifies as many images correctly"
+    )
+
+
+GONE_ON = Message(
+    "The search has continued since then. Run ", Remedy("select", start=Start.MODULE), " again."
+)
+
+
+def selection_sentences(result: SearchResult) -> list[Message]:
+    """Sentences on the result of a search's selection; empty before its verdict."""
+    selection = result.selection
+    if selection is None or (verdict := selection.verdict) is None:
+        return []
+    expected = verdict.expected
+    metric = result.metric
+    chosen, leader, count = verdict.candidate, verdict.leader, len(verdict.rows)
+    sentences = [
+        f"Expect a validation {metric.title} of {expected.mean:.4f} from {chosen} "
+        f"({verdict.level:.0%} interval: {expected.low:.4f} to {expected.high:.4f}, from "
+        f"{expected.seeds} fresh seeds). The search had measured {verdict.search_value:.4f}."
+    ]
+    if leader != chosen:
+        times = {row.candidate: row.ms_per_image for row in verdict.rows}
+        sentences.append(
+            f"{leader} had the {superlative(metric)} mean; {chosen} is as good within half a "
+            f"standard error, and takes {times[chosen]:.3g} ms per image "
+            f"instead of {times[leader]:.3g} ms."
+        )
+    behind = [row.candidate for row in verdict.rows if row.state == "dropped"]
+    if count > 1:
+        worse = (
+            f"these are clearly worse: {', '.join(behind)}" if behind else "none is clearly worse"
+        )
+        sentences.append(
+            f"Of the {count} candidates, {worse} (paired t-tests, error rate "
+            f"{verdict.alpha:.0%} for all of them together)."
+        )
+    if test := selection.test:
+        value, bounds = tested_interval(test, metric)
+        sure = f" ({LEVEL:.0%} interval: {'{:.4f} to {:.4f}'.format(*bounds)})" if bounds else ""
+        primary = result.task.primary
+        beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
+        sentences.append(
+            f"On the {test['images']:,} test images, {verdict.trial} reaches {value:.4f}"
+            f"{sure}{beside}. They influenced no choice."
+        )
+    return [*map(Message, sentences), *([GONE_ON] if result.is_selection_old else [])]

@@ -1,0 +1,153 @@
+"""Tables as rows of text, which the terminal, the report and MLflow's note share."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from search.facts.guessing import guess_rows
+from search.facts.selection import finalists
+from search.facts.summary import models
+from search.journal.pareto import front
+from search.journal.result import SearchResult
+from search.values.objectives import one_cost, value_of
+from search.views.text.labels import figure_text, network_text
+from trainables.errors import printable
+
+Columns = dict[str, tuple[str, Callable[[Any], str]]]
+"""The columns of a table by key: a title, and a function that formats a value."""
+
+
+MODEL_COLUMNS: Columns = {
+    "model": ("model", str),
+    "trial_id": ("trial", str),
+    "macro_f1": ("macro F1", "{:.4f}".format),
+    "ms_per_image_batch_1": ("ms/image alone", "{:.3g}".format),
+    "ms_per_image_batch_64": ("in batches of 64", "{:.3g}".format),
+    "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
+    "train_s": ("train s", lambda s: f"{s:.1f}" if s < 1000 else f"{s:.0f}"),
+}
+"""The columns of the table of models, besides its metrics. The times are for a single image and for
+an image in a batch of 64.
+"""
+
+
+def model_columns(result: SearchResult) -> Columns:
+    """Columns of the table of models.
+
+    They include the task's primary metric and, before it, the ranking metric if that is another. If
+    trials are ranked by macro F1, it has only one column: its value at the best epoch equals the
+    one of the evaluation.
+    """
+    metric, primary, names = result.metric, result.task.primary, ("model", "trial_id")
+    of_value = {} if metric.is_primary else {"value": (f"val {metric.title}", "{:.4f}".format)}
+    of_primary = {value_of(primary.name): (f"val {primary.title}", "{:.4f}".format)}
+    other_columns = {
+        key: column
+        for key, column in MODEL_COLUMNS.items()
+        if key not in (*names, "macro_f1" if metric.name == "macro_f1" else "")
+    }
+    return {**{key: MODEL_COLUMNS[key] for key in names}, **of_value, **of_primary, **other_columns}
+
+
+def models_table(result: SearchResult) -> list[list[str]]:
+    """Table of the models as text: a row of titles, a row per model, then one per way to guess.
+
+    Empty if the table would add nothing to the best trial.
+    """
+    rows, columns = models(result), model_columns(result)
+    known_keys = {key for row in rows for key, value in row.items() if value is not None}
+    columns = {key: column for key, column in columns.items() if key in known_keys}
+    if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
+        return []
+    cells = [
+        [
+            "" if row.get(key) is None else printable(form(row[key]))
+            for key, (_, form) in columns.items()
+        ]
+        for row in (*rows, *guess_rows(result))
+    ]
+    return [[title for title, _ in columns.values()], *cells]
+
+
+COST_COLUMNS: Columns = {
+    "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
+    "parameters": MODEL_COLUMNS["parameters"],
+}
+"""Title and format of each cost that a search can minimise."""
+
+
+def front_table(result: SearchResult) -> list[list[str]]:
+    """Table of the Pareto front as text: a row of titles, then a row per trial.
+
+    The best trial comes first. Empty if the metric is the only objective.
+    """
+    cost_names, costs = result.cost_objectives, result.costs
+    rows = [
+        [
+            trial.trial,
+            network_text(trial, result),
+            figure_text(trial),
+            str(len(trial.epochs)),
+            *(_cost_cell(name, costs[trial.trial]) for name in cost_names),
+        ]
+        for trial in front(result)
+    ]
+    return (
+        [
+            [
+                "trial",
+                "network",
+                f"val {result.metric.title}",
+                "epochs",
+                *(COST_COLUMNS[name][0] for name in cost_names),
+            ],
+            *rows,
+        ]
+        if rows
+        else []
+    )
+
+
+def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
+    """Format a cost for a table; empty if the classifier does not have this cost."""
+    value = one_cost(name, cost)
+    return "" if value is None else COST_COLUMNS[name][1](value)
+
+
+def cost_text(cost: Mapping[str, Any]) -> str:
+    """Format the costs of `trainables.evaluation.cost`: `0.138 ms/image, 0.023 M weights`."""
+    return ", ".join(
+        f"{text} {COST_COLUMNS[name][0]}"
+        for name in COST_COLUMNS
+        if (text := _cost_cell(name, cost))
+    )
+
+
+SELECTION_COLUMNS: Columns = {
+    "candidate": ("trial", str),
+    "model": ("model", str),
+    "search_value": ("in search", "{:.4f}".format),
+    "mean": ("mean", "{:.4f}".format),
+    "std": ("std", "{:.4f}".format),
+    "seeds": ("seeds", str),
+    "p": ("p", lambda p: f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"),
+    "ms_per_image": ("ms/image", "{:.3g}".format),
+    "state": ("", str),
+}
+"""The columns of the table of candidates: the value that the search measured, and the results of
+fresh seeds.
+"""
+
+
+def selection_table(result: SearchResult) -> list[list[str]]:
+    """Table of a selection's candidates as text, the chosen one first; needs its verdict.
+
+    The first row holds the titles.
+    """
+    cells = [
+        [
+            "" if (value := getattr(row, key)) is None else printable(form(value))
+            for key, (_, form) in SELECTION_COLUMNS.items()
+        ]
+        for row in finalists(result)
+    ]
+    return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]

@@ -1,0 +1,133 @@
+"""Access control of the pages: by a token, and only from pages of this server.
+
+The URL on the terminal contains the token. It is exchanged for a session cookie, whose value only
+this process knows, so that a later server does not accept it.
+"""
+
+import hashlib
+import hmac
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, quote, urlencode
+
+from markupsafe import escape
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from search.serving.pages.guard import allowed_hosts, refusal
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+REFUSED = {**HEADERS, "Connection": "close"}
+"""Headers of a refusal. The connection is closed, so that unauthorised clients cannot occupy it."""
+TOKEN = "open"
+"""URL parameter with the token; a parameter named `token` would be masked as a secret in output."""
+LEADS = (
+    '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
+    '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
+)
+"""Page that forwards the browser if the URL with the token was opened from a file or an e-mail:
+after an HTTP redirect from there, a browser would not send the `SameSite=Strict` cookie.
+"""
+ELSEWHERE = "Cross-site request refused: open this page by its own address."
+NO_TOKEN = (
+    "This page needs the token in its address: open the address that the terminal shows. After a "
+    "restart of search.ui, an old address is no longer valid."
+)
+
+
+class Access:
+    """The token, the session, and the host names by which the server may be addressed."""
+
+    def __init__(self, host: str, token: str = "") -> None:
+        """Create a session.
+
+        Args:
+            host: the address at which the server listens.
+            token: the token to require; empty creates one.
+        """
+        self.token = token or secrets.token_urlsafe(24)
+        self.hosts = allowed_hosts(host)
+        self._session = secrets.token_urlsafe(32)
+        self.cookie = f"search-{secrets.token_hex(4)}"
+        """Name of the cookie; it is random, because several servers on one host share their
+        cookies.
+        """
+
+    @property
+    def csrf(self) -> str:
+        """The CSRF token that every form must contain."""
+        return hmac.new(self._session.encode(), b"change", hashlib.sha256).hexdigest()
+
+    def is_csrf(self, text: str) -> bool:
+        """True if this is the CSRF token of the session."""
+        return hmac.compare_digest(text.encode(), self.csrf.encode())
+
+    def is_token(self, text: str) -> bool:
+        """True if this is the token of the URL on the terminal."""
+        return hmac.compare_digest(text.encode(), self.token.encode())
+
+    def is_known(self, headers: Headers) -> bool:
+        """True if the headers of a request include the session's cookie."""
+        cookies = SimpleCookie()
+        try:
+            cookies.load(headers.get("cookie", ""))
+        except CookieError:
+            return False
+        cookie = cookies.get(self.cookie)
+        return cookie is not None and hmac.compare_digest(
+            cookie.value.encode(), self._session.encode()
+        )
+
+    def let_in(self, answer: Response) -> Response:
+        """Add the session's cookie to a response, and return the response."""
+        answer.set_cookie(self.cookie, self._session, httponly=True, samesite="strict")
+        return answer
+
+
+class Guarded:
+    """Middleware that passes only authorised requests to an app."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to the app, or refuse it; connections other than HTTP get no response."""
+        if scope["type"] == "http":
+            answer = self._refusal(scope) or self.app
+            await answer(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Response to an unauthorised request, or to one with the token; None for all others."""
+        if refused := refusal(scope, self.access.hosts):
+            return PlainTextResponse(refused, 403, REFUSED)
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        token = dict(query).get(TOKEN)
+        headers = Headers(scope=scope)
+        is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if token is not None and self.access.is_token(token):
+            remaining_query = urlencode([(name, value) for name, value in query if name != TOKEN])
+            # Never `//host`, which a browser would take for another server.
+            path = "/" + quote(scope["path"].lstrip("/"))
+            address = path + (f"?{remaining_query}" if remaining_query else "")
+            if is_own:
+                return self.access.let_in(RedirectResponse(address, 303, HEADERS))
+            return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
+        # Servers on other ports of this host count as the same site: requests from their pages
+        # carry the cookie.
+        if not is_own:
+            return PlainTextResponse(ELSEWHERE, 403, REFUSED)
+        if token is None and self.access.is_known(headers):
+            return None
+        return PlainTextResponse(NO_TOKEN, 401, REFUSED)

@@ -1,0 +1,170 @@
+"""Data of the pages' charts, as JSON for scripts and as points of small SVG pictures."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from search.facts.series import Axis, Course, CourseRecord
+from search.facts.trials import TOP
+from search.journal.result import FAILED, SearchResult, TrialResult
+from search.web.feed import Followed, Point
+from trainables.catalog.tasks import Metric
+from trainables.values import Json
+
+THINNED = 24
+"""Approximate number of points in the curves of all other trials."""
+
+
+def rounded(value: float) -> float:
+    """Round to six significant digits, more than a chart shows."""
+    return float(f"{value:.6g}")
+
+
+def top(result: SearchResult) -> list[str]:
+    """Names of the `TOP` best trials, the best first."""
+    return [trial.trial for trial in result.ranking[:TOP]]
+
+
+def of_search(followed: Followed) -> Json:
+    """All data of the charts of a search, up to its last event."""
+    result, course = followed.result, followed.course
+    assert course is not None
+    best, axes = top(result), Axis.all_of(result)
+    return {
+        "number": followed.number,
+        "metric": _metric(result),
+        "top": best,
+        "course": _records(course.records),
+        "seconds": rounded(course.seconds),
+        "epochs": course.epochs,
+        "axes": [[axis.title, axis.is_log, axis.is_choice] for axis in axes],
+        "trials": [
+            [*_proposed(trial, axes), _value(trial), *_curve(trial, whole=trial.trial in best)]
+            for trial in result.trials.values()
+        ],
+    }
+
+
+def of_trial(trial: TrialResult) -> Json:
+    """The curves of one trial: its metric, and its losses."""
+    metric = trial.metric
+    names = {"train/loss": "training loss", "val/loss": "validation loss"}
+    epoch_metrics = list(trial.epochs.values())
+    return {
+        "metric": _metric_of(metric),
+        "epochs": list(trial.epochs),
+        "values": [rounded(metrics[metric.key]) for metrics in epoch_metrics],
+        "losses": {
+            title: [
+                None if key not in metrics else rounded(metrics[key]) for metrics in epoch_metrics
+            ]
+            for key, title in names.items()
+            if any(key in metrics for metrics in epoch_metrics)
+        },
+    }
+
+
+def of_courses(searches: Sequence[Followed]) -> Json:
+    """The best value so far over time, of several searches that are ranked by the same metric."""
+    return {
+        "metric": _metric(searches[0].result),
+        "searches": [
+            {
+                "name": followed.name,
+                "course": _records(followed.course.records),
+                "seconds": rounded(followed.course.seconds),
+                "epochs": followed.course.epochs,
+            }
+            for followed in searches
+            if followed.course is not None
+        ],
+    }
+
+
+def news(
+    points: Iterable[Point],
+    trials: Iterable[TrialResult],
+    axes: Sequence[Axis],
+    records: Iterable[CourseRecord] | None,
+) -> str:
+    """Encode changes as JSON.
+
+    `records` are all records of the course, or None if there is no new one.
+    """
+    changes: Json = {
+        "points": [
+            [point.trial, point.epoch, rounded(point.value), rounded(point.seconds), point.epochs]
+            for point in points
+        ],
+        "trials": [_proposed(trial, axes) for trial in trials],
+    }
+    if records is not None:
+        changes["course"] = _records(records)
+    return json.dumps(changes)
+
+
+def _metric(result: SearchResult) -> Json:
+    return _metric_of(result.metric)
+
+
+def _metric_of(metric: Metric) -> Json:
+    limits = [value if math.isfinite(value) else None for value in metric.limits]
+    return {"title": metric.title, "mode": metric.mode, "unit": metric.unit, "limits": limits}
+
+
+def _records(records: Iterable[CourseRecord]) -> list[list[float]]:
+    return [
+        [rounded(record.seconds), record.epochs, rounded(record.value)] for record in list(records)
+    ]
+
+
+def _proposed(trial: TrialResult, axes: Sequence[Axis]) -> list[Any]:
+    return [trial.trial, [axis.value(trial) for axis in axes]]
+
+
+def _value(trial: TrialResult) -> float | None:
+    """A trial's value; None before its first epoch, and for a failed trial."""
+    return rounded(trial.value) if trial.epochs and trial.outcome not in FAILED else None
+
+
+def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
+    """The epochs and values of a trial, thinned unless `whole`."""
+    epochs, key = list(trial.epochs), trial.metric.key
+    if not whole and len(epochs) > THINNED:
+        last = epochs[-1]
+        epochs = epochs[:: len(epochs) // THINNED]
+        epochs += [last] if epochs[-1] != last else []
+    return [epochs, [rounded(trial.epochs[epoch][key]) for epoch in epochs]]
+
+
+def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Markup:
+    """Vertices of a stepped line for an SVG `polyline` of this width and height, in pixels.
+
+    Empty without points.
+    """
+    if not points:
+        return Markup("")
+    (first, _), (last, _) = points[0], points[-1]
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    across, up = (width - 4) / ((last - first) or 1), (height - 4) / ((high - low) or 1)
+    vertices, before = [], None
+    for x, value in points:
+        at = 2 + (x - first) * across
+        y = height / 2 if high == low else height - 2 - (value - low) * up
+        if before is not None:
+            vertices.append(f"{at:.1f},{before:.1f}")
+        vertices.append(f"{at:.1f},{y:.1f}")
+        before = y
+    return Markup(" ".join(vertices))
+
+
+def course_line(course: Course, width: int, height: int) -> Markup:
+    """Vertices of the best value so far against epochs, as `line` returns them."""
+    points = [(float(record.epochs), record.value) for record in course.records]
+    if points:
+        points.append((float(course.epochs), points[-1][1]))
+    return line(points, width, height)

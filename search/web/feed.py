@@ -1,0 +1,364 @@
+"""Searches that pages follow: each journal is read incrementally, once for all readers.
+
+No state is kept per reader. Each reader asks for the changes since its last event, which are taken
+from a shared list of recent epochs. So a slow reader costs no memory, and one that is too far
+behind has to reload everything.
+"""
+
+import asyncio
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+
+from cluster.errors import NotReady
+from search.design.experiment import NAME
+from search.facts.history import History
+from search.facts.series import Course
+from search.facts.standing import SearchStanding
+from search.journal.events import Ended, Epoch, SessionStart, Suggested
+from search.journal.journal import Event, JournalError, Replaced, without_garbage_collection
+from search.journal.result import FAILED, SearchResult, TrialResult
+from search.journal.store import BucketHome, Storage, home
+from search.views.live import Before
+from search.web.listing import Row
+from search.web.news import NewsLine, news_lines
+
+LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
+"""Seconds between two reads of a watched journal, in a folder and in a bucket."""
+FEW, MAX_LOOK_S = 5, 0.8
+"""With more than `FEW` pages, the interval grows in proportion to their number, up to `MAX_LOOK_S`.
+"""
+PASSED_S = 5.0
+"""Seconds after which a running search is shown again even if only time has passed."""
+HOLDER_S = 2.0
+"""Seconds between two reads of the search's lease."""
+KEEP_S = 300.0
+"""Seconds for which a search is kept in memory after its last use."""
+MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
+VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
+"""Minimum and maximum seconds between two renderings of a view, and maximum share of a processor
+that rendering may take.
+"""
+
+
+class Behind(NotReady):
+    """A page is too far behind, or its search was replaced: it must reload everything."""
+
+
+class SearchGone(JournalError):
+    """The search does not exist, or was deleted."""
+
+
+class Point(NamedTuple):
+    """A finished epoch."""
+
+    number: int
+    """Number of its event in the journal."""
+    trial: str
+    epoch: int
+    value: float
+    seconds: float
+    """As in `CourseRecord`."""
+    epochs: int
+
+
+class SharedText:
+    """A text on a search that is rendered once for all readers.
+
+    Rendering is limited to a small share of a processor, so that readers do not slow down a search
+    that trains on this machine.
+    """
+
+    def __init__(self) -> None:
+        self.version, self.text, self.again_at = -1, "", 0.0
+        """Version of the search that `text` shows, and the earliest time of the next rendering."""
+        self.lock = asyncio.Lock()
+
+    async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
+        """Render the text again, if the search has changed and the next rendering is allowed.
+
+        Raises:
+            Behind: the journal was replaced, and its first event is not written yet.
+        """
+        async with self.lock:
+            if self.version != followed.version and time.monotonic() >= self.again_at:
+                self.version, self.text, cost_s = await run_in_threadpool(
+                    _make_text, followed, make
+                )
+                self.again_at = time.monotonic() + min(MAX_VIEW_S, max(VIEW_S, cost_s / VIEW_SHARE))
+
+
+def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tuple[int, str, float]:
+    """Render a text; return the search's version, the text, and the processor time in seconds."""
+    with followed.reading() as result:
+        if not result.sessions:
+            raise Behind(f"'{followed.name}' was started again: reload the page in a moment.")
+        start_s = time.thread_time()
+        return followed.version, make(result), time.thread_time() - start_s
+
+
+class Followed:
+    """The current state of a search, from its journal; access it under its lock (`reading`)."""
+
+    def __init__(self, place: Storage, name: str) -> None:
+        """Start without events; `look` reads the journal."""
+        self.name, self.home = name, home(place, name)
+        self.lock = threading.RLock()
+        self.version, self.used_at = time.time_ns() // 1_000_000, time.monotonic()
+        """A version that increases with every change, even across several objects for the same
+        search, and the time of the last use.
+        """
+        self.watchers: set[asyncio.Event] = set()
+        """One event for each waiting reader, which is set when the search changes."""
+        self.task: asyncio.Task[None] | None = None
+        self.trouble, self.is_gone = "", False
+        """Reason why the journal cannot be read now, and True once the search has been deleted."""
+        self.views: dict[object, SharedText] = {}
+        """The rendered texts by key; see `view`."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
+        self.before = Before(0, {})
+        """The resources that the search had used when its last session began."""
+        self.course: Course | None = None
+        self.points: list[Point] = []
+        """The latest epochs. Like `proposed`, the list is only appended to or replaced, so that it
+        can be read without the lock.
+        """
+        self.proposed: list[tuple[int, TrialResult]] = []
+        """The trials, each with the number of the event that proposed it."""
+        self.news_lines: deque[NewsLine] = deque(maxlen=MAX_NEWS)
+        self.history = History()
+        self.rows: dict[str, Row] = {}
+        """Cached rows of the table of trials; a row is removed when its trial changes."""
+        self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
+        self._changed_at = 0.0
+
+    def look(self) -> bool:
+        """Read the new events of the journal; return True if anything has changed.
+
+        Raises:
+            SearchGone: there is no such search.
+            JournalError: it is damaged.
+            NotReady: it is being prepared.
+        """
+        with self.lock:
+            holder = self._holder()  # first: a driver releases the lease after its last event
+            with without_garbage_collection():
+                events = self._events()
+                for event in events:
+                    self._apply(event)
+            if not self.result.sessions:
+                raise self._unbegun(holder)
+            if not holder and not self._is_cut_off:
+                self.result.cut_off()
+                self.rows.clear()
+            changed = bool(events) or holder != self.holder or bool(self.trouble)
+            changed |= self._has_passed(holder, is_new=changed)
+            self.holder, self._is_cut_off, self.trouble = holder, not holder, ""
+            self.version += changed
+            return changed
+
+    def _has_passed(self, holder: str, *, is_new: bool) -> bool:
+        """True if a running search should be shown again only because time has passed."""
+        now = time.monotonic()
+        runs = self.result.until_now(holder) is not self.result
+        if is_new or (runs and now - self._changed_at >= PASSED_S):
+            self._changed_at = now
+            return True
+        return False
+
+    def _holder(self) -> str:
+        now = time.monotonic()
+        if now - self._holder_at < HOLDER_S and self.result.sessions:
+            return self.holder
+        self._holder_at = now
+        return self.home.holder()
+
+    def _events(self) -> list[Event]:
+        """Read the new events, or all events if the journal was replaced."""
+        try:
+            events = self._new()
+            # A search that was cut off continues with a new session. Any other event shows that it
+            # was not cut off: our state is wrong, and everything is read again.
+            if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
+                return events
+        except Replaced:
+            pass
+        self._begin()
+        return self._new()
+
+    def _new(self) -> list[Event]:
+        try:
+            return self.tail.new()
+        except FileNotFoundError:
+            raise SearchGone(f"there is no search '{self.name}' here.") from None
+
+    def _unbegun(self, holder: str) -> Exception:
+        if holder:
+            return NotReady(f"'{self.name}' is being prepared: reload the page in a moment.")
+        return SearchGone(f"there is no search '{self.name}' here, or it ended before it started.")
+
+    def _apply(self, event: Event) -> None:
+        data, result = event.data, self.result
+        if isinstance(data, SessionStart):
+            self.before = Before.of(result)
+            self.rows.clear()
+        result.apply(event)
+        self.history.apply(event, result)
+        self.number = event.number
+        if self.rows:
+            self.rows.pop(event.trial, None)
+        if self.course is None:
+            self.course = Course(result.metric)
+        if isinstance(data, Epoch):
+            return self._add(event, data, self.course)
+        if isinstance(data, Ended) and data.outcome in FAILED:
+            self.course.drop(data.trial)
+        elif isinstance(data, Suggested) and data.trial in result.trials:
+            self.proposed.append((event.number, result.trials[data.trial]))
+        self.news_lines.extend(news_lines(event, result))
+
+    def _add(self, event: Event, data: Epoch, course: Course) -> None:
+        trial = self.result.trials.get(data.trial)
+        if trial is None:  # a training of a selection, which is not plotted
+            return
+        seconds = self.result.wall_s
+        value = data.metrics[course.metric.key]
+        is_own = not trial.inherited or data.epoch in trial.own_epochs
+        course.add(data.trial, seconds, value, is_own=is_own)
+        point = Point(event.number, data.trial, data.epoch, value, seconds, course.epochs)
+        self.points.append(point)
+        if len(self.points) >= 2 * MAX_POINTS:
+            self.points = self.points[-MAX_POINTS:]
+
+    def view(self, key: object) -> SharedText:
+        """The text under this key, shared by all readers; at most `MAX_VIEWS` are stored."""
+        if key not in self.views and len(self.views) >= MAX_VIEWS:
+            del self.views[next(iter(self.views))]
+        return self.views.setdefault(key, SharedText())
+
+    @property
+    def standing(self) -> SearchStanding:
+        """The standing of the search now, with the time since its last event."""
+        return SearchStanding(self.name, self.result.until_now(self.holder), self.holder)
+
+    @contextmanager
+    def reading(self) -> Iterator[SearchResult]:
+        """Lock the search while its result is read. It may block, so use it in a thread."""
+        with self.lock:
+            yield self.result
+
+    def since(self, number: int) -> tuple[list[Point], list[TrialResult]]:
+        """The epochs and the proposed trials after the event with this number.
+
+        Raises:
+            Behind: some of them are no longer stored, or there is no such event.
+        """
+        points, proposed = self.points, self.proposed
+        is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
+        if number > self.number or (is_cut and number < points[0].number - 1):
+            raise Behind("more events have happened since then than are stored.")
+        first = bisect_right(points, number, key=lambda point: point.number)
+        new = bisect_right(proposed, number, key=lambda pair: pair[0])
+        return points[first:], [trial for _, trial in proposed[new:]]
+
+
+class Feed:
+    """The searches of a storage that pages follow."""
+
+    def __init__(self, place: Storage) -> None:
+        self.place = place
+        self.is_over = False
+        """True once the server shuts down, which ends all watchers."""
+        self._followed: dict[str, Followed] = {}
+
+    async def follow(self, name: str) -> Followed:
+        """Read the current state of a search.
+
+        Raises:
+            JournalError: there is no such search, or it is damaged.
+            NotReady: it is being prepared.
+        """
+        if not NAME.fullmatch(name):
+            raise JournalError("there is no search of that name.")
+        self._drop_unused()
+        if name not in self._followed:
+            self._followed[name] = Followed(self.place, name)
+        followed = self._followed[name]
+        followed.used_at = time.monotonic()
+        try:
+            await run_in_threadpool(followed.look)
+        except (JournalError, NotReady) as error:
+            self._let_go(followed, is_gone=isinstance(error, SearchGone))
+            raise
+        return followed
+
+    def _let_go(self, followed: Followed, *, is_gone: bool) -> None:
+        """Drop a search that cannot be read, unless it is watched and still exists."""
+        if followed.watchers and not is_gone:
+            return
+        if self._followed.get(followed.name) is followed:
+            del self._followed[followed.name]
+        followed.is_gone = is_gone
+        _wake(followed)
+
+    def _drop_unused(self) -> None:
+        now = time.monotonic()
+        for name, followed in list(self._followed.items()):
+            if not followed.watchers and now - followed.used_at > KEEP_S:
+                del self._followed[name]
+
+    @asynccontextmanager
+    async def watching(self, followed: Followed) -> AsyncIterator[asyncio.Event]:
+        """Watch a search's journal; the event is set at every change."""
+        mine = asyncio.Event()
+        followed.watchers.add(mine)
+        if followed.task is None:
+            followed.task = asyncio.create_task(self._watch(followed))
+        try:
+            yield mine
+        finally:
+            followed.watchers.discard(mine)
+            followed.used_at = time.monotonic()
+            if not followed.watchers and followed.task is not None:
+                followed.task.cancel()
+                followed.task = None
+                asyncio.get_running_loop().call_later(KEEP_S + 1, self._drop_unused)
+
+    async def _watch(self, followed: Followed) -> None:
+        """Read the journal periodically, and wake the watchers at every change."""
+        is_far, seen_version = isinstance(followed.home, BucketHome), followed.version
+        while True:
+            near_s = min(MAX_LOOK_S, LOOK_S * max(1, len(followed.watchers) / FEW))
+            await asyncio.sleep(BUCKET_LOOK_S if is_far else near_s)
+            try:
+                await run_in_threadpool(followed.look)
+            except SearchGone:
+                return self._let_go(followed, is_gone=True)
+            except (JournalError, NotReady, OSError) as error:
+                followed.version += str(error) != followed.trouble
+                followed.trouble = str(error)
+                await asyncio.sleep(BUCKET_LOOK_S)
+            if followed.version != seen_version:
+                seen_version = followed.version
+                _wake(followed)
+
+    def end(self) -> None:
+        """End all watchers, because the server shuts down."""
+        self.is_over = True
+        for followed in self._followed.values():
+            _wake(followed)
+
+
+def _wake(followed: Followed) -> None:
+    """Wake all watchers of a search."""
+    for watcher in followed.watchers:
+        watcher.set()

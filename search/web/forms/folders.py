@@ -1,0 +1,123 @@
+"""Folders of the server's machine that a form may name, and a listing of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from trainables.datasets.images import SUFFIXES
+from trainables.datasets.names import is_hidden
+from trainables.errors import ConfigError, counted, is_text
+
+MAX_ENTRIES, MAX_SHOWN = 20_000, 500
+"""Maximum number of entries of a folder that are read, and of folders that are listed."""
+MAX_LOOKED = 2_000_000
+"""Maximum number of files and folders that are checked for links."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder, and the folders in it."""
+
+    path: Path
+    above: Path | None
+    """The parent folder; None if there is none, or a form may not name it."""
+    folders: tuple[Path, ...]
+    images: int
+    """Number of image files directly in the folder."""
+    is_cut: bool
+    """True if there are more entries than were read, or more folders than are listed."""
+
+    @property
+    def holds(self) -> str:
+        """Number of folders and images, in words."""
+        images = counted(self.images, "image")
+        return f"{counted(len(self.folders), 'folder')} and {images}{' or more' * self.is_cut}"
+
+
+def allowed(text: str, root: Path | None) -> Path:
+    """Resolve the folder that a form names.
+
+    Args:
+        text: its path.
+        root: the folder that must contain it; None allows any.
+
+    Raises:
+        ConfigError: the folder is outside `root`, or is not a folder.
+    """
+    if not text or "\0" in text or not is_text(text):
+        raise ConfigError(
+            "enter the folder that contains the images, for example /home/me/flowers."
+        )
+    try:
+        path = Path(text).expanduser().absolute()
+        if root is not None:
+            path = path.resolve()
+            if not path.is_relative_to(root.resolve()):
+                raise ConfigError(
+                    f"'{text[:200]}' is not below '{root}', where images must be on this server."
+                )
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder '{text[:200]}' on the machine of this server.")
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"'{text[:200]}' cannot be read ({reason}).") from None
+    return path
+
+
+def check_links(path: Path, root: Path) -> None:
+    """Check that no link in a folder, which `allowed` has returned, leads out of the root.
+
+    Raises:
+        ConfigError: a link leads out of it, or the folder has more than `MAX_LOOKED` entries.
+    """
+    root, waiting, count = root.resolve(), [path], 0
+    visited = {path}
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            target, count = Path(entry.path), count + 1
+            if count > MAX_LOOKED:
+                raise ConfigError(f"'{path}' contains more than {MAX_LOOKED:,} files and folders.")
+            if entry.is_symlink():
+                target = target.resolve()
+                if not target.is_relative_to(root):
+                    text = f"'{entry.path[:200]}' is a link that leads out of '{root}'"
+                    raise ConfigError(f"{text}, which is not allowed on this server.")
+            elif not entry.is_dir():
+                continue
+            if target not in visited and target.is_dir():
+                visited.add(target)
+                waiting.append(target)
+
+
+def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
+    """Yield the entries of a folder.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with os.scandir(path) as entries:
+            yield from entries
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read ({error.strerror}).") from error
+
+
+def listing(path: Path, root: Path | None) -> Listing:
+    """List a folder that `allowed` has returned; hidden folders are left out."""
+    entries = list(islice(_entries(path), MAX_ENTRIES))
+    folders = sorted(_folders(entries), key=lambda entry: entry.name.lower())
+    images = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)
+    is_top = path == path.parent or (root is not None and path == root.resolve())
+    is_cut = len(entries) == MAX_ENTRIES or len(folders) > MAX_SHOWN
+    visible = tuple(folders[:MAX_SHOWN])
+    return Listing(path, None if is_top else path.parent, visible, images, is_cut)
+
+
+def _folders(entries: list["os.DirEntry[str]"]) -> Iterator[Path]:
+    for entry in entries:
+        with suppress(OSError):
+            if not is_hidden(entry.name) and is_text(entry.name) and entry.is_dir():
+                yield Path(entry.path)

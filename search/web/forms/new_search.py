@@ -1,0 +1,154 @@
+"""The form of a new search, and the equivalent command line.
+
+Each value of the form becomes one argument, `--option=value`, which the command's own parser has
+accepted, so that no value can become another option.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from search.cli.keywords import request_from
+from search.design.experiment import check_search_name
+from search.operations.data import DataRequest
+from search.operations.run import data_source
+from search.operations.run_request import RunRequest, named_data_sets
+from search.spaces.find import names
+from search.spaces.transfer import FAMILIES
+from search.tracking.uri import default_uri
+from search.values.option import words_of
+from search.values.wording import DEFAULT_STORAGE
+from search.web.forms.folders import allowed, check_links
+from search.web.forms.launch import command_line
+from search.web.site import Site
+from trainables.catalog.weights import cached
+from trainables.errors import ConfigError, unknown
+
+TEXTS = (
+    "space",
+    "name",
+    "trials",
+    "max_epochs",
+    "budget",
+    "metric",
+    "algorithm",
+    "scheduler",
+    "concurrency",
+    "device",
+)
+FLAGS = ("download", "skip_bad", "sealed")
+"""The fields that are flags of `search.run`; those of `TEXTS` are options with a value."""
+SIZE = "image_size"
+FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
+FOLDER = "folder:"
+MAX_VALUE = 4000
+
+
+@dataclass(frozen=True)
+class NewSearchForm:
+    """The values of the form's filled-in fields, by name."""
+
+    values: Mapping[str, str]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "NewSearchForm":
+        """Read the fields of a form or of a URL query; empty and unknown ones are ignored.
+
+        Raises:
+            ConfigError: a value is too long.
+        """
+        values = {
+            name: value.strip()
+            for name in FIELDS
+            if isinstance(value := fields.get(name), str) and value.strip()
+        }
+        for name, value in values.items():
+            if len(value) > MAX_VALUE:
+                raise ConfigError(f"{name} is too long (limit {MAX_VALUE:,} characters).")
+        return cls(values)
+
+    @property
+    def data(self) -> str:
+        """The value of `--data`; empty if none is chosen."""
+        return self.values.get("data", "")
+
+    @property
+    def folder(self) -> str:
+        """The folder of images; empty for a data set by name."""
+        return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else ""
+
+    @property
+    def space(self) -> str:
+        """The chosen space, or else a suggestion.
+
+        For a folder of images, it is `transfer` if pretrained weights are in the cache.
+        """
+        has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
+        return self.values.get("space") or ("transfer" if has_weights else "table3")
+
+    @property
+    def query(self) -> str:
+        """The form's fields as a URL query string."""
+        return urlencode(self.values)
+
+    def with_name(self) -> "NewSearchForm":
+        """Copy the form with a name, by default the one that `search.run` would choose."""
+        default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return NewSearchForm({**self.values, "name": self.values.get("name", default)})
+
+    def check_data(self, site: Site) -> str:
+        """Check the data set, and return the value of `--data`.
+
+        Raises:
+            ConfigError: none is chosen, or it is not allowed here.
+        """
+        if not self.data:
+            raise ConfigError("choose the images first.")
+        if self.folder or self.data == FOLDER:
+            path = allowed(self.folder, site.data_root)
+            if site.data_root is not None:
+                check_links(path, site.data_root)
+            return f"{FOLDER}{path}"
+        if (
+            self.data not in named_data_sets()
+        ):  # before `data_source`, which checks whether it is a folder
+            raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
+        return self.data
+
+    def request(self, site: Site) -> RunRequest:
+        """Build the request of `search.run`.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        if self.space not in names():
+            raise ConfigError(unknown("space", self.space[:80], names()))
+        if name := self.values.get("name"):
+            check_search_name(name)
+        options: dict[str, Any] = {"space": self.space, "data": self.check_data(site)}
+        options |= {field: self.values[field] for field in TEXTS[1:] if field in self.values}
+        options |= {field: True for field in FLAGS if field in self.values}
+        if SIZE in self.values:
+            options["set"] = {"data": {SIZE: self.values[SIZE]}}
+        return request_from(RunRequest, options | place_options(site))
+
+    def look_words(self, site: Site) -> list[str]:
+        """Arguments of the command that inspects the data."""
+        options = {field: True for field in ("download", "skip_bad") if field in self.values}
+        return words_of(request_from(DataRequest, {"data": self.check_data(site), **options}))
+
+    def command(self, site: Site) -> str:
+        """The command line as text, quoted for a shell."""
+        return command_line("run", words_of(self.request(site)))
+
+
+def place_options(site: Site) -> dict[str, Any]:
+    """The options for storage and tracking that differ from the defaults."""
+    options: dict[str, Any] = {}
+    if site.place != DEFAULT_STORAGE:
+        options["storage"] = str(site.place)
+    if site.tracking != default_uri():
+        options["tracking"] = site.tracking
+    return options

@@ -1,0 +1,114 @@
+"""Predictions on a folder of images that a form requests: the command line and the result."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from search.cli.keywords import request_from
+from search.journal.result import moment
+from search.operations.predict import PredictRequest
+from search.values.option import words_of
+from search.views.predictions import NOT_READ
+from search.web.forms.folders import allowed, check_links
+from search.web.forms.launch import MODEL, Launched, Launcher
+from search.web.forms.new_search import place_options
+from search.web.site import Site
+from trainables.errors import ConfigError
+
+VERSION = re.compile("[0-9]{1,9}")
+
+
+def model_address(name: str, number: str) -> str:
+    """URI of a version of a registered model, such as `models:/flowers/3`.
+
+    Raises:
+        ConfigError: the version is not a number.
+    """
+    if not VERSION.fullmatch(number):
+        raise ConfigError("the version must be a number, such as 3.")
+    return f"{MODEL}{name}/{number}"
+
+
+def form_address(name: str, **query: str) -> str:
+    """Path of the page on which a folder is chosen for a model, with a query."""
+    return f"/models/{quote(name, safe='')}/folder?{urlencode(query)}"
+
+
+def started_by(name: str, number: str, folder: str, site: Site, launcher: Launcher) -> Launched:
+    """Start the predictions of a model on a folder.
+
+    Raises:
+        ConfigError: the model is still working on a folder, or a value is not allowed.
+    """
+    if at_work := [
+        prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
+    ]:
+        raise ConfigError(
+            f"the model is already predicting '{at_work[0].folder}'. Wait until it ends, or stop "
+            "it."
+        )
+    words = predict_words(name, number, folder, site)
+    back = form_address(name, version=number, folder=folder)
+    return launcher.start("predict", f"{MODEL}{name}", words, back)
+
+
+def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
+    """Arguments of the command line, without the option for the output file."""
+    address = model_address(name, number)
+    path = allowed(folder, site.data_root)
+    if site.data_root is not None:
+        check_links(path, site.data_root)
+    options = {"name": address, "paths": [str(path)], **place_options(site)}
+    return words_of(request_from(PredictRequest, options))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions on a folder, started by a page."""
+
+    launched: Launched
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.launched.name
+
+    @property
+    def version(self) -> str:
+        """The number of the model's version."""
+        prefix = f"{self.launched.subject}/"
+        addresses = [word for word in self.launched.words if word.startswith(prefix)]
+        return addresses[0].removeprefix(prefix)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the images."""
+        return next(word for word in reversed(self.launched.words) if not word.startswith("--"))
+
+    @property
+    def began(self) -> str:
+        """The time of the start, as text."""
+        return moment(self.launched.began_ms)
+
+    @property
+    def file_name(self) -> str:
+        """Name for the downloaded table that is safe on every operating system."""
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "_", self.model).strip("._-")[:80]
+        return f"{safe or 'model'}-{self.version}.csv"
+
+    @property
+    def unread(self) -> list[str]:
+        """The command's lines on files that it could not read, as far as the log still has them."""
+        lines = (line for line in self.launched.printed_lines if line.startswith(NOT_READ))
+        return [line.removeprefix(NOT_READ) for line in lines]
+
+    @property
+    def notes(self) -> list[str]:
+        """The command's notes, such as the number of files that are not images."""
+        lines = self.launched.printed_lines
+        return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
+
+
+def earlier(launcher: Launcher, name: str) -> list[Prediction]:
+    """The predictions on folders that were started with a model, the latest first."""
+    return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

@@ -1,0 +1,89 @@
+"""Texts of the web pages on the state of a search and its latest decisions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search.facts.history import History
+from search.facts.overview import Overview, is_paused
+from search.facts.standing import SearchStanding, Stage
+from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
+from search.journal.journal import Event
+from search.journal.result import FAILED, SearchResult
+from search.values.wording import duration
+from search.views.live import Before, news, time_left
+from search.views.overview_table import BEFORE_ALL, state_word
+from search.views.text.story import describe_event
+from trainables.errors import counted
+
+OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}
+"""Words for the outcomes of searches that do not run, where the state says less."""
+WHY = {
+    "completed": "Finished: all trials are done.",
+    "budget": "Finished: its budget is used up.",
+    "gain": "Finished: more trials would hardly find a better one.",
+    "stopped": "Finished: it was asked to stop.",
+    "lost": "It ended when its machines were lost. It can continue where it was.",
+    "interrupted": "It was interrupted, and can continue where it was.",
+}
+
+
+@dataclass(frozen=True)
+class NewsLine:
+    """A decision or event in one line."""
+
+    time_ms: int
+    trial: str
+    """The trial that it concerns; empty if it concerns none."""
+    text: str
+
+
+def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
+    """Yield lines on an event that a person should see; `result` already includes the event."""
+    match event.data:
+        case Stopped() | Held() | Promoted():
+            texts = [next(describe_event(event, result, History()))]
+        case Ended() as ended if ended.outcome not in (*FAILED, "stopped"):
+            texts = [ended.outcome]
+        case _:
+            texts = news(event)
+    trial = event.trial if isinstance(event.data, TrialEvent) else ""
+    for text in texts:
+        yield NewsLine(event.time_ms, trial, text.removeprefix(f"trial {trial} "))
+
+
+def overview_state(line: Overview) -> str:
+    """State of a search in the list of searches, in a word or two."""
+    if line.state in ("broken", "running"):
+        return line.state
+    return OUTCOMES.get(line.outcome) or state_word(line)
+
+
+def stand_text(standing: SearchStanding) -> str:
+    """Standing of a search in a sentence, with the reason for its end."""
+    result = standing.result
+    if standing.stage is Stage.RUNNING:
+        return f"Running{_at_work(result)}."
+    if standing.stage is Stage.SELECTING:
+        return "Its best trials are being trained again with fresh seeds, to choose one."
+    if (ago_s := standing.cut_off_s) is not None:
+        return (
+            f"Cut off {duration(ago_s)} ago: no process is running it. It can continue where it "
+            "was."
+        )
+    if is_paused(result):
+        return f"Paused: it can continue where it was. ({result.reason})"
+    why = WHY.get(result.outcome, f"It ended: {result.outcome}.")
+    return f"{why} ({result.reason})" if result.reason and result.outcome != "completed" else why
+
+
+def _at_work(result: SearchResult) -> str:
+    if running := result.counts.get("running", 0):
+        return f": {counted(running, 'trial')} in training"
+    is_last = result.ended >= int(result.started.experiment["trials"])
+    return ": its trials have ended, and are being evaluated" if is_last else ""
+
+
+def left_text(result: SearchResult, before: Before, planned: int) -> str:
+    """Remaining time of a running session, in words; empty if it is not known."""
+    seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
+    return "" if seconds is None else f"about {duration(seconds)} left"

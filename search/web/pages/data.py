@@ -1,0 +1,162 @@
+"""The page *Data*: the report on a folder of images, or on a data set by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from cluster.errors import NotReady
+from search.operations.run_request import named_data_sets
+from search.web.forms.children import Asker
+from search.web.forms.folders import Listing, allowed, listing
+from search.web.forms.look import DataPreview
+from search.web.forms.new_search import FOLDER, NewSearchForm
+from search.web.site import Site
+from trainables.catalog.weights import cached
+from trainables.errors import ConfigError
+from trainables.inspection.matches import Match
+from trainables.inspection.report import DataReport
+from trainables.inspection.words import class_table, facts, headline, image_text, warnings
+
+NAV = ("Data", "/data")
+LOOK = "search.web.forms.look"
+VISIBLE = 30
+"""Number of classes that are visible at first; a click shows the others."""
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Routes of the page, and of the report, which a child process makes."""
+    asker = Asker()
+    site.ending.append(asker.end)
+
+    async def show(request: Request) -> Response:
+        try:
+            search_form = await run_in_threadpool(form_from_address, request.query_params, site)
+        except ConfigError as error:
+            return await choose(request, site, "/data", str(error))
+        if not search_form.data:
+            return await choose(request, site, "/data")
+        return site.render(request, "data.html", search_form=search_form, part="data_waiting.html")
+
+    async def report(request: Request) -> Response:
+        """Render the report as a page or, for htmx, as a part of one; this takes seconds."""
+        search_form = NewSearchForm.of(request.query_params)
+        words = await run_in_threadpool(search_form.look_words, site)
+        output = await asker.ask(LOOK, words)
+        try:
+            output.check()
+        except (ConfigError, NotReady) as error:
+            return refused(request, site, search_form, str(error))
+        part = "data_report.html"
+        page = part if "hx-request" in request.headers else "data.html"
+        context = report_context(DataPreview.of(output.out), search_form)
+        is_brief = "brief" in request.query_params
+        return site.render(
+            request, page, search_form=search_form, part=part, brief=is_brief, **context
+        )
+
+    return [site.shows("/data", show), site.hints("/data/report", report)]
+
+
+def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
+    """Render the reason why data cannot be used; as a part of a form, with remedies."""
+    is_part = "hx-request" in request.headers
+    page = "data_refused.html" if is_part else "refused.html"
+    facts = {"search_form": search_form} if is_part else {}
+    return site.render(request, page, 400, text=text, **facts)
+
+
+def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
+    """Read the form from a URL query, in which `folder` is a folder of images that was typed."""
+    search_form = NewSearchForm.of(params)
+    if "folder" in params:
+        path = allowed(params["folder"].strip(), site.data_root)
+        return NewSearchForm({**search_form.values, "data": f"{FOLDER}{path}"})
+    if search_form.data:
+        search_form.check_data(site)
+    return search_form
+
+
+async def choose(request: Request, site: Site, then: str, refused: str = "") -> Response:
+    """Render the page on which images are chosen; its forms lead to the path `then`."""
+    at = request.query_params.get("at", "")
+    folder, trouble = await run_in_threadpool(open_listing, at, site)
+    error = refused or trouble
+    return site.render(
+        request,
+        "choose.html",
+        400 if error else 200,
+        then=then,
+        listing=folder,
+        error=error,
+        typed=request.query_params.get("folder", ""),
+        data_sets=[
+            (name, DATASET_WORDS[name]) for name in sorted(named_data_sets() & DATASET_WORDS.keys())
+        ],
+        prefix=FOLDER,
+    )
+
+
+DATASET_WORDS = {
+    "digits": "1,797 handwritten digits, 8 x 8 pixels: already installed, and searched in a minute",
+    "mnist": "70,000 handwritten digits, 28 x 28 pixels",
+    "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
+    "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",
+}
+
+
+def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
+    """List the folder `at`; by default, the root of allowed folders or the home folder.
+
+    Returns the listing and an empty text, or None and the text of an error.
+    """
+    try:
+        root = site.data_root
+        return listing(allowed(at or str(root or "~"), root), root), ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str, Any]:
+    """Variables for the report's template."""
+    report = preview.report
+    titles, *rows = class_table(report) if report.counts else [[]]
+    remarks = dict.fromkeys([*warnings(report), *report.remarks])
+    lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")
+    matched = sum(count.images for count in report.match_counts)
+    return {
+        "headline": headline(report),
+        "remarks": lines,
+        "titles": titles,
+        "rows": rows,
+        "visible": VISIBLE,
+        "facts": facts(report),
+        "picture": preview.picture,
+        "matches": [match_row(match) for match in report.matches],
+        "matched": matched,
+        "left_out": [(omitted.path, omitted.reason) for omitted in report.left_out],
+        "left_out_count": report.left_out_count,
+        "leads_to_transfer": preview.few_photographs and search_form.space != "transfer",
+        "has_weights": bool(cached()),
+        "is_large": is_large(report) and search_form.space != "transfer",
+    }
+
+
+def in_words(line: str) -> tuple[str, str]:
+    """Split a line into its kind, `warning` or `note`, and its text."""
+    kind, colon, text = line.partition(": ")
+    return (kind, text) if colon and kind in ("warning", "note") else ("note", line)
+
+
+def match_row(match: Match) -> tuple[str, str, str, str]:
+    """Texts of a row on two images with the same picture."""
+    removed = "yes" if match.removed else ""
+    return image_text(match.image), match.kind, image_text(match.same_as), removed
+
+
+def is_large(report: DataReport) -> bool:
+    """True if networks without pretrained weights train slowly on images of this size."""
+    return min(report.shape[:2]) > 96

@@ -1,0 +1,180 @@
+"""The pages *Models* and *A model*: the registered models, and their predictions of images."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from cluster.errors import NotReady
+from search.journal.result import moment
+from search.serving.limits import Limits
+from search.tracking.model_registry import RegisteredModel, Version, models_in
+from search.web.forms.answers import Models
+from search.web.forms.launch import Launcher, command_line
+from search.web.forms.new_search import place_options
+from search.web.forms.predicting import Prediction, earlier, model_address
+from search.web.site import Site
+from trainables.errors import ConfigError
+from trainables.values import Json
+
+NAV = ("Models", "/models")
+LIMIT_S = 60.0
+"""Maximum seconds to wait for MLflow; importing it takes seconds on a busy machine."""
+THREADS = 2
+"""Number of threads that wait for MLflow."""
+MAX_BYTES = Limits().body_bytes + 100_000
+"""Maximum size in bytes of a form with images."""
+MAX_IMAGES = 20
+FIGURE = re.compile(r"\| (?P<title>[^|]+) \| (?P<text>[^|]+) \|")
+Value = TypeVar("Value")
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Routes of the list of models, of a model, and of predictions of uploaded images."""
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
+    models, launcher = Models(site.tracking), Launcher(site.place)
+    site.ending.append(models.end)
+
+    async def show(request: Request) -> Response:
+        """Render the page; only with the query `list`, which takes seconds, does it list models."""
+        if "list" not in request.query_params:
+            return site.render(request, "models.html", is_whole=False)
+        try:
+            registered, trouble = await in_time(threads, lambda: models_in(site.tracking)), ""
+        except (NotReady, ConfigError, OSError) as error:
+            registered, trouble = [], str(error)
+        rows = [
+            (model, [version_row(version) for version in model.versions]) for model in registered
+        ]
+        page = "models_list.html" if "hx-request" in request.headers else "models.html"
+        return site.render(request, page, rows=rows, trouble=trouble, is_whole=True)
+
+    async def of(request: Request) -> RegisteredModel:
+        name = request.path_params["name"]
+        registered = await in_time(threads, lambda: models_in(site.tracking, name))
+        if not registered:
+            raise HTTPException(404, "there is no model of this name.")
+        return registered[0]
+
+    async def show_model(request: Request) -> Response:
+        return await whole(request, request.query_params.get("version", ""))
+
+    async def whole(request: Request, number: str, answers: Sequence[ImageAnswer] = ()) -> Response:
+        model = await of(request)
+        predictions = await run_in_threadpool(earlier, launcher, model.name)
+        # In a thread, since it reads the log of each prediction.
+        return await run_in_threadpool(
+            model_page, request, site, model, number, predictions, answers
+        )
+
+    async def ask(request: Request, form: FormData) -> Response:
+        uploads = [upload for upload in form.getlist("image") if isinstance(upload, UploadFile)]
+        if not 1 <= len([upload for upload in uploads if upload.size]) <= MAX_IMAGES:
+            raise HTTPException(400, f"choose 1 to {MAX_IMAGES} images.")
+        name, number = request.path_params["name"], str(form.get("version", ""))
+        uri = model_address(name, number)
+        answers = [await ask_about(models, uri, upload) for upload in uploads if upload.size]
+        if "hx-request" in request.headers:
+            return site.render(request, "model_answers.html", answers=answers)
+        return await whole(request, number, answers)
+
+    return [
+        site.shows("/models", show),
+        site.shows("/models/{name}", show_model),
+        site.changes("/models/{name}/ask", ask, MAX_BYTES),
+    ]
+
+
+async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Value]) -> Value:
+    """Run a call to MLflow in a thread, and return its result.
+
+    Raises:
+        NotReady: the call takes too long; its thread continues.
+    """
+    waiting = asyncio.get_running_loop().run_in_executor(threads, call)
+    try:
+        return await asyncio.wait_for(waiting, LIMIT_S)
+    except TimeoutError:
+        raise NotReady(f"MLflow has not answered within {LIMIT_S:g} s. Try again later.") from None
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version of a model on the page."""
+
+    version: Version
+    registered_at: str
+    figures: list[tuple[str, str]]
+    """The rows of the table in its description, as (title, text)."""
+
+
+def version_row(version: Version) -> VersionRow:
+    """Parse the figures in a version's description."""
+    rows = [row.groupdict() for row in FIGURE.finditer(version.description)]
+    figures = [(row["title"].strip(), row["text"].strip()) for row in rows]
+    return VersionRow(version, moment(version.made_ms), [row for row in figures if row[0]])
+
+
+def model_page(
+    request: Request,
+    site: Site,
+    model: RegisteredModel,
+    number: str,
+    predictions: Sequence[Prediction] = (),
+    answers: Sequence["ImageAnswer"] = (),
+) -> Response:
+    """Render the page of a model: of the version `number`, or if that is empty, of the champion.
+
+    Raises:
+        HTTPException: the model has no such version.
+    """
+    versions = [version_row(version) for version in model.versions]
+    matching = [row for row in versions if row.version.number == number]
+    champion = [row for row in versions if "champion" in row.version.aliases]
+    chosen = matching if number else champion or versions
+    if not chosen:
+        raise HTTPException(404, f"'{model.name}' has no such version.")
+    address = model_address(model.name, chosen[0].version.number)
+    options = [f"--{name}={value}" for name, value in place_options(site).items()]
+    return site.render(
+        request,
+        "model.html",
+        model=model,
+        versions=versions,
+        chosen=chosen[0],
+        answers=answers,
+        predictions=predictions,
+        limit=MAX_IMAGES,
+        command=command_line("serve", [address, *options]),
+    )
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """The reply of a model to an image."""
+
+    file: str
+    reply: Json
+    bars: list[tuple[str, float]]
+    """The most probable classes, as (class, probability)."""
+
+    @property
+    def error(self) -> str:
+        """The reason why there is no prediction; empty if there is one."""
+        return str(self.reply.get("error", ""))
+
+
+async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer:
+    """Predict an uploaded image with a model."""
+    reply = await models.ask(uri, await upload.read())
+    bars = list(reply.get("probabilities", {}).items())
+    return ImageAnswer(upload.filename or "an image", reply, bars)

@@ -1,0 +1,119 @@
+"""python -m search.label: what it refuses, and what it serves until it is stopped."""
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo
+from search.label import main
+from search.operations.label import CONNECTIONS, app_of
+from search.serving.protocol import BoundedProtocol
+from tests.support.asgi import ask
+
+
+def met(place: Path) -> str:
+    """Make records with one image and return its name."""
+    records = Records.at(place)
+    records.begin(RecordsInfo("models:/pets", ("cat", "dog")))
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    name = records.keep_image(file.getvalue())
+    records.write_answers([RecordedAnswer("a", 1, name, "3", (0.6, 0.4), "uncertain")])
+    return name
+
+
+def test_a_place_without_records_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: there are no records in '{tmp_path / 'none'}'. `python -m search.serve MODEL "
+        f"--record {tmp_path / 'none'}` records some.\n"
+    )
+
+
+def test_a_port_that_is_taken_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met(tmp_path / "met")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main([str(tmp_path / "met"), "--port", str(port)]) == 4
+    assert "Choose another --port or --host." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x", "²", "1" * 5000, "000001" * 9])
+def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["met", f"--port={port}"])
+    assert "a port must be a whole number from 0 to 65,535" in capsys.readouterr().err
+
+
+def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met(tmp_path / "met")
+    shown: list[str] = []
+
+    def read(self: uvicorn.Server, sockets: Any = None) -> None:
+        shown.append(Path(urlsplit(shown[0]).path).read_text())
+        assert issubclass(self.config.http, BoundedProtocol)  # type: ignore[arg-type]
+        assert self.config.http.limits.connections == CONNECTIONS
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setattr(uvicorn.Server, "run", read)
+    assert main([str(tmp_path / "met"), "--port", "0"]) == 0
+    (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", capsys.readouterr().out)
+    opened, content = shown
+    assert opened.startswith("file:///")
+    assert address in content
+    assert not Path(urlsplit(opened).path).exists()
+
+
+def test_a_client_without_the_token_keeps_no_connection() -> None:
+    async def page(request: Request) -> Response:
+        return Response("images")
+
+    app = app_of("t" * 20, [Route("/", page)])
+    stranger, mine = ask(app, "GET", "/other/"), ask(app, "GET", f"/{'t' * 20}/")
+    assert (stranger.status, stranger.headers["connection"]) == (404, "close")
+    assert (mine.content, "connection" in mine.headers) == (b"images", False)
+
+
+def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> None:
+    """It takes a process, whose signals and output a test's own process does not show."""
+    name = met(tmp_path / "met")
+    command = [sys.executable, "-m", "search.label", str(tmp_path / "met"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        try:
+            assert it.stdout is not None
+            assert it.stdout.readline() == "models:/pets: 1 image to correct, 0 corrected\n"
+            (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", it.stdout.readline())
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address.rsplit("/", 2)[0] + "/next", timeout=600)
+            told = json.dumps({"image": name, "class": "dog"}).encode()
+            with urllib.request.urlopen(f"{address}labels", told, timeout=600) as answer:
+                assert json.load(answer) == {"corrected": 1, "here": 1, "left": 0}
+            it.send_signal(signal.SIGINT)
+            assert it.communicate(timeout=600) == ("1 image corrected\n", "stopped by Ctrl-C\n")
+        finally:
+            it.kill()
+    assert it.returncode == 130
+    assert Records.at(tmp_path / "met").corrections()[name].label == "dog"

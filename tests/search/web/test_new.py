@@ -1,0 +1,185 @@
+"""The page *New search*: its form, what it would cost, and the start."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from search.algorithms.registry import ALGORITHMS
+from search.run import parse_options
+from search.schedulers.registry import SCHEDULERS
+from search.spaces.find import names, purpose
+from search.web.forms.children import Asker, ProcessOutput
+from search.web.forms.new_search import FIELDS
+from search.web.pages import new
+from tests.support.asgi import Reply
+from tests.support.site import Visitor
+from trainables.errors import ConfigError
+
+HOSTILE = '"><script>alert(1)</script>'
+
+
+@pytest.fixture
+def visitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitor:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "root" / "flowers").mkdir(parents=True)
+    return Visitor(tmp_path, tmp_path / "root")
+
+
+def text(reply: Reply) -> str:
+    return reply.content.decode()
+
+
+@pytest.mark.parametrize("space", names())
+def test_every_space_says_what_it_is_for(space: str, visitor: Visitor) -> None:
+    assert 20 < len(purpose(space)) < 120
+    assert purpose(space).split(":")[0].replace("'", "&#39;") in text(
+        visitor.see("/new", data="digits")
+    )
+
+
+def test_every_algorithm_and_scheduler_is_offered_in_words() -> None:
+    offered = {"bayes", *new.ALGORITHM_WORDS} - {""}, {"asha", *new.SCHEDULER_WORDS} - {""}
+    assert offered == (set(ALGORITHMS), set(SCHEDULERS))
+
+
+def test_a_search_is_started_as_the_form_describes_it(
+    visitor: Visitor, started: list[list[str]]
+) -> None:
+    form = {"data": "digits", "space": "smoke", "name": "mine", "trials": "5", "sealed": "on"}
+    reply = visitor.send("/new", {**form, "budget": "10m", "image_size": ""})
+    assert (reply.status, reply.headers["location"]) == (303, "/started/1")
+    (verb, search, *words) = started[0]
+    request = parse_options(words).request
+    assert (verb, search) == ("run", "mine")
+    assert (request.space, request.data, request.name, request.trials) == (
+        "smoke",
+        "digits",
+        "mine",
+        5,
+    )
+    assert [str(one) for one in request.limits.budget] == ["10m"]
+    assert request.sealed
+    assert request.storage == visitor.folder / "searches"
+
+
+def test_without_a_name_a_search_gets_one(visitor: Visitor, started: list[list[str]]) -> None:
+    visitor.send("/new", {"data": "digits", "space": "smoke"})
+    assert re.fullmatch(r"smoke-digits-\d{8}-\d{6}", started[0][1])
+    assert f"--name={started[0][1]}" in started[0]
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name not in ("data", "space")])
+@pytest.mark.parametrize("value", ["--config=/etc/passwd", "-h", "--", "x --dry-run", HOSTILE])
+def test_no_value_becomes_an_option(
+    field: str, value: str, visitor: Visitor, started: list[list[str]]
+) -> None:
+    """It is a value of its own option, or refused in a line on the form."""
+    reply = visitor.send("/new", {"data": "digits", "space": "smoke", field: value})
+    assert HOSTILE not in text(reply)
+    if not started:
+        assert reply.status == 400
+        assert 'role="alert"' in text(reply)
+        return
+    options = parse_options(started[0][2:])
+    assert (options.config, options.dry_run, options.json) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("space", "/tmp/evil.py:space", "unknown space"),
+        ("space", "../evil", "unknown space"),
+        ("data", "folder:/etc", "is not below"),
+        ("data", "folder:../..", "is not below"),
+        ("data", "folder:", "enter the folder"),
+        ("data", "folder", "unknown data set"),
+        ("data", "joined", "unknown data set"),
+        ("data", "digits:x", "unknown data set"),
+        ("data", "/etc", "unknown data set &#39;/etc&#39;"),
+        ("data", "x" * 4000, "unknown data set"),
+        ("name", "../../x", "--name must have 1 to 64 of the characters"),
+        ("trials", "many", "invalid int value"),
+        ("budget", "1 week", "must be a limit such as 90s"),
+        ("trials", "1" * 5000, "too long"),
+    ],
+)
+def test_a_refused_value_is_told_on_the_form(
+    field: str, value: str, told: str, visitor: Visitor, started: list[list[str]]
+) -> None:
+    reply = visitor.send("/new", {"data": "digits", "space": "smoke", field: value})
+    assert reply.status == 400
+    assert told in text(reply)
+    assert started == []
+
+
+def test_a_name_that_is_taken_is_refused(visitor: Visitor, started: list[list[str]]) -> None:
+    taken = visitor.folder / "searches" / "mine"
+    taken.mkdir(parents=True)
+    (taken / "journal.jsonl").touch()
+    reply = visitor.send("/new", {"data": "digits", "space": "smoke", "name": "mine"})
+    assert "there is already a search named &#39;mine&#39;" in text(reply)
+    assert started == []
+
+
+def test_the_command_line_can_be_copied(visitor: Visitor) -> None:
+    folder = visitor.folder / "root" / "it's a folder"
+    folder.mkdir()
+    reply = visitor.see("/new/checked", data=f"folder:{folder}", space="table3", trials="7")
+    shown = re.search("<pre[^>]*>(.*)</pre>", text(reply))
+    assert shown is not None
+    words = shlex.split(shown[1].replace("&#39;", "'").replace("&#34;", '"'))
+    assert f"--data=folder:{folder}" in words
+    assert words[1:3] == ["-m", "search.run"]
+
+
+def test_a_folder_that_is_not_there_is_told_where_it_was_typed(visitor: Visitor) -> None:
+    reply = visitor.see("/new", folder=str(visitor.folder / "root" / HOSTILE))
+    assert reply.status == 400
+    assert "there is no folder" in text(reply)
+    assert "Use this folder" in text(reply)
+    assert HOSTILE not in text(reply)
+
+
+def test_folders_are_looked_through_and_chosen_by_links(visitor: Visitor) -> None:
+    root = visitor.folder / "root"
+    (root / HOSTILE.replace("/", "")).mkdir()
+    page = text(visitor.see("/new"))
+    assert "flowers" in page
+    assert "<script>alert" not in page
+    assert "What to try on them" in text(visitor.see("/new", folder=str(root / "flowers")))
+
+
+def test_the_plan_is_told_in_words(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"seconds": 60.0, "most_seconds": 180.0, "trials": 4, "expected_epochs": 6}
+    lines = ["title", "  images", f"  4 {HOSTILE}", "  note: --space transfer", "  nothing was"]
+
+    async def told(self: Asker, module: str, words: list[str]) -> ProcessOutput:
+        assert words[-2:] == ["--dry-run", "--json"]
+        return ProcessOutput(0, json.dumps({**plan, "device": "cpu", "slots": 2}), "\n".join(lines))
+
+    monkeypatch.setattr(Asker, "ask", told)
+    page = text(visitor.see("/new/plan", part=True, data="digits", space="smoke"))
+    assert "60 s to 3 min" in page
+    assert "4 &#34;&gt;&lt;script&gt;" in page
+    assert "--space transfer" not in page
+
+
+def test_a_plan_that_is_refused_is_a_part_of_the_page(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(self: Asker, module: str, words: list[str]) -> ProcessOutput:
+        return ProcessOutput(2, "", "error: nothing fits\n")
+
+    monkeypatch.setattr(Asker, "ask", told)
+    reply = visitor.see("/new/plan", part=True, data="digits")
+    assert reply.status == 200
+    assert "<p>nothing fits</p>" in text(reply)
+    assert "<html" not in text(reply)
+
+
+def test_a_mistake_in_a_child_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^ValueError: no$"):
+        ProcessOutput(1, "", "Traceback (most recent call last):\n  File\nValueError: no\n").check()
