@@ -58,8 +58,8 @@ def test_a_logit_finds_the_coefficient_that_the_choices_were_drawn_with() -> Non
     generator, states = np.random.default_rng(0), []
     for number in range(2000):
         features = np.zeros((4, len(FEATURES)))
-        features[:, 2] = generator.normal(size=4)
-        weights = np.append(np.exp(1.5 * features[:, 2]), 1.0)
+        features[:, FEATURES.index("order")] = generator.normal(size=4)
+        weights = np.append(np.exp(1.5 * features[:, FEATURES.index("order")]), 1.0)
         best = int(generator.choice(5, p=weights / weights.sum()))
         states.append(State("suite", f"task {number % 3}", features, best, True))
     assert fit(states)["order"] == pytest.approx(1.5, abs=0.15)

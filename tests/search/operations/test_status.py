@@ -115,7 +115,8 @@ def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(
     stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
     assert stopped
     assert all(
-        state_reason(trial) == trial.reason and "continue" in trial.reason for trial in stopped
+        state_reason(trial) == trial.reason and "chance to be the best" in trial.reason
+        for trial in stopped
     )
 
 
