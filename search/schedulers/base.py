@@ -1,7 +1,7 @@
-"""The interface of a scheduler: it hears every epoch, holds trials at rungs and promotes them.
+"""The interface of a scheduler, which lets trials wait at rungs and decides which continue.
 
-Its decisions depend only on what it was told, and in which order: a search that is resumed tells it
-its journal again.
+Its decisions depend only on what it has received, and in which order. A resumed search therefore
+replays its journal to it.
 """
 
 import math
@@ -15,7 +15,7 @@ from search.values.objectives import Costs
 from trainables.values import Params
 
 NEW = ""
-"""The answer of `choose` when the next to train is a trial that has not begun."""
+"""The result of `choose` when a new trial should start next."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Setting:
     sure: float = 0.0
     """The probability the user asks for that the best trial is not among the stopped ones."""
     highest: float = math.inf
-    """The value that none is higher than."""
+    """The highest possible value of the metric, infinite if there is none."""
 
 
 @dataclass(frozen=True)
 class TrialCourse:
-    """What the config of a trial says of its course."""
+    """The length of a trial and its learning-rate schedule, which its config fixes in advance."""
 
     epochs: int
     """The number of epochs of the trial."""
@@ -47,7 +47,7 @@ class TrialCourse:
 
 @dataclass(frozen=True)
 class Stop:
-    """A decision to let a trial wait, or to stop it, with its grounds."""
+    """The reason why a trial waits or was stopped."""
 
     reason: str
     """The reason in words, for people."""
@@ -56,15 +56,15 @@ class Stop:
     rivals: int | None = None
     """The number of trials that had reached that epoch, this one included."""
     risk: float | None = None
-    """The chance, as far as the curves so far tell, that this trial would have been the best."""
+    """The probability, given the curves so far, that this trial would have been the best."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The value that a trial would reach if it went on to its end, as a Student's t distribution.
+    """A forecast of the value that a trial would reach at its end: a Student's t distribution.
 
-    It is estimated from the curves so far. `deviation` is the distribution's scale, `freedom` its
-    degrees of freedom.
+    It is estimated from the curves so far. `deviation` is the scale of the distribution, `freedom`
+    its degrees of freedom.
     """
 
     mean: float
@@ -88,91 +88,88 @@ class Expected:
 
 @dataclass(frozen=True)
 class Risk:
-    """The risk that the best trial of all is among those that do not go on."""
+    """The risk that the best trial of all is among those that do not continue."""
 
     chance: float
-    """The chance that it is among them."""
+    """The probability that it is among them."""
     epochs: int
-    """About the number of further epochs of these trials that would halve the chance."""
+    """Approximately how many further epochs of these trials would halve this probability."""
     new: float
-    """The chance that as many epochs of new trials find a better one than all so far.
+    """The probability that the same number of epochs, spent on new trials, finds a better trial.
 
-    Each new trial is taken to be as likely as any before to be the best.
+    It assumes that each new trial is as likely as any earlier one to be the best.
     """
 
 
 class Scheduler(ABC):
     """A scheduler decides which trial trains next.
 
-    It is told each of these once: that a trial begins, its epochs, that it goes on from a rung, and
-    that it has ended.
+    The driver calls one method for each event of a trial: its begin, each of its epochs, its
+    promotion from a rung, and its end.
     """
 
     def error_of(self, value: float) -> float:
-        """Return the standard error of a value that was heard; 0 where it is not known.
+        """Return the standard error of a value of the metric; 0 where it is not known.
 
-        The driver puts its own in this one's place.
+        The driver replaces this method by its own.
         """
         return 0.0
 
     def begin(  # noqa: B027 - listening is optional
         self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
-        """Receive that a trial with these params begins.
+        """Receive the begin of a trial with these params.
 
-        Trials of one `training` differ only in their number of epochs: it is trained once for all.
-        Without a `course`, it has as many epochs as the longest trial, at a constant learning rate.
+        Trials with the same `training` differ only in their number of epochs, and share its epochs.
+        Without a `course`, a trial is as long as the longest one and its learning rate is constant.
         """
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
-        """Hear, before a trial's first epoch, what its network costs.
+        """Receive the costs of a trial's network, before its first epoch.
 
-        Called where the search has objectives beside its metric.
+        Only called if the search has objectives beside its metric.
         """
 
     @abstractmethod
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
-        """Hear a trial's value after an epoch; return True at a rung, where the trial waits.
+        """Receive a trial's value after an epoch; return True at a rung, where the trial waits.
 
         `value` is the best so far (higher is better); `epoch` counts from 1.
         """
 
     def go_on(self, trial: str) -> None:  # noqa: B027
-        """Hear that a waiting trial goes on."""
+        """Receive that a waiting trial was promoted."""
 
     def end(self, trial: str, outcome: str, value: float) -> None:  # noqa: B027
-        """Hear that a trial has ended, with its outcome and its best value.
+        """Receive the end of a trial, with its outcome and its best value.
 
         The outcome is `completed`, `stopped`, `diverged` or `failed`.
         """
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Return the next to train: a trial that waits, `NEW`, or None if there is none for now.
+        """Return the trial to train next: a waiting one, `NEW`, or None if there is none for now.
 
-        A waiting trial is only chosen if its next epoch `fits` into a budget's time, and `NEW` only
-        if there may be a `new` trial.
+        A waiting trial is only chosen if its next epoch `fits` into the remaining budget, and `NEW`
+        only if `new` trials are allowed.
         """
         return NEW if new else None
 
     @property
     def ready(self) -> int:
-        """The number of waiting trials that are to go on."""
+        """The number of waiting trials that should be promoted."""
         return 0
 
     @property
     def risk(self) -> Risk | None:
-        """The risk that is taken if no trial goes on; None where nothing is known of any.
+        """The risk if no further trial continues; None where it is not known.
 
-        Trials that were stopped before count as well.
+        Trials that were stopped earlier count as well.
         """
         return None
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """The values that trials that have not ended would reach at the horizon.
-
-        Empty where that cannot be told.
-        """
+        """The forecast of each trial that has not ended; empty if the scheduler makes none."""
         return {}
 
     def why(self, trial: str) -> Stop:

@@ -1,6 +1,6 @@
-"""The standings of a search's trainings at its rungs, as arrays for the rule of `asha`.
+"""The values and places of trials at the rungs of a search, as arrays for `asha`.
 
-Trials that differ in their number of epochs only are one training: they share its values and its
+Trials that differ only in their number of epochs are one *training*: they share its values and its
 places, and count once.
 """
 
@@ -25,7 +25,7 @@ class Runner:
     training: int
     epochs: int
     reached: int = 0
-    """The last epoch that it has reported."""
+    """The last epoch that was reported."""
     level: int | None = None
     """The number of the rung at which it waits, or was stopped; None if at none."""
     outcome: str = ""
@@ -33,11 +33,11 @@ class Runner:
 
 
 class Standings:
-    """Values and places of trainings at rungs, with shape (rungs + 1, trainings).
+    """The values and places of trainings at rungs: arrays of shape (rungs + 1, trainings).
 
-    The last row is the end. A place is 1 plus the number of trainings there that are better and
-    cost no more; those that are equal in both share their places. Where a training did not come,
-    both are nan. All arrays have more columns than there are trainings.
+    The last row stands for the end. A place is 1 plus the number of trainings at that rung that are
+    better and cost no more; equal trainings share the mean of their places. Where a training has
+    not arrived, value and place are nan. The arrays have spare columns for further trainings.
     """
 
     def __init__(self, rungs: list[int]) -> None:
@@ -48,16 +48,16 @@ class Standings:
         self.relatives: list[list[Runner]] = []
         """The trials of each training."""
         self.shared: dict[int, None] = {}
-        """The trainings of several trials."""
+        """The trainings that have more than one trial (the keys; a dict keeps their order)."""
         self.values = np.full((len(rungs) + 1, 0), np.nan)
         self.places = self.values.copy()
         self.level = np.zeros(0, dtype=int)
         """The last rung that each training has reached; -1 for none."""
         self.waits, self.runs, self.is_stopped = (np.zeros(0, dtype=bool) for _ in range(3))
-        """Whether each training waits at its last rung, has left it, or was stopped there."""
+        """True for each training that waits at its last rung, runs beyond it, or was stopped."""
         self.furthest, self.epochs, self.last_drop = (np.zeros(0) for _ in range(3))
-        """The last epoch that each training has reached, that it may have, and the one after which
-        its learning rate drops for the last time.
+        """For each training, its last epoch so far, the number of epochs that it may have, and the
+        epoch after which its learning rate drops for the last time.
         """
         self.costs = np.zeros((0, 0))
         self.changes = [0] * (len(rungs) + 1)
@@ -65,7 +65,7 @@ class Standings:
 
     @property
     def is_completed(self) -> Flags:
-        """Whether each training has come to its end, and no longer trial of it went on."""
+        """True for each training at its last epoch, unless a longer trial of it runs."""
         is_completed: Flags = ~np.isnan(self.values[-1])
         return is_completed
 
@@ -76,21 +76,21 @@ class Standings:
 
     @property
     def highest(self) -> Array:
-        """The last value of each training, which is its best; -inf without one."""
+        """The best value so far of each training; -inf if it has not reached a rung."""
         highest: Array = np.fmax.reduce(self.values, axis=0, initial=-np.inf)
         return highest
 
     @property
     def is_on_front(self) -> Flags:
-        """Whether no training at the last rung of each one, or at the end, dominates it."""
+        """True for each training that no other one dominates at its last rung, or at the end."""
         last = np.where(self.is_completed, len(self.rungs), self.level)
         is_first: Flags = np.take_along_axis(self.places, last[None], axis=0)[0] < 2
         return is_first
 
     def best_at_no_more(self, numbers: NDArray[np.intp]) -> Array:
-        """Return, for each training, the best value so far of those that cost no more.
+        """Return, for each of these trainings, the best value so far of those that cost no more.
 
-        It is enough to look at those that none dominates at their last rung or at the end.
+        Only those on the front are compared: a dominated one cannot have the best value.
         """
         highest = self.highest
         if not len(self.costs):
@@ -110,7 +110,7 @@ class Standings:
         ]
 
     def covered(self) -> Iterator[str]:
-        """Yield waiting trials whose epochs to the next rung another one has, or will have."""
+        """Yield waiting trials whose epochs up to the next rung another trial has, or will have."""
         for number in self.shared:
             for runner in self.relatives[number]:
                 if runner.level is not None and not runner.outcome:
@@ -177,7 +177,7 @@ class Standings:
             self._set_value(number, level, float(known[level]))
 
     def arrive(self, trial: str, epoch: int, value: float) -> bool:
-        """Record that a trial has come to this epoch; return True if it waits there."""
+        """Record a trial's value after an epoch; return True at a rung, where it waits."""
         runner = self.trials[trial]
         runner.reached = epoch
         if epoch > self.furthest[runner.training]:
@@ -198,8 +198,8 @@ class Standings:
     def end(self, trial: str, outcome: str, value: float) -> None:
         """Record the end of a trial.
 
-        The end of a shorter trial is not that of its training. A training whose trials have all
-        failed or diverged takes no place any more.
+        The training ends with its longest trial. If all of its trials have failed or diverged, it
+        loses its places.
         """
         runner = self.trials[trial]
         runner.outcome = outcome
@@ -216,7 +216,7 @@ class Standings:
             self._set_value(number, level, np.nan)
 
     def _set_value(self, number: int, level: int, value: float) -> None:
-        """Set a training's value at a rung, and correct the places there."""
+        """Set a training's value at a rung, and update all places there."""
         if self.values[level, number] == value:
             return
         for change, new in ((-1.0, self.values[level, number]), (1.0, value)):
@@ -241,7 +241,7 @@ class Standings:
         return no_worse & ~equal, equal, no_better & ~equal
 
     def _update(self, number: int) -> None:
-        """Compute where a training is from its trials."""
+        """Derive the level and the flags of a training from its trials."""
         came = np.flatnonzero(~np.isnan(self.values[:-1, number]))
         level = self.level[number] = came[-1] if len(came) else -1
         relatives = self.relatives[number]
