@@ -27,7 +27,6 @@ NAMES_LEFT: dict[str, int] = {
     "search/execution": 1,
     "search/feedback": 4,
     "search/journal": 4,
-    "search/schedulers": 15,
     "search/serving": 3,
     "trainables": 2,
     "trainables/tasks": 4,

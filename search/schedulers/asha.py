@@ -235,8 +235,8 @@ class Asha(Scheduler):
         chance = 0.0 if is_further else float(self.chances()[number])
         means = self.forecaster.means
         better = int(np.count_nonzero(means > means[number]))
-        shown = f"{chance:.2%}" if chance >= MIN_CHANCE else f"less than {MIN_CHANCE:.2%}"
-        reason = f"{text}, forecast {ordinal(better + 1)}; {shown} chance to be the best"
+        chance_text = f"{chance:.2%}" if chance >= MIN_CHANCE else f"less than {MIN_CHANCE:.2%}"
+        reason = f"{text}, forecast {ordinal(better + 1)}; {chance_text} chance to be the best"
         return Stop(reason, rung=rung, rivals=count, risk=round(chance, 6))
 
     def chances(self) -> Array:

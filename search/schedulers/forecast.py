@@ -30,7 +30,7 @@ class Forecaster:
         standings = self.standings
         missing = np.zeros(len(standings.level) - len(self.means))
         self.means, self.variances, self.freedom = (
-            np.append(known, missing) for known in (self.means, self.variances, self.freedom)
+            np.append(moments, missing) for moments in (self.means, self.variances, self.freedom)
         )
         is_completed = standings.is_completed
         self.means[standings.level < 0] = -np.inf
@@ -77,14 +77,14 @@ class Forecaster:
         better = np.partition(values, len(values) // 2)[len(values) // 2 :]
         variance, gains = float(better.var()), np.zeros(len(values))
         if count := np.count_nonzero(is_known):
-            known = numbers[is_known]
+            further = numbers[is_known]
             table = np.column_stack([values, np.nan_to_num(steps)])
             table = (table - table[is_known].mean(axis=0)) / (table.std(axis=0) + 1e-9)
-            gained = self.means[known] - values[is_known]
+            gained = self.means[further] - values[is_known]
             slopes = _ridge(table[is_known], gained - gained.mean())
             gains = gained.mean() + table @ slopes
             squares = float(((gained - gains[is_known]) ** 2).sum()) + PRIOR_TRAININGS * variance
-            variance = squares / (count + PRIOR_TRAININGS) + float(self.variances[known].mean())
+            variance = squares / (count + PRIOR_TRAININGS) + float(self.variances[further].mean())
         rest = numbers[~is_known]
         self.means[rest] = (values + np.maximum(0.0, gains))[~is_known]
         self.variances[rest], self.freedom[rest] = variance, count + PRIOR_TRAININGS

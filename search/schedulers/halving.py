@@ -40,7 +40,7 @@ class Halving(Scheduler):
         before.append(value)
         if value >= least:
             return False
-        place = 1 + sum(other > value for other in before)
+        place = 1 + sum(earlier > value for earlier in before)
         reason = (
             f"place {place} of {len(before)} at epoch {epoch}; the best 1/{self.reduction} continue"
         )

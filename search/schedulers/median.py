@@ -35,12 +35,12 @@ class Median(Scheduler):
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Return True if the value is below the median."""
         self.sums[trial] += value
-        others = list(self.means[epoch].values())
+        rivals = list(self.means[epoch].values())
         self.means[epoch][trial] = self.sums[trial] / epoch
-        if epoch < self.first or len(others) < MIN_TRIALS or value >= np.median(others):
+        if epoch < self.first or len(rivals) < MIN_TRIALS or value >= np.median(rivals):
             return False
-        reason = f"below the median of {len(others)} trials at epoch {epoch}"
-        self._stops[trial] = Stop(reason, rung=epoch, rivals=len(others) + 1)
+        reason = f"below the median of {len(rivals)} trials at epoch {epoch}"
+        self._stops[trial] = Stop(reason, rung=epoch, rivals=len(rivals) + 1)
         return True
 
     def go_on(self, trial: str) -> None:

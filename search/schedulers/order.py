@@ -32,8 +32,8 @@ class Order(NamedTuple):
     def log_chances(self, places: Array) -> Array:
         """Return the log of the chance of each place to be the best."""
         terms = self.log_weights[:, None] - np.outer(self.exponents, np.log(places))
-        found: Array = np.logaddexp.reduce(terms, axis=0)
-        return found
+        log_chances: Array = np.logaddexp.reduce(terms, axis=0)
+        return log_chances
 
 
 class Orders:
@@ -41,15 +41,15 @@ class Orders:
 
     def __init__(self, standings: Standings, horizon: int) -> None:
         self.standings, self.ends = standings, [*standings.rungs, horizon]
-        self._known: dict[int, tuple[list[int], Order]] = {}
+        self._cache: dict[int, tuple[list[int], Order]] = {}
         """For each rung, the numbers of changes that its order rests on, and the order."""
 
     def at(self, level: int) -> Order:
         """Return the order at a rung, from what later rungs show of it."""
         standings = self.standings
-        changes, known = standings.changes[level:], self._known.get(level)
-        if known is not None and known[0] == changes:
-            return known[1]
+        changes, cached = standings.changes[level:], self._cache.get(level)
+        if cached is not None and cached[0] == changes:
+            return cached[1]
         places = standings.places[level]
         to_go = math.log2(self.ends[-1] / self.ends[level])
         exponents = np.exp(EXPONENT + EXPONENT_TO_GO * math.log(to_go) + EXPONENT_DEVIATION * NODES)
@@ -70,5 +70,5 @@ class Orders:
         log_places = np.log(places[~np.isnan(places)])
         totals = np.exp(-np.outer(exponents, log_places)).sum(axis=1)
         order = Order(exponents, posterior - np.logaddexp.reduce(posterior) - np.log(totals))
-        self._known[level] = list(changes), order
+        self._cache[level] = list(changes), order
         return order

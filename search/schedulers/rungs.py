@@ -6,7 +6,7 @@ REDUCTION = 2
 """The ratio of each rung to the one before."""
 FIRST_SHARE = 0.01
 """The default of the first rung, as a share of the longest trial."""
-KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
+SHARE, SHARE_TO_BE_SURE = 0.6, 0.05
 """For plans: the share of a rung that continues, and its growth with `--sure`.
 
 Re-derive it from the column of epochs of `python -m tests.bench.replay`.
@@ -44,5 +44,5 @@ def expected_epochs(
         epochs,
     ]:
         spent += share * (rung - last)
-        share, last = share * (KEPT + KEPT_TO_BE_SURE * sure), rung
+        share, last = share * (SHARE + SHARE_TO_BE_SURE * sure), rung
     return spent

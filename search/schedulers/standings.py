@@ -97,8 +97,8 @@ class Standings:
             return np.full(len(numbers), highest.max(initial=-np.inf))
         leaders = np.flatnonzero(self.is_on_front)
         is_no_dearer = self.costs[:, leaders, None] <= self.costs[:, None, numbers]
-        found = np.where(is_no_dearer.all(axis=0), highest[leaders, None], -np.inf)
-        best: Array = np.maximum(found.max(axis=0, initial=-np.inf), highest[numbers])
+        values = np.where(is_no_dearer.all(axis=0), highest[leaders, None], -np.inf)
+        best: Array = np.maximum(values.max(axis=0, initial=-np.inf), highest[numbers])
         return best
 
     def waiting(self, number: int) -> list[str]:
@@ -116,11 +116,11 @@ class Standings:
                 if runner.level is not None and not runner.outcome:
                     stop = self._next_stop(runner, runner.level)
                     if self.furthest[number] >= stop or any(
-                        not one.outcome
-                        and one.level is None
-                        and one.reached >= runner.reached
-                        and self._next_stop(one, runner.level) >= stop
-                        for one in self.relatives[number]
+                        not relative.outcome
+                        and relative.level is None
+                        and relative.reached >= runner.reached
+                        and self._next_stop(relative, runner.level) >= stop
+                        for relative in self.relatives[number]
                     ):
                         yield runner.trial
 
@@ -170,11 +170,11 @@ class Standings:
             self.costs = np.full((len(costs), len(self.level)), np.inf)
         if tuple(self.costs[:, number]) == costs:
             return
-        known = self.values[:, number].copy()
+        column = self.values[:, number].copy()
         self._forget(number)
         self.costs[:, number] = costs
-        for level in np.flatnonzero(~np.isnan(known)).tolist():
-            self._set_value(number, level, float(known[level]))
+        for level in np.flatnonzero(~np.isnan(column)).tolist():
+            self._set_value(number, level, float(column[level]))
 
     def arrive(self, trial: str, epoch: int, value: float) -> bool:
         """Record a trial's value after an epoch; return True at a rung, where it waits."""
@@ -207,7 +207,10 @@ class Standings:
             runner.level = None
         if outcome == "completed" and runner.reached == self.furthest[runner.training]:
             self._set_value(runner.training, len(self.rungs), value)
-        elif all(one.outcome in ("failed", "diverged") for one in self.relatives[runner.training]):
+        elif all(
+            relative.outcome in ("failed", "diverged")
+            for relative in self.relatives[runner.training]
+        ):
             self._forget(runner.training)
         self._update(runner.training)
 
@@ -245,11 +248,13 @@ class Standings:
         came = np.flatnonzero(~np.isnan(self.values[:-1, number]))
         level = self.level[number] = came[-1] if len(came) else -1
         relatives = self.relatives[number]
-        here = [one for one in relatives if one.level == level]
+        waiting = [relative for relative in relatives if relative.level == level]
         is_left = level >= 0 and any(
-            not one.outcome and one.level is None and one.reached >= self.rungs[level]
-            for one in relatives
+            not relative.outcome
+            and relative.level is None
+            and relative.reached >= self.rungs[level]
+            for relative in relatives
         )
         self.runs[number] = is_left
-        self.waits[number] = not is_left and any(not one.outcome for one in here)
-        self.is_stopped[number] = not (is_left or self.waits[number]) and bool(here)
+        self.waits[number] = not is_left and any(not relative.outcome for relative in waiting)
+        self.is_stopped[number] = not (is_left or self.waits[number]) and bool(waiting)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from scipy.optimize import minimize
 
 from search.decisions.search_policy import course_of
@@ -55,6 +56,8 @@ PLAYED_TO = 0.97
 """How sure the searches are that states are taken from: beyond what most users want."""
 ROUNDS, ORDERS = 5, 2
 """Rounds of playing and fitting, and orders of each task in each of them."""
+LEFT_OUT_ORDERS = 5
+"""Orders in which each task of a suite left out is played; the fit plays others."""
 KEPT, KEPT_EARLY = 0.2, 0.03
 """The share of decisions that are kept, after the last new trial and before it."""
 WORKERS = 4
@@ -305,14 +308,22 @@ def play_all(
     orders: Sequence[int],
     *,
     kept: float,
-) -> Iterator[Play]:
-    """Play all tasks in each of these orders."""
-    for suite, tasks in suites.items():
-        for make in tasks:
-            for seed in orders:
-                play = Play(suite, make(seed), seed, coefficients_of(suite), kept)
-                play.run()
-                yield play
+) -> Iterator[tuple[list[State], list[Ended]]]:
+    """Play all tasks in each of these orders, several at once; yield the states and the ends."""
+    yield from Parallel(n_jobs=-1, return_as="generator")(
+        delayed(_play)(suite, make, seed, coefficients_of(suite), kept)
+        for suite, tasks in suites.items()
+        for make in tasks
+        for seed in orders
+    )
+
+
+def _play(
+    suite: str, make: MadeTask, seed: int, coefficients: dict[str, float], kept: float
+) -> tuple[list[State], list[Ended]]:
+    play = Play(suite, make(seed), seed, coefficients, kept)
+    play.run()
+    return play.states, play.ends
 
 
 def fitted(suites: Suites, *, rounds: int = ROUNDS, orders: int = ORDERS) -> list[State]:
@@ -322,7 +333,7 @@ def fitted(suites: Suites, *, rounds: int = ROUNDS, orders: int = ORDERS) -> lis
     for number in range(rounds):
         seeds = range(1000 + orders * number, 1000 + orders * (number + 1))
         played = play_all(suites, lambda suite, known=coefficients: known, seeds, kept=1.0)
-        new = [state for play in played for state in play.states]
+        new = [state for kept, _ in played for state in kept]
         states = [*states, *new] if number > 1 else new
         coefficients = fit(states)
         print(f"round {number + 1}: {len(new):,} states, {coefficients}", flush=True)
@@ -335,7 +346,7 @@ def left_out(suites: Suites, states: list[State], orders: Sequence[int]) -> list
         suite: fit([state for state in states if state.suite != suite]) for suite in suites
     }
     played = play_all(suites, coefficients.__getitem__, orders, kept=0.0)
-    return [ended for play in played for ended in play.ends]
+    return [ended for _, ends in played for ended in ends]
 
 
 def summary(ends: Sequence[Ended]) -> dict[str, Any]:
@@ -444,15 +455,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         files = sorted(args.curves.rglob(FILE_NAME))
     suites = suites_of([*tasks, *MADE_UP])
     states = fitted(suites, rounds=args.rounds, orders=args.orders)
-    rows = table_of(left_out(suites, states, range(args.orders)))
+    rows = table_of(left_out(suites, states, range(LEFT_OUT_ORDERS)))
     print_table(rows)
     table = {
         "coefficients": fit(states),
         "seed": SEED,
-        "fit": (size := {"rounds": args.rounds, "orders": args.orders}),
+        "fit": {"rounds": args.rounds, "orders": args.orders},
         "states": len(states),
         "data": {str(Path(*path.parts[-2:])): hash_of(path) for path in files},
-        "left_out_fit": size,
+        "left_out_orders": LEFT_OUT_ORDERS,
         "left_out": rows,
     }
     text = json.dumps(table, indent=1) + "\n"
