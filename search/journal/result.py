@@ -211,7 +211,7 @@ class TrialResult:
 
     @property
     def primary_value(self) -> float:
-        """The task's primary metric at the best epoch, such as accuracy; NaN before the first epoch.
+        """The task's primary metric at the best epoch, such as accuracy; NaN before any epoch.
 
         The best epoch is the best one by `metric`, which may differ from the primary metric.
         """
@@ -483,7 +483,7 @@ class Selection:
 
 @dataclass
 class Refinement:
-    """The further rounds of a search (`search.refine`), each in a space derived from the results."""
+    """The further rounds of a search (`search.refine`), each in a space derived from results."""
 
     terms: RefinementTerms
     rounds: list[Refined] = field(default_factory=list)
@@ -526,7 +526,7 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: Risked | None = None
-    """The risk of not continuing the waiting trials when the search ended; None if not known."""
+    """The risk of not continuing waiting trials when the search ended; None if not known."""
     requests: dict[str, AnsweredRequest] = field(default_factory=dict)
     """The requests by id, in the order of their answers."""
     stopping: Requested | None = None
