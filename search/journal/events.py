@@ -24,7 +24,7 @@ class EventData:
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written even with their default value."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
-    """The fields whose value, or whose list items, are instances of a dataclass: that dataclass, by
+    """For fields that hold an instance of a dataclass, or a list of instances: that dataclass, by
     field name.
     """
     INSIDE: ClassVar[Mapping[str, type]] = {}
@@ -476,7 +476,7 @@ class Risked(EventData):
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float
-    """The probability that the best of all trials is among them."""
+    """The probability that the best of all trials is among the waiting ones."""
     epochs: int
     """The approximate number of further epochs that would halve `chance`."""
     new: float = 0.0

@@ -78,6 +78,8 @@ def find_removable(
     """Find the checkpoints that may be removed.
 
     Args:
+        result: the search.
+        home: the storage of the search.
         keep: the checkpoints that stay, one of `CLEANED`.
         among: the names of the trials to check; None for all.
     """

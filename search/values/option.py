@@ -68,7 +68,7 @@ class Option:
 
     @property
     def is_repeated(self) -> bool:
-        """True if its value is a tuple of the values that are given."""
+        """True if the option can have several values, so that its field is a tuple."""
         return self.kind is OptionKind.LIST or self.nargs in ("+", "*")
 
 

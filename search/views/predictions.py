@@ -23,7 +23,7 @@ TELL_S = 15.0
 MAX_CLASSES = 30
 """The maximum number of classes whose accuracy is printed, the worst ones first."""
 FIRST = 64
-"""The widths of the table's columns are computed from this number of rows, the first ones."""
+"""The widths of the table's columns are computed from the first `FIRST` rows."""
 
 
 class CountedAnswers(Protocol):

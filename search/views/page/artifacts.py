@@ -110,7 +110,7 @@ def _illustrated_trials(result: SearchResult, few: bool) -> list[TrialResult]:
 
 
 def _dependencies(result: SearchResult) -> tuple[object, ...]:
-    """Return the facts on which the pictures depend: the answer, the ranking, damaged trials."""
+    """Return the facts on which the pictures depend: answer, ranking and damaged checkpoints."""
     answer = result.chosen.trial if result.chosen is not None else ""
     return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
 

@@ -35,14 +35,12 @@ from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
 DENSE, DENSE_PIXELS = 1000, 100
-"""Number of curves above which they merge into an area, and the resolution for this case.
-
-In pixels per inch, the resolution is lower than `PIXELS`. The plot looks the same, and is drawn in
-two thirds of the time.
+"""With more than `DENSE` curves, the lines merge into an area. Then a resolution of `DENSE_PIXELS`
+per inch looks the same as one of `PIXELS`, and drawing takes two thirds of the time.
 """
 WORST_SHARE = 0.25
-"""Share of the trials that may lie outside the plot. These are the worst ones; without them, the
-good ones can be distinguished.
+"""Share of the trials that may lie outside the plot, the worst ones first. If all were inside, the
+good ones could not be distinguished.
 """
 
 
