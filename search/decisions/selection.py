@@ -61,9 +61,9 @@ class Race:
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each value is measured (see `statistics.compare`).
+        """The resolution of the metric (`SearchResult.steps`).
 
-        For metrics that are not shares, it is `SearchResult.steps`.
+        If the metric is a share of the images, such as accuracy, this is the number of images.
         """
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         """The scores of each candidate, by the number of the seed (from 1)."""
@@ -86,12 +86,16 @@ class Race:
     def looks(self) -> int:
         """The number of possible comparisons of one pair.
 
-        Either may be the leader, after each seed from the second on.
+        Each of the two may be the leader, after each seed from the second on.
         """
         return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
-        """Compare candidates by their first `rounds` seeds (see `statistics.compare`)."""
+        """Compare candidates by their first `rounds` seeds (see `statistics.compare`).
+
+        Returns:
+            The index of the leader in `candidates`, and each candidate's comparison with it.
+        """
         return compare(
             self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
         )
@@ -132,14 +136,14 @@ class Race:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The facts of a candidate that are known before the race, and its best training."""
+    """The facts about a candidate that are not results of the race."""
 
     model: str
     search_value: float
     ms_per_image: float | None
     """The inference time of a single image in milliseconds; None if it was not measured."""
     best: str
-    """The name of its best training."""
+    """The name of its best training; empty if it has none."""
 
 
 def decide(
@@ -233,7 +237,7 @@ def _row(
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
     """Return the tied candidate with the lowest time per image.
 
-    Return the leader if its own time is not known, or none is faster (`FASTER`).
+    Return the leader if its own time is not known, or if no candidate is faster (`FASTER`).
     """
     timed = {name: time for name in tied if (time := ms[name]) is not None}
     own = timed.get(leader)
