@@ -47,7 +47,7 @@ class Executor(Protocol):
         """Return a tick that also does the periodic work of the executor."""
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train trials until the driver suggests no more; pass it each report and failure.
+        """Train trials until the driver suggests no more, and pass all reports and failures to it.
 
         Raises:
             NotReady: training cannot continue; the results until then are in the journal.
@@ -73,10 +73,10 @@ class Begin(Protocol):
 
         Args:
             prepared: the search, and its data.
-            planned: the maximal number of trainings.
+            planned: the maximum number of trainings.
             provenance: the facts of `search.journal.provenance`.
             say: prints a line.
-            went_well: called at the end; False if somebody may need the logs of the executor.
+            went_well: called at the end; returns False if the logs of the executor may be needed.
 
         Raises:
             NotReady: the executor cannot start.

@@ -29,7 +29,7 @@ HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, tracking: str | None) -> str:
-    """Return the tracking URI: `--tracking` if given, else the search's, else `default_uri`."""
+    """Return the tracking URI: `tracking` if it is set, else the search's, else `default_uri`."""
     return str(tracking or result.started.experiment["tracking"] or default_uri())
 
 
@@ -51,9 +51,10 @@ def check_tracking(uri: str) -> None:
     """Check that MLflow can be written to at this tracking URI.
 
     Raises:
-        ConfigError: the URI is invalid, or of a kind that is not supported, or names no file.
-        NotReady: the server does not respond, or rejects the login or the Host header; or the
-            SQLite file cannot be opened, or its folder is not writable.
+        ConfigError: the URI is invalid, its kind is not supported, or it is one of SQLite and names
+            no file.
+        NotReady: the server does not respond, or rejects the login or the Host header; the SQLite
+            file cannot be opened, or its folder is not writable.
     """
     try:
         parts = urlsplit(uri)
@@ -126,10 +127,10 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
 
 
 def _ask_health(uri: str) -> None:
-    """Check that a server responds; a request without a login suffices for that.
+    """Check that a server responds, with a request that sends no login.
 
     Raises:
-        OSError: it does not respond, or with an error other than 401 and 403.
+        OSError: it does not respond, or responds with an HTTP error other than 401 and 403.
     """
     # Imported here, as in `_check`, because commands that only print their help need no HTTP.
     import urllib.error
@@ -150,8 +151,8 @@ def _log_in(uri: str) -> None:
     """Check that a server accepts the login of MLflow's client.
 
     Raises:
-        NotReady: it rejects the login or the Host header.
-        OSError: it does not respond, or with another error.
+        NotReady: the server rejects the login or the Host header.
+        OSError: the server does not respond, or responds with another HTTP error.
     """
     response = ask(uri, LOGIN_TIMEOUT_S)
     if response.status == 403 and HOST_REFUSED in response.text:
