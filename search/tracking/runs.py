@@ -742,7 +742,7 @@ class Runs:
         params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Add values to the next batch of a run, except metrics of steps that MLflow already has."""
+        """Add values to the next batch of a run, except metrics of steps that MLflow has."""
         from mlflow.entities import Metric, Param, RunTag
 
         queue = self.queues.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
