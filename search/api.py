@@ -575,7 +575,7 @@ def extend(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "D
 
 @_operation()
 def sync(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Synced":
-    """Write everything to MLflow that it lacks of a search."""
+    """Complete MLflow's record of a search, from the search's journal."""
     from search.operations.sync import SyncRequest, sync
 
     return sync(_request(SyncRequest, options, name=name, storage=storage))
@@ -618,7 +618,7 @@ def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
 
 
 def _ended_search(finished: "Finished") -> Search:
-    """Return the search after a session; if a signal ended that, it has its usual effect first."""
+    """Return the search after a session, or let a signal that ended the session take effect."""
     _pass_on_signal(finished.exit_code)
     return Search(finished.result, finished.experiment.storage, exit_code=finished.exit_code)
 

@@ -51,7 +51,7 @@ def command(options: CleanOptions) -> int:
 
 
 class _Notes(SilentTalk):
-    """Prints notes among the other lines."""
+    """Prints notes on the console of the command."""
 
     def __init__(self, console: Terminal) -> None:
         self._console = console

@@ -22,7 +22,7 @@ def command(request: ServeRequest) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open those of the file descriptors 0 to 2 that are closed on /dev/null, also for workers.
+    """If any of the file descriptors 0 to 2 is closed, open it on /dev/null, for workers as well.
 
     Otherwise the next socket or file that is opened would get such a number, and the output of a
     library would be written to it.

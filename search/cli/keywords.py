@@ -44,7 +44,7 @@ def words(request_type: type, values: Mapping[str, Any]) -> list[str]:
 
 
 def _parsed(request_type: type, values: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Any]]:
-    """Yield (field name, words of the command line, parsed value) of each option with any words."""
+    """Yield (field name, words of the command line, parsed value) of each option that has words."""
     options = {declared.name.replace("-", "_"): declared for declared in options_of(request_type)}
     for name, value in values.items():
         if name not in options:

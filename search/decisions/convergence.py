@@ -2,10 +2,10 @@
 
 Each of `m` trials and a new one is equally likely to be the best, so the new trial beats the best
 so far with probability 1 / (m + 1). The size of the gain is estimated from the best tenth of the
-trials: their mean excess over the next one is the scale of an exponential tail. That is an upper
-estimate if values are bounded, as accuracies are. Of `n` new trials, a binomial number exceed the
-best, and the largest of j such excesses is on average the scale times (1 + 1/2 + ... + 1/j).
-Therefore
+trials: their mean excess over the next best trial is the scale of an exponential tail. That is an
+upper estimate if values are bounded, as accuracies are. Of `n` new trials, the number of those that
+exceed the best is binomial, and the largest of j such excesses is on average the scale times
+(1 + 1/2 + ... + 1/j). Therefore
 
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
@@ -34,9 +34,10 @@ TOP_SHARE, MIN_TOP = 10, 5
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
-    """Estimate how much better than the best so far the best of `ahead` new trials will be.
+    """Estimate by how much the best of `ahead` new trials will exceed the best trial so far.
 
-    New trials are assumed to be new trainings. New lengths of existing trainings gain less.
+    New trials are assumed to be new trainings. Trials that only lengthen an existing training gain
+    less.
 
     Args:
         values: one value per training, in the order of suggestion (`values_of`).

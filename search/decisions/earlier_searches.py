@@ -48,7 +48,7 @@ LINE_HEAD = re.compile(
 )
 """Matches the beginning of a line in a journal.
 
-Most lines are epochs. Only this beginning of them is read, which is fast.
+Most lines are epochs, of which only this beginning is read, to save time.
 
 A trial's name is restricted to these characters because it becomes part of a path, and the journal
 is not trusted: other users may have written it.
@@ -72,7 +72,7 @@ class EarlierSearches:
     def __init__(
         self, experiment: Experiment, dataset: Dataset, *, is_enabled: bool = True
     ) -> None:
-        """Start a thread that reads the journals; unless `is_enabled`, there are no trainings."""
+        """If `is_enabled`, start a thread that reads the journals; else there are no trainings."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
         """The fingerprint of everything that a training depends on, except its config.
@@ -271,7 +271,7 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
             return b""
         try:
             return JournalCopy(place).read()
-        except (StorageError, DamagedJournal):  # a piece is missing
+        except (StorageError, DamagedJournal):  # a part of the journal is missing
             return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

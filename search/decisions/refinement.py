@@ -18,7 +18,7 @@ from trainables.errors import counted
 from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
-"""The maximum number of trainings that are compared: the latest ones."""
+"""The maximum number of trainings that are compared; if there are more, the latest are used."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
@@ -167,7 +167,10 @@ def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> l
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
-    """Return a line for each parameter whose effect is clear and whose best value is at an edge."""
+    """Return a line for each parameter with a clear effect and its best value at an edge.
+
+    The edge is the first or the last value of the parameter's domain.
+    """
     if not result.ranking:
         return []
     _, changes = narrow(space, observations(result), effective_params(result.ranking[0]))

@@ -59,7 +59,7 @@ class RefinementPolicy:
 
     @property
     def more_later(self) -> bool:
-        """True if a further round may follow, until the refinement has ended."""
+        """True until the refinement has ended, since another round may follow."""
         return not self.refinement.is_over
 
     @property

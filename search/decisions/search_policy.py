@@ -57,7 +57,7 @@ class SearchPolicy:
         self.costs: dict[Hashable, Cost] = {}
         """The measured costs by `cost_key`; empty unless cost is an objective."""
         self.unmeasured: set[str] = set()
-        """The reasons why costs could not be measured that have already been printed."""
+        """The reasons for unmeasured costs that have been printed; each is printed only once."""
         self.exhausted = False
         """True once the algorithm has nothing more to propose."""
         self.enough = ""
@@ -128,7 +128,7 @@ class SearchPolicy:
 
     @property
     def may_wait(self) -> bool:
-        """True if the algorithm does not learn from results; one that does should wait for them."""
+        """True unless the algorithm learns from results, which it should then have first."""
         return not self.algorithm.learns
 
     def extend(self, experiment: Experiment) -> None:

@@ -11,7 +11,8 @@ differences within a pair are due to the candidates.
   two-way layout of candidates and seeds), since two or three differences do not determine a
   variance. The error rate is shared among all possible comparisons (Bonferroni). These include each
   candidate as the leader, because the leader is found from the same seeds. So the error rate holds
-  for the whole race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+  for the whole race. On races, see Maron and Moore 1994, "Hoeffding races", and Birattari et al.
+  2002.
 - The pooled variance: candidates whose values change in the same way from seed to seed count as one
   sample. Examples are trainings of which one is the beginning of the other, and baselines, which no
   seed changes. If each counted, the variance would seem smaller and better known than it is.
@@ -24,7 +25,7 @@ differences within a pair are due to the candidates.
 - Ties: a remaining candidate that is behind the leader by less than half a standard error of the
   difference counts as equal. Among equals, the one with the lowest time per image is chosen, if it
   is faster by a tenth. (With one standard error, as in Breiman et al. 1984, section 3.4.3, and five
-  candidates, the choice too often gives away more than the deviation between seeds:
+  candidates, the choice loses more than the deviation between seeds too often:
   `tests/bench/selection.py`.)
 - The expected value: the mean over the seeds. Its confidence interval (Student's t) accounts for
   the choice: the candidate chosen among several was probably lucky, so the lower bound is that of a
@@ -46,7 +47,7 @@ from trainables.catalog.tasks import CLASSIFICATION, Metric
 ALPHA = 0.05
 """The error rate that all comparisons share."""
 TIE = 0.5
-"""The maximum difference that is a tie, in standard errors of the difference."""
+"""The maximum difference that counts as a tie, in standard errors of the difference."""
 FASTER = 0.9
 """A candidate is faster if its time per image is at most this share of the leader's."""
 MIN_SEEDS = 2
@@ -68,9 +69,9 @@ class Race:
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         """The scores of each candidate, by the number of the seed (from 1)."""
         self.out: dict[str, str] = {}
-        """The candidates that were dropped, with the reasons."""
+        """Maps the candidates that were dropped to the reasons."""
         self.worse: dict[str, Comparison] = {}
-        """The comparison with the leader by which a candidate was dropped, by candidate."""
+        """Maps candidates to the comparison with the leader by which they were dropped."""
 
     @property
     def alive(self) -> list[str]:
@@ -213,7 +214,7 @@ def _row_in_values(row: Finalist, metric: Metric) -> Finalist:
 def _row(
     race: Race, name: str, candidate: Candidate, state: str, pair: Comparison | None
 ) -> Finalist:
-    """Create the row of one candidate.
+    """Create the row of one candidate in the table of the verdict.
 
     `state` is empty for a candidate that was dropped, and `pair` is None for one that failed.
     """

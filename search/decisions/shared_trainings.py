@@ -28,7 +28,7 @@ If a space has more, no checkpoints are kept for shorter relatives.
 MAX_BEGINNINGS = 4
 """The maximum number of sources for a warm start that a worker receives.
 
-It uses the first whose checkpoint is complete.
+The worker uses the first one whose checkpoint is complete.
 """
 
 Trials = dict[str, TrialResult]

@@ -417,7 +417,7 @@ def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tup
 
 
 def _allowed_bounds(domain: Range, low: float, high: float) -> tuple[float, float]:
-    """Round new bounds outwards to values that the range can have, within its current bounds."""
+    """Round new bounds to values that the range can have, within its current bounds."""
     if domain.step is not None:
         first, last = (
             math.floor((low - domain.low) / domain.step + 1e-9),
@@ -572,10 +572,11 @@ def _finer(
 
 
 def _between(start: Any, end: Any, log: bool, part: float = 0.5) -> Any:
-    """Return the number at a part of the way from `start` to `end`; an integer if both are.
+    """Return the number at the fraction `part` of the way from `start` to `end`.
 
-    A `part` of -1 is the same distance from `start` on the other side. The number has at least two
-    digits, and as many as are needed to differ from both.
+    With a `part` of -1, it is at the same distance from `start` on the other side. It is an integer
+    if both are. Otherwise it is rounded to at least two digits, and to as many as are needed to
+    differ from both.
     """
     value = (
         math.exp(math.log(start) + part * math.log(end / start))

@@ -52,7 +52,7 @@ class Standing:
     is_live: bool
     """True if a driver runs the search."""
     active: Collection[str] = ()
-    """The trials that train, or are about to start."""
+    """The trials that are training, or are about to start."""
     closing: tuple[str, str] | None = None
     """(outcome, reason) of a search that was closed (`Driver.closing`); None if it was not."""
     is_training: bool = True

@@ -1,4 +1,4 @@
-"""Forecasts of durations in a session, so that the session keeps its time budget.
+"""Forecasts of durations in a session, so that the session stays within its time budget.
 
 The end of a session (evaluation, test, pictures, MLflow, shutdown of Ray) takes up to twice as long
 as its start (imports, Ray), and other processes slow down both to the same degree. So the end is

@@ -283,7 +283,7 @@ def check_request(request: ImproveRequest) -> None:
 def start(
     request: ImproveRequest, improvement: NewImprovement, began: CommandStart, talk: Talk
 ) -> Improvement:
-    """Train the challengers of a new improvement, and decide.
+    """Train the challengers of a new improvement, and decide whether one becomes the champion.
 
     Args:
         request: the model to improve, and the corrections.
@@ -399,7 +399,7 @@ def finish(request: ImproveRequest, search_home: Home, exit_code: int) -> Improv
         return Improvement(name=result.name, exit_code=exit_code)
     folder = search_home.read(FOLDER)
     info = ImprovementInfo.read(folder)
-    # MODEL may name another model now, if the alias has moved since the improvement was started.
+    # `request.model` may name another model than at the start, if its alias has moved since then.
     champion_model = load_champion(request.champion_request(), info.champion)
     facts = decision_facts(search_home)
     if facts is None:

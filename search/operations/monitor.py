@@ -155,7 +155,7 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """Return the figures of the findings by their names in MLflow, without those not measured."""
+    """Return the figures of the findings that were measured, by their names in MLflow."""
     numbers: dict[str, float | None] = {
         "images": findings.images,
         "changed": bool(findings.changed),

@@ -51,7 +51,7 @@ class Listening:
 
 
 def seed(text: str) -> int:
-    """Parse a seed; for the `parse` of an option.
+    """Parse a seed; used as the `parse` function of options.
 
     Raises:
         ConfigError: the text is not a whole number from 0 to `MAX_SEED`.

@@ -101,7 +101,7 @@ class FolderAccuracy:
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
-        """Create the accuracy of those paths whose sub-folders are all named after classes."""
+        """Create an instance for those paths whose sub-folders are all named after classes."""
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
@@ -178,7 +178,7 @@ class Predictions:
         return self.unread_files + len(self.files.unread)
 
     def check_any_image(self) -> None:
-        """Check, after the iteration, that there was an image.
+        """Check, after the iteration, that at least one image was read.
 
         Raises:
             ConfigError: no image could be read.

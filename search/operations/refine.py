@@ -35,7 +35,7 @@ Trials that differ only in length count once.
 
 @dataclass(frozen=True, kw_only=True)
 class RefineRequest(SearchRequest):
-    """A search to refine, and the terms of its refinement."""
+    """A search to refine, and the terms of the refinement: its rounds, and the trials of each."""
 
     trials: int | None = option(
         "number of new trials per round (default: as before, else a third of the search's, at "
@@ -70,7 +70,7 @@ class NextSpace:
     changes: tuple[Change, ...]
 
     def lines(self) -> list[str]:
-        """Describe the changes in lines."""
+        """Format the changes as lines of text."""
         subject = f"{known_text(self.trials)}; {terms_text(self.terms)}"
         return [
             f"{self.name}: {subject}. The next round would change:",

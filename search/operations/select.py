@@ -47,7 +47,7 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 @dataclass(frozen=True, kw_only=True)
 class SelectRequest(SearchRequest):
-    """A search to select from, and the terms of the selection."""
+    """A search to select from, and the terms of the selection: candidates, seeds, error rate."""
 
     top: int | None = option(
         f"number of candidates, which are the best trials (default: as before, else {TOP})",
@@ -365,7 +365,9 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
-    """Run the race between the candidates, evaluate the survivors, choose one, and test it.
+    """Run the race between the candidates, evaluate those that remain, choose one, and test it.
+
+    The race is described in `search.decisions.selection`.
 
     Args:
         driver: the driver, whose policy is a `SelectionPolicy`.

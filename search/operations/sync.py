@@ -1,4 +1,4 @@
-"""Writes everything to MLflow that it lacks of a search."""
+"""Completes MLflow's record of a search, from the search's journal."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class Synced:
 
 
 def sync(request: SyncRequest) -> Synced:
-    """Write all results in the journal that MLflow lacks to MLflow.
+    """Write those results in the journal that MLflow lacks to MLflow.
 
     Raises:
         NoSuchSearch: there is no such search.

@@ -55,7 +55,7 @@ class TrialMemory:
 
 REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
 SURELY = 0.75
-"""A trial surely needs this share of the estimate: measured trials needed 0.8 to 1.1 of it."""
+"""A trial needs at least this share of its estimate: measured trials needed 0.8 to 1.1 of it."""
 
 
 def trial_memory(

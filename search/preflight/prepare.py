@@ -160,7 +160,7 @@ def check_weights(
 def needed_resources(experiment: Experiment) -> Resources:
     """Return the resources of this machine, as they are passed to a local session of Ray.
 
-    If --concurrency needs more CPUs than the machine has, their number is that which it needs.
+    If --concurrency requires more CPUs than the machine has, the required number is returned.
 
     Raises:
         NotReady: the search is local, and not even one trial fits on this machine.

@@ -30,7 +30,7 @@ from search.views.base import Finished
 from search.views.opened import OpenViews
 
 ExitCodeRule = Callable[[SearchResult, list[int], list[str]], int]
-"""Returns the exit code for a result, the signals that were received, and the reported errors."""
+"""A function of (result, received signals, reported errors) that returns the exit code."""
 TERM_GRACE_S = 12
 """Seconds after SIGTERM in which trials may finish their epoch."""
 HURRY_S = 5.0
@@ -101,7 +101,8 @@ def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     """Close the driver if an error ends the search early.
 
     `NotReady` and `Refused`, which the user can resolve, are added to `troubles`, and a `Refused`
-    does not close the driver. An interrupt is only recorded. All other errors are raised again.
+    does not close the driver. An interrupt closes the driver, but is not raised again. All other
+    errors are.
     """
     try:
         yield
@@ -155,7 +156,8 @@ def wind_up(
 def write_last_event(driver: Driver) -> None:
     """Write the outcome of the search to the journal.
 
-    If it cannot be written, the error is ignored: the search then counts as cut off, which is true.
+    If it cannot be written, the error is ignored, since the search then correctly counts as cut
+    off.
     """
     with suppress(JournalError):
         driver.finish()

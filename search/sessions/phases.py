@@ -45,7 +45,7 @@ def run_phases(
 
 
 def dropping_failed(driver: Driver, tick: Tick) -> Tick:
-    """Return a tick that also removes the checkpoints of trials that failed and are not retried.
+    """Extend `tick` to also remove the checkpoints of trials that failed and are not retried.
 
     If the removal fails, it is repeated at the end of the search. With `--keep all`, `tick` is
     returned unchanged.

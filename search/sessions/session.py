@@ -360,7 +360,7 @@ def record_outcome(
 
     Raises:
         LeaseHeld: another driver runs the search.
-        ConfigError, NotReady: as `check_versions` and `check_tracking`.
+        ConfigError, NotReady: as in `check_versions` and `check_tracking`.
     """
     check_versions()
     check_tracking(experiment.tracking)

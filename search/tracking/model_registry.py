@@ -193,7 +193,7 @@ class Registry:
     ) -> Registered:
         """Set the aliases of a version, as the last step of a promotion.
 
-        Until then, users load the previous champion; from then on, the complete new one.
+        Before this step, users load the previous champion; after it, they load the new one.
 
         Args:
             name: the name of the registered model.

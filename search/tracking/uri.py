@@ -20,8 +20,9 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 UNTRIED = ("databricks", "databricks-uc", "uc")
-"""Kinds of URI that MLflow supports, but that this project has not been tested with: Databricks
-restricts the names of experiments.
+"""Kinds of URI that MLflow supports, but this project does not, since it was not tested with them.
+
+Databricks restricts the names of experiments.
 """
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
@@ -51,7 +52,7 @@ def check_tracking(uri: str) -> None:
     """Check that MLflow can be written to at this tracking URI.
 
     Raises:
-        ConfigError: the URI is invalid, its kind is not supported, or it is one of SQLite and names
+        ConfigError: the URI is invalid, its kind is not supported, or it is a SQLite URI that names
             no file.
         NotReady: the server does not respond, or rejects the login or the Host header; the SQLite
             file cannot be opened, or its folder is not writable.

@@ -140,7 +140,7 @@ def model_figures(
 
 
 def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:
-    """Return the inference time and the numerical difference of each exported form, by title."""
+    """Return texts on the inference time and numerical accuracy of each exported form, by title."""
     if not is_network(exported):
         return {
             "time": (

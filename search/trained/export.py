@@ -163,7 +163,7 @@ def _write(
 
 @contextmanager
 def _refusing_mismatch(trial: TrialResult, use: str) -> Iterator[None]:
-    """Convert errors of an export to `Refused`; `use` is a participle for the message.
+    """Convert errors of an export to `Refused`; `use` is "promoted" or "used", for the message.
 
     Raises:
         Refused: the checkpoint is damaged, or the outputs of the exported model differ from those

@@ -139,7 +139,7 @@ def load_model(source: ModelSource) -> Model:
     """Load a trained model, ready to predict images.
 
     Raises:
-        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as in `ModelSource.fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="load-") as temporary:
         return Model(source.fetch(Path(temporary) / "classifier"), str(source))
