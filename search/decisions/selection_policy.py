@@ -26,7 +26,7 @@ MAX_SEED = 2**31
 
 
 def training_name(candidate: str, number: int) -> str:
-    """Name the training of a candidate with its seed of this number (from 1): `t0007-s2`."""
+    """Return the name of a candidate's training with seed `number` (from 1), such as `t0007-s2`."""
     return f"{candidate}-s{number}"
 
 

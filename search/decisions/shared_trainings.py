@@ -45,7 +45,7 @@ class OtherTrainings(Protocol):
 
 
 class Relatives:
-    """The trials of a search that share their trainings."""
+    """An index of a search's trials by their trainings, to find the relatives of a trial."""
 
     def __init__(self, experiment: Experiment, earlier: OtherTrainings | None = None) -> None:
         """Create an empty index of trainings.

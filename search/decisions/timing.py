@@ -23,7 +23,7 @@ MAX_SHARE = 0.5
 Most of a budget should be used for training.
 """
 SOONER = 0.8
-"""The forecast for the first epoch of a new trial is this quantile of the durations of others."""
+"""The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
 
 Entered = TypeVar("Entered")
 

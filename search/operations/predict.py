@@ -56,7 +56,7 @@ class Files:
     """The errors of the folders so far that could not be read."""
 
     def __iter__(self) -> Iterator[str]:
-        """Yield each file: in the order of the paths, and below a folder sorted by name."""
+        """Yield each file, in the order of the paths; files in a folder are sorted by name."""
         for path in self.paths:
             for entry in _lines(sys.stdin) if path == STDIN else [path]:
                 yield from self._below(entry) if Path(entry).is_dir() else [entry]

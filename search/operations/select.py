@@ -100,7 +100,7 @@ class SelectionPreview:
     """The name of the search."""
     candidates: list[str]
     cost: SelectionCost | None
-    """None if the same selection was completed before, so that nothing is left to do."""
+    """The remaining cost; None if the same selection was completed before."""
     note: str = ""
     """The reason why there are fewer candidates than requested; empty if there are enough."""
 

@@ -66,6 +66,7 @@ class Estimate:
     expected_epochs: int
     """The number of epochs with early stopping, if each rung promotes its usual share of trials."""
     slots: int
+    """The number of trials at once."""
     seconds: float
     """The lower estimate of the time, with the expected early stopping."""
     most_seconds: float
