@@ -23,14 +23,22 @@ TENSORS_FORM = 'the JSON must be {"inputs": [...]} or {"instances": [...]} with 
 JSON_FORM = 'the JSON must be {"images": ["base64", ...]}'
 
 ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
-"""A file name in the form of RFC 5987, which some clients send if it is not ASCII."""
+"""Pattern of a file name encoded by RFC 5987, as some clients send it if it is not ASCII."""
 
 Contents = list[bytes]
 """The contents of image files."""
 
 
 def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | NDArray[np.uint8]:
-    """Read the images of a request: the contents of files, or pixels.
+    """Read the images of a request.
+
+    Args:
+        content_type: the Content-Type of the request, which determines the format of the body.
+        body: the body.
+        limits: the maximum number of images.
+
+    Returns:
+        The contents of image files, or an array of the pixels of all images.
 
     Raises:
         Refusal: the Content-Type is not supported, the body does not match it, or contains no image
@@ -83,7 +91,7 @@ class _Form:
         self._pieces: list[bytes] = []
 
     def callbacks(self) -> Any:
-        """The callbacks for the parser, by the parser's names for them."""
+        """The functions that the parser should call, by the names of its callbacks."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_name,
@@ -187,7 +195,10 @@ READERS: dict[str, Callable[[str, bytes, Limits], Contents | NDArray[np.uint8]]]
 
 
 def read_tensors(body: bytes, limits: Limits) -> Any:
-    """Read the images of a request to MLflow's `/invocations`: an array, or a list of arrays.
+    """Read the images of a request to `/invocations`, which has the format of MLflow's server.
+
+    Returns:
+        An array of all images or, if their sizes differ, a list of arrays.
 
     Raises:
         Refusal: the body contains no images, too many, or anything but numbers.
@@ -216,7 +227,7 @@ def _check_numbers(values: list[Any], axes: int) -> None:
     Strings are refused because NumPy would pad each of them to the length of the longest.
 
     Raises:
-        Refusal: they contain something else, or are nested more deeply than `axes`.
+        Refusal: the lists contain something else, or are nested more deeply than `axes`.
     """
     kinds = set(map(type, values))
     if kinds <= {int, float}:
