@@ -244,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_in_body and self.cycle.response_complete:
-            self.transport.close()  # the client would take an error for its next response
+            self.transport.close()  # the client would take the error for its next response
             return
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if is_answering and (self.pipeline or not self.cycle.more_body):
