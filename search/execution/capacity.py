@@ -130,7 +130,7 @@ def limited(
     if experiment.address == LOCAL:
         yield Limit(experiment, have, planned)
         return
-    from cluster.runtime.nodes import growth  # imports Ray, whose environment must be set before
+    from cluster.runtime.nodes import growth  # imports Ray, after its environment is set
     from search.execution.cluster_capacity import ClusterLimit
 
     coming, is_open = growth(), experiment.device == AUTO_DEVICE

@@ -75,7 +75,7 @@ class ClusterLimit(Limit):
 
     def end(self) -> None:
         """Withdraw the requests for machines and the announcement of this search."""
-        # These errors mean that Ray has stopped, and both are gone with it.
+        # These errors mean that Ray has stopped. Then the requests and the announcement are gone.
         with suppress(ray.exceptions.RayError, ConnectionError):
             self.call.end()
             self.shares.end()
@@ -162,7 +162,7 @@ class ClusterLimit(Limit):
             )
 
     def _possible(self, demand: Demand) -> int:
-        """The number of workers that this search may use on the largest possible cluster.
+        """Compute the number of workers that this search may use on the largest possible cluster.
 
         It is `MANY` if the autoscaler's limits are not known.
         """
@@ -188,7 +188,7 @@ class ClusterLimit(Limit):
         demand, is_told = self.experiment.demand, False
         while not self._is_room(demand):
             if self.growth is None:
-                slots(self.have, demand)  # raises NotReady, since nothing fits
+                slots(self.have, demand)  # raises NotReady, since the trial does not fit
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (

@@ -1,7 +1,7 @@
 """Evaluation of finished trials on the validation set, and of the best one on the test set.
 
-It starts after the last trial. This module determines the order in which workers evaluate trials,
-and writes the results to the journal.
+The evaluation starts after the last trial has ended. This module determines the order in which
+workers evaluate trials, and writes the results to the journal.
 """
 
 import time
@@ -33,8 +33,8 @@ Tick = Callable[[], None]
 LOOK_S = 0.5
 """Maximal seconds between two checks for answers, signals and the end of the time budget."""
 READY_S, PATIENCE_S = 3.0, 30.0
-"""Typical seconds for the start of a process, and seconds after which the evaluation begins with
-the processes that are ready.
+"""`READY_S` is the typical time to start a process, in seconds. After `PATIENCE_S` seconds, the
+evaluation begins with the processes that are ready.
 """
 SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
@@ -53,7 +53,7 @@ class Crew(Protocol):
 
     @property
     def dataset(self) -> Any:
-        """The data without the test set, in the form that the methods of a worker take."""
+        """The data without the test set: a reference in Ray's object store, or the data itself."""
 
     @property
     def raised(self) -> type[Exception]:
@@ -166,7 +166,9 @@ class Evaluations:
         self.reasons: dict[str, list[str]] = {}
         """Maps each reason to the trials that could not be evaluated because of it."""
         self.keys: dict[str, Hashable] = {}
-        """Maps trials to cost keys; trials with the same key have the same inference cost."""
+        """Maps trials to their cost keys (`cost_key`). Trials with the same key have the same
+        inference cost.
+        """
         self.costs: dict[Hashable, Cost] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
@@ -385,7 +387,7 @@ class Evaluations:
                     return
 
     def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """The arguments of a worker's methods for a trial: its job, the data and its best epoch."""
+        """Return the arguments of a worker's methods: the trial's job, the data, the best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
@@ -411,9 +413,9 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
     """Evaluate the best trial on the test set, once, and write the result to the journal.
 
-    If its checkpoint is damaged, the next best trial is evaluated instead. If that checkpoint has
-    been restored by the time of a later call, the later call evaluates the best trial. In a search
-    with `--sealed`, nothing is evaluated on the test set.
+    If the checkpoint of the best trial is damaged, the next best trial is evaluated instead. If the
+    checkpoint is restored later, the next call evaluates the best trial after all. In a search with
+    `--sealed`, no trial is evaluated on the test set.
 
     Args:
         driver: the driver, whose trials have finished.
@@ -515,8 +517,8 @@ def _test(
 ) -> EvaluationReply | None:
     """Evaluate the best epoch of a trial on the test set, in a worker.
 
-    The use of the test set is recorded in the journal before it happens. If the worker dies, a
-    second worker tries again: this is still the first use, since no result has been reported.
+    The journal records that the test set is used before it is used. If the worker dies, a second
+    worker tries again. This still counts as the same use, since no result has been reported.
 
     Returns:
         The evaluation, or a reply that names the damage of the checkpoint; None if the search was

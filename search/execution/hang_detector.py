@@ -61,10 +61,12 @@ class Watch:
         self._looked = -every_s
 
     def look(self, attempts: Mapping[Path, int]) -> None:
-        """Kill those of these trials whose heartbeat has not changed within the timeout.
+        """Kill each running trial whose heartbeat has not changed within the timeout.
 
-        `attempts` maps the folder of each running trial to the number of its current attempt.
         Heartbeats of earlier attempts are ignored.
+
+        Args:
+            attempts: maps the folder of each running trial to the number of its current attempt.
         """
         gap = self.clock() - self._looked
         if gap < self.every_s:

@@ -102,7 +102,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
         or experiment.demand.workers > 1
     ):
         return Packing()
-    # Networks first, since the first config is the one that is measured.
+    # Networks come first, since the throughput is measured with the first config.
     configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)
     if configs and configs[0].model.is_baseline:
         return Packing()
@@ -131,7 +131,8 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
 def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
     """Return the packing with the requested number of members, or fewer if there are few trials.
 
-    Its reason includes a warning if trials of the same shape will rarely run at the same time.
+    The reason in the packing includes a warning if trials that can be fused will rarely run at the
+    same time.
 
     Args:
         experiment: the search.

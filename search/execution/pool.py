@@ -244,7 +244,7 @@ class Workers:
         return sum(shared.is_up and not shared.leaving for shared in self.shared)
 
     def _end_leaving(self) -> None:
-        """Kill the shared workers that should leave and have no trials, or have not started."""
+        """Kill the shared workers that should end, if they have no trials or have not started."""
         for shared in [
             shared
             for shared in self.shared
@@ -261,7 +261,7 @@ class Workers:
         processes: dict[int, float],
         patience_s: float,
     ) -> Json:
-        """Let a worker measure how to train such configurations fastest (`RayProcess.plan`).
+        """Let a worker measure the fastest way to train the search's trials (`RayProcess.plan`).
 
         Args:
             configs: sampled configurations; the first is measured.
@@ -274,7 +274,7 @@ class Workers:
             The fields of a `TrainingPlan` by name.
 
         Raises:
-            GetTimeoutError: it takes longer than `patience_s`.
+            GetTimeoutError: the measurement takes longer than `patience_s`.
         """
         worker = self.idle[0] if self.idle else self._new_for_test()
         answer = worker.plan.remote(
@@ -319,7 +319,7 @@ class Workers:
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait for an answer; return a list with the first one, empty after `timeout_s`."""
+        """Wait for the first answer, for at most `timeout_s`; return it in a list, or no answer."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:

@@ -208,7 +208,7 @@ class DriverCallback(Unpickled, tune.Callback):
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
-        # The trial was paused at a rung, and the old attempt failed while it stopped: ignore that.
+        # If a trial is paused at a rung, its old attempt may fail while it stops: ignore that.
         if attempt != self.driver.attempt(name):
             return
         if hung:
@@ -310,9 +310,13 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver suggests no more, at most `slots` at once.
+    """Run trials until the driver suggests no more. They have no access to the test set.
 
-    `tick` is called several times a second. The trials have no access to the test set.
+    Args:
+        driver: the driver of the search.
+        workers: the pool of workers.
+        slots: the maximum number of trials that run at the same time.
+        tick: called several times a second.
 
     Raises:
         NotReady: Ray failed; the results until then are in the journal.

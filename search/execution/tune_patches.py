@@ -1,7 +1,8 @@
 """Patches to private parts of Ray Tune.
 
 They are applied while Tune runs and removed afterwards. With them, Tune takes its worker processes
-from our pool (`Workers`), and survives errors that kill such a process.
+from our pool (`Workers`), and survives errors that kill such a process. Each function from
+`hire_workers` on receives an original function and returns its replacement.
 
 The times in `PATCHES` were measured on 2 virtual cores of a shared AMD EPYC machine, 2026-11-28;
 each is the median of three runs.

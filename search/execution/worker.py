@@ -71,13 +71,13 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Choose the fastest `TrainingPlan` for such trials, by measurements in this process.
+        """Choose the fastest way to train trials (`TrainingPlan`), by measurements in this process.
 
         Args:
             configs: sampled configurations; the first is measured.
             dataset: the data.
             trials: the maximal number of trials to fuse.
-            processes: as for `trainables.fusion.planner.plan`.
+            processes: maps numbers of processes on one GPU to their total images per second.
 
         Returns:
             The fields of the plan by name.
@@ -129,7 +129,14 @@ class TrialWorker(RayProcess):
     """
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
-        """Prepare the process; if `moves`, a trial fails with `NodeLeaves` on a draining node."""
+        """Prepare the process.
+
+        Args:
+            device: `cpu` or `cuda`.
+            threads: the number of torch's threads.
+            gpus: the number of GPUs that the process holds.
+            moves: True if a trial should fail with `NodeLeaves` when its node is being drained.
+        """
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
         self._job: Job | None = None
@@ -214,6 +221,7 @@ class TrialWorker(RayProcess):
 class FusedWorker(RayProcess):
     """An actor that trains several trials at once; trials of the same shape are fused.
 
+    Fused trials are trained as one network.
     Each trial occupies a place, which is identified by a name, and trains in its own thread.
     """
 

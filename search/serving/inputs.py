@@ -64,7 +64,7 @@ def _too_many_refusal(limits: Limits) -> Refusal:
 
 
 def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
-    """Read the files of a form; each of its parts has to be a file."""
+    """Read the files of a form. Each part of the form has to be a file."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Refusal(400, "multipart/form-data needs a boundary in its Content-Type")
@@ -133,7 +133,7 @@ def parse_json(body: bytes) -> Any:
     """Parse a body as JSON.
 
     Raises:
-        Refusal: it is not JSON.
+        Refusal: the body is not JSON.
     """
     try:
         return json.loads(body)
@@ -164,7 +164,7 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
         shape, is_fortran, kind = read_header(file)
         size, start = math.prod(shape), file.tell()
-    except Exception as error:  # NumPy parses the header as Python source
+    except Exception as error:  # any error, since NumPy parses the header as Python
         raise Refusal(400, "the body is not an array in the format of numpy.save") from error
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
         raise Refusal(400, "the shape in the array's header is not valid")

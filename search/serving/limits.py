@@ -21,7 +21,7 @@ class Limits:
     pixels: int = 50_000_000
     """Maximum number of pixels of an image, before it is resized."""
     request_pixels: int = 200_000_000
-    """Maximum number of pixels of all files in a request: they take seconds to decode, while other
+    """Maximum number of pixels of all files in a request. Decoding them takes seconds, while other
     requests wait.
     """
     queue_images: int = 1024
@@ -29,7 +29,7 @@ class Limits:
     queue_bytes: int = 256 * MIB
     """Maximum total size of the bodies of all requests in progress in a process, in bytes."""
     wait_s: float = 2.0
-    """Images are refused if their estimated waiting time is longer than this, in seconds."""
+    """Maximum estimated waiting time of images, in seconds. Beyond it, they are refused."""
     receive_s: float = 15.0
     """Seconds within which the header of a request has to arrive, and then its body."""
     send_s: float = 30.0

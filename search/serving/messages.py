@@ -23,7 +23,9 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four are fields of `search.feedback.recorder.RecordingPolicy`."""
+    """`below`, `share`, `limit` and `corrections` are fields of `RecordingPolicy`, in
+    `search.feedback.recorder`.
+    """
 
 
 @dataclass(frozen=True)

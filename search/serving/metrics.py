@@ -1,7 +1,7 @@
 """Metrics for Prometheus, combined over all processes of a server.
 
-The processes share a folder. `PROMETHEUS_MULTIPROC_DIR` has to be set to it before this module is
-imported, because prometheus_client reads the variable when it is imported.
+The processes share a folder. The environment variable `PROMETHEUS_MULTIPROC_DIR` has to name the
+folder before this module is imported, because prometheus_client reads the variable at its import.
 """
 
 import os

@@ -25,7 +25,7 @@ def error_text(text: str) -> str:
 
 
 def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    """The headers of the response to a refused request: Retry-After, if the refusal has one."""
+    """Return the headers for a refusal: `Retry-After`, if a later request may succeed."""
     if refusal.retry_after_s is None:
         return []
     return [(b"retry-after", str(refusal.retry_after_s).encode())]
@@ -202,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Send a postponed refusal, or read the rest of the request for a while.
 
-        Many clients send all of a refused request before they read the response.
+        The rest is read because many clients send a whole request before they read the response.
         """
         if not self.pipeline:
             self._idle[self] = None
@@ -222,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Respond that this is not HTTP, and close the connection."""
+        """Respond that the data is not HTTP/1.1, and close the connection."""
         self._refuse(Refusal(400, "this is not HTTP/1.1"))
 
     def _stop_timer(self) -> None:

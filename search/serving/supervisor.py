@@ -1,7 +1,7 @@
 """Run the processes of a server: workers, which share a socket, and processes that watch models.
 
-A new version is sent to one worker first, and to the others as soon as this one uses it. If a
-worker exits, another one with the version in use replaces it.
+A new version is sent to one worker first, and to the other workers as soon as the first one uses
+it. If a worker exits, it is replaced by a new one, which loads the version in use.
 """
 
 import asyncio
@@ -170,7 +170,7 @@ class Supervisor:
         if not self._ended.done():
             self._ended.set_result(code)
             return
-        for slot in self._slots:  # a second signal
+        for slot in self._slots:  # a second signal has arrived
             if slot.process is not None and slot.process.returncode is None:
                 slot.process.kill()
 
@@ -185,7 +185,7 @@ class Supervisor:
                 self._offer(name_version(FetchedModel(**json.loads(line)), role))
             code = await process.wait()
             if code > 0 and role not in self._accepted:
-                self._end(code)  # the process has printed why
+                self._end(code)  # the process has printed the reason
             if code == 0 and not source.moves:
                 return
             await asyncio.sleep(PAUSE_S)

@@ -58,7 +58,7 @@ class ServedVersion:
         """
         if not self.is_classifier:
             return self.model.predictions(list(images))
-        # One image needs no copy.
+        # `np.stack` would copy a single image for nothing.
         batch = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
         return self.model.predictions(batch)
 
@@ -186,7 +186,7 @@ class Versions:
         """Replace the version in use.
 
         Raises:
-            ConfigError: it cannot replace the version in use.
+            ConfigError: the new version cannot replace the version in use.
         """
         if text := mismatch(self.current.model, new.model):
             raise ConfigError(text)

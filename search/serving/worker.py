@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
-"""An idle connection is closed after this time, in seconds."""
+"""Seconds after which an idle connection is closed."""
 
 
 def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
@@ -258,7 +258,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     (text,) = sys.argv[1:] if argv is None else argv
     code = Worker(WorkerSettings.from_text(text)).run()
     sys.stdout.flush()
-    # Not by sys.exit: a thread is still reading stdin, so Python's own shutdown would fail.
+    # `sys.exit` cannot be used: Python's own shutdown would fail while a thread reads stdin.
     os._exit(code)
 
 

@@ -304,7 +304,7 @@ class Followed:
 
 
 class Feed:
-    """The current state of the searches of a storage that open pages show."""
+    """The searches of a storage that open pages show, with their current state."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place

@@ -32,11 +32,11 @@ TOKEN_VARIABLE = "SEARCH_UI_TOKEN"
 
 
 def token(text: str) -> str:
-    """Parse a token, for the `parse` of an option.
+    """Check a token that a user has chosen, and return it.
 
     Raises:
-        ConfigError: the text is shorter than `MIN_TOKEN`, or has a space or a
-            character that is not printable ASCII.
+        ConfigError: the text is shorter than `MIN_TOKEN`, or contains a space or a character that
+            is not printable ASCII.
     """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
         raise ConfigError(f"at least {MIN_TOKEN} letters, digits and signs without a space")

@@ -32,7 +32,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RECEIVE_S = 15.0
 """Seconds within which the body of a request has to arrive."""
 ORIGIN_HEADERS = frozenset({b"host", b"origin", b"sec-fetch-site"})
-"""Headers from which the site that makes a request, and the requested host name, are known."""
+"""Headers that contain the site that makes a request, and the host name that it addresses."""
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -114,7 +114,7 @@ def _host_name(address: str) -> str:
 
 
 def error_response(status: int, text: str) -> JSONResponse:
-    """Build a JSON response with an error in one line."""
+    """Build a JSON response that contains an error in one line of text."""
     return JSONResponse({"error": printable(text)}, status, HEADERS)
 
 

@@ -112,9 +112,9 @@ class Launched:
     def refused(self) -> Message:
         """The error message of the command; empty if it has none.
 
-        A command writes its message to a file (`search.process.guard`), in which other commands
-        that the message suggests are marked. If there is no such file, for example because the
-        command was killed, the message consists of the error lines that it has printed.
+        A command writes its error message to a file (`search.process.guard`). If there is no such
+        file, for example because the command was killed, the message consists of the error lines
+        that the command has printed.
         """
         with suppress(*UNREADABLE):
             return message_from_json(json.loads((self.folder / OUTCOME).read_text()))

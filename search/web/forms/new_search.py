@@ -120,7 +120,7 @@ class NewSearchForm:
             return f"{FOLDER}{path}"
         if (
             self.data not in named_data_sets()
-        ):  # before `data_source`, which checks whether it is a folder
+        ):  # `data_source` would check if a folder of this name exists
             raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
         return self.data
 

@@ -119,7 +119,7 @@ class VersionRow:
     version: Version
     registered_at: str
     figures: list[tuple[str, str]]
-    """The rows of the table in its description, as (title, text)."""
+    """The rows of the table in the version's description, as (title, text)."""
 
 
 def version_row(version: Version) -> VersionRow:

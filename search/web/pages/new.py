@@ -120,7 +120,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
     """Start the search that a form describes.
 
     Raises:
-        ConfigError: there is already a search of that name.
+        ConfigError: there is already a search with this name, or a value is not allowed.
     """
     back = f"/new?{search_form.query}"
     search_form.request(site)

@@ -1,4 +1,4 @@
-"""The page *Searches*: all searches of the storage."""
+"""The page *Searches*, which lists all searches of the storage."""
 
 import threading
 import time

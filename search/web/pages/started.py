@@ -77,7 +77,7 @@ def came_of(started: Launched) -> str:
 
 
 def leads_to(request: Request, address: str) -> Response:
-    """Redirect the browser to another page; htmx needs a header of its own for this."""
+    """Redirect the browser to another page; for htmx, with the header `HX-Redirect`."""
     if "hx-request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return RedirectResponse(address, 303)
