@@ -221,8 +221,8 @@ class TrialWorker(RayProcess):
 class FusedWorker(RayProcess):
     """An actor that trains several trials at once; trials of the same shape are fused.
 
-    Fused trials are trained as one network.
-    Each trial occupies a place, which is identified by a name, and trains in its own thread.
+    Fused trials are trained as one network. Each trial occupies a place, which is identified by a
+    name, and has its own thread.
     """
 
     def __init__(
