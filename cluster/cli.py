@@ -15,7 +15,7 @@ from cluster.errors import NotReady
 from cluster.exit_codes import ExitCode
 from cluster.secrets import redact
 
-if sys.platform == "win32":  # no fcntl, SIGHUP or killpg there
+if sys.platform == "win32":  # Windows has no fcntl, SIGHUP or killpg
     sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
     raise SystemExit(ExitCode.USAGE)
 LONGEST_S = 10**9

@@ -60,7 +60,7 @@ class Login:
         )
 
     def changed_key_advice(self, host: str) -> str:
-        """Advice to remove the stored key of a host, for the case that its key has changed."""
+        """Explain how to remove a host's stored key, for the user whose host has a new key."""
         return (
             "If the host was set up again, remove the old key: ssh-keygen -f "
             f"{shlex.quote(str(self.known_hosts))} -R {host}"
@@ -166,7 +166,7 @@ def with_markers(command: str) -> str:
 
 
 def between_markers(output: str) -> str:
-    """Extract the output between the two marker lines; empty if the first marker is missing.
+    """Extract the text between the two marker lines; empty if the first marker is missing.
 
     A login shell may print other text before and after them.
     """
@@ -242,7 +242,7 @@ def ray_environment(cluster: Definition) -> dict[str, str]:
 def tunnel(cluster: Definition) -> Iterator[str]:
     """Open a tunnel to the dashboard, and yield the dashboard's local URL.
 
-    On the head itself, no tunnel is needed, and none is opened.
+    If this machine is the head, no tunnel is needed, and none is opened.
 
     Raises:
         NotReady: the head cannot be reached.

@@ -30,6 +30,7 @@ from cluster.secrets import KEY, redact
 PACKAGES = ("search", "trainables", "cluster")
 IGNORED_FILES = shutil.ignore_patterns("__pycache__", "*.pyc")
 LARGEST_FILE = 10 * 1024 * 1024
+"""Maximum size of an uploaded file that the command names, in bytes."""
 TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run", "search.select")
 """The verbs that accept --address; `--address auto` is added to their commands."""
 OPTIONS_WITHOUT_RESULT = ("--help", "-h", "--dry-run")
@@ -157,8 +158,8 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
     """Parse the values of `--env` into environment variables.
 
     Raises:
-        Mistake: a text is not NAME=VALUE, or looks like a credential. Everybody with access to the
-            cluster's jobs could read it.
+        Mistake: a text is not NAME=VALUE, or looks like a credential. A credential is refused,
+            because everybody with access to the cluster's jobs could read it.
     """
     variables = {}
     for text in assignments:

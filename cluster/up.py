@@ -23,7 +23,7 @@ STEPS = {
     ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
-"""Texts in the output of `ray up`, and the line that we print for each."""
+"""Maps a text in the output of `ray up` to the line that we print for it."""
 
 
 def command(args: argparse.Namespace) -> int:

@@ -103,7 +103,10 @@ def collect(request: Json) -> Json:
 
 
 def ray_version() -> str | None:
-    """Ray's version from its package metadata (importing Ray takes seconds); None if missing."""
+    """Read Ray's version from its package metadata, which is faster than importing Ray.
+
+    The version is None if Ray is not installed.
+    """
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
@@ -160,7 +163,7 @@ def has_card() -> bool:
 
 
 def is_listening(host: str, port: int) -> bool:
-    """True if something accepts a connection at this address."""
+    """True if a service accepts connections at this address."""
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_S).close()
     except OSError:
@@ -580,7 +583,7 @@ def _print_answer(answer: Any) -> None:
 
 
 def main() -> None:
-    """Read one request from stdin, and print the answers. This is what a host runs."""
+    """Read one request from stdin, and print the answers; runs on a host."""
     _print_answer("ready")
     request = json.loads(sys.stdin.readline())
     _print_answer(time.time())

@@ -175,7 +175,8 @@ def _command(host: str, login: HostLogin, length: int) -> list[str]:
 def _in_shell(login: HostLogin, length: int) -> str:
     """Build the shell command that runs the probe on the host.
 
-    It starts the Python that has Ray, or else python3, which reads the probe's source from stdin.
+    The command starts the Python interpreter that has Ray, or else python3. The interpreter reads
+    the probe's source from stdin.
     """
     read = f"import sys; exec(sys.stdin.read({length}))"
     find = (
@@ -197,7 +198,7 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
             problem=f"the host did not respond within {LIMIT_S} s",
             remedy="Check what keeps it busy, and try again.",
         )
-    # 255 is ssh's own exit code; any other is the remote command's.
+    # 255 is ssh's own exit code; any other one is that of the remote command.
     if code != 255:
         return Visit(
             host=host,

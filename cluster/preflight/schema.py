@@ -84,7 +84,7 @@ def _fixed_host_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of a file whose machines are started on demand."""
+    """Yield the problems in the node types of a file whose machines are started on demand."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
         yield (

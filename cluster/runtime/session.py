@@ -45,7 +45,9 @@ directory, and disable Tune's state files, loggers and signal handlers.
 """
 
 DEATH_TIMEOUT_S, DEAD_LOOK_S = 5.0, 0.01
-"""The time to wait for killed processes to die, and the interval between checks, in seconds."""
+"""The maximum time to wait until killed processes are dead, and the interval between checks, in
+seconds.
+"""
 
 ALWAYS_SET = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
 """The variables of `ENVIRONMENT` that override the user's own values.
@@ -251,10 +253,10 @@ def _is_dead(process: psutil.Process) -> bool:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """Kill the processes that were started inside this context if it ends with an exception.
+    """If this context ends with an exception, kill the processes that were started inside it.
 
-    Without this, Ray's agents would run for another minute if the start of a session fails or is
-    interrupted.
+    Otherwise, Ray's agents would run for another minute after the start of a session has failed or
+    was interrupted.
     """
     mine = psutil.Process()
     before = set(mine.children())
@@ -307,7 +309,7 @@ SIGNAL_PATCH = Patch(
 
 
 def dead_parts() -> list[str]:
-    """List Ray's names of the processes that this process has started for Ray and that have died.
+    """List the Ray processes of this session that have died, by Ray's names for them.
 
     If the control store has died, Ray ends this process too, a minute later and without an error.
     """

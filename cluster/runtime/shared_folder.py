@@ -170,7 +170,7 @@ class SharedFolderCheck:
 
 
 def inspect_node(probe: str | None, node: str, patience_s: float) -> tuple[str, dict[str, str]]:
-    """Inspect the node on which this runs.
+    """Inspect the node on which this function runs.
 
     Args:
         probe: path of the file that the node has to see; None to report only the versions.

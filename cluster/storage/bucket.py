@@ -1,4 +1,4 @@
-"""A place in a bucket of S3, or of a compatible service, where searches are stored.
+"""Store searches in a bucket of S3 or of a compatible service.
 
 Each machine looks up its own credentials, as boto3 does (environment, `~/.aws`, the instance's
 profile). Credentials are never sent to other machines. Temporary failures of a service (503,

@@ -12,7 +12,7 @@ NEAR_CORRELATION = 0.995
 MAX_NEAR = 20
 """Maximum length of an image's list of near-duplicates."""
 NO_CORRELATION = -1.0
-"""Stands for the correlation of an image if there is no other image to compare it with."""
+"""The correlation of an image if there is no other image to compare it with."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Likeness:
         self._names.append(name)
 
     def mark_familiar(self, name: str, *, is_corrected: bool) -> None:
-        """Mark an image as familiar, after it was added: as corrected if `is_corrected`, or usual.
+        """Mark an added image as familiar: as corrected if `is_corrected`, otherwise as usual.
 
         A usual image may be marked as corrected later.
         """

@@ -118,8 +118,8 @@ class Recorder:
             is_restart: start even if the place cannot be used, and retry until it can.
 
         Raises:
-            ConfigError: the place holds the records of another model. Not if `is_restart`.
-            OSError: the place cannot be written. Not if `is_restart`.
+            ConfigError: the place contains the records of another model, and `is_restart` is False.
+            OSError: the place cannot be written, and `is_restart` is False.
         """
         # The recorder retries failed writes, so the bucket's client should not retry for long.
         quick_place = replace(place, quick=True) if isinstance(place, Bucket) else place

@@ -14,7 +14,7 @@ A place, which is a folder or a prefix in a bucket, contains the records of one 
 Several processes may write to a place at the same time. TIME and PLACE in names are Unix times in
 milliseconds. If a clock was set back, they are increased: a new PLACE is always larger than that of
 every existing correction, and a new TIME is larger than those of all answer objects that the writer
-has listed or written. Therefore sorted names are in the order of writing.
+has listed or written. So names sort in the order of writing, even if a clock was set back.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ DAMAGE_ERRORS = (ValueError, TypeError, KeyError)
 """Errors that are raised when a damaged object is read."""
 IMAGE_NAME = re.compile("[0-9a-f]{64}")
 ANSWERS_NAME = re.compile(r"\d+-[^/]*\.jsonl")
-"""The names of the objects in `images/` and `seen/`."""
+"""Match the names of the objects in `images/` and `seen/`."""
 DECIMALS = 6
 """Decimals of recorded probabilities."""
 
@@ -144,7 +144,7 @@ class Records:
         """Write the model's info if the place has none yet; True if it was written.
 
         Raises:
-            ConfigError: these are the records of another model, or of other classes.
+            ConfigError: the place contains the records of another model, or of other classes.
         """
         if (existing := self.info) is None:
             try:

@@ -22,7 +22,7 @@ from trainables.export.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionRequest:
-    """The model to improve, with options that override recorded ones of its search."""
+    """The model to improve, with options that override those recorded in its search."""
 
     model: str
     """An address in MLflow's registry, or the name of a search."""
@@ -51,7 +51,7 @@ class ChampionModel:
         return local_checkpoint(self.home, self.data.trial)
 
     def load_model(self, data_root: Path | None) -> Model:
-        """Load the exported model; `data_root` is the folder of its data, if it has moved."""
+        """Load the exported model; `data_root` is the folder of its data, if that has moved."""
         source = ModelSource(
             name=self.source,
             storage=self.data.experiment.storage,

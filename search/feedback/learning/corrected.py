@@ -34,7 +34,7 @@ RECORDED_PREFIX = "met/"
 SET_ASIDE = "set-aside"
 """Name of the part with images that were set aside and whose corrections were taken back."""
 USE_SHARES = {HELD_OUT: 0.3, SELECTION: 0.15}
-"""Share of the new images that get each use; the others are used for training."""
+"""Share of the new images that get each of these uses; the other images are used for training."""
 MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
 """Minimum number of new images of each use."""
 (
@@ -62,19 +62,21 @@ class NewImage:
     """A corrected image that a model can learn from."""
 
     image: str
-    """Its name in the records: the SHA-256 of the file."""
+    """The image's name in the records: the SHA-256 of the file."""
     label: str
     pixels: NDArray[np.uint8] = field(repr=False)
     """The image in the form in which the champion was trained, (height, width, channels)."""
     corrected_ms: int
     by: str
     seen_ms: int
-    """Unix time in milliseconds of the first answer on it; 0 if that is not recorded."""
+    """Unix time in milliseconds of the first answer on the image; 0 if none is recorded."""
     use: str
     is_aside: bool = False
-    """True if an earlier round has set it aside."""
+    """True if an earlier round has set the image aside."""
     is_fair: bool = False
-    """True if it was corrected independently of the champion's answer (see `fair_sample`)."""
+    """True if the image is in the random sample that `fair_sample` selects, so that its correction
+    does not depend on the champion's answer.
+    """
 
 
 @dataclass(frozen=True)

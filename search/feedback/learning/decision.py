@@ -45,13 +45,13 @@ class ScoredChallenger:
 
     trial: str
     validation: float
-    """Its accuracy on the old validation set."""
+    """The challenger's accuracy on the old validation set."""
     new: float
-    """Its accuracy on the new images for selection."""
+    """The challenger's accuracy on the new images that were set aside for selection."""
 
     @property
     def mean(self) -> float:
-        """The mean of both: a challenger has to be good on old and new images."""
+        """The mean of both accuracies: a challenger has to be good on old and new images."""
         return (self.validation + self.new) / 2
 
 
@@ -64,11 +64,11 @@ class FirstChampion:
     """
 
     name: str
-    """Its trial and search, in words."""
+    """The trial and the search of the first champion, in words."""
     old: PairedComparison
-    """The challenger compared with it on the old test images."""
+    """The comparison of the challenger with the first champion on the old test images."""
     accuracy: float
-    """Its accuracy on the old test images."""
+    """The first champion's accuracy on the old test images."""
 
     def to_json(self, margin: float) -> Json:
         """Convert the comparison to JSON-compatible values."""
@@ -91,15 +91,15 @@ class Decision:
     """All challengers from which the best one was selected."""
     new: PairedComparison
     old: PairedComparison
-    """The challenger compared with the champion on the held-out new images, and on the old test
-    images.
+    """The comparisons of the challenger with the champion: on the held-out new images, and on the
+    old test images.
     """
     champion_new: float
     """The champion's accuracy on the new images that were held out."""
     champion_old: float
     """The champion's accuracy on the old test images."""
     margin: float
-    """The allowed loss of accuracy on the old test images."""
+    """The allowed loss of accuracy on the old test images, as a share."""
     champion_ms: float
     challenger_ms: float
     """Milliseconds per image in batches of one. One model is measured after the other."""
@@ -108,9 +108,11 @@ class Decision:
     fair: int = 0
     """Number of held-out images that were chosen independently of the champion's answers."""
     is_fair: bool = True
-    """False if there are too few of these. Then all held-out images are compared."""
+    """False if `fair` is too small. Then all held-out images are compared, and the challenger
+    cannot become the champion.
+    """
     first: "FirstChampion | None" = None
-    """The first champion; None if it is this champion."""
+    """The comparison with the first champion of all rounds; None if that is this champion."""
 
     @property
     def is_better(self) -> bool:
@@ -119,9 +121,9 @@ class Decision:
 
     @property
     def is_not_worse(self) -> bool:
-        """True if the challenger is significantly non-inferior on the old images, with the margin.
+        """True if non-inferiority on the old images is significant, with this margin.
 
-        It has to be non-inferior to both the champion and the first champion.
+        The challenger has to be non-inferior to both the champion and the first champion.
         """
         comparisons = [self.old] if self.first is None else [self.old, self.first.old]
         return all(comparison.p_worse_by(self.margin) <= ALPHA for comparison in comparisons)
@@ -274,7 +276,7 @@ def luck_of(facts: Json) -> float:
 
 
 def best_challenger(candidates: Sequence[ScoredChallenger]) -> ScoredChallenger:
-    """Select the challenger with the highest mean accuracy; of equal ones, the first."""
+    """Select the challenger with the highest mean accuracy; if several are equal, the first."""
     return max(candidates, key=lambda candidate: candidate.mean)
 
 

@@ -6,7 +6,7 @@ It is inside the folder of the improvement's search, so the search does not need
 |---|---|
 | `about.json` | the champion, and each new image: label, use, times (`ImprovementInfo`) |
 | `entry.json`, `*.npy` | the data to search on (`trainables.datasets.joined`) |
-| `met/` | only the new images: for training, for selection (as `val`), held out (as `test`) |
+| `met/` | the new images: for training (`train`), selection (`val`) and comparison (`test`) |
 | `champion-DIGEST/` | the champion's checkpoint; none for a baseline |
 """
 
@@ -45,10 +45,10 @@ class ChampionIdentity:
     model: str
     """The registry name for its challengers; by default that of the champion."""
     version: str
-    """Its registered version; empty if it is not registered yet."""
+    """The champion's version in the registry; empty if it is not registered yet."""
     search: str
     id: str
-    """The id of its search."""
+    """The id of the champion's search."""
     trial: str
 
 
@@ -58,9 +58,9 @@ class ImprovementInfo:
 
     champion: ChampionIdentity
     place: str
-    """The place of the records."""
+    """The place of the records: a folder, or an address in a bucket."""
     images: tuple[Json, ...]
-    """Each new image as `image_origin` describes it."""
+    """The descriptions of the new images (`image_origin`)."""
     left_out: tuple[ExcludedImage, ...]
     suspected: float
     """Share of the corrections that are probably wrong."""

@@ -35,7 +35,7 @@ class NewImprovement:
 
     name: str
     home: Home
-    """The place of its search."""
+    """The place where the improvement's search is stored."""
     champion_model: ChampionModel
     records: Records
     corrections: CorrectedImages

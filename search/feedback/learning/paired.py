@@ -25,9 +25,9 @@ class PairedComparison:
 
     images: int
     gained: int
-    """Images that only the challenger classifies right."""
+    """Number of images that only the challenger classifies correctly."""
     lost: int
-    """Images that only the champion classifies right."""
+    """Number of images that only the champion classifies correctly."""
 
     @classmethod
     def of(cls, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]) -> "PairedComparison":

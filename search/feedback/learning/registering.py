@@ -35,20 +35,22 @@ TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.M
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenChallenger:
-    """The challenger that an improvement has chosen, with everything that registers it."""
+    """The challenger that an improvement has chosen, with what is needed to register it."""
 
     champion_model: ChampionModel
-    """The champion that it was compared with."""
+    """The champion with which the challenger was compared."""
     home: Home
     """The place of the improvement's search."""
     result: SearchResult
-    """The improvement's search."""
+    """The result of the improvement's search."""
     facts: Json
     """The decision, as `decision_facts` reads it from its file."""
     place: Storage
-    """The records, from which images are sampled that represent those it will receive."""
+    """The place of the records. The images that the challenger is expected to receive are sampled
+    from these records.
+    """
     onnx: bool | None
-    """True to register it as ONNX too; None to do so only if the champion is registered as ONNX."""
+    """True to register the challenger as ONNX too; None to do so only if the champion is."""
 
     @property
     def storage(self) -> Storage:
@@ -57,12 +59,12 @@ class ChosenChallenger:
 
     @property
     def trial(self) -> TrialResult:
-        """The trial that trained it."""
+        """The trial that trained the challenger."""
         return self.result.trials[self.facts["challenger"]]
 
     @property
     def is_wanted_as_onnx(self) -> bool:
-        """True if it is to be registered as ONNX too."""
+        """True if the challenger has to be registered as ONNX too."""
         champion_model = self.champion_model
         if self.onnx is not None or not champion_model.champion.version:
             return bool(self.onnx)
@@ -72,7 +74,7 @@ class ChosenChallenger:
 def register(challenger: ChosenChallenger) -> Registered:
     """Register a challenger, unless it is registered already, and set its aliases.
 
-    If this fails, a repeated command continues with this step.
+    If the registration fails, it is tried again when the command is repeated.
     """
     champion = challenger.champion_model.champion
     is_champion = challenger.facts["outcome"] == CHAMPION

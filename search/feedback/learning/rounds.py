@@ -54,7 +54,7 @@ def decision_facts(search_home: Home) -> Json | None:
 
 
 def is_settled(facts: Json | None) -> bool:
-    """True if a decision was made, and its model is registered or no model has to be."""
+    """True if a decision was made, and no model has to be registered any more."""
     return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 

@@ -191,7 +191,7 @@ def run_check(detector: Detector, rate: float) -> Check:
 
 
 def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
-    """Explain which tests cannot be run, because there are too few images.
+    """Find the tests that cannot be run because there are too few images.
 
     Returns:
         For each of these tests, by its name, the images that are too few and the minimum, in words.

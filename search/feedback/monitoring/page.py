@@ -84,7 +84,7 @@ def charts(reference: Reference, window: Window) -> list[MonitorChart]:
 
 
 def chart(title: str, before: Values, now: Values) -> MonitorChart:
-    """Build two histograms on one scale; the first and last bars include 0.5 % extreme values."""
+    """Build two histograms on one scale; the first and the last bar include extreme values."""
     pooled = np.concatenate([before, now])
     # A few extreme values would otherwise squeeze all others into a few bars.
     low, high = (float(end) for end in np.quantile(pooled, (0.005, 0.995)))

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
-"""Is added to the level of confidence intervals, because real images are never quite a random
+"""This is added to the level of confidence intervals, because real images are never quite a random
 sample: people skip some images, and the sample ends with an image that was corrected.
 """
 

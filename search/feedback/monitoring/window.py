@@ -21,7 +21,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
 
 MAX_ANSWERS = MAX_NEW_IMAGES
-"""Maximum number of answers that are tested. They are the latest ones, with one for each image."""
+"""Maximum number of answers that are tested. Only the latest answer on each image counts."""
 SEED = 20
 
 
@@ -31,7 +31,7 @@ class RecordedImage:
 
     name: str
     pixels: Images
-    """(height, width, channels)."""
+    """The pixels, (height, width, channels)."""
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Window:
     mistakes and unsure answers first, so these images do not represent all images.
     """
     trained: frozenset[str] = frozenset()
-    """The images that this version was trained on and has answered again. It is surer of them, and
-    right more often, than on others.
+    """The images that this version was trained on and has answered again. The version is more often
+    right on these images than on others, and surer of its answers.
     """
     learned_count: int = 0
     """Number of corrected images that are left out because this version was trained on them."""
