@@ -1,4 +1,4 @@
-"""Report unsafe settings in a cluster's file, which is for `ray up` (AWS, fixed hosts) or a RayJob.
+"""Report unsafe settings in a cluster's file for `ray up` (AWS, fixed hosts) or for a RayJob.
 
 The rules are applied to the parsed file only. Most of them guard against a default of Ray: ssh that
 is open to the whole internet, full rights over EC2 and S3 for the head, a nightly build of Ray on

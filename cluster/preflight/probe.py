@@ -507,7 +507,7 @@ def storage(url: str) -> list[Line]:
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
     """True unless the service reports that there is no bucket of this name.
 
-    This needs its own request, because some servers respond to a write without permission with
+    This needs a separate request, because some servers respond to a write without permission with
     "forbidden" even if the bucket does not exist.
     """
     try:

@@ -3,12 +3,13 @@
 Besides the workers, Ray starts five Python processes: the autoscaler's monitor, the dashboard's
 server (even if the dashboard is off), the monitor that copies workers' output to the driver, and on
 each node an agent for metrics and one for runtime environments. Ray waits for the agents before a
-node counts as started. A search on one machine uses none of the five. No setting of Ray disables
-them, hence these patches. The gain of each patch is in seconds of processor time, over the first
+node counts as started. A search on one machine uses none of the five. These patches are needed
+because no setting of Ray disables them. The gain of a patch is in seconds of CPU time, in the first
 ten seconds of a session (measured 2026-11-28 on 2 virtual cores of a shared AMD EPYC).
 
 Ray Train needs more: it creates its workers in runtime environments, and queries the dashboard for
-the state of actors. With it, the agents are started, and the dashboard with only this one module.
+the state of actors. So with Ray Train, the agents are started, and a dashboard with only the module
+that serves this state.
 """
 
 import os

@@ -190,10 +190,10 @@ class BoundedRecords:
     def _drop_answers(self) -> None:
         """Remove the older half of the answers, except the latest one on each stored image.
 
-        The remaining answers, at most half of those in the old objects, overwrite the newest of
-        these objects. Then the other old objects are deleted. If the storage fails to delete them,
-        a retry reads them again without duplicating any answer. Answers can be duplicated only if
-        two processes do this at the same time.
+        The remaining answers are at most half of those in the old objects. They overwrite the
+        newest old object; then the other old objects are deleted. If the storage fails to delete
+        them, a retry reads them again without duplicating any answer. Answers can be duplicated
+        only if two processes do this at the same time.
         """
         old_objects, size = list[str](), 0
         for name in sorted(self._answer_sizes):

@@ -1,8 +1,8 @@
 """Select the corrected images that a model can learn from, with reasons for those left out.
 
 Duplicates of test or validation images are refused. A share of the other images is set aside
-permanently. A third of those that are set aside are used to select the best challenger. The rest is
-used to decide whether that challenger is better than the champion.
+permanently. A third of the images that are set aside select the best challenger. The rest of them
+decide whether that challenger is better than the champion.
 """
 
 import hashlib
@@ -382,10 +382,10 @@ class _CopyFilter:
     def _conflicting_mirrors(
         self, new_image: NewImage, mirrored: set[int], learnable: Mapping[int, NewImage]
     ) -> list[int]:
-        """Rows of the mirrored copies because of which an image is left out.
+        """Find the rows of the mirrored copies that make a new image redundant.
 
-        A training image may be the mirror image of other training images. All other pairs of
-        mirror images are duplicates.
+        Two training images may be mirror images of each other. If one of two mirror images has
+        another use, they are duplicates.
 
         Args:
             new_image: the image.

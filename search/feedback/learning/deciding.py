@@ -100,9 +100,11 @@ def fair_parts(folder: Path, info: ImprovementInfo) -> tuple[dict[str, Part], li
     """Load the images that were set aside.
 
     Returns:
-        A tuple. The images by their use; the positions of the held-out images that are a fair
-        sample, chosen independently of the champion's answers; and True if these are enough. In
-        that case, the returned held-out images are only the fair ones.
+        parts: the images, by their use.
+        fair: the positions of the held-out images that were chosen independently of the champion's
+            answers.
+        is_fair: True if there are enough fair images. In that case, the held-out images in `parts`
+            are only the fair ones.
     """
     parts, fair = load_set_aside(folder), info.fair_rows()
     is_fair = len(fair) >= MIN_NEW_IMAGES[HELD_OUT]

@@ -1,7 +1,7 @@
 """Sample the images before an improvement, which represent those that the new model will receive.
 
-The sample is stored in the model's reference. With it, `search.monitor` can tell a new change from
-the one for which the model was improved. Images that the model was trained on would bias the
+The sample is stored in the model's reference. With it, `search.monitor` distinguishes a new change
+from the one for which the model was improved. Images that the model was trained on would bias the
 sample: the model is surer of them than of others, and people do not correct a random choice of
 images. So the sample contains only images that a hash of their content excludes from training
 (`draw_use`), whether they were corrected or not. Such images represent all images.
@@ -91,13 +91,15 @@ def shared_luck(
 ) -> NDArray[np.float32]:
     """Distribute luck, which is the likely excess of the accuracy, over the images.
 
-    The images that the model gained get equal shares. If it gained none, all images that it
-    classifies right do. No image gets more than 1.
+    All images that only the model classifies right, and not the champion, get equal shares. If
+    there are none, all images that the model classifies right get equal shares. No share is above
+    1.
 
     Args:
         luck: by how much the accuracy is likely too high.
         right: True for each image that the model classifies right, (images,).
-        gained: True for each of these on which the champion was wrong, (images,).
+        gained: True for each image that the model classifies right and the champion wrong,
+            (images,).
 
     Returns:
         The luck of each image, (images,); its mean is `luck`, unless a value was limited to 1.
