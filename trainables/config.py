@@ -54,9 +54,9 @@ class ModelConfig:
     Pixels are then scaled as these weights require, and `data.scaling` has no effect.
     """
     weights: str | None = None
-    """A file of these weights, or a folder that has one (`trainables.models.weights`).
+    """The file with the pretrained weights, or a folder with it (`trainables.models.weights`).
 
-    None for torch's cache.
+    None to use the file in torch's cache.
     """
     freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
     """The layers of a network that are not trained: one of `FREEZE_NAMES`.
@@ -128,8 +128,8 @@ class ModelConfig:
 class DataConfig:
     """The data set, and how its images are split and scaled.
 
-    `val_fraction` and `test_fraction` are fractions of the data set's own training part, which is
-    all of it if it has no parts.
+    `val_fraction` and `test_fraction` are fractions of the data set's own training set. A data set
+    without its own validation and test sets consists only of a training set.
     """
 
     name: str = name_of("digits", "data set", DATASETS)
@@ -209,7 +209,7 @@ class OptimizerConfig:
     """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
-    """For SGD only, where None means 0.9."""
+    """The momentum of SGD (None: 0.9); None for all other optimizers."""
     schedule: str = name_of("constant", "schedule", SCHEDULE_NAMES)
     decay: float = number(0.1, above=0, below=1)
     """The factor by which `step` and `plateau` multiply the learning rate."""
@@ -343,8 +343,8 @@ class TrialConfig:
         """Return a copy with the values at these dotted paths.
 
         For example `override({"optimizer.lr": 0.1, "epochs": 3})`. All values of a section, such as
-        `optimizer`, are set at once, so that they are checked together. With another `data.task`,
-        `metric` becomes that task's primary one, unless `values` has it too.
+        `optimizer`, are set at once, so that they are checked together. If `data.task` changes,
+        `metric` becomes the primary metric of the new task, unless `values` sets it too.
 
         Raises:
             ConfigError: a path is unknown (the closest one is suggested), or a value is not
@@ -368,8 +368,8 @@ class TrialConfig:
     def on(self, data: DataConfig) -> Self:
         """Return a copy for another data set.
 
-        A model that does not support its task is replaced by the first that does, with default
-        options, and a metric that its task lacks by the task's primary one.
+        If the model does not support the data set's task, it is replaced by the first model that
+        does, with default options. A metric that the task lacks is replaced by its primary metric.
 
         Raises:
             ConfigError: there is no model for the task.

@@ -23,12 +23,12 @@ from trainables.datasets.splits import split_off
 Features = NDArray[np.floating[Any]]
 
 HELD_OUT = 0.2
-"""The share of the training images that is held out to fit the SVM's temperature.
+"""The share of the training images that are held out to fit the temperature of an SVM.
 
-For that, an SVM is fitted to the other images.
+For this purpose, a first SVM is fitted to the remaining images (`CalibratedSVC.fit`).
 """
 REACHES, STEPS = (1e3, 1.6), 31
-"""The grid search for the temperature, which has one round for each value of `REACHES`.
+"""Settings of the grid search for the temperature; `REACHES` has one value for each round.
 
 A round tries `STEPS` values, spaced geometrically from best / reach to best * reach, where best is
 the result of the previous round (1 in the first round).
@@ -38,8 +38,8 @@ the result of the previous round (1 in the first round).
 def svm(seed: int, *, c: float, gamma: float) -> "CalibratedSVC":
     """Build a support vector machine with a Gaussian kernel and calibrated probabilities.
 
-    The kernel's coefficient is `gamma` times scikit-learn's default, 1 / (length * variance of the
-    features).
+    `c` is the penalty `C` of scikit-learn's `SVC`. The kernel's coefficient is `gamma` times
+    scikit-learn's default, 1 / (length * variance of the features).
     """
     return CalibratedSVC(c=c, gamma=gamma, seed=seed)
 
@@ -74,7 +74,7 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self, features: Features, labels: Labels, sample_weight: NDArray[np.float64] | None = None
     ) -> Self:
-        """Fit an SVC to find the temperature, and another one to all images.
+        """Fit an SVC to all images, and the temperature with an SVC that is fitted to some of them.
 
         This takes about 1.6 times as long as a single fit.
         """

@@ -76,7 +76,7 @@ def grey(image: Images) -> Grey:
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
-    """Compute six numbers for each region: edge pixels, and statistics of the gradient."""
+    """Compute six statistics of the gradient and the edge pixels of each region, (6 * regions,)."""
     down, right, outline = sobel_h(image), sobel_v(image), canny(image).astype(float)
     steep = np.hypot(down, right)
     regions = regions_of(image)

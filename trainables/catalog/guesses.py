@@ -13,7 +13,7 @@ from trainables.errors import printable
 
 @dataclass(frozen=True)
 class Guess:
-    """A way of guessing, and the metrics that it reaches, by the metric's name."""
+    """A way of guessing, and the expected values of the metrics, by the metric's name."""
 
     says: str
     """The class that it always predicts; empty if it draws classes by their frequencies."""
@@ -53,8 +53,8 @@ def guesses_of(
     A network that has learned nothing may predict any constant, whatever the class frequencies of
     its training images. Therefore the guesses use the frequencies of the images on which they are
     measured: the constant ones predict the most frequent class of the validation set, and that of
-    the test set if it differs. By each metric, one of the guesses is as good as the best prediction
-    that does not depend on the image (`expected_values`).
+    the test set if it differs. For each metric, one of the guesses is as good as the best
+    prediction that does not depend on the image (`expected_values`).
 
     Args:
         classes: the names of the classes.

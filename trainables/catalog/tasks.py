@@ -129,15 +129,19 @@ class Metric:
         return max(self.limits[0], value - width), min(self.limits[1], value + width)
 
     def evaluated(self, value: float, error: float, freedom: float) -> dict[str, Any]:
-        """Return a value and its interval in the form of an evaluation (`Task.evaluate`).
+        """Return a value and its confidence interval in the form that `Task.evaluate` uses.
 
-        `low` and `high` are None if there is no interval; the arguments are those of `interval`.
+        The arguments are those of `interval`. The ends of the interval are `low` and `high`, which
+        are None if there is no interval.
         """
         low, high = self.interval(value, error, freedom) or (None, None)
         return {"name": self.name, "value": value, "error": error, "low": low, "high": high}
 
     def gap(self, difference: float) -> str:
-        """Format the difference of two values: in the metric's unit or, if fractions, in points."""
+        """Format the difference of two values, with the metric's unit.
+
+        The differences of fractions are given in points.
+        """
         if self.unit:
             return f"{difference:.2f} {self.unit}"
         return f"{100 * difference:.2f} points" if self.is_fraction else f"{difference:.4f}"
@@ -168,7 +172,7 @@ class TaskEntry:
     targets: str = "trainables.datasets.targets:Targets"
     """The class that checks and describes its targets without torch, as `module:Class`."""
     can: frozenset[str] = frozenset()
-    """What it supports beyond training a network in one process: some of `CAPABILITIES`."""
+    """Its capabilities beyond training a network in one process: keys of `CAPABILITIES`."""
 
     def __post_init__(self) -> None:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
@@ -203,7 +207,7 @@ class TaskEntry:
         """Check that the task has a capability, one of `CAPABILITIES`, that `setting` needs.
 
         Raises:
-            ConfigError: it does not have it; the message names the setting.
+            ConfigError: the task lacks the capability; the message names the setting.
         """
         if capability not in self.can:
             raise ConfigError(

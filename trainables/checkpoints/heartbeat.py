@@ -16,7 +16,7 @@ from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
-"""The minimum time between two touches of the file, and between two messages to a mirror."""
+"""The minimum seconds between two touches of the file, and between two messages to a mirror."""
 
 
 class Heartbeat:

@@ -1,4 +1,4 @@
-"""Storage of checkpoints elsewhere than on the machine that trains the trial."""
+"""Remote storage of a trial's checkpoints, and the local folder in which such a trial trains."""
 
 import hashlib
 import shutil
@@ -44,13 +44,14 @@ class Mirror(Protocol):
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """Return the folder in which a process of this machine trains the trial stored at `place`.
+    """Return the folder in which this process trains the trial that is stored at `place`.
 
-    It is `place` itself or, with a mirror, a local folder for this attempt and process.
+    It is `place` itself or, with a mirror, a local folder for this attempt and process. `rank` is
+    the number of the process among those that train the trial.
     """
     if mirror is None:
         return Path(place)
-    with suppress(OSError):  # the code that writes there reports the reason
+    with suppress(OSError):  # the code that writes to the folder reports the error
         make_private(cache_folder("storage"))
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 

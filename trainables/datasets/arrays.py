@@ -111,12 +111,15 @@ class LeftOut:
 
 
 def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
-    """Return the fingerprint of data after a change that these numbers encode."""
+    """Derive the fingerprint of changed data, 16 hex digits, from its fingerprint before.
+
+    `change` has numbers that encode the change.
+    """
     return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
 
 
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
-    """Allocate an array in memory (an `Allocate`)."""
+    """Allocate an uninitialised array in memory; this function is an `Allocate`."""
     return np.empty(shape, np.uint8)
 
 
@@ -196,7 +199,7 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images (`pixels_of`) in chunks, so that they are never all copied at once."""
+        """Yield all images in chunks, each as from `pixels_of`, to limit the memory for copies."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
@@ -429,15 +432,15 @@ class Dataset:
     groups: Labels | None = None
     """With folds, the group of each training image; no fold divides a group. None for no groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """The files and folders that are not used or unreadable, at most `MAX_LEFT_OUT` of them."""
+    """The first `MAX_LEFT_OUT` of the files and folders that are unreadable or not used."""
     left_out_count: int = 0
-    """The number of all files and folders that are not used or unreadable."""
+    """The number of all files and folders that are unreadable or not used."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set for the network of one fold, numbered from 1.
 
         The validation set is this fold, and the training set all other folds. `seed` is the
-        trial's; each seed divides the images differently.
+        trial's seed; each seed divides the images differently.
 
         Raises:
             ValueError: there are no folds.

@@ -18,10 +18,13 @@ Rows = NDArray[np.intp]
 def split_off(
     labels: Labels, count: int, generator: np.random.Generator, *, min_left: int = 1
 ) -> tuple[Rows, Rows]:
-    """Draw `count` rows, stratified; return (the others, those drawn), each in ascending order.
+    """Draw `count` rows, stratified by class.
 
-    Of every class, at least one row is drawn, and at least `min_left` rows are not; if this allows
-    it, exactly `count` rows are drawn.
+    Of every class, at least one row is drawn, and at least `min_left` rows are not. Exactly `count`
+    rows are drawn if these limits allow it.
+
+    Returns:
+        The rows that were not drawn, and those that were, each in ascending order.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     quotas = _quotas(sizes, count, sizes - min_left)
@@ -48,10 +51,18 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
 
 
 def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
-    """Dissolve the groups of classes that have fewer than `needed`; return the new groups, (rows,).
+    """Dissolve the groups of each class that has fewer than `needed` groups.
 
     Each row of such a class becomes a group of its own. The class of a group is that of its first
     row.
+
+    Args:
+        labels: the class of each row, (rows,).
+        groups: the number of each row's group, (rows,).
+        needed: the number of groups that a class needs to keep them.
+
+    Returns:
+        The new group numbers, (rows,).
     """
     _, firsts = np.unique(groups, return_index=True)
     classes, counts = np.unique(labels[firsts], return_counts=True)
@@ -104,7 +115,7 @@ def in_folds(
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        # It warns of a class with fewer rows than folds, which `check_split` reports already.
+        # scikit-learn warns of classes with fewer rows than folds; `check_split` reports them.
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         divided = kind(folds, shuffle=True, random_state=drawn).split(
             np.empty(len(labels)), labels, groups

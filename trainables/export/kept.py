@@ -13,7 +13,7 @@ from trainables.disk import sync
 from trainables.export.predictor import DESCRIPTION
 
 LIMIT = 5 * 10**9
-"""The maximum size of all models together, in bytes; the least recently used are removed first."""
+"""The maximum total size of the models, in bytes; the least recently used are removed first."""
 
 
 def key_of(*identity: object) -> str:

@@ -25,7 +25,7 @@ INSIDE = Path("artifacts") / "classifier"
 
 
 def folder_in(path: Path) -> Path | None:
-    """Find the classifier's folder: `path`, or `INSIDE` in an MLflow model; None without one."""
+    """Find the classifier's folder: `path` or `INSIDE` below it; None if there is none."""
     return next(
         (folder for folder in (path, path / INSIDE) if (folder / DESCRIPTION).is_file()), None
     )

@@ -1,6 +1,6 @@
-"""Keys that are equal for trials that can be fused, or that cost the same to use.
+"""Keys to group trials: by whether they can be fused, and by the cost of using their models.
 
-They are computed from configs, without torch, so that the driver can compute them too.
+The keys are computed from configs, without torch, so that the driver can compute them too.
 """
 
 from collections import Counter

@@ -32,9 +32,9 @@ DOES = {
 
 
 def source(report: DataReport) -> str:
-    """Return the data set's name; of a folder of images, `folder` and the folder's name.
+    """Return the data set's name or, for a folder of images, `folder` and the folder's name.
 
-    A published data set has a root folder too, in which its files are.
+    The root is not named for a published data set, which also has one.
     """
     entry = DATASETS.get(report.name)
     is_folder = entry is not None and entry.from_folder

@@ -70,7 +70,7 @@ class Absent(NotFound):
 class Unfetched(Unavailable):
     """Raised if published weights could not be downloaded.
 
-    `reason` is the cause, and `why` the same as a clause that follows the model's name.
+    `reason` is the cause, and `why` states it in a clause that follows the model's name.
     """
 
     def __init__(self, text: str, reason: str = "") -> None:
@@ -119,7 +119,7 @@ class WeightsCheck:
         return [f"{', '.join(of)}, {why}" for why, of in names.items()]
 
     def error(self) -> ConfigError | Unavailable:
-        """Build a single error for all models without usable weights; there must be one."""
+        """Build a single error for all models without usable weights; at least one must exist."""
         errors = list(self.missing.values())
         if len(errors) == 1:
             return errors[0]
@@ -332,7 +332,7 @@ def digest(place: Path) -> str:
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
     """Load the pretrained weights, except those of the head, into a new network.
 
-    Also set the network's scaling of pixels to that of the training of those weights.
+    The network's scaling of pixels is set to the one with which these weights were trained.
 
     Args:
         network: a `Family`.

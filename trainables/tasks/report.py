@@ -105,7 +105,7 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
 def calibration_bins(
     right: NDArray[np.bool_], confidence: NDArray[np.float64]
 ) -> dict[str, list[float]]:
-    """Sum over the images in each of the 15 bins of the guessed class's probability.
+    """Divide images into 15 bins by the guessed class's probability, and sum over each bin.
 
     Args:
         right: True for each image whose guess is correct, (images,).

@@ -1,7 +1,7 @@
 """A trial's cross-validation: one network for each fold, trained in turn, an epoch at a time.
 
-Therefore each epoch has means over the folds. All networks start from the same random weights,
-which the config's seed determines; only their images differ.
+Therefore the metrics of each epoch are means over the folds. All networks start from the same
+random weights, which the config's seed determines; only their images differ.
 """
 
 import math

@@ -41,11 +41,11 @@ EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
 They keep the activations of a layer for the whole batch small enough for the memory.
 """
 SEEDING = threading.RLock()
-"""Held while torch's global generators have the seed of a training (`seeded`)."""
+"""The lock that is held while torch's global generators have a training's seed (`seeded`)."""
 
 
 class Training:
-    """The training of one network, by this process alone or by several (see `world`)."""
+    """The training of one network, by this process or by several together (see `world`)."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Training:
         )
 
     def _begin(self, network: nn.Module, dataset: Dataset) -> None:
-        """Load the weights with which the config starts a new network, if any."""
+        """Load the weights with which the config starts a new network, if there are any."""
         config = self.config
         if config.begins_with is not None:
             put_weights(network, config, checkpoint.load(config.begins_with))
@@ -131,7 +131,7 @@ class Training:
     def _compute_in(self, precision: str) -> None:
         """Set the precision; in float16, also start a new `LossScaler`.
 
-        In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as far as the
+        In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as long as the
         gradients do not overflow.
         """
         self.precision = precision
@@ -235,10 +235,12 @@ class Training:
         return means
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
-        """Take one optimizer step on these rows, augmented by `changes`.
+        """Take one optimizer step on a batch, without waiting for the device.
 
-        They are this process's share of a batch. The loss is added to `means`. No operation waits
-        for the device.
+        Args:
+            rows: the rows of this process's share of the batch, (share,).
+            changes: the numbers for the augmentation of these rows (`draws`).
+            means: the average to which the loss is added.
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
@@ -258,7 +260,7 @@ class Training:
     def _validate(self) -> Meter:
         """Measure the network on the validation set, and store its outputs if they can be reused.
 
-        No operation waits for the device; only reading the meter's values does.
+        No operation here waits for the device; reading the values of the returned meter does.
         """
         self.world.share_buffers(self.network)
         self.network.eval()
