@@ -14,7 +14,10 @@ LIMIT = "IMAGE_CACHE_GB"
 DEFAULT_GB, DISK_SHARE = 20, 4
 """The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
 ABANDONED_S = 24 * 3600
-"""The age in seconds after which an incomplete entry is removed: its process was killed."""
+"""The age in seconds after which an incomplete entry is removed.
+
+The process that was writing it has probably been killed.
+"""
 PARTIAL = "partial-"
 """The prefix of the names of entries that are being written or removed."""
 

@@ -117,7 +117,7 @@ class ModelConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of the model's builder, with the model's defaults for None."""
+        """The keyword arguments of the model's builder, where the defaults replace None."""
         return {
             option: default if getattr(self, option) is None else getattr(self, option)
             for option, default in MODELS[self.name].options.items()
@@ -284,8 +284,8 @@ class TrialConfig:
     warm_start: str = ""
     """The checkpoint whose weights, including the head's, this training starts with.
 
-    A path relative to the data's folder (`data.root`); empty for none. The optimizer's state is not
-    restored.
+    It is a path relative to the data's folder (`data.root`), or empty for none. The optimizer's
+    state is not restored.
     """
     metric: str = ""
     """The name of the validation metric that ranks epochs and trials.
@@ -428,7 +428,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build a config from the output of `to_dict`; without `data.leaks`, copies are kept.
+        """Build a config from the output of `to_dict`; if `data.leaks` is missing, it is `keep`.
 
         Raises:
             ConfigError: a key is unknown, or a value is not allowed.

@@ -54,7 +54,7 @@ class Load:
     def of_others(self) -> float:
         """Return the share of all processors' time, 0 to 1, that other processes have used.
 
-        0 if the system does not report it.
+        The result is 0 if the system does not report it.
         """
         (idle_before, before), (idle, now) = self.began, self._times()
         if now <= before:

@@ -45,7 +45,7 @@ def svm(seed: int, *, c: float, gamma: float) -> "CalibratedSVC":
 
 
 def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
-    """Build a nearest-neighbours classifier, where the nearer neighbours have more weight.
+    """Build a nearest-neighbours classifier whose votes are weighted by the inverse distance.
 
     `seed` has no effect, because nothing is random.
     """
@@ -53,7 +53,7 @@ def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
 
 
 def tree(seed: int, *, tree_depth: int) -> DecisionTreeClassifier:
-    """Build a decision tree of at most this depth."""
+    """Build a decision tree whose depth is at most `tree_depth`."""
     return DecisionTreeClassifier(max_depth=tree_depth, random_state=seed)
 
 
@@ -105,12 +105,17 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def temperature(svc: SVC, features: Features, labels: Labels) -> float:
-    """Find the temperature that minimises the cross-entropy of the decisions on these images.
+    """Find the temperature that minimises the cross-entropy of softmax(decisions / temperature).
 
-    The search covers 0.001 to 1000, with a precision of 3 per cent. Without images, which happens
-    if every class has a single one, the result is 1. As in Platt 1999, targets are smoothed: each
-    wrong class gets 1 / (images + classes), because a few images that are all classified correctly
-    do not prove certainty.
+    The search covers 0.001 to 1000, with a precision of 3 per cent. As in Platt 1999, targets are
+    smoothed: each wrong class gets 1 / (images + classes), because a few images that are all
+    classified correctly do not prove certainty. If there are no images, because every class has
+    only one image, the result is 1.
+
+    Args:
+        svc: a fitted SVM.
+        features: features of images to which it was not fitted, (images, length).
+        labels: the classes of these images, (images,).
     """
     if not len(labels):
         return 1.0

@@ -1,4 +1,4 @@
-"""A baseline as a trial: a single fit, which counts as one epoch and reports the same metrics.
+"""A baseline as a trial: a single fit, which counts and is reported as one epoch.
 
     config = TrialConfig().override({"model.name": "svm", "model.features": "hog"})
     (epoch,) = Fitting(config, dataset).epochs()
@@ -30,7 +30,7 @@ from trainables.tasks.metrics import SCORES, epoch_metrics
 from trainables.values import State
 
 TRAIN_MEASURED = 1000
-"""The number of training images, evenly spread, on which `train/loss` is measured."""
+"""The maximum number of training images, evenly spread, on which `train/loss` is measured."""
 FIRST_SAMPLE, SAMPLE = 60, 1000
 """The numbers of training images in the first and in the largest sample of `fit_seconds`."""
 BUSY_SHARE = 0.05
@@ -57,7 +57,7 @@ class Fitting:
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Yield the metrics of the only epoch; nothing if it has already finished."""
+        """Yield the metrics of the only epoch; nothing if that epoch has already finished."""
         if not self.epoch:
             yield self.next_epoch()
 

@@ -104,7 +104,7 @@ def _turn(path: Path, beat: Beat) -> Iterator[None]:
 
 
 def _lock(descriptor: int, beat: Beat) -> None:
-    """Wait for the lock on an open file, calling `beat` meanwhile.
+    """Wait for the lock on an open file, and call `beat` while waiting.
 
     The system releases the lock if its holder dies. If files cannot be locked here, return without
     the lock.

@@ -20,8 +20,7 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types that skops may load in addition to those of NumPy and scikit-learn that it trusts itself.
-"""
+"""Types that skops may load in addition to those that it trusts by default."""
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:

@@ -32,7 +32,8 @@ class DatasetEntry:
     `load` also takes this `layout`, and `allocate`, which allocates the arrays to decode into.
     """
     tasks: tuple[str, ...] = ("classification",)
-    """The tasks for which it has targets (`DataConfig.task`); the first is the default."""
+    """The tasks for which the data set has targets (`DataConfig.task`); the first is the default.
+    """
     is_own: bool = False
     """True if a command of this project creates the data set, and users do not select it by name.
     """

@@ -29,7 +29,8 @@ FIRST_PRECISION = "fp32"
 OPTIONAL = ("scaler", "scaling")
 """Plain values of a network's state that some checkpoints lack.
 
-`scaler` exists in float16 only, `scaling` (of pixels) in all but old checkpoints.
+`scaler` exists only after a training in float16. `scaling` (of pixels) is missing in old
+checkpoints.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
@@ -133,7 +134,7 @@ def verify(path: Path) -> tuple[str, ...]:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a network's weights from the manifest, without reading the weights.
 
-    Empty for a baseline, and for a checkpoint with folds.
+    The result is empty for a baseline, and for a checkpoint with folds.
     """
     manifest = json.loads(read_regular(path / "manifest.json"))
     return str(manifest.get(FILES[0], {}).get("sha256", ""))

@@ -19,7 +19,7 @@ from trainables.values import Json
 HORIZON_FREE = ("constant", "step", "plateau")
 """Schedules that do not depend on the number of epochs.
 
-`cosine` does: it ends with the last epoch.
+`cosine` is not listed, because its period is the number of epochs.
 """
 ELSEWHERE = ("root", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.

@@ -29,7 +29,10 @@ class Mirror(Protocol):
         """Return the names of the complete checkpoints."""
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints in `folder` equal to the stored ones; `only` selects one by name."""
+        """Make the checkpoints in `folder` equal to the stored ones.
+
+        With `only`, the name of a checkpoint, no other one is copied or removed.
+        """
 
     def push(
         self,
@@ -37,8 +40,9 @@ class Mirror(Protocol):
         names_to_keep: Collection[str],
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints in `folder`; remove older stored ones not in `names_to_keep`.
+        """Store the checkpoints in `folder`, and remove old ones from the storage.
 
+        A stored checkpoint is not removed if it is in `folder`, or its name in `names_to_keep`.
         `still_ours` raises if a newer attempt has started.
         """
 

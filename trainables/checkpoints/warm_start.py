@@ -39,8 +39,8 @@ def import_checkpoints(
 ) -> tuple[WarmStart | None, list[str]]:
     """Copy the checkpoints of another trial, from which this one can continue, into its folder.
 
-    Of the trials in `beginnings`, the one with the most epochs that are not damaged is used.
-    Nothing is copied if the trial itself has trained at least as many epochs.
+    The checkpoints of all trials in `beginnings` are tried, latest epoch first, until one is
+    undamaged. Nothing is copied if the trial itself has trained at least as many epochs.
 
     Args:
         beginnings: trials that have trained the first epochs of this one.

@@ -19,7 +19,7 @@ from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
 Arrays = Any
-"""An array whose first axis is the images, or `Ragged` with one array per image."""
+"""An array with one row for each image, or `Ragged` with one array for each image."""
 Allocate = Callable[[str, tuple[int, ...]], Images]
 """A function that allocates the array for a part's images, from the part's name and the shape.
 
@@ -106,14 +106,16 @@ class LeftOut:
     """A file or folder of the data set that is not used."""
 
     path: str
-    """Relative to the data set's root, printable."""
+    """The path relative to the data set's root, in printable characters."""
     reason: str
 
 
 def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
-    """Derive the fingerprint of changed data, 16 hex digits, from its fingerprint before.
+    """Derive the fingerprint, 16 hex digits, of data that was changed.
 
-    `change` has numbers that encode the change.
+    Args:
+        fingerprint: the fingerprint of the data before the change.
+        change: numbers that encode the change.
     """
     return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
 
@@ -199,7 +201,10 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images in chunks, each as from `pixels_of`, to limit the memory for copies."""
+        """Yield all images in chunks of about `CHUNK` bytes, so that they are never all copied.
+
+        Each chunk has the form that `pixels_of` returns.
+        """
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))

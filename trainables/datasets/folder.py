@@ -80,7 +80,17 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder; all problems are listed in one `DataError`."""
+    """Decode every image of the folder.
+
+    Args:
+        config: the data set.
+        download: not used, because a user's folder is never downloaded.
+        layout: the result of `find`.
+        allocate: allocates the arrays into which images are decoded.
+
+    Raises:
+        DataError: lists all problems with the folder and its images.
+    """
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None

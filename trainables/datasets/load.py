@@ -160,7 +160,14 @@ class _Draw:
     def __init__(
         self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
     ) -> None:
-        """`groups` has the groups of all images; `numbers` selects those of the training images."""
+        """Prepare the drawing of parts with the config's seed.
+
+        Args:
+            train: the images from which parts are drawn.
+            numbers: the numbers of these images among all images.
+            groups: the group of each of all images; None for no groups.
+            config: the data set's config.
+        """
         targets: Targets = TASKS[config.task].load_targets()
         self.train, self.numbers = train, numbers
         self.strata = targets.strata(train.targets)

@@ -78,8 +78,8 @@ def split_off_groups(
     """Draw about `count` rows like `split_off`, but only whole groups of rows.
 
     Of every class, at least one group is drawn, and at least `min_left` groups are not; `divisible`
-    ensures that there are enough. The groups of a class are considered in random order, and drawn
-    if they fit into what is left of its quota.
+    ensures that there are enough. The groups of a class are considered in random order. A group is
+    drawn if it fits into the remaining quota of the class.
     """
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
     sizes, of_class = np.bincount(numbers), labels[firsts]
@@ -103,8 +103,8 @@ def in_folds(
 ) -> list[Rows]:
     """Divide all rows into stratified folds, which are drawn at random from `seed`.
 
-    The sizes of the folds, and those of each class in them, differ by at most one; with groups, by
-    as little as these allow. Each fold's rows are in ascending order.
+    The sizes of the folds, and those of each class in them, differ by at most one. With groups, the
+    differences may be larger. Each fold's rows are in ascending order.
 
     Raises:
         ValueError: every class has fewer rows than there are folds.

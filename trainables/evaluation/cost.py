@@ -37,12 +37,12 @@ FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Cost:
     """Measure the cost of using the model saved at `path`, in this process on `device`.
 
-    `inference` has the milliseconds per image (`time_per_image`) for each batch size, from uint8
-    images in memory to predictions in memory. This includes the scaling (or the extraction of
-    features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of one image) are
-    None for a baseline, which always runs on the CPU. For a trial with folds, all numbers are those
-    of the ensemble of its networks. Heads that are used only in training are never counted, not
-    even in `bytes`.
+    In the result, `inference` has the milliseconds per image (`time_per_image`) for each batch
+    size, from uint8 images in memory to predictions in memory. This includes the scaling (or the
+    extraction of features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of
+    one image) are None for a baseline, which always runs on the CPU. For a trial with folds, all
+    numbers are those of the ensemble of its networks. Heads that are used only in training are
+    never counted, not even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.

@@ -307,7 +307,10 @@ def _quiet() -> Iterator[None]:
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:
-    """Load the network at `path` in ONNX Runtime, with `threads` threads on the CPU."""
+    """Load the network at `path` in ONNX Runtime; return a function that predicts with it.
+
+    It uses `threads` threads on the CPU.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

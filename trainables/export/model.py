@@ -126,7 +126,7 @@ class Model:
         ]
 
     def pixels(self, path: str | PathLike[str]) -> Images:
-        """Decode a file in the same way as the training images, (height, width, channels).
+        """Decode a file like the training images, to uint8 (height, width, channels).
 
         This method is thread-safe.
 

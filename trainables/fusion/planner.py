@@ -76,7 +76,7 @@ class SpeedComparison:
 
     @property
     def gains(self) -> list[float]:
-        """The speed of fused relative to plain, for each round."""
+        """The speed of fused training relative to plain training, for each round."""
         return [fused / plain for fused, plain in zip(self.fused, self.plain, strict=True)]
 
     @property
@@ -86,7 +86,7 @@ class SpeedComparison:
 
     @property
     def clear(self) -> bool:
-        """True if fused is faster than plain in every round, and by `MARGIN` in the median."""
+        """True if fused training is always faster, and in the median at least `MARGIN` times."""
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
@@ -155,9 +155,12 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
 def compare(
     config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
 ) -> dict[int, SpeedComparison]:
-    """Compare plain with fused groups of increasing size; return the comparisons by group size.
+    """Compare plain training with fused groups of increasing size, up to `most` members.
 
-    Stop after two consecutive sizes without a gain, or when memory runs out.
+    The comparisons end after two consecutive sizes without a gain, or when memory runs out.
+
+    Returns:
+        The comparisons by group size.
     """
     comparisons: dict[int, SpeedComparison] = {}
     best, useless_sizes = 0.0, 0

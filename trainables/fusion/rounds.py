@@ -32,7 +32,7 @@ late while it saves or waits for a decision.
 """
 
 BEAT_S = 0.5
-"""The minimum time between two heartbeats, in seconds; a step sends those of all trials."""
+"""The minimum time between two heartbeats, in seconds; a step sends heartbeats of all trials."""
 
 Outcome = EpochMetrics | Exception
 

@@ -40,8 +40,8 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
 
     Args:
         config: the trial's config.
-        precision: the precision of the training. Before it is known it is `auto`, which then
-            depends only on the batch size.
+        precision: the precision of the training, or `auto` before it is known. For `auto`, the
+            batch size is a part of the key, because it affects the choice of the precision.
     """
     options = tuple(
         sorted(

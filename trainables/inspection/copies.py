@@ -1,9 +1,9 @@
 """Images that show the same picture: equal in every pixel, nearly equal, or mirrored.
 
-Candidates for nearly equal images are pairs with similar hashes; only hashes that agree in one of
-four quarters of their bits are compared. Each candidate is then verified by the correlation of its
-thumbnails. The more alike the images of the data are in general, the higher the required
-correlation.
+Candidates for nearly equal images are pairs with similar hashes. Two hashes are compared only if
+they agree in at least one of four quarters of their bits. Each candidate is then verified by the
+correlation of its thumbnails. The more alike the images of the data are in general, the higher the
+required correlation.
 """
 
 import hashlib

@@ -20,11 +20,11 @@ class Image:
 
     part: str
     row: int
-    """Its index in the part before copies were removed, from 0."""
+    """The image's index in the part before copies were removed, from 0."""
     name: str
-    """Its file, relative to the data set's folder; empty if it has no file of its own."""
+    """The image's file, relative to the data set's folder; empty if it has no file of its own."""
     label: str
-    """Its class; empty if the targets are not classes."""
+    """The image's class; empty if the targets are not classes."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "net.")
 """Prefixes that torch's data-parallel wrapper and our checkpoints add to the names of weights."""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""Matches the names in torchvision's weights file of DenseNet: `norm.1` for `norm1`."""
+"""Matches the old names of layers in torchvision's file for DenseNet, such as `norm.1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 """Matches the start of the SHA-256 in the name of a published file, such as `-f37072fd.pth`."""
 POSITIONS = "encoder.pos_embedding"
@@ -137,7 +137,7 @@ class WeightsCheck:
         """Build the error for a search that cannot continue because weights are missing.
 
         Args:
-            search: its name.
+            search: the name of the search.
         """
         errors = list(self.missing.values())
         places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]

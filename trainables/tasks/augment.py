@@ -64,7 +64,7 @@ def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Change each image of a batch by the numbers drawn for it.
+    """Augment each image of a batch with the random numbers that were drawn for it.
 
     Args:
         images: float (batch, channels, height, width), from 0 to 1.

@@ -114,9 +114,9 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def resident(values: Arrays, device: torch.device) -> Any:
-    """Return the array as a tensor on the device; for `Ragged` arrays, with such a buffer.
+    """Return the array as a tensor on the device; `Ragged` arrays get such a tensor as buffer.
 
-    On a CPU the result shares the array's memory. On a GPU it is kept for the next trials of the
+    On a CPU the tensor shares the array's memory. On a GPU it is kept for the next trials of the
     process, until other data sets replace it.
     """
     if isinstance(values, Ragged):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""The limits of a batch in evaluation: the number of images, and of their pixels.
+"""The maximum numbers of images, and of pixels in all of them, in a batch in evaluation.
 
 They keep the activations of a layer for the whole batch small enough for the memory.
 """
@@ -206,8 +206,8 @@ class Training:
         """Draw all random numbers of an epoch at once, except those of dropout.
 
         Returns:
-            The rows of its batches, (batches, size), and the numbers for the augmentation of this
-            process's share of each batch (`Task.draw`).
+            The rows of the epoch's batches, (batches, size), and the numbers for the augmentation
+            of this process's share of each batch (`Task.draw`).
         """
         generator = generator_for(self.config.seed, "order", epoch)
         order = (
