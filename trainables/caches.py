@@ -115,9 +115,9 @@ def _remove_unless_held(entry: Path, name: str) -> bool:
     try:
         # NFS refuses an exclusive lock on a file that is not open for writing.
         descriptor = os.open(entry / name, os.O_RDWR)
-    except PermissionError:  # another user owns it
+    except PermissionError:  # another user owns the entry
         return False
-    except OSError:  # incomplete
+    except OSError:  # the entry is incomplete
         shutil.rmtree(entry, ignore_errors=True)
         return True
     try:

@@ -166,7 +166,7 @@ def _with_cost(
     The cost is measured on the checkpoint that was just saved. If that fails, the report states the
     reason, and training continues.
     """
-    from trainables.evaluation.cost import cost  # most trials do not need it
+    from trainables.evaluation.cost import cost  # imported here because few trials need it
 
     for report in reports:
         if report.metrics:
@@ -384,7 +384,7 @@ class TrialCheckpoints:
                 *passed,
                 *map(self._best_until, passed),
             }
-            # Complete checkpoints of later epochs stay, because another attempt has written them.
+            # Checkpoints of later epochs are not removed, because another attempt wrote them.
             checkpoint.remove(
                 self.folder,
                 ({*range(metrics.epoch)} | self.unfit) - kept_epochs,

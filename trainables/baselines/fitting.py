@@ -107,7 +107,7 @@ def fit_classifier(config: TrialConfig, inputs: Values, dataset: Dataset) -> Cla
     Images are weighted by their class if the config says so.
     """
     labels, kind = dataset.train.targets, config.train.class_weights
-    if kind == "none":  # not all classifiers take weights
+    if kind == "none":  # some classifiers do not accept weights
         return new_classifier(config).fit(inputs, labels)
     weights = class_weights(kind, labels, len(dataset.classes))[labels]
     return new_classifier(config).fit(inputs, labels, sample_weight=weights)

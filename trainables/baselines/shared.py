@@ -37,7 +37,7 @@ def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
     Returns:
         float32 (images, length). Do not write to it: it may be memory-mapped.
     """
-    if isinstance(part, PartSubset):  # the features of the whole part serve all of its folds
+    if isinstance(part, PartSubset):  # all folds of a part share its features
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])

@@ -123,7 +123,7 @@ class Metric:
         """
         if self.is_skewed or not freedom >= LEAST_FREEDOM:
             return None
-        # Imported here because scipy takes time, and most users of this module need no interval.
+        # Imported here because importing scipy is slow, and most callers need no interval.
         from scipy.special import stdtrit
 
         width = error * float(stdtrit(freedom, (1 + INTERVAL_LEVEL) / 2))

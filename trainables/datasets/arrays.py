@@ -453,7 +453,7 @@ class Dataset:
         if self.folds is None:
             raise ValueError(f"the data set '{self.name}' is not divided into folds")
         if seed not in self._divided:
-            self._divided.clear()  # trials of a search share their seed
+            self._divided.clear()  # one seed is enough: trials of a search share it
             self._divided[seed] = [
                 self._without(rows)
                 for rows in in_folds(self._strata, self.folds, (self.split_seed, seed), self.groups)

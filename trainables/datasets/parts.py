@@ -45,7 +45,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
         chain.append(chain[-1].filled[0])
-    if chain[-1].images:  # a single class
+    if chain[-1].images:  # this is the folder of a single class
         return folder
     if not is_part and not _is_set(chain[-1]):
         for outer, inner in pairwise(chain):

@@ -151,7 +151,7 @@ def _predict_each(
         # Imported here because networks do not need scikit-image, whose import takes half a second.
         from trainables.baselines import fitting
 
-        # `load_model` would compute the features again; these are in the cache.
+        # `probabilities` uses the cached features; `load_model` would compute them again.
         fitted = [state["classifier"] for state in _states(dataset, path)]
         return [
             fitting.probabilities(config, dataset, part, own)

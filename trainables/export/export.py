@@ -208,7 +208,7 @@ def _compare(
         _check_agreement(task, "the exported network", "the checkpoint", difference)
     if config.task is CLASSIFICATION:
         reference.write(folder, dataset, after[reference.sample(dataset)])
-    # Timed before ONNX Runtime starts its threads, whose busy-waiting would slow this down.
+    # This is timed before ONNX Runtime starts its threads, whose busy-waiting would slow it down.
     inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
@@ -282,7 +282,7 @@ def _write_network(
             "the trained one",
             difference(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
-        # Otherwise torch stores them in the file: a pickle with images of the data set.
+        # Otherwise torch would store these images of the data set in the file, as a pickle.
         program.example_inputs = None
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:

@@ -29,7 +29,7 @@ def fetch(key: str, into: Path) -> bool:
     """
     folder = cache_folder("exported") / key
     try:
-        os.utime(folder)  # eviction removes the least recently used
+        os.utime(folder)  # marks the entry as recently used
         (folder / DESCRIPTION).stat()
         shutil.copytree(folder, into)
     except OSError:

@@ -216,7 +216,7 @@ class Model:
         if isinstance(images, bytes) or not isinstance(images, Iterable):
             return self._of_pixels(images)  # raises the error that lists the accepted forms
         sources, size = list(images), self._predictor.batch
-        # In batches, because there may be many files, and they are large before they are resized.
+        # Files are decoded batch by batch: there may be many, and they are large before resizing.
         batches = [
             self._of_pixels([self._pixels(image) for image in sources[first : first + size]])
             for first in range(0, len(sources), size)

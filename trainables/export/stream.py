@@ -55,7 +55,7 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
         while waiting:
             count = min(size, len(waiting))
             decoded = [_fetch_pixels(*waiting.popleft()) for _ in range(count)]
-            decode_ahead()  # by the threads, while the model computes
+            decode_ahead()  # the threads decode while the model computes
             yield from _answer_batch(model, decoded)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -74,7 +74,7 @@ class FusedConv2d(nn.Module):
         # in the layout that channels-last convolutions read, so that they do not copy it again.
         weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
         bias = flatten_members(self.bias)
-        # A stride of 0 along the members: all of them share the input.
+        # A stride of 0 along the members means that all of them share the input.
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
         else:

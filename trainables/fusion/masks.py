@@ -74,7 +74,7 @@ class HashedMasks:
         places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
         # (members, 1) + (batch * values,) -> (members, batch * values); wraps modulo 2**64.
         hashed = mix_bits(self.keys.unsqueeze(1) + as_signed(HASH_FACTORS[0]) * places)
-        # Uniform in [0, 1) from 24 bits, which is the precision of a float32.
+        # Uniform numbers in [0, 1) are made from 24 bits, which is the precision of a float32.
         uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
         rate = self._column(tuple(rates), x.device)
         masks = (uniform >= rate).float() / (1 - rate)

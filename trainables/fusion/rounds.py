@@ -167,7 +167,7 @@ class FusionRounds:
                 return dict(zip(trainings, train_together(list(trainings.values())), strict=True))
             except PartialUpdateError as error:
                 return dict.fromkeys(trainings, error)
-            # Raised by torch, for lack of memory or in a kernel, before any training was changed.
+            # torch raises this for lack of memory, or in a kernel. No training has been changed.
             except RuntimeError as error:
                 self._refused[size] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 with self._changed:

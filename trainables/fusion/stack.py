@@ -192,7 +192,7 @@ class Stack:
             )
             for each in trainings
         ]
-        # Everything, besides the data, that determines the batches of an epoch.
+        # These values and the data determine the batches of an epoch.
         drawn = [
             (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
             for each in trainings
@@ -206,7 +206,7 @@ class Stack:
             for member in self.sources.firsts
         }
         self.steps = len(self.draws[0][0])
-        # The same seeds as those of the members' own dropout in this epoch (`Training`).
+        # These are the seeds that the members' own dropout would have in this epoch (`Training`).
         seeds = [
             mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
             for training in trainings
@@ -316,7 +316,7 @@ class Stack:
                 if name in buffers:
                     buffer.copy_(buffers[name][member])
                 else:
-                    buffer += self.steps  # num_batches_tracked
+                    buffer += self.steps  # `num_batches_tracked`, which is not fused
             member_state = {
                 name: [values[member] for values in views] for name, views in states.items()
             }

@@ -52,7 +52,7 @@ def _find_or_read(parts: Sequence[Part], identity: list[object]) -> Copies:
             stored = Copies(
                 arrays["original"], arrays["near"], arrays["mirrored"], str(arrays["limit"])
             )
-        folder.touch()  # eviction removes the least recently used
+        folder.touch()  # marks the entry as recently used
         return stored
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         copies = find_copies(parts)

@@ -166,7 +166,7 @@ class Task:
     # Use.
 
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
-        """Build the function from images to raw predictions, which is also exported.
+        """Build the module that maps images to raw predictions, which is also exported.
 
         It maps uint8 (count, height, width, channels) to a tensor (count, ...) in single or double
         precision, under autocast too. The network itself takes one tensor.
