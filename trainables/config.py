@@ -216,7 +216,7 @@ class OptimizerConfig:
     step_epochs: int = number(10, low=1)
     """For `step`: the number of epochs between two decays."""
     patience: int = number(3, low=0)
-    """For `plateau`: the number of epochs without a lower validation loss before a decay."""
+    """For `plateau`: the number of epochs without a lower validation loss that cause no decay."""
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")

@@ -20,8 +20,8 @@ def split_off(
 ) -> tuple[Rows, Rows]:
     """Draw `count` rows, stratified by class.
 
-    Of every class, at least one row is drawn, and at least `min_left` rows are not. Exactly `count`
-    rows are drawn if these limits allow it.
+    Of every class, at least one row is drawn, and at least `min_left` rows are not. A class with
+    only `min_left` rows is not drawn from. Exactly `count` rows are drawn if these limits allow it.
 
     Returns:
         The rows that were not drawn, and those that were, each in ascending order.
@@ -39,7 +39,7 @@ def split_off(
 def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
     """Divide `count` among classes in proportion to their sizes (largest remainder method).
 
-    Each quota is at least 1, and at most the class's element of `most`.
+    Each quota is at most the class's element of `most`, and at least 1 unless that is 0.
     """
     exact = sizes * (count / sizes.sum())
     quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
