@@ -1,4 +1,4 @@
-"""The token that gives access to a cluster: its path, and a file that only its owner can read."""
+"""Create and read the token that gives access to a cluster; only its owner can read the file."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ FILE = Path(".ray/auth_token")
 """Path of Ray's token relative to the home folder; `file_mounts` copies it to every host."""
 
 MODE = {"RAY_AUTH_MODE": "token"}
-"""The environment variable that makes Ray demand the token."""
+"""The environment variable that makes Ray require the token."""
 
 
 def token_file() -> Path:
@@ -21,9 +21,9 @@ def token_file() -> Path:
 
 
 def ensure() -> bool:
-    """Make sure that a token exists, and that only this user can read it.
+    """Create a token if there is none, and make it readable only by this user.
 
-    A token that Ray creates itself would be readable by everybody.
+    If Ray created the token itself, everybody could read it.
 
     Returns:
         True if the token is new.
@@ -46,18 +46,18 @@ def ensure() -> bool:
 def _make(path: Path) -> bool:
     """Create the token if there is none; return True if this call created it.
 
-    The file is complete and private before it gets its name, so two processes that create it at
-    the same time end up with the same token.
+    The file is complete and private before it is linked to its final name, so two processes that
+    create a token at the same time use the same one.
     """
     if _keep(path):
         return False
-    # mkstemp creates the file with mode 0600, so nobody else can read it at any moment.
+    # mkstemp creates the file with mode 0600, so nobody else can ever read it.
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(secrets.token_hex(32))
         try:
-            # Unlike a rename, a link fails if another process has created the token meanwhile.
+            # Unlike a rename, a link fails if another process has just created the token.
             os.link(partial, path)
         except OSError:  # it exists already, or the file system has no hard links
             if _keep(path):
@@ -69,7 +69,7 @@ def _make(path: Path) -> bool:
 
 
 def _keep(path: Path) -> bool:
-    """Restrict an existing token to its owner; return False if there is none."""
+    """Make an existing token readable only by its owner; return False if there is no token."""
     if not path.exists() or not path.read_text().strip():
         return False
     _close(path, 0o600)

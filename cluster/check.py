@@ -3,10 +3,10 @@
     python -m cluster.check cluster/onprem.yaml --storage s3://BUCKET --tracking http://HOST:5000
 
 All problems are reported at once, one line each. FILE is read as `ray up` reads it. Fixed hosts
-(`provider: {type: local}`) are checked over ssh, all at the same time. The machines of a cloud come
-and go, so the account is checked instead, and the head if it is up. Parts that cannot be checked
-are reported as such. Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is
-not ready.
+(`provider: {type: local}`) are checked over ssh, all at the same time. The machines of a cloud are
+started on demand, so the account is checked instead, and the head if it is running. Parts that
+cannot be checked are reported as "not checked". Exit codes: 0 if all is well, 2 for a mistake in
+the file or the command, 4 if something is not ready.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from cluster.submit import environment_of
 
 MAX_AT_ONCE = 64
 ACTIVATES = re.compile(r"(?:\bsource|(?<![\w/])\.)\s+[\w./~$-]+/activate\b|\bexport PATH=[^;&|]+")
-"""Matches the part of a command that puts an environment's programs on the PATH."""
+"""Matches the part of a shell command that puts the programs of an environment on the PATH."""
 RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
 """Matches a `ray start` that is called by its path; the group is the folder."""
 
@@ -98,7 +98,7 @@ def without_malformed_entries(config: Mapping[str, Any]) -> definition.Config:
 
 
 def check_options(options: argparse.Namespace) -> Iterator[Finding]:
-    """Yield a finding for each mistake in the options, and for each check that they rule out."""
+    """Yield a finding for each mistake in the options, and for each check that they disable."""
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (pass --storage s3://BUCKET/PREFIX to check it)")
     elif not options.storage.startswith("s3://"):
@@ -226,10 +226,16 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
 
 
 def key_problem(name: str) -> Finding | None:
-    """Check the ssh key as far as possible without a host; None if it is fine or not named.
+    """Check the file of an ssh key, without connecting to a host.
 
-    It may not have a passphrase: `ray up` copies it to the head, which uses it to reach the
-    workers.
+    The key must not have a passphrase, because `ray up` copies it to the head, which uses it to
+    reach the workers.
+
+    Args:
+        name: the path of the key, as in the cluster's file; empty if the file names no key.
+
+    Returns:
+        The problem; None if there is no problem or no key.
     """
     path = expand_path(name)
     if not name:
@@ -302,7 +308,10 @@ def _host_login(config: Mapping[str, Any]) -> remote.HostLogin:
 
 
 def _rays_key(config: Mapping[str, Any]) -> str:
-    """Path of the key that `ray up` creates on AWS if the file names none; empty if missing."""
+    """Path of the key that `ray up` creates on AWS if the file names none.
+
+    It is empty if there is no such key, or no region in the file.
+    """
     region = (config.get("provider") or {}).get("region")
     return (
         next(

@@ -1,4 +1,4 @@
-"""The parts of the command line that all verbs share: the parser, options and one-line errors."""
+"""The parts of the command lines that all verbs share: the parser, options and one-line errors."""
 
 import argparse
 import difflib
@@ -15,11 +15,11 @@ from cluster.errors import NotReady
 from cluster.exit_codes import ExitCode
 from cluster.secrets import redact
 
-if sys.platform == "win32":  # no fcntl, SIGHUP or killpg there
+if sys.platform == "win32":  # Windows has no fcntl, SIGHUP or killpg
     sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
     raise SystemExit(ExitCode.USAGE)
 LONGEST_S = 10**9
-"""The longest time in seconds that an option accepts, some 30 years."""
+"""The longest time in seconds that an option accepts, about 30 years."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,7 +64,7 @@ def file_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def expand_path(text: str) -> Path:
-    """Expand `~` and `~user` in a path; an unknown user's path stays as it is, as in a shell."""
+    """Expand `~` and `~user` in a path; if the user is unknown, leave the path unchanged."""
     with suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
@@ -82,7 +82,7 @@ def is_whole(text: str) -> bool:
 
 
 def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
-    """Build a `type` for argparse: a whole number from `least` to `most`.
+    """Build a `type` function for argparse that parses whole numbers from `least` to `most`.
 
     Args:
         least: the smallest number that is accepted.
@@ -149,7 +149,7 @@ def error_line(text: str) -> str:
 
 
 def complain(error: Exception, code: int) -> int:
-    """Print one `error: ...` line for each line of the error, and return the exit code."""
+    """Print one `error: ...` line for each line of the error's text; return `code`."""
     for line in str(error).splitlines():
         sys.stderr.write(error_line(line))
     return code
@@ -159,7 +159,8 @@ def write_traceback() -> str:
     """Write the current traceback, with credentials masked, to a file in the temporary folder.
 
     Returns:
-        A clause for the end of a message: where the file is, or why it could not be written.
+        A clause for the end of a message. It states where the file is, or why it could not be
+        written.
     """
     try:
         with tempfile.NamedTemporaryFile(

@@ -38,7 +38,9 @@ class ClusterJob:
     """A job on a cluster that has not finished."""
 
     name: str
-    """Its submission id; for a program that joined by itself, its Ray job id, process and host."""
+    """The submission id. A program that joined the cluster without `cluster.submit` has none; its
+    name consists of its Ray job id, process and host.
+    """
     status: str
     start_s: float
     """Start time in seconds since 1970; 0 if unknown."""
@@ -62,8 +64,8 @@ def state(url: str) -> ClusterState:
     """Read a snapshot of the cluster from the dashboard at `url`.
 
     Raises:
-        NotReady: nothing answers, or there is no token.
-        Denied: the dashboard refuses the token, fails, or does not answer in time.
+        NotReady: no dashboard responds, or there is no token.
+        Denied: the dashboard refuses the token, fails, or does not respond in time.
     """
     status = (_get(url, "/api/cluster_status").get("data") or {}).get("clusterStatus") or {}
     load = status.get("loadMetricsReport") or {}
@@ -100,9 +102,9 @@ def _name_of(job: Entry) -> str:
 
 
 def nodes(entries: Iterable[Entry], usage: Mapping[str, Entry]) -> list[ClusterNode]:
-    """Parse the dashboard's entries of nodes; the head comes first, then by address.
+    """Parse the dashboard's entries of nodes; the head is first, and the others follow by address.
 
-    A host that was restarted has several entries. The living one is used, or else the latest.
+    A host that was restarted has several entries. The living one is used, or else the latest one.
 
     Args:
         entries: the dashboard's entries, one for each start of a node.
@@ -112,7 +114,7 @@ def nodes(entries: Iterable[Entry], usage: Mapping[str, Entry]) -> list[ClusterN
     for entry in sorted(
         entries, key=lambda entry: (entry["state"] == "ALIVE", entry.get("start_time_ms") or 0)
     ):
-        # The sort puts the entry to keep last: a living one, or else the latest.
+        # In this order, the last entry of an address is the one to use.
         latest[entry["node_ip"]] = entry
     cluster_nodes = [_node(entry, usage.get(address) or {}) for address, entry in latest.items()]
     return sorted(cluster_nodes, key=lambda node: (not node.is_head, node.address))
@@ -132,7 +134,7 @@ def _node(entry: Entry, used: Entry) -> ClusterNode:
 
 
 def pending_requests(load: Entry) -> list[tuple[str, int]]:
-    """List the requests that wait for resources, in words, each with its count.
+    """List the requests that wait for resources, in words, each with the number of times it exists.
 
     A request is for a task, an actor or a placement group.
     """
@@ -173,7 +175,7 @@ def _get(url: str, path: str) -> Any:
     except TimeoutError as error:
         raise _slow_dashboard() from error
     except (OSError, ValueError) as error:
-        # urllib wraps a time-out of the connection into a URLError.
+        # urllib wraps a time-out while connecting in a URLError.
         if isinstance(getattr(error, "reason", None), TimeoutError):
             raise _slow_dashboard() from error
         raise NotReady(

@@ -1,4 +1,4 @@
-"""Read a cluster's file, which is also `ray up`'s: its hosts and how to reach them."""
+"""Read a cluster's file, the one that `ray up` also reads: its hosts and how to reach them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from cluster.cli import expand_path
 from cluster.errors import Mistake
 
 ROOT = Path(__file__).parent.parent
-"""The project's folder; relative paths in a cluster's file start here."""
+"""The project's folder. Relative paths in a cluster's file are relative to it."""
 
 Config = dict[str, Any]
 """A cluster's file, or a mapping in it, as parsed from YAML."""
@@ -32,6 +32,7 @@ class Definition:
     key: Path | None
     proxy_command: str = ""
     least_workers: int
+    """Number of workers that are started even if no job runs."""
     content: Config
 
     @property
@@ -125,7 +126,7 @@ def _check_local(definition: Definition) -> None:
     """Check a file with fixed hosts.
 
     Raises:
-        Mistake: there are problems; its text has one line for each.
+        Mistake: there are problems; the error's text has one line for each.
     """
     problems = []
     if not definition.head:

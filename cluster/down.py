@@ -38,7 +38,7 @@ def command(path: Path) -> int:
 
 
 def give_back(cluster: definition.Definition) -> None:
-    """Terminate all of the cluster's machines in a cloud, by `ray down`.
+    """Terminate all of the cluster's machines in a cloud with `ray down`.
 
     Raises:
         NotReady: `ray down` failed; machines may still run and cost money.
@@ -55,9 +55,9 @@ def give_back(cluster: definition.Definition) -> None:
 
 
 def stop_hosts(cluster: definition.Definition) -> None:
-    """Stop Ray on every fixed host, and verify it there.
+    """Stop Ray on every fixed host, and verify on each that it has stopped.
 
-    `ray down` may stop Ray on the head only, and does not report on the other hosts.
+    `ray down` is not enough: it may stop Ray only on the head, and does not report on other hosts.
 
     Raises:
         NotReady: Ray may still run on a host.
@@ -92,7 +92,7 @@ def stop_hosts(cluster: definition.Definition) -> None:
 
 
 def stop_command(content: definition.Config, kind: str) -> str:
-    """The command that stops Ray on a host: the one in the file, or else `ray stop`.
+    """Find the command that stops Ray on a host: the one in the file, or else `ray stop`.
 
     Args:
         content: the cluster's file.

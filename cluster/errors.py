@@ -6,7 +6,7 @@ class NotReady(RuntimeError):
 
 
 class Denied(NotReady):
-    """The machine or service is there, but refuses access or fails."""
+    """The machine or service is running, but refuses access or fails."""
 
 
 class Mistake(ValueError):

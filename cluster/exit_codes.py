@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
         return member
 
     SUCCESS = 0, "done"
-    """All is well, and everything has been written to MLflow."""
+    """The command succeeded, and everything has been written to MLflow."""
     BUG = 1
     """An unexpected exception: a bug in this program."""
     USAGE = 2
@@ -41,7 +41,7 @@ class ExitCode(IntEnum):
 
     @classmethod
     def title_of(cls, code: int) -> str:
-        """The title of an exit code; `ENDED_EARLY` for a code that is not one of ours."""
+        """The title of an exit code; `ENDED_EARLY` for a code that is no `ExitCode`."""
         try:
             return cls(code).title
         except ValueError:

@@ -53,7 +53,7 @@ def _run_to_exit_code(
         return code
     except BrokenPipeError:  # the reader of our output has closed it
         if sys.stdout is not None:
-            # Otherwise Python would flush the buffer at exit, and fail again.
+            # Redirect stdout, because Python would flush its buffer at exit, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:

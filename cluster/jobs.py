@@ -34,8 +34,8 @@ class Jobs:
                 over an earlier connection.
 
         Raises:
-            Mistake: Ray is missing, or its version was never tried with this program.
-            NotReady: nothing answers, there is no token, or the cluster refuses it.
+            Mistake: Ray is missing, or this program was not tested with its version.
+            NotReady: no cluster responds, there is no token, or the cluster refuses it.
         """
         for problem in problems({"ray": TRIED_VERSIONS["ray"]}):
             raise Mistake(problem)
@@ -53,11 +53,13 @@ class Jobs:
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:
-        """Upload the folder to the cluster, run the command in it on the head, return the job's id.
+        """Submit a job, and return its id.
+
+        The folder is uploaded to the cluster, and the command is run in it on the head.
 
         Args:
             entrypoint: the shell command.
-            folder: becomes the job's working directory.
+            folder: the local folder that becomes the job's working directory.
             environment: variables for the job and its workers.
         """
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
@@ -73,7 +75,7 @@ class Jobs:
     def follow(self, job: str, write: Callable[[str], None]) -> None:
         """Pass the job's new output to `write` until the job ends or the connection breaks.
 
-        Output that was passed on before, also by an earlier connection, is skipped.
+        Output that was already passed to `write`, even over an earlier connection, is skipped.
         """
 
         from aiohttp import ClientError
@@ -88,7 +90,7 @@ class Jobs:
                     self.printed_chars = max(self.printed_chars, received_chars)
                     write(new)
 
-        # These errors mean that the connection broke; the caller checks if the job has finished.
+        # These errors mean that the connection broke. The caller checks whether the job has ended.
         with suppress(RuntimeError, OSError, ValueError, ClientError):
             asyncio.run(read())
 

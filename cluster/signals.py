@@ -15,7 +15,9 @@ class Terminated(BaseException):
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal by raising at once, where no work has to be finished first.
+    """Handle a signal by raising an exception immediately.
+
+    This handler is for code that has no work to finish first.
 
     Raises:
         KeyboardInterrupt: for SIGINT.
@@ -26,10 +28,10 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def raise_pending_signal() -> None:
-    """Raise again if the exception of an earlier signal was lost.
+    """Raise the exception of an earlier signal again if it was lost.
 
-    An exception that a handler raises while an extension module is being imported may be swallowed
-    there.
+    If a signal arrives while an extension module is being imported, the import may suppress the
+    exception that the handler raises.
     """
     if _pending_signals:
         stop(_pending_signals.pop(), None)
@@ -37,12 +39,12 @@ def raise_pending_signal() -> None:
 
 @contextmanager
 def stop_on_signals(numbers: Iterable[int] = STOPPING) -> Iterator[None]:
-    """Let these signals stop the body of the `with` (see `stop`); then restore their handlers."""
+    """Let these signals stop the body of the `with` by `stop`; restore the handlers afterwards."""
     _pending_signals.clear()
     before = {number: signal.signal(number, stop) for number in numbers}
     hook = sys.unraisablehook
-    # Python prints exceptions that cannot be raised, such as those in `__del__`. Ours are not
-    # printed, because `raise_pending_signal` raises them again.
+    # Python prints exceptions that it cannot propagate, such as those in `__del__`. The ones of our
+    # handler are not printed, because `raise_pending_signal` raises them again.
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
     )

@@ -1,11 +1,11 @@
 """Warn Ray before a spot machine is taken away.
 
-`python -m cluster.spot` runs beside Ray on every worker of AWS. The machine's metadata service
-announces the end two minutes before. Ray then drains the node until that time: nothing new is
-placed on it, running work continues, and `draining_nodes()` lists the node for callers that want to
-move work away in time. Ray itself moves nothing, and does nothing at the deadline. A node that is
-idle while it drains leaves the cluster by itself. On Kubernetes, Ray does the same when a pod is
-terminated.
+`python -m cluster.spot` runs beside Ray on every worker on AWS. The machine's metadata service
+announces the end of the machine two minutes in advance. Ray then drains the node until that time:
+it places no new work on the node, running work continues, and `draining_nodes()` lists the node for
+callers that want to move work away in time. Ray itself moves no work, and does nothing at the
+deadline. A node that is idle while it is drained leaves the cluster. On Kubernetes, Ray drains a
+node when its pod is terminated.
 """
 
 import argparse
@@ -26,26 +26,30 @@ from cluster.exit_codes import ExitCode
 IMDS = "http://169.254.169.254"
 """The address of AWS's instance metadata service (IMDS), the same on every machine."""
 NOTICE, INSTANCE = "/latest/meta-data/spot/instance-action", "/latest/meta-data/instance-id"
+"""Paths of the metadata service: the spot notice, and the machine's instance id."""
 POLL_S, TIMEOUT_S, PATIENCE_S, TOKEN_S = 5.0, 5.0, 300.0, 60
+"""In seconds: the interval between requests to the metadata service, the time-out of a request, the
+time for which a failing service is retried, and the lifetime of the service's token.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """A spot notice: the action (terminate, stop or hibernate), and its time (s since 1970)."""
+    """A spot notice: the action (terminate, stop or hibernate), and its Unix time in seconds."""
 
     action: str
     time: float
 
 
 def metadata(path: str, *, imds: str = IMDS) -> str | None:
-    """Request a path from the machine's metadata service; None if it answers 404.
+    """Request a path from the machine's metadata service; None if it responds with 404.
 
     The request is authenticated by a new token, as version 2 of the service requires.
 
     Raises:
-        OSError: the service does not answer, or refuses.
+        OSError: the service does not respond, or refuses.
     """
-    # No proxy, because the address is link-local.
+    # Use no proxy, because the address is link-local.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     token_request = urllib.request.Request(
         f"{imds}/latest/api/token",
@@ -70,7 +74,7 @@ def notice(*, imds: str = IMDS) -> Notice | None:
     """Request this machine's spot notice; None if there is none.
 
     Raises:
-        OSError: the metadata service does not answer, or refuses.
+        OSError: the metadata service does not respond, or refuses.
         ValueError: the notice cannot be parsed.
     """
     text = metadata(NOTICE, imds=imds)
@@ -94,7 +98,7 @@ def drain(address: str, instance: str, spot_notice: Notice) -> str:
         spot_notice: the reason and the deadline.
 
     Raises:
-        NotReady: Ray does not answer, has no node on this machine, or refuses.
+        NotReady: Ray does not respond, has no node on this machine, or refuses.
     """
     from ray.core.generated import autoscaler_pb2
 
@@ -128,12 +132,12 @@ def _control_store(address: str) -> Any:
 
 
 def _node_of(store: Any, instance: str) -> str:
-    """Look up the id of the living node on this machine.
+    """Look up the id of the Ray node that is alive on this machine.
 
-    The instance ids of Ray's nodes are those of AWS, because `ray up` passes them on.
+    The instance ids of Ray's nodes are those of AWS, because `ray up` passes them to Ray.
 
     Raises:
-        NotReady: Ray does not answer, or has no such node.
+        NotReady: Ray does not respond, or has no such node.
     """
     from ray.core.generated import gcs_pb2
 
@@ -149,9 +153,9 @@ def _node_of(store: Any, instance: str) -> str:
 
 
 def draining_nodes() -> dict[str, float]:
-    """List the nodes that are being drained: their deadlines by node id.
+    """Get the deadlines of the nodes that are being drained, by node id.
 
-    Deadlines are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
+    Deadlines are Unix times in seconds; 0 if unknown. The calling process must have joined Ray.
     """
     import ray
 
@@ -164,19 +168,19 @@ def draining_nodes() -> dict[str, float]:
 def watch(
     address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print
 ) -> str:
-    """Wait without a limit for a spot notice, drain the node, and return its id.
+    """Wait for a spot notice, without a time limit; then drain the node, and return its id.
 
-    If Ray does not answer, the call is repeated until the time in the notice. If the metadata
+    If Ray does not respond, the call is repeated until the time in the notice. If the metadata
     service fails, requests are repeated for `PATIENCE_S`.
 
     Args:
-        address: Ray's head, as HOST:PORT.
+        address: the address of Ray's head, as HOST:PORT.
         imds: the URL of the metadata service.
         poll_s: the interval between requests, in seconds.
         say: prints one line for each event.
 
     Raises:
-        NotReady: the metadata service, or Ray after a notice, did not answer in that time.
+        NotReady: the metadata service, or Ray after a notice, did not respond in that time.
     """
     last_answer = time.monotonic()
     while True:

@@ -1,8 +1,9 @@
 """Reach a cluster's hosts: run commands by ssh, and open a tunnel to the dashboard.
 
-The dashboard listens on the head's 127.0.0.1 only. At the first connection a host's key is stored,
-in one file for each cluster; from then on any other key is refused. Text that a host's shell prints
-before or after a command, such as a greeting, is removed. Every wait for a host has a time limit.
+The dashboard listens only on 127.0.0.1 of the head. At the first connection, a host's key is stored
+in the cluster's own file of known hosts. From then on, any other key of this host is refused. Text
+that a host's shell prints before or after a command, such as a greeting, is removed. Every wait for
+a host has a time limit.
 """
 
 import os
@@ -34,7 +35,7 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 PROGRAMS = ROOT / "cluster" / "bin"
-"""The folder with our `ssh`, a wrapper that Ray's own commands find first on the PATH."""
+"""The folder of our `ssh`. Ray's commands use this wrapper, because it is first on their PATH."""
 BEGIN_LINE, END_LINE = "cluster-answer-begins", "cluster-answer-ends"
 """Marker lines that a host prints before and after a command's output."""
 CHANGED_KEY = "Host key verification failed"
@@ -59,7 +60,7 @@ class Login:
         )
 
     def changed_key_advice(self, host: str) -> str:
-        """Advice for the user if a host's key is not the stored one: how to forget that."""
+        """Explain how to remove a host's stored key, for the user whose host has a new key."""
         return (
             "If the host was set up again, remove the old key: ssh-keygen -f "
             f"{shlex.quote(str(self.known_hosts))} -R {host}"
@@ -77,9 +78,9 @@ def login_of(cluster: Definition) -> Login:
 
 
 def ssh_command(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
-    """Build an ssh command to a host that never prompts the user; append the remote command.
+    """Build an ssh command that never prompts the user; the caller appends the remote command.
 
-    Side effect: creates the folder of the known hosts if it is missing.
+    Side effect: creates the folder of the file of known hosts if it is missing.
 
     Args:
         login: the user, the key and the proxy command.
@@ -98,7 +99,7 @@ def ssh_command(login: Login, host: str, *options: str, connect_s: float = CONNE
         "UserKnownHostsFile": f'"{known_hosts}"',
     }
     settings |= {
-        # A connection to a host that has vanished ends after 15 s.
+        # If the host no longer responds, the connection ends after 15 s.
         "ServerAliveInterval": "5",
         "ServerAliveCountMax": "3",
         "ExitOnForwardFailure": "yes",
@@ -121,8 +122,8 @@ def run(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command on a host, in bash.
 
-    Nothing is raised if that fails: the exit code is then 255, and `stderr` has the reason. The
-    host was not reached, did not run the command, or did not finish it within `timeout_s`.
+    No exception is raised. If the host was not reached, did not run the command, or did not finish
+    it within `timeout_s`, the exit code is 255, and `stderr` contains the reason.
     """
     pipe, arguments = subprocess.PIPE, ssh_command(login_of(cluster), host)
     with subprocess.Popen(
@@ -165,9 +166,9 @@ def with_markers(command: str) -> str:
 
 
 def between_markers(output: str) -> str:
-    """The part of the output between the two marker lines; empty without a first marker.
+    """Extract the text between the two marker lines; empty if the first marker is missing.
 
-    A login shell may print other text before and after it.
+    A login shell may print other text before and after them.
     """
     return output.partition(f"{BEGIN_LINE}\n")[2].partition(f"\n{END_LINE}\n")[0]
 
@@ -183,7 +184,7 @@ def end_group(process: "subprocess.Popen[Any]") -> None:
 
 
 def failure_text(login: Login, host: str, message: str) -> str:
-    """Replace ssh's message by our advice if the host's key is not the stored one."""
+    """Return our own message if the host's key is not the stored one, or else ssh's message."""
     return (
         f"the host's key has changed since the first connection. {login.changed_key_advice(host)}"
         if CHANGED_KEY in message
@@ -194,7 +195,10 @@ def failure_text(login: Login, host: str, message: str) -> str:
 def run_on(
     cluster: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
 ) -> dict[str, "subprocess.CompletedProcess[str]"]:
-    """Run the same command on several hosts in parallel; the results by host (see `run`)."""
+    """Run the same command on several hosts in parallel, and return the results by host.
+
+    See `run` for the results.
+    """
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
@@ -215,10 +219,10 @@ def reason(result: "subprocess.CompletedProcess[str]") -> str:
 
 
 def ray_environment(cluster: Definition) -> dict[str, str]:
-    """The environment variables for Ray's own commands.
+    """Build the environment variables for Ray's own commands.
 
-    They demand a token, disable usage reports, put our ssh wrapper first on the PATH and, for fixed
-    hosts, select the autoscaler that can start their workers.
+    The variables require a token, disable usage reports, put our ssh wrapper first on the PATH and,
+    for fixed hosts, select the version of the autoscaler that can start their workers.
     """
     # Version 2 of the autoscaler cannot start workers on fixed hosts. By default Ray waits 900 s
     # for a host's ssh, but `check_hosts` has already connected to it.
@@ -236,7 +240,9 @@ def ray_environment(cluster: Definition) -> dict[str, str]:
 
 @contextmanager
 def tunnel(cluster: Definition) -> Iterator[str]:
-    """Open a tunnel to the dashboard, and yield its local URL.
+    """Open a tunnel to the dashboard, and yield the dashboard's local URL.
+
+    If this machine is the head, no tunnel is needed, and none is opened.
 
     Raises:
         NotReady: the head cannot be reached.
@@ -251,10 +257,10 @@ def tunnel(cluster: Definition) -> Iterator[str]:
 
 @contextmanager
 def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
-    """Open the tunnel by our own ssh command.
+    """Open the tunnel with our own ssh command.
 
-    On the head, `cat` waits until our end of the pipe closes, so the tunnel ends with this process
-    even if that is killed.
+    The remote command is `cat`, which ends when our end of its pipe is closed. So the tunnel is
+    closed when this process ends, even if it is killed.
 
     Raises:
         Denied: the head cannot be reached, or does not open the tunnel within `OPEN_S`.
@@ -311,7 +317,7 @@ def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
 
 @contextmanager
 def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
-    """Open the tunnel by `ray dashboard`, which looks up the head and its key in the cloud.
+    """Open the tunnel with `ray dashboard`, which looks up the head and its key in the cloud.
 
     Raises:
         NotReady: the tunnel is not open within two minutes, or `ray dashboard` has failed.
@@ -375,7 +381,7 @@ def _free_port() -> int:
 
 
 def _is_here(host: str) -> bool:
-    """True if the address is one of this machine's; a socket can be bound to no other."""
+    """True if this is an address of this machine: a socket cannot be bound to any other one."""
     with socket.socket() as listener:
         try:
             listener.bind((host, 0))
@@ -385,5 +391,5 @@ def _is_here(host: str) -> bool:
 
 
 def relative_to_here(path: Path) -> str:
-    """The path relative to the working directory if it lies below it, or else unchanged."""
+    """Make a path relative to the working directory if it is below it; else return it unchanged."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -30,10 +30,11 @@ from cluster.secrets import KEY, redact
 PACKAGES = ("search", "trainables", "cluster")
 IGNORED_FILES = shutil.ignore_patterns("__pycache__", "*.pyc")
 LARGEST_FILE = 10 * 1024 * 1024
+"""Maximum size of an uploaded file that the command names, in bytes."""
 TAKE_ADDRESS = ("search.improve", "search.refine", "search.resume", "search.run", "search.select")
 """The verbs that accept --address; `--address auto` is added to their commands."""
 OPTIONS_WITHOUT_RESULT = ("--help", "-h", "--dry-run")
-"""A command with one of these options stores nothing, so its storage is not checked."""
+"""A command with one of these options stores no results, so its storage is not checked."""
 PATIENCE_S = 300
 """Time in seconds for which we try to reconnect after a lost connection."""
 
@@ -42,7 +43,7 @@ def command(args: argparse.Namespace) -> int:
     """Check the command, upload the code, submit the job, and follow it to its end.
 
     Returns:
-        The job's exit code; 0 as soon as it is submitted with --no-wait.
+        The job's exit code. With --no-wait, 0 as soon as the job is submitted.
     """
     environment = environment_of(args.env)
     words = check_command(args.command, environment)
@@ -90,7 +91,7 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
         printed_chars: the number of characters of its output that were already printed.
 
     Raises:
-        NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may still run.
+        NotReady: the cluster was not reached for `PATIENCE_S`; the job may still be running.
     """
     say("the connection was lost, but the job continues. Connecting again...")
     deadline = time.monotonic() + PATIENCE_S
@@ -120,7 +121,7 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
 def exit_code(jobs: Jobs, job: str) -> int | None:
     """Query the exit code of the job's command; None if the job still runs or is not reached.
 
-    Ray has no exit code for a job that was stopped or never started: the result is then
+    Ray has no exit code for a job that was stopped or never started. For such a job, the result is
     `TERMINATED` or `NOT_READY`, and the reason is printed.
     """
     deadline = time.monotonic() + 10
@@ -157,8 +158,8 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
     """Parse the values of `--env` into environment variables.
 
     Raises:
-        Mistake: a text is not NAME=VALUE, or looks like a credential, which everybody with access
-            to the cluster's jobs could read.
+        Mistake: a text is not NAME=VALUE, or looks like a credential. A credential is refused,
+            because everybody with access to the cluster's jobs could read it.
     """
     variables = {}
     for text in assignments:
@@ -226,9 +227,9 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Read --storage, --tracking, --address and --config, also from the `--config` file.
+    """Read the options --storage, --tracking, --address and --config of a command.
 
-    Options in the command override those in the file.
+    The config file is read too. Options in the command override those in the file.
 
     Returns:
         The values by option name, without the dashes; absent options are left out.
@@ -269,8 +270,8 @@ def is_tracking_outside_job(uri: str) -> bool:
 def job_folder(words: Sequence[str]) -> Iterator[Path]:
     """Yield a temporary folder with only the files that the job needs.
 
-    These are the packages, the files that the command names, and the modules that these import. So
-    results, data, virtual environments and nearby secrets are not uploaded.
+    These are the packages, the files that the command names, and the modules that these import.
+    Results, data, virtual environments and secrets in the working directory are not uploaded.
 
     Raises:
         Mistake: the command names a folder or a large file by a relative path.
@@ -288,8 +289,8 @@ def job_folder(words: Sequence[str]) -> Iterator[Path]:
 def with_imports(files: Sequence[Path]) -> set[Path]:
     """Collect these files and all Python files that they import, directly or indirectly.
 
-    Modules are looked up where Python will look on the head: in the job's folder, and next to the
-    importing file. Imports of computed names (`importlib`) are not found.
+    Modules are looked up where Python will look for them on the head: in the job's folder, and next
+    to the importing file. Imports of computed names (`importlib`) are not found.
     """
     files_and_imports = set(files)
     waiting = [file for file in files if file.suffix == ".py"]
@@ -324,7 +325,7 @@ def imported_names(file: Path) -> set[str]:
 
 
 def modules(place: Path, name: str) -> set[Path]:
-    """List the files that Python reads to import a module, including those of its packages.
+    """List the files that Python reads to import a module and the packages that contain it.
 
     Modules of our own packages are left out, because all of their files are uploaded.
 
@@ -349,7 +350,7 @@ def modules(place: Path, name: str) -> set[Path]:
 def named_files(words: Sequence[str]) -> list[Path]:
     """List the files below the working directory that a command names by relative paths.
 
-    A path may be a word, an option's value after `=`, and may be followed by `:NAME`.
+    A path may be a word of the command, or an option's value after `=`. `:NAME` may follow it.
 
     Raises:
         Mistake: a path names a folder, a file above `LARGEST_FILE`, or contains `..`.

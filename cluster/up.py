@@ -23,7 +23,7 @@ STEPS = {
     ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
-"""Texts in the output of `ray up`, and the line that we print for each."""
+"""Maps a text in the output of `ray up` to the line that we print for it."""
 
 
 def command(args: argparse.Namespace) -> int:
@@ -57,11 +57,11 @@ def command(args: argparse.Namespace) -> int:
 def check_hosts(cluster: definition.Definition) -> None:
     """Check that each host accepts our ssh login and has rsync.
 
-    `ray up` would try for minutes to reach a host that does not. Workers that fail the check are
-    only reported, if `min_workers` allows the cluster to start without them.
+    Without this check, `ray up` would try for minutes to reach a host that fails it. Workers that
+    fail are only reported if `min_workers` allows the cluster to start without them.
 
     Raises:
-        NotReady: the head or too many workers fail the check; each is named with the reason.
+        NotReady: the head or too many workers fail the check; the text has the reason for each.
     """
     say(f"checking ssh and rsync on {len(cluster.hosts)} hosts")
     results = ssh.run_on(cluster, cluster.hosts, "command -v rsync >/dev/null || echo missing")
@@ -90,7 +90,7 @@ def check_hosts(cluster: definition.Definition) -> None:
 def give_keys(cluster: definition.Definition) -> None:
     """Copy the host keys that this machine has stored to the head.
 
-    The head needs those of the workers, to which it copies the token over ssh.
+    The head needs the keys of the workers, because it copies the token to them over ssh.
 
     Raises:
         NotReady: the file could not be written on the head.
@@ -109,16 +109,16 @@ def give_keys(cluster: definition.Definition) -> None:
 
 
 def refuse_to_interrupt(cluster: definition.Definition) -> None:
-    """Refuse to start a cluster on which jobs run: `ray up` restarts Ray and would end them.
+    """Refuse to start a cluster on which jobs run, because `ray up` restarts Ray and ends them.
 
     Raises:
-        Refused: jobs run on the cluster now.
-        Denied: the cluster is up, but does not list its jobs or is too slow to do so.
+        Refused: jobs are running on the cluster.
+        Denied: the cluster is running, but does not list its jobs, or not in time.
     """
     try:
         with ssh.tunnel(cluster) as url:
             running = [job.name for job in dashboard.jobs(url)]
-    # Denied is a subclass of NotReady, but it means that there is a cluster.
+    # Denied is a subclass of NotReady, but it means that the cluster is running.
     except Denied:
         raise
     except NotReady:  # there is no cluster yet
@@ -133,7 +133,7 @@ def refuse_to_interrupt(cluster: definition.Definition) -> None:
 def ray_up(cluster: definition.Definition) -> None:
     """Run `ray up`, and print its steps (see `STEPS`).
 
-    Its output is written to a log file, which is removed if all went well.
+    The output of `ray up` is written to a log file, which is removed if the start succeeds.
 
     Raises:
         NotReady: `ray up` failed; the message names the log file.
@@ -168,7 +168,7 @@ def ray_up(cluster: definition.Definition) -> None:
                     if step in line:
                         say(description)
                 last = plain_text(line) or last
-                if ssh.CHANGED_KEY in line:  # Ray would try for minutes
+                if ssh.CHANGED_KEY in line:  # stop here, because Ray would try for minutes
                     process.terminate()
                     last = (
                         "the head's host key has changed since the first connection. "
@@ -189,7 +189,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
     """Wait until at least `least_workers` workers are alive; print each as it joins.
 
     Raises:
-        NotReady: workers are missing after `timeout_s`, or the dashboard does not answer by then.
+        NotReady: workers are missing after `timeout_s`, or the dashboard does not respond by then.
     """
     deadline, joined_addresses = time.monotonic() + timeout_s, set[str]()
     if cluster.least_workers:
@@ -202,7 +202,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
             alive = [
                 node for node in dashboard.state(url).nodes if node.is_alive and not node.is_head
             ]
-        except NotReady:  # the dashboard comes up after Ray
+        except NotReady:  # the dashboard starts after Ray
             alive = []
             if time.monotonic() > deadline:
                 raise

@@ -1,8 +1,8 @@
-"""The library versions with which this program was tried.
+"""The library versions with which this program was tested.
 
-The program uses internals of these libraries or reads their files; both may change in any release.
-`pyproject.toml` has the same bounds, for pip. Here they are compared with the installed versions,
-without importing the libraries.
+The program uses internals of these libraries or reads their files, and both may change in any
+release. `pyproject.toml` has the same bounds for pip. This module compares the bounds with the
+installed versions, without importing the libraries.
 """
 
 import re
@@ -18,7 +18,7 @@ would not be comparable.
 
 @dataclass(frozen=True)
 class TriedVersions:
-    """The first and the last release series that were tried, such as 2.56 and 2.60."""
+    """The first and the last release series that were tested, such as 2.56 and 2.60."""
 
     first: str
     last: str
@@ -51,7 +51,7 @@ TRIED_VERSIONS = {
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Parse the numbers of a version: `2.13.0+cpu` is (2, 13, 0). Empty if it has none."""
+    """Parse the numbers of a version: (2, 13, 0) for `2.13.0+cpu`; empty if there are none."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, match[0].split("."))) if match else ()
 
@@ -60,7 +60,7 @@ def problems(
     libraries: Mapping[str, TriedVersions] = TRIED_VERSIONS,
     installed: Callable[[str], str] = version,
 ) -> Iterator[str]:
-    """Yield a line for each library that is missing or whose version was never tried.
+    """Yield a line for each library that is missing or whose version was not tested.
 
     `installed` returns a library's version, or raises `PackageNotFoundError`.
     """
@@ -82,7 +82,7 @@ def _remedy(name: str, tried: TriedVersions) -> str:
 
 
 def shared_versions() -> dict[str, str]:
-    """This machine's versions of `SHARED_LIBRARIES`, without the build (`+cpu`).
+    """Look up this machine's versions of `SHARED_LIBRARIES`, without the build, such as `+cpu`.
 
     The version of a missing library is "none".
     """

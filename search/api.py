@@ -100,7 +100,7 @@ Request = TypeVar("Request")
 
 @dataclass(frozen=True)
 class Trial:
-    """A snapshot of one trial of a search."""
+    """A snapshot of one trial. Call `result` for the current state of its search."""
 
     name: str
     params: Params
@@ -131,14 +131,14 @@ class Search:
         Args:
             result: the state of the search.
             storage: the place where the search is stored.
-            runs: whether a driver runs the search now.
-            exit_code: the exit code of the session, if this process has run it.
+            runs: True if a driver runs the search now.
+            exit_code: the exit code of the session if this process has run it, otherwise 0.
         """
         self._result, self._runs, self.storage, self.exit_code = result, runs, storage, exit_code
 
     @property
     def name(self) -> str:
-        """The search's name, as `result` and `load` take it."""
+        """The search's name, which can be passed to `result` and `load`."""
         return self._result.name
 
     @property
@@ -180,7 +180,7 @@ class Search:
         return pd.DataFrame(table.rows, columns=table.columns)
 
     def report(self) -> Path:
-        """Return the path of the search's HTML report, which is written first if it is missing.
+        """Write the search's HTML report if it is missing, and return its path.
 
         If a driver runs the search, each call writes the report again.
         """
@@ -209,7 +209,10 @@ def _loggers() -> list[logging.Logger]:
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
-    """Restore environment variables, loggers' levels and `sys.excepthook` (set by Ray) at exit."""
+    """Restore environment variables, levels of loggers and `sys.excepthook` when the block ends.
+
+    Ray sets `sys.excepthook`.
+    """
     environment, hook = dict(os.environ), sys.excepthook
     levels = [(logger, logger.level) for logger in _loggers()]
     try:
@@ -225,7 +228,7 @@ def _unchanged() -> Iterator[None]:
 
 @contextmanager
 def _with_calls() -> Iterator[None]:
-    """Add notes to an exception: the Python calls for the commands that its message names."""
+    """Add notes to an exception: the Python calls of the commands that its message recommends."""
     try:
         yield
     except Exception as error:
@@ -242,8 +245,9 @@ def _with_calls() -> Iterator[None]:
 def _operation() -> Iterator[None]:
     """Restore the state of the process after an operation, and add notes to its exceptions.
 
-    Operations that change nothing do not need it. Those that another thread calls while a search
-    runs, such as `pause`, must not use it: the search may set variables in the meantime.
+    Operations that change no such state do not need this. Operations that another thread calls
+    while a search runs, such as `pause`, must not use it, since it would undo what the search sets
+    in the meantime.
     """
     with _with_calls(), _unchanged():
         yield
@@ -259,10 +263,10 @@ def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any)
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search until it ends, and return it.
 
-    The output of `python -m search.run` is printed. Call this in the main thread, where signals
-    arrive: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the signal has its usual
-    effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and `resume`
-    continues it.
+    The output is that of `python -m search.run`. Call this function in the main thread, which
+    receives signals: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the signal has
+    its usual effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and
+    `resume` continues it.
 
     At the end, signal handlers, exception hooks, environment variables and the levels of existing
     loggers are restored. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, and
@@ -271,8 +275,9 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
     in the cache.
 
     Args:
-        dry_run: print the plan and an estimate of the time, start nothing, and return None.
-        quiet: print only errors.
+        dry_run: True to print the plan and an estimate of the time, start nothing, and return
+            None.
+        quiet: True to print only errors.
         options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
             Options that can be repeated take a list, `set` also a mapping: `set={
             "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace or a
@@ -307,11 +312,13 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 def resume(
     name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
 ) -> Search:
-    """Continue a search that was cut off, until it ends, and return it; otherwise as `run`.
+    """Continue a search that was cut off until it ends, and return it.
+
+    Signals, output and errors are as in `run`; the options are those of `python -m search.resume`.
 
     Raises:
-        Refused: the space, the data, the code or a library has changed; with `allow_change=True` it
-            continues anyway.
+        Refused: the space, the data, the code or a library has changed. With `allow_change=True`,
+            the search continues nevertheless.
     """
 
     def session() -> "Finished":
@@ -326,7 +333,10 @@ def resume(
 def refine(
     name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
 ) -> Search:
-    """Continue a search that has ended, in rounds with other ranges; otherwise as `run`."""
+    """Continue a search that has ended, in rounds with other ranges, and return it.
+
+    Signals, output and errors are as in `run`; the options are those of `python -m search.refine`.
+    """
 
     def session() -> "Finished":
         from search.operations.refine import RefineRequest, refine
@@ -340,7 +350,10 @@ def refine(
 def select(
     name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
 ) -> Search:
-    """Train the best trials of a search again, choose one, and test it; otherwise as `run`."""
+    """Train the best trials of a search again, choose one and test it, and return the search.
+
+    Signals, output and errors are as in `run`; the options are those of `python -m search.select`.
+    """
 
     def session() -> "Finished":
         from search.operations.select import SelectRequest, select
@@ -367,7 +380,7 @@ def improve(
         model: a registered model or a search; see `source` of `load`.
         place: the folder or bucket with the corrected images; `--from` on the command line.
         storage: the place where searches are stored.
-        quiet: print only errors.
+        quiet: True to print only errors.
         options: those of `python -m search.improve --help`.
     """
 
@@ -401,7 +414,7 @@ def result(name: str, *, storage: Place = DEFAULT_STORAGE) -> Search:
 
 
 def searches(*, storage: Place = DEFAULT_STORAGE) -> list[Overview]:
-    """Read an overview of each search in a place, the newest first, broken ones last.
+    """Read an overview of each search in a storage: the newest first, broken ones last.
 
     Args:
         storage: a folder, or s3://BUCKET/PREFIX.
@@ -485,7 +498,7 @@ def monitor(
 
     Args:
         model: the model, as the `source` of `load`.
-        place: the place of the records, `--from` on the command line.
+        place: the folder or bucket with the records; `--from` on the command line.
         storage: the place where the search is stored.
         options: those of `python -m search.monitor --help`.
     """
@@ -497,7 +510,10 @@ def monitor(
 
 @_operation()
 def data(source: str | Path, **options: Any) -> "DataReport":
-    """Inspect a data set: its classes, files, copies and leaks; `source` is as `data` of `run`."""
+    """Inspect a data set: its classes, files, copies and leaks.
+
+    `source` is a path, or a data set as for the option `data` of `run`.
+    """
     from search.operations.data import DataRequest, inspect_data
 
     return inspect_data(_request(DataRequest, options, data=source))
@@ -513,7 +529,7 @@ def status(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "S
 
 @_with_calls()
 def why(name: str, trial: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Story":
-    """Read the story of a trial: the events of its search, with its retries and its end."""
+    """Read the history of a trial, such as its retries and its end, as events of its search."""
     from search.operations.why import WhyRequest, why
 
     return why(_request(WhyRequest, options, name=name, storage=storage, trial=trial))
@@ -529,7 +545,7 @@ def compare(*names: str, storage: Place = DEFAULT_STORAGE, **options: Any) -> "C
 
 @_with_calls()
 def pause(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "DriverReply":
-    """Ask the driver of a search to pause it after the epoch, and wait for the reply."""
+    """Ask the driver of a search to pause it after the current epochs, and wait for the reply."""
     from search.operations.pause import PauseRequest, pause
 
     return pause(_request(PauseRequest, options, name=name, storage=storage))
@@ -543,7 +559,7 @@ def stop(
     storage: Place = DEFAULT_STORAGE,
     **options: Any,
 ) -> "DriverReply":
-    """Ask the driver to stop one trial, or else the whole search, and wait for the reply."""
+    """Ask the driver to stop one trial, or without `trial` the whole search; wait for the reply."""
     from search.operations.stop import StopRequest, stop
 
     return stop(_request(StopRequest, options, name=name, storage=storage, trial=trial))
@@ -551,7 +567,7 @@ def stop(
 
 @_with_calls()
 def extend(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "DriverReply":
-    """Ask the driver of a search for other limits (`trials="+20"`), and wait for the reply."""
+    """Ask the driver of a search to change its limits (`trials="+20"`), and wait for the reply."""
     from search.operations.extend import ExtendRequest, extend
 
     return extend(_request(ExtendRequest, options, name=name, storage=storage))
@@ -559,7 +575,7 @@ def extend(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "D
 
 @_operation()
 def sync(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Synced":
-    """Write to MLflow what it missed of a search."""
+    """Complete MLflow's record of a search, from the search's journal."""
     from search.operations.sync import SyncRequest, sync
 
     return sync(_request(SyncRequest, options, name=name, storage=storage))
@@ -567,7 +583,7 @@ def sync(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Syn
 
 @_with_calls()
 def clean(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> int:
-    """Remove the checkpoints of a search that nothing needs, and return their size in bytes."""
+    """Remove the unneeded checkpoints of a search, and return their total size in bytes."""
     from search.operations.clean import CleanRequest, clean
 
     return clean(_request(CleanRequest, options, name=name, storage=storage))
@@ -575,21 +591,21 @@ def clean(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> int
 
 @_operation()
 def delete(name: str, *, storage: Place = DEFAULT_STORAGE, **options: Any) -> "Deletion":
-    """Delete a search, its checkpoints and its runs in MLflow, without asking."""
+    """Delete a search, its checkpoints and its runs in MLflow, without asking for confirmation."""
     from search.operations.delete import DeleteRequest, delete
 
     deletion = delete(_request(DeleteRequest, options, name=name, storage=storage))
-    assert deletion is not None  # it is None only if the user is asked, and refuses
+    assert deletion is not None  # None only if a `confirm` function is passed and returns False
     return deletion
 
 
 def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
-    """Do the work of a session in the main thread, and restore the state of the process at the end.
+    """Run a session in the main thread, and restore the state of the process at the end.
 
-    If a signal stops it before it has an outcome, the signal then has its usual effect.
+    If a signal stops `work` before it returns, the signal then has its usual effect.
 
     Raises:
-        ConfigError: this is another thread.
+        ConfigError: this is not the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError(
@@ -598,28 +614,28 @@ def _in_foreground(work: Callable[[], Outcome], *, quiet: bool) -> Outcome:
     with suppress(Terminated), _unchanged(), _silence(quiet), stop_on_signals():
         return work()
     signal.raise_signal(signal.SIGTERM)
-    raise SystemExit(ExitCode.TERMINATED)  # the handler returned
+    raise SystemExit(ExitCode.TERMINATED)  # reached if the handler of SIGTERM returned
 
 
 def _ended_search(finished: "Finished") -> Search:
-    """Return the search after a session; a signal that ended it has its usual effect first."""
+    """Return the search after a session, or let a signal that ended the session take effect."""
     _pass_on_signal(finished.exit_code)
     return Search(finished.result, finished.experiment.storage, exit_code=finished.exit_code)
 
 
 def _pass_on_signal(exit_code: int) -> None:
-    """Raise the signal that ended a session, if one did, for the restored handlers."""
+    """If a signal ended a session, raise it again, for the handlers that have been restored."""
     if exit_code > 128:
         signal.raise_signal(exit_code - 128)
 
 
 def _request(request_type: type[Request], options: Mapping[str, Any], **explicit: Any) -> Request:
-    """Build the request of an operation from the arguments of its function here."""
+    """Build the request of an operation from the arguments of its function in this module."""
     return request_from(request_type, {**explicit, **options})
 
 
 def _run_options(options: Mapping[str, Any]) -> "RunOptions":
-    """Convert the options of `run` to those of the command line, with those of the config file.
+    """Convert the options of `run`, and those of its config file, to options of the command line.
 
     Raises:
         ConfigError: an option does not exist, or its value is not allowed.
@@ -655,10 +671,10 @@ def _trial(trial: TrialResult | None) -> Trial | None:
 
 
 class _Quiet(TextIOBase):
-    """A stream that passes on only error lines until `is_over` is set, and then everything.
+    """A stream that passes on only error lines until `is_over` is set, and everything after that.
 
-    It must keep working afterwards, because modules that are imported in the meantime may hold it,
-    for example in a logger's handler.
+    It must still work then, because modules that were imported in the meantime may refer to it, for
+    example in the handler of a logger.
     """
 
     def __init__(self, real: TextIO) -> None:
@@ -681,14 +697,14 @@ class _Quiet(TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush the real stream, unless it has been closed already (as at the process's exit)."""
+        """If `is_over`, flush the real stream, unless it is closed, as when the process ends."""
         if self.is_over and not self.real.closed:
             self.real.flush()
 
 
 @contextmanager
 def _silence(quiet: bool) -> Iterator[None]:
-    """Suppress output inside this context, except error lines, if `quiet`."""
+    """If `quiet`, suppress all output inside this context except error lines."""
     if not quiet:
         yield
         return

@@ -31,7 +31,7 @@ class CleanOptions:
 
 
 def command(options: CleanOptions) -> int:
-    """Print the checkpoints that can be removed, ask, and remove them; return the exit code."""
+    """Print the removable checkpoints, ask for confirmation, remove them; return the exit code."""
     request, console = options.request, Terminal(stderr=options.json)
     removable = removable_checkpoints(request)
     size, removed_bytes, keep = size_of(removable), 0, request.keep
@@ -51,7 +51,7 @@ def command(options: CleanOptions) -> int:
 
 
 class _Notes(SilentTalk):
-    """Prints notes among the other lines."""
+    """Prints notes on the console of the command."""
 
     def __init__(self, console: Terminal) -> None:
         self._console = console
@@ -61,7 +61,7 @@ class _Notes(SilentTalk):
 
 
 def confirm_removal(name: str, size: int) -> bool:
-    """Ask the user to confirm the removal of `size` bytes; True for yes.
+    """Ask the user to confirm the removal of `size` bytes; True if the answer is yes.
 
     Raises:
         ConfigError: the command does not run at a terminal.

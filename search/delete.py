@@ -26,7 +26,7 @@ class DeleteOptions:
 
 
 def command(options: DeleteOptions) -> int:
-    """Print everything that would be deleted, ask, delete it, and return the exit code."""
+    """Print what would be deleted, ask for confirmation, delete it; return the exit code."""
     console, talk = Terminal(), TerminalTalk()
 
     def confirmed(deletion: Deletion) -> bool:

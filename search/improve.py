@@ -35,7 +35,7 @@ class ImproveOptions:
 
 
 def command(options: ImproveOptions) -> int:
-    """Improve the model, or plan that, print the decision or the plan; return the exit code."""
+    """Improve the model or plan the improvement, print the result, and return the exit code."""
     if options.dry_run:
         plan = improvement_plan(options.request, TerminalTalk())
         print_outcome(plan.lines, plan.facts if options.json else None)
@@ -46,7 +46,7 @@ def command(options: ImproveOptions) -> int:
 
 
 def print_outcome(lines: Sequence[str], facts: Json | None) -> None:
-    """Print lines, or with facts the lines on stderr and the facts as JSON on stdout."""
+    """Print lines; with facts, print the lines on stderr and the facts as JSON on stdout."""
     console = Terminal(stderr=facts is not None)
     for line in lines:
         say(console, line)

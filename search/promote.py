@@ -26,7 +26,7 @@ class PromoteOptions:
 
 
 def command(options: PromoteOptions) -> int:
-    """Promote, print the registered model, and return the exit code."""
+    """Promote the model, print its version in the registry, and return the exit code."""
     promotion = promote(options.request, TerminalTalk())
     console = Terminal()
     for line in promotion_lines(promotion):
@@ -37,7 +37,7 @@ def command(options: PromoteOptions) -> int:
 
 
 def promotion_lines(promotion: Promotion) -> list[str]:
-    """Describe the registered model, and how to use and serve it, in lines."""
+    """Return lines that describe the registered model, and how to use and serve it."""
     result, trial, registered = promotion.result, promotion.trial, promotion.registered
     uri = redact(absolute(promotion.tracking))
     was = (

@@ -26,7 +26,7 @@ class RefineOptions:
 
 
 def command(options: RefineOptions) -> int:
-    """Refine the search, which prints the result, or print the next space; return the exit code."""
+    """Refine the search, or print the next space with --dry-run; return the exit code."""
     if options.dry_run:
         for line in next_space(options.request).lines():
             say(Terminal(), line)

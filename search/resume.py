@@ -23,7 +23,7 @@ class ResumeOptions:
 
 
 def command(options: ResumeOptions) -> int:
-    """Resume the search, which prints the result, and return the exit code."""
+    """Resume the search, print its result, and return the exit code."""
     return resume(options.request, as_json=options.json).exit_code
 
 

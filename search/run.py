@@ -46,7 +46,7 @@ def command(options: RunOptions) -> int:
 
 
 def print_estimate(request: RunRequest, *, as_json: bool) -> None:
-    """Print the plan of a search and an estimate of its time, also `as_json`."""
+    """Print the plan of a search and an estimate of its time; with `as_json`, print JSON, too."""
     experiment, expected = estimate(request)
     terminal = Terminal(stderr=as_json)
     for line in expected.lines(experiment):
@@ -60,9 +60,10 @@ parser = FACE.parser
 
 
 def parse_options(words: Sequence[str]) -> RunOptions:
-    """Parse a command line and its config file; the space may be missing (it is None).
+    """Parse a command line and its config file; the space may still be missing (None).
 
-    Options of the command line take precedence over the config file, which precedes the defaults.
+    Options of the command line take precedence over those of the config file, and these over the
+    defaults.
 
     Raises:
         ConfigError: the config file is invalid, or a text cannot or may not be stored.
@@ -72,7 +73,8 @@ def parse_options(words: Sequence[str]) -> RunOptions:
     if options.config is None:
         return options
     file_words = config_file.words(RunOptions, options.config)
-    if options.request.limits.budget:  # replaces that of the file, while --set adds to the file's
+    # The file's words come first, so --set adds to its settings. --budget must replace its limits.
+    if options.request.limits.budget:
         file_words = [word for word in file_words if not word.startswith("--budget=")]
     options = parse_request(parser(), RunOptions, [*file_words, *words])
     refuse_unfit_texts(options)

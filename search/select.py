@@ -31,7 +31,7 @@ class SelectOptions:
 
 
 def command(options: SelectOptions) -> int:
-    """Select a trial, which prints the choice, or print the cost; return the exit code."""
+    """Select a trial and print it, or print the cost with --dry-run; return the exit code."""
     if options.dry_run:
         print_cost(options)
         return 0
@@ -39,7 +39,7 @@ def command(options: SelectOptions) -> int:
 
 
 def print_cost(options: SelectOptions) -> None:
-    """Print the candidates and the cost of the selection, or that nothing is left to do."""
+    """Print the candidates and the cost of the selection, or a line if nothing is left to do."""
     preview = selection_cost(options.request)
     if preview.cost is None:
         say(Terminal(stderr=True), str(preview))

@@ -13,19 +13,19 @@ from search.process.lifetime import leave
 
 
 def command(request: ServeRequest) -> int:
-    """Serve, and return the exit code.
+    """Serve the model until the process is stopped, and return the exit code.
 
-    After SIGTERM the requests that have arrived are answered, and the exit code is 0.
+    After SIGTERM, the requests that have arrived are answered, and the exit code is 0.
     """
     _open_standard_streams()
     return serve(request)
 
 
 def _open_standard_streams() -> None:
-    """Open the file descriptors 0 to 2 on /dev/null if they are closed, inheritable by workers.
+    """If any of the file descriptors 0 to 2 is closed, open it on /dev/null, for workers as well.
 
-    Otherwise the next opened socket or file would get such a number, and a library's output would
-    be written to it.
+    Otherwise the next socket or file that is opened would get such a number, and the output of a
+    library would be written to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

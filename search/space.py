@@ -31,13 +31,16 @@ from trainables.values import Json, Params
 PER_TRIAL_DATA = {"data.scaling"}
 """The settings of the data that may be searched.
 
-All others are the same for all trials, because the data are decoded and split only once.
+All other settings of the data are fixed, because the data are decoded and split only once for all
+trials.
 """
 
 MAX_PROBED = 100
+"""If a domain has more values, only its extremes are checked before a search (`Domain.probes`)."""
 MAX_EDGES = MAX_PROBED**2
+"""If a space has more points, not all are checked before a search (`SearchSpace.edges`)."""
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
-"""The largest whole number, and the maximum number of steps, of a range.
+"""The largest absolute bound of an `Int`, and the maximum number of steps of a range.
 
 Beyond them, 64-bit floats would not distinguish neighbouring values.
 """
@@ -45,7 +48,8 @@ Beyond them, 64-bit floats would not distinguish neighbouring values.
 State = tuple[tuple[str, int], ...]
 """The values of the parameters on which others depend, as (path, index) pairs.
 
-The index is the value's position among those that conditions name, or `UNNAMED` for all others.
+The index is the position of the value among those that conditions (`when`) name, or `UNNAMED` for
+any other value.
 """
 UNNAMED, OTHER_VALUE = -1, object()
 
@@ -81,7 +85,7 @@ class Domain(ABC):
 
     @property
     def probes(self) -> Sequence[Any]:
-        """The values to check before a search: all if there are few, or else the extremes."""
+        """The values to check before a search: all, or the extremes if `MAX_PROBED` is exceeded."""
         values = self.values if self.count is not None and self.count <= MAX_PROBED else None
         return values if values is not None else self.extremes
 
@@ -107,9 +111,9 @@ class Domain(ABC):
         return set(self.when)
 
     def under(self, params: Params) -> "Domain | None":
-        """Return the domain, given the values of other parameters.
+        """Return the domain under these values of other parameters.
 
-        None if the parameter does not exist for them.
+        None if the parameter does not exist under them.
         """
         is_there = all(
             params.get(path) in (allowed if isinstance(allowed, tuple) else (allowed,))
@@ -132,8 +136,8 @@ class Range(Domain):
         """Check the bounds, the log scale and the step.
 
         Raises:
-            ConfigError: a bound is not finite, low > high, `log` with low <= 0 or with a step, or
-                the step is not positive or too small.
+            ConfigError: a bound is not finite, low > high, `log` is combined with low <= 0 or with
+                a step, or the step is not positive or too small.
         """
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
@@ -163,7 +167,7 @@ class Range(Domain):
         if self.step is None:
             return None
         steps = (self.high - self.low) / self.step
-        # With this tolerance, `high` is counted if a step reaches it except for rounding errors.
+        # The tolerance makes `high` count if a step reaches it up to a rounding error.
         return (
             math.floor(steps + max(1e-9, 1e-12 * steps)) + 1
             if math.isfinite(steps)
@@ -251,7 +255,8 @@ class Int(Range):
         """Check the bounds, the log scale and the step.
 
         Raises:
-            ConfigError: as for a `Range`, or a number is not an integer or above `MAX_WHOLE`.
+            ConfigError: as for a `Range`; or a bound or the step is not an integer, or its absolute
+                value is above `MAX_WHOLE`.
         """
         for value in (self.low, self.high, self.step):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -271,7 +276,10 @@ class Int(Range):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Every (`step`th) whole number; None on a log scale, where they are not equally likely."""
+        """The whole numbers from low to high, by `step`; None on a log scale.
+
+        On a log scale, they are not equally likely.
+        """
         return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
     def times(self, value: Any) -> int:
@@ -345,7 +353,7 @@ class Choice(Domain):
 class Cases(Domain):
     """A parameter whose domain depends on the values of other parameters.
 
-    The first case whose `when` is fulfilled is its domain; if there is none, the parameter does not
+    Its domain is the first case whose `when` is fulfilled. If there is none, the parameter does not
     exist.
     """
 
@@ -385,7 +393,7 @@ class Cases(Domain):
 
     @property
     def count(self) -> int | None:
-        """The sum over the cases (a value may be in several of them); None if a case has None."""
+        """The sum of the cases' counts, though cases may share values; None if a count is None."""
         each = [case.count for case in self.cases]
         return None if None in each else sum(count or 0 for count in each)
 
@@ -483,8 +491,8 @@ class SearchSpace:
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """Return a copy in which these paths have fixed values and are not searched.
 
-        The first points are adapted: values that are no longer valid, empty points and duplicates
-        are removed.
+        In the first points, values that are no longer valid are removed. Points that become empty
+        or equal to another are removed as well.
         """
         domains = {path: domain for path, domain in self.domains.items() if path not in values}
         fixed = replace(self, domains=domains, base={**self.base, **values}, first=())
@@ -501,8 +509,8 @@ class SearchSpace:
     def valid_values(self, params: Params) -> Params:
         """Select the parameters whose values are in their domains, given the other values.
 
-        If a value on which a domain depends is missing, it suffices that any case of the domain has
-        the value.
+        If a value on which a domain depends is missing, it suffices that any case of the domain
+        contains the parameter's value.
         """
         values: Params = {}
         for path, whole in self.domains.items():
@@ -513,7 +521,10 @@ class SearchSpace:
         return values
 
     def without(self, path: str, values: Collection[Any]) -> Self:
-        """Return a copy without these options of a `Choice`, and the first points that use them."""
+        """Return a copy without these options of the `Choice` at `path`.
+
+        First points that use them are left out as well.
+        """
         choice = self.domains[path]
         assert isinstance(choice, Choice)
         remaining = Choice(
@@ -523,17 +534,17 @@ class SearchSpace:
         return replace(self, domains={**self.domains, path: remaining}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
-        """Return a parameter's domain, given the values of other parameters and of the base.
+        """Return a parameter's domain under the values of other parameters and of the base.
 
-        None if the parameter does not exist for them.
+        None if the parameter does not exist under them.
         """
         return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
-        """The number of points if conditions are ignored, an upper bound of the actual number.
+        """The number of points if all conditions are ignored, an upper bound on the actual number.
 
-        It is infinite if a range has no step.
+        It is infinite if the `count` of a domain is None.
         """
         return math.prod(
             math.inf if domain.count is None else domain.count for domain in self.domains.values()
@@ -541,10 +552,10 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int | None:
-        """The number of grid points; None if a range has no step.
+        """The number of grid points; None if the `count` of a domain is None.
 
-        There may be too many points to enumerate them. Instead, this goes through the parameters in
-        their order and counts the points so far for each state, which is the combination of the
+        There may be too many points to enumerate them. Instead, the parameters are visited in their
+        order, and the points so far are counted for each state. A state is a combination of the
         values on which later parameters depend. Values that no condition names share one state.
         """
         if any(domain.count is None for domain in self.domains.values()):
@@ -578,7 +589,7 @@ class SearchSpace:
 
     @property
     def _named_values(self) -> dict[str, list[Any]]:
-        """The values that conditions name, without duplicates, by the parameter that has them."""
+        """Maps parameters to those of their values that conditions name, without duplicates."""
         named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
@@ -626,7 +637,10 @@ class SearchSpace:
         return params
 
     def begin(self, number: int, generator: np.random.Generator) -> Params | None:
-        """Return first point `number` (from 0), with missing values drawn; None after the last."""
+        """Return one of the first points, with its missing values drawn at random.
+
+        `number` is its index in `first`, from 0. None if there is no such point.
+        """
         if number >= len(self.first):
             return None
         point = self.first[number]
@@ -636,8 +650,8 @@ class SearchSpace:
     def edges(self) -> Iterator[Params]:
         """Yield points to check before a search starts.
 
-        These are all points if there are at most `MAX_EDGES`, or else points that together include
-        each probe of each domain.
+        They are all points if there are at most `MAX_EDGES`, otherwise points that together contain
+        every probe of every domain.
         """
         if self._combinations <= MAX_EDGES:
             yield from self.points()
@@ -650,7 +664,7 @@ class SearchSpace:
                 params: Params = {}
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
-                        # Probes of other cases than the one for these values are not valid.
+                        # Of `Cases`, only the probes of the case under these values are valid.
                         valid_probes = [
                             probe for probe in chosen.get(path, ()) if domain.holds(probe)
                         ]
@@ -661,9 +675,9 @@ class SearchSpace:
     def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
         """Group the probes of each parameter on which others depend.
 
-        `edges` goes through all combinations of groups. Each probe is a group of its own, unless
-        that makes more than `most` combinations: then probes that no condition distinguishes share
-        a group, first for the parameters with the most probes.
+        `edges` uses all combinations of groups. Each probe is a group of its own, unless that makes
+        more than `most` combinations. In this case, probes that no condition distinguishes share a
+        group, first in the parameters with the most probes.
         """
         named_values, parents = (
             self._named_values,
@@ -711,11 +725,11 @@ class SearchSpace:
 
 
 def _ways(domain: Domain, named_values: list[Any]) -> Iterator[tuple[int, int]]:
-    """Count the values of a domain by the value that conditions name.
+    """Count the values of a domain that equal each of `named_values`, and all other values.
 
     Yields:
         (index in `named_values`, number of equal values), and (`UNNAMED`, number of all other
-        values); pairs with the number 0 are left out.
+        values). Pairs whose number is 0 are left out.
     """
     each = [domain.times(value) for value in named_values]
     yield from ((number, count) for number, count in enumerate(each) if count)

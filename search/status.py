@@ -27,7 +27,7 @@ class StatusOptions:
 
 
 def command(options: StatusOptions) -> int:
-    """Print the standing of the search, or follow it with --follow, and return the exit code."""
+    """Print the state of the search, or follow it with --follow, and return the exit code."""
     request = options.request
     if options.follow:
         home = request.home()

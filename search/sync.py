@@ -7,7 +7,7 @@ from trainables.errors import counted
 
 
 def command(request: SyncRequest) -> int:
-    """Write to MLflow, print how much it has, and return the exit code."""
+    """Write the search to MLflow, print its numbers of trials and epochs; return the exit code."""
     synced = sync(request)
     print(
         f"MLflow has all of {synced.name}: {counted(synced.trials, 'trial')}, "

@@ -11,7 +11,7 @@ from trainables.errors import printable
 
 
 def command(request: WhyRequest) -> int:
-    """Print the story of the trial, and return the exit code."""
+    """Print the history of the trial, and return the exit code."""
     story = why(request)
     print(f"{story.trial} of {request.name}")
     for line in story_lines(story.events, story.trial):

@@ -14,7 +14,10 @@ LIMIT = "IMAGE_CACHE_GB"
 DEFAULT_GB, DISK_SHARE = 20, 4
 """The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
 ABANDONED_S = 24 * 3600
-"""Incomplete entries older than this, in seconds, are assumed to be left by killed processes."""
+"""The age in seconds after which an incomplete entry is removed.
+
+The process that was writing it has probably been killed.
+"""
 PARTIAL = "partial-"
 """The prefix of the names of entries that are being written or removed."""
 
@@ -37,7 +40,7 @@ def make_private(folder: Path) -> None:
     for path in (root, folder):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # another user owns it, and shares it
+            with suppress(PermissionError):  # another user owns the folder
                 path.chmod(0o700)
 
 
@@ -112,9 +115,9 @@ def _remove_unless_held(entry: Path, name: str) -> bool:
     try:
         # NFS refuses an exclusive lock on a file that is not open for writing.
         descriptor = os.open(entry / name, os.O_RDWR)
-    except PermissionError:  # another user owns it
+    except PermissionError:  # another user owns the entry
         return False
-    except OSError:  # incomplete
+    except OSError:  # the entry is incomplete
         shutil.rmtree(entry, ignore_errors=True)
         return True
     try:

@@ -54,9 +54,9 @@ class ModelConfig:
     Pixels are then scaled as these weights require, and `data.scaling` has no effect.
     """
     weights: str | None = None
-    """A file of these weights, or a folder that has one (`trainables.models.weights`).
+    """The file with the pretrained weights, or a folder with it (`trainables.models.weights`).
 
-    None for torch's cache.
+    None to use the file in torch's cache.
     """
     freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
     """The layers of a network that are not trained: one of `FREEZE_NAMES`.
@@ -117,7 +117,7 @@ class ModelConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of the model's builder, with the model's defaults for None."""
+        """The keyword arguments of the model's builder, where the defaults replace None."""
         return {
             option: default if getattr(self, option) is None else getattr(self, option)
             for option, default in MODELS[self.name].options.items()
@@ -128,8 +128,8 @@ class ModelConfig:
 class DataConfig:
     """The data set, and how its images are split and scaled.
 
-    `val_fraction` and `test_fraction` are fractions of the data set's own training part, which is
-    all of it if it has no parts.
+    `val_fraction` and `test_fraction` are fractions of the data set's own training set. A data set
+    without its own validation and test sets consists only of a training set.
     """
 
     name: str = name_of("digits", "data set", DATASETS)
@@ -209,14 +209,14 @@ class OptimizerConfig:
     """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
-    """For SGD only, where None means 0.9."""
+    """The momentum of SGD (None: 0.9); None for all other optimizers."""
     schedule: str = name_of("constant", "schedule", SCHEDULE_NAMES)
     decay: float = number(0.1, above=0, below=1)
     """The factor by which `step` and `plateau` multiply the learning rate."""
     step_epochs: int = number(10, low=1)
     """For `step`: the number of epochs between two decays."""
     patience: int = number(3, low=0)
-    """For `plateau`: the number of epochs without a lower validation loss before a decay."""
+    """For `plateau`: the number of epochs without a lower validation loss that cause no decay."""
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
@@ -284,8 +284,8 @@ class TrialConfig:
     warm_start: str = ""
     """The checkpoint whose weights, including the head's, this training starts with.
 
-    A path relative to the data's folder (`data.root`); empty for none. The optimizer's state is not
-    restored.
+    It is a path relative to the data's folder (`data.root`), or empty for none. The optimizer's
+    state is not restored.
     """
     metric: str = ""
     """The name of the validation metric that ranks epochs and trials.
@@ -343,8 +343,8 @@ class TrialConfig:
         """Return a copy with the values at these dotted paths.
 
         For example `override({"optimizer.lr": 0.1, "epochs": 3})`. All values of a section, such as
-        `optimizer`, are set at once, so that they are checked together. With another `data.task`,
-        `metric` becomes that task's primary one, unless `values` has it too.
+        `optimizer`, are set at once, so that they are checked together. If `data.task` changes,
+        `metric` becomes the primary metric of the new task, unless `values` sets it too.
 
         Raises:
             ConfigError: a path is unknown (the closest one is suggested), or a value is not
@@ -368,8 +368,8 @@ class TrialConfig:
     def on(self, data: DataConfig) -> Self:
         """Return a copy for another data set.
 
-        A model that does not support its task is replaced by the first that does, with default
-        options, and a metric that its task lacks by the task's primary one.
+        If the model does not support the data set's task, it is replaced by the first model that
+        does, with default options. A metric that the task lacks is replaced by its primary metric.
 
         Raises:
             ConfigError: there is no model for the task.
@@ -428,7 +428,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build a config from the output of `to_dict`; without `data.leaks`, copies are kept.
+        """Build a config from the output of `to_dict`; if `data.leaks` is missing, it is `keep`.
 
         Raises:
             ConfigError: a key is unknown, or a value is not allowed.

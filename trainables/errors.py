@@ -58,7 +58,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def shortened(number: int | float) -> str:
     """Format a number for a message, in at most 3 digits and an exponent: `1e+20`.
 
-    Whole numbers may be too large to become a float, as 10^400 is.
+    It may be an integer that is too large for a float, such as 10^400.
     """
     try:
         return f"{number:.3g}"
@@ -70,7 +70,7 @@ def shortened(number: int | float) -> str:
 def printable(text: str) -> str:
     """Escape the characters that are not printable, which file names may contain: `\\x1b`.
 
-    A terminal would interpret them otherwise.
+    Otherwise a terminal could interpret them as control sequences.
     """
     return (
         text

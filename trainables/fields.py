@@ -25,9 +25,9 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """Declare a numeric field with limits; `low` and `high` are inclusive, the others exclusive.
+    """Declare a numeric field with limits, each of which may be None.
 
-    None stands for no limit.
+    `low` and `high` are inclusive; `above` and `below` are exclusive.
     """
     limits = {">=": low, ">": above, "<=": high, "<": below}
     return dataclasses.field(

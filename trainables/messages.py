@@ -21,14 +21,14 @@ batch normalisation are averages over only a few steps.
 MIN_LOSS_SCALE = 1.0
 """A training in float16 has diverged if its loss scale falls below this.
 
-Each step whose gradients overflow is skipped, and halves the scale. This does not mean yet that the
-training diverges; but below this scale, even unscaled gradients are too large for float16.
+Each step whose gradients overflow is skipped, and halves the scale. That alone does not mean that
+the training has diverged. But below this scale, even unscaled gradients are too large for float16.
 """
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The trial whose checkpoint another trial continued, and the number of epochs it reused."""
+    """The trial whose checkpoint another trial continued, and the number of reused epochs."""
 
     search: str
     trial: str
@@ -113,7 +113,7 @@ class Report:
     cost: Cost | None = None
     """The cost of using the classifier, in the first report with metrics, if it was requested."""
     restored: list[str] | None = None
-    """For a trial that continues after `epoch`: a line for each checkpoint that cannot be used.
+    """For a trial that continues after `epoch`: a message for each checkpoint that cannot be used.
 
     None for every other report.
     """

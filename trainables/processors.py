@@ -54,7 +54,7 @@ class Load:
     def of_others(self) -> float:
         """Return the share of all processors' time, 0 to 1, that other processes have used.
 
-        0 if the system does not report it.
+        The result is 0 if the system does not report it.
         """
         (idle_before, before), (idle, now) = self.began, self._times()
         if now <= before:
@@ -74,7 +74,7 @@ class Load:
     def _times(self) -> tuple[int, int]:
         """Return the idle time and the total time of all processors, in ticks."""
         try:
-            # The time of guests, after the first eight numbers, is included in the others.
+            # The numbers after the first eight are times of guests, which those already include.
             ticks = [int(text) for text in self.stat.read_text().split("\n", 1)[0].split()[1:9]]
             return sum(ticks[place] for place in IDLE), sum(ticks)
         except (OSError, ValueError, IndexError):

@@ -17,14 +17,14 @@ class TrialRequest:
     attempt: int = 1
     """The attempt's number, from 1."""
     known: int = 0
-    """The last epoch whose report the driver has.
+    """The last epoch whose report the driver has received; 0 for none.
 
     Later epochs that an earlier attempt has trained are reported again.
     """
     beginnings: Sequence[WarmStartSource] = ()
-    """Trials that have trained the first epochs of this one, which continues the longest of them.
+    """Trials that have trained the first epochs of this one.
 
-    Those with damaged checkpoints are skipped.
+    It continues from the one with the most epochs. Damaged checkpoints are skipped.
     """
     milestones: Sequence[int] = ()
     """Epochs at which other trials of this config end; the checkpoints they need are kept."""

@@ -49,7 +49,7 @@ LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
     rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
 )
-"""Matches the names of an attempt's temporary folders; earlier versions left out its number."""
+"""Matches the names of temporary folders; earlier versions did not add the attempt's number."""
 RETRY_S = (1, 2, 5, 10)
 """The seconds to wait before each retry of a failed write; the last value is repeated."""
 
@@ -73,10 +73,12 @@ def run_trial(
 
     An epoch whose loss is too large or not finite ends the trial as diverged; it is not saved, and
     its report has no metrics. A baseline is fitted once, on the CPU, which counts as an epoch. With
-    folds, one network or classifier is trained for each. Checkpoints that are kept: the best, the
-    newest two, and for each milestone its own and the best until then.
-    With several processes, each yields reports; the first one saves checkpoints, and chooses the
-    one from which all of them continue. If a checkpoint cannot be written, the trial waits.
+    folds, one network or classifier is trained for each.
+
+    The best and the two newest checkpoints are kept and, for each milestone, that of its epoch and
+    the best one up to it. If a checkpoint cannot be written, the trial waits. With several
+    processes, each yields reports; the first process saves checkpoints, and chooses the one from
+    which all processes continue.
 
     Args:
         config: the trial's config.
@@ -164,7 +166,7 @@ def _with_cost(
     The cost is measured on the checkpoint that was just saved. If that fails, the report states the
     reason, and training continues.
     """
-    from trainables.evaluation.cost import cost  # most trials do not need it
+    from trainables.evaluation.cost import cost  # imported here because few trials need it
 
     for report in reports:
         if report.metrics:
@@ -249,8 +251,9 @@ class TrialCheckpoints:
     def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
         """Claim the trial's folder for this attempt, and fetch the checkpoints to continue from.
 
-        These are the checkpoints of earlier attempts or, if one of `beginnings` has more epochs,
-        those of the longest of them. A report is yielded after each failure of the storage.
+        These are the checkpoints of earlier attempts or, if a trial in `beginnings` has trained
+        more epochs, those of the trial with the most. A report is yielded after each failure of the
+        storage.
 
         Raises:
             Superseded: a newer attempt has started.
@@ -294,7 +297,8 @@ class TrialCheckpoints:
     def new_warm_start(self, epoch: int, reported: int) -> WarmStart | None:
         """Return the warm start to report for a trial that continues after `epoch`.
 
-        None if there is none, or if it has no more epochs than the `reported` ones.
+        None if the trial has no warm start, or if the driver already has the reports of its epochs,
+        the last of which is `reported`.
         """
         if self.warm_start is None or min(epoch, self.warm_start.epoch) <= reported:
             return None
@@ -380,7 +384,7 @@ class TrialCheckpoints:
                 *passed,
                 *map(self._best_until, passed),
             }
-            # Complete checkpoints of later epochs stay, because another attempt has written them.
+            # Checkpoints of later epochs are not removed, because another attempt wrote them.
             checkpoint.remove(
                 self.folder,
                 ({*range(metrics.epoch)} | self.unfit) - kept_epochs,
@@ -425,7 +429,10 @@ class TrialCheckpoints:
             tries += 1
 
     def _refusal(self, write: Callable[[], object]) -> str:
-        """Call `write` in the first process; return why it failed, or an empty string."""
+        """Call `write` in the first process; return the reason if it failed, else an empty string.
+
+        In the other processes, the reason is that the first one could not write.
+        """
         reason = ""
         if self.world.rank == 0:
             try:

@@ -16,7 +16,7 @@ class WorkerSetup:
 
     threads: int = 1
     gpus: float = 0
-    """The number of GPUs that it uses; a fraction limits its memory on that GPU too."""
+    """The number of GPUs that the worker uses; a fraction also limits its memory on the GPU."""
     download: bool = False
     """True if missing pretrained weights may be downloaded."""
 

@@ -21,13 +21,14 @@ QUOTAS = {
     ("P", False): "L-417A185B",
     ("P", True): "L-7212CCBC",
 }
-"""The codes of EC2's quotas of running vCPUs, by family of instance types, and True for spot.
+"""The codes of EC2's quotas of running vCPUs. The key is the family of instance types, and True for
+spot machines.
 
 In a new account the quotas of the GPU families (G and VT, P) are 0.
 """
 
 FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhimrtz", "standard")}
-"""The family in `QUOTAS`, by the letters with which the name of an instance type begins."""
+"""The family in `QUOTAS`, by the letters before the first digit of an instance type's name."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Account:
 def collect(config: Mapping[str, Any]) -> Account:
     """Check the file against AWS.
 
-    Nothing is raised if AWS refuses or the file lacks an entry: a line says what was not checked.
+    If AWS refuses a request or the file lacks an entry, a line states what was not checked. No
+    exception is raised.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -113,9 +115,10 @@ def _unchecked(what: str, error: object) -> Line:
 
 
 def check_stack_parts(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
-    """Check the file's instance profiles, security groups and images, made by `stack.yaml`.
+    """Check the instance profiles, security groups and images that the file names.
 
-    Each must exist, and a security group may only allow ssh, and not from everywhere.
+    They are created by `cluster/aws/stack.yaml`. Each of them must exist. A security group may only
+    allow ssh, and not from everywhere.
 
     Args:
         config: the cluster's file.
@@ -151,7 +154,7 @@ def _check_part(what: str, name: str, output: str, ask: Callable[[str], Any]) ->
         entries = ask(name)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code.endswith("Malformed"):  # still a placeholder, which `lint` reports
+        if code.endswith("Malformed"):  # a placeholder that nobody replaced; `lint` reports it
             return
         if code != "NoSuchEntity" and not code.endswith("NotFound"):
             yield _unchecked(f"the {what} '{name}'", error)
@@ -239,13 +242,13 @@ def quota_name(family: str, is_spot: bool) -> str:
 
 
 def judge(family: str, is_spot: bool, allowed: float, machine_vcpus: list[int]) -> Line:
-    """Compare a quota with the machines that the file may start: all, some or none fit.
+    """Judge whether a quota is enough for all, some or none of the machines of the file.
 
-    Machines that run already are not subtracted from the quota.
+    Machines that are already running are not subtracted from the quota.
 
     Args:
         family: the family in `QUOTAS`.
-        is_spot: whether the quota is for spot machines.
+        is_spot: True if the quota is for spot machines.
         allowed: the quota in vCPUs.
         machine_vcpus: the vCPUs of each machine; at least one.
     """

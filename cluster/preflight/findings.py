@@ -17,7 +17,9 @@ HERE = "here"
 MAX_AHEAD_S = 5
 """The largest accepted difference between two clocks, in seconds."""
 MAX_NAMED = 8
-"""A finding without a problem names at most this many machines; more are only counted."""
+"""A finding of the level `OK` lists at most this many machines. If there are more, it only states
+their number.
+"""
 
 INSTALLS = re.compile(r"\b(pip3?|uv|conda) (\S+ )*(install|sync)\b")
 """Matches a command that installs Python packages."""
@@ -27,9 +29,10 @@ HostReport = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the result.
+    """The result of one check, which is printed as one line.
 
-    `level` is `OK`, `ERROR`, `UNCHECKED` or `MISTAKE`; `places` are the machines that it is about.
+    `level` is `OK`, `ERROR`, `UNCHECKED` or `MISTAKE`. `places` are the names of the machines to
+    which the finding applies.
     """
 
     level: str
@@ -53,7 +56,7 @@ class Finding:
 
 
 def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
-    """Merge findings that differ only in their machines into one that names all of them."""
+    """Merge findings that differ only in their machines; the merged one names all machines."""
     findings_by_key: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
         key = finding.level, finding.what, finding.remedy
@@ -115,8 +118,8 @@ def versions(
 ) -> Iterator[Finding]:
     """Yield the findings about the versions of Python and Ray.
 
-    Ray refuses a node unless its versions of Python and Ray are exactly the head's. This machine
-    may have another Python, because jobs are sent to the head as files.
+    Ray refuses a node unless its versions of Python and Ray are exactly those of the head. This
+    machine may have a different version of Python, because jobs are sent to the head as files.
     """
     pins = {
         first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)
@@ -156,7 +159,7 @@ def versions(
 
 
 def _version_differences(here: HostReport, comparable: Sequence[Visit]) -> Iterator[Finding]:
-    """Compare the versions of Python between the hosts, and those of Ray also with this machine."""
+    """Compare the hosts' versions of Python and Ray; for Ray, include this machine."""
     for name, key in (("Python", "python"), ("Ray", "ray")):
         places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
         for visit in comparable:
@@ -181,8 +184,8 @@ def _version_differences(here: HostReport, comparable: Sequence[Visit]) -> Itera
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
     """Yield the findings about the hosts' clocks.
 
-    The error of a measured difference is at most half of the round trip (`clock_error_s`), so a
-    clock is reported as wrong only if it is off by more than `MAX_AHEAD_S` plus that.
+    The error of a measured difference is at most half of the round trip (`clock_error_s`). So a
+    clock is reported as wrong only if the difference exceeds `MAX_AHEAD_S` by more than this error.
     """
     for visit in reached:
         off = abs(visit.ahead_s)
@@ -239,7 +242,7 @@ def gpus(config: Mapping[str, Any], visit: Visit, *, is_head: bool) -> Finding:
 
 
 def gpus_in_file(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
-    """The name of the entry that declares a node's number of GPUs, and the number."""
+    """Name of the file's entry that declares a node's number of GPUs, and this number."""
     name = f"{'head' if is_head else 'worker'}_start_ray_commands"
     counts = re.findall(r"--num-gpus[= ]['\"]?([\d.]+)", " ".join(commands(config, name)))
     if counts:
@@ -253,7 +256,8 @@ def tokens(
 ) -> Iterator[Finding]:
     """Yield the findings about the token.
 
-    This machine needs a token before the cluster is started, the hosts only once it is up.
+    This machine needs a token before the cluster is started. The hosts need it once the cluster is
+    running.
     """
     if "apiVersion" in config:  # KubeRay creates its own secret
         return
@@ -289,9 +293,9 @@ def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
     """Judge one machine's token file.
 
     Args:
-        file: its mode and digest, from the probe; None if it cannot be read.
-        path: its path, for the message.
-        place: the machine.
+        file: the file's mode and digest, as the probe reports them; None if it cannot be read.
+        path: the file's path, for the message.
+        place: the name of the machine.
     """
     if file is None:
         remedy = (
@@ -314,9 +318,10 @@ def token(file: Mapping[str, str] | None, path: str, place: str) -> Finding:
 
 
 def door(status: int | None) -> Finding:
-    """Judge the HTTP status with which a dashboard answers a request without a token.
+    """Judge whether a running cluster requires its token.
 
-    The cluster must be up. `status` is None if the dashboard did not answer.
+    `status` is the HTTP status with which its dashboard responded to a request without a token;
+    None if it did not respond.
     """
     if status in (401, 403):
         return Finding(OK, "the cluster refuses requests without a token")
@@ -359,5 +364,5 @@ def _texts(config: Mapping[str, Any]) -> list[str]:
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:
-    """Collect the commands under these keys; a missing key has none."""
+    """List the commands under these keys of the file; missing keys are skipped."""
     return [str(command) for name in names for command in config.get(name) or []]

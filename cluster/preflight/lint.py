@@ -1,8 +1,8 @@
-"""Report unsafe settings in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob.
+"""Report unsafe settings in a cluster's file for `ray up` (AWS, fixed hosts) or for a RayJob.
 
-Only the parsed file is read. Most rules guard against a default of Ray: ssh open to the whole
-internet, full rights over EC2 and S3 for the head, a nightly build of Ray on every node, machines
-that are stopped instead of terminated.
+The rules are applied to the parsed file only. Most of them guard against a default of Ray: ssh that
+is open to the whole internet, full rights over EC2 and S3 for the head, a nightly build of Ray on
+every node, and machines that are stopped instead of terminated.
 """
 
 import re
@@ -25,12 +25,12 @@ SECRETS = {
         r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"
     ),
 }
-"""Patterns of secrets, by the words that a message uses for them."""
+"""Patterns that match secrets, by the description that a message uses for them."""
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
 """Matches a pinned version of Ray: a requirement (first group) or an image (second group)."""
 NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
-"""The options of pip whose value is the next word, which therefore is not a requirement."""
+"""The options of pip whose value is the next word. That word is not a requirement."""
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -39,7 +39,7 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-"""The entries of a file that hold commands."""
+"""The entries of a cluster's file that contain shell commands."""
 
 
 def problems(config: Config) -> list[str]:
@@ -59,7 +59,7 @@ def problems(config: Config) -> list[str]:
 def open_doors(permissions: list[Any], where: str) -> list[str]:
     """Describe each inbound rule of a security group that is too open.
 
-    From outside the group only ssh may be allowed, and not from everywhere.
+    A rule may only allow ssh from outside the group, and not from everywhere.
 
     Args:
         permissions: the rules, in the form of EC2's `IpPermissions`.
@@ -91,9 +91,9 @@ def open_doors(permissions: list[Any], where: str) -> list[str]:
 
 
 def _at(value: Any, *keys: str) -> Any:
-    """Look up nested keys; None if one is missing or a value on the way is not a mapping.
+    """Look up nested keys; None if a key is missing or an intermediate value is not a mapping.
 
-    The schema check reports values of a wrong type.
+    Values of a wrong type are reported by the schema check.
     """
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -109,7 +109,10 @@ def _mapping(value: Any) -> Config:
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted path of keys, text) for each text in the file; a list adds no key."""
+    """Yield (path, text) for each text in the file; the path is its keys, joined by dots.
+
+    An element of a list has the path of the list.
+    """
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _strings(inner, f"{where}.{key}" if where else str(key))
@@ -233,7 +236,7 @@ def _versions(config: Config) -> Iterator[str]:
 def _unpinned_packages(command: str, name: str) -> Iterator[str]:
     """Yield a line for each requirement without `==` in a `pip install` command.
 
-    Options, and the values of those in `NAMES_A_FILE`, are not requirements.
+    Words that are options, or values of the options in `NAMES_A_FILE`, are not requirements.
     """
     for requirements in PIP_INSTALL.findall(command):
         words = [word.strip("'\"") for word in requirements.split()]

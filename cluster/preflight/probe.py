@@ -1,9 +1,9 @@
 """Report the software, GPUs, token and services that one machine of a cluster has or can reach.
 
-`cluster.check` runs this module on this machine, and sends its source to every host over ssh. It
-may import only the standard library and boto3, and may use no syntax newer than Python 3.9, so that
-a host with the wrong Python can report that itself. A host prints three lines that begin with MARK:
-that it is ready, its clock right after the request arrived, and its report.
+`cluster.check` runs this module on this machine, and sends its source to every host over ssh. The
+module may import only the standard library and boto3, and may use no syntax newer than Python 3.9,
+so that a host with an older Python can still report its version. A host prints three lines that
+begin with MARK: that it is ready, the time of its clock when the request arrived, and its report.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ def collect(request: Json) -> Json:
 
 
 def ray_version() -> str | None:
-    """Ray's version from its package metadata (importing Ray takes seconds); None if missing."""
+    """Read Ray's version from its package metadata, which is faster than importing Ray.
+
+    The version is None if Ray is not installed.
+    """
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
@@ -111,9 +114,9 @@ def ray_version() -> str | None:
 
 
 def token(name: str, nonce: str) -> dict[str, str] | None:
-    """The mode and a digest of Ray's token file; None if it cannot be read.
+    """Read the mode and a digest of Ray's token file; None if the file cannot be read.
 
-    The digest allows a comparison of two machines without sending the token.
+    With the digests, the tokens of two machines can be compared without sending them.
 
     Args:
         name: the file's path; `~` is expanded.
@@ -133,7 +136,7 @@ def token(name: str, nonce: str) -> dict[str, str] | None:
 def gpus() -> int | None:
     """Count the NVIDIA GPUs that the driver lists.
 
-    None if nvidia-smi is not installed, cannot be run or does not answer.
+    The result is None if nvidia-smi is not installed, cannot be run or does not respond.
     """
     if shutil.which("nvidia-smi") is None:
         return None
@@ -160,7 +163,7 @@ def has_card() -> bool:
 
 
 def is_listening(host: str, port: int) -> bool:
-    """True if something accepts a connection at this address."""
+    """True if a service accepts connections at this address."""
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_S).close()
     except OSError:
@@ -171,8 +174,8 @@ def is_listening(host: str, port: int) -> bool:
 def dashboard(host: str, port: int) -> int | None:
     """Request the dashboard's job API without a token, and return the HTTP status.
 
-    401 or 403 if the cluster demands a token, 200 if anybody may run code there, None if nothing
-    answers.
+    The status is 401 or 403 if the cluster requires a token, and 200 if anybody may run code there.
+    It is None if no dashboard responds.
     """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name in ("127.0.0.1", host):
@@ -189,11 +192,11 @@ def dashboard(host: str, port: int) -> int | None:
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
     """Check MLflow by listing one experiment, as a client does.
 
-    Unlike MLflow's health page, this request is subject to the check of the Host header and login.
+    Unlike for its health page, MLflow checks the Host header and the login of this request.
 
     Args:
         uri: the server's address.
-        needs_login: whether a missing login is an error. It is one on the head only, where the
+        needs_login: True if a missing login is an error. This is so only on the head, where the
             driver writes to MLflow.
     """
     host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
@@ -224,9 +227,9 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
 
 
 def mlflow_login() -> str:
-    """This machine's `user:password` for MLflow, found as MLflow's client finds it.
+    """Read this machine's `user:password` for MLflow from the places where MLflow's client looks.
 
-    It is in the environment or in `~/.mlflow/credentials`. Empty if there is none.
+    These are the environment and `~/.mlflow/credentials`. The result is empty if there is no login.
     """
     user, password = (
         os.environ.get("MLFLOW_TRACKING_USERNAME"),
@@ -277,10 +280,10 @@ def _refused_by_mlflow(
 
 
 def shortcoming(place: Any, conflict: type[Exception]) -> str:
-    """Test each operation that a search's lock and journal need, on a place in a bucket.
+    """Test the operations of a bucket that a search's lock and journal need.
 
     Args:
-        place: an object with `put`, `get`, `listing` and `remove`, as in
+        place: a place in the bucket, with the methods `put`, `get`, `listing` and `remove` of
             `cluster.storage.bucket.Bucket`.
         conflict: the exception that `put` raises if its condition does not hold.
 
@@ -299,8 +302,8 @@ def shortcoming(place: Any, conflict: type[Exception]) -> str:
 class _ProbeObject:
     """An object that is created, replaced and removed under conditions, to test a place.
 
-    The three methods must be called in this order: each continues from the state that the previous
-    one has left.
+    `creation_fault`, `replacement_fault` and `removal_fault` must be called in this order, because
+    each of them uses the object that the previous one has written.
     """
 
     name = "probe"
@@ -311,9 +314,9 @@ class _ProbeObject:
         self.tag = ""
 
     def creation_fault(self) -> str:
-        """Create the object; return the place's fault, or an empty text."""
-        # The result of the first put is ignored: if its response was lost, boto3's retry is refused
-        # because the put itself has succeeded. Only the content that is read back counts.
+        """Test the creation of the object; return a fault of the place, or an empty text."""
+        # Ignore the result of the first put. If its response is lost, boto3 retries it, and the
+        # retry is refused although the put has succeeded. Only the content is checked, below.
         self._refuses(b"first", new=True)
         if not self._refuses(b"second", new=True):
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
@@ -326,7 +329,7 @@ class _ProbeObject:
         return ""
 
     def replacement_fault(self) -> str:
-        """Replace the object; return the place's fault, or an empty text."""
+        """Test the replacement of the object; return a fault of the place, or an empty text."""
         is_refused = self._refuses(b"second", instead_of=self.tag)
         second = self.place.get(self.name)
         if second is None or second.content != b"second":
@@ -343,7 +346,7 @@ class _ProbeObject:
         return ""
 
     def removal_fault(self) -> str:
-        """Remove the object; return the place's fault, or an empty text."""
+        """Test the removal of the object; return a fault of the place, or an empty text."""
         self.place.remove([self.name])
         self.is_there = False
         if self.place.get(self.name) is not None:
@@ -393,7 +396,7 @@ class ProbedBucket:
             content: the whole content.
             name: the name below the prefix.
             new: store it only if there is no object of this name.
-            instead_of: unless `new`, store it only if the present object has this tag.
+            instead_of: store it only if the present object has this tag; ignored if `new` is set.
 
         Raises:
             ConditionFailed: the condition does not hold.
@@ -423,7 +426,7 @@ class ProbedBucket:
         return FetchedObject(answer["Body"].read(), answer.get("ETag", ""))
 
     def listing(self) -> list[str]:
-        """The names of the objects below the prefix (the first 1,000)."""
+        """List the names of the first 1,000 objects below the prefix."""
         entries = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
             "Contents", []
         )
@@ -442,7 +445,7 @@ class ProbedBucket:
 
 
 def storage(url: str) -> list[Line]:
-    """Check, by a temporary object below `url`, that a bucket supports a search's operations."""
+    """Check that a bucket supports the operations of a search, with a temporary object in `url`."""
     bucket, _, prefix = url.partition("://")[2].partition("/")
     key = "/".join(filter(None, [prefix.strip("/"), f".probe-{uuid.uuid4().hex}"]))
     try:
@@ -450,7 +453,7 @@ def storage(url: str) -> list[Line]:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        is_bare = ray_version() is None  # nothing is installed yet, which `findings` reports
+        is_bare = ray_version() is None  # nothing is installed yet; `findings` reports that
         return [
             (UNCHECKED, "the bucket (boto3 is not installed yet)", "")
             if is_bare
@@ -502,10 +505,10 @@ def storage(url: str) -> list[Line]:
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
-    """True unless the service says that there is no bucket of this name.
+    """True unless the service reports that there is no bucket of this name.
 
-    This is asked separately because some servers answer a write without permission with
-    "forbidden", even if the bucket does not exist.
+    This needs a separate request, because some servers respond to a write without permission with
+    "forbidden" even if the bucket does not exist.
     """
     try:
         client.head_bucket(Bucket=bucket)
@@ -574,13 +577,13 @@ def _unreachable(url: str, kind: str, text: str) -> Line:
 
 
 def _print_answer(answer: Any) -> None:
-    # The line break first ends an unfinished line that the host's shell may have printed.
+    # The host's shell may have printed an unfinished line, which the first line break ends.
     sys.stdout.write(f"\n{MARK}{json.dumps(answer)}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Run as the program on a host: read one request from stdin, and print the answers."""
+    """Read one request from stdin, and print the answers; runs on a host."""
     _print_answer("ready")
     request = json.loads(sys.stdin.readline())
     _print_answer(time.time())

@@ -1,6 +1,7 @@
 """Run the probe on a host over ssh, with the login that `ray up` uses.
 
-The result is the probe's report and the offset of the host's clock.
+The result is the report of the probe (`cluster.preflight.probe`), and the difference between the
+host's clock and ours.
 """
 
 import importlib.util
@@ -55,12 +56,12 @@ REASONS = {
     ),
     "Could not resolve hostname": ("the host name cannot be resolved", "Correct the address."),
 }
-"""A part of ssh's error message, and our words for it: the problem and the remedy."""
+"""Maps a part of ssh's error message to our description of the problem, and its remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostLogin(Login):
-    """The login of a cluster's hosts, and how to get into Ray's environment there."""
+    """The login of a cluster's hosts, and how to enter Ray's environment on them."""
 
     container: str = ""
     """The Docker container in which Ray runs; empty if Ray runs on the host itself."""
@@ -83,7 +84,7 @@ class Visit:
 
 
 def visit(host: str, login: HostLogin, request: Json) -> Visit:
-    """Run the probe on a host; a failure becomes the visit's `problem` and is not raised."""
+    """Run the probe on a host. A failure is not raised, but described in the result's `problem`."""
     source = _source()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -118,8 +119,8 @@ def visit(host: str, login: HostLogin, request: Json) -> Visit:
 def _converse(host: str, stdin: IO[str], stdout: IO[str], source: str, request: str) -> Visit:
     """Send the probe's source, then the request, and read the host's answers.
 
-    The host reads its clock right after the request arrived. Its clock is compared with ours at the
-    middle of the round trip, so the error is at most half of the round trip.
+    The host reads its clock right after the request has arrived. This time is compared with our
+    time at the middle of the round trip, so the error is at most half of the round trip.
 
     Raises:
         EOFError: the host's output has ended early.
@@ -174,7 +175,8 @@ def _command(host: str, login: HostLogin, length: int) -> list[str]:
 def _in_shell(login: HostLogin, length: int) -> str:
     """Build the shell command that runs the probe on the host.
 
-    It starts the Python that has Ray, or else python3, which reads the probe's source from stdin.
+    The command starts the Python interpreter that has Ray, or else python3. The interpreter reads
+    the probe's source from stdin.
     """
     read = f"import sys; exec(sys.stdin.read({length}))"
     find = (
@@ -189,14 +191,14 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
         line.strip() for line in output.splitlines() if line.strip() and not line.startswith(NOISE)
     ]
     last = lines[-1] if lines else "no message"
-    # Killed by a signal: by the watchdog, after LIMIT_S.
+    # A negative code means that ssh was killed by a signal. The watchdog sends it after LIMIT_S.
     if code is not None and code < 0:
         return Visit(
             host=host,
             problem=f"the host did not respond within {LIMIT_S} s",
             remedy="Check what keeps it busy, and try again.",
         )
-    # 255 is ssh's own exit code; any other is the remote command's.
+    # 255 is ssh's own exit code; any other one is that of the remote command.
     if code != 255:
         return Visit(
             host=host,

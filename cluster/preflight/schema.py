@@ -19,9 +19,9 @@ def is_kubernetes(config: Mapping[str, Any]) -> bool:
 
 
 def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """Describe each entry that `ray up` would refuse, or on which it would fail later.
+    """Describe each entry that `ray up` would refuse, or that would make it fail later.
 
-    Rules beyond the schema are checked only if the file conforms to it.
+    The other rules are checked only if the file conforms to the schema.
 
     Returns:
         One line for each problem; empty if there is none.
@@ -59,9 +59,9 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _filled_in(config: Mapping[str, Any], *, is_local: bool) -> definition.Config:
-    """Copy the file in the form that Ray validates against its schema.
+    """Copy the file's content in the form that Ray validates against its schema.
 
-    `ray up` removes some entries and fills in others before it validates the file.
+    Before `ray up` validates the file, it removes some entries and fills in others.
     """
     kinds = config.get("available_node_types")
     if is_local or not isinstance(kinds, dict):
@@ -84,7 +84,7 @@ def _fixed_host_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _node_type_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the problems of a file whose machines are started on demand."""
+    """Yield the problems in the node types of a file whose machines are started on demand."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
         yield (

@@ -1,4 +1,5 @@
 """A running cluster: our session on it, its nodes, resources and shared folder, and fair shares.
 
-Modules here may import `cluster`'s shared modules (and `cluster.spot`), but no other verb.
+Modules here may import the modules that the verbs of `cluster` share, but of the verbs only
+`cluster.spot`.
 """

@@ -34,15 +34,15 @@ class Use:
     gpus: float = 0
 
     def share_of(self, resources: Resources, demand: Demand) -> float:
-        """This use as a fraction of the cluster's scarce resource, from 0 to 1.
+        """The fraction of the cluster's scarce resource that this search could use, from 0 to 1.
 
-        The scarce resource is the GPUs if a trial's demand includes GPUs, or else the CPUs.
+        The scarce resource is GPUs if a trial of this demand needs GPUs, and CPUs otherwise.
         """
         return _part(self.gpus, resources.gpus) if demand.gpus else _part(self.cpus, resources.cpus)
 
 
 class Shares:
-    """The entries of this driver's search and of the other searches in Ray's control store."""
+    """The entries in Ray's control store: that of this driver's search, and those of the others."""
 
     def __init__(self) -> None:
         self.key = _key(ray.get_runtime_context().get_job_id())
@@ -80,19 +80,19 @@ class Shares:
 
     def end(self) -> None:
         """Remove this search's entry; errors are ignored."""
-        with suppress(Exception):  # if Ray has ended, the entry is gone too
+        with suppress(Exception):  # if Ray has ended, the entry no longer exists
             _internal_kv_del(self.key, namespace=NAMESPACE)
 
 
 def fair_count(total: int, most: Sequence[int], mine: int) -> int:
     """Number of places for the search at position `mine`, at least one.
 
-    This is max-min fairness: all searches get the same number, but none gets more than it can use.
-    The remainder goes to the oldest ones.
+    The places are divided by max-min fairness: all searches get the same number, but none gets more
+    than it can use. The remainder goes to the oldest searches.
 
     Args:
         total: the number of places on the cluster.
-        most: the number of places that each search can use, the oldest search first.
+        most: the largest number of places that each search can use, the oldest search first.
         mine: the position of this search in `most`.
     """
     counts, remaining = [0] * len(most), total

@@ -16,7 +16,8 @@ LOOK_S = 1.0
 def wait_for_parent(driver: int) -> None:
     """Wait until the parent process or the driver has ended.
 
-    The driver is watched too, because the parent may end before `os.getppid` is called here.
+    The driver is checked too, because the parent may already have ended when `os.getppid` is
+    called for the first time.
 
     Args:
         driver: the process id of the driver.

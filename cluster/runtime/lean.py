@@ -3,12 +3,13 @@
 Besides the workers, Ray starts five Python processes: the autoscaler's monitor, the dashboard's
 server (even if the dashboard is off), the monitor that copies workers' output to the driver, and on
 each node an agent for metrics and one for runtime environments. Ray waits for the agents before a
-node counts as started. A search on one machine uses none of the five. No setting of Ray disables
-them, hence these patches. The gain of each patch is in seconds of processor time, over the first
+node counts as started. A search on one machine uses none of the five. These patches are needed
+because no setting of Ray disables them. The gain of a patch is in seconds of CPU time, in the first
 ten seconds of a session (measured 2026-11-28 on 2 virtual cores of a shared AMD EPYC).
 
 Ray Train needs more: it creates its workers in runtime environments, and queries the dashboard for
-the state of actors. With it, the agents are started, and the dashboard with only this one module.
+the state of actors. So with Ray Train, the agents are started, and a dashboard with only the module
+that serves this state.
 """
 
 import os
@@ -24,14 +25,16 @@ import cluster.runtime.idle
 from cluster.runtime.patches import Patch, apply_patches
 
 UNUSED = -1
-"""The port that Ray's own agent records for a service that it does not offer."""
+"""The port that Ray's agent records for a service that it does not offer."""
 NOBODY = 1
-"""A port on which nothing listens: for runtime environments Ray refuses a negative port."""
+"""A port on which nothing listens. It is used for the agent of runtime environments, because Ray
+refuses a negative port for this one.
+"""
 DASHBOARD = "dashboard"
 """Ray's `process_type` of the dashboard's server."""
 MODULES = "--modules-to-load"
-"""The option that selects the dashboard's modules; without it all are loaded, each in its own
-process.
+"""The option that selects the dashboard's modules. Without it, all modules are loaded, each in its
+own process.
 """
 STATE_MODULE = "ray.dashboard.modules.state.state_head"
 """Ray's module with `StateHead`, the dashboard module that serves the state of actors."""
@@ -42,8 +45,8 @@ AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
 def needs_agents() -> bool:
     """True if workers run in a runtime environment, which only Ray's agent can create.
 
-    That is the case in a job on a cluster, and if Ray derives an environment from the driver's
-    command (such as `uv run`).
+    This is the case in a job on a cluster, and if Ray derives an environment from the command that
+    started the driver, such as `uv run`.
     """
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray._private.worker import _maybe_modify_runtime_env
@@ -55,19 +58,19 @@ def lean_ray(*, dashboard: bool) -> AbstractContextManager[None]:
     """Patch Ray inside this context so that it starts without the parts that are not needed.
 
     Args:
-        dashboard: whether to keep the parts that Ray Train needs: the agents, and the dashboard
-            with one module.
+        dashboard: True to start the parts that Ray Train needs: the agents, and the dashboard with
+            one module.
     """
     return apply_patches([*PATCHES, *(FOR_RAY_TRAIN if dashboard else FOR_ONE_WORKER)])
 
 
 def start_nothing(start: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a method of Ray's `Node`: do nothing instead of starting the process."""
+    """Wrap a method of Ray's `Node` so that it does nothing instead of starting a process."""
     return lambda node: None
 
 
 def start_no_server(start: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `Node.start_api_server`: record that there is no dashboard, and start no server."""
+    """Wrap `Node.start_api_server` so that it starts no server and records no address."""
 
     def note_no_address(node: Any, **options: Any) -> None:
         node._webui_url = ""
@@ -76,7 +79,7 @@ def start_no_server(start: Callable[..., None]) -> Callable[..., None]:
 
 
 def start_no_agents(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `start_ray_process`: start the raylet without its agents, other processes as usual."""
+    """Wrap `start_ray_process` so that it starts the raylet without its agents."""
 
     def start_without_agents(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
         return start(
@@ -87,9 +90,9 @@ def start_no_agents(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def start_small_dashboard(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `start_ray_process`: load only `StateHead` in the dashboard; other processes as usual.
+    """Wrap `start_ray_process` so that it starts the dashboard with only the module `StateHead`.
 
-    The command stays as it is if it already selects modules, or if Ray lacks `STATE_MODULE`.
+    The command is not changed if it already selects modules, or if Ray has no `STATE_MODULE`.
     """
 
     def start_with_state(command: list[str], kind: str, *arguments: Any, **options: Any) -> Any:
@@ -104,8 +107,8 @@ def start_small_dashboard(start: Callable[..., Any]) -> Callable[..., Any]:
 def without_agents(command: list[str]) -> list[str]:
     """Replace the agents in the raylet's command by idle processes.
 
-    Side effect: records the agents' ports in the session's folder, as the agents would do, because
-    the raylet waits for them.
+    Side effect: records ports for the agents in the session's folder, as the agents would do. The
+    raylet waits for these records.
     """
     import ray._raylet
 

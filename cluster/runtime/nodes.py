@@ -19,20 +19,22 @@ from cluster.runtime.resources import MANY, Demand, Machines, Resources
 from cluster.spot import draining_nodes
 
 HEAD = "node:__internal_head__"
-"""The resource by which Ray marks the head."""
+"""The name of the resource with which Ray marks the head."""
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
 """Path of the cluster's file on the head, where `ray up` puts it."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
-"""The environment variable in which KubeRay stores the command that started this Ray node. With
-KubeRay's own autoscaler, which runs next to the head, the command has `--no-monitor`.
+"""The environment variable in which KubeRay stores the command that started this Ray node. If
+KubeRay's own autoscaler runs next to the head, the command contains `--no-monitor`.
 """
 NOTHING = Resources(cpus=0)
 MAX_REQUESTED = 200
-"""The maximum number of places requested at once, and of machines counted of one kind."""
+"""The maximum number of places that are requested at once, and of machines that are counted for
+each kind.
+"""
 
 
 def nodes() -> dict[str, dict[str, Any]]:
-    """List the living nodes that are not being drained: Ray's description of each, by node id."""
+    """Get Ray's descriptions of the nodes that are alive and not being drained, by node id."""
     draining = draining_nodes()
     return {
         node["NodeID"]: node
@@ -42,7 +44,7 @@ def nodes() -> dict[str, dict[str, Any]]:
 
 
 def machines() -> Machines:
-    """Sum up the resources of the living nodes that are not being drained."""
+    """Collect the resources of the nodes that are alive and not being drained."""
     return Machines.of(_resources(node["Resources"]) for node in nodes().values())
 
 
@@ -56,10 +58,10 @@ class MachineKind:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """The limits to which a cluster may grow.
+    """The limits up to which a cluster may grow.
 
-    Besides its head, a cluster may have at most `kinds[i].most` machines of each kind, and at most
-    `most` machines in all.
+    Besides its head, a cluster may have at most `kinds[i].most` machines of kind i, and at most
+    `most` machines in total.
     """
 
     head: Resources = NOTHING
@@ -71,7 +73,8 @@ class Growth:
     def largest_cluster(self, demand: Demand) -> Machines:
         """Build the largest cluster for trials of this demand, including the head.
 
-        If `most` limits the machines, the kinds with the most room for the demand come first.
+        If `most` limits the number of machines, kinds on which more processes of this demand fit
+        are added first.
         """
         largest, remaining = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
@@ -87,10 +90,10 @@ class Growth:
 
 
 def growth() -> Growth | None:
-    """Look up the limits to which an autoscaler may grow this cluster; None without an autoscaler.
+    """Look up the limits up to which an autoscaler may grow this cluster; None without autoscaler.
 
-    They are in the cluster's own configuration if it has one, or else in the file that `ray up`
-    puts on the head.
+    The limits are read from Ray's cluster configuration if there is one, or else from the file that
+    `ray up` puts on the head.
     """
     limits = ray._private.state.state.get_cluster_config()
     if limits is not None and limits.node_group_configs:
@@ -125,8 +128,8 @@ def is_fixed(config: Config) -> bool:
 def growth_from_file(config: Config) -> Growth:
     """Read the limits from a cluster's file, as `ray up` puts it on the head.
 
-    `ray up` fills in the resources of each type of node if it can look them up; if it could not,
-    the result's `is_known` is False.
+    `ray up` fills in the resources of each type of node if it can look them up. If it could not,
+    `is_known` of the result is False.
     """
     types, head = config["available_node_types"], config.get("head_node_type", "")
     most = {name: int(kind.get("max_workers", 0)) for name, kind in types.items()}
@@ -153,8 +156,8 @@ def _is_head() -> bool:
 class CapacityRequest:
     """A request for more machines to an autoscaler, made by pending placement groups.
 
-    No trial runs in these groups. Ray removes them when this process ends, even if it is killed. A
-    request by Ray's `request_resources` would remain, and keep machines running.
+    No trial runs in these groups. Ray removes them when this process ends, even if it is killed. By
+    contrast, a request by Ray's `request_resources` would remain, and keep machines running.
     """
 
     def __init__(self) -> None:
@@ -162,7 +165,7 @@ class CapacityRequest:
         self.demand = Demand()
 
     def ask(self, count: int, demand: Demand) -> None:
-        """Change the request to places for `count` trials, at most `MAX_REQUESTED`.
+        """Change the request to places for `count` trials, limited to `MAX_REQUESTED`.
 
         A placement group that has been created is removed, so that trials can use its resources.
         """

@@ -26,13 +26,13 @@ class Patch:
     target: str
     """The function, as `module:function` or `module:Class.function`."""
     parameters: tuple[str, ...]
-    """The expected names of the function's parameters; with others the patch does not fit."""
+    """The expected names of the function's parameters. If they differ, the patch does not fit."""
     wrap: Callable[..., Callable[..., Any]]
     """Builds the replacement from the original and the `arguments` of `apply_patches`."""
     gain: str
     """The measured gain, or the name of a test that fails without the patch."""
     is_needed: bool = False
-    """True if no search works without the patch; other patches are skipped if they do not fit."""
+    """True if no search works without the patch. Other patches are skipped if they do not fit."""
 
     @property
     def owner_and_name(self) -> tuple[Any, str]:
@@ -58,7 +58,7 @@ def check_patches(patches: Collection[Patch]) -> None:
     """Check that all patches with `is_needed` fit.
 
     Raises:
-        NotReady: one does not fit.
+        NotReady: one of them does not fit.
     """
     for patch in patches:
         if patch.is_needed and (reason := patch.misfit()):

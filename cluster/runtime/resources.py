@@ -36,7 +36,10 @@ class Resources:
 
     @property
     def where(self) -> str:
-        """The end of a sentence about the resources: how they are distributed, or nothing."""
+        """Text that follows the totals in a message, about their distribution over machines.
+
+        It is empty for a single machine.
+        """
         return ""
 
     def room(self, demand: Demand) -> int:
@@ -52,7 +55,7 @@ class Resources:
 class Machines(Resources):
     """The machines of a cluster; `cpus` and `gpus` are the totals.
 
-    A process must fit on a single machine: it cannot use the CPUs of two.
+    A process must fit on a single machine, because it cannot use CPUs of several.
     """
 
     each: tuple[Resources, ...] = ()
@@ -69,7 +72,7 @@ class Machines(Resources):
 
     @property
     def where(self) -> str:
-        """A hint that the totals may suffice for a process although no single machine does."""
+        """Text that follows the totals in a message: each process must fit on a single machine."""
         return (
             f" on {len(self.each)} machines, and each process must fit on a single machine"
             if len(self.each) > 1
@@ -77,14 +80,15 @@ class Machines(Resources):
         )
 
     def room(self, demand: Demand) -> int:
-        """Count the processes of this demand that fit at once, machine by machine."""
+        """Count the processes of this demand that fit on all machines together at once."""
         return sum(machine.room(demand) for machine in self.each)
 
 
 def _count_fitting(amount: float, part: float) -> int:
     """Count how many parts fit into an amount.
 
-    The tolerance lets ten trials with 0.1 GPU share one GPU, although 1 // 0.1 is 9.
+    The tolerance is needed for floating-point errors: without it, only nine trials with 0.1 GPU
+    each would fit on one GPU, because 1 // 0.1 is 9.
     """
     return int(amount / part + 1e-6)
 
@@ -92,10 +96,11 @@ def _count_fitting(amount: float, part: float) -> int:
 def local_gpus() -> int:
     """Count the NVIDIA GPUs that this process may use, without importing torch.
 
-    `CUDA_VISIBLE_DEVICES` is used if it is set, or else `nvidia-smi`; 0 if neither exists.
+    They are counted in `CUDA_VISIBLE_DEVICES` if it is set, or else by `nvidia-smi`. The result is
+    0 if neither exists.
 
     Raises:
-        NotReady: nvidia-smi does not answer within 10 s.
+        NotReady: nvidia-smi does not respond within 10 s.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -40,25 +40,27 @@ ENVIRONMENT = {
 }
 """Environment variables for Ray that a search relies on.
 
-They disable usage reports, demand a token for every service, keep trials in the user's working
+They disable usage reports, require a token for every service, keep trials in the user's working
 directory, and disable Tune's state files, loggers and signal handlers.
 """
 
 DEATH_TIMEOUT_S, DEAD_LOOK_S = 5.0, 0.01
-"""The time to wait for killed processes to die, and the interval between checks, in seconds."""
+"""The maximum time to wait until killed processes are dead, and the interval between checks, in
+seconds.
+"""
 
 ALWAYS_SET = {"RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"}
 """The variables of `ENVIRONMENT` that override the user's own values.
 
-They keep Tune from requesting a report from a dead process, and from writing files.
+With other values, Tune would request a report from a dead process, and write files.
 """
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Makes a local session listen on 127.0.0.1 only."""
+"""Environment variable with which a local session listens only on 127.0.0.1."""
 
 
 def _set_environment(address: str) -> None:
-    """Set Ray's environment variables; the user's own values win, except for `ALWAYS_SET`."""
+    """Set Ray's environment variables; do not override the user's, except those in `ALWAYS_SET`."""
     for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
         if name in ALWAYS_SET:
             os.environ[name] = value
@@ -67,12 +69,12 @@ def _set_environment(address: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Check that something listens at a cluster's address.
+    """Check that a service listens at a cluster's address.
 
-    Ray itself would try to connect for minutes. "local" and "auto" are not checked.
+    Without this check, Ray would try to connect for minutes. "local" and "auto" are not checked.
 
     Raises:
-        NotReady: the address is malformed, or nothing listens there.
+        NotReady: the address is malformed, or no service listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address in (LOCAL, AUTO):
@@ -99,18 +101,18 @@ def session(
     meanwhile: Callable[[], None] = lambda: None,
     tidy: Callable[[], bool] = lambda: True,
 ) -> Iterator[Machines]:
-    """Connect to Ray, yield the machines that are there now, and disconnect.
+    """Connect to Ray, yield the machines that the cluster has now, and disconnect.
 
     A local session is shut down at the end.
 
     Args:
         address: "local" to start a session on this machine, or else a running cluster's address.
         local: the resources of a local session.
-        dashboard: whether to start the dashboard, which Ray Train needs to clean up after trials on
+        dashboard: True to start the dashboard, which Ray Train needs to clean up after trials on
             several workers.
-        meanwhile: called in a thread while Ray's processes start.
-        tidy: called at the end; True to remove the files of a local session, such as Ray's logs.
-            After an exception it is not called, and they stay.
+        meanwhile: is called in a thread while Ray's processes start.
+        tidy: is called at the end, and returns True if the files of a local session, such as Ray's
+            logs, are to be removed. After an exception it is not called, and the files stay.
 
     Raises:
         NotReady: Ray cannot be reached or started, or the token cannot be written.
@@ -152,9 +154,9 @@ def session(
 
 
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
-    """Context in which Ray starts without unneeded processes (see `cluster.runtime.lean`).
+    """Build the context in which Ray starts without unneeded processes (`cluster.runtime.lean`).
 
-    It has no effect for a session on a cluster, or one that needs a runtime environment.
+    It has no effect if the session is on a cluster or needs a runtime environment.
     """
     from cluster.runtime.lean import lean_ray, needs_agents
 
@@ -164,11 +166,11 @@ def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
 
 
 def _end(address: str, *, tidy: bool = False) -> None:
-    """Disconnect; for a local session, also kill all its processes.
+    """Disconnect from Ray; kill all processes of a local session.
 
-    They are killed at the same time: nothing in them is needed any more, and Ray would end them one
-    after another and wait up to a second for each. With `tidy`, the files of a local session are
-    removed from this machine's disk.
+    The processes are killed at the same time, because nothing in them is needed any more. Ray would
+    end them one after another, and wait up to a second for each. With `tidy`, the files of a local
+    session are removed from this machine's disk.
     """
     import ray
 
@@ -185,7 +187,7 @@ def _end(address: str, *, tidy: bool = False) -> None:
 
 
 def kill_at_once(kill_in_turn: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `Node.kill_all_processes`: first kill all processes, and their children, at once."""
+    """Wrap `Node.kill_all_processes` so that it first kills all processes and their children."""
 
     def kill(node: Any, *arguments: Any, **options: Any) -> None:
         family = list[psutil.Process]()
@@ -213,8 +215,8 @@ END_PATCH = Patch(
 def _no_garbage_collection() -> Iterator[None]:
     """Disable garbage collection inside this context.
 
-    Ray ends this process with exit code 1 if another thread frees a reference to an object of Ray
-    while `ray.shutdown` runs.
+    If another thread frees a reference to an object of Ray while `ray.shutdown` runs, Ray ends this
+    process with exit code 1.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -228,8 +230,8 @@ def _no_garbage_collection() -> Iterator[None]:
 def await_end(family: list[psutil.Process], timeout_s: float) -> None:
     """Wait until these processes are dead, at most `timeout_s`.
 
-    Zombies count as dead, since they hold no resources: those that are not our children stay in the
-    process table until init reaps them, which takes seconds in a container.
+    Zombies count as dead, because they hold no resources. A zombie that is not our child stays in
+    the process table until init reaps it, which takes seconds in a container.
     """
     deadline = time.monotonic() + timeout_s
     while not all(map(_is_dead, family)) and time.monotonic() < deadline:
@@ -251,9 +253,10 @@ def _is_dead(process: psutil.Process) -> bool:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """Kill the processes that were started inside this context if it ends with an exception.
+    """If this context ends with an exception, kill the processes that were started inside it.
 
-    If a session's start fails or is interrupted, Ray's agents would live for another minute.
+    Otherwise, Ray's agents would run for another minute after the start of a session has failed or
+    was interrupted.
     """
     mine = psutil.Process()
     before = set(mine.children())
@@ -268,7 +271,7 @@ def _no_orphans() -> Iterator[None]:
 def _end_family(process: psutil.Process) -> None:
     """Kill a process and all its descendants.
 
-    It is suspended first, so that it cannot start further processes meanwhile.
+    The process is suspended first, so that it cannot start further processes.
     """
     with suppress(psutil.Error):
         process.suspend()
@@ -279,20 +282,20 @@ def _end_family(process: psutil.Process) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the present SIGTERM handler, although Ray is initialised inside this context.
+    """Keep the present SIGTERM handler when Ray is initialised inside this context.
 
-    Ray's handler would end the process at once, with its own exit code.
+    Ray would replace it by a handler that ends the process immediately, with Ray's own exit code.
     """
     handler = signal.getsignal(signal.SIGTERM)
     with apply_patches([SIGNAL_PATCH]):
         yield
     if threading.current_thread() is threading.main_thread():
-        # Ray's native code has installed a handler that prints a stack trace: restore ours.
+        # Ray's native code has installed a handler that prints a stack trace, so restore ours.
         signal.signal(signal.SIGTERM, handler)
 
 
 def install_nothing(install: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `set_sigterm_handler`: do nothing instead of installing a handler."""
+    """Wrap `set_sigterm_handler` so that it installs no handler."""
     return lambda handler: None
 
 
@@ -306,7 +309,7 @@ SIGNAL_PATCH = Patch(
 
 
 def dead_parts() -> list[str]:
-    """List the names of Ray's processes that this process has started and that have died.
+    """List the Ray processes of this session that have died, by Ray's names for them.
 
     If the control store has died, Ray ends this process too, a minute later and without an error.
     """
@@ -319,7 +322,7 @@ def dead_parts() -> list[str]:
 def _ensure_token() -> None:
     """Create a private token before Ray looks for one, unless the user has set another.
 
-    A token that Ray creates itself is readable by everybody until the session is up.
+    If Ray created the token itself, everybody could read it until the session is running.
     """
     if (
         os.environ["RAY_AUTH_MODE"] == "token"

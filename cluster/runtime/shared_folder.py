@@ -1,7 +1,7 @@
 """Check that all nodes of a cluster can run trials of a search.
 
 Each node reports the versions of its libraries. To check the shared folder, this process writes a
-file there, and each node that sees it answers by writing another file, as trials will.
+file there. Each node that sees this file writes another one, as trials will do later.
 """
 
 import time
@@ -17,14 +17,17 @@ from cluster.errors import NotReady
 from cluster.versions import shared_versions
 
 ANSWER_S = 60.0
+"""Time to wait for the answers of the nodes, in seconds."""
 APPEAR_S, LOOK_S = 5.0, 0.2
-"""The time in which a new file must appear in a shared folder, and the interval between checks."""
+"""The time within which a new file must appear in a shared folder, and the interval between checks,
+in seconds.
+"""
 BLIND, MUTE = "blind", "mute"
-"""The answers of a node that does not see our file, or cannot write next to it."""
+"""The answers of a node that does not see our file, and of a node that cannot write next to it."""
 
 
 class SharedFolderCheck:
-    """A check that inspects each node once, except the one that this process runs on."""
+    """A check that inspects each node once, except the node on which this process runs."""
 
     def __init__(self, folder: Path | None, *, storage: object = None) -> None:
         """Prepare the check, without inspecting a node yet.
@@ -45,9 +48,12 @@ class SharedFolderCheck:
         self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
 
     def ask(self, addresses: dict[str, str]) -> None:
-        """Start to inspect the nodes (id to address) that have not been inspected yet.
+        """Start to inspect the nodes that have not been inspected yet.
 
-        If the folder cannot be written now, nothing is started, and the next call tries again.
+        If the folder cannot be written now, none is started, and the next call tries again.
+
+        Args:
+            addresses: the addresses of all nodes, by node id.
         """
         new = {
             node: address for node, address in addresses.items() if node not in self.checked_nodes
@@ -132,7 +138,7 @@ class SharedFolderCheck:
         """Look for the files that nodes have written.
 
         Args:
-            wait: whether to wait for each file until it appears or its deadline has passed.
+            wait: True to wait for each file until it appears or its deadline has passed.
 
         Returns:
             The addresses of the nodes whose file did not appear in time.
@@ -158,16 +164,16 @@ class SharedFolderCheck:
             self.probe,
             *(_of_node(self.probe, node) for node in sorted(self.possible_writers)),
         ):
-            # If a file cannot be deleted, it does not exist, or the storage is not reachable now.
+            # Deletion fails if the file does not exist, or if the storage is not reachable now.
             with suppress(OSError):
                 path.unlink()
 
 
 def inspect_node(probe: str | None, node: str, patience_s: float) -> tuple[str, dict[str, str]]:
-    """Inspect the node on which this runs.
+    """Inspect the node on which this function runs.
 
     Args:
-        probe: path of the file to answer; None to report only the versions.
+        probe: path of the file that the node has to see; None to report only the versions.
         node: the node's id.
         patience_s: the time for which to wait for the file, in seconds.
 
@@ -194,7 +200,7 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
         _write_its_name(mine)
     except OSError:
         return MUTE
-    if not probe.exists():  # the check has ended meanwhile, and will not remove the file
+    if not probe.exists():  # the check has already ended, and will not remove our file
         with suppress(OSError):
             mine.unlink()
     return mine.name
@@ -206,7 +212,7 @@ def _of_node(probe: Path, node: str) -> Path:
 
 
 def _write_its_name(path: Path) -> None:
-    """Write the file's own name into it, unless it is there already.
+    """Create a file that contains its own name, unless it exists already.
 
     Other users may write into a shared folder, so a symbolic link of this name is not followed.
 
@@ -228,6 +234,6 @@ def _has_own_name(path: Path) -> bool:
 def _reply_of(task: Any) -> tuple[str, dict[str, str]]:
     try:
         reply, versions = ray.get(task)
-    except ray.exceptions.RayError:  # the node has left the cluster, so it is not checked
+    except ray.exceptions.RayError:  # the node has left the cluster, so it needs no check
         return "", {}
     return str(reply), dict(versions)

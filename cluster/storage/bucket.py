@@ -1,9 +1,9 @@
-"""A place in a bucket of S3, or of a compatible service, where searches are stored.
+"""Store searches in a bucket of S3 or of a compatible service.
 
-Each machine looks up its own credentials, as boto3 does (environment, `~/.aws`, an instance's
-profile); they are never sent to other machines. Temporary failures of a service (503, time-outs, a
-lost connection) are retried for some ten seconds, by boto3 and then by `Bucket._send`. A failure
-that lasts longer, or is permanent, becomes a `StorageError` with the cause and the remedy.
+Each machine looks up its own credentials, as boto3 does (environment, `~/.aws`, the instance's
+profile). Credentials are never sent to other machines. Temporary failures of a service (503,
+time-outs, a lost connection) are retried for some ten seconds, by boto3 and then by `Bucket._send`.
+If a failure lasts longer or is permanent, a `StorageError` with the cause and the remedy is raised.
 """
 
 import errno
@@ -26,7 +26,7 @@ from cluster.errors import NotReady
 Response = TypeVar("Response")
 SCHEME = "s3://"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""Matches a name that S3 accepts for a bucket."""
+"""Matches the names that S3 accepts for buckets."""
 TRIES, CONNECT_S, READ_S = 5, 5, 30
 """boto3's attempts for each request, and its time-outs in seconds."""
 QUICK_TRIES, QUICK_S = 2, 5
@@ -59,14 +59,14 @@ CONFLICT_CODES = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 class StorageError(OSError):
-    """The storage does not answer, or refuses; `strerror` states the cause and the remedy."""
+    """The storage does not respond, or refuses; `strerror` states the cause and the remedy."""
 
     def __init__(self, reason: str, *, is_temporary: bool = False) -> None:
         """Create the error with the code EIO.
 
         Args:
             reason: the cause and the remedy, which becomes `strerror`.
-            is_temporary: whether the same request may succeed in a moment.
+            is_temporary: True if the same request may succeed in a moment.
         """
         super().__init__(errno.EIO, reason)
         self.is_temporary = is_temporary
@@ -76,12 +76,12 @@ class StorageError(OSError):
 
 
 class WriteConflict(RuntimeError):
-    """The condition of a write does not hold: another process has written the object meanwhile."""
+    """The condition of a write does not hold, because another process has written the object."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object's content, and its tag, which differs for different contents."""
+    """An object's content, and its tag (ETag), which differs for different contents."""
 
     content: bytes
     tag: str
@@ -91,8 +91,8 @@ class StoredObject:
 class Bucket:
     """A bucket or a prefix in it, as plain values that can be sent to other machines.
 
-    `bucket / "part"` is the prefix below. All methods raise `StorageError` if the service fails for
-    longer than the retries last, or refuses.
+    `bucket / "part"` is the prefix `part` below this one. All methods raise `StorageError` if the
+    service refuses, or still fails after all retries.
     """
 
     name: str
@@ -107,7 +107,8 @@ class Bucket:
     def of(cls, uri: str) -> Self:
         """Parse `s3://bucket/prefix`.
 
-        The service is the one at `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else AWS's.
+        The address of the service is `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else that of
+        AWS.
 
         Raises:
             ValueError: the URI names no bucket, or the service's address is malformed.
@@ -181,8 +182,8 @@ class Bucket:
             instead_of: store it only if the present object has this tag.
 
         Raises:
-            WriteConflict: the condition does not hold. The present object may have this very
-                content, if an earlier attempt succeeded but its response was lost.
+            WriteConflict: the condition does not hold. The present object may nevertheless have
+                this content, if an earlier attempt succeeded but its response was lost.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of} if instead_of else {}
         try:
@@ -192,21 +193,21 @@ class Bucket:
                     Bucket=self.name, Key=(self / part).prefix, Body=content, **condition
                 ),
             )
-        # For a condition on the tag of a missing object S3 answers "not found".
+        # S3 responds with "not found" if the condition is on the tag of a missing object.
         except FileNotFoundError as error:
             raise WriteConflict(f"another process has removed {self / part}") from error
         return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
-        """List the tags of all objects below, by their names relative to this place."""
+        """List the tags of all objects below this place, by their relative names."""
         return {name: entry["ETag"] for name, entry in self._below().items()}
 
     def sizes(self) -> dict[str, int]:
-        """List the sizes in bytes of all objects below, by their names relative to this place."""
+        """List the sizes in bytes of all objects below this place, by their relative names."""
         return {name: entry["Size"] for name, entry in self._below().items()}
 
     def _below(self) -> dict[str, dict[str, Any]]:
-        """List the service's entries of all objects below, by their relative names."""
+        """List the service's entries of all objects below this place, by their relative names."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> dict[str, dict[str, Any]]:
@@ -222,7 +223,7 @@ class Bucket:
         return self._send("list_objects_v2", ask)
 
     def folders(self) -> list[str]:
-        """List the names on the next level that have objects below them, like subfolders."""
+        """List the names of the direct subfolders, which are prefixes with objects below them."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> list[str]:
@@ -235,7 +236,7 @@ class Bucket:
                 for entry in page.get("CommonPrefixes", ())
             ]
 
-        # Some servers, such as SeaweedFS, still list a folder whose objects were removed.
+        # Some servers, such as SeaweedFS, still list a prefix after all its objects were removed.
         with ThreadPoolExecutor(AT_ONCE) as pool:
             names = self._send("list_objects_v2", ask)
             answers = pool.map(lambda name: (self / name)._has_objects(), names)
@@ -274,7 +275,7 @@ class Bucket:
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
-        """Store files of a folder under their names, which are relative to it."""
+        """Store files of a folder under their names relative to the folder."""
 
         def upload_file(part: str) -> None:
             self._send(
@@ -336,12 +337,12 @@ class Bucket:
             raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
 
     def reach(self) -> None:
-        """Check that something listens at the service's address, unless it is AWS's.
+        """Check that a server listens at the service's address; AWS itself is not checked.
 
-        This fails within `CONNECT_S`; boto3 would try for half a minute.
+        This fails after `CONNECT_S` seconds at most, whereas boto3 would try for half a minute.
 
         Raises:
-            StorageError: nothing listens at its address.
+            StorageError: no server listens at the address.
         """
         if not self.endpoint:
             return
@@ -383,7 +384,7 @@ class Bucket:
         """Translate boto3's errors into those of this module.
 
         Raises:
-            StorageError: the storage does not answer, or refuses.
+            StorageError: the storage does not respond, or refuses.
             WriteConflict: the condition of a write does not hold.
             FileNotFoundError: the object is missing.
         """
@@ -393,7 +394,7 @@ class Bucket:
         try:
             yield
         except boto3.exceptions.Boto3Error as error:
-            # `upload_file` raises it without the service's error code, which only its cause has.
+            # `upload_file` raises an error without the service's error code; its cause has it.
             cause = error.__cause__ or error.__context__
             storage_error = (
                 self._as_exception(cause, call)

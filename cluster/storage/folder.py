@@ -12,7 +12,7 @@ from cluster.storage.bucket import Bucket, StoredObject, WriteConflict
 
 @dataclass(frozen=True)
 class ObjectFolder:
-    """A folder of objects; it is created, private to its owner, with the first object."""
+    """A folder of objects. Writing the first object creates it, accessible only to its owner."""
 
     path: Path
 
@@ -37,7 +37,7 @@ class ObjectFolder:
         return (self.path / part).is_file()
 
     def put(self, content: bytes, part: str = "", *, new: bool = False) -> None:
-        """Write a file atomically and durably: once this returns, it survives a power cut.
+        """Write a file atomically; after this has returned, the file survives a power cut.
 
         Args:
             content: the whole content.
@@ -68,14 +68,14 @@ class ObjectFolder:
             partial.unlink(missing_ok=True)
 
     def sizes(self) -> dict[str, int]:
-        """List the sizes in bytes of all files below, by their names relative to this folder.
+        """List the sizes in bytes of all files below this folder, by their relative names.
 
-        Hidden files, such as partial ones, are left out.
+        Hidden files, such as partially written ones, are left out.
         """
         sizes = {}
         for path in sorted(self.path.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
-                with suppress(FileNotFoundError):  # another process has removed the file meanwhile
+                with suppress(FileNotFoundError):  # another process has just removed the file
                     sizes[path.relative_to(self.path).as_posix()] = path.stat().st_size
         return sizes
 

@@ -1,8 +1,8 @@
 """Mirror a trial's checkpoints between the machine that trains it and a bucket.
 
-Any machine can resume the trial from the bucket. A checkpoint is a folder. Its manifest, which has
-the checksums of its other files, is written last and removed first, so a checkpoint that has a
-manifest is complete.
+Any machine can resume the trial from the bucket. A checkpoint is a folder. Its manifest contains
+the checksums of its other files. The manifest is written last and removed first, so a checkpoint
+that has a manifest is complete.
 """
 
 import shutil
@@ -20,6 +20,7 @@ class CheckpointMirror:
     """A trial's place in a bucket, as plain values that can be sent to other machines."""
 
     bucket: Bucket
+    """The prefix that contains the trial's checkpoints and small files."""
     beats: Bucket
     """The object that contains the trial's last heartbeat."""
 
@@ -33,7 +34,7 @@ class CheckpointMirror:
         self.bucket.put(text.encode(), name)
 
     def beat(self, text: str) -> None:
-        """Store a heartbeat, which shows that the trial is alive; it replaces the last one."""
+        """Store a heartbeat, which shows that the trial is running; it replaces the last one."""
         self.beats.put(text.encode())
 
     def names(self) -> list[str]:
@@ -45,8 +46,8 @@ class CheckpointMirror:
 
         Args:
             folder: the trial's folder on this machine.
-            only: the name of the one checkpoint to copy. If it is empty, all are copied, and those
-                in `folder` that are not in the bucket are removed.
+            only: the name of the only checkpoint to copy. If it is empty, all checkpoints are
+                copied, and those in `folder` that are not in the bucket are removed.
         """
         far = whole_checkpoints(self.bucket.listing())
         if not only:
@@ -73,12 +74,12 @@ class CheckpointMirror:
         Args:
             folder: the trial's folder on this machine.
             names_to_keep: the names of checkpoints that must not be removed.
-            still_ours: raises if another attempt at the trial has started meanwhile; called before
-                a checkpoint is replaced, completed or removed.
+            still_ours: raises an exception if another attempt at the trial has started; called
+                before a checkpoint is replaced, completed or removed.
 
         Raises:
-            StorageError: the storage refuses. Each checkpoint in the bucket is then still either
-                complete or without a manifest.
+            StorageError: the storage refuses. Even then, each checkpoint in the bucket is either
+                complete or has no manifest.
         """
         listing = self.bucket.listing()
         far = whole_checkpoints(listing)

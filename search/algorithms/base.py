@@ -29,7 +29,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
-        """Return params for a new trial; None if there is nothing left to propose."""
+        """Propose the params of a new trial; None if there is nothing left to propose."""
 
     @abstractmethod
     def replay(self, trial: str, params: Params) -> None:
@@ -42,22 +42,27 @@ class Algorithm(ABC):
         """
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - learning is optional
-        """Receive a trial's score (higher is better) after an epoch, counted from 1."""
+        """Receive a trial's score after an epoch.
+
+        Epochs are counted from 1. A higher score is better.
+        """
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - learning is optional
         """Receive the outcome of a trial.
 
-        `completed` and `stopped` have a score, `diverged` and `failed` have None.
+        `value` is the score of a `completed` or `stopped` trial, and None for a `diverged` or
+        `failed` one.
         """
 
     def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - learning is optional
-        """Receive the predicted scores at the horizon of trials that have not ended.
+        """Receive predictions for the trials that have not ended: their scores at the horizon.
 
-        Called before each `ask`; empty if they cannot be predicted.
+        The horizon is the maximum number of epochs. This is called before each `ask`, with an empty
+        mapping if scores cannot be predicted.
         """
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
         """Export the algorithm's state to the search's folder, for tools of its library.
 
-        An example is an Optuna study, for optuna-dashboard. This project never reads the file.
+        An example is a study that optuna-dashboard can open. This project never reads the file.
         """

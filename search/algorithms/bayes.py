@@ -4,18 +4,21 @@ They are the tree-structured Parzen estimator (TPE, Bergstra et al. 2011) and a 
 Apart from this module, only the importances of the report page import optuna.
 
 If the scheduler can predict the values of trials that have not ended, all trials are compared at
-the horizon. For each proposal, such a trial gets a value that is sampled from its prediction, so
-that uncertainty counts, but no less than it has reached. A prediction may be wrong, and is never
-corrected in a region where nothing is proposed. Therefore every `CHANCE_EVERY`th proposal is
-random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
+the horizon, the maximum number of epochs. For each proposal, the value of such a trial is sampled
+from its prediction, so that the uncertainty of the prediction counts. It is at least the best value
+that the trial has reached. A prediction may be wrong, and is never corrected in a region where
+nothing is proposed. Therefore every `CHANCE_EVERY`th proposal is random, as in BOHB (Falkner et al.
+2018, arXiv 1807.01774).
 
-Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, each by
-its best value until then. A trial that completed before that epoch has its best value. A trial that
-has not reached that epoch, because it runs, waits at a rung or was stopped, ranks behind these, by
-its last epoch and its value there. A diverged trial ranks last, and a failed one is ignored. So a
-trial that was stopped early is treated neither as completed nor as bad. A Gaussian process needs
-values instead of ranks. For it, such a trial has its own value plus the mean gain of others since
-its last epoch, and a diverged trial the lowest value of all.
+Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, by their
+best values up to that epoch. For a trial that completed earlier, this is its best value. A trial
+that has not reached that epoch, because it runs, waits at a rung or was stopped, ranks behind
+these, by its last epoch and its value there. A diverged trial ranks last, and a failed one is
+ignored. So a trial that was stopped early is treated neither as completed nor as bad.
+
+A Gaussian process needs values instead of ranks. There, a trial that has not reached the epoch gets
+its own best value plus the mean gain of the other trials since its last epoch. A diverged trial
+gets the lowest value of all.
 
 If costs are objectives too (`--objective`), trials are compared first by their Pareto front, and
 within a front by the metric.
@@ -51,13 +54,17 @@ MIN_COMPARED = 10
 TRIES, DRAWS = 8, 1000
 """The maximum number of attempts to get new params from TPE, and then from random sampling."""
 CHANCE_EVERY = 3
-"""While values at the horizon are predicted, one of this number of proposals is random."""
+"""While values at the horizon are predicted, every third proposal is random."""
 STARTUP = 10
-"""The number of random proposals with which the samplers start; their own default."""
+"""The number of random proposals with which Optuna's samplers start by default."""
 PREDICTION_STREAM = TRIES
-"""The part of the seed for sampling predicted values. Attempts of proposals have lower numbers."""
+"""The last part of the seed for sampling predicted values; the attempts of a proposal use the lower
+numbers.
+"""
 MAX_TRIALS = 1000
-"""The maximum number of trials to fit, the latest ones: TPE's time grows with it."""
+"""The sampler is fitted to at most this number of trials, the latest ones, since TPE's time grows
+with their number.
+"""
 STATES = {
     "completed": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -72,7 +79,7 @@ class TrialHistory:
     """The results of a trial so far."""
 
     params: Params
-    """The params, by their names in the study."""
+    """The params, by their names in the Optuna study."""
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
     """The best score so far, by epoch."""
@@ -84,16 +91,16 @@ class TrialHistory:
 
     @property
     def epochs(self) -> int:
-        """The last epoch; 0 before the first."""
+        """The last epoch; 0 before the first epoch."""
         return max(self.values, default=0)
 
     def at(self, epoch: int) -> float:
-        """Return its best score until this epoch."""
+        """Return the best score up to and including this epoch."""
         return max(value for reached, value in self.values.items() if reached <= epoch)
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE that proposes nothing twice, and models conditional parameters."""
+    """Multivariate TPE that never proposes the same params twice, and models conditional ones."""
 
     learns = True
     most = MAX_TRIALS
@@ -104,12 +111,12 @@ class Bayes(Algorithm):
         self.histories: dict[str, TrialHistory] = {}
         self.proposed: set[str] = set()
         self.expected: Mapping[str, Expected] = {}
-        """By trial: the predicted score at the horizon."""
+        """The predicted score at the horizon, by trial."""
 
     def ask(self, trial: str) -> Params | None:
         """Return TPE's most promising params, given the results and the running trials.
 
-        None if all points of a finite space are proposed.
+        None if all points of a finite space have been proposed.
         """
         number = len(self.histories)
         study = self._study()
@@ -131,10 +138,11 @@ class Bayes(Algorithm):
         )
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
-        """Yield candidates for the trial with this number; the first new one is used.
+        """Yield candidates for the trial with this number (from 0); `ask` uses the first new one.
 
-        They are, in this order: one of the space's first points, if any are left; proposals of TPE,
-        unless a random one is due; random points; all points of a finite space.
+        In this order, they are the space's own first point with this number, if it has one;
+        proposals of TPE, unless a random proposal is due; random points; and, in a finite space,
+        all points.
         """
         by_chance = (
             bool(self.expected)
@@ -157,8 +165,8 @@ class Bayes(Algorithm):
         for path in self.space.domains:
             if (domain := self.space.under(path, params)) is not None:
                 params[path] = suggest(optuna_trial, self._name(path, domain), domain)
-        # Samplers ignore failed trials. If the proposal is used, the next study gets it from
-        # `histories`.
+        # Samplers ignore failed trials, so a rejected proposal has no effect. If the proposal is
+        # used, the next study receives it from `histories`.
         study.tell(optuna_trial, state=TrialState.FAIL)
         return params
 
@@ -187,11 +195,14 @@ class Bayes(Algorithm):
         return study
 
     def _study_values(self, trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
-        """Return the values of the trials that can be compared; others rank behind these."""
+        """Return the values of the trials that can be compared, by trial; others rank behind them.
+
+        `compared` is the epoch at which trials are compared if values cannot be predicted.
+        """
         return self._predicted_values(trials) or _compared_values(trials, compared)
 
     def _predicted_values(self, trials: dict[str, TrialHistory]) -> dict[str, float]:
-        """Return the values at the horizon: of completed trials, and sampled ones of others.
+        """Return the values at the horizon, measured for completed trials and sampled for others.
 
         Empty if values cannot be predicted, or if cost is an objective.
         """
@@ -217,7 +228,7 @@ class Bayes(Algorithm):
     def _study_params(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
         """Return the params that are valid in the space, and their distributions.
 
-        The keys of both are the names in the study.
+        The keys of both are the names of the parameters in the Optuna study.
         """
         study_params: Params = {}
         distributions: dict[str, BaseDistribution] = {}
@@ -264,7 +275,7 @@ class Bayes(Algorithm):
         self.expected = expected
 
     def report(self, trial: str, epoch: int, value: float) -> None:
-        """Receive a trial's score after an epoch."""
+        """Record a trial's best score up to an epoch."""
         history = self.histories[trial]
         history.values[epoch] = max(value, history.values.get(history.epochs, value))
 
@@ -301,9 +312,10 @@ class Bayes(Algorithm):
 class Gaussian(Bayes):
     """A Gaussian process with log expected improvement.
 
-    TPE proposes conditional parameters. It also proposes all parameters if the proposal of the
-    process is not new, such as at an edge of the space. A proposal takes some tenths of a second,
-    and longer with more trials; the first one takes a few seconds to import torch.
+    TPE proposes the conditional parameters. It proposes all parameters if the Gaussian process
+    proposes params that were tried before, for example at an edge of the space. A proposal takes a
+    few tenths of a second, and longer with more trials. The first proposal takes a few seconds,
+    because torch is imported.
     """
 
     most = 300
@@ -338,7 +350,7 @@ class Gaussian(Bayes):
 
 
 def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since: int) -> float:
-    """Return the mean gain of the trials with values since this epoch; 0 without any."""
+    """Return the mean gain of trials from this epoch to their `values`; 0 if no trial has both."""
     return float(
         np.mean(
             [
@@ -352,9 +364,9 @@ def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since:
 
 
 def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
-    """Return the values of the trials that have reached this epoch, or completed before it.
+    """Return the values of the trials that have reached the epoch `compared`, or completed earlier.
 
-    With costs, a value is the negated index in the order of Pareto fronts.
+    If cost is an objective, a value is the negated index in the order of Pareto fronts.
     """
     usable = {
         name: trial
@@ -374,7 +386,10 @@ def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str
 
 
 def _as_learned(history: TrialHistory, value: float | None) -> FrozenTrial:
-    """Convert a trial for the sampler; `value` is None for one that ranks behind the others."""
+    """Convert a trial to the Optuna trial that the sampler is fitted to.
+
+    `value` is None for a trial that ranks behind the others.
+    """
     if history.outcome == "failed" or not history.is_inside:
         return _frozen(history, TrialState.FAIL)
     if value is not None:
@@ -413,7 +428,7 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
 
 
 def is_valid_value(domain: Domain, value: Any) -> bool:
-    """True if a value is in a domain, also for Optuna."""
+    """True if both this project and Optuna accept a value as part of a domain."""
     return domain.holds(value) and bool(domain.count is None or domain.times(value))
 
 

@@ -1,8 +1,8 @@
 """Grid search: every point of the space exactly once, in an order that the seed shuffles.
 
-The order lets even an interrupted search try all regions. Points that differ only in their number
-of epochs follow each other, the shortest first, if the learning rate does not depend on this
-number: then each training is the beginning of the next.
+Because of the shuffled order, even an interrupted search has tried all regions. Points that differ
+only in their number of epochs follow each other, the shortest first, unless the learning rate
+depends on this number. So each of these trainings can continue the one before.
 """
 
 import numpy as np
@@ -42,9 +42,10 @@ class Grid(Algorithm):
 
 
 def family(point: Params, space: SearchSpace) -> str:
-    """Return a key that is equal for points that are one training in several lengths.
+    """Return a key that is equal for points that are different lengths of one training.
 
-    These differ only in their number of epochs, and their learning rate does not depend on it.
+    Such points differ only in their number of epochs, and their learning rate does not depend on
+    it.
     """
     schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
     return repr(
@@ -57,5 +58,5 @@ def family(point: Params, space: SearchSpace) -> str:
 
 
 def length(point: Params) -> int:
-    """Return the number of epochs of a point; 0 if it is not searched."""
+    """Return the number of epochs of a point; 0 if the space does not search it."""
     return int(point.get(EPOCHS, 0))

@@ -1,4 +1,4 @@
-"""Random search: independent points of the space; in a finite space, none twice."""
+"""Random search: independent points of the space; in a finite space, no point is proposed twice."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Random(Algorithm):
         self.drawn: set[str] = set()
 
     def ask(self, trial: str) -> Params | None:
-        """Return a new point; None if all points of a finite space are proposed."""
+        """Return a new point; None if all points of a finite space have been proposed."""
         generator = np.random.default_rng([self.seed, self.proposed])
         if self.size is not None and len(self.drawn) >= self.size:
             return None
@@ -27,7 +27,10 @@ class Random(Algorithm):
         return params
 
     def replay(self, trial: str, params: Params) -> None:
-        """Count a proposed point. A point of another space does not use up one of this space."""
+        """Record a point that was proposed earlier.
+
+        Points outside this space count as proposals, but not as points that have been drawn.
+        """
         self.proposed += 1
         if self.size is None or self.space.valid_values(params) == params:
             self.drawn.add(repr(params))

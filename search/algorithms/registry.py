@@ -14,4 +14,4 @@ ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {
     "grid": Grid,
     "random": Random,
 }
-"""The functions that create an algorithm from a space and a seed, by name."""
+"""Maps names to functions that create an algorithm from a space and a seed."""

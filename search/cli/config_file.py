@@ -9,8 +9,8 @@ The options have the same effect as at the beginning of the command line.
       optimizer:
         lr: 0.001
 
-Values are read as text, and no Python object is built from them. Tags, anchors and duplicate keys
-are errors, as are more than 1 MB or 8 levels.
+Values are read as text, and no Python object is built from them. Tags, anchors, duplicate keys,
+files of more than 1 MB, and more than 8 levels of nesting are errors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,8 +52,8 @@ def words(request_type: type, path: Path) -> list[str]:
     """Convert the options in a file to words of the command line.
 
     Args:
-        request_type: the dataclass whose options the file may have. `config` is not among them, and
-            those of `set` are nested under it.
+        request_type: the dataclass whose options the file may contain, except `config`. Settings
+            are nested under `set`.
         path: the file.
 
     Raises:
@@ -84,7 +84,10 @@ def words(request_type: type, path: Path) -> list[str]:
 
 
 def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
-    """Convert an option to command-line words; none if its value is empty, or a flag is false."""
+    """Convert an option to words of the command line.
+
+    There are none if its value is empty, or if it is a flag and the value is false.
+    """
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
@@ -150,7 +153,7 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
-    """Yield the entries of a mapping, and those of the nested mappings under `set`."""
+    """Yield the entries of a mapping, and those of the mappings nested under `set`."""
     for name, value in node.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
         is_empty = value.tag == f"{TAG_PREFIX}null"

@@ -31,7 +31,8 @@ class Face(Generic[Options]):
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Parse the command line, carry it out, and return the exit code (see `ExitCode`).
 
-        A mistyped name of a search is asked about at the terminal.
+        If no search has the given name, the user is asked at the terminal whether the search with
+        the closest name is meant.
         """
         options = parse_request(self.parser(), self.options_type, argv)
         return guarded(lambda: with_confirmed_name(self.command, options))

@@ -22,11 +22,14 @@ from search.views.text.labels import best_text, outcome_text
 from trainables.errors import printable
 
 EVERY_S = 10.0
-"""Seconds between two checks of a followed search in a bucket; a fifth of that in a folder."""
+"""Seconds between two checks of a search in a bucket. In a folder, it is a fifth of that."""
 
 
 class Follow:
-    """Show a search until it ends: redrawn on a terminal, or else with a line for each change."""
+    """Shows a search until it ends.
+
+    On a terminal, its table is redrawn; otherwise a line is printed for each change.
+    """
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Follow:
             name: its name, for commands in the text.
             home: its place in the storage.
             storage: the storage, for commands in the text.
-            wait: sleeps for a number of seconds between two checks.
+            wait: sleeps between two checks; its argument is the number of seconds.
         """
         self.name, self.home, self.storage = name, home, storage
         self.liveness = Liveness(home, wait)
@@ -94,7 +97,7 @@ class Follow:
             return []
 
     def _gone_text(self, holder: str, events: list[Event]) -> str:
-        """Text that says that the driver has probably died; empty if it seems to be alive."""
+        """Check whether the driver is alive; return a text if it has probably died, else ""."""
         self.liveness.look(events)
         if not holder or not self.liveness.is_lost:
             return ""
@@ -109,7 +112,7 @@ class Follow:
         return Group(*texts, *table)
 
     def _print(self, standing: SearchStanding, events: list[Event]) -> None:
-        """Print the whole state the first and the last time, and otherwise a line per new event."""
+        """Print a line for each new event; the first and the last call print the whole state."""
         result = standing.result
         if not self.last or not standing.holder:
             lines = status_lines(standing)

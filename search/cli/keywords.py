@@ -1,7 +1,7 @@
 """Options of a verb as Python values; dashes in their names become underscores.
 
-They are converted to words of the command line, which argparse converts to values, so that a text
-means the same everywhere.
+They are converted to words of the command line, which argparse converts to values. So a text has
+the same meaning in Python as on the command line.
 
     {"space": "table3", "max_epochs": 5, "set": {"optimizer": {"name": "sgd"}}, "sealed": True}
 """
@@ -17,12 +17,12 @@ Request = TypeVar("Request")
 
 
 def request_from(request_type: type[Request], values: Mapping[str, Any]) -> Request:
-    """Build a request from the values of its options: text as on the command line, or Python's.
+    """Build a request from its options, whose values are Python values or command-line text.
 
     Args:
         request_type: the dataclass of the request.
-        values: the value of each option by its name, such as `max_epochs` or `set`. Options that
-            are missing or None have their defaults.
+        values: the values of options by name, such as `max_epochs` or `set`. Options that are
+            missing or None have their defaults.
 
     Raises:
         ConfigError: there is no such option, or its value is invalid.
@@ -33,7 +33,7 @@ def request_from(request_type: type[Request], values: Mapping[str, Any]) -> Requ
 
 
 def words(request_type: type, values: Mapping[str, Any]) -> list[str]:
-    """Convert the values of options to words of the command line, in the order of the values.
+    """Convert the values of options to words of the command line, in the same order.
 
     The arguments are those of `request_from`.
 
@@ -44,7 +44,7 @@ def words(request_type: type, values: Mapping[str, Any]) -> list[str]:
 
 
 def _parsed(request_type: type, values: Mapping[str, Any]) -> Iterator[tuple[str, list[str], Any]]:
-    """Yield the field of each option that has words, its words, and its value."""
+    """Yield (field name, words of the command line, parsed value) of each option that has words."""
     options = {declared.name.replace("-", "_"): declared for declared in options_of(request_type)}
     for name, value in values.items():
         if name not in options:

@@ -13,9 +13,10 @@ Request = TypeVar("Request")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """A help formatter that appends the default of an option, unless it has none.
+    """A help formatter that appends the default of each option to its help.
 
-    It is not appended if the help already names it, nor if it is None, a boolean or empty.
+    The default is left out if the help already states it, or if it is None, a boolean or an empty
+    list.
     """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -85,14 +86,14 @@ def parse_option(declared: Option, words: Sequence[str]) -> Any:
 
 
 def _is_missing(declared: Option, value: Any) -> bool:
-    """True for the value of `--name=--`, which argparse in Python 3.11 takes for no value."""
+    """True if the option was passed as `--name=--`, which argparse in Python 3.11 drops."""
     if declared.kind is OptionKind.LIST:
         return [] in value
     return value == [] and not declared.is_repeated
 
 
 def _as_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Convert a parser of text to a `type` of argparse, which states the reason of a refusal."""
+    """Wrap a parsing function as a `type` of argparse that reports why a text is refused."""
 
     @wraps(parse)
     def converted(text: str) -> Any:
@@ -109,7 +110,7 @@ def parse_request(
 ) -> Request:
     """Parse a command line; None stands for that of this process.
 
-    An invalid one ends the process with one line and exit code 2, as `argparse` does.
+    If it is invalid, the process ends with a message of one line and exit code 2.
     """
     values = vars(parser.parse_args(words))
     for declared in options_of(request_type):

@@ -33,7 +33,7 @@ def with_confirmed_name(command: Callable[[Options], int], options: Options) -> 
 
 
 def _with_new_name(options: Options, old: str, new: str) -> Options:
-    """Copy options with the name of a search replaced.
+    """Return a copy of the options, in which the search `old` is replaced by the search `new`.
 
     Only arguments that name a search are replaced, since a path may have the same text.
     """
@@ -59,7 +59,10 @@ def can_ask() -> bool:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Ask the user to confirm; the answer to an empty line is `yes`, and to Ctrl-D False."""
+    """Ask the user a yes-no question, and return True if the answer is yes.
+
+    An empty line means `yes`, the default answer. Ctrl-D means no.
+    """
     sys.stderr.write(f"{printable(question)} [{'Y/n' if yes else 'y/N'}] ")
     sys.stderr.flush()
     answer = sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""The command lines of pause, stop and extend: they ask a driver, and print its reply."""
+"""The command lines of pause, stop and extend, which send a request and print the reply."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -28,7 +28,7 @@ def steering_face(
     operation: Callable[[Ask, Talk], DriverReply],
     description: str | None,
 ) -> Face[Ask]:
-    """Build the command line of a verb that asks a driver, and prints its reply."""
+    """Build the command line of a verb that sends a request to a driver and prints its reply."""
 
     def command(request: Ask) -> int:
         talk = _Printed(request.name)

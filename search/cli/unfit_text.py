@@ -1,4 +1,4 @@
-"""Refusal of texts that cannot or may not be stored with a search."""
+"""Refusal of texts that cannot be stored with a search, or must not be."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ MAX_NAME, MAX_TEXT = 255, 4000
 
 
 def refuse_unfit_texts(options: Any) -> None:
-    """Check that the texts of the options can and may be stored.
+    """Check that all texts of the options can be stored, and contain no credentials.
 
     Args:
         options: the options of a verb that has --set.

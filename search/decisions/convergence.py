@@ -2,23 +2,24 @@
 
 Each of `m` trials and a new one is equally likely to be the best, so the new trial beats the best
 so far with probability 1 / (m + 1). The size of the gain is estimated from the best tenth of the
-trials: their mean excess over the next one is the scale of an exponential tail. That is an upper
-estimate if values are bounded, as accuracies are. Of `n` new trials, a binomial number exceed the
-best, and the largest of j such excesses is on average the scale times (1 + 1/2 + ... + 1/j).
-Therefore
+trials: their mean excess over the next best trial is the scale of an exponential tail. That is an
+upper estimate if values are bounded, as accuracies are. Of `n` new trials, the number of those that
+exceed the best is binomial, and the largest of j such excesses is on average the scale times
+(1 + 1/2 + ... + 1/j). Therefore
 
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
 Only the later half of the trials is used, since the late suggestions of an algorithm that learns
-differ from its early ones. As it may still improve, the expected gain is at least the gain of the
-later half over the first half, for each doubling of the number of trials. A region of good
-configurations that no trial has reached yet cannot be predicted.
+differ from its early ones. Such an algorithm may still improve. Therefore the expected gain is at
+least the gain of the later half over the first half, for each doubling of the number of trials. A
+region of good configurations that no trial has reached yet cannot be predicted.
 
-Measured on searches that were simulated 150 times each, on nine kinds of synthetic values and, with
-and without early stopping by ASHA, on recorded learning curves of two networks. With --min-gain
-0.1, searches in random order lost 0.00 to 0.06 points on average by ending after 57 % to 100 % of
-the planned trials; with 0.3 they lost 0.00 to 0.17 points, after 30 % to 98 %. TPE, 60 times on a
-noisy bowl, lost 0.13 and 0.27 points, after 77 % and 56 %.
+The loss by ending early was measured on simulated searches, 150 of each kind: on nine kinds of
+synthetic values, and on recorded learning curves of two networks, with and without early stopping
+by ASHA. With --min-gain 0.1, searches in random order lost 0.00 to 0.06 points on average, and
+ended after 57 % to 100 % of the planned trials. With 0.3, they lost 0.00 to 0.17 points, and ended
+after 30 % to 98 %. TPE was measured in 60 searches on a noisy bowl-shaped function: it lost 0.13
+and 0.27 points, and ended after 77 % and 56 %.
 """
 
 import math
@@ -33,9 +34,10 @@ TOP_SHARE, MIN_TOP = 10, 5
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
-    """Estimate how much better than the best so far the best of `ahead` new trials will be.
+    """Estimate by how much the best of `ahead` new trials will exceed the best trial so far.
 
-    New trials are assumed to be new trainings. New lengths of existing trainings gain less.
+    New trials are assumed to be new trainings. Trials that only lengthen an existing training gain
+    less.
 
     Args:
         values: one value per training, in the order of suggestion (`values_of`).
@@ -56,7 +58,11 @@ def expected_gain(values: Sequence[float], ahead: int) -> float:
 
 
 def gain_by_records(values: Sequence[float], ahead: int) -> float:
-    """Estimate the gain by the theory of records, which assumes exchangeable trials."""
+    """Estimate the gain by the theory of records, which assumes exchangeable trials.
+
+    The formula is in the docstring of this module. The arguments and the unit are those of
+    `expected_gain`; the gain is infinite if too few trainings have a finite value.
+    """
     ordered = sorted(values, reverse=True)
     top = max(MIN_TOP, len(ordered) // TOP_SHARE)
     if ordered[top] == -math.inf:
@@ -70,10 +76,10 @@ def gain_by_records(values: Sequence[float], ahead: int) -> float:
 
 
 def values_of(result: SearchResult) -> list[float]:
-    """Return the scores of the trials that do not run now, in the order of suggestion.
+    """Return the scores of the trials that are not running, in the order of suggestion.
 
-    Failed and diverged trials score minus infinity. Trials that differ only in length count once,
-    since their scores are not independent.
+    The score of a failed or diverged trial is minus infinity. Trials that differ only in length
+    count once, since their scores are not independent.
     """
     ended = [
         trial

@@ -1,9 +1,9 @@
 """The decisions of a search: the next trial, early stopping, retries, and each trial's outcome.
 
-Each decision is in the journal before anyone acts on it. Nothing here depends on Ray: in a real
-search, Tune asks for decisions (`search.execution.tune`), but a test, or a replay of recorded
-learning curves, can ask in the same way. After `replay` of a journal, a driver decides as the
-driver that wrote it would have.
+Each decision is written to the journal before it is carried out. Nothing here depends on Ray: in a
+real search, Tune asks the driver for decisions (`search.execution.tune`), but a test, or a replay
+of recorded learning curves, can ask in the same way. After `replay`, a driver makes the same
+decisions as the driver that wrote the journal would have made.
 """
 
 import math
@@ -64,7 +64,7 @@ from trainables.messages import Report
 from trainables.request import TrialRequest
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
-"""The number of times a trial is tried again after a failure of each kind.
+"""The maximum number of retries of a trial after failures of each kind.
 
 - `moved`: its machine is about to be reclaimed, so it stopped after an epoch.
 - `lost`: its process or node was lost.
@@ -72,14 +72,16 @@ RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 - `memory`: it ran out of memory.
 - `error`: its own code raised an exception.
 
-Divergence is an outcome, not a failure, and is not tried again. While storage fails, a trial waits.
+Divergence is an outcome, not a failure, and is not retried. While the storage fails, trials wait
+instead of failing.
 """
 
 MAX_WAITING = 50
-"""The number of trials beyond one per slot that may wait for relatives.
+"""The number of trials, in addition to one per slot, that may wait for relatives.
 
-Once they do, no new trial is suggested. For an algorithm that learns from results, only one per
-slot may wait, so that it has results before it suggests more.
+Relatives are trials that share epochs (`search.decisions.shared_trainings`). When this number is
+reached, no new trial is suggested. If the algorithm learns from results, only one trial per slot
+may wait, so that results arrive before the next suggestion.
 """
 
 
@@ -98,14 +100,16 @@ class Driver:
         start_s: float = 0.0,
         earlier: OtherTrainings | None = None,
     ) -> None:
-        """Create the driver of a search without events; use `replay` for those in the journal.
+        """Create the driver of a search without events; `replay` adds those in the journal.
 
         Args:
-            policy: creates the policy, which decides which trials there are and which continue.
+            experiment: the search.
+            journal: the journal, to which the driver writes its decisions.
+            policy: creates the policy, which decides which trials exist and which continue.
             slots: the number of trials that may run at once.
             clock: a monotonic clock in seconds.
             ago_s: the seconds since the session's command started.
-            start_s: the part of these seconds that imports and the start of Ray took.
+            start_s: how many of these seconds were spent on imports and on starting Ray.
             earlier: the trainings of earlier searches; None if they are not used.
         """
         self.journal, self.slots, self.clock = journal, slots, clock
@@ -120,11 +124,11 @@ class Driver:
             ),
         )
         self.active: set[str] = set()
-        """Trials that were handed out to the executor."""
+        """The trials that the executor is running or about to start."""
         self.pending: deque[str] = deque()
-        """Trials that will be continued or tried again, or that wait for a relative."""
+        """The trials that will be continued or retried, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
-        """Trials that ran out of memory. Each halves the number of trials that run at once."""
+        """The trials that ran out of memory. Each halves the number of trials that run at once."""
         journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
@@ -132,23 +136,27 @@ class Driver:
         self.closing: tuple[str, str] | None = None
         """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room, regardless of the search's limit;
-        None if it varies: then the executor calls `resize`.
+        """The number of trials for which the executor has room, regardless of the search's limit.
+
+        None if the number varies; the executor then calls `resize`.
         """
         self.look: Callable[[], None] = lambda: None
         """Called to fetch and answer new requests."""
         self.is_done = False
         """True once only the last event of the search remains to be written."""
         self.has_trained = False
-        """True once nothing remains to train in this session, and trials are evaluated."""
+        """True once this session has nothing left to train, and evaluates its trials."""
         self._had_ended = self._has_session = self._is_settled = False
-        """True if the search, or the selection, had ended before this session; once the session's
-        first event is in `result`; once the session's trials have ended.
+        """The state of the session.
+
+        `_had_ended` is True if the search, or the selection, had ended before this session.
+        `_has_session` is True once the session's first event is in `result`. `_is_settled` is True
+        once the session's trials have ended.
         """
 
     @property
     def experiment(self) -> Experiment:
-        """The search, with the changes that were made while it ran."""
+        """The experiment, with the changes that were made while the search ran."""
         return self.policy.experiment
 
     @property
@@ -157,12 +165,12 @@ class Driver:
         return self.policy.trials
 
     def _take(self, event: Event) -> None:
-        """Update `result` by an event that was just written."""
+        """Update `result` with an event that was just written."""
         self.result.apply(event)
         self._has_session = True
 
     def count_time(self) -> None:
-        """Add the time until now to the session in `result`, unless the search is done."""
+        """Extend the duration of the session in `result` up to now, unless the search is done."""
         if self._has_session and self.result.current_sessions and not self.is_done:
             self.result.current_sessions[-1].advance(self.journal.elapsed_ms or 0)
 
@@ -174,7 +182,7 @@ class Driver:
         self._had_ended = self.result.has_ended
 
     def go_on(self) -> None:
-        """Carry out the decisions of an interrupted session, and queue the unfinished trials.
+        """Carry out the pending decisions of an interrupted session, and queue unfinished trials.
 
         Call it after `replay`, when the first event of the new session is in the journal.
         """
@@ -200,7 +208,7 @@ class Driver:
 
     def _line_up(self, trial: TrialResult) -> None:
         """Queue a trial that was interrupted, unless it is at a rung and others come first."""
-        # Inherited epochs are all reported, even beyond a rung.
+        # A trial reports all epochs that it inherits from a relative, without waiting at rungs.
         if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
         if (
@@ -211,10 +219,11 @@ class Driver:
             self.pending.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
-        """Return the next trial to train; None if there is none now (see `over`).
+        """Return (name, config) of the next trial to train; None if there is none at the moment.
 
-        Interrupted trials come before new ones. If params do not make a valid config, the trial
-        fails, and the next one is suggested.
+        None does not mean that the search has ended (see `over`). Interrupted trials come before
+        new ones. If params do not make a valid config, the trial fails, and the next one is
+        suggested.
         """
         if (
             not self._has_left
@@ -237,13 +246,13 @@ class Driver:
                 return self._hand_out(trial)
             self.pending.append(trial)
             waiting += must_wait
-        # No trial fits into the remaining time, and none will later.
+        # No trial fits into the remaining time, which will not become longer.
         if not self.active and self._has_left and self.experiment.budget.time is not None:
             self._close_for(self.experiment.budget.time)
         return None
 
     def _next(self) -> str:
-        """Return a trial to continue beyond its rung, or a new one; empty if there is none now."""
+        """Return a trial that continues past its rung, or a new one; empty if there is none now."""
         scheduler = self.policy.scheduler
         choice = scheduler.choose(new=self._has_more and self._fits(), fits=self._fits)
         if choice == NEW:
@@ -261,11 +270,11 @@ class Driver:
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _must_wait(self, trial: str) -> bool:
-        """True if another trial trains epochs that this one needs, or will train them first."""
+        """True if a relative is training epochs that this trial needs, or will train them first."""
         return self.policy.must_wait(trial, self.active, self.pending)
 
     def handout(self, trial: str, config: TrialConfig) -> TrialRequest:
-        """Create the request to train a trial, which is sent with its config."""
+        """Create the request to train a trial, which is sent to the worker with the config."""
         return TrialRequest(
             attempt=self.attempt(trial),
             known=self.trials[trial].reached,
@@ -285,7 +294,7 @@ class Driver:
         return ""
 
     def _carry_out(self, decisions: Decisions) -> None:
-        """Write the decisions of the policy, and end the pending trials that they rule out."""
+        """Write the decisions of the policy, and stop the pending trials that they rule out."""
         for event in decisions:
             self._write(event)
             self._withdraw()
@@ -324,7 +333,7 @@ class Driver:
 
     @property
     def outstanding(self) -> int:
-        """Upper limit of the number of trials that run now or may still run."""
+        """An upper bound on the number of trials that run now or may still run."""
         if self.closing:
             return len(self.active)
         ready = self.policy.scheduler.ready
@@ -332,14 +341,14 @@ class Driver:
 
     @property
     def over(self) -> bool:
-        """True if the search is closed, or no trial runs and none will, not even as a retry."""
+        """True if the search is closed, or no trial runs and none will start, even as a retry."""
         return not (self.active or self._has_left) or self._closed()
 
     @property
     def _has_left(self) -> bool:
         """True if there is anything to train besides the active trials.
 
-        Otherwise the search is complete, even if its budget is used up as well.
+        If not, the search counts as complete, even if its budget is used up as well.
         """
         return (
             bool(self.pending)
@@ -353,17 +362,21 @@ class Driver:
         return self.policy.more_now or self.policy.more_later
 
     def running(self, trial: str, host: str = "") -> None:
-        """Record that a trial runs in its slot now, on this host."""
+        """Record that a trial starts to run now, on the machine named `host`."""
         self.timing.start_trial(trial)
         self._write(Running(trial, self.attempt(trial), host))
 
     def attempt(self, trial: str) -> int:
-        """Return the number, from 1, of a trial's attempt that runs now, or of the next one."""
+        """Return the number (from 1) of a trial's current attempt, or of the next one."""
         trial_result = self.trials[trial]
         return trial_result.attempt + (trial_result.outcome != "running")
 
     def report(self, trial: str, report: Report) -> bool:
-        """Record a trial's report; return True if the trial must stop now, at least for a while."""
+        """Record a trial's report, and decide whether the trial continues.
+
+        Returns:
+            True if the trial must stop now. It may be continued later.
+        """
         if trial not in self.active:
             return True
         epoch, stop = report.epoch, None
@@ -401,10 +414,13 @@ class Driver:
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
-        """Record that a trial's process was lost or raised an exception: retry or end the trial.
+        """Record a failure of a trial, then retry the trial or end it.
 
-        `kind` is a key of `RETRIES`. `traceback` is the path of a file in the search's folder;
-        empty if there is none.
+        Args:
+            trial: the name of the trial.
+            kind: the kind of failure, a key of `RETRIES`.
+            reason: the reason, in words.
+            traceback: the path of a file in the search's folder; empty if there is none.
         """
         if trial not in self.active:
             return
@@ -424,11 +440,11 @@ class Driver:
     def close(self, by: str, reason: str) -> None:
         """Close the search: no trial starts, and none continues after its current epoch.
 
-        The first reason stays, except for a used-up budget or a request to stop: after these, the
-        search still evaluates its trials, which another reason may interrupt.
+        Only the first call counts, unless its reason was a used-up budget or a request to stop:
+        the search then still evaluates its trials, and a later call may interrupt that.
 
         Args:
-            by: the outcome of the search.
+            by: the outcome of the search, such as `budget` or `interrupted`.
             reason: the reason, in words.
         """
         if self.closing is None or (self.closing[0] in OPEN and by not in OPEN):
@@ -446,14 +462,18 @@ class Driver:
         self._write(self.policy.last_word(*(self.closing or self.policy.outcome)))
 
     def take_up(self, request: DriverRequest | Unreadable, *, waited: bool = False) -> bool:
-        """Answer a request in the journal, then carry it out; return False if it must stay.
+        """Write the reply to a request to the journal, then carry out the request.
 
-        A request that is already answered is ignored: it was carried out then, or by `go_on`. While
-        the search is being interrupted, requests stay for the session that continues it.
+        A request that has a reply already is ignored: it was carried out at that time, or by
+        `go_on`. While the search is being interrupted, all requests except a pause remain for the
+        session that continues it.
 
         Args:
             request: the request.
-            waited: True if it is older than this session.
+            waited: True if it was sent before this session.
+
+        Returns:
+            False if the request must remain for a later session.
         """
         if request.id in self.result.requests:
             return True
@@ -481,14 +501,14 @@ class Driver:
         return True
 
     def _why_late(self, request: DriverRequest, *, waited: bool) -> str:
-        """Return the reason why a request, meant for an earlier time, is too late; or ""."""
+        """Return the reason why a request arrived too late; empty if it did not."""
         if waited and (self._had_ended or request.action == PAUSE):
             return "the search was no longer running"
         is_over = self.is_done and not self.interrupted
         return "the search had ended" if is_over and request.action == PAUSE else ""
 
     def _do(self, event: Requested) -> None:
-        """Carry out a request whose answer is in the journal."""
+        """Carry out a request whose reply is in the journal."""
         if event.action == STOP and event.trial:
             trial = self.trials[event.trial]
             if event.trial not in self.active and not trial.ended_ms:
@@ -501,7 +521,7 @@ class Driver:
             self._extend(event)
 
     def _extend(self, event: Requested) -> None:
-        """Change the number of trials, the budget, or the number of trials at once."""
+        """Change the number of trials, the budget or the concurrency, as a request asks."""
         facts = {**self.experiment.describe(), **event.changes}
         self.policy.extend(
             replace(
@@ -511,7 +531,7 @@ class Driver:
                 concurrency=facts["concurrency"],
             )
         )
-        # Meanwhile a signal may have closed the search for another reason.
+        # Reopen the search if only its budget had closed it; a signal may have closed it since.
         if self._spent(0) is None and self.closing is not None and self.closing[0] == "budget":
             self.closing = None
             waiting = {*self.active, *self.pending}
@@ -528,7 +548,7 @@ class Driver:
             self.resize(slots, request_text(event))
 
     def _receive(self, event: EventData) -> None:
-        """Update the state by an event of an earlier session, or by one that was just written."""
+        """Update the state with an event of an earlier session, or one that was just written."""
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is not None:
             match event:
@@ -539,7 +559,7 @@ class Driver:
                 case Retried() if event.kind == "memory":
                     self.out_of_memory.add(trial.trial)
                 case Ended() if event.kind == "memory":
-                    # The trial needs too much memory by itself: other trials were not the cause.
+                    # The trial needs too much memory by itself, so fewer trials would not help.
                     self.out_of_memory.discard(trial.trial)
         self.policy.receive(event)
 
@@ -547,7 +567,7 @@ class Driver:
         return trial in self.policy.at_rung
 
     def _promote_or_hold(self, trial: str) -> bool:
-        """Promote a trial that has reached a rung if it should train next, or hold it there.
+        """Promote a trial at a rung if the scheduler chooses it as the next one; else hold it.
 
         Returns:
             True if it was promoted.
@@ -565,8 +585,8 @@ class Driver:
     def settle(self) -> None:
         """Stop the trials that wait at rungs, at the end of the search.
 
-        If the search was closed before, they stay as they are, for a resume. The risk of
-        stopping them is recorded if it has changed.
+        If the search was closed early, they stay held, so that a resume can continue them. The risk
+        of stopping them (`Policy.risk`) is recorded if it has changed.
         """
         self._is_settled = True
         risk = self.policy.risk if self.closing is None or self.closing[0] in ENDED else None
@@ -579,7 +599,7 @@ class Driver:
                 self._stop(trial.trial, trial.reached, stop)
 
     def _closed(self) -> bool:
-        """True if the search is closed. Side effect: close it if its budget is used up."""
+        """Close the search if its budget is used up, then return True if it is closed."""
         if self.closing is None and (spent := self._spent(0)) is not None:
             self._close_for(spent)
         return self.closing is not None
@@ -600,9 +620,9 @@ class Driver:
         self.close("budget", f"the budget of {limit} is used up{remark}")
 
     def _spent(self, ahead: int) -> Limit | None:
-        """Return a limit of the budget that is used up, or None.
+        """Return a limit of the budget that is used up; None if there is none.
 
-        `ahead` is the number of epochs that are being trained now; they count as done.
+        `ahead` is the number of epochs that are being trained now, which count as done.
         """
         experiment = self.experiment
         if not experiment.budget.limits:
@@ -638,14 +658,14 @@ class Driver:
 
     @property
     def interrupted(self) -> bool:
-        """True if the session must end immediately.
+        """True if the session must end without evaluating its trials.
 
-        It need not after a used-up budget or a request to stop: then trials are still evaluated.
+        False after a used-up budget or a request to stop, since trials are then still evaluated.
         """
         return self.closing is not None and self.closing[0] not in OPEN
 
     def _used(self) -> float:
-        """Return the seconds of all sessions of the search, including this one until now."""
+        """Return the total duration of the search's sessions in seconds, up to now."""
         self.count_time()
         return self.result.wall_s
 
@@ -656,9 +676,9 @@ class Driver:
         self.active.discard(trial)
 
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
-        """Interrupt a trial for which no budget remains now.
+        """Pause a trial because no budget remains for it.
 
-        It continues if other trials leave some, or in a resume with a larger budget.
+        It continues if other trials leave a part of the budget, or in a resume with a larger one.
         """
         self._write(Paused(trial, epoch, reason))
         self.active.discard(trial)
@@ -670,7 +690,7 @@ class Driver:
         return Stop(request_text(request)) if request is not None else self.policy.judge(trial)
 
     def _stop_asked(self, trial: TrialResult) -> None:
-        """Stop a trial that does not train now, by a request."""
+        """Stop a trial that is not training now, because of a request."""
         if trial.trial in self.pending:
             self.pending.remove(trial.trial)
         if (stop := self._judge(trial.trial)) is not None:

@@ -33,7 +33,7 @@ from trainables.errors import ConfigError
 MAX_S = 20.0
 """The time limit for reading, in seconds. Journals that are not read by then are ignored."""
 MAX_POINTS = 1000
-"""The maximum size of a space of which all points are looked up, to see if any matches.
+"""The maximum size of a space in which each point is compared with earlier trainings.
 
 In a larger space, some points are assumed to match.
 """
@@ -46,10 +46,12 @@ LINE_HEAD = re.compile(
     rb'\{"n": \d+, "time_ms": \d+, "event": "(?P<kind>\w+)"'
     rb'(?:, "trial": "(?P<trial>[A-Za-z0-9-]+)", "epoch": (?P<epoch>\d+))?'
 )
-"""The beginning of a journal's line. Most lines are epochs, of which nothing else is read.
+"""Matches the beginning of a line in a journal.
 
-A trial's name may only have these characters: it becomes part of a path, and the journal is not
-trusted, since others may have written it.
+Most lines are epochs, of which only this beginning is read, to save time.
+
+A trial's name is restricted to these characters because it becomes part of a path, and the journal
+is not trusted: other users may have written it.
 """
 PARSED = frozenset(b"started resumed selecting suggested freed".split())
 """The kinds of events that are parsed completely."""
@@ -70,7 +72,7 @@ class EarlierSearches:
     def __init__(
         self, experiment: Experiment, dataset: Dataset, *, is_enabled: bool = True
     ) -> None:
-        """Start reading journals in a thread if `is_enabled`; otherwise there are no trainings."""
+        """If `is_enabled`, start a thread that reads the journals; else there are no trainings."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
         """The fingerprint of everything that a training depends on, except its config.
@@ -80,16 +82,19 @@ class EarlierSearches:
         self.trouble = ""
         """The reason why the storage could not be read; empty if it could."""
         self._fingerprints: dict[str, str] = {}
-        """By search: the fingerprint of its trainings, with `FUSED` if they were fused."""
+        """Maps searches to the fingerprint of their trainings, with `FUSED` if they were fused."""
         self._trainings: dict[str, list[EarlierTraining]] = {}
-        """The trials by training key."""
+        """Maps training keys to trials."""
         self._thread = Thread(
             target=self._read, args=[self.training.encode() if is_enabled else b""], daemon=True
         )
         self._thread.start()
 
     def of(self, training: str, length: int, most: int) -> list[WarmStartSource]:
-        """Return trials with this training key (see `OtherTrainings.of`); wait for the journals."""
+        """Wait until the journals are read, and return the trials with this training key.
+
+        See `OtherTrainings.of`.
+        """
         self._thread.join()
         matching = [
             earlier
@@ -133,7 +138,7 @@ class EarlierSearches:
     def _may_match(self) -> bool:
         """True if earlier trainings may match trials of this search.
 
-        In a space with too many points to look up, they are assumed to, unless all trials start
+        If the space has more than `MAX_POINTS` points, this is assumed, unless all trials start
         from pretrained weights.
         """
         size = self.experiment.space.size
@@ -155,7 +160,7 @@ class EarlierSearches:
         until = time.monotonic() + MAX_S
         try:
             for name, content in _journals(self.experiment.storage, self.experiment.name, training):
-                # Others may have written this journal, or damaged it: then it is ignored.
+                # A journal that was damaged, or written by something else, is ignored.
                 with suppress(ValueError, RecursionError):
                     self._add(name, content)
                 if time.monotonic() > until:
@@ -177,12 +182,12 @@ class EarlierSearches:
 def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]:
     """Find the trainings in a journal that other searches may continue.
 
-    These trainings have finished an epoch, and still have their checkpoints. Epochs are read by a
-    regular expression, since a search starts only when all journals are read: 13,000 lines take
-    0.09 s, instead of 0.17 s as JSON or 0.38 s as events.
+    These trainings have finished an epoch, and still have their checkpoints. Epochs are parsed by a
+    regular expression, which is faster, because a search starts only when all journals are read:
+    13,000 lines take 0.09 s, instead of 0.17 s as JSON or 0.38 s as events.
 
     Returns:
-        The fingerprints of the sessions; and by training key, the last epoch of each trial.
+        The fingerprints of the sessions, and for each training key the last epoch of each trial.
 
     Raises:
         ValueError: a session, a suggestion or a removal of checkpoints is damaged, or some line has
@@ -211,7 +216,7 @@ def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]
 
 
 def training_of(experiment: Experiment, dataset: Dataset) -> str:
-    """Fingerprint everything that an unfused training depends on, except its config."""
+    """Compute the fingerprint of all that an unfused training depends on, except its config."""
     demand = experiment.demand
     return training_fingerprint(
         data=dataset.fingerprint,
@@ -266,7 +271,7 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
             return b""
         try:
             return JournalCopy(place).read()
-        except (StorageError, DamagedJournal):  # a piece is missing
+        except (StorageError, DamagedJournal):  # a part of the journal is missing
             return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

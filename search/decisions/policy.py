@@ -1,4 +1,4 @@
-"""The policy of a driver: which trials are trained, which are stopped, and when there are no more.
+"""The interface of a driver's policy, which decides which trials are trained and which are stopped.
 
 A policy decides, but writes nothing. If a method yields events, the driver writes each of them to
 the journal, and passes it to `receive`, before it asks for the next one.
@@ -24,7 +24,7 @@ Decisions = Iterator[EventData]
 
 @dataclass(frozen=True)
 class Record:
-    """The parts of its search that a policy can read, besides its own decisions."""
+    """The access of a policy to its search: the results so far, the journal, and notes."""
 
     result: SearchResult
     """The result of the events so far."""
@@ -41,7 +41,7 @@ class Policy(Protocol):
 
     @property
     def experiment(self) -> Experiment:
-        """The search, with the changes that were made while it ran."""
+        """The experiment, with the changes that were made while the search ran."""
 
     @property
     def scheduler(self) -> Scheduler:
@@ -73,7 +73,7 @@ class Policy(Protocol):
 
     @property
     def outcome(self) -> tuple[str, str]:
-        """The outcome and reason of the session if nothing closes it."""
+        """(outcome, reason) of the session, unless the driver closes it for another reason."""
 
     @property
     def may_wait(self) -> bool:
@@ -84,34 +84,35 @@ class Policy(Protocol):
         """The risk of stopping the trials that wait at rungs; None if not known."""
 
     def extend(self, experiment: Experiment) -> None:
-        """Continue with a changed number of trials, or another budget."""
+        """Replace the experiment by one with another number of trials, budget or concurrency."""
 
     def begin(self) -> Decisions:
-        """Start a session, whose first event is already in the journal."""
+        """Decide what to do at the start of a session; its first event is in the journal."""
 
     def receive(self, data: EventData) -> None:
         """Receive an event of an earlier session, or one that the driver has just written."""
 
     def propose(self, *, idle: bool) -> Decisions:
-        """Propose a new trial. If there is one, the last event suggests a trial with a config.
+        """Propose a new trial.
 
-        `idle` is True if no trial is active or pending.
+        If there is one, the last event is a `Suggested` with a config. `idle` is True if no trial
+        is active or pending.
         """
 
     def judge(self, trial: str) -> Stop | None:
-        """Return the reason to stop a trial, apart from the scheduler's; None without one."""
+        """Return a reason to stop a trial other than the scheduler's; None if there is none."""
 
     def follow_up(self) -> Decisions:
         """Decide on the consequences of trials that have ended."""
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Yield the cost of using a trial's network as an event, before its first epoch.
+        """Yield an event with the inference cost of a trial's network, before its first epoch.
 
         `measured` is the cost in the trial's report; None if it was not measured.
         """
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """True if another trial trains epochs that this one needs, or will train them first."""
+        """True if a relative is training epochs that this trial needs, or will train them first."""
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
         """Return the sources for a warm start of a trial, the best first."""
@@ -120,10 +121,10 @@ class Policy(Protocol):
         """Return the epochs at which shorter trials of the same training may end."""
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """True if a trial with this config should measure the cost of using its network."""
+        """True if a trial with this config should measure the inference cost of its network."""
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
-        """Create the event that ends the session."""
+        """Create the last event of the session."""
 
     def save(self, folder: Path) -> None:
         """Save files next to the journal, such as the study of an algorithm."""

@@ -1,4 +1,4 @@
-"""The input and the result of a refinement: how trials compare, and how much gain is noise.
+"""The input and the result of a refinement: comparable scores of trials, and the size of noise.
 
 This module also has the sentences and facts that describe the course of a refinement.
 """
@@ -18,13 +18,13 @@ from trainables.errors import counted
 from trainables.values import Json, Params
 
 MAX_TRAININGS = 2000
-"""The maximum number of trainings that are compared: the latest ones."""
+"""The maximum number of trainings that are compared; if there are more, the latest are used."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
     """Return the observations from which the effects of params are estimated, one per training.
 
-    The score of a training is the share of the others that it is better than; ties count half.
+    The score of a training is the share of the others that are worse; ties count half.
 
     Trials that differ only in length are one training, and one observation: the trial that has
     trained furthest. If each counted, a chance effect in one training would seem significant, since
@@ -76,7 +76,7 @@ def observations(result: SearchResult) -> list[Observation]:
 
 
 def effective_params(trial: TrialResult) -> Params:
-    """Return the params with which a trial was trained: `--max-epochs` may limit its epochs."""
+    """Return the params of a trial, with the number of epochs as limited by `--max-epochs`."""
     return (
         {**trial.params, "epochs": trial.config["epochs"]}
         if "epochs" in trial.params and trial.config
@@ -85,9 +85,9 @@ def effective_params(trial: TrialResult) -> Params:
 
 
 def noise(result: SearchResult) -> tuple[float, str]:
-    """Return the size of a gain that may be chance, and a description of this number.
+    """Return the largest gain that counts as noise, and a description of this number.
 
-    It is the standard deviation between seeds if a selection has measured it, otherwise the
+    The number is the standard deviation between seeds if a selection has measured it, otherwise the
     standard error of the best value.
     """
     if result.selection is not None and (verdict := result.selection.verdict) is not None:
@@ -111,7 +111,7 @@ def end_reason(result: SearchResult) -> str:
     new = list(result.trials.values())[last.known :]
     if not new:
         return f"round {number} had no new trials to try"
-    # Such a round does not count as one without a gain: its space was not tested.
+    # A round whose trials all failed does not count as one without a gain: nothing was tested.
     if all(trial.outcome == "failed" for trial in new):
         why = last_line_of(new[-1].reason, "no reason known")
         return (
@@ -167,7 +167,10 @@ def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> l
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
-    """Return a line for each parameter with a clear effect whose best value is at an edge."""
+    """Return a line for each parameter with a clear effect and its best value at an edge.
+
+    The edge is the first or the last value of the parameter's domain.
+    """
     if not result.ranking:
         return []
     _, changes = narrow(space, observations(result), effective_params(result.ranking[0]))
@@ -175,7 +178,7 @@ def edges(result: SearchResult, space: SearchSpace) -> list[str]:
 
 
 def refinement_facts(result: SearchResult) -> Json:
-    """Return the course of a refinement as JSON values; empty if there is none."""
+    """Return the rounds of a refinement as JSON-compatible values; empty if there is none."""
     refinement = result.refinement
     if refinement is None:
         return {}

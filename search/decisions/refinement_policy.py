@@ -40,8 +40,9 @@ def next_space(
 class RefinementPolicy:
     """The policy of a search and its refinement.
 
-    Once the trials of a round have ended, it creates the next space, or gives the reason why there
-    is none. It leaves all other decisions to a `SearchPolicy`, a new one for each round.
+    Once all trials of a round have ended, it starts the next round in a new space, or records the
+    reason why there is none. All other decisions are made by a `SearchPolicy`, a new one for each
+    round.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class RefinementPolicy:
 
     @property
     def refinement(self) -> Refinement:
-        """The refinement so far; it must have begun."""
+        """The refinement so far; it must have started."""
         assert self.record.result.refinement is not None
         return self.record.result.refinement
 
     @property
     def more_later(self) -> bool:
-        """True unless the refinement has ended, so that no further round follows."""
+        """True until the refinement has ended, since another round may follow."""
         return not self.refinement.is_over
 
     @property
@@ -77,7 +78,10 @@ class RefinementPolicy:
 
     @property
     def ahead(self) -> int:
-        """The number of trials to come in this round; at least 1 if a round may follow."""
+        """The number of trials that this round can still propose; at least 1 if a round may follow.
+
+        Before the first round, these are the trials of the search itself.
+        """
         if not (self.more_now or self.more_later):
             return 0
         return max(1, self._target_count - len(self.trials))
@@ -107,7 +111,8 @@ class RefinementPolicy:
             space, changes = next_space(self.experiment, self.dataset, result)
             experiment = replace(before, space=space)
         except ConfigError as error:
-            # Each new value is valid with the best trial's other values, but not all are together.
+            # Each new value is valid together with the best trial's other values, but the new
+            # values are not valid together.
             experiment, changes = (
                 before,
                 [
@@ -135,7 +140,7 @@ class RefinementPolicy:
 
     @property
     def experiment(self) -> Experiment:
-        """The search, with the space of this round."""
+        """The experiment, with the space of this round."""
         return self.search.experiment
 
     @property
@@ -145,7 +150,7 @@ class RefinementPolicy:
 
     @property
     def at_rung(self) -> Collection[str]:
-        """The trials that have reached a rung."""
+        """The trials that have reached a rung, and are neither promoted nor held yet."""
         return self.search.at_rung
 
     @property
@@ -160,7 +165,7 @@ class RefinementPolicy:
 
     @property
     def may_wait(self) -> bool:
-        """True if the algorithm of this round does not learn."""
+        """True if the algorithm of this round does not learn from results."""
         return self.search.may_wait
 
     @property
@@ -174,11 +179,11 @@ class RefinementPolicy:
         return self.search.risk
 
     def extend(self, experiment: Experiment) -> None:
-        """Continue with another budget; the number of trials per round stays."""
+        """Replace the experiment by one with another budget; the trials per round stay the same."""
         self.search.extend(experiment)
 
     def begin(self) -> Decisions:
-        """Start a session."""
+        """Decide what to do at the start of a session."""
         return self.search.begin()
 
     def receive(self, data: EventData) -> None:
@@ -190,19 +195,19 @@ class RefinementPolicy:
         return self.search.judge(trial)
 
     def follow_up(self) -> Decisions:
-        """Decide nothing."""
+        """Decide nothing: rounds are started by `propose`."""
         return self.search.follow_up()
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Yield the cost of using a trial's network as an event."""
+        """Yield an event with the inference cost of a trial's network, if cost is an objective."""
         return self.search.cost(trial, measured)
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """True if a relative trains epochs that this trial needs, or will train them first."""
+        """True if a relative is training epochs that this trial needs, or will train them first."""
         return self.search.must_wait(trial, active, pending)
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return the relatives from which a trial may start."""
+        """Return the relatives from which a trial may warm-start, the best first."""
         return self.search.beginnings(trial)
 
     def milestones(self, config: TrialConfig) -> list[int]:
@@ -210,7 +215,7 @@ class RefinementPolicy:
         return self.search.milestones(config)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """True if cost is an objective, and not known for this config."""
+        """True if cost is an objective, and the cost of this config is not known."""
         return self.search.wants_cost(config)
 
     def last_word(self, outcome: str, reason: str) -> Finished | Concluded:
@@ -223,9 +228,9 @@ class RefinementPolicy:
 
 
 def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, path: str) -> str:
-    """Return the reason why these params are not valid with this data; empty if they are.
+    """Return the reason why these params are not valid with this data; empty if they are valid.
 
-    They are also invalid if the config would have another value at `path`.
+    Params are also invalid if the config that is made of them has another value at `path`.
     """
     try:
         config = experiment.config(params)

@@ -58,14 +58,14 @@ class SearchPolicy:
         self.metric = experiment.base.ranked_by
         """The metric by which trials are ranked, stopped and chosen."""
         self._errors: dict[float, float] = {}
-        """By score: the standard error that was reported with it."""
+        """Maps reported scores to the standard errors that were reported with them."""
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
         self.relatives = Relatives(experiment, record.earlier)
         self.costs: dict[Hashable, Cost] = {}
-        """If cost is an objective: the measured costs, by `cost_key`."""
+        """The measured costs by `cost_key`; empty unless cost is an objective."""
         self.unmeasured: set[str] = set()
-        """The reasons for unmeasured costs that were printed already."""
+        """The reasons for unmeasured costs that have been printed; each is printed only once."""
         self.exhausted = False
         """True once the algorithm has nothing more to propose."""
         self.enough = ""
@@ -74,11 +74,11 @@ class SearchPolicy:
         self.lengths: set[int] = set()
         """The distinct numbers of epochs of the scheduled trials.
 
-        If there are several, forecasts are not passed to the algorithm, since they would be for
-        different epochs.
+        If there are several, the forecasts of the scheduler are not passed to the algorithm, since
+        they would be for different epochs.
         """
         self._asked = ""
-        """The trial that the algorithm has just proposed, so that it need not be replayed."""
+        """The trial that the algorithm has just proposed, which `receive` must not replay."""
 
     def _algorithm(self) -> Algorithm:
         algorithm = ALGORITHMS[self.experiment.algorithm](
@@ -130,16 +130,16 @@ class SearchPolicy:
 
     @property
     def outcome(self) -> tuple[str, str]:
-        """`completed`, or `gain` if further trials were not worthwhile."""
+        """(outcome, reason): `completed`, or `gain` if further trials were not worthwhile."""
         return ("gain", self.enough) if self.enough else ("completed", "")
 
     @property
     def may_wait(self) -> bool:
-        """True if the algorithm does not learn: one that learns should have some results first."""
+        """True unless the algorithm learns from results, which it should then have first."""
         return not self.algorithm.learns
 
     def extend(self, experiment: Experiment) -> None:
-        """Continue with a changed number of trials, for which the gain is estimated again."""
+        """Replace the experiment; if its number of trials changes, estimate the gain again."""
         if experiment.planned_trials != self.experiment.planned_trials:
             self.enough = ""
         self.experiment = experiment
@@ -149,7 +149,7 @@ class SearchPolicy:
         yield from ()
 
     def follow_up(self) -> Decisions:
-        """Decide nothing: `receive` has passed the ends to the algorithm and the scheduler."""
+        """Decide nothing: `receive` has passed ended trials to the algorithm and the scheduler."""
         yield from ()
 
     def judge(self, trial: str) -> Stop | None:
@@ -233,7 +233,8 @@ class SearchPolicy:
             case Costed():
                 self._receive_cost(trial, data.cost)
             case Epoch():
-                # Journals of earlier versions have no `Promoted`.
+                # Journals of earlier versions have no `Promoted`. There, a further epoch shows
+                # that a trial was promoted.
                 if trial in self.at_rung:
                     self._promote(trial)
                 self._receive_epoch(trial, data.epoch, data.metrics)
@@ -262,7 +263,7 @@ class SearchPolicy:
             self.lengths.add(config["epochs"])
 
     def _receive_cost(self, trial: str, cost: Cost) -> None:
-        with suppress(ConfigError):  # a journal may have a model that is no longer registered
+        with suppress(ConfigError):  # the journal may have a model that is no longer in the catalog
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
         costs = costs_of(self.experiment.objectives[1:], cost)
@@ -291,9 +292,9 @@ class SearchPolicy:
     def _is_scheduled(self, trial: str) -> bool:
         """True if the scheduler receives the events of a trial.
 
-        It does not receive those of a baseline, which has only one epoch: networks would be
-        compared with it at their first epoch. A model that is no longer registered counts as a
-        network.
+        It does not receive those of a baseline. A baseline has only one epoch, so networks would be
+        compared with it after their first epoch. A model that is no longer in the catalog counts as
+        a network.
         """
         config = self.trials[trial].config
         model = MODELS.get(config["model"]["name"]) if config else None
@@ -317,7 +318,7 @@ class SearchPolicy:
 
     @property
     def risk(self) -> Risked | None:
-        """The risk of stopping the trials that wait at rungs."""
+        """The risk of stopping the trials that wait at rungs; None if not known."""
         risk = self.scheduler.risk
         if risk is None:
             return None
@@ -325,7 +326,7 @@ class SearchPolicy:
 
     @property
     def _is_more_left(self) -> bool:
-        """True if the space has points that were not tried yet."""
+        """True if the space has points that no trial has tried."""
         space = self.experiment.space
         return not self.exhausted and (
             space.size is None
@@ -336,7 +337,7 @@ class SearchPolicy:
         )
 
     def cost(self, trial: str, measured: Cost | None) -> Decisions:
-        """Yield the cost of using a trial's network as an event, if cost is an objective.
+        """Yield an event with the inference cost of a trial's network, if cost is an objective.
 
         Trials with the same `cost_key` share the cost that was measured first.
         """
@@ -356,18 +357,18 @@ class SearchPolicy:
             yield Costed(trial, cost)
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """True if cost is an objective, and not known for this config."""
+        """True if cost is an objective, and the cost of this config is not known."""
         return (
             len(self.experiment.objectives) > 1
             and cost_key(config, config.precision) not in self.costs
         )
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
-        """True if a relative trains epochs that this trial needs, or will train them first."""
+        """True if a relative is training epochs that this trial needs, or will train them first."""
         return self.relatives.must_wait(trial, self.trials, active, pending)
 
     def beginnings(self, trial: str) -> list[WarmStartSource]:
-        """Return the relatives from which a trial may start."""
+        """Return the relatives from which a trial may warm-start, the best first."""
         return self.relatives.beginnings(trial, self.trials, self.result.training)
 
     def milestones(self, config: TrialConfig) -> list[int]:

@@ -11,7 +11,8 @@ differences within a pair are due to the candidates.
   two-way layout of candidates and seeds), since two or three differences do not determine a
   variance. The error rate is shared among all possible comparisons (Bonferroni). These include each
   candidate as the leader, because the leader is found from the same seeds. So the error rate holds
-  for the whole race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+  for the whole race. On races, see Maron and Moore 1994, "Hoeffding races", and Birattari et al.
+  2002.
 - The pooled variance: candidates whose values change in the same way from seed to seed count as one
   sample. Examples are trainings of which one is the beginning of the other, and baselines, which no
   seed changes. If each counted, the variance would seem smaller and better known than it is.
@@ -24,7 +25,7 @@ differences within a pair are due to the candidates.
 - Ties: a remaining candidate that is behind the leader by less than half a standard error of the
   difference counts as equal. Among equals, the one with the lowest time per image is chosen, if it
   is faster by a tenth. (With one standard error, as in Breiman et al. 1984, section 3.4.3, and five
-  candidates, the choice too often gives away more than the deviation between seeds:
+  candidates, the choice loses more than the deviation between seeds too often:
   `tests/bench/selection.py`.)
 - The expected value: the mean over the seeds. Its confidence interval (Student's t) accounts for
   the choice: the candidate chosen among several was probably lucky, so the lower bound is that of a
@@ -46,7 +47,7 @@ from trainables.catalog.tasks import CLASSIFICATION, Metric
 ALPHA = 0.05
 """The error rate that all comparisons share."""
 TIE = 0.5
-"""The maximum difference that is a tie, in standard errors of the difference."""
+"""The maximum difference that counts as a tie, in standard errors of the difference."""
 FASTER = 0.9
 """A candidate is faster if its time per image is at most this share of the leader's."""
 MIN_SEEDS = 2
@@ -61,16 +62,16 @@ class Race:
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """The number of images on which each value is measured (see `statistics.compare`).
+        """The resolution of the metric (`SearchResult.steps`).
 
-        For metrics that are not shares, it is `SearchResult.steps`.
+        If the metric is a share of the images, such as accuracy, this is the number of images.
         """
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         """The scores of each candidate, by the number of the seed (from 1)."""
         self.out: dict[str, str] = {}
-        """The candidates that were dropped, with the reasons."""
+        """Maps the candidates that were dropped to the reasons."""
         self.worse: dict[str, Comparison] = {}
-        """The comparison with the leader by which a candidate was dropped, by candidate."""
+        """Maps candidates to the comparison with the leader by which they were dropped."""
 
     @property
     def alive(self) -> list[str]:
@@ -86,12 +87,16 @@ class Race:
     def looks(self) -> int:
         """The number of possible comparisons of one pair.
 
-        Either may be the leader, after each seed from the second on.
+        Each of the two may be the leader, after each seed from the second on.
         """
         return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
-        """Compare candidates by their first `rounds` seeds (see `statistics.compare`)."""
+        """Compare candidates by their first `rounds` seeds (see `statistics.compare`).
+
+        Returns:
+            The index of the leader in `candidates`, and each candidate's comparison with it.
+        """
         return compare(
             self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
         )
@@ -132,14 +137,14 @@ class Race:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The facts of a candidate that are known before the race, and its best training."""
+    """The facts about a candidate that are not results of the race."""
 
     model: str
     search_value: float
     ms_per_image: float | None
     """The inference time of a single image in milliseconds; None if it was not measured."""
     best: str
-    """The name of its best training."""
+    """The name of its best training; empty if it has none."""
 
 
 def decide(
@@ -209,7 +214,7 @@ def _row_in_values(row: Finalist, metric: Metric) -> Finalist:
 def _row(
     race: Race, name: str, candidate: Candidate, state: str, pair: Comparison | None
 ) -> Finalist:
-    """Create the row of one candidate.
+    """Create the row of one candidate in the table of the verdict.
 
     `state` is empty for a candidate that was dropped, and `pair` is None for one that failed.
     """
@@ -233,7 +238,7 @@ def _row(
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
     """Return the tied candidate with the lowest time per image.
 
-    Return the leader if its own time is not known, or none is faster (`FASTER`).
+    Return the leader if its own time is not known, or if no candidate is faster (`FASTER`).
     """
     timed = {name: time for name in tied if (time := ms[name]) is not None}
     own = timed.get(leader)

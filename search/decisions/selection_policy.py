@@ -26,7 +26,7 @@ MAX_SEED = 2**31
 
 
 def training_name(candidate: str, number: int) -> str:
-    """Name the training of a candidate with its seed of this number (from 1): `t0007-s2`."""
+    """Return the name of a candidate's training with seed `number` (from 1), such as `t0007-s2`."""
     return f"{candidate}-s{number}"
 
 
@@ -55,7 +55,7 @@ class SelectionPolicy:
         self.metric = experiment.base.ranked_by
         self.race = Race([], 0, images=1)
         self._failed: list[TrialResult] = []
-        """Failed trainings whose candidates are still to be dropped."""
+        """Failed trainings whose candidates have not been dropped yet."""
 
     @property
     def result(self) -> SearchResult:
@@ -64,13 +64,13 @@ class SelectionPolicy:
 
     @property
     def selection(self) -> Selection:
-        """The selection so far; it must have begun."""
+        """The selection so far; it must have started."""
         assert self.result.selection is not None
         return self.result.selection
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trainings of this race; none before it has begun.
+        """The trainings of this race; empty before it has started.
 
         Trainings of earlier races, with other candidates or more seeds, are left out.
         """
@@ -83,7 +83,7 @@ class SelectionPolicy:
         }
 
     def extend(self, experiment: Experiment) -> None:
-        """Continue with a changed experiment; the terms of the race stay."""
+        """Replace the experiment; the terms of the race stay the same."""
         self.experiment = experiment
 
     def begin(self) -> Decisions:
@@ -100,7 +100,7 @@ class SelectionPolicy:
             yield from self._drop_failed(trial)
 
     def receive(self, data: EventData) -> None:
-        """Update the race by an event: a training has ended, or a candidate was dropped."""
+        """Update the race with an event: a training has ended, or a candidate was dropped."""
         match data:
             case Dropped() if data.candidate in self.race.scores:
                 self._leave_race(data)
@@ -177,7 +177,7 @@ class SelectionPolicy:
     def _seed(self, number: int) -> int:
         """Return the seed with this number, which is the same for all candidates.
 
-        A new seed is the first after the search's own that no training has used.
+        A new seed is the first one above the search's own seed that no training has used.
         """
         drawn = {
             seed_number(name): int(trial.config["seed"])

@@ -21,11 +21,14 @@ from trainables.config import TrialConfig
 from trainables.values import Json
 
 MAX_LENGTHS = 8
-"""If a space has more distinct numbers of epochs, no checkpoints are kept for them."""
+"""The maximum number of distinct training lengths for which checkpoints are kept.
+
+If a space has more, no checkpoints are kept for shorter relatives.
+"""
 MAX_BEGINNINGS = 4
 """The maximum number of sources for a warm start that a worker receives.
 
-It uses the first whose checkpoint is complete.
+The worker uses the first one whose checkpoint is complete.
 """
 
 Trials = dict[str, TrialResult]
@@ -42,23 +45,23 @@ class OtherTrainings(Protocol):
 
 
 class Relatives:
-    """The trials of a search that share their trainings."""
+    """An index of a search's trials by their trainings, to find the relatives of a trial."""
 
     def __init__(self, experiment: Experiment, earlier: OtherTrainings | None = None) -> None:
-        """Create an index of trainings, still empty.
+        """Create an empty index of trainings.
 
         `earlier` has the trainings of earlier searches; None if they are not used.
         """
         self.experiment, self.earlier = experiment, earlier
         self._training_keys: dict[str, str] = {}
-        """The training key of each trial."""
+        """Maps trials to their training keys."""
         self._trials_by_key: dict[str, list[str]] = {}
-        """The trials of each training key."""
+        """Maps training keys to trials."""
 
     def must_wait(
         self, trial: str, trials: Trials, active: Collection[str], pending: Collection[str]
     ) -> bool:
-        """True if a relative trains epochs that this trial needs, or will train them first.
+        """True if a relative is training epochs that this trial needs, or will train them first.
 
         A relative will train them first if it is pending and shorter than this trial.
         """
@@ -74,8 +77,11 @@ class Relatives:
     def beginnings(self, trial: str, trials: Trials, training: str) -> list[WarmStartSource]:
         """Return the relatives that have trained further than a trial, the best source first.
 
-        A relative of the same search is only used if all its epochs have the fingerprint
-        `training`, that of current trainings.
+        Args:
+            trial: the trial.
+            trials: all trials of the search.
+            training: the fingerprint of the search's trainings in this session. A relative of the
+                same search is used only if all of its epochs have this fingerprint.
         """
         length, trained = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         sources = [
@@ -149,9 +155,9 @@ def warm_start_source(search: str, trial: str, epoch: int, home: Home) -> WarmSt
 
 
 def nearness(epoch: int, length: int) -> tuple[int, int]:
-    """Sort key of a source that has finished `epoch`, for a training of `length` epochs.
+    """Return the sort key of a source that has finished `epoch`, for a training of `length` epochs.
 
-    The fewer epochs remain, the smaller the key. Among sources with all epochs, the shortest is
-    first: longer ones may not have kept the checkpoint.
+    The fewer epochs remain to be trained, the smaller the key. Among sources that have trained all
+    epochs, the shortest comes first, since longer ones may not have kept the checkpoint.
     """
     return -min(epoch, length), epoch

@@ -3,11 +3,12 @@
 A domain is narrowed if the effect of its parameter is clear, and widened if the best value is at an
 edge.
 
-The effect of a parameter is the share of the scores' variance that a quadratic explains (for
-options without an order: their means). Permutation tests decide whether it is clear, with
-Bonferroni's correction for the number of parameters. The clearest effect is found first, and the
-next one in the residuals. Without a clear effect, nothing is narrowed. Options may be dropped, but
-never the last two: unlike the end of a range, a dropped option does not come back.
+The effect of a parameter is the share of the scores' variance that a quadratic fit explains. For
+options without an order, the fit consists of their means. Permutation tests decide whether an
+effect is clear, with Bonferroni's correction for the number of parameters. The clearest effect is
+found first, and the next one in the residuals. Without a clear effect, nothing is narrowed. Options
+may be dropped, but never the last two: unlike the end of a range, a dropped option does not come
+back.
 """
 
 import math
@@ -31,7 +32,10 @@ CLEAR, LIKELY = 0.05, 0.1
 Narrowing loses the values outside, so it requires stronger evidence; widening loses nothing.
 """
 EDGE, TOWARDS = 0.1, 0.25
-"""The distances from the edge of a range, as shares of it, that count as at and as near it."""
+"""Distances from an edge of a range, as shares of its width.
+
+Up to the first, a value is at the edge. Up to the second, it is near the edge.
+"""
 NARROWEST = 0.25
 """The minimum share of a range that remains after one round."""
 BEST_SHARE, MIN_BEST = 0.25, 3
@@ -53,14 +57,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Observation:
-    """A trial's params, and its score: the share of the others that it is better than."""
+    """The params of a trial, and its score: the share of the other trials that are worse."""
 
     params: Params
     score: float
 
 
 Refusal = Callable[[Params, str], str]
-"""Returns the reason why params are not valid with their value at the given path; or ""."""
+"""A function of (params, path): returns why the value at the path is not valid; empty if it is."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Effect:
     """The p-value of the permutation test."""
     is_clear: bool = False
     share: float = 0.0
-    """The share of the scores' variance that it explains (adjusted R squared)."""
+    """The share of the scores' variance that the fit explains (adjusted R squared)."""
     best: int | float = 0.5
     """The place in the range (0 to 1), or the index of the option, where the fit is highest."""
 
@@ -102,7 +106,7 @@ class Factor:
 
     @cached_property
     def places(self) -> Array:
-        """The places of the observations: from 0 to 1 on a scale, or the index of an option."""
+        """The place of each observation: from 0 to 1 on a scale, or the index of an option."""
         if self.scale is not None:
             return np.array([self.scale.place(value) for value in self.values])
         return np.array([float(self.options.index(value)) for value in self.values])
@@ -195,7 +199,7 @@ def narrow(
         space: the current space.
         observed: the trials, with comparable scores.
         best: the params of the best trial.
-        refusal: returns the reason why a new value is not valid, so that it is not added.
+        refusal: returns the reason why a new value is not valid; such a value is not added.
     """
     factors = [factor for path in space.domains for factor in _factors(space, path, observed)]
     changed: dict[tuple[str, int], Domain] = {}
@@ -383,9 +387,10 @@ def _range(
 
 
 def _edge(place: float, effect: Effect) -> int:
-    """Return the end of the range at which the best value is: -1, 1, or 0 for neither.
+    """Return the end of the range at which the best value is: -1 (low), 1 (high), or 0 for neither.
 
-    If a clear effect has its best fit at the end, it is enough that the best value is near it.
+    `place` is the place of the best value, from 0 to 1. If the effect is clear and its fit is best
+    at an end, it suffices that the best value is near this end.
     """
     for side in (-1, 1):
         away = place if side < 0 else 1 - place
@@ -398,20 +403,21 @@ def _edge(place: float, effect: Effect) -> int:
 def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tuple[float, float]:
     """Return the part (low, high) of a range around its best few values and the best fit.
 
-    The larger the effect, the narrower the part. An edge at which the best value is (`side`) stays.
+    The larger the effect, the narrower the part. If the best value is at an edge (`side`), that
+    edge does not change.
     """
     few = factor.best_few()
     ends = (few[0] if top is None else top, effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
-    # A part that would be outside of the range is added at the other end.
+    # If the part extends beyond one end of the range, the excess is added at its other end.
     low, high = low - max(0.0, high - 1), high - min(0.0, low)
     return (0.0 if side < 0 else max(0.0, low)), (1.0 if side > 0 else min(1.0, high))
 
 
 def _allowed_bounds(domain: Range, low: float, high: float) -> tuple[float, float]:
-    """Round bounds to values that the range may have, within its own bounds."""
+    """Round new bounds to values that the range can have, within its current bounds."""
     if domain.step is not None:
         first, last = (
             math.floor((low - domain.low) / domain.step + 1e-9),
@@ -426,7 +432,11 @@ def _allowed_bounds(domain: Range, low: float, high: float) -> tuple[float, floa
 
 
 def _round(domain: Domain, value: float) -> float:
-    """Round a number to a readable one."""
+    """Round a number for readability.
+
+    It becomes an integer for an `Int`. Otherwise it has 12 significant digits, or 3 for a `Float`
+    without a step.
+    """
     return (
         round(value)
         if isinstance(domain, Int)
@@ -439,9 +449,11 @@ def _round(domain: Domain, value: float) -> float:
 def _widen(
     domain: Range, scale: Scale, side: int, refused: Callable[[Any], str]
 ) -> tuple[float, str]:
-    """Return a new end, as far out as is allowed, and an empty text.
+    """Find the new end of a range that is widened.
 
-    If none is allowed, return the old end and the reason.
+    Returns:
+        The new end, as far out as is allowed, and an empty text; or the old end and the reason why
+        no other is allowed.
     """
     end, reason = (domain.high if side > 0 else domain.low), ""
     width = WIDER
@@ -464,10 +476,10 @@ def _widen(
 def _numbers(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options of a choice of numbers, and its changes.
+    """Return the next options of a choice of numbers, and the changes.
 
-    If the effect is clear, there are new options between the best and its neighbours. If the best
-    is the first or the last, there may be a new one beyond it.
+    If the effect is clear, new options are inserted between the best one and its neighbours. If the
+    best option is the first or the last, a new one may be added beyond it.
     """
     path, scale, row = factor.path, factor.scale, sorted(factor.options)
     assert scale is not None
@@ -520,10 +532,12 @@ def _numbers(
 def _beyond(
     row: list[Any], top: int, side: int, log: bool, refused: Callable[[Any], str]
 ) -> tuple[Any, str]:
-    """Return a number beyond the first or last option, and an empty text.
+    """Find a number beyond the first or last option, which has the index `top`.
 
     It is as far from that option as the neighbour on the other side, or closer if that is refused.
-    If all are refused, return None and the reason.
+
+    Returns:
+        The number and an empty text; or None and the reason if all numbers are refused.
     """
     reason = ""
     for halved in range(MAX_HALVED // 2):
@@ -541,7 +555,7 @@ def _finer(
 ) -> list[Any]:
     """Return the options from index `first` to `last`, with new ones between and beside them.
 
-    If a new one is not allowed, its neighbours are used instead.
+    If a new option is not allowed, its neighbours are included instead.
     """
     options = row[first : last + 1]
     for below, above in zip(
@@ -558,10 +572,11 @@ def _finer(
 
 
 def _between(start: Any, end: Any, log: bool, part: float = 0.5) -> Any:
-    """Return the number at a part of the way from `start` to `end`; an integer if both are.
+    """Return the number at the fraction `part` of the way from `start` to `end`.
 
-    A `part` of -1 is the same distance from `start` on the other side. The number has at least two
-    digits, and as many as are needed to differ from both.
+    With a `part` of -1, it is at the same distance from `start` on the other side. It is an integer
+    if both are. Otherwise it is rounded to at least two digits, and to as many as are needed to
+    differ from both.
     """
     value = (
         math.exp(math.log(start) + part * math.log(end / start))
@@ -590,9 +605,9 @@ def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
 def _options(
     factor: Factor, effect: Effect, best_trial: Params | None
 ) -> tuple[Domain, list[Change]]:
-    """Return the next options of a choice without an order, and its changes.
+    """Return the next options of a choice without an order, and the changes.
 
-    Clearly worse options are dropped, but never the last two, nor the one of the best trial.
+    Clearly worse options are dropped, but at least two remain, and that of the best trial stays.
     """
     if not effect.is_clear:
         return factor.domain, []

@@ -1,8 +1,8 @@
 """The replies to requests (`search.journal.requests`).
 
-`preview_request` computes the reply from the journal, before a request is sent. The driver computes
-it in the same way, but from its current state (`Driver.take_up`). No function here carries out a
-request.
+`preview_request` computes the reply from the journal before a request is sent. The driver computes
+it in the same way from its current state (`Driver.take_up`). No function in this module carries out
+a request.
 """
 
 from collections.abc import Collection, Iterable
@@ -32,7 +32,10 @@ class Reply:
     message: Message
     is_refused: bool = False
     cost: str = ""
-    """An estimate of its cost, from the ended trials; empty without any, or if it costs nothing."""
+    """An estimate of the cost of the request, in words.
+
+    Empty if no trial has ended, or if the request costs nothing.
+    """
     changes: Json = field(default_factory=dict)
     """The changed values of `Experiment.describe`."""
 
@@ -47,9 +50,9 @@ class Standing:
     """The state of a search on which the reply to a request depends."""
 
     is_live: bool
-    """True if a driver runs it."""
+    """True if a driver runs the search."""
     active: Collection[str] = ()
-    """The trials that train, or are about to start."""
+    """The trials that are training, or are about to start."""
     closing: tuple[str, str] | None = None
     """(outcome, reason) of a search that was closed (`Driver.closing`); None if it was not."""
     is_training: bool = True
@@ -74,7 +77,7 @@ def preview_request(
     try:
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
-    except ConfigError as error:  # of another version
+    except ConfigError as error:  # recorded by another version of this program
         message = Message("this version cannot continue it: ", message_of(error))
         return Reply(message, is_refused=True)
     standing = Standing(
@@ -175,7 +178,9 @@ def request_text(request: Requested) -> str:
 def _refuse_selection(
     experiment: Experiment, result: SearchResult, standing: Standing, what: str
 ) -> None:
-    """Raise an error during a selection: the request is only for the search's own trials.
+    """Refuse a request during a selection if it is possible only for the search's own trials.
+
+    `what` names the requested action in the message.
 
     Raises:
         ConfigError: a selection runs, or was cut off.
@@ -203,7 +208,7 @@ def _refuse_selection(
 
 
 def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standing) -> None:
-    """Raise an error if the search has ended.
+    """Refuse to stop a search that has ended.
 
     Raises:
         ConfigError: the search has ended.
@@ -312,7 +317,7 @@ def _extend(
 
 
 def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Experiment:
-    """Return the search with another number of trials: `60`, or `+20` for additional ones.
+    """Return the experiment with another number of trials: `60`, or `+20` for additional ones.
 
     Raises:
         ConfigError: more trials have started already, the space has too few points, or the search
@@ -350,13 +355,13 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
 
 
 def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
-    """Return the search with the limits of a request, which replace all limits of their kinds.
+    """Return the experiment with the limits of a request, each of which replaces those of its kind.
 
-    A limit with + is added to each limit of its kind instead.
+    A limit that begins with + is added to those of its kind instead.
 
     Raises:
-        ConfigError: there is no limit to which one can be added, or a price is set without a budget
-            in money.
+        ConfigError: a limit with + has none to which it could be added, or a price is set without a
+            budget in money.
     """
     plain = [limit(text) for text in request.budget if not text.startswith("+")]
     budget = experiment.budget.with_limits(plain)
@@ -405,7 +410,10 @@ def _at_once_text(concurrency: int, standing: Standing) -> str:
 def _why_late(
     experiment: Experiment, changed: Experiment, result: SearchResult, standing: Standing
 ) -> Message:
-    """The reason why a search can no longer be extended, with a remedy; empty if it can be."""
+    """Return the reason why a search cannot be extended any more, with a remedy.
+
+    The message is empty if the search can be extended.
+    """
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
         why = "its trials have ended, and it is being evaluated. When that is done, continue"
@@ -427,7 +435,7 @@ def _why_late(
 
 
 def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
-    """Return the options of `search.resume` that an extension may change."""
+    """Return the options of `search.resume` that an extension may change, with their values."""
     budget = experiment.budget
     return {
         "trials": experiment.planned_trials,

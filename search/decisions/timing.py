@@ -1,4 +1,4 @@
-"""Forecasts of durations in a session, so that the session keeps its time budget.
+"""Forecasts of durations in a session, so that the session stays within its time budget.
 
 The end of a session (evaluation, test, pictures, MLflow, shutdown of Ray) takes up to twice as long
 as its start (imports, Ray), and other processes slow down both to the same degree. So the end is
@@ -23,7 +23,7 @@ MAX_SHARE = 0.5
 Most of a budget should be used for training.
 """
 SOONER = 0.8
-"""The quantile of the durations of first epochs that is the forecast for a new trial."""
+"""The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
 
 Entered = TypeVar("Entered")
 
@@ -66,15 +66,15 @@ class Timing:
         self._most_s: float | None = None
         """The maximum number of seconds reserved for the end; None until a trial runs."""
         self._last_report_at: dict[str, float] = {}
-        """By trial: the reading of the clock at its last report, or at its start."""
+        """Maps trials to the reading of the clock at their last report, or at their start."""
         self._last_s: dict[str, float] = {}
-        """By trial: the seconds between its last two reports."""
+        """Maps trials to the seconds between their last two reports."""
         self._first_s: list[float] = []
-        """The seconds of the first epochs of trials in this session."""
+        """The durations, in seconds, of the first epochs of trials in this session."""
         self._reported_s: dict[str, float] = {}
-        """By trial: the seconds of its last epoch as reported, in any session."""
+        """Maps trials to the reported duration of their last epoch, in seconds, in any session."""
         self._longest_s: dict[str, float] = {}
-        """By model without an evaluated trial: the seconds of its longest epoch."""
+        """Maps models without an evaluated trial to the seconds of their longest epoch."""
 
     def start_trial(self, trial: str) -> None:
         """Record that a trial starts to run now."""
@@ -85,7 +85,7 @@ class Timing:
     def end_epoch(self, trial: TrialResult, epoch: int) -> None:
         """Record that a trial reports an epoch now.
 
-        The first epoch does not count if it is inherited, since that takes no time.
+        A first epoch that is inherited from a relative does not count, since it takes no time.
         """
         now = self.clock()
         duration_s = now - self._last_report_at.get(trial.trial, now)
@@ -103,7 +103,7 @@ class Timing:
         self._longest_s[name] = max(duration_s, self._longest_s.get(name, 0.0))
 
     def record_evaluation(self, trial: TrialResult) -> None:
-        """Record that a trial was evaluated: only one trial of each model needs to be."""
+        """Record that a trial was evaluated, so that no more time is reserved for its model."""
         self._longest_s.pop(trial.config["model"]["name"], None)
 
     def forecast(self, trial: TrialResult | None) -> float:
@@ -119,7 +119,7 @@ class Timing:
     def most_s(self) -> float:
         """The maximum number of seconds that are reserved for the session's end.
 
-        It changes with the remaining time until a trial runs.
+        It changes with the remaining time until the first trial runs.
         """
         return max(0.0, MAX_SHARE * self.time_left()) if self._most_s is None else self._most_s
 

@@ -1,9 +1,9 @@
 """A search's budget in time, epochs, device time or money: `--budget 2h --budget 10gpu-hours`.
 
-The first limit that is used up ends the search.
+The search ends as soon as one of its limits is used up.
 
-The usage is computed from the journal. Device time is the time from the start of a trial until it
-ends or leaves its slot, times the CPUs or GPUs of its workers. Trials that share a worker share its
+The usage is computed from the journal. The device time of a trial is the time during which it
+occupies a slot, multiplied by the CPUs or GPUs of its workers. Trials that share a worker share its
 devices. The start of Ray, idle slots and the evaluation at the end count as time, but not as device
 time.
 """
@@ -52,7 +52,10 @@ class Limit:
         return self.text
 
     def plus(self, amount: float) -> "Limit":
-        """Return the limit, increased by an amount in its unit; rounded up, except for money."""
+        """Return the limit, increased by an amount in its unit; the sum is rounded up.
+
+        A sum of money is not rounded.
+        """
         if self.of == "money":
             return limit(f"{self.amount + amount:.12g}usd")
         total = math.ceil(self.amount + amount)
@@ -104,9 +107,9 @@ class Budget:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Self:
-        """Create the budget that `describe` has described.
+        """Create a budget from a description by `describe`.
 
-        Descriptions of version 0.1 have only seconds, as `time_budget`.
+        Descriptions by version 0.1 have only a number of seconds, `time_budget`.
 
         Raises:
             ConfigError: the description is not valid.
@@ -121,21 +124,21 @@ class Budget:
 
     @property
     def is_priced(self) -> bool:
-        """True if a limit is in money, so that it needs the price."""
+        """True if a limit is in money, which requires the price."""
         return any(limit.of == "money" for limit in self.limits)
 
     def with_limits(self, replacements: Sequence[Limit]) -> Self:
-        """Replace all limits of the kinds of `replacements`; limits of other kinds stay."""
+        """Return this budget with `replacements` instead of its limits of the same kinds."""
         kinds = {limit.of for limit in replacements}
         return replace(
             self, limits=(*(limit for limit in self.limits if limit.of not in kinds), *replacements)
         )
 
     def check(self, demand: Demand) -> None:
-        """Check that each limit can be measured for trials with this demand.
+        """Check that the usage of each limit can be measured for trials with this demand.
 
         Raises:
-            ConfigError: a limit cannot be measured, or the price is not valid.
+            ConfigError: a limit needs a price or a GPU that is missing, or the price is not valid.
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
@@ -158,8 +161,8 @@ class Budget:
     ) -> float:
         """Return the search's usage so far, in the unit of a limit of kind `of`.
 
-        `wall_s` is the time of all sessions in seconds; None to compute it from the journal, which
-        does not count the time since its last event.
+        `wall_s` is the duration of all sessions in seconds. With None it is computed from the
+        journal, without the time since the last event.
         """
         match of:
             case "time":
@@ -186,7 +189,7 @@ class Budget:
         return self.used(device_of(demand), result, demand)
 
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
-        """Add to each limit what the search has already used."""
+        """Return this budget with each limit increased by the search's usage so far."""
         used = ((limit, self.used(limit.of, result, demand)) for limit in self.limits)
         return replace(self, limits=tuple(limit.plus(amount) for limit, amount in used))
 
@@ -195,7 +198,8 @@ class Budget:
     ) -> Limit | None:
         """Return the first limit that is used up; None if there is none.
 
-        `ahead` is the number of epochs that are being trained now; they count as used.
+        `wall_s` is the duration of all sessions in seconds. `ahead` is the number of epochs that
+        are being trained now; they count as used.
         """
         for limit in self.limits:
             if (
@@ -207,7 +211,7 @@ class Budget:
 
     @property
     def time(self) -> Limit | None:
-        """The shortest limit of time; None without one."""
+        """The shortest time limit; None if there is no time limit."""
         limits = (limit for limit in self.limits if limit.of == "time")
         return min(limits, key=lambda limit: limit.amount, default=None)
 
@@ -241,15 +245,12 @@ class Budget:
 
 
 def device_of(demand: Demand) -> str:
-    """Return the kind of device whose time is counted for trials with this demand.
-
-    It is the GPU if they have one, otherwise the CPU core.
-    """
+    """Return the kind of device whose time is counted: `gpu` if the trials use GPUs, else `cpu`."""
     return "gpu" if demand.gpus else "cpu"
 
 
 def shares_of(result: SearchResult) -> dict[str, float]:
-    """Return the shares of its budget that a search has used; empty without a budget.
+    """Return the used share of each limit of a search, by the limit's text; empty without limits.
 
     They are computed only from its journal, so that every command and page shows the same values.
     """

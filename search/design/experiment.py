@@ -1,4 +1,4 @@
-"""A whole search as one frozen value, checked before any machine starts."""
+"""The description of a whole search as one frozen value, checked before any machine starts."""
 
 import math
 import re
@@ -30,8 +30,8 @@ DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 """Maximum sizes of a grid, in points.
 
-`MAX_GRID` applies to a search without `--trials`, which tries all points; `MAX_SHUFFLED` to one
-that tries some of them, for which all are shuffled.
+`MAX_GRID` applies to a search without `--trials`, which tries all points. `MAX_SHUFFLED` applies to
+a search with `--trials`: it tries only some points, but shuffles all of them.
 """
 SURE = 0.88
 """Default of `--sure`."""
@@ -39,24 +39,24 @@ DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")
 """The fields that influence the decisions of a search, and those that do not.
 
-Those in `PLACE` only determine where it runs and, besides its budget, for how long.
+The fields in `PLACE` only determine where the search runs and, like its budget, for how long.
 """
 AUTO_DEVICE = "auto"
-"""The device of a search whose cluster is not known yet.
+"""The device of a search whose cluster is not known yet; `Experiment.on_device` replaces it.
 
-It is replaced by one GPU per process if the cluster has GPUs, otherwise by the CPU.
+It becomes one GPU per process if the cluster has GPUs, otherwise the CPU.
 """
 FUSE_NAMES, MAX_FUSED = ("auto", "off", "measure"), 64
 MAX_COUNT = 10**9
-"""The maximum of every count on the command line, far above any real search."""
+"""The maximum of every count on the command line, far above the counts of any real search."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 def check_search_name(name: str) -> None:
-    """Check that this is a valid name for a search.
+    """Check that a name is valid for a search.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the name is not valid.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -70,8 +70,8 @@ class Experiment:
     """A complete description of a search, with the user's settings applied to `space` and `base`.
 
     Raises:
-        ConfigError: at construction, if a value is not valid, as far as can be checked without the
-            data.
+        ConfigError: at construction, if a value is not valid. Checks that need the data are in
+            `problems`.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Experiment:
     grace: int | None = None
     """The first rung, in epochs; None for the scheduler's default."""
     sure: float = SURE
-    """The required probability that the best trial is not among the stopped ones."""
+    """The required probability that no stopped trial would have become the best one."""
     objectives: tuple[str, ...] = ()
     """The metric, then the costs to minimise; by default only the metric."""
     seed: int = 0
@@ -96,23 +96,24 @@ class Experiment:
     demand: Demand = field(default_factory=Demand)
     device: str = "cpu"
     fuse: str = "auto"
-    """The number of trials of the same shape that a worker trains as one fused network.
+    """How many trials with networks of the same shape a worker trains as one fused network.
 
-    It is a number, `off`, `measure` (to choose the fastest), or `auto` (to measure only on GPUs).
+    A number, `off`, `measure` (to measure which number is the fastest), or `auto` (to measure only
+    on GPUs).
     """
     executor: str = DEFAULT_EXECUTOR
     """The name of the executor, which runs trainings and evaluations (`EXECUTORS`)."""
     download: bool = False
     """True to download a missing data set and missing pretrained weights.
 
-    This applies to this machine and to those that train.
+    It applies to the driver's machine and to the machines that train.
     """
     cache: bool = True
     """True if trials may continue trainings of earlier searches in the same storage."""
     keep: str = NEEDED
     """The checkpoints that stay when the search ends, one of `KEEP`."""
     sealed: bool = False
-    """True if the search does not use the test set; only a selection does then."""
+    """True if the search does not use the test set, so that only a selection uses it."""
     budget: Budget = field(default_factory=Budget)
     min_gain: float = 0.0
     """The minimum gain, in points (hundredths) of the metric, that is worth further trials.
@@ -121,10 +122,11 @@ class Experiment:
     """
     hang_timeout: float = 600
     space_source: str = ""
-    """The space as named on the command line; `settings` has the values of `--set`."""
+    """The value of `--space`."""
     outside: int = 0
     """The number of earlier trials outside this space, which do not use up its points."""
     settings: Params = field(default_factory=dict)
+    """The values of `--set`, by dotted path."""
 
     def __post_init__(self) -> None:
         check_search_name(self.name)
@@ -184,7 +186,7 @@ class Experiment:
 
     @property
     def most_at_once(self) -> int | None:
-        """The search's own limit on the number of trials at once; None without one."""
+        """The number of trials that may run at once; None if only the machines limit it."""
         return 1 if EXECUTORS[self.executor].is_sequential else self.concurrency
 
     def _check_task(self) -> None:
@@ -278,7 +280,7 @@ class Experiment:
     def _check_objectives(self) -> None:
         """Set the default objective, and check the objectives.
 
-        Side effect: building the configs in `edges` also validates those at the space's edges.
+        This also validates the configs at the space's edges, since it builds them (`edges`).
         """
         if not self.objectives:
             object.__setattr__(self, "objectives", (value_of(self.base.metric),))
@@ -315,7 +317,7 @@ class Experiment:
 
     @cached_property
     def has_networks(self) -> bool:
-        """True if any trial may be a network; baselines are fitted on the CPU."""
+        """True if any trial may be a network, which can use a GPU; baselines use only the CPU."""
         return any(not config.model.is_baseline for config in self.edges)
 
     @property
@@ -336,12 +338,12 @@ class Experiment:
 
     @cached_property
     def home(self) -> Home:
-        """The storage of this search."""
+        """Access to the files of this search in its storage."""
         return home(self.storage, self.name)
 
     @property
     def folder(self) -> Path:
-        """The driver's own folder of this search."""
+        """The local folder of this search on the driver's machine."""
         return self.home.folder
 
     def trial_folder(self, trial: str) -> Path:
@@ -370,13 +372,13 @@ class Experiment:
     def edges(self) -> list[TrialConfig]:
         """The configs at the space's edges, for checks before the search starts.
 
-        They are cached, as there may be thousands.
+        They are cached, because there may be thousands of them.
         """
         return [self.config(params) for params in self.space.edges()]
 
     @cached_property
     def planned_trials(self) -> int:
-        """The number of trials, unless the search ends early."""
+        """The number of trials that the search has unless it ends early."""
         most = self.most_trials
         if self.algorithm == "grid" and most is not None:
             return min(self.trials or most, most)
@@ -412,11 +414,12 @@ class Experiment:
         return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
-        """Return this search without values that cannot work with the data, and notes on these.
+        """Return this search without values that cannot work with the data, and notes about them.
 
-        Such values are batch sizes above the size of the training set, and models that never work,
-        whatever the other values are: they cannot use these images, or several workers cannot train
-        them together. If all values of a parameter are unfit, they stay (see `problems`).
+        Such values are batch sizes above the size of the training set, and models that fail with
+        every combination of the other values: the images are too small for them, or several workers
+        cannot train them together. If no value of a parameter works, all stay, and `problems`
+        reports them.
         """
         fitting, left_out = self._with_batches(dataset)
         fitting, models_left_out = fitting._with_models(dataset)
@@ -527,7 +530,7 @@ class Experiment:
 
     @classmethod
     def from_description(cls, name: str, description: Json, storage: Storage) -> Self:
-        """Create an experiment from a description by `describe`, without its `tracking`.
+        """Create an experiment from a description by `describe`; `tracking` has its default.
 
         Raises:
             ConfigError: the description is not valid in this version.
@@ -569,8 +572,8 @@ class Experiment:
 def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
     """Return the defaults, overridden by the settings that a space has for all trials.
 
-    If the model is a parameter of the space, settings of model options are left out: they depend on
-    the model of each trial (`Experiment.config`).
+    If the space searches the model, settings of model options are left out, because they depend on
+    the model of each trial; `Experiment.config` adds them.
     """
     searched = "model.name" in space.domains
     return defaults.override(
@@ -579,7 +582,7 @@ def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
 
 
 def model_option(path: str) -> str:
-    """Return the model option that a path names; empty if it names something else."""
+    """Return the model option that a dotted path names; empty if it names something else."""
     return path.removeprefix("model.") if path.startswith("model.") else ""
 
 
@@ -647,7 +650,7 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
 
 
 def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
-    """Return the error message that these batch sizes are too large for the data."""
+    """Compose the error message that these batch sizes are too large for the data."""
     return (
         f"batch_size {', '.join(map(str, sizes))} exceeds the {_trained(dataset)}. "
         "Use a smaller one with --set batch_size=N, or add images."
@@ -666,7 +669,7 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
 
 
 def _trained(dataset: Dataset) -> str:
-    """Describe the number of images on which a network is trained."""
+    """Format the number of images on which a network is trained."""
     return f"{dataset.least_trained} training images" + (
         f" ({dataset.folds} folds)" if dataset.folds else ""
     )

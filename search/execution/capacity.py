@@ -1,6 +1,6 @@
-"""The number of trials of a search that may run at once.
+"""The maximum number of trials of a search that run at the same time.
 
-On a single machine, that number is fixed; on a cluster it changes (`cluster_capacity`).
+On a single machine, this limit is fixed. On a cluster, it changes (`cluster_capacity`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from search.execution.pool import Workers
 
 Tick = Callable[[], None]
+"""A function that is called several times a second while trials run, for periodic work."""
 
 
 class Limit:
-    """The limit of a search on a single machine, which never changes."""
+    """The maximum number of concurrent trials of a search on a single machine. It never changes."""
 
     def __init__(self, experiment: Experiment, have: Machines, planned: int) -> None:
         self.experiment, self.have = experiment, have
         self.most = min(experiment.concurrency or MANY, planned)
 
     def workers(self, demand: Demand) -> int:
-        """Return the number of workers with this demand that may exist now.
+        """Return the maximum number of workers that may exist now.
+
+        Args:
+            demand: the resources that one worker needs.
 
         Raises:
             NotReady: the machine is too small for one worker.
@@ -36,10 +40,10 @@ class Limit:
         return min(slots(self.have, demand), self.most)
 
     def room(self, workers: "Workers") -> int | None:
-        """Return the number of trials that fit at once, regardless of `--concurrency`.
+        """Return the number of trials that fit on the machine, regardless of `--concurrency`.
 
-        None if that number may change. If trials share workers, only the workers that were started
-        count.
+        If trials share workers, this is the number of places in the workers that were started. A
+        subclass returns None if the number may change.
         """
         if workers.members > 1:
             return workers.members * len(workers.shared)
@@ -54,10 +58,10 @@ class Limit:
 
 
 def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
-    """Return the experiment with its device chosen, if its device is `AUTO_DEVICE`.
+    """Choose the device of a search on a cluster, if the user left it open (`AUTO_DEVICE`).
 
-    It trains on GPUs if a trial with GPUs fits on the cluster now, or on the machines that the
-    autoscaler may add.
+    The search trains on GPUs if a trial with GPUs fits on the cluster now, or on the machines that
+    the autoscaler may add.
 
     Args:
         experiment: the search.
@@ -74,7 +78,12 @@ def idle_gpus(
 ) -> Iterator[str]:
     """Yield a note if a search that trains networks on CPUs leaves the cluster's GPUs idle.
 
-    If the user did not choose a device (`is_open`), the note also says how to use the GPUs.
+    Args:
+        experiment: the search.
+        have: the machines of the cluster now.
+        coming: the autoscaler's limits; None without an autoscaler.
+        is_open: True if the user did not choose a device. The note then also explains how to use
+            the GPUs.
     """
     if experiment.demand.gpus or not experiment.has_networks:
         return
@@ -105,10 +114,15 @@ def idle_gpus(
 def limited(
     experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
 ) -> Iterator[Limit]:
-    """Yield the limit of a search, or a selection, of at most `planned` trials.
+    """Yield the limit of concurrent trials for a search or a selection.
 
-    On a cluster, the search is announced to other searches on entry, and withdrawn on exit. `say`
-    prints a note.
+    On a cluster, the search is announced to other searches on entry, and withdrawn on exit.
+
+    Args:
+        experiment: the search.
+        have: the machine, or the machines of the cluster.
+        planned: the maximum number of trials in total.
+        say: prints a note.
 
     Raises:
         NotReady: see `ClusterLimit.begin`.
@@ -116,7 +130,7 @@ def limited(
     if experiment.address == LOCAL:
         yield Limit(experiment, have, planned)
         return
-    from cluster.runtime.nodes import growth  # imports Ray, whose environment must be set before
+    from cluster.runtime.nodes import growth  # imports Ray, after its environment is set
     from search.execution.cluster_capacity import ClusterLimit
 
     coming, is_open = growth(), experiment.device == AUTO_DEVICE

@@ -1,8 +1,8 @@
-"""The number of trials of a search that may run at once on a cluster.
+"""The maximum number of trials of a search that run at the same time on a cluster.
 
-It is the number that fits on the machines, less the share of other searches. It changes as machines
-join and leave, and as other searches start and end, so it is computed again every few seconds.
-Machines that the autoscaler may still add are requested all at once.
+It is the number of trials that fit on the machines, minus the share of other searches. Machines
+join and leave, and other searches start and end, so the limit is updated every few seconds. If the
+search can use more machines, they are all requested from the autoscaler at once.
 """
 
 import math
@@ -27,7 +27,10 @@ EVERY_S, WAIT_S = 2.0, 0.5
 
 
 class ClusterLimit(Limit):
-    """The limit of a search on a cluster, which follows the machines and the other searches."""
+    """The maximum number of concurrent trials of a search on a cluster.
+
+    It changes with the machines of the cluster and with the other searches on it.
+    """
 
     def __init__(
         self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
@@ -51,8 +54,8 @@ class ClusterLimit(Limit):
         """Announce this search to others, wait for room for one trial, and check the storage.
 
         Raises:
-            NotReady: one trial does not fit on any machines that may come, or a machine cannot
-                access the storage.
+            NotReady: one trial would not fit even on the largest possible cluster, or a machine
+                cannot access the storage.
         """
         self._look(self.most, self.experiment.demand)
         self._wait_for_machines()
@@ -72,16 +75,19 @@ class ClusterLimit(Limit):
 
     def end(self) -> None:
         """Withdraw the requests for machines and the announcement of this search."""
-        # These errors mean that Ray has stopped, and both are gone with it.
+        # These errors mean that Ray has stopped. Then the requests and the announcement are gone.
         with suppress(ray.exceptions.RayError, ConnectionError):
             self.call.end()
             self.shares.end()
         self.witness.end()
 
     def workers(self, demand: Demand) -> int:
-        """Return the number of workers with this demand that may exist now.
+        """Return the maximum number of workers that may exist now.
 
-        That is the number that fits, less the share of other searches.
+        It is the number that fits on the cluster, minus the share of other searches.
+
+        Args:
+            demand: the resources that one worker needs.
 
         Raises:
             NotReady: one worker does not fit on the cluster.
@@ -89,14 +95,14 @@ class ClusterLimit(Limit):
         return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
     def room(self, workers: Workers) -> None:
-        """Return None, since the cluster may grow."""
+        """Return None: the number of trials that fit is not fixed, since the cluster may grow."""
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
-        """Return a tick that also adapts the number of trials at once to the cluster.
+        """Return a tick that also adapts the number of concurrent trials to the cluster.
 
         The tick checks the cluster every `EVERY_S`, and immediately when more trials are pending
-        than at the last tick, since a machine may have been lost. If the number has changed, it
-        resizes the driver and the workers.
+        than at the last tick, since a machine may have been lost. If the limit has changed, the
+        tick resizes the driver and the workers.
         """
 
         def tick_and_look() -> None:
@@ -130,10 +136,13 @@ class ClusterLimit(Limit):
             )
 
     def _look(self, worker_count: int, demand: Demand) -> None:
-        """Refresh the lists of machines and other searches, and request missing capacity.
+        """Update the machines and the other searches, and request missing machines.
 
-        It also announces to the other searches that this one could use `worker_count` workers, each
-        with this demand.
+        The resources that this search could use are announced to the other searches.
+
+        Args:
+            worker_count: the number of workers that this search could use.
+            demand: the resources that one worker needs.
         """
         self.looked = time.monotonic()
         self.have = machines()
@@ -153,7 +162,7 @@ class ClusterLimit(Limit):
             )
 
     def _possible(self, demand: Demand) -> int:
-        """The number of workers that this search may get once the autoscaler is at its maximum.
+        """Compute the number of workers that this search may use on the largest possible cluster.
 
         It is `MANY` if the autoscaler's limits are not known.
         """
@@ -179,7 +188,7 @@ class ClusterLimit(Limit):
         demand, is_told = self.experiment.demand, False
         while not self._is_room(demand):
             if self.growth is None:
-                slots(self.have, demand)  # raises NotReady, since nothing fits
+                slots(self.have, demand)  # raises NotReady, since the trial does not fit
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (

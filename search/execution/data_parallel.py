@@ -1,4 +1,8 @@
-"""Data-parallel training of a trial with Ray Train; after each epoch its workers wait at a gate."""
+"""Data-parallel training of a trial with Ray Train.
+
+After each epoch, the workers of the trial wait at a gate, until the search has decided whether the
+trial continues.
+"""
 
 import asyncio
 import os
@@ -33,10 +37,12 @@ class Gate:
     until the search has decided whether the trial continues.
 
     A worker that should stop returns, so that Ray Train shuts down by itself. If the trial were
-    killed instead, its placement group would be left to a cleanup process of Ray that does not find
-    it if two clusters share a machine. Ray's own way to forward reports (`TuneReportCallback`)
-    deadlocks if training ends before its last report has been fetched: the thread that should fetch
-    it is then blocked on putting it into a queue that only this thread empties.
+    killed instead, a cleanup process of Ray would have to remove its placement group, but cannot
+    find it if two clusters share a machine.
+
+    Ray's own way to forward reports (`TuneReportCallback`) deadlocks if training ends before its
+    last report has been fetched: one thread then waits for space in a queue that only the same
+    thread empties.
     """
 
     def __init__(self) -> None:
@@ -57,25 +63,30 @@ class Gate:
             self._news.notify_all()
 
     async def next_report(self) -> TuneResult | None:
-        """Wait for the next report; None if the gate is closed and all reports were fetched."""
+        """Wait for the next report and return it; None after the last one."""
         async with self._news:
             await self._news.wait_for(lambda: self._reports or self._closed)
             return self._reports.popleft() if self._reports else None
 
     async def close(self) -> None:
-        """Mark the last report as queued, so that `next_report` no longer waits."""
+        """Declare that no further report follows, so that `next_report` no longer waits."""
         async with self._news:
             self._closed = True
             self._news.notify_all()
 
     async def decide(self, number: int, go_on: bool) -> None:
-        """Release the workers that wait after this report, to continue or to stop."""
+        """Release the workers that wait after a report.
+
+        Args:
+            number: the number of the report, from 1.
+            go_on: True if they should continue, False if they should stop.
+        """
         async with self._news:
             self._decided[number] = go_on
             self._news.notify_all()
 
     async def passed(self, number: int) -> bool:
-        """Wait for the decision after this report; True if the workers should continue."""
+        """Wait for the decision after a report; return True if the workers should continue."""
         async with self._news:
             await self._news.wait_for(lambda: number in self._decided)
             return self._decided[number]

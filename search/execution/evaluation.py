@@ -1,7 +1,7 @@
 """Evaluation of finished trials on the validation set, and of the best one on the test set.
 
-It follows the last trial. Workers do the computing; this module decides the order, and writes the
-results to the journal.
+The evaluation starts after the last trial has ended. This module determines the order in which
+workers evaluate trials, and writes the results to the journal.
 """
 
 import time
@@ -27,13 +27,15 @@ from trainables.messages import Cost
 from trainables.request import TrialRequest
 
 Worker = Any
-"""The handle of a worker of a crew: an actor's, or `Process` itself."""
+"""A handle of a process that evaluates: a Ray actor, or a `Process` object in this process."""
 Context = TypeVar("Context")
 Tick = Callable[[], None]
 LOOK_S = 0.5
 """Maximal seconds between two checks for answers, signals and the end of the time budget."""
 READY_S, PATIENCE_S = 3.0, 30.0
-"""Seconds that a process takes to start; and to wait for the other workers once one is ready."""
+"""`READY_S` is the typical time to start a process, in seconds. After `PATIENCE_S` seconds, the
+evaluation begins with the processes that are ready.
+"""
 SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = (
@@ -43,7 +45,7 @@ MISSING, NOBODY = (
 
 
 class Hung(RuntimeError):
-    """A worker that evaluates no longer responds."""
+    """A worker did not finish an evaluation within the hang timeout."""
 
 
 class Crew(Protocol):
@@ -51,36 +53,39 @@ class Crew(Protocol):
 
     @property
     def dataset(self) -> Any:
-        """The data without the test set, in the form that the methods of a worker take."""
+        """The data without the test set: a reference in Ray's object store, or the data itself."""
 
     @property
     def raised(self) -> type[Exception]:
-        """The error that `get` raises if the worker's method raised."""
+        """The type of error that `get` raises if the called method raised an error."""
 
     @property
     def broken(self) -> type[Exception]:
-        """The error that `get` raises if there is no answer; `raised` is a subclass or the same."""
+        """The type of error that `get` raises if there is no answer.
+
+        `raised` is this class or a subclass of it.
+        """
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
-        """Return at most `count` workers.
+        """Return at most `count` workers for the evaluation.
 
         If fewer than `started` workers are alive, more may be started where that is worthwhile.
         """
 
     def for_test(self) -> Worker:
-        """Return one worker that is alive; it is started if there is none."""
+        """Return a worker that is alive; start one if there is none."""
 
     def keep(self, worker: Worker) -> None:
-        """Keep a worker of `crew` that is ready, so that it can be reused after the last trial."""
+        """Register a worker of `crew` that is ready, so that `for_test` can reuse it."""
 
     def ask(self, worker: Worker, method: str, *arguments: Any) -> Any:
-        """Start a call of a method of `process.Process`, and return the pending answer."""
+        """Call a method of `process.Process` asynchronously, and return the pending answer."""
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
         """Wait until an answer is ready, for at most `timeout_s`; return those that are ready."""
 
     def get(self, answer: Any) -> Any:
-        """Return an answer.
+        """Return the result of a call, given its pending answer.
 
         Raises:
             raised: the method raised an error.
@@ -94,11 +99,16 @@ class Crew(Protocol):
 def evaluate_trials(driver: Driver, workers: Crew, *, slots: int, tick: Tick) -> None:
     """Evaluate each finished trial that has no evaluation yet.
 
-    The best epoch of each trial is evaluated on the validation set, at most `slots` trials at once,
-    and the cost of inference is measured. Each result is written to the journal as soon as it is
-    there. After the time budget, only the best trial of each model is evaluated.
+    The best epoch of each trial is evaluated on the validation set, and the cost of inference is
+    measured. Each result is written to the journal as soon as it arrives. If a trial cannot be
+    evaluated, the reason is recorded, and the other trials are still evaluated. After the time
+    budget, only the best trial of each model is evaluated.
 
-    A trial that cannot be evaluated is recorded with the reason, and the others continue.
+    Args:
+        driver: the driver, whose trials have ended.
+        workers: the processes that evaluate.
+        slots: the maximum number of trials that are evaluated at the same time.
+        tick: called several times a second.
     """
     first = list(driver.result.best_of_models.values())
     evaluate(
@@ -120,10 +130,15 @@ def evaluate(
     slots: int,
     tick: Tick,
 ) -> None:
-    """Evaluate those of these trials that have no evaluation yet.
+    """Evaluate the given trials that have no evaluation yet, except for failed ones.
 
-    Interrupted trials are evaluated, too. Those in `first` are evaluated even after the time
-    budget.
+    Args:
+        driver: the driver, whose trials have ended.
+        workers: the processes that evaluate.
+        first: the trials that are evaluated first, even after the time budget.
+        rest: further trials, which are evaluated only within the time budget.
+        slots: the maximum number of trials that are evaluated at the same time.
+        tick: called several times a second.
     """
     if driver.interrupted:
         return
@@ -151,11 +166,13 @@ class Evaluations:
         self.reasons: dict[str, list[str]] = {}
         """Maps each reason to the trials that could not be evaluated because of it."""
         self.keys: dict[str, Hashable] = {}
-        """Maps trials to cost keys; trials with the same key have the same inference cost."""
+        """Maps trials to their cost keys (`cost_key`). Trials with the same key have the same
+        inference cost.
+        """
         self.costs: dict[Hashable, Cost] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
-        """Trials during whose evaluation a worker died once."""
+        """Trials whose evaluation failed once because the worker died."""
         self.remembered: dict[int, Set[str]] = {}
         """Maps the `id` of a worker to the trials whose validation outputs it has cached."""
         self.first = {trial.trial for trial in first}
@@ -181,7 +198,7 @@ class Evaluations:
             self.waiting.append(trial)
 
     def measure(self, slots: int) -> None:
-        """Evaluate the queued trials, at most `slots` at once, while there is time."""
+        """Evaluate the queued trials, at most `slots` at once, within the time budget."""
         if self._has_next:
             self._get_ready(slots)
             self._measure_costs()
@@ -190,15 +207,15 @@ class Evaluations:
             self.give_up(NO_TIME)
 
     def give_up(self, reason: str) -> None:
-        """Empty the queue, and record this reason for each trial in it."""
+        """Remove all trials from the queue, and record the reason why they are not evaluated."""
         while self.waiting:
             self._refuse(self.waiting.popleft(), reason)
 
     def _get_ready(self, slots: int) -> None:
-        """Start workers, and have them import the modules for evaluation before timing begins.
+        """Start workers, and let them import the modules for evaluation before timing begins.
 
-        The number of workers grows with the time that one epoch of all queued trials takes, since
-        starting a worker takes `READY_S`.
+        Since the start of a worker takes `READY_S`, the number of workers is proportional to the
+        total time of one epoch of each queued trial.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
@@ -206,7 +223,7 @@ class Evaluations:
             self.workers.ask(worker, "get_ready"): worker
             for worker in self.workers.crew(most, started=min(most, useful))
         }
-        # Imported here, since importing it later would run during the timing.
+        # A later import would disturb the measurement of inference times.
         from search.views.page.view import import_evidence
 
         import_evidence()
@@ -267,11 +284,10 @@ class Evaluations:
             self.give_up(NOBODY)
 
     def _free(self, worker: Worker, pending: dict[Any, Any]) -> Worker | None:
-        """Return the worker that should take the next trial after this worker's answer, or None.
+        """Return the worker that should evaluate the next trial after `worker` has answered.
 
-        That is the worker itself if it is alive. Otherwise the remaining workers continue with
-        their trials, and the next trial waits until no worker is busy. Then the first worker of the
-        crew takes it, which may be a replacement.
+        That is `worker` if it is alive. If it has died, the result is None while other workers are
+        busy, and after that the first worker of the crew, which may be a replacement.
         """
         if worker in self.crew:
             return worker
@@ -293,9 +309,10 @@ class Evaluations:
         )
 
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
-        """Remove the next trial from the queue and return it; None if there is none, or no time.
+        """Remove the next trial from the queue and return it.
 
-        With a `worker`, trials whose outputs it has cached come first, and those that another
+        The result is None if the queue is empty or the time budget is used up. With a `worker`,
+        trials whose outputs this worker has cached come first, and trials whose outputs another
         worker has cached come last.
         """
         if not self._has_next:
@@ -314,10 +331,10 @@ class Evaluations:
     def _answers(
         self, pending: dict[Any, Context], *, enough: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[EvaluationReply, Context]]:
-        """Yield each answer (`_receive`) as it arrives, with its value in `pending`.
+        """Yield each reply as it arrives, with the value of its pending answer in `pending`.
 
-        Ends when no answer is pending, when `enough()` is true, or when the search is interrupted.
-        A worker without an answer after the hang timeout is reported as `hung`.
+        The iteration ends when no answer is pending, when `enough()` is true, or when the search is
+        interrupted. If a worker does not answer within the hang timeout, its reply has `hung` set.
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
@@ -341,9 +358,9 @@ class Evaluations:
     def _fail(self, trial: TrialResult, worker: Worker, reply: EvaluationReply) -> None:
         """Handle an evaluation that failed.
 
-        If the worker died, the trial is queued once more, since it may not have been the cause. A
-        worker that hangs is killed, and its trial is given up. If no worker is left, a new one is
-        started.
+        If the worker died, the trial is queued once more, since it may not have been the cause. If
+        the worker hangs, it is killed, and the trial is not evaluated. If no worker is left, a new
+        one is started.
         """
         if not reply.died or trial.trial in self.lost:
             self._refuse(trial, reply.damaged or "")
@@ -370,7 +387,7 @@ class Evaluations:
                     return
 
     def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """The arguments of a worker's methods for a trial: its job, the data and its best epoch."""
+        """Return the arguments of a worker's methods: the trial's job, the data, the best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
@@ -378,7 +395,7 @@ class Evaluations:
 
 
 def _receive(workers: Crew, answer: Any) -> EvaluationReply:
-    """Return a worker's answer, or a reply with the reason why there is none."""
+    """Return a worker's reply; if the call failed, a reply with the reason."""
     try:
         reply: EvaluationReply = workers.get(answer)
         return reply
@@ -396,15 +413,16 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
     """Evaluate the best trial on the test set, once, and write the result to the journal.
 
-    A trial with a damaged checkpoint is passed over for the next best. A later call tests again if
-    the checkpoint of a trial that was passed over is intact by then. A sealed search is not tested.
+    If the checkpoint of the best trial is damaged, the next best trial is evaluated instead. If the
+    checkpoint is restored later, the next call evaluates the best trial after all. In a search with
+    `--sealed`, no trial is evaluated on the test set.
 
     Args:
         driver: the driver, whose trials have finished.
         dataset: the data, with the test set.
         workers: the processes that evaluate.
-        by: the verb that opens the test set, for the journal.
-        tick: called while waiting.
+        by: the verb that uses the test set, such as `run`, for the journal.
+        tick: called several times a second.
 
     Raises:
         NotReady: the evaluation failed; the results of the trials are not affected.
@@ -436,9 +454,16 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
 def evaluate_chosen(
     driver: Driver, policy: SelectionPolicy, dataset: Dataset, workers: Crew, *, tick: Tick
 ) -> None:
-    """Evaluate the training that a selection has chosen on the test set, once.
+    """Evaluate the training that a selection has chosen, once, on the test set.
 
     If its checkpoint is damaged, the next best training of the same candidate takes its place.
+
+    Args:
+        driver: the driver of the selection.
+        policy: the policy of the selection, which ranks the trainings of a candidate.
+        dataset: the data, with the test set.
+        workers: the processes that evaluate.
+        tick: called several times a second.
 
     Raises:
         NotReady: the evaluation failed.
@@ -492,8 +517,8 @@ def _test(
 ) -> EvaluationReply | None:
     """Evaluate the best epoch of a trial on the test set, in a worker.
 
-    The journal records that the test set is opened before it is opened. If the worker dies, another
-    one tries once more: nobody has seen a result of the first.
+    The journal records that the test set is used before it is used. If the worker dies, a second
+    worker tries again. This still counts as the same use, since no result has been reported.
 
     Returns:
         The evaluation, or a reply that names the damage of the checkpoint; None if the search was
@@ -511,7 +536,7 @@ def _test(
             if damage is None or damage or driver.interrupted:
                 return EvaluationReply(damaged=damage) if damage else None
             if not is_open:
-                # A test set that was used before gives optimistic figures.
+                # The results on a test set that was used before are optimistic.
                 for opening in driver.result.openings:
                     driver.journal.complain(f"note: the test set was used before: {opening}")
                 driver.journal.append(Opened(trial.trial, epoch, by))

@@ -1,7 +1,7 @@
-"""Classification of the errors that end a trial, into the kinds of `driver.RETRIES`.
+"""Classification of the errors that end an attempt of a trial, by the kinds in `driver.RETRIES`.
 
-These are errors of the training itself, and Ray's errors, which are recognised by their class names
-so that this module works without Ray.
+An error comes from the training itself or from Ray. Ray's errors are recognised by the names of
+their classes, so that this module works without Ray.
 """
 
 import re
@@ -20,10 +20,12 @@ LOST = {
     "NodeDiedError",
     "ObjectLostError",
 }
-"""Names of Ray's errors for a lost process, or a lost node, also one on which it should start."""
+"""Names of Ray's errors for a process, a node or an object that was lost, and for an actor whose
+node was lost before it started.
+"""
 LEAVES = {"NodeLeaves", "PreemptionError"}
-"""Names of the errors of a trial that leaves a draining node after an epoch, and of a Ray Train
-trial whose node is preempted.
+"""Names of errors of trials whose node is about to be reclaimed: with one worker (`NodeLeaves`),
+and with several workers in Ray Train (`PreemptionError`).
 """
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Parts of Ray's messages when its memory monitor has killed a process."""
@@ -32,11 +34,13 @@ PEER_GONE = re.compile(
     r"|connection refused",
     re.IGNORECASE,
 )
-"""Messages of gloo and NCCL in the surviving workers when another worker has died."""
+"""Messages of gloo and NCCL, torch's communication backends, in the surviving workers of a trial
+when another worker has died.
+"""
 
 
 def kind_of(error: Any) -> str:
-    """Classify a failure as `moved` (from a draining node), `memory`, `lost` or `error`."""
+    """Classify a failure as `moved`, `memory`, `lost` or `error` (see `driver.RETRIES`)."""
     causes = list(_causes(error))
     if any(type(cause).__name__ in LEAVES for cause in causes):
         return "moved"
@@ -62,7 +66,7 @@ def kind_of(error: Any) -> str:
 def killed_for_memory(error: Any) -> bool:
     """True if Ray's memory monitor killed the process.
 
-    Do not show its message: it lists the command lines of the largest processes of the machine.
+    Do not show the message of such an error: it lists the command lines of other processes.
     """
     return any(
         _is_any(cause, {RAY_ERROR})
@@ -72,7 +76,10 @@ def killed_for_memory(error: Any) -> bool:
 
 
 def last_line(error: Any) -> str:
-    """Return the last line of an error's message without secrets, usually the error itself."""
+    """Return the last line of an error's text, which in a traceback names the error.
+
+    Secrets are removed.
+    """
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
     return redact(lines[-1]) if lines else "its process ended without an error message"
 
@@ -106,9 +113,9 @@ def keep_traceback(home: Home, trial: str, attempt: int, text: str) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the first exception of a chain, or the outermost `JournalError` in it.
+    """Return the original exception of a chain, or the outermost `JournalError` in the chain.
 
-    Tune wraps the errors of its callbacks in errors of its own.
+    This is necessary because Tune wraps the errors of its callbacks in its own errors.
     """
     while (
         not isinstance(error, JournalError)

@@ -18,16 +18,16 @@ from trainables.checkpoints.heartbeat import Beat, last_beats
 EVERY_S = 1.0
 """Default seconds between two checks."""
 HELD_UP_S = 9.0
-"""If a check is late by this number of seconds, this process itself was blocked, and with it the
-trials that report to it. That time does not count against the trials.
+"""If a check is late by more than this number of seconds, this process itself was blocked, and so
+were the trials that report to it. That time does not count towards their timeout.
 """
 
 
 class Watch:
-    """Watches running trials; call `look` as often as convenient.
+    """Kills running trials whose heartbeat does not change; call `look` as often as convenient.
 
-    It measures with its own clock how long a heartbeat stays the same, so the clocks of other
-    machines need not agree.
+    The time without a change is measured with the clock of this process, so the clocks of other
+    machines need not agree with it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         kill: Callable[[int, str], None] | None = None,
     ) -> None:
-        """Create a watch that has not seen any trial yet.
+        """Start without known heartbeats.
 
         Args:
             timeout_s: the seconds without a new heartbeat after which a trial is killed.
@@ -61,10 +61,12 @@ class Watch:
         self._looked = -every_s
 
     def look(self, attempts: Mapping[Path, int]) -> None:
-        """Kill those of these trials whose heartbeat has not changed within the timeout.
+        """Kill each running trial whose heartbeat has not changed within the timeout.
 
-        `attempts` maps the folder of each running trial to the number of its current attempt.
         Heartbeats of earlier attempts are ignored.
+
+        Args:
+            attempts: maps the folder of each running trial to the number of its current attempt.
         """
         gap = self.clock() - self._looked
         if gap < self.every_s:
@@ -79,7 +81,7 @@ class Watch:
         for (folder, attempt), beat in zip(
             attempts.items(), self.beats(list(attempts)), strict=True
         ):
-            if beat is None:  # not known now, so its time starts again
+            if beat is None:  # the heartbeat cannot be read now, so the timeout starts again
                 self._seen.pop(folder, None)
                 continue
             if beat.attempt != attempt:

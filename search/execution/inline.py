@@ -33,7 +33,7 @@ class Raised(RuntimeError):
 
 
 class Call:
-    """A deferred call, which runs when somebody waits for its answer."""
+    """A deferred call of a method, which runs when `Here.wait` is called."""
 
     def __init__(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.method, self.arguments = method, arguments
@@ -44,7 +44,7 @@ class Call:
         """Make the call, and store its result, or the traceback of its error.
 
         Raises:
-            KeyboardInterrupt: the user has quit a debugger in it.
+            KeyboardInterrupt: the user quit a debugger during the call.
         """
         try:
             self.answer = self.method(*self.arguments)
@@ -93,7 +93,7 @@ class Here:
         return answer.answer
 
     def kill(self, worker: Process) -> None:
-        """Do nothing: `wait` returns only after the call, so a hang is never detected."""
+        """Do nothing: `wait` returns only after the call, so a hang cannot be detected."""
 
 
 class InlineExecutor:

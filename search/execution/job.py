@@ -18,28 +18,30 @@ JOB = "job"
 Handed = dict[str, Any]
 """The config of a trial in Tune: its job, under `JOB`, and entries that Tune adds."""
 WAITS = (1, 2, 5, 10, 30, 60)
-"""Seconds to wait before each retry of a request to the storage."""
+"""Seconds to wait before the first, second, ... retry of a failed access to the storage."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The description of a trial for a worker; plain values, which can be sent to any machine."""
+    """The description of a trial for a worker; it can be pickled and sent to any machine."""
 
     trial: str
     config: Json
     """The trial's `TrialConfig`, as a dict."""
     folder: str
-    """The folder of its checkpoints; with a mirror, their place in the bucket."""
+    """The folder of the trial's checkpoints; if the storage is a bucket, their address there."""
     request: TrialRequest
+    """The parameters of this attempt, such as its number and the storage of its checkpoints."""
     download: bool = False
     """True if missing pretrained weights may be downloaded."""
 
 
 @dataclass(frozen=True)
 class EvaluationReply:
-    """A worker's reply: the evaluation or the cost of a checkpoint, or the reason for neither."""
+    """A worker's reply: the evaluation or the cost of a checkpoint, or the reason of a failure."""
 
     found: Evaluation = field(default_factory=dict)
+    """The part of the evaluation that the journal records; empty if nothing was evaluated."""
     cost: Cost = field(default_factory=Cost)
     remembered: frozenset[str] = frozenset()
     """The trials whose validation outputs the worker has cached; only in the reply of `get_ready`.
@@ -54,9 +56,9 @@ class EvaluationReply:
 
 @contextmanager
 def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """Yield the local path of a trial's checkpoint of this epoch.
+    """Yield the local path of the checkpoint of a trial after this epoch.
 
-    If it is in a bucket, it is downloaded to a temporary folder, which is removed on exit.
+    A checkpoint in a bucket is downloaded to a temporary folder, which is removed on exit.
 
     Raises:
         StorageError: the bucket cannot be read, even after the retries of `patiently`.
@@ -71,7 +73,7 @@ def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
 
 
 def patiently(call: Callable[[], object]) -> None:
-    """Make a call to the storage, and retry it after each of `WAITS` while it fails.
+    """Make a call to the storage; while it fails, retry it after the pauses in `WAITS`.
 
     Raises:
         StorageError: the last retry failed, too.

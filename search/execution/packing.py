@@ -1,6 +1,6 @@
-"""The number of trials that share a worker, and of workers that share a GPU.
+"""The numbers of trials that share a worker, and of workers that share a GPU.
 
-Both are set by the user, or measured before the search begins.
+The user sets them, or they are chosen by measurements before the search begins.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from search.execution.pool import Workers
 
 SAMPLES = 64
-"""The number of random configurations from which the shapes of trials are estimated."""
+"""The number of random configurations that are sampled to estimate how many trials can be fused."""
 SHARES = (2, 4, 8)
-"""The numbers of processes per GPU that are measured."""
+"""The numbers of processes per GPU whose throughput is measured."""
 ROUNDS = {"bayes": 4, "gp": 4}
 """The minimal number of rounds of an algorithm; in a round, all slots train one trial each.
 
@@ -36,16 +36,16 @@ PATIENCE_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """The packing of trials: `members` of them share a worker, and `per_gpu` workers a GPU."""
+    """The packing of trials: `members` trials share a worker, and `per_gpu` workers share a GPU."""
 
     members: int = 1
     per_gpu: int = 1
     reason: str = ""
     measured: dict[str, float] = field(default_factory=dict)
-    """Images per second of each way of training: `plain`, `fused x8`, `processes x2`."""
+    """Measured images per second by the way of training, such as `plain` or `fused x8`."""
 
     def __str__(self) -> str:
-        """Describe the packing and its reason; empty without a reason."""
+        """Describe the packing and its reason in words; empty without a reason."""
         how = (
             f"{self.members} trials per worker"
             if self.members > 1
@@ -67,8 +67,8 @@ def staff(
 
     Args:
         experiment: the search.
-        workers: its workers, none of which has started.
-        limit: the limit of the number of trials at once.
+        workers: the workers of the search, none of which has started.
+        limit: the maximum number of concurrent trials.
         say: prints a note on the packing.
 
     Returns:
@@ -88,8 +88,9 @@ def staff(
 def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
     """Choose the packing for a search on a machine or cluster with these resources.
 
-    With `--fuse N`, it is as requested. With `measure`, or `auto` on whole GPUs, workers measure it
-    for the first network among sampled configurations; if that fails, trials are not packed.
+    With `--fuse N`, N trials share a worker. With `--fuse measure`, or `auto` if each trial has a
+    whole GPU, workers measure the throughput for a sampled network. If the measurement fails, each
+    trial has its own worker.
     """
     fuse, count = experiment.fuse, slots(have, experiment.demand)
     if is_whole(fuse):
@@ -101,7 +102,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
         or experiment.demand.workers > 1
     ):
         return Packing()
-    # Networks first, since the first config is the one that is measured.
+    # Networks come first, since the throughput is measured with the first config.
     configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)
     if configs and configs[0].model.is_baseline:
         return Packing()
@@ -130,11 +131,12 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
 def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
     """Return the packing with the requested number of members, or fewer if there are few trials.
 
-    Its reason includes a warning if trials of the same shape will rarely run at the same time.
+    The reason in the packing includes a warning if trials that can be fused will rarely run at the
+    same time.
 
     Args:
         experiment: the search.
-        requested: the number of trials per worker, as of `--fuse`.
+        requested: the number of trials per worker that `--fuse` requests.
         count: the number of workers.
     """
     members = min(requested, most_members(experiment, count))
@@ -170,7 +172,7 @@ def fits(have: Resources, demand: Demand, number: int) -> bool:
 def measured(
     configs: list[TrialConfig], workers: "Workers", most: int, numbers: list[int]
 ) -> Packing:
-    """Return the fastest packing, as measured by the workers.
+    """Let workers measure several packings, and return the fastest one.
 
     Args:
         configs: sampled configurations; the first is measured.
@@ -197,7 +199,8 @@ def measured(
 def most_members(experiment: Experiment, count: int) -> int:
     """Return the maximal number of trials that may share one of `count` workers, at least 1.
 
-    All workers should have trials for `ROUNDS` rounds, within the user's limit of trials at once.
+    The number is chosen so that all workers have trials for the rounds that the algorithm needs
+    (`ROUNDS`), and that `--concurrency` is not exceeded.
     """
     rounds = ROUNDS.get(experiment.algorithm, 1)
     at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
@@ -205,7 +208,7 @@ def most_members(experiment: Experiment, count: int) -> int:
 
 
 def sample(experiment: Experiment) -> list[TrialConfig]:
-    """Sample configurations from the space; at most `SAMPLES`, as invalid ones are left out."""
+    """Sample `SAMPLES` configurations from the space, and return the valid ones."""
     generator, configs = np.random.default_rng(experiment.seed), []
     for _ in range(SAMPLES):
         try:

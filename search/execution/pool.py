@@ -49,7 +49,7 @@ Worker = Any
 class Workers:
     """The workers of one search.
 
-    While a worker trains a trial of its own, only Tune refers to it (`hire`). At other times it is
+    While a worker trains one trial, only Tune has a reference to it (`hire`). At other times it is
     in one of these lists:
 
     | list | its workers | added by | removed by |
@@ -59,8 +59,8 @@ class Workers:
       `resize`, once a worker that should leave is empty |
     | `returned` | have trained; on this machine they may train again | `take_back`, at the end of a
       search | `reuse_returned`, if more trials are requested |
-    | `evaluating` | were started to evaluate | `for_test`, `keep` | never |
-    | `warm` | remain from an earlier search on the cluster, by node | `_claim_warm` | `hire` |
+    | `evaluating` | were started for the evaluation | `for_test`, `keep` | never |
+    | `warm` | are left from an earlier search on the cluster, by node | `_claim_warm` | `hire` |
 
     On a cluster, `claimed` also lists all workers that outlive this search; `close` releases them.
     """
@@ -110,10 +110,10 @@ class Workers:
         return max(1, int(self.demand.cpus))
 
     def start(self, count: int) -> None:
-        """Start this number of workers ahead of Tune, if they train on the CPUs of this machine.
+        """Start `count` workers before Tune needs them, if they train on the CPUs of this machine.
 
-        On GPUs, on a cluster, and with several workers per trial, they start with their trials:
-        only then is it known on which node or GPU.
+        On GPUs, on a cluster, and with several workers per trial, each worker starts with its
+        trial, since its node or GPU is not known before.
         """
         self.count = count
         if self.is_local and self.device == "cpu" and self.demand.workers == 1:
@@ -142,9 +142,9 @@ class Workers:
     def take_back(self, worker: Worker, *, over: bool) -> None:
         """Take back a worker that Tune no longer needs.
 
-        If the search is `over`, the worker is kept for the evaluation. Otherwise it ends with its
-        last handle, or is killed here if it is detached. The process that leads a trial on several
-        workers is left to Tune.
+        If the search is `over`, the worker is kept for the evaluation. Otherwise its process ends:
+        a detached actor is killed here, and Ray ends any other actor when no handle to it is left.
+        If a trial uses several workers, Tune itself ends the process that leads them.
         """
         if isinstance(worker, Member):
             worker.leave()
@@ -160,13 +160,14 @@ class Workers:
     def reuse_returned(self) -> None:
         """Make the returned workers available for training again, since more trials follow.
 
-        On a cluster they only evaluate, since Tune may have reserved another node than theirs.
+        On a cluster, returned workers only evaluate, since Tune may reserve a different node for
+        the next trial.
         """
         if self.is_local:
             self.idle, self.returned = self.idle + self.returned, []
 
     def for_test(self) -> Worker:
-        """Return a worker for the evaluation: one that is alive, or else a new one."""
+        """Return a worker that is alive for the evaluation; start one if there is none."""
         for worker in self._living():
             return worker
         self.evaluating.append(self._new_for_test())
@@ -175,8 +176,9 @@ class Workers:
     def crew(self, count: int, *, started: int) -> list[Worker]:
         """Return at most `count` workers, and at least one, for the evaluation.
 
-        If none is alive, or trials had a GPU worker each, new ones are started until there are
-        `started` in all. Some may find no free resources: call `keep` for those that start.
+        If no worker is alive, or if each trial had its own GPU worker, new workers are started
+        until there are `started` in total. Ray may lack the resources to start some of them, so
+        call `keep` for those that have started.
         """
         living = list(islice(self._living(), count))
         more = (
@@ -187,7 +189,7 @@ class Workers:
         return living + [self._new_for_test() for _ in range(more)]
 
     def keep(self, worker: Worker) -> None:
-        """Keep a worker of `crew` that is ready, so that it can be reused after the last trial."""
+        """Register a worker of `crew` that is ready, so that `for_test` can reuse it."""
         if worker not in (
             *self.evaluating,
             *self.returned,
@@ -199,7 +201,8 @@ class Workers:
     def _living(self) -> Iterator[Worker]:
         """Yield the workers that are alive and no longer train.
 
-        GPU workers that trained one trial at a time have ended with their reservations.
+        GPU workers that trained one trial at a time are skipped: they have ended together with
+        Tune's reservation of the GPU.
         """
         for worker in [
             *self.evaluating,
@@ -241,7 +244,7 @@ class Workers:
         return sum(shared.is_up and not shared.leaving for shared in self.shared)
 
     def _end_leaving(self) -> None:
-        """Kill the shared workers that should leave and have no trials, or have not started."""
+        """Kill the shared workers that should end, if they have no trials or have not started."""
         for shared in [
             shared
             for shared in self.shared
@@ -258,19 +261,20 @@ class Workers:
         processes: dict[int, float],
         patience_s: float,
     ) -> Json:
-        """Have a worker choose how to train configurations like these (`RayProcess.plan`).
+        """Let a worker measure the fastest way to train the search's trials (`RayProcess.plan`).
 
         Args:
             configs: sampled configurations; the first is measured.
             trials: the maximal number of trials per worker.
-            processes: images per second by the number of processes on one GPU, from `rates`.
+            processes: maps numbers of processes on one GPU to their total images per second, as
+                measured by `rates`.
             patience_s: the maximal seconds to wait.
 
         Returns:
             The fields of a `TrainingPlan` by name.
 
         Raises:
-            GetTimeoutError: it takes longer than `patience_s`.
+            GetTimeoutError: the measurement takes longer than `patience_s`.
         """
         worker = self.idle[0] if self.idle else self._new_for_test()
         answer = worker.plan.remote(
@@ -283,7 +287,10 @@ class Workers:
         return packing
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
-        """Measure the images per second of `count` workers together that train at once on one GPU.
+        """Measure the throughput of one GPU on which `count` workers train at the same time.
+
+        Returns:
+            The images per second of all workers together.
 
         Raises:
             GetTimeoutError: starting or measuring takes longer than `patience_s`.
@@ -312,7 +319,7 @@ class Workers:
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait for an answer; return a list with the first one, empty after `timeout_s`."""
+        """Wait for the first answer, for at most `timeout_s`; return it in a list, or no answer."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:
@@ -331,7 +338,10 @@ class Workers:
 
     @property
     def _arguments(self) -> dict[str, Any]:
-        """The arguments of every worker; it `moves` on a cluster, whose nodes may be drained."""
+        """The constructor arguments that all workers have in common.
+
+        `moves` is true on a cluster, where a trial has to move if its node is drained.
+        """
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
     def _new(self, **options: Any) -> Worker:
@@ -350,11 +360,11 @@ class Workers:
         return Shared(process.remote(**self._arguments, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
-        """Return a place in the shared worker with the most room, which has received the job.
+        """Send a job to the shared worker with the fewest trials, and return its place there.
 
-        A worker that has died is replaced; on a cluster only if the others are full, since there
-        may be no resources for a new one. If the new one dies too, or cannot start yet, a place in
-        it is returned nevertheless, and Tune will notice the failure.
+        A worker that has died is replaced; on a cluster, only if all others are full, since there
+        may be no resources for a new one. If the new worker dies too, or cannot start yet, its
+        place is returned nevertheless, and Tune will notice the failure.
         """
         for _ in range(2 if self.is_local else 2 + len(self.shared)):
             if not self.is_local and not any(
@@ -405,10 +415,10 @@ class Workers:
         return self.warm[node].pop() if self.warm.get(node) else None
 
     def _claim_warm(self) -> dict[str, list[Worker]]:
-        """Claim free workers of earlier searches; return them by the id of their node.
+        """Claim free workers of earlier searches, and return them by the id of their node.
 
-        All such workers are asked at once. Those that do not answer within `ANSWER_S`, and those
-        beyond `count`, are released.
+        A claim is sent to all such workers at the same time. It is withdrawn from those that do not
+        answer within `ANSWER_S`, and from those that exceed `count`.
         """
         claim, claims = uuid4().hex, dict[Any, tuple[str, Worker]]()
         for actor in ray.util.list_named_actors(all_namespaces=True):
@@ -434,19 +444,19 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker`, with the places in it that are taken, and whether it should leave."""
+    """A `FusedWorker`, the places in it that are taken, and a flag that it should end."""
 
     def __init__(self, process: Worker) -> None:
         self.process, self.taken, self.leaving = process, set[str](), False
         self.starting: Any = None
 
     def wait(self) -> None:
-        """Mark it as not started; until it answers, other workers are preferred."""
+        """Mark the worker as not started, so that others are preferred until it answers."""
         self.starting = self.process.get_current_ip_pid.remote()
 
     @property
     def is_up(self) -> bool:
-        """True if it has started, as far as is known; it may have died since."""
+        """True if the worker has started, even if it has died since then."""
         if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
             self.starting = None
         return self.starting is None
@@ -468,7 +478,8 @@ class Member:
         """Send a job to the worker for this place, and return the pending answer.
 
         The answer becomes an argument of the next call of `train`, so that Ray delays that call
-        until the worker has the job. Otherwise it could overtake this call in another thread.
+        until the worker has the job. Otherwise `train` could run before the job has arrived, since
+        the worker handles calls in several threads.
         """
         self._heard = [self.reset.remote(job)]
         return self._heard[0]

@@ -92,10 +92,10 @@ class Process:
         self._dataset = dataset
 
     def _share_data(self, dataset: Dataset) -> Dataset:
-        """Return the data that the process already uses; without any, use these from now on.
+        """Return the data that this process uses; if it has none, use `dataset` from now on.
 
-        All calls of a search pass the same data, but each passes another object. Using only the
-        first keeps caches and copies on a GPU valid for all trials.
+        All calls of a search pass equal data, but with Ray each call receives a different object.
+        If only the first object is used, caches and copies on a GPU stay valid for all trials.
         """
         if self._dataset is None:
             self._dataset = dataset
@@ -103,17 +103,20 @@ class Process:
 
     @property
     def _node(self) -> str:
-        """The id of this node, for the hang detector; empty if none watches this process."""
+        """The id of this node in Ray, for the hang detector; empty without Ray."""
         return ""
 
     def _hear_error(self, error: BaseException) -> None:
-        """Called with the error of an evaluation; a subclass may end the process after some."""
+        """React to an error of an evaluation: a subclass may end the process."""
 
     def begin(self, job: Job, together: Any = None) -> "Iterator[Report]":
-        """Start or continue the trial of a job, and return its next reports.
+        """Start or continue the trial of a job, and return an iterator of its reports.
 
-        Missing pretrained weights are downloaded first, if the job allows it. `together` is an
-        argument of `run_trial`.
+        Missing pretrained weights are downloaded first, if the job allows it.
+
+        Args:
+            job: the description of the trial.
+            together: passed to `run_trial`, to fuse the trial with others.
         """
         if self._dataset is None:
             raise RuntimeError("this process has no data to train on")
@@ -134,7 +137,7 @@ class Process:
 
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
-        """Describe the damage of a trial's checkpoint; empty if it is intact."""
+        """Check a trial's checkpoint, and describe its damage; empty if it is intact."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import check
 
@@ -147,7 +150,7 @@ class Process:
 
     @in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Evaluate a trial's checkpoint on the test set.
+        """Evaluate the checkpoint of a trial's epoch on the test set.
 
         The reply has no pictures; the complete evaluation is stored in the trial's folder.
 
@@ -160,9 +163,9 @@ class Process:
 
     @in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Evaluate a trial's checkpoint on the validation set.
+        """Evaluate the checkpoint of a trial's epoch on the validation set.
 
-        The reply has no curves and pictures. The complete evaluation is stored in the trial's
+        The reply has neither curves nor pictures. The complete evaluation is stored in the trial's
         folder; `search.views.page.artifacts.draw` draws the pictures of the best trials from it.
         """
         try:
@@ -196,7 +199,10 @@ class Process:
 
     @in_use
     def get_ready(self) -> EvaluationReply:
-        """Import the modules for evaluation before timing begins; reply with the cached trials."""
+        """Import the modules for evaluation, so that the imports are not timed later.
+
+        The reply names the trials whose validation outputs are cached (`remembered`).
+        """
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
@@ -206,7 +212,10 @@ class Process:
 
     @in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> EvaluationReply:
-        """Measure the inference cost of a trial's checkpoint; nothing else should run meanwhile."""
+        """Measure the inference cost of a trial's checkpoint.
+
+        Nothing else should run on the machine meanwhile, since times are measured.
+        """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
 
@@ -228,7 +237,10 @@ class Process:
 
 
 def at_once(reports: "Iterator[Report]") -> "list[Report]":
-    """Return the next report, and those after it that need no training, such as restored epochs."""
+    """Return the next report, and the following ones that need no training in between.
+
+    Epochs that are restored from a checkpoint are reported in this way.
+    """
     batch = [next(reports)]
     while batch[-1].more:
         batch.append(next(reports))

@@ -1,8 +1,7 @@
 """The interface to Ray Tune: a searcher, a scheduler and a callback that delegate to the driver.
 
-Tune assigns trials to slots; the driver makes all decisions. The three objects have no state that
-matters after the search, and unpickle as None: Tune pickles them, but a search is resumed from its
-journal and never from Tune's files.
+Tune assigns trials to slots; the driver makes all decisions. Tune pickles the three objects, but a
+search is resumed from its journal and never from Tune's files. Therefore they unpickle as None.
 """
 
 import logging
@@ -50,18 +49,19 @@ from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
-"""Seconds that Tune may take to return after Ray has died."""
+"""Seconds within which Tune must return after Ray has died, before this process is ended."""
 LOOK_S = 1.0
 """Seconds between two checks of `RayWatchdog` that Ray is alive."""
 SAME_DEATH_S = 5.0
-"""Trials that run out of memory within this number of seconds died together: they shared a worker
-or a machine.
+"""If several trials run out of memory within this number of seconds, they are assumed to have
+shared a worker.
 """
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""ANSI colour codes, which are removed from tracebacks."""
 
 WAITING = {"node:__internal_head__": 0.001}
-"""The resources of a Tune trial whose training holds its resources elsewhere: a place on the head
-node, and no CPU.
+"""The resources that Tune reserves for a trial whose workers hold the actual resources: a tiny
+share of the head node, and no CPU.
 """
 
 
@@ -70,7 +70,7 @@ def _nothing() -> None:
 
 
 def job_in(trial: Trial) -> Job:
-    """Return the job of a trial of Tune."""
+    """Return the job that a trial of Tune carries in its config."""
     job: Job = trial.config[JOB]
     return job
 
@@ -92,14 +92,15 @@ class DriverSearcher(Unpickled, Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Do nothing: the driver already has these properties. True means success to Tune."""
+        """Return True for success; the driver already has these properties."""
         return True
 
     def suggest(self, trial_id: str) -> Handed | str | None:  # type: ignore[override]
-        """Return the next trial as a config with its job.
+        """Return the config of the next trial in Tune, which contains its job.
 
-        Returns None if no trial can start now, but one may later: a running trial may be retried,
-        or the user may request more trials. `Searcher.FINISHED` means that none will follow.
+        The result is None if no trial can start now, but one may start later: a running trial may
+        be retried, or the user may request more trials. It is `Searcher.FINISHED` if no further
+        trial will follow.
         """
         suggestion = self.driver.suggest()
         if suggestion is None:
@@ -135,8 +136,8 @@ class DriverScheduler(Unpickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: TuneResult) -> str:
         """Pass the reports to the driver; return STOP if the trial should stop, else CONTINUE.
 
-        A trial on several workers receives the decision through its gate and finishes by itself, so
-        the result is always CONTINUE.
+        A trial on several workers receives the decision through its `Gate` and ends by itself, so
+        the result is always CONTINUE for it.
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
@@ -167,7 +168,9 @@ class DriverCallback(Unpickled, tune.Callback):
         self.last_words = RayWatchdog(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Call `tick`, check that Ray is alive, and kill trials that hang; several times a second.
+        """Call `tick`, check that Ray is alive, and kill trials that hang.
+
+        Tune calls this method several times a second.
 
         Raises:
             NotReady: a process of Ray itself has died.
@@ -199,13 +202,13 @@ class DriverCallback(Unpickled, tune.Callback):
     ) -> None:
         """Report a failed trial to the driver, and store its traceback.
 
-        Its process died, could not be started or was killed because it hung, or its own code raised
-        an error.
+        The trial's process died, could not be started, or was killed because it hung; or the
+        training raised an error.
         """
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
-        # It was paused at a rung and then failed while stopping: ignore an error of that attempt.
+        # If a trial is paused at a rung, its old attempt may fail while it stops: ignore that.
         if attempt != self.driver.attempt(name):
             return
         if hung:
@@ -225,10 +228,10 @@ class DriverCallback(Unpickled, tune.Callback):
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _kind(self, error: Any) -> str:
-        """Classify a failure as `kind_of` does, with one exception.
+        """Classify a failure as `kind_of` does, with an exception for shared workers.
 
-        If a shared worker was killed for its memory, the first of its trials counts as `memory`,
-        and the others count as `lost`.
+        If a shared worker was killed because memory ran low, only the first of its trials is
+        classified as `memory`. The others are classified as `lost`, which allows more retries.
         """
         kind = kind_of(error)
         if self.shared and killed_for_memory(error):
@@ -262,7 +265,7 @@ def lost(dead: list[str]) -> str:
 class RayWatchdog:
     """Ends this process if Ray has died and Tune does not return within `LAST_WORDS_S`.
 
-    Without it, Ray would end the process after a minute, without a message.
+    Otherwise, Ray itself would end the process after a minute, without a message.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -271,7 +274,7 @@ class RayWatchdog:
         self.over, self.lock = Event(), Lock()
 
     def watch(self) -> None:
-        """Start a thread that checks that Ray is alive, as Tune may wait for Ray within a step."""
+        """Start a thread that checks that Ray is alive, even while a step of Tune is blocked."""
         Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -280,7 +283,7 @@ class RayWatchdog:
                 return self.start(lost(dead))
 
     def start(self, reason: str) -> None:
-        """Start the timer after which the process ends, unless it runs or `cancel` was called."""
+        """Start the timer that ends this process, unless it runs already or was cancelled."""
         with self.lock:
             if self.timer is None and not self.over.is_set():
                 self.timer = Timer(LAST_WORDS_S, self.say, [reason])
@@ -307,9 +310,13 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver suggests no more, at most `slots` at once.
+    """Run trials until the driver suggests no more. They have no access to the test set.
 
-    `tick` is called several times a second. The trials have no access to the test set.
+    Args:
+        driver: the driver of the search.
+        workers: the pool of workers.
+        slots: the maximum number of trials that run at the same time.
+        tick: called several times a second.
 
     Raises:
         NotReady: Ray failed; the results until then are in the journal.
@@ -352,9 +359,10 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 
 @contextmanager
 def scratch(driver: Driver) -> Iterator[Path]:
-    """Yield a folder for Tune's own files, which nobody reads; it is removed on exit.
+    """Yield a folder for Tune's own files, which this project does not read; remove it on exit.
 
-    It is a temporary folder of this machine, or in a shared folder of the cluster.
+    On a cluster with a shared folder, it is inside the folder of the search. Otherwise it is a
+    temporary folder of this machine.
     """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared
@@ -368,10 +376,10 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """Return the trainable that Tune runs for a trial, with its resources.
+    """Return the trainable that Tune runs for each trial, with the resources that Tune reserves.
 
-    It is a placeholder for a worker of the pool or, with several workers per trial, a function that
-    starts them and waits.
+    It is a placeholder for a worker of the pool. With several workers per trial, it is a function
+    that starts the workers and waits for them.
     """
     experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:

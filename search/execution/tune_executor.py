@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneExecutor:
-    """The executor of a running Ray session, with its workers and their limit."""
+    """The executor `tune` while Ray runs, with the workers and the limit of concurrent trials."""
 
     limit: Limit
     crew: "Workers"
     at_once: int
+    """The number of trials that may run at the same time at the start of the session."""
     packing: "Packing"
     shows_table: ClassVar = True
 
     @property
     def room(self) -> int | None:
-        """The number of trials that fit at once; None if that number may change."""
+        """The number of trials that fit at the same time; None if that number may change."""
         return self.limit.room(self.crew)
 
     @property
@@ -45,7 +46,7 @@ class TuneExecutor:
         return self.limit.experiment
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also adapts the number of trials at once, if that may change."""
+        """Return a tick that also adapts the number of concurrent trials, on a cluster."""
         return self.limit.ticking(driver, self.crew, tick)
 
     def train(self, driver: Driver, *, tick: Tick) -> None:

@@ -1,10 +1,11 @@
 """Patches to private parts of Ray Tune.
 
 They are applied while Tune runs and removed afterwards. With them, Tune takes its worker processes
-from our pool (`Workers`), and survives errors that kill such a process.
+from our pool (`Workers`), and survives errors that kill such a process. Each function from
+`hire_workers` on receives an original function and returns its replacement.
 
-The times were measured on 2 virtual cores of a shared AMD EPYC machine, 2026-11-28; each is the
-median of three runs.
+The times in `PATCHES` were measured on 2 virtual cores of a shared AMD EPYC machine, 2026-11-28;
+each is the median of three runs.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ class PatchedSearch(NamedTuple):
 
 
 class PlaceholderTrainable(tune.Trainable):
-    """The trainable that Tune knows; `hire_workers` replaces its actors by workers of the pool."""
+    """The trainable that is passed to Tune; `hire_workers` replaces its actors by our workers."""
 
 
 class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
@@ -56,7 +57,9 @@ class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
 
 @contextmanager
 def patch_tune(workers: Workers, driver: Driver) -> Iterator[Errors]:
-    """Apply the patches, and yield the errors of failed trials, a dict that grows while Tune runs.
+    """Apply the patches on entry, and remove them on exit.
+
+    Yields a dict to which the errors of failed trials are added while Tune runs.
 
     Raises:
         NotReady: a required patch does not fit this version of Ray.
@@ -67,7 +70,7 @@ def patch_tune(workers: Workers, driver: Driver) -> Iterator[Errors]:
 
 
 def hire_workers(get: Function, search: PatchedSearch) -> Function:
-    """Let Tune take the actors of `PlaceholderTrainable` from the pool."""
+    """Let Tune take workers from the pool as the actors of `PlaceholderTrainable`."""
 
     def get_or_hire(cache: Any, trainable: Any) -> Any:
         return (
@@ -91,7 +94,7 @@ def return_workers(let_go: Function, search: PatchedSearch) -> Function:
 
 
 def spare_neighbours(kill: Function, search: PatchedSearch) -> Function:
-    """Let Tune stop only the trial, and not the worker, if several trials share the worker."""
+    """Let Tune stop only the trial, instead of killing the worker that it shares with others."""
 
     def kill_or_stop(actor: Any, **options: Any) -> None:
         if isinstance(actor, Member):
@@ -105,8 +108,9 @@ def spare_neighbours(kill: Function, search: PatchedSearch) -> Function:
 def keep_starting_workers(reuse: Function, search: PatchedSearch) -> Function:
     """Let a trial keep its worker while that worker starts.
 
-    Tune would give the trial a worker that has become free, and kill the one that starts. A trial
-    whose worker still waits for resources does take a free one, since there may be no others.
+    Without the patch, Tune would give the trial a worker that has become free, and kill the one
+    that starts. A trial whose worker still waits for resources takes the free worker as before,
+    since resources for another one may never become available.
     """
 
     def reuse_if_none_starts(controller: Any, trial: Any) -> bool:
@@ -122,7 +126,7 @@ def keep_starting_workers(reuse: Function, search: PatchedSearch) -> Function:
 
 
 def reset_by_job(reset: Function, search: PatchedSearch) -> Function:
-    """Let Tune send only the job of a trial to its worker, without Tune's own objects."""
+    """Let Tune send a worker only the job of its next trial, without Tune's own objects."""
 
     def schedule_reset(
         controller: Any, trial: Any, new_config: Handed, new_experiment_tag: str
@@ -142,9 +146,9 @@ def reset_by_job(reset: Function, search: PatchedSearch) -> Function:
 
 
 def give_up_places(flush: Function, search: PatchedSearch) -> Function:
-    """On a cluster, let Tune release cached actors at once while the search is at its limit.
+    """On a cluster, let Tune release idle actors immediately while the search is at its limit.
 
-    Tune would keep one for later, and its resources would be withheld from other searches.
+    Without the patch, Tune would keep an idle actor, whose resources other searches need.
     """
 
     def flush_or_all(controller: Any, force_all: bool = False) -> None:
@@ -156,7 +160,7 @@ def give_up_places(flush: Function, search: PatchedSearch) -> Function:
 
 
 def forget_finished_trials(step: Function, search: PatchedSearch) -> Function:
-    """Remove finished trials from Tune's list of trials, all of which it checks at every step."""
+    """Remove finished trials from Tune's list, since Tune checks the whole list at every step."""
 
     def step_and_forget(controller: Any) -> None:
         step(controller)

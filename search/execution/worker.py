@@ -18,12 +18,12 @@ from trainables.messages import Report, encode_reports
 from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
-"""Idle seconds after which a worker on a cluster ends: `STAY_S` if no search has claimed it, and
-`LEFT_S` if one has, which may have been killed. `LOOK_S` are the seconds between two checks.
+"""Seconds after which an unused worker on a cluster ends: `STAY_S` if no search has claimed it, and
+`LEFT_S` otherwise, since that search may have been killed. It checks this every `LOOK_S` seconds.
 """
 
 TuneResult = dict[str, Any]
-"""A result in the form of Tune's class API; the reports are encoded in it."""
+"""A result in the form that Tune's class API expects, with encoded reports under `reports`."""
 
 
 class NodeLeaves(RuntimeError):
@@ -31,7 +31,9 @@ class NodeLeaves(RuntimeError):
 
 
 def _refuse_if_node_leaves() -> None:
-    """Check that this node is not being drained; called between epochs, when all is saved.
+    """Check that this node is not being drained.
+
+    This is called between epochs, when the last checkpoint is complete.
 
     Raises:
         NodeLeaves: this node is being drained.
@@ -41,7 +43,7 @@ def _refuse_if_node_leaves() -> None:
 
 
 def _end_beyond_repair(error: BaseException) -> None:
-    """End this process if it must not be reused after this error; it is then replaced."""
+    """End this process if it must not be reused after this error, so that it is replaced."""
     if type(error).__name__ in BEYOND_REPAIR:
         os._exit(1)
 
@@ -69,13 +71,13 @@ class RayProcess(Process):
         trials: int,
         processes: dict[int, float],
     ) -> Json:
-        """Choose the `TrainingPlan` for trials like these, by measurement in this process.
+        """Choose the fastest way to train trials (`TrainingPlan`), by measurements in this process.
 
         Args:
             configs: sampled configurations; the first is measured.
             dataset: the data.
             trials: the maximal number of trials to fuse.
-            processes: as for `trainables.fusion.planner.plan`.
+            processes: maps numbers of processes on one GPU to their total images per second.
 
         Returns:
             The fields of the plan by name.
@@ -100,31 +102,41 @@ class RayProcess(Process):
         )
 
     def rate(self, config: Json, dataset: Dataset) -> float:
-        """Measure the images per second of a training here, next to whatever else runs."""
+        """Measure the images per second of a training in this process.
+
+        Other processes may train on the same GPU meanwhile.
+        """
         from trainables.fusion.planner import rate
 
         return rate(TrialConfig.from_dict(config), dataset, self._device)
 
     def get_current_ip_pid(self, place: str = "") -> tuple[str, int]:
-        """Return the IP address of this node and the pid of this process, as Tune requests it."""
+        """Return the IP address of this node and the pid of this process; called by Tune."""
         return ray.util.get_node_ip_address(), os.getpid()
 
     def get_auto_filled_metrics(
         self, place: str = "", debug_metrics_only: bool = True
     ) -> TuneResult:
-        """Return a result without reports; Tune requests it for a trial that has not reported."""
+        """Return a result without reports; called by Tune for a trial that has not reported yet."""
         return {"done": False}
 
 
 class TrialWorker(RayProcess):
-    """An actor that trains one trial after another, without carrying state from one to the next.
+    """An actor that trains one trial after another, without state that trials share.
 
     It has the methods that Tune calls on a `Trainable`, but does not inherit from that class, since
     importing Tune would take a second in each process.
     """
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
-        """Prepare the process; if `moves`, a trial fails with `NodeLeaves` on a draining node."""
+        """Prepare the process.
+
+        Args:
+            device: `cpu` or `cuda`.
+            threads: the number of torch's threads.
+            gpus: the number of GPUs that the process holds.
+            moves: True if a trial should fail with `NodeLeaves` when its node is being drained.
+        """
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
         self._job: Job | None = None
@@ -134,7 +146,7 @@ class TrialWorker(RayProcess):
         self._guard: Thread | None = None
 
     def reset(self, job: Job) -> bool:
-        """Replace the trial of this worker by that of `job`; Tune expects True for success."""
+        """Replace the trial of this worker by the one in `job`; return True for success."""
         self._forget()
         self._job, self._reports = job, None
         return True
@@ -169,9 +181,12 @@ class TrialWorker(RayProcess):
             _forget(self._job)
 
     def claim(self, claim: str) -> bool:
-        """Assign the worker to the search with this claim; False if it has been claimed already.
+        """Reserve the worker for a search; return False if another search has reserved it.
 
         The first claim also starts the thread that ends the process when it is unused for long.
+
+        Args:
+            claim: an id that is unique for each search.
         """
         if self._claim:
             return False
@@ -182,7 +197,10 @@ class TrialWorker(RayProcess):
         return True
 
     def release(self, claim: str = "") -> None:
-        """Release the worker and its data if this is its current claim, or if `claim` is empty."""
+        """Release the worker and its data, so that another search can claim it.
+
+        Nothing happens if the worker is reserved under another claim; an empty `claim` matches any.
+        """
         if claim in ("", self._claim):
             self._forget()
             self._claim, self._job, self._reports = "", None, None
@@ -192,7 +210,8 @@ class TrialWorker(RayProcess):
     def _leave_when_unused(self) -> None:
         """Wait until this process has been unused for too long, then end it.
 
-        A detached actor outlives its search, and a search that was killed cannot release it.
+        This is necessary because a detached actor outlives its search, and a search that was killed
+        cannot release it.
         """
         while time.monotonic() - self._used < (LEFT_S if self._claim else STAY_S):
             time.sleep(LOOK_S)
@@ -202,7 +221,8 @@ class TrialWorker(RayProcess):
 class FusedWorker(RayProcess):
     """An actor that trains several trials at once; trials of the same shape are fused.
 
-    Each trial has a place, which is a name, and trains in a thread of its own.
+    Fused trials are trained as one network. Each trial occupies a place, which is identified by a
+    name, and has its own thread.
     """
 
     def __init__(
@@ -217,10 +237,10 @@ class FusedWorker(RayProcess):
         self._reports: dict[str, Iterator[Report]] = {}
 
     def reset(self, place: str, job: Job) -> bool:
-        """Train the trial of `job` from now on, instead of the present one.
+        """Replace the trial at this place by the one in `job`; return True for success.
 
         Raises:
-            NodeLeaves: the node is being drained, and the worker `moves`.
+            NodeLeaves: the node is being drained, and the worker was created with `moves`.
         """
         if self._moves:
             _refuse_if_node_leaves()
@@ -232,9 +252,13 @@ class FusedWorker(RayProcess):
     def train(self, place: str, is_begun: bool = True) -> TuneResult:
         """Continue the trial at this place until its next report.
 
-        `is_begun` is the answer of `reset`; as an argument it makes Ray call this method only after
-        the worker has the trial. An error stops only this trial, unless the process must not be
-        reused after it: then the process ends, and all its trials are retried elsewhere.
+        An error stops only this trial, unless the process must not be reused after it: then the
+        process ends, and all its trials are retried elsewhere.
+
+        Args:
+            place: the name of the place.
+            is_begun: the answer of `reset`. It is not used: as an argument, it makes Ray wait for
+                `reset` before it calls this method.
         """
         job = self._jobs[place]
         if place not in self._reports:

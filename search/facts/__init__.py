@@ -1,1 +1,1 @@
-"""Findings of a search: frozen values, and numbers derived from the journal."""
+"""Facts about a search, as values without texts, which are computed from its journal."""

@@ -1,6 +1,6 @@
-"""Facts about the answer: the network or baseline that the search, or its selection, chose.
+"""Facts about the answer of a search: the network or baseline that it, or its selection, chose.
 
-They are read from the journal and from files that the workers wrote.
+The facts are read from the journal and from files that the workers wrote.
 """
 
 import json
@@ -31,9 +31,10 @@ class AnswerEvidence:
 
 
 def cost_of(result: SearchResult) -> Cost:
-    """Size and inference time of the answer; empty if they were not measured.
+    """Return the size and inference time of the answer; empty if they were not measured.
 
-    If a selection trained the answer, they may be those of its candidate, the same network.
+    If a selection trained the answer and only its candidate was measured, the candidate's values
+    are returned, since both have the same architecture.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
@@ -48,11 +49,13 @@ def cost_of(result: SearchResult) -> Cost:
 
 
 def evidence(result: SearchResult, folder: Path | None) -> AnswerEvidence:
-    """Load the answer's evaluation on the test set, or before the test on the validation set.
+    """Load the answer's evaluation on the test set or, before the test, on the validation set.
 
-    The figures are those of the journal. The worker's file adds others if it agrees with these.
+    The figures in the journal take precedence. Further figures are read from the worker's file, if
+    that file agrees with the journal.
 
     Args:
+        result: the search.
         folder: the search's folder; None to read only the journal.
     """
     answer = result.chosen
@@ -71,7 +74,7 @@ def evidence(result: SearchResult, folder: Path | None) -> AnswerEvidence:
 
 
 def decision(folder: Path | None) -> list[str]:
-    """Load the text of the decision of `search.improve`; empty if it is missing or unreadable."""
+    """Load the lines of the decision of `search.improve`; empty if it is missing or unreadable."""
     if folder is None:
         return []
     try:
@@ -84,7 +87,7 @@ def decision(folder: Path | None) -> list[str]:
 def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
     """Load the evaluation that a worker wrote; empty if it cannot be read.
 
-    Searches run by earlier versions have no such file. It may also belong to another epoch.
+    Searches of earlier versions have no such file. The evaluation may be that of another epoch.
     """
     try:
         document = json.loads(read_regular(folder / "trials" / trial.trial / "evidence" / name))
@@ -94,7 +97,7 @@ def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
 
 
 def answer_trial(result: SearchResult) -> TrialResult | None:
-    """The search's answer: the trial that a selection chose, else the best one.
+    """Return the trial that is the answer: the candidate that a selection chose, or the best trial.
 
     None if no trial has a result.
     """
@@ -103,11 +106,11 @@ def answer_trial(result: SearchResult) -> TrialResult | None:
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
-    """The configurations to compare, each with its title, parameters and trial.
+    """Return the configurations to compare, each as (title, params, trial or None).
 
-    The first is the best of the search or, after a selection, the chosen training. The space's
-    reference comes last, with its trial if it was tried. The reference of a built-in space applies
-    only to the data set that it was published for, so it is left out for a user's images.
+    The first one is the best trial or, after a selection, the chosen training. The space's
+    reference comes last; its trial is None if it was not tried. The reference of a built-in space
+    applies only to the data set that it was published for, so it is left out for a user's images.
     """
     rows: list[tuple[str, Params, TrialResult | None]] = []
     if (answer := result.chosen) is not None:

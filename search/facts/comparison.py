@@ -1,4 +1,4 @@
-"""The comparison of searches: which is best, and whether the differences are beyond noise."""
+"""The comparison of searches: which one is best, and which differences are larger than noise."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,20 @@ from search.values.nested import flatten
 from search.values.statistics import bounds_of, compare, difference_bounds
 
 SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
-"""The values of a config's `data` that decide which of the images are the validation set.
+"""The values of a config's `data` that determine which images are the validation set.
 
-The removal of copies is left out, because the data's fingerprint depends on the removed ones.
+The option to remove copies is not among them, because the fingerprint of the data depends on the
+removed copies.
 """
 ELSEWHERE = (*PLACE, "tracking", "space", "space_source", "settings", "horizon", "cache", "base")
-"""The values of an experiment that have other rows, or that do not affect the result."""
+"""The values of an experiment that are not listed as settings, because they are compared in other
+rows or do not affect the result.
+"""
 TESTED_RATE = 0.04
-"""The nominal error rate of all contrasts together, at which the actual one stays below 5 %.
+"""The nominal error rate of all contrasts together; with it, the actual error rate is below 5 %.
 
-The tests' assumptions hold only approximately; `tests/bench/rates/compare.py` measures the rate.
+They differ, because the assumptions of the tests hold only approximately.
+`tests/bench/rates/compare.py` measures the actual rate.
 """
 
 
@@ -40,8 +44,9 @@ class Contender:
     """Its best trial; empty before the first epoch, when `value` and the interval are None."""
     value: float | None
     low: float | None
-    """The lower end of the 95 % confidence interval for the validation set's size, not corrected
-    for the choice of the best trial; None if unknown. `high` is the upper end.
+    """The lower end of the 95 % confidence interval of `value`; None if not known.
+
+    `high` is the upper end. The interval is not corrected for the choice of the best trial.
     """
     high: float | None
     expected: float | None
@@ -62,13 +67,17 @@ class Contrast:
     name: str
     leader: str
     by: str
-    """The basis of the comparison: `seeds` or `folds` (paired), `images` (unpaired), `nothing`."""
+    """The basis of the comparison: `seeds` or `folds` (paired), `images` (unpaired), or `nothing`.
+
+    It is `nothing` if the two searches are not comparable.
+    """
     difference: float | None = None
-    """The leader's advantage in score, in units of the metric; None if they are not comparable."""
+    """The leader's score minus the other one's; None if the two are not comparable."""
     is_beyond_noise: bool | None = None
     low: float | None = None
-    """Lower end of the difference's confidence interval, simultaneous for all contrasts; None if
-    the contrast is paired. `high` is the upper end.
+    """The lower end of the confidence interval of `difference`; None if the contrast is paired.
+
+    `high` is the upper end. All intervals of a comparison hold simultaneously.
     """
     high: float | None = None
     p: float | None = None
@@ -76,9 +85,9 @@ class Contrast:
     corrected for `candidates`; None if the contrast is unpaired.
     """
     candidates: int | None = None
-    """The number of trainings from which the leader's best was chosen by the compared values.
+    """The number of trainings from which the leader's best one was chosen by the compared values.
 
-    The best of many is partly lucky. The error rate is therefore divided among all of them
+    The best of many trainings is partly lucky. Therefore the error rate is divided by their number
     (Bonferroni), so that the result holds no matter which of them was chosen.
     """
     note: str = ""
@@ -94,17 +103,20 @@ class Compared:
     searches: list[Contender]
     contrasts: list[Contrast]
     params: dict[str, list[Any]]
-    """The differing values of the best trials, one per search, by dotted path; None if absent."""
+    """The values in which the best trials differ, by dotted path.
+
+    Each list has one value per search, which is None if its trial does not have the path.
+    """
     settings: dict[str, list[Any]]
-    """The differing settings of the searches, one per search, by name."""
+    """The settings in which the searches differ, by name; each list has one value per search."""
 
 
 def compare_searches(results: Sequence[SearchResult]) -> Compared:
     """Compare two or more searches.
 
-    Searches with the same task and metric form a group, and are compared with the best of the
-    group. The best searches of further groups are reported as not comparable with the first
-    group's.
+    Searches with the same task and metric form a group, and are compared with the best search of
+    the group. For each further group, one contrast states that its best search is not comparable
+    with that of the first group.
 
     Args:
         results: searches with different names.
@@ -185,7 +197,7 @@ def _incomparable(leader: SearchResult, rival: SearchResult) -> str:
 def _source(result: SearchResult) -> list[Any]:
     """Identify the images of a search, regardless of the size to which they were decoded.
 
-    Removed copies are added to the number of images, since the split decides how many are removed.
+    The number of images includes removed copies, because the split determines how many are removed.
     """
     data = result.started.data
     images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
@@ -193,7 +205,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Collect the values that determine the validation images and their size."""
+    """Collect the values that determine which images are the validation set, and their size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],
@@ -247,8 +259,8 @@ def _paired(leader: SearchResult, rival: SearchResult, count: int) -> Contrast |
 def _candidates(result: SearchResult, rival: SearchResult) -> int:
     """Count the trainings from which a search's best was chosen.
 
-    A training with more epochs than the rival's best counts several times, because the best of
-    more epochs is luckier.
+    A training with more epochs than the rival's best training counts several times, because the
+    best of more epochs is luckier.
     """
     assert rival.best is not None
     epochs = len(rival.best.epochs)
@@ -288,13 +300,14 @@ def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same
         leader: the best search of the group.
         rival: the other search.
         count: the number of searches in the comparison, for the correction.
-        is_same: whether both have the same validation set.
+        is_same: True if both have the same validation set.
     """
     best, behind = leader.best, rival.best
     assert best is not None
     assert behind is not None
     candidates = _candidates(leader, rival)
-    # Two-sided, and corrected for all pairs of searches, any of which might have been compared.
+    # The interval is two-sided. It is corrected for all pairs of searches, since any of them might
+    # have been compared.
     tail = TESTED_RATE / 2 / math.comb(count, 2)
     lucky, unlucky = tail / candidates, tail / _candidates(rival, leader)
     low, high = difference_bounds(
@@ -325,7 +338,7 @@ def _by_images(leader: SearchResult, rival: SearchResult, count: int, *, is_same
 
 
 def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
-    """One-sided confidence bound of the score of a search's best trial, with this error rate."""
+    """Return a one-sided confidence bound of the score of a search's best trial."""
     assert result.best is not None
     metric, metrics = result.metric, result.best.best
     scores = map(metric.score, bounds_of(metric, metrics, result.images, error_rate))
@@ -335,7 +348,7 @@ def _bound(result: SearchResult, error_rate: float, *, is_lower: bool) -> float:
 def _values(best: TrialResult | None) -> dict[str, Any]:
     """Collect the values of a trial's config and params by dotted path; empty for None.
 
-    Values that `_settings` shows are left out.
+    Values that `_settings` collects are left out.
     """
     if best is None:
         return {}
@@ -346,7 +359,7 @@ def _values(best: TrialResult | None) -> dict[str, Any]:
 
 
 def _settings(result: SearchResult) -> dict[str, Any]:
-    """Collect the options of a search, except its domains and those in `ELSEWHERE`, by name."""
+    """Collect the settings of a search by name, except its domains and those in `ELSEWHERE`."""
     experiment = result.started.experiment
     options = {name: value for name, value in experiment.items() if name not in ELSEWHERE}
     data = {f"data.{path}": value for path, value in flatten(experiment["base"].get("data", {}))}
@@ -361,9 +374,9 @@ def _settings(result: SearchResult) -> dict[str, Any]:
 
 
 def _shared_values(all_settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Reduce the settings to the names that all have.
+    """Keep only the settings that all searches have.
 
-    A setting that is missing in an older journal is not a difference.
+    A setting that is missing in a journal of an earlier version is not a difference.
     """
     return [
         {

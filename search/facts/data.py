@@ -1,4 +1,4 @@
-"""The data set of a search, from its description in the journal."""
+"""The name of a search's data set."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from trainables.errors import printable
 
 
 def source_text(data: Mapping[str, Any]) -> str:
-    """The data set's name, from its description in the journal.
+    """Return the name of a data set, given its description in the journal.
 
-    For a folder of images, it is `folder` and the folder's own name.
+    For a folder of images, it is `folder` followed by the folder's name.
     """
     return (
         f"folder {printable(Path(data['root']).name)}"

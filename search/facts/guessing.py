@@ -9,9 +9,9 @@ from trainables.catalog.guesses import Guess
 
 
 def at_chance(result: SearchResult) -> set[str]:
-    """Names of the trials that are not significantly better than guessing.
+    """Return the names of the trials that are not significantly better than guessing.
 
-    Empty if guessing was not measured.
+    Empty if the values of guessing are not known.
     """
     guessing = Guessing.of(result)
     if guessing is None:
@@ -20,7 +20,7 @@ def at_chance(result: SearchResult) -> set[str]:
 
 
 def guess_rows(result: SearchResult) -> list[dict[str, Any]]:
-    """Rows for the table of models, one for each way to guess; empty if none was measured."""
+    """Return a row for the table of models for each way to guess; empty if none is known."""
     guessing = Guessing.of(result)
     return [_row(guess, result) for guess in guessing.guesses] if guessing is not None else []
 
@@ -36,7 +36,7 @@ def _row(guess: Guess, result: SearchResult) -> dict[str, Any]:
 
 
 def above_chance(comparison: AgainstGuessing | None) -> dict[str, Any] | None:
-    """A comparison with guessing as JSON-compatible values; None if there is no comparison."""
+    """Convert a comparison with guessing to JSON-compatible values; None stays None."""
     if comparison is None:
         return None
     return {
@@ -55,10 +55,10 @@ def above_chance(comparison: AgainstGuessing | None) -> dict[str, Any] | None:
 
 
 def guess_figures(result: SearchResult) -> dict[str, float]:
-    """Best values of guessing, by their names in MLflow, such as `guess/val_accuracy`.
+    """Return the best values of guessing, by their names in MLflow, such as `guess/val_accuracy`.
 
-    They cover the search's metric and the task's primary metric, on the validation and the test
-    set. Each may come from a different way to guess.
+    There is a value for the search's metric and for the task's primary metric, on the validation
+    and on the test set. Each may come from a different way to guess.
     """
     guessing, figures = Guessing.of(result), dict[str, float]()
     for metric in dict.fromkeys((result.metric, result.task.primary)):

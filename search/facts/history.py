@@ -1,4 +1,4 @@
-"""The past states of a search, which the story of a single trial needs."""
+"""The past states of a search, which are needed to tell the story of a single trial."""
 
 from array import array
 
@@ -10,24 +10,24 @@ from search.journal.result import FAILED, SearchResult, elapsed_s
 class History:
     """The facts about all trials of a search that the story of a single trial needs.
 
-    It stores three numbers per epoch. With them, the story of a trial needs only the trial's own
-    events; reading those of thousands of trials again would take seconds.
+    It stores three numbers per epoch. With them, the story of a trial can be told from the trial's
+    own events; it would take seconds to read the events of thousands of trials again.
     """
 
     def __init__(self) -> None:
         """Create an empty history; call `apply` with each event."""
         self.ended: set[str] = set()
         self.counts: dict[str, tuple[int, int]] = {}
-        """For each trial, the numbers of ended and of running trials when it was suggested."""
+        """For each trial, (number of ended trials, number of running trials) at its suggestion."""
         self._epochs: dict[str, tuple[array[int], array[int], array[float]]] = {}
         """For each trial, three arrays over its epochs: the events' numbers, epochs and scores."""
         self._failed: dict[str, int] = {}
         """For each failed trial, the number of the event that ended it."""
         self._elapsed_s = array("d")
-        """For each event, the running time so far of the search, or of the event's selection."""
+        """For each event, the duration so far, in seconds, of the search or of its selection."""
 
     def apply(self, event: Event, result: SearchResult) -> None:
-        """Add the next event; `result` must already include it, and no later one."""
+        """Add the next event; `result` must include it, but no later event."""
         data, name = event.data, event.trial
         of_trial = data.trials[0] if isinstance(data, Freed) and data.trials else name
         is_searched = not of_trial or of_trial in result.trials
@@ -52,17 +52,17 @@ class History:
                 self._failed[name] = event.number
 
     def time_of(self, event: Event) -> str:
-        """The running time of the search at an event, as text such as `0:12:05`."""
+        """Format the duration of the search, or of its selection, until an event: `0:12:05`."""
         return _clock_text(self._elapsed_s[event.number - 1])
 
     def scores_at(self, rung: int, number: int) -> dict[str, float]:
-        """Collect the best scores up to a rung of all trials that had reached it before an event.
+        """Return the best score up to a rung of each trial that had reached the rung at an event.
 
         Trials that had failed by then are left out.
 
         Args:
             rung: the epoch of the rung.
-            number: the number of the event, which is included.
+            number: the number of the event. Epochs up to and including this event count.
         """
         best_scores = {}
         for name, epochs in self._epochs.items():

@@ -1,6 +1,6 @@
 """Importance of hyperparameters, computed by Optuna.
 
-The study is rebuilt from the trials, whatever algorithm proposed them.
+An Optuna study is built from the trials of a search, even if another algorithm proposed them.
 
 PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
 Arbitrary Subspaces") measures how much the distribution of a parameter's values differs between the
@@ -26,15 +26,17 @@ from search.journal.result import SearchResult, TrialResult
 BEST_SHARE = 0.25
 """Share of the trials that count as the best ones."""
 MIN_TRIALS = 10
-"""Minimum number of trainings; the best quarter of fewer is too small to show anything."""
+"""Minimum number of trainings; with fewer, the best quarter is too small to show anything."""
 RESAMPLES, MAX_DRAWN = 30, 20_000
-"""Number of bootstrap samples of the trainings, which measure the influence of chance, and maximum
-number of trials in all samples together. If there are more, samples have fewer trainings than the
-search, and the bounds are narrowed to those of full samples.
+"""Number of bootstrap samples, which measure the influence of chance, and maximum number of trials
+in all samples together.
+
+If full samples would exceed this maximum, each sample has fewer trainings than the search, and the
+bounds are narrowed to those that full samples would have.
 """
 
 MOMENT = datetime(2000, 1, 1)
-"""An arbitrary time: Optuna requires a start and an end of finished trials."""
+"""An arbitrary time, because Optuna requires a start and an end for finished trials."""
 
 
 class _Trials(InMemoryStorage):
@@ -60,9 +62,9 @@ class _Trials(InMemoryStorage):
 def _import_evaluation() -> tuple[Any, Any]:
     """Import PED-ANOVA and the function that runs it, without scikit-learn.
 
-    `optuna.importance` also imports scikit-learn's forests, which takes seconds. Only its other
-    evaluators need them, and it does without them where scikit-learn is not installed: `None` in
-    `sys.modules` makes an import fail as it does there.
+    `optuna.importance` also imports scikit-learn's forests, which takes seconds. PED-ANOVA does not
+    need them, and Optuna tolerates that scikit-learn is not installed. `None` in `sys.modules`
+    makes the import fail in the same way.
     """
     modules: dict[str, Any] = sys.modules
     is_hidden = modules.setdefault("sklearn.ensemble", None) is None
@@ -78,14 +80,15 @@ EVALUATOR, get_param_importances = _import_evaluation()
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
-    """Importance of each searched parameter with several values, the highest first.
-
-    A tuple has the mean share of the total importance over bootstrap samples, and the lower and
-    upper bounds of the central 90 % of these shares. The result is empty with fewer than
-    `MIN_TRIALS` trainings, or if all trials are equally good.
+    """Compute the importance of each searched parameter that has several values, the highest first.
 
     Trials that are different lengths of one training are sampled together: they are not
     independent, but they show the effect of the number of epochs.
+
+    Returns:
+        For each parameter's path, the mean share of the total importance over the bootstrap
+        samples, and the lower and the upper bound of the central 90 % of these shares. Empty with
+        fewer than `MIN_TRIALS` trainings, or if all trials are equally good.
     """
     trials = result.ranking
     trainings = _trainings(trials)
@@ -129,10 +132,10 @@ def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
 
 
 def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
-    """Mean of these shares, and the lower and upper bounds of the central 90 % of them.
+    """Return the mean of these shares, and the lower and the upper bound of their central 90 %.
 
-    `drawn` is the fraction of all trainings in each sample. The bounds are narrowed by its square
-    root, since the mean of more trainings varies less.
+    `drawn` is the number of trainings in a sample, as a fraction of all. The bounds are narrowed by
+    its square root, because a share that is computed from more trainings varies less.
     """
     mean = float(np.mean(shares))
     return mean, *(
@@ -144,7 +147,7 @@ def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
 def _distribution(
     trials: Sequence[TrialResult], path: str, domain: Mapping[str, Any]
 ) -> BaseDistribution | None:
-    """A parameter's distribution for Optuna; None if all trials have the same value."""
+    """Build a parameter's distribution for Optuna; None if all trials have the same value."""
     values = [trial.params[path] for trial in trials if path in trial.params]
     distinct = list(dict.fromkeys(values))
     if len(distinct) < 2:
@@ -172,7 +175,7 @@ def _plain(value: Any) -> bool | int | float | str | None:
 def _frozen_trial(
     trial: TrialResult, distributions: dict[str, BaseDistribution], number: int
 ) -> FrozenTrial:
-    """Convert to an Optuna trial with this number, which must be unique among the trials."""
+    """Convert a trial to an Optuna trial; its `number` must be unique among the trials."""
     own_distributions = {
         path: distribution for path, distribution in distributions.items() if path in trial.params
     }
@@ -198,7 +201,10 @@ def _frozen_trial(
 
 
 def _shares(trials: list[FrozenTrial]) -> dict[str, float]:
-    """Each parameter's share of the total importance, by path. A trial may occur several times."""
+    """Compute each parameter's share of the total importance, by path.
+
+    The same trial may occur several times in `trials`.
+    """
     study = optuna.create_study(storage=_Trials(trials), direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""A trial's value of the metric: confidence intervals, and values on the test set."""
+"""The value of the metric: confidence intervals of a trial's value, and values on the test set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +9,19 @@ from trainables.catalog.tasks import Metric
 
 
 def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
-    """95 % confidence interval of a trial's value on `images` images; see `interval_of`."""
+    """Return the 95 % confidence interval of a trial's value on `images` images (`interval_of`)."""
     return interval_of(trial.metric, trial.best, images)
 
 
 def least_score(trial: TrialResult, images: int) -> float:
-    """Lower confidence bound of a trial's score; the score itself if the bound is not known."""
+    """Return the lower 95 % confidence bound of a trial's score; the score if it is not known."""
     return min(map(trial.metric.score, interval(trial, images) or (trial.value,)))
 
 
 def tested_interval(
     test: Mapping[str, Any], metric: Metric
 ) -> tuple[float, tuple[float, float] | None]:
-    """Value of the metric in an evaluation, and its 95 % interval (None if that is not known)."""
+    """Return the metric's value in an evaluation, and its 95 % interval (None if not known)."""
     if metric.is_share:
         return test[metric.name], share_interval(test[metric.name], test["images"])
     value, low, high = (test["metric"][name] for name in ("value", "low", "high"))
@@ -29,7 +29,7 @@ def tested_interval(
 
 
 def tested_value(test: Mapping[str, Any], metric: Metric) -> float | None:
-    """Value of the metric in an evaluation; None for an empty evaluation."""
+    """Return the metric's value in an evaluation; None for an empty evaluation."""
     if metric.is_primary:
         return test.get(metric.name)
     value: float | None = test.get("metric", {}).get("value")

@@ -1,7 +1,7 @@
 """The overview of a search in one line, computed from a few events of its journal.
 
-Most lines of a journal are epochs. Only the metric is read from them, by regular expressions, so
-that an overview of hundreds of searches takes as long as parsing two of their journals completely.
+Most lines of a journal are epochs. From these, only the metric is read, with regular expressions.
+So the overviews of hundreds of searches take only as long as parsing two of the journals.
 """
 
 import json
@@ -50,7 +50,7 @@ class Overview:
     with_results: int = 0
     """The number of trials that have ended or reported an epoch.
 
-    A search may have ended, and its model may be in use, before any trial has ended by itself.
+    It differs from `ended` if a search was stopped before its trials had ended.
     """
     is_paused: bool = False
     """True if it was interrupted by a request to pause."""
@@ -58,13 +58,13 @@ class Overview:
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
     low: float | None = None
-    """`low` and `high` are the bounds of the 95 % confidence interval of `best`; None if not known.
+    """The lower end of the 95 % confidence interval of `best`; None if not known.
 
-    They are not corrected for the choice of the best trial.
+    `high` is the upper end. The interval is not corrected for the choice of the best trial.
     """
     high: float | None = None
     course: tuple[tuple[int, float], ...] = ()
-    """The course of the best value: (epochs of all trials so far, best value so far)."""
+    """The improvements of the best value, as (epochs of all trials so far, best value so far)."""
     metric: str = ""
     mode: str = ""
     """`max` or `min`."""
@@ -73,9 +73,9 @@ class Overview:
     data: str = ""
     """The data set's name, or its folder."""
     began_ms: int = 0
-    """Unix time in milliseconds; 0 if not known."""
+    """The start of the search, as a Unix time in milliseconds; 0 if not known."""
     wall_s: float = 0
-    """Seconds of all sessions, except those of a selection."""
+    """The total duration of all sessions in seconds, except those of a selection."""
     holder: str = ""
     """The driver that runs it now; empty if none does."""
     trouble: str = ""
@@ -93,15 +93,19 @@ def is_paused(result: SearchResult) -> bool:
 
 
 class Overviews:
-    """The overviews of searches in a storage; only journals that have changed are read again."""
+    """Computes the overviews of searches in a storage, and caches them until a journal changes."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
         self._cache: dict[str, tuple[str, Overview]] = {}
-        """By search: the stamp of its journal, and its overview if no driver runs it."""
+        """Maps searches to (stamp of the journal, overview as if no driver ran the search)."""
 
     def of(self, name: str) -> Overview:
-        """Compute the overview of a search. If its journal cannot be read, `trouble` says why."""
+        """Compute the overview of a search.
+
+        If its journal cannot be read, the overview has the state `broken`, and the reason is in
+        `trouble`.
+        """
         search_home = home(self.place, name)
         try:
             holder, stamp = search_home.holder(), search_home.stamp()
@@ -111,7 +115,7 @@ class Overviews:
                 self._cache[name] = stamp, line
         except (JournalError, OSError, ValueError) as error:
             return Overview(name, "broken", trouble=_first_line(error))
-        except Exception as error:  # noqa: BLE001 - an odd journal must not hide the others
+        except Exception as error:  # noqa: BLE001 - one faulty journal must not hide the others
             reason = f"its journal lacks data that this version needs ({_first_line(error)})"
             return Overview(name, "broken", trouble=reason)
         if holder:
@@ -125,7 +129,7 @@ class Overviews:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an exception's text, after its type unless that is expected."""
+    """Return the first line of an exception's text; unexpected types of exceptions are named."""
     text = (str(error).splitlines() or [""])[0]
     is_ours = isinstance(error, JournalError | OSError | ValueError)
     return text if text and is_ours else f"{type(error).__name__}: {text}".removesuffix(": ")
@@ -155,7 +159,7 @@ class _Totals:
             ValueError: a line is damaged, or missing.
         """
         totals = cls()
-        # The last line of each session is parsed too: its time is that of the session's end.
+        # The last line of each session is parsed too, because its time is the end of the session.
         last: re.Match[bytes] | None = None
         for line in _whole_lines(folder / FILE_NAME):
             kind = line["kind"]
@@ -169,7 +173,7 @@ class _Totals:
                 totals._apply(line)
                 last = None
                 continue
-            if kind != b"freed":  # it belongs to no session
+            if kind != b"freed":  # `freed` belongs to no session
                 totals._pass_time(line)
                 last = line
         if last is not None:
@@ -188,7 +192,7 @@ class _Totals:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
     def _pass_time(self, line: re.Match[bytes]) -> None:
-        """Count the time until a line, if its session has only dates, as in earlier versions."""
+        """Count the time until a line of a session that has only dates, as in earlier versions."""
         session = self.result.current_sessions[-1] if self.result.current_sessions else None
         if session is not None and session.is_dated:
             session.count_until(int(line["time_ms"]), None)
@@ -211,7 +215,7 @@ class _Totals:
                 rises.append((self.epochs, score, line[0]))
 
     def overview(self, name: str) -> Overview:
-        """Compute the overview of the search if no driver runs it."""
+        """Compute the overview of the search, as if no driver ran it."""
         result, metric = self.result, self.metric
         data: dict[str, Any] = result.started.data
         folder = Path(data["root"]).name if data["name"] == "folder" else ""
@@ -257,7 +261,7 @@ class _Totals:
 
 
 def _whole_lines(path: Path) -> Iterator[re.Match[bytes]]:
-    """Yield each whole line; a line that is still being written has no newline yet.
+    """Yield each line that ends in a newline; the last line may still be incomplete.
 
     Raises:
         JournalError: there is no journal.

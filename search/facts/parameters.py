@@ -15,7 +15,7 @@ def param_text(value: Any) -> str:
 def value_text(trial: TrialResult, path: str) -> str:
     """Format a trial's value of a searched parameter; empty if the trial does not have it.
 
-    If --max-epochs reduces the number of epochs, the text includes it: `10 (capped at 2)`.
+    If --max-epochs reduces the number of epochs, the text has both numbers: `10 (capped at 2)`.
     """
     value = trial.params.get(path, "")
     return (
@@ -26,14 +26,14 @@ def value_text(trial: TrialResult, path: str) -> str:
 
 
 def searched(result: SearchResult) -> list[str]:
-    """Paths of the searched parameters, in the space's order."""
+    """Return the paths of the searched parameters, in the space's order."""
     return list(result.started.experiment["space"]["domains"])
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
-    """A short name for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
+    """Return a short name for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
 
-    If two paths would have the same short name, both keep their full path.
+    If two paths have the same short name, each keeps its full path.
     """
     words = {
         path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2]

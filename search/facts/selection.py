@@ -9,9 +9,9 @@ from search.values.statistics import expect
 
 @dataclass(frozen=True)
 class FinalistInterval(Finalist):
-    """A candidate of a selection, with the confidence interval of its mean.
+    """A candidate of a selection, with the confidence interval of its mean over seeds.
 
-    The bounds are None if the interval is unknown.
+    The bounds `low` and `high` are None if the interval is not known.
     """
 
     low: float | None
@@ -19,7 +19,7 @@ class FinalistInterval(Finalist):
 
 
 def finalists(result: SearchResult) -> list[FinalistInterval]:
-    """The candidates of a selection with the interval of each mean; empty before the verdict.
+    """Return the candidates of a selection with intervals of their means; empty before its verdict.
 
     The interval of the chosen candidate is taken from the verdict. The leader has no difference and
     no p-value, since it would be compared with itself.

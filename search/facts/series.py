@@ -1,4 +1,4 @@
-"""Series that the charts of the report and of the pages share: the best so far, and axes."""
+"""Data for the charts of the report and of the pages: the best value so far, and axes."""
 
 import math
 from array import array
@@ -14,10 +14,10 @@ from trainables.catalog.tasks import Metric
 
 
 class BestSoFar:
-    """The best of the values that were added so far."""
+    """Keeps the best of the values that are added."""
 
     def __init__(self, metric: Metric) -> None:
-        """Start without a value (`nan`); the metric decides which of two values is better."""
+        """Start without a value (NaN); the metric determines which of two values is better."""
         self.value = math.nan
         self._score, self._sign = -math.inf, metric.score(1.0)
 
@@ -37,7 +37,7 @@ class CourseRecord:
     seconds: float
     """Seconds since the search began, without the time between its sessions."""
     epochs: int
-    """Number of epochs of all trials until then."""
+    """Number of epochs that all trials had trained by then."""
     value: float
     trial: str
 
@@ -49,7 +49,7 @@ class Course:
         self.metric = metric
         self.records: list[CourseRecord] = []
         self.seconds, self.epochs = 0.0, 0
-        """Time of the last epoch, and number of trained epochs."""
+        """Time of the last epoch (as `CourseRecord.seconds`), and number of trained epochs."""
         self._best = BestSoFar(metric)
         self._trials: list[str] = []
         self._failed: set[str] = set()
@@ -57,13 +57,14 @@ class Course:
 
     @property
     def count(self) -> int:
-        """Number of epochs that were added."""
+        """Number of epochs that were added, including reused ones."""
         return len(self._trials)
 
     def add(self, trial: str, seconds: float, value: float, *, is_own: bool = True) -> bool:
-        """Add an epoch; return True if it is a record.
+        """Add an epoch; return True if its value is better than all earlier ones.
 
-        `is_own` is False for an epoch that is reused from another trial, which costs nothing.
+        `is_own` is False for an epoch that is reused from another trial; it is not counted in
+        `epochs`.
         """
         self.seconds, self.epochs = seconds, self.epochs + is_own
         self._trials.append(trial)
@@ -91,7 +92,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Axis:
-    """A searched parameter as an axis of parallel coordinates."""
+    """A searched parameter as an axis of a plot with parallel coordinates."""
 
     path: str
     title: str
@@ -122,7 +123,7 @@ class Axis:
         )
 
     def value(self, trial: TrialResult) -> float | str | None:
-        """Value of a trial on the axis; None if the trial does not have the parameter."""
+        """Return a trial's value on the axis; None if the trial does not have the parameter."""
         if self.path not in trial.params:
             return None
         value = trial.params[self.path]
@@ -133,11 +134,11 @@ class Axis:
 def lowest_visible(
     scores: Sequence[float], hidden_share: float, always_visible: Sequence[float]
 ) -> float:
-    """Lowest score that a plot shows; some of the worst trials may lie outside the plot.
+    """Return the lowest score that a plot shows; some of the worst trials may lie outside the plot.
 
     Args:
         scores: the scores of all trials.
-        hidden_share: the share of the trials that may lie outside.
+        hidden_share: the share of the trials that may lie outside, from 0 to 1.
         always_visible: scores that must lie inside.
     """
     return min(float(np.quantile(scores, hidden_share)), *always_visible)

@@ -1,4 +1,4 @@
-"""The standing of a search: whether it runs, has ended, or waits to be continued."""
+"""The standing of a search: it runs, has ended, or waits to be continued."""
 
 import time
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from search.values.wording import DEFAULT_STORAGE
 
 
 class Stage(Enum):
-    """The present activity in a search."""
+    """The current stage of a search."""
 
     RUNNING = "running"
     SELECTING = "choosing"
     """The search has ended, and its selection runs."""
     OVER = "over"
     HALTED = "halted"
-    """Nothing runs it, but it can be continued."""
+    """No driver runs the search, but it can be continued."""
 
 
 @dataclass(frozen=True)
 class SearchStanding:
-    """A search at one moment, and the driver that runs it."""
+    """The state of a search at one moment, and the driver that runs it."""
 
     name: str
-    """The name by which commands find it."""
+    """The name with which commands refer to it."""
     result: SearchResult
     holder: str = ""
     """The driver that runs it, or its selection; empty if none does."""
@@ -45,10 +45,10 @@ class SearchStanding:
 
     @property
     def stage(self) -> Stage:
-        """The present activity in it.
+        """The current stage.
 
-        A driver may also hold the lease of an ended search without running it, for example to
-        remove checkpoints; the search stays `OVER`.
+        A driver may hold the lease of an ended search without running it, for example to remove
+        checkpoints. Then the stage is still `OVER`.
         """
         if self.holder and self.result.current_sessions is not self.result.sessions:
             return Stage.SELECTING
@@ -58,7 +58,7 @@ class SearchStanding:
 
     @property
     def cut_off_s(self) -> float | None:
-        """Seconds since the driver of the search died; None if it did not."""
+        """Seconds since the last event of a search whose driver died; None if it did not die."""
         if self.result.outcome != "running" or self.stage is not Stage.HALTED:
             return None
         return max(0.0, time.time() - self.result.sessions[-1].last_ms / 1000)

@@ -25,6 +25,9 @@ def json_summary(
     """Build the object that `--json` prints.
 
     Args:
+        result: the search.
+        tracking: the tracking URI and the ids of MLflow's experiment and parent run.
+        home: the storage of the search.
         wall_s: the duration of all sessions in seconds, including the time after the journal's last
             event.
     """
@@ -56,7 +59,7 @@ def json_summary(
 
 
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> Json:
-    """Build the object that `search.select --json` prints."""
+    """Build the object that `search.select --json` prints; for the arguments see `json_summary`."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else None
     facts = verdict.to_json() if verdict is not None else {}
@@ -92,12 +95,12 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
 
 
 def metric_facts(metric: Metric) -> dict[str, str]:
-    """Name of the metric that ranks trials, and its mode: `max` or `min`."""
+    """Return the name of the metric that ranks trials, and its mode: `max` or `min`."""
     return {"metric": metric.name, "mode": metric.mode}
 
 
 def request_facts(result: SearchResult) -> list[Json]:
-    """The answered requests as JSON-compatible values."""
+    """Convert the answered requests to JSON-compatible values."""
     return [
         {"time_ms": answered_request.time_ms, **answered_request.request.to_json()}
         for answered_request in result.requests.values()
@@ -105,7 +108,7 @@ def request_facts(result: SearchResult) -> list[Json]:
 
 
 def models(result: SearchResult) -> list[Json]:
-    """The best trial of each model as JSON-compatible values, the best model first.
+    """Return the best trial of each model as JSON-compatible values, the best model first.
 
     A row has the model's values on the validation set and its costs. A value that was not measured,
     or that the model does not have, is None.
@@ -114,7 +117,7 @@ def models(result: SearchResult) -> list[Json]:
 
 
 def where_kept(trial: TrialResult, home: Home) -> str:
-    """Location of a trial's checkpoint, in a folder or a bucket, for display."""
+    """Return the location of a trial's best checkpoint, in a folder or a bucket, for display."""
     return f"{home}/{checkpoint_of(trial, Path())}"
 
 
@@ -167,7 +170,7 @@ def _model(name: str, trial: TrialResult) -> Json:
 
 
 def _data(home: Home) -> Json | None:
-    """Load the report on the data that is stored with a search; None if it cannot be read."""
+    """Load the data report that is stored with a search; None if it cannot be read."""
     try:
         report: Json = json.loads(read_regular(home.read(DATA_REPORT)))
     except (OSError, ValueError):

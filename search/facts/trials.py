@@ -1,4 +1,4 @@
-"""Facts about the trials of a search, and their table of plain values."""
+"""Facts about the trials of a search, and a table of all trials."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TOP = 10
 
 
 def state_reason(trial: TrialResult) -> str:
-    """Short reason for a trial's state, and for its retries; empty if there is none."""
+    """Return a short reason for a trial's state, and for its retries; empty if there is none."""
     again = f"retried after: {', '.join(trial.retries)}" if trial.retries else ""
     reason = trial.wait_reason or trial.hold_reason or last_line_of(trial.reason)
     return "; ".join(
@@ -24,7 +24,7 @@ def state_reason(trial: TrialResult) -> str:
 
 
 def best_first(result: SearchResult) -> list[TrialResult]:
-    """All trials of a search, the best first, and last those that are not ranked."""
+    """Return all trials of a search, the best first; those that are not ranked come last."""
     ranked = result.ranking
     ranked_names = {trial.trial for trial in ranked}
     rest = (trial for trial in result.trials.values() if trial.trial not in ranked_names)
@@ -32,7 +32,7 @@ def best_first(result: SearchResult) -> list[TrialResult]:
 
 
 def failures_by_kind(result: SearchResult) -> dict[str, list[TrialResult]]:
-    """The failed and diverged trials by their kind of failure, such as `failed (error)`."""
+    """Group the failed and diverged trials by their kind of failure, such as `failed (error)`."""
     groups: dict[str, list[TrialResult]] = {}
     for trial in result.failed:
         kind = f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome
@@ -41,19 +41,19 @@ def failures_by_kind(result: SearchResult) -> dict[str, list[TrialResult]]:
 
 
 def value_facts(trial: TrialResult) -> Json:
-    """A trial's values as a dictionary: the primary metric, the ranking one, and its deviation."""
+    """Return a trial's primary metric, ranking metric and deviation over folds, as a dictionary."""
     return {**primary_facts(trial), "value": trial.value, **deviation(trial)}
 
 
 def primary_facts(trial: TrialResult) -> dict[str, float]:
-    """A trial's primary metric as a dictionary with its name, such as `val_accuracy`."""
+    """Return a trial's primary metric as a dictionary from its name, such as `val_accuracy`."""
     return {value_of(trial.task.primary.name): trial.primary_value}
 
 
 def deviation(trial: TrialResult) -> Json:
-    """Standard deviation of a trial's value over folds, and the number of folds, by name.
+    """Return the standard deviation of a trial's value over folds, and the number of folds.
 
-    Empty without folds.
+    The keys are `val_accuracy_std`, for example, and `folds`. Empty without folds.
     """
     name = f"{value_of(trial.metric.name)}_std" if trial.metric.is_primary else "value_std"
     return (
@@ -73,7 +73,7 @@ def is_baseline(trial: TrialResult) -> bool:
 
 
 def ms_per_image(trial: TrialResult) -> float | None:
-    """Inference time in milliseconds of a batch of one image; None if it was not measured."""
+    """Return the inference time in milliseconds for a batch of one image; None if not measured."""
     return one_cost("latency", trial.cost)
 
 
@@ -85,21 +85,21 @@ name of the task's primary metric.
 
 @dataclass(frozen=True)
 class TrialTable:
-    """A table of a search's trials, in the order in which they were suggested."""
+    """A table of a search's trials, in the order in which the trials were suggested."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
-    """One dict per trial, by column; unknown values are None, or NaN in numeric columns."""
+    """For each trial, its values by column; unknown values are None, or NaN in numeric columns."""
 
 
 def trial_table(result: SearchResult) -> TrialTable:
     """Build the table of a search's trials.
 
-    After `COLUMNS` it has a column for each searched parameter, by its dotted path. A parameter
-    with the name of another column, such as `epochs`, is called `params.epochs`.
+    After `COLUMNS` it has a column for each searched parameter, which is named by its dotted path.
+    If this is also the name of another column, as for `epochs`, the column is `params.epochs`.
     """
     domains = result.started.experiment["space"]["domains"]
-    # A search that was continued with another space had other parameters before.
+    # If a search was continued with another space, its earlier trials have other parameters.
     searched = (path for trial in result.trials.values() for path in trial.params)
     paths = list(dict.fromkeys([*domains, *searched]))
     columns = [column.format(result.task.primary.name) for column in COLUMNS]
@@ -113,7 +113,7 @@ def trial_table(result: SearchResult) -> TrialTable:
 
 
 def _figures(trial: TrialResult) -> tuple[Any, ...]:
-    """The values of a trial for `COLUMNS`, in their order."""
+    """Return the values of a trial for `COLUMNS`, in the same order."""
     return (
         trial.trial,
         trial.outcome,

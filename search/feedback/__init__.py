@@ -1,6 +1,6 @@
 """Record a served model's answers, collect corrections of them, and learn from these.
 
-`records` stores images, answers and corrections in a folder or a bucket; the other modules write or
-read them. This package may import whatever searches, exports or promotes; never `serving`, which
-is a layer above it.
+`records` stores images, answers and corrections in a place, which is a folder or a prefix in a
+bucket. The other modules write or read these records. This package may import all packages that
+search, export or promote, but not `serving`, which is a layer above it.
 """

@@ -1,12 +1,13 @@
 """Records whose total size is limited.
 
-Three quarters of the limit are for images, a quarter for answers; corrections are small and not
-counted. When one of these parts is full, its oldest objects are removed. Usual images are removed
-before uncertain ones, corrected images never. The last answer on each stored image stays.
+Images may use three quarters of the limit, and answers a quarter. Corrections are small and are not
+counted. When images or answers reach their share, the oldest ones are removed. Usual images, of
+which the model is sure, are removed before uncertain ones. Corrected images are never removed. The
+latest answer on each stored image is removed only if the other answers are too few to make room.
 
-Several processes may write to the same place, so each of them scans the whole place before its
-first write, after it has written a fiftieth of the limit, and before it removes anything. Each
-process can briefly exceed the limit by at most a fiftieth.
+Several processes may write to the same place. Therefore each of them lists all objects in the place
+before its first write, after every fiftieth of the limit that it writes, and before it removes
+anything. Between two scans, each process can exceed the limit by at most a fiftieth.
 """
 
 import threading
@@ -21,15 +22,15 @@ IMAGES_SHARE = 0.75
 EVICTION_TARGET = 0.9
 """Images are evicted down to this share of their limit, so that evictions are rare."""
 RESCAN_SHARE = 1 / 50
-"""Share of the limit that this process may write before it scans the place again."""
+"""Share of the limit that this process may write before it lists the objects in the place again."""
 USUAL, UNCERTAIN = "usual", "uncertain"
-"""The reasons to store an image: it is in the sample of images that the model is sure of, or the
-model is not sure of it. Usual images are evicted first.
+"""The reasons to store an image. USUAL: it is in the random sample of images that the model is sure
+of. UNCERTAIN: the model is not sure of it. Usual images are evicted first.
 """
 NEWEST = 2**63
-"""A time in milliseconds that is later than any real one."""
+"""A Unix time in milliseconds that is later than any real one."""
 FULL_RETRY_S = 60.0
-"""Seconds before a full place is checked again: other processes may have freed space."""
+"""Seconds until a full place is checked again, because other processes may have freed space."""
 
 
 class RecordsFull(ConfigError):
@@ -38,14 +39,16 @@ class RecordsFull(ConfigError):
 
 @dataclass
 class BoundedRecords:
-    """Records with a size limit, at which the oldest objects are removed; thread-safe."""
+    """Records that remove their oldest objects at a size limit; thread-safe."""
 
     records: Records
     limit: int
     """Maximum size of all images and answers together, in bytes."""
     _image_sizes: dict[str, int] = field(default_factory=dict)
     _answer_sizes: dict[str, int] = field(default_factory=dict)
-    """Size of each object in bytes, by name: from the last scan, with our own changes since."""
+    """Size of each image and of each answer object in bytes, by name. These are the sizes at the
+    last scan, updated with this process's own changes since then.
+    """
     _eviction_keys: dict[str, tuple[bool, int]] = field(default_factory=dict)
     """Eviction key of each image: (is_uncertain, saved_ms); the smallest is evicted first."""
     _read_objects: set[str] = field(default_factory=set)
@@ -93,7 +96,7 @@ class BoundedRecords:
         return True
 
     def invalidate(self) -> None:
-        """Scan the place again before the next write. Call this if the place was removed."""
+        """Request a new scan before the next write. Call this if the place was removed."""
         with self._lock:
             self._unscanned_bytes = float("inf")
 
@@ -153,7 +156,8 @@ class BoundedRecords:
                     break
                 used_bytes -= self._image_sizes[name]
                 evicted.append(name)
-            # Reading the answers takes a while, and somebody may have corrected an image meanwhile.
+            # `_eviction_order` reads answers, which takes a while. Somebody may have corrected an
+            # image in the meantime.
             corrected = self.records.corrections()
             evicted = [name for name in evicted if name not in corrected]
             self.records.remove_images(evicted)
@@ -175,7 +179,8 @@ class BoundedRecords:
             name: key for name, key in self._eviction_keys.items() if name in self._image_sizes
         }
         corrected = self.records.corrections()
-        # An image without an answer is from another process, which is about to write the answer.
+        # If an image has no answer, another process has just stored it and will write the answer
+        # soon, so it is evicted last.
         unknown_key = (False, NEWEST)
         return sorted(
             (name for name in self._image_sizes if name not in corrected),
@@ -183,11 +188,12 @@ class BoundedRecords:
         )
 
     def _drop_answers(self) -> None:
-        """Remove the oldest half of the answers, except the last one on each stored image.
+        """Remove the older half of the answers, except the latest one on each stored image.
 
-        The answers that stay, at most half of those that were read, replace the newest of the old
-        objects. So retries duplicate nothing if the storage fails to remove the other objects. Only
-        processes that do this at the same time may duplicate an answer.
+        The remaining answers are at most half of those in the old objects. They overwrite the
+        newest old object; then the other old objects are deleted. If the storage fails to delete
+        them, a retry reads them again without duplicating any answer. Answers can be duplicated
+        only if two processes do this at the same time.
         """
         old_objects, size = list[str](), 0
         for name in sorted(self._answer_sizes):

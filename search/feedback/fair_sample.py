@@ -14,9 +14,9 @@ from search.feedback.records import Correction, RecordedAnswer
 BY_PAGE = "page"
 """`Correction.by` for corrections from the server's page, whose visitors correct mistakes."""
 MIN_COMPLETENESS = 0.9
-"""Minimum share of a sample that must be corrected. It is below 1, as people skip some images."""
+"""Minimum share of a sample that must be corrected. It is below 1 because people skip images."""
 MAX_END_TIMES = 20
-"""Completeness is checked at about this number of end times, at fewer than twice as many."""
+"""Number of end times that are tried. It may be exceeded, by a factor below two."""
 
 
 def fair_sample(
@@ -24,17 +24,18 @@ def fair_sample(
 ) -> set[str]:
     """Select the corrected images that are a random sample of all images.
 
-    An image's name is its SHA-256, so the first names in sorted order are a random sample. The
-    recorder stores all uncertain images, but only those usual ones that have the first names. The
-    sample therefore ends, at the latest, with the last usual image. It actually ends with the last
-    usual image that a person was asked about and up to which nearly all images were corrected.
+    An image's name is its SHA-256, so the first names in sorted order are a random sample of all
+    images. The recorder stores every uncertain image, but only the usual images whose names come
+    first in this order. Therefore the sample contains no name after that of the last usual image.
+    It ends with the last usual image that was corrected elsewhere than on the server's page, and up
+    to which nearly all images were corrected.
 
-    Visitors of the server's page correct mistakes. Their corrections count within the sample, since
-    `search.label` does not show these images again, but the sample never ends with one of them.
+    Visitors of the server's page correct mistakes. Their corrections count within the sample,
+    because `search.label` does not show these images again, but the sample never ends with one.
 
-    Images that arrived after the corrections do not count as missing: the images are cut off at
-    several end times, and the largest resulting sample is selected. The choice of the end time does
-    not depend on the answers.
+    Images that arrived after people stopped correcting must not count as missing. Therefore a
+    sample is computed for each of several end times, without the images that arrived later, and the
+    largest one is returned. The choice of the end time does not depend on the model's answers.
 
     Args:
         answers: all answers, in the order in which they were written.
@@ -67,11 +68,17 @@ def fair_sample(
 def _complete_sample(
     names: Sequence[str], corrected: Set[str], labelled: Set[str], usual: Set[str]
 ) -> set[str]:
-    """Select the corrected images in the longest part of `names` that is nearly complete.
+    """Select the corrected images in the longest prefix of `names` that is nearly complete.
 
-    `names` are sorted, and the part begins with the first. Nearly all usual images in it must be
-    corrected too: uncertain ones are also corrected for other reasons, and would otherwise be
-    overrepresented.
+    A prefix is complete if all its images are corrected. Nearly all of its usual images must be
+    corrected too, because `search.label` also shows uncertain images for other reasons, and these
+    would otherwise be overrepresented.
+
+    Args:
+        names: the names of all images up to the last usual one, sorted.
+        corrected: the images that have a correction.
+        labelled: those of them that were not corrected on the server's page.
+        usual: the images that were stored because they are usual.
     """
     end = all_corrected = all_usual = usual_corrected = 0
     for number, name in enumerate(names, 1):

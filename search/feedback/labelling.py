@@ -9,14 +9,14 @@ Three queues contain only images that were recorded because the model was not su
 - *new*: images unlike all usual and corrected ones, the least similar first. Similarity is the
   correlation of thumbnails of 16 x 16 pixels.
 
-The fourth, *sample*, is a random sample of all images that the model has answered: all recorded
-images, usual and uncertain, whose names are not above the largest name of a usual one, sorted by
-name. A name is a SHA-256, so this order is independent of the model's answers. If they were sorted
-by the model's confidence, the corrected usual images would be harder than usual images are.
+The fourth queue, *sample*, is a random sample of all images that the model has answered. It has all
+recorded images, usual and uncertain, up to the last name of a usual image, sorted by name. A name
+is a SHA-256, so this order is independent of the model's answers. If the images were sorted by the
+model's confidence, the corrected usual images would be harder than usual images are on average.
 `search.monitor` measures the accuracy on this sample, and `search.improve` compares models on it.
 
-The queues take turns. All other images follow, then near-duplicates of corrected images unless they
-are in the sample, and finally the images that were skipped.
+Images are taken from the four queues in turn. All other images follow, then near-duplicates of
+corrected images unless they are in the sample, and finally the images that were skipped.
 """
 
 import threading
@@ -35,11 +35,13 @@ from search.views.terminal import Terminal, say
 from trainables.errors import DataError, printable
 
 REFRESH_S = 30.0
-"""Seconds after which the records are read again, for new images."""
+"""Seconds after which the records are read again, to find new images."""
 MAX_NOVEL_CORRELATION = 0.9
-"""An image is new if its correlation with each usual or corrected image is below this."""
+"""An image is in the queue *new* if its correlation with each usual or corrected image is below
+this value.
+"""
 MAX_COMPARED = 5000
-"""Maximum number of images that each refresh queues for comparison with each other."""
+"""Maximum number of images that are queued for comparison at each refresh."""
 DISAGREES, NOVEL, SAMPLE, REST = "disagrees", "new", "sample", "rest"
 
 
@@ -64,6 +66,7 @@ class LabellingProgress:
     here: int
     """Number of images that were corrected through this process."""
     left: int
+    """Number of readable images that are not corrected yet."""
 
 
 class LabellingQueue:
@@ -149,7 +152,10 @@ class LabellingQueue:
             return LabellingProgress(corrected, len(self._corrected_here), remaining)
 
     def compare_images(self, stop: threading.Event) -> None:
-        """Compare images, including new ones, with each other until `stop` is set; blocks."""
+        """Compare images with each other, including new ones, until `stop` is set.
+
+        This blocks, so call it in a thread of its own.
+        """
         while not stop.is_set():
             with self._lock:
                 name = self._uncompared.popleft() if self._uncompared else None
@@ -159,11 +165,12 @@ class LabellingQueue:
                 try:
                     self._compare_image(name)
                 except Exception as error:  # noqa: BLE001
-                    # An exception would end the thread, and no further image would be compared.
+                    # Otherwise, the exception would end the thread, and no further image would be
+                    # compared.
                     self._report(name, error)
 
     def _report(self, name: str, error: Exception) -> None:
-        """Report an unexpected error in the comparison; only the first one is printed."""
+        """Print an unexpected error of a comparison, unless one was printed before."""
         if not self._has_reported:
             self._has_reported = True
             say(
@@ -211,7 +218,11 @@ class LabellingQueue:
         return {name: correction.label for name, correction in self.records.corrections().items()}
 
     def _usefulness_order(self, remaining: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield (name, queue), the most useful image first; `remaining` is sorted by margin."""
+        """Yield (name, queue) for each remaining image, the most useful image first.
+
+        `remaining` contains the names of the readable images without a correction. They are sorted
+        by the margin between the two highest probabilities, the smallest first.
+        """
         unsure = [name for name in remaining if self._is_uncertain(name)]
         novel = [name for name in unsure if name in self._likeness]
         novel = [name for name in novel if self._likeness.to_familiar(name) < MAX_NOVEL_CORRELATION]

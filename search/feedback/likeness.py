@@ -10,14 +10,14 @@ Vector = NDArray[np.float32]
 NEAR_CORRELATION = 0.995
 """Two images are near-duplicates if the correlation of their thumbnails is at least this."""
 MAX_NEAR = 20
-"""Maximum number of near-duplicates that are listed for an image."""
+"""Maximum length of an image's list of near-duplicates."""
 NO_CORRELATION = -1.0
-"""Stands for the correlation of an image if there is no other image to compare it with."""
+"""The correlation of an image if there is no other image to compare it with."""
 
 
 @dataclass
 class Likeness:
-    """Similarity of images to each other, and to familiar images: usual or corrected ones."""
+    """Similarity of images to each other and to familiar images, which are usual or corrected."""
 
     near: dict[str, list[str]] = field(default_factory=dict)
     """Names of the near-duplicates of each image, at most `MAX_NEAR`."""
@@ -26,7 +26,9 @@ class Likeness:
     _thumbs: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     _to_familiar: Vector = field(default_factory=lambda: np.empty(0, np.float32))
     _to_corrected: Vector = field(default_factory=lambda: np.empty(0, np.float32))
-    """For each row, the highest correlation with another image that is familiar, or corrected."""
+    """For each image, by row, the highest correlation with another familiar image, and with another
+    corrected one; `NO_CORRELATION` if there is none.
+    """
     _familiar_rows: list[int] = field(default_factory=list)
     _corrected_rows: list[int] = field(default_factory=list)
     """The rows of the familiar and of the corrected images."""
@@ -35,7 +37,7 @@ class Likeness:
         return name in self._rows
 
     def add(self, name: str, thumbnail: Vector) -> None:
-        """Add a new image, given its thumbnail as a flat unit vector."""
+        """Add a new image, whose thumbnail is a flat unit vector, (pixels,)."""
         row = len(self._rows)
         if row == len(self._thumbs):
             self._grow(len(thumbnail))
@@ -54,7 +56,10 @@ class Likeness:
         self._names.append(name)
 
     def mark_familiar(self, name: str, *, is_corrected: bool) -> None:
-        """Mark an image that was added as familiar: usual, or corrected if `is_corrected`."""
+        """Mark an added image as familiar: as corrected if `is_corrected`, otherwise as usual.
+
+        A usual image may be marked as corrected later.
+        """
         row, count = self._rows[name], len(self._rows)
         correlations = self._thumbs[:count] @ self._thumbs[row]
         correlations[row] = NO_CORRELATION
@@ -65,11 +70,14 @@ class Likeness:
             self._to_corrected[:count] = np.maximum(self._to_corrected[:count], correlations)
 
     def to_familiar(self, name: str) -> float:
-        """Highest correlation of an image with another, familiar one; 1 if no image is familiar."""
+        """Highest correlation of an image with another, familiar one; 1 if none is familiar."""
         return float(self._to_familiar[self._rows[name]]) if self._familiar_rows else 1.0
 
     def to_corrected(self, name: str) -> float:
-        """Highest correlation with another image that is corrected; -1 if there is none."""
+        """Highest correlation of an image with another, corrected one.
+
+        It is -1 if no other image is corrected, or if the image was not added.
+        """
         return float(self._to_corrected[self._rows[name]]) if name in self._rows else NO_CORRELATION
 
     def _grow(self, length: int) -> None:

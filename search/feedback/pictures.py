@@ -34,10 +34,11 @@ def pixels(content: bytes | Path, max_side: int = MAX_SIDE) -> Images:
 
 
 def _range_of(image: Image.Image) -> ValueRange:
-    """The pixel values that become 0 and 255: for more than 8 bits, the image's own extremes.
+    """Find the pixel values that are mapped to 0 and 255.
 
-    The records do not contain the range of the training images, and an image of 12 bits would look
-    black if it were scaled by 0 to 65535.
+    For images of more than 8 bits, these are the image's own minimum and maximum. The records do
+    not contain the value range of the training images, and a 12-bit image would look black if the
+    range were 0 to 65535.
     """
     if image.mode not in DEPTHS:
         return SIXTEEN_BITS

@@ -1,9 +1,9 @@
 """Record the answers of a served model in a background thread.
 
-Every answer is recorded. Its image is stored if the model is not sure of the class; of the other
-images, a sample is stored. Clients do not wait for the storage, because answers are queued. If the
-queue is full, answers are lost; they are counted, and the loss is reported. If the storage fails,
-that is reported, and the recorder retries.
+Every answer is recorded. Its image is stored if the model is not sure of the class, or if the image
+belongs to a random sample of the others. Answers are queued, so that clients do not wait for the
+storage. If the queue is full, answers are lost; they are counted, and the loss is reported. If the
+storage fails, that is reported, and the recorder retries.
 """
 
 import io
@@ -39,11 +39,13 @@ from trainables.errors import ConfigError, counted, unknown
 ANSWERS_PER_OBJECT = 1000
 """Maximum number of answers in a stored object."""
 WRITE_INTERVAL_S = 5.0
-"""Seconds between two writes, unless an object is full sooner, and between retries."""
+"""Seconds between two writes and between retries. A full object is written earlier."""
 MAX_QUEUED, MAX_QUEUED_BYTES = 10_000, 64_000_000
 """Maximum number of queued answers, and their maximum total size in memory, in bytes."""
 MAX_RECENT_BYTES = 64_000_000
-"""Maximum size of the latest images in memory. They are stored if somebody corrects them."""
+"""Maximum total size of the latest images, in bytes. They are held in memory, and stored only if
+somebody corrects them.
+"""
 ANSWER_OVERHEAD_BYTES = 1000
 """Approximate size of an answer in memory without its image."""
 RecentImage = bytes | NDArray[np.uint8]
@@ -56,18 +58,18 @@ class RecordingPolicy:
     """The rule that selects the images to store, and the limits of the records."""
 
     below: float = 0.7
-    """An image is uncertain, and stored, if its predicted class has a lower probability."""
+    """An image whose predicted class has a lower probability is uncertain, and is stored."""
     share: float = 0.05
-    """Share of the other images that is stored. The hash of an image decides, so that all processes
-    store the same ones.
+    """Share of the other images that is stored. They are selected by the hash of the image, so that
+    all processes select the same ones.
     """
     limit: int = 1_000_000_000
     """Maximum size of all images and answers, in bytes (`search.feedback.bounded`)."""
     corrections: int | None = None
-    """Maximum number of corrections in the place; None for no limit."""
+    """Maximum number of corrections in the records; None for no limit."""
 
     def reason_to_record(self, image: str, probabilities: NDArray[np.float32]) -> str:
-        """The reason to store an image, `USUAL` or `UNCERTAIN`; empty if it is not to be stored.
+        """The reason to store an image, `USUAL` or `UNCERTAIN`; empty if it is not selected.
 
         Args:
             image: the image's name, from `image_name`.
@@ -85,15 +87,15 @@ class RecordingCounts:
 
     written: int = 0
     with_image: int = 0
-    """Recorded answers whose image was stored, now or earlier."""
+    """Number of written answers whose image was stored, for this answer or an earlier one."""
     lost: int = 0
-    """Answers that arrived while the queue was full."""
+    """Number of answers that arrived while the queue was full, and were not recorded."""
     problem: str = ""
     """The reason why nothing can be written at the moment; empty if writing works."""
 
 
 class Recorder:
-    """An `Observer` that writes to the records in a place."""
+    """An `Observer` that writes answers and images to records in a folder or a bucket."""
 
     def __init__(
         self,
@@ -116,10 +118,10 @@ class Recorder:
             is_restart: start even if the place cannot be used, and retry until it can.
 
         Raises:
-            ConfigError: the place holds the records of another model. Not if `is_restart`.
-            OSError: the place cannot be written. Not if `is_restart`.
+            ConfigError: the place contains the records of another model, and `is_restart` is False.
+            OSError: the place cannot be written, and `is_restart` is False.
         """
-        # The recorder retries itself, so the bucket's client should give up quickly.
+        # The recorder retries failed writes, so the bucket's client should not retry for long.
         quick_place = replace(place, quick=True) if isinstance(place, Bucket) else place
         self.info, self.policy, self.counts = info, policy or RecordingPolicy(), RecordingCounts()
         self.records = Records.at(quick_place)
@@ -131,7 +133,9 @@ class Recorder:
         self._is_full = self._is_lossy = self._is_closed = False
         self._lock = threading.Condition()
         self._correction_lock, self._free_corrections = threading.Lock(), 0
-        """Number of corrections to store before those in the place are counted again."""
+        """`_free_corrections` is the number of corrections that may be stored before the existing
+        ones are counted again.
+        """
         try:
             self.records.begin(info)
         except Exception as error:
@@ -152,7 +156,7 @@ class Recorder:
         )
 
     def remember(self, batch: Sequence[ServedAnswer]) -> None:
-        """Hold answers in memory; call this before sending them, so that they can be corrected."""
+        """Hold answers in memory, so that they can be corrected; call this before sending them."""
         for answer in batch:
             self._recent.add(answer)
 
@@ -168,7 +172,10 @@ class Recorder:
             self._start()
 
     def close(self) -> None:
-        """Write the queued answers if the storage works, and stop; `observe` may not follow."""
+        """Write the queued answers if the storage works, and stop the recorder.
+
+        `observe` may not be called afterwards.
+        """
         with self._lock:
             self._is_closed = True
             self._lock.notify()
@@ -179,21 +186,21 @@ class Recorder:
     def correct(
         self, label: str, by: str, *, answer: str = "", image: str = "", content: bytes = b""
     ) -> Correction:
-        """Store the correct class of an image, and the image even if the policy does not select it.
+        """Store the correct class of an image, and the image itself if it is not stored yet.
 
-        The image is given in one of three ways: `answer`, `content` or `image`. The first one that
-        is known is used, in this order.
+        The image is identified by `answer`, `content` or `image`. If several are passed, the first
+        one in this order that is known is used.
 
         Args:
             label: the class that the image shows.
             by: the source of the correction: `page` or `api`.
-            answer: the id of an answer on the image, which is known for a while.
+            answer: the id of a recent answer on the image (see `MAX_RECENT_BYTES`).
             image: the name of an image that is stored.
             content: the bytes of the image file.
 
         Raises:
             ConfigError: the model has no such class.
-            NotRecorded: the image is not known in any of these ways.
+            NotRecorded: none of these identifies a known image.
             RecordsFull: there is no room for the image, or for another correction.
             OSError: the correction cannot be written.
         """
@@ -215,10 +222,10 @@ class Recorder:
         return self.records.correct(name, label, by)
 
     def _reserve_correction(self, limit: int) -> None:
-        """Count a correction that is about to be stored. At most `limit` corrections are stored.
+        """Reserve room for a correction, so that at most `limit` corrections are stored.
 
         Other processes may store corrections too, so the stored ones are counted again after every
-        `limit / 50` corrections. Each process can exceed the limit by at most that number.
+        `limit / 50` reservations. Each process can exceed the limit by at most that number.
 
         Raises:
             RecordsFull: the limit is reached.
@@ -289,7 +296,7 @@ class Recorder:
             self._bounded.invalidate()
 
     def _note_problem(self, error: Exception) -> None:
-        """Note that nothing can be written, and report it unless that is already known."""
+        """Note that nothing can be written, and report it unless it was reported already."""
         reason = (error.strerror if isinstance(error, StorageError) else "") or str(error)
         if not self.counts.problem:
             self._report(f"answers cannot be recorded at the moment: {reason}. Trying again")
@@ -301,7 +308,7 @@ class Recorder:
             self._print_line(text)
 
     def _record(self, answer: ServedAnswer) -> RecordedAnswer:
-        """Store the image of an answer if the policy selects it, and build the record."""
+        """Store the image of an answer if the policy selects it, and build the answer's record."""
         content = answer.content or _as_file(answer.pixels)
         name = image_name(content)
         reason = self.policy.reason_to_record(name, answer.probabilities)
@@ -361,7 +368,7 @@ class RecentAnswers:
                 self.bytes -= ANSWER_OVERHEAD_BYTES + _bytes_of(self.images.popitem(last=False)[1])
 
     def get(self, answer: str) -> RecentImage | None:
-        """The image of an answer; None if it is no longer in memory."""
+        """Get the image of an answer, by the answer's id; None if it is no longer in memory."""
         with self._lock:
             return self.images.get(answer)
 

@@ -1,6 +1,6 @@
 """The records of a model in use: images, the model's answers, and corrections.
 
-A place (a folder, or a prefix in a bucket) contains for one model:
+A place, which is a folder or a prefix in a bucket, contains the records of one model:
 
 | object | content |
 |---|---|
@@ -11,10 +11,10 @@ A place (a folder, or a prefix in a bucket) contains for one model:
 | `aside/USE/SHA256` | a copy of an image that is never trained on (see `set_aside`) |
 | `decided/SEARCH.json` | the images that decided an improvement (see `note_deciding_images`) |
 
-Several processes may write to a place at the same time. Times are Unix times in milliseconds. TIME
-and PLACE in names are usually times too. If a clock was set back, a new PLACE is still larger than
-that of every existing correction, and a new TIME larger than those of all answers that the writer
-has listed or written. So the order of names does not depend on clocks.
+Several processes may write to a place at the same time. TIME and PLACE in names are Unix times in
+milliseconds. If a clock was set back, they are increased: a new PLACE is always larger than that of
+every existing correction, and a new TIME is larger than those of all answer objects that the writer
+has listed or written. So names sort in the order of writing, even if a clock was set back.
 """
 
 import hashlib
@@ -38,19 +38,21 @@ from trainables.errors import ConfigError, unknown
 INFO_FILE, IMAGES, ANSWERS, CORRECTIONS = "about.json", "images", "seen", "corrections"
 ASIDE, DECIDED = "aside", "decided"
 EARLIER = "earlier"
-"""Stands for all improvements by earlier versions, which did not note the deciding images."""
+"""Key in `decided/` for all improvements that were made by earlier versions of this program, which
+did not note the images that decided them.
+"""
 VERSION = 1
 DAMAGE_ERRORS = (ValueError, TypeError, KeyError)
 """Errors that are raised when a damaged object is read."""
 IMAGE_NAME = re.compile("[0-9a-f]{64}")
 ANSWERS_NAME = re.compile(r"\d+-[^/]*\.jsonl")
-"""The names of the objects in `images/` and `seen/`."""
+"""Match the names of the objects in `images/` and `seen/`."""
 DECIMALS = 6
 """Decimals of recorded probabilities."""
 
 
 class NotRecorded(ConfigError):
-    """The image or the correction is not in the records, or no longer."""
+    """The image or the correction is not in the records, or was removed."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Records:
     _corrections: dict[str, Correction] = field(default_factory=dict)
     """Cached corrections, by the name of the object."""
     _last_answer_place: int = 0
-    """The largest TIME of the answer objects that were listed or written here."""
+    """The largest TIME of the answer objects that this instance has listed or written."""
     _reported_damage: set[str] = field(default_factory=set)
     """Damaged objects that were reported already."""
 
@@ -142,7 +144,7 @@ class Records:
         """Write the model's info if the place has none yet; True if it was written.
 
         Raises:
-            ConfigError: these are the records of another model, or of other classes.
+            ConfigError: the place contains the records of another model, or of other classes.
         """
         if (existing := self.info) is None:
             try:
@@ -193,7 +195,8 @@ class Records:
 
         Args:
             lines: the answers, in the order in which they were sent.
-            name: the object to replace, which is not older than the answers; by default a new one.
+            name: the object to overwrite, which must not be older than the answers; by default, a
+                new object is created.
         """
         if not name:
             self._last_answer_place = max(now_ms(), self._last_answer_place + 1)
@@ -202,16 +205,20 @@ class Records:
         return name
 
     def read_answers(self, since_ms: int = 0) -> Iterator[RecordedAnswer]:
-        """Yield the answers from a Unix time in milliseconds on, in the order of writing."""
+        """Yield the answers that were given at or after `since_ms`, in the order of writing.
+
+        `since_ms` is a Unix time in milliseconds.
+        """
         for name in sorted(self.answer_objects()):
-            # An object is written after its last answer, so an older one has no later answer.
+            # An object is written after the answers in it were given, so an object that is older
+            # than `since_ms` has only older answers.
             if int(name.partition("-")[0]) >= since_ms:
                 yield from (
                     answer for answer in self.read_answers_in(name) if answer.time_ms >= since_ms
                 )
 
     def answer_objects(self) -> dict[str, int]:
-        """Size of each answer object in bytes, by its name; the names sort by time.
+        """Size of each answer object in bytes, by its name; sorted names are in order of time.
 
         Other objects in the same folder, such as a user's own file, are ignored.
         """
@@ -223,11 +230,14 @@ class Records:
 
     @property
     def last_answer_place(self) -> int:
-        """The largest TIME of the answer objects listed or written here; it never decreases."""
+        """The largest TIME of the answer objects that this instance has listed or written."""
         return self._last_answer_place
 
     def read_answers_in(self, name: str) -> list[RecordedAnswer]:
-        """Read the answers in an object; none if it was removed or is damaged (reported)."""
+        """Read the answers in an object; an empty list if it was removed or is damaged.
+
+        Damage is reported once for each object.
+        """
         if (stored := self.place.get(f"{ANSWERS}/{name}")) is None:
             return []
         try:
@@ -288,7 +298,7 @@ class Records:
         return len((self.place / CORRECTIONS).sizes())
 
     def corrections(self) -> dict[str, Correction]:
-        """Read the last correction of each corrected image, by its name, the oldest first."""
+        """Read the last correction of each corrected image, by image name, the oldest first."""
         latest: dict[str, Correction] = {}
         for correction in self._read_corrections().values():
             # Setting an existing key would keep its position, so remove it to move it to the end.
@@ -322,11 +332,19 @@ class Records:
             say(Terminal(stderr=True), f"note: {damaged}")
 
     def set_aside(self, use: str, image: str, content: bytes) -> None:
-        """Exclude an image from training permanently; the copy outlives that in `images/`."""
+        """Exclude an image from training permanently, by storing a copy of it in `aside/`.
+
+        The copy remains if the image in `images/` is removed.
+
+        Args:
+            use: the use of the image, `HELD_OUT` or `SELECTION` (`search.feedback.learning`).
+            image: the image's name, from `image_name`.
+            content: the bytes of the file.
+        """
         self.place.put(content, f"{ASIDE}/{use}/{image}")
 
     def set_aside_uses(self) -> dict[str, str]:
-        """The use for which each image was set aside, by the name of the image."""
+        """The use of each image that was set aside, by the name of the image."""
         names = (name.partition("/") for name in sorted((self.place / ASIDE).sizes()))
         return {image: use for use, _, image in names}
 
@@ -336,10 +354,10 @@ class Records:
         return None if stored is None else stored.content
 
     def deciding_images(self) -> dict[str, Set[str]]:
-        """The held-out images on which each improvement was decided, by the id of its search.
+        """Read the names of the held-out images that decided each improvement, by search id.
 
-        Earlier versions did not note these images. All images that were set aside then may have
-        been used for a decision, and are listed under `EARLIER`.
+        Earlier versions of this program did not note these images. All images that were set aside
+        by them may have decided an improvement, and are listed under `EARLIER`.
         """
         images_by_search: dict[str, Set[str]] = {}
         for name in sorted((self.place / DECIDED).sizes()):
@@ -360,21 +378,21 @@ class Records:
     def note_deciding_images(
         self, search: str, images: Iterable[str], *, new: bool = False
     ) -> None:
-        """Note the held-out images on which an improvement was decided.
+        """Store the names of the held-out images that decided an improvement.
 
         Args:
             search: the id of the improvement's search.
             images: the names of the images.
-            new: leave an existing note unchanged.
+            new: do nothing if names are already stored for this search.
         """
         content = json.dumps({"images": sorted(images)}).encode()
         with suppress(WriteConflict):
             self.place.put(content, f"{DECIDED}/{search}.json", new=new)
 
     def _next_place(self) -> int:
-        """A PLACE after those of all existing corrections, even if the clock was set back."""
-        # By the clock alone, a later correction could sort before an earlier one, and the earlier
-        # one would count.
+        """Compute a PLACE larger than those of all existing corrections."""
+        # If only the clock were used and had been set back, a new correction would sort before an
+        # older one of the same image, and the older one would count.
         names = (self.place / CORRECTIONS).sizes()
         places = [name.partition("-")[0] for name in names]
         last = max((int(place) for place in places if place.isdecimal()), default=0)
@@ -400,7 +418,7 @@ def now_ms() -> int:
 
 
 def _restrict_to_owner(folder: Path) -> None:
-    """Restrict a folder of records to its owner, unless it contains other files."""
+    """Make a folder of records accessible only to its owner, unless it contains other files."""
     own = {INFO_FILE, IMAGES, ANSWERS, CORRECTIONS, ASIDE, DECIDED}
     with suppress(OSError):  # the folder belongs to another user
         if {path.name for path in folder.iterdir()} <= own:

@@ -26,8 +26,8 @@ from search.journal.lease import BEAT_S, FILE_NAME, NOBODY, Holder, LeaseHeld, b
 PATIENCE_S = 40.0
 """Seconds without a change of the counter after which a holder counts as dead.
 
-Longer than for a shared folder: while the storage fails, for half a minute say, a live holder
-cannot increment its counter.
+This is longer than for a shared folder, because a holder cannot increment its counter while the
+storage fails, which may last half a minute.
 """
 FREE, LAST_TRIES = b"{}", 3
 
@@ -45,7 +45,7 @@ class BucketLease:
     ) -> None:
         self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
         self.quick = replace(self.place, quick=True)
-        """The same object with few, short retries, for heartbeats and the final release."""
+        """The same object with few and short retries, for heartbeats and the final release."""
         self.mine = replace(_here(), pid=os.getpid(), token=secrets.token_hex(8))
         self._tag, self._other_driver = "", ""
         self._ended = threading.Event()
@@ -77,16 +77,16 @@ class BucketLease:
                 return
 
     def other_driver(self) -> str:
-        """Name the driver that has taken over the search, as of the last beat; empty if none."""
+        """Name the driver that has taken over the search; empty if the last beat found none."""
         return self._other_driver
 
     def _wait_for_holder(self, stored: StoredObject) -> StoredObject | None:
-        """Wait for a sign of life from the holder, and return the lock that may be replaced.
+        """Wait until the holder counts as dead or releases the lock, and return the current lock.
 
-        It waits for `patience_s`, or until the lock is released. None if the lock was removed.
+        The wait takes at most `patience_s`. The result is None if the lock was removed.
 
         Raises:
-            LeaseHeld: the holder is alive.
+            LeaseHeld: the holder is alive, since it has changed the lock.
         """
         self.say(
             f"the search was last run by {holder_in(stored)}; waiting {self.patience_s:g} s to "
@@ -142,8 +142,8 @@ def is_free(stored: StoredObject) -> bool:
 def _here() -> Holder:
     """Describe the machine and the process namespace of this process.
 
-    Containers on one machine number their processes independently, so the machine is not enough
-    to identify a process.
+    Containers on one machine number their processes independently. Therefore the host and the
+    process number alone do not identify a process.
     """
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
@@ -153,6 +153,6 @@ def _here() -> Holder:
 
 
 def holder_in(stored: StoredObject | None) -> str:
-    """Name the driver that a lock records, dead or alive; empty if the lock names none."""
+    """Name the driver that a lock records, which may have ended; empty if it records none."""
     holder = Holder.of(stored.content) if stored is not None else NOBODY
     return str(holder) if holder != NOBODY else ""

@@ -1,8 +1,8 @@
-"""The copy of a journal in a bucket: pieces of whole lines, the last of which grows.
+"""The copy of a journal in a bucket: pieces of whole lines, of which only the last one grows.
 
 Each event costs one request: a conditional write, which replaces the last piece only if this driver
-wrote it. So the copy is also a fence: if two drivers write to one journal, the second write is
-refused.
+wrote it. So the copy also prevents two drivers from writing to one journal: the write of the second
+driver is refused.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from cluster.storage.bucket import Bucket, StorageError, WriteConflict
 from search.journal.journal import DamagedJournal, Event, Replaced, parse_lines
 
 PIECE = 64_000
-"""Size in bytes from which a piece is full: the next line starts a new one."""
+"""Size in bytes at which a piece is full, so that the next line starts a new piece."""
 AT_ONCE = 16
 FIRST = "000001"
 """Name of the first piece."""
@@ -23,12 +23,13 @@ class JournalCopy:
     def __init__(self, place: Bucket) -> None:
         self.place = place
         self.number, self.piece, self.tag = 1, b"", ""
-        """The last piece: its number, its content and its tag in the bucket; content and tag are
-        empty if it does not exist yet.
+        """The number, the content and the tag of the last piece in the bucket.
+
+        Content and tag are empty if the piece does not exist yet.
         """
 
     def read(self) -> bytes:
-        """Read the whole journal, and prepare to append to it.
+        """Return the content of the whole journal, and prepare to append to it.
 
         Raises:
             DamagedJournal: a piece is missing.
@@ -72,7 +73,7 @@ class JournalCopy:
         return content
 
     def append(self, line: bytes) -> None:
-        """Append a whole line. Repeating the call after a lost response has no further effect.
+        """Append a whole line; repeating the call after a lost response does not append it twice.
 
         Raises:
             WriteConflict: another driver has written to this journal.
@@ -101,10 +102,12 @@ class CopyTail:
         self._copy, self._lines = JournalCopy(place), 0
 
     def new(self) -> list[Event]:
-        """Return the events since the last call.
+        """Return the events that were appended since the last call.
 
-        Raises the errors of `JournalCopy.read` in the first call, later those of `read_on`; and
-        `DamagedJournal` for a damaged line.
+        Raises:
+            DamagedJournal: a line is damaged, or a piece is missing.
+            Replaced: the journal has been replaced or removed.
+            StorageError: a piece was removed while the journal was read for the first time.
         """
         content = self._copy.read_on() if self._lines else self._copy.read()
         lines = content.split(b"\n")[:-1]

@@ -1,7 +1,7 @@
-"""The events of a search's journal: one class for each kind.
+"""The events of a search's journal: one class for each kind of event.
 
-The fields of a class have the same names and the same order as in the file. Unknown fields and
-kinds, which a later version has written, are ignored.
+The fields of a class have the same names and the same order as in the file. Fields and kinds that
+only a later version knows are ignored.
 """
 
 from collections.abc import Mapping
@@ -19,14 +19,18 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class EventData:
-    """The data of an event. A field with its default value is not written."""
+    """The data of an event; fields that have their default value are not written."""
 
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written even with their default value."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
-    """The dataclass of a field's value, or of the items of its list, by field name."""
+    """For fields that hold an instance of a dataclass, or a list of instances: that dataclass, by
+    field name.
+    """
     INSIDE: ClassVar[Mapping[str, type]] = {}
-    """The `TypedDict` with the keys that readers rely on, by the name of a JSON field."""
+    """For fields with a JSON object: the `TypedDict` of the keys that readers rely on, by field
+    name.
+    """
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -197,7 +201,7 @@ class RefinementTerms:
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(SessionStart):
-    """A new session of the driver continues the search."""
+    """The start of a further session, in which a driver continues the search."""
 
     HOLDS: ClassVar = {"refining": RefinementTerms}
     changes: list[str] | None = None
@@ -205,6 +209,7 @@ class Resumed(SessionStart):
     space_sha256: str | None = None
     """The checksum of the space file that this session uses; None if there is none."""
     refining: RefinementTerms | None = None
+    """The terms of the refinement, if this session refines the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,14 +240,14 @@ class Suggested(TrialEvent):
 
     INSIDE: ClassVar = {"config": ConfigFacts}
     stem: str = ""
-    """The training key: equal for trainings that differ only in length."""
+    """The key of the training, which is equal for trials that differ only in length."""
     params: Json
     config: Json
-    """Empty if the params do not make a valid config."""
+    """The config of its training; empty if the params do not make a valid config."""
     repeat_of: str = ""
-    """For a training of a selection: the candidate; otherwise empty."""
+    """The candidate that is trained again, in a selection; otherwise empty."""
     seed: int | None = None
-    """For a training of a selection: the seed; otherwise None."""
+    """The fresh seed with which the candidate is trained; None outside a selection."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +269,7 @@ class Restored(TrialEvent):
     epoch: int
     """The epoch after which it continues; 0 to start from the beginning."""
     damaged: list[str]
-    """The faults of newer, damaged checkpoints, one line per checkpoint."""
+    """Newer checkpoints that are damaged: a line for each that describes the damage."""
     begun: WarmStart | None = None
     """The warm start, if its epochs are not in the journal yet; they follow as `Epoch` events."""
 
@@ -287,14 +292,16 @@ class Decided(TrialEvent):
 
     epoch: int
     by: str
-    """Who decided: the name of the scheduler, `the race` or `a request`."""
+    """The source of the decision: the name of the scheduler, `the race` (of a selection) or
+    `a request`.
+    """
     reason: str
     rung: int | None = None
     """The epoch at which trials were compared."""
     rivals: int | None = None
     """The number of trials that had reached that epoch, including this one."""
     risk: float | None = None
-    """The probability that this trial would have been the best; None if not known."""
+    """The probability that this trial would have become the best one; None if not known."""
 
 
 @dataclass(frozen=True)
@@ -348,7 +355,7 @@ class Waiting(TrialEvent):
 
 @dataclass(frozen=True)
 class Paused(TrialEvent):
-    """A trial was interrupted, because the search was, or because no budget remains for it."""
+    """A trial was interrupted, because the search was, or because no budget is left for it."""
 
     epoch: int
     reason: str
@@ -356,7 +363,7 @@ class Paused(TrialEvent):
 
 @dataclass(frozen=True)
 class Costed(TrialEvent):
-    """The cost of using a trial's network was measured, with its first epoch."""
+    """The cost of using a trial's network was measured, when the trial finished its first epoch."""
 
     cost: Cost
 
@@ -366,7 +373,7 @@ class Retried(TrialEvent):
     """A trial is tried again after a failure."""
 
     kind: str
-    """moved, lost, hung, memory or error."""
+    """The kind of failure: moved, lost, hung, memory or error."""
     reason: str
 
 
@@ -397,7 +404,7 @@ class Unevaluated(EventData):
     """Some trials could not be evaluated."""
 
     reasons: dict[str, list[str]]
-    """The names of the trials, by reason."""
+    """The names of these trials, by the reason why they could not be evaluated."""
 
 
 @dataclass(frozen=True)
@@ -418,9 +425,14 @@ class Tested(TrialEvent):
     test: Json
     """The evaluation."""
     passed_over: dict[str, str] | None = None
-    """Better trials that were skipped since their checkpoints are damaged: damage by trial."""
+    """Better trials that were skipped because their checkpoints are damaged.
+
+    The names of the trials are mapped to descriptions of the damage.
+    """
     by: str = "search.run"
-    """The command; only used for journals of earlier versions, which have no `Opened`."""
+    """The command that used the test set; read only in journals of earlier versions, which have no
+    `Opened`.
+    """
 
 
 @dataclass(frozen=True)
@@ -430,7 +442,7 @@ class Evidence(TrialEvent):
     file: str
     """Its path in the search's folder."""
     path: str
-    """The artifact folder of the run that it is copied to."""
+    """The artifact folder of that run into which it is copied; empty for the top folder."""
 
 
 @dataclass(frozen=True)
@@ -438,10 +450,11 @@ class Freed(EventData):
     """Checkpoints that are no longer needed are about to be removed."""
 
     trials: list[str]
-    """The trials that have no checkpoint afterwards."""
+    """The trials that have no checkpoint after the removal."""
     keep: str
     """The rule for the checkpoints that stay: `needed` or `answer`."""
     bytes: int
+    """The total size of the removed checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -459,13 +472,13 @@ class Enough(EventData):
 
 @dataclass(frozen=True)
 class Risked(EventData):
-    """The risk of stopping the trials that wait at rungs when the search ends."""
+    """The risk of not continuing the trials that wait at rungs when the search ends."""
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float
-    """The probability that the best of all trials is among them."""
+    """The probability that the best of all trials is among the waiting ones."""
     epochs: int
-    """The approximate number of further epochs that would halve it."""
+    """The approximate number of further epochs that would halve `chance`."""
     new: float = 0.0
     """The probability that new trials, with this number of epochs, find a better one.
 
@@ -484,21 +497,23 @@ class Finished(EventData):
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a parameter's domain by a refinement, in words."""
+    """A change of a parameter's domain by a refinement, or a note on domains that do not change."""
 
     path: str
+    """The parameter's path; empty for a note on several parameters."""
     kind: str
     """The kind of change.
 
     Changes within the domain are `narrowed`, `finer` (new numbers between the old ones) and
-    `dropped` (options). If the best value is at an edge, the kind is `widened`, `edge` (it cannot
-    be widened) or `doubtful` (values beyond the edge are not clearly better). A list of domains
-    that stay is `unclear` (without a clear effect) or `kept` (for another reason). If the new
-    domains together make no valid space, the kind is `refused`.
+    `dropped` (options). If the best value is at an edge, the kind is `widened`, `edge` (the domain
+    cannot be widened) or `doubtful` (values beyond the edge are not clearly better). A note on
+    parameters that keep their domains is `unclear` (they have no clear effect) or `kept` (for
+    another reason). If the new domains together are not a valid space, the kind is `refused`.
     """
     text: str
+    """The change in words."""
     flag: str = ""
-    """The part of `text` that says that the best value is at an edge; empty if it is not."""
+    """The sentence that the best value is at an edge, a part of `text`; empty if it is not."""
     is_clear: bool = False
     """True if the parameter clearly has an effect."""
 
@@ -513,7 +528,7 @@ class Refined(EventData):
     experiment: Json
     """The search with its new space."""
     known: int
-    """The number of trials whose results the new space is based on."""
+    """The number of trials before this round; the new space is based on their results."""
     before: float
     """The best value of these trials."""
     changes: list[Change]
@@ -528,14 +543,17 @@ class Settled(EventData):
 
 @dataclass(frozen=True)
 class Dropped(EventData):
-    """A candidate is dropped from the race of a selection."""
+    """A candidate is dropped from a selection, and is not trained with further seeds."""
 
     candidate: str
     seeds: int
     """The number of seeds over which the candidates were compared."""
     reason: str
     difference: float | None = None
-    """For a clearly worse one: this, `error` and `p` as in `Comparison`; None if it failed."""
+    """The leader's mean minus its own; `error` and `p` belong to it (`statistics.Comparison`).
+
+    All three are None if the candidate was dropped because its trainings failed.
+    """
     error: float | None = None
     p: float | None = None
 
@@ -552,18 +570,21 @@ class Finalist:
     std: float | None
     seeds: int
     accuracies: list[float]
-    """The values of the metric, one per seed; named when accuracy was the only metric."""
+    """The values of the metric, one per seed.
+
+    The name is from a version in which accuracy was the only metric.
+    """
     difference: float | None
     """The leader's mean minus its own, over the seeds that both have.
 
-    For a dropped candidate it is the difference at that time.
+    For a dropped candidate, this is the difference at the time when it was dropped.
     """
     p: float | None
     state: str
     """The candidate's state in the verdict.
 
-    It is `chosen`, `tied` (as good as the leader), `behind` (not clearly worse, but by more than a
-    tie allows), `dropped` (clearly worse) or `failed`.
+    It is `chosen`, `tied` (as good as the leader), `behind` (the difference is too large for a tie,
+    but not significant), `dropped` (clearly worse) or `failed`.
     """
     reason: str
     ms_per_image: float | None
@@ -581,7 +602,7 @@ class Selected(EventData):
     It is the candidate's training with the best value on the validation set.
     """
     leader: str
-    """The candidate with the best mean. A faster one that is tied with it is chosen instead."""
+    """The candidate with the best mean. If a faster one is tied with it, that one is chosen."""
     expected: Expected
     search_value: float
     rows: list[Finalist]
@@ -660,7 +681,7 @@ def from_json(kind: str, values: Json) -> EventData:
 
 @cache
 def _written(event_class: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """Return (name, default) of each field; `MISSING` for those that are always written."""
+    """Return (name, default) of each field; the default is `MISSING` if it is always written."""
     return tuple(
         (event_field.name, _omitted_default(event_class, event_field))
         for event_field in fields(event_class)
@@ -683,7 +704,9 @@ def _names(data_class: type[Any]) -> tuple[str, ...]:
 
 
 def _read(data_class: type[Read], values: Mapping[str, Any], holds: Mapping[str, type]) -> Read:
-    """Create an instance of a dataclass from JSON values; those without a field are ignored.
+    """Create an instance of a dataclass from JSON values; values without a field are ignored.
+
+    `holds` has the dataclasses of inner values, as in `EventData.HOLDS`.
 
     Raises:
         ValueError: a value is missing.

@@ -1,8 +1,8 @@
-"""Comparison with guessing: is a value better than the best that is possible without the images?
+"""Comparison of trials with guessing, which is the best that is possible without the images.
 
-A training that was evaluated on the test set is compared there, since nothing was selected by the
-test set. All others are compared on the validation set. There, the best of many trials and epochs
-owes part of its value to luck, so all epochs share the error rate.
+A training that was evaluated on the test set is compared there, because the test set was not used
+to select it. All others are compared on the validation set. There, the best of many trials and
+epochs owes part of its value to luck, so all epochs share the error rate.
 """
 
 import math
@@ -17,12 +17,14 @@ from trainables.catalog.tasks import WIDTH, Metric
 from trainables.values import Json
 
 ERROR_RATE = 0.05
-"""At most this share of searches without any signal may be called better than guessing."""
+"""The maximum share of searches that are called better than guessing although their images contain
+no information on the classes.
+"""
 TESTED_RATE = 0.03
 """The error rate of the tests for metrics that are not a share of the images.
 
-Their distributions are only approximately what the tests assume, so part of `ERROR_RATE` is
-reserved for that. Measured by `tests/bench/rates/guessing.py`.
+It is below `ERROR_RATE`, because the distributions of these metrics are only approximately what the
+tests assume. `tests/bench/rates/guessing.py` measures the actual error rate.
 """
 
 
@@ -39,7 +41,7 @@ class AgainstGuessing:
     guessed: float
     """The value of the guess."""
     low: float
-    """Lower confidence bound of `difference`; at most 0 if the value may be no better."""
+    """Lower confidence bound of `difference`; above 0 if the value is significantly better."""
     high: float
     """Upper confidence bound of `difference`."""
     looks: int
@@ -58,16 +60,17 @@ class AgainstGuessing:
 
 @dataclass(frozen=True)
 class Guessing:
-    """The guesses about a search's images with which its trials are compared."""
+    """The ways to guess with which the trials of a search are compared."""
 
     result: SearchResult
     guesses: list[Guess]
 
     @classmethod
     def of(cls, result: SearchResult) -> Self | None:
-        """Return the guesses for a search.
+        """Return the guesses that a search's journal describes.
 
-        None if there are none: the task has no classes, or the journal is of an earlier version.
+        None if there are none, because the task has no classes or an earlier version wrote the
+        journal.
         """
         guesses = [Guess.from_json(each) for each in result.started.data.get("guesses", ())]
         usable = [guess for guess in guesses if result.metric.name in guess.val]
@@ -82,7 +85,7 @@ class Guessing:
     def looks(self) -> int:
         """The number of epochs that were measured on the validation set.
 
-        Trials that differ only in length count once.
+        If trials differ only in length, only the epochs of the one that trained furthest count.
         """
         repeats = self.result.selection.repeats if self.result.selection is not None else {}
         trainings = [*self.result.distinct, *repeats.values()]
@@ -113,7 +116,7 @@ class Guessing:
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
         """Compare a training with guessing, on the test set if it was evaluated there.
 
-        None if it has no epoch, or if no guess has the metric.
+        None if the training has no epoch, or if the metric of guessing is not known.
         """
         test = self.tests.get(trial.trial)
         if test is not None and (guess := self.best("test")) is not None:
@@ -136,27 +139,31 @@ class Guessing:
         else:
             rate = error_rate_per_look(TESTED_RATE, looks)
             width = student_width(max(error, blind), images, rate)
-            # Continuity correction: the value moves in steps of about one image.
+            # Continuity correction: the value changes in steps of about 1 / images.
             width += 0.5 / images if metric.is_fraction else 0.0
             ends = value - width, value + width
         low, high = sorted(metric.score(end) - metric.score(guessed) for end in ends)
         return AgainstGuessing(guess, metric, part, images, value, guessed, low, high, looks)
 
     def is_at_chance(self, trial: TrialResult) -> bool:
-        """True if a trial is not significantly better than guessing; False if that is unknown."""
+        """True if a trial is not significantly better than guessing; False if it is not known."""
         comparison = self.against(trial)
         return comparison is not None and not comparison.is_above
 
 
 def _tested(test: Json, metric: Metric) -> tuple[float, float]:
-    """Return a metric's value in an evaluation, and its standard error (0 for a share)."""
+    """Return a metric's value in an evaluation, and its standard error.
+
+    The error is 0 for a share, whose interval is computed from the number of images.
+    """
     if metric.is_share:
         return float(test[metric.name]), 0.0
     reported = test["metric"]
     value = float(reported["value"])
     if "error" in reported:
         return value, float(reported["error"])
-    # An earlier version wrote only the interval; one end may be clipped to the metric's range.
+    # Earlier versions wrote only the interval. One end may be clipped to the metric's range, so the
+    # larger half is used.
     return value, max(value - float(reported["low"]), float(reported["high"]) - value) / WIDTH
 
 
@@ -167,7 +174,7 @@ def is_tie(result: SearchResult) -> bool:
 
 
 def answer_against(result: SearchResult) -> AgainstGuessing | None:
-    """Compare a search's answer (`SearchResult.chosen`) with guessing."""
+    """Compare a search's answer (`SearchResult.chosen`) with guessing; None if one is missing."""
     guessing, answer = Guessing.of(result), result.chosen
     return guessing.against(answer) if guessing is not None and answer is not None else None
 

@@ -31,7 +31,7 @@ VERSION = 1
 AT_ONCE = 1000
 """The number of lines that are parsed together."""
 LINE = Kinds(time_ms=UnixMs, event=str)
-"""The types of values that every line has. Its number is checked against its position instead."""
+"""The types of the values that every line has, except `n`, which is compared with its position."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
 """Seconds to wait before each retry of a write; the last value repeats."""
@@ -50,7 +50,7 @@ class Replaced(JournalError):
 
 
 class Unwritten(JournalError):
-    """An event could not be written to the disk, and the search must end without waiting for it."""
+    """An event could not be written, because the disk failed and the search has to end at once."""
 
 
 class DamagedJournal(JournalError):
@@ -67,8 +67,8 @@ class Event:
     elapsed_ms: int | None = None
     """Milliseconds since the session's command started, by a monotonic clock.
 
-    It does not change when the date is set, and stops while the machine is suspended. None in
-    journals of earlier versions, and outside a session.
+    That clock is not affected when the date is set, and stops while the machine is suspended. None
+    in journals of earlier versions, and for events outside a session.
     """
 
     @property
@@ -78,7 +78,7 @@ class Event:
 
     @property
     def trial(self) -> str:
-        """The trial, or the training of a selection, that the event is about; empty if none."""
+        """The trial, or the training of a selection, that the event concerns; empty if none."""
         return str(getattr(self.data, "trial", ""))
 
     @classmethod
@@ -109,9 +109,9 @@ class Event:
         return event
 
     def to_line(self) -> str:
-        """Return the line, including the newline.
+        """Return the line of the journal, including the newline.
 
-        A lone surrogate, as in a file name that is not UTF-8, is written as U+FFFD.
+        A lone surrogate, which comes from a file name that is not UTF-8, is written as U+FFFD.
 
         Raises:
             ValueError: a value is infinite or NaN. Metrics with such values are handled before they
@@ -165,20 +165,17 @@ class Journal:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
         self.other_driver: Callable[[], str] = lambda: ""
-        """Returns the name of another driver that has taken over the search, or "".
+        """A function that returns the name of another driver that has taken over the search, or "".
 
         It is called before each attempt to write a line.
         """
         self.copy: Callable[[bytes], None] = lambda line: None
-        """Appends a line to a copy of the journal, such as one in a bucket; by default, to none.
+        """A function that appends a line to a copy of the journal, for example in a bucket.
 
-        Listeners are called only once the copy has the line.
+        By default it does nothing. Listeners are called only after it has returned.
         """
         self.patient = True
-        """True to wait while the disk cannot be written to.
-
-        False once the search should end immediately.
-        """
+        """True to wait while the disk cannot be written to; False once the search has to end."""
         self._lock = threading.RLock()
         self._busy = self._interrupted = False
         self._partial_line = b""
@@ -257,9 +254,10 @@ class Journal:
         return event
 
     def break_off(self) -> None:
-        """Raise KeyboardInterrupt, at once or after the event that is being written.
+        """Raise KeyboardInterrupt now or, if an event is being written, as soon as it is written.
 
-        Meant for a signal handler. Afterwards `append` no longer waits for a disk that fails.
+        This is meant for a signal handler. From then on, `append` does not wait for a disk that
+        fails.
         """
         self.patient = False
         if not self._busy:
@@ -268,7 +266,7 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """The number of bytes that are stored durably, and in the copy if there is one."""
+        """The number of bytes that are safely on disk, and in the copy if there is one."""
         return self._size
 
     def _write(self, line: bytes) -> None:
@@ -294,8 +292,8 @@ class Journal:
     def _write_once(self, line: bytes) -> None:
         """Write a line after the last whole line.
 
-        A part of the same line, from a failed attempt, is overwritten, but never a line of another
-        driver.
+        If a failed attempt has left a part of this line, it is overwritten. Lines that another
+        driver wrote are never overwritten.
 
         Raises:
             TakenOver: another driver has the search, or has written to the file or its copy.
@@ -378,7 +376,7 @@ def events_of(path: Path) -> Iterator[Event]:
 def read_about(path: Path, trial: str) -> list[Event]:
     """Read the events of a journal that concern this trial, or no particular trial.
 
-    Lines that begin like those of another trial are neither parsed nor checked. With 5,000 trials,
+    Lines whose beginning names another trial are neither parsed nor checked. With 5,000 trials,
     this takes a twentieth of the time of `read`.
 
     Raises:
@@ -396,8 +394,8 @@ def read_about(path: Path, trial: str) -> list[Event]:
 def without_garbage_collection() -> Iterator[None]:
     """Pause garbage collection while many objects are created that all stay in use.
 
-    Otherwise the collector would scan all new events again and again. With a hundred thousand
-    events, that takes as long as reading them.
+    Otherwise the collector scans all new objects again and again. With a hundred thousand events,
+    that takes as long as reading them.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -409,7 +407,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def parse_lines(lines: Iterable[bytes], path: Path | Bucket, first: int) -> Iterator[Event]:
-    """Yield the events of whole lines; the first has the number `first`.
+    """Yield the events of whole lines; `first` is the number of the first line.
 
     Raises:
         DamagedJournal: a line is damaged or missing.
@@ -458,19 +456,19 @@ def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -
 
 
 class Tail:
-    """Reader of a growing journal: each call of `new` returns the whole lines since the last."""
+    """Reader of a growing journal: each call of `new` returns the events since the last call."""
 
     def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
         """Start before the first line.
 
-        `until` returns the number of bytes to read, such as those that are stored durably
-        (`Journal.size`): the file may have more. None means the whole file.
+        `until` returns the size in bytes up to which the file may be read, such as `Journal.size`,
+        since later bytes may not be safely on disk yet. None means the whole file.
         """
         self.path, self.until = path, until
         self._offset, self._number, self._inode = 0, 0, 0
 
     def new(self) -> list[Event]:
-        """Return the events since the last call.
+        """Return the events that were appended since the last call.
 
         Raises:
             DamagedJournal: a line is damaged or missing.

@@ -1,12 +1,15 @@
 """Finds and removes the checkpoints that a search no longer needs.
 
-A trial that waits at a rung or for a resume continues from its newest checkpoint: the scheduler may
-promote it until the search ends, and afterwards a resume with a larger budget may continue it. So
-its checkpoints stay. Those of completed trials stay, too, since a longer training may continue from
-them, also in a later search. Trials that were stopped at the end of the search, diverged or failed
-do not continue. But while the search runs, a longer trial of the same training may still continue
-from a diverged or failed one. In a space in which no trials differ only in length, this cannot
-happen, and the checkpoints of such trials are removed at once.
+The checkpoints of some trials stay:
+
+- A trial that waits at a rung or for a resume continues from its newest checkpoint. The scheduler
+  may promote it until the search ends, and later a resume with a larger budget may continue it.
+- A completed trial may be the start of a longer training, also in a later search.
+
+Trials that diverged, failed, or were stopped at the end of the search do not continue. But while
+the search runs, a longer trial may continue from the checkpoint of a diverged or failed one. If no
+trials of the space differ only in length, this cannot happen, and the checkpoints of diverged and
+failed trials are removed at once.
 """
 
 from collections import Counter
@@ -31,11 +34,11 @@ CLEANED = (NEEDED, ANSWER)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of trial whose checkpoints may be removed, in words."""
+    """A kind of trial whose checkpoints may be removed, as texts for the user."""
 
     title: str
     lost: str
-    """The consequence of removing these checkpoints."""
+    """What is no longer possible after these checkpoints are removed."""
 
     def counted(self, count: int) -> str:
         """Format a number of such trials, such as `1 stopped trial`."""
@@ -52,19 +55,20 @@ EPOCHS = Kind("other epochs of those that stay", "a longer training starts again
 
 @dataclass(frozen=True)
 class Removable:
-    """The checkpoints of a trial that may be removed."""
+    """The checkpoints of one trial that may be removed."""
 
     trial: str
     kind: Kind
     names: list[str]
+    """The names of the checkpoints, such as `epoch-0003`."""
     size: int
     """Their size in bytes."""
     is_all: bool
-    """True if the trial has no other checkpoints."""
+    """True if these are all checkpoints of the trial."""
 
 
 def can_free_failed_at_once(space: SearchSpace) -> bool:
-    """True if no trial can continue from a failed one, since none differ only in length."""
+    """True if no trial can continue from a failed one, since no trials differ only in length."""
     return "epochs" not in space.domains
 
 
@@ -74,6 +78,8 @@ def find_removable(
     """Find the checkpoints that may be removed.
 
     Args:
+        result: the search.
+        home: the storage of the search.
         keep: the checkpoints that stay, one of `CLEANED`.
         among: the names of the trials to check; None for all.
     """
@@ -93,7 +99,7 @@ def find_removable(
 
 
 def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
-    """Yield each trial to clean, its kind, and the name of the checkpoint that stays, or ""."""
+    """Yield (trial, kind, name of the checkpoint that stays, or "") for each trial to clean."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
     protected = answers | {trial.trial for trial in front(result)} | _next_best(result)
     repeats = result.selection.repeats if result.selection is not None else {}
@@ -115,7 +121,7 @@ def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResu
 def _next_best(result: SearchResult) -> set[str]:
     """Return the name of the best trial that has ended, as a set; empty if there is none.
 
-    It becomes the answer if the better ones, which still run, diverge.
+    It becomes the answer if all better trials, which have not ended, diverge.
     """
     ended = (
         trial.trial
@@ -128,7 +134,7 @@ def _next_best(result: SearchResult) -> set[str]:
 def _finalists(repeats: Iterable[TrialResult]) -> set[str]:
     """Return the name of each candidate's best completed training.
 
-    Another race may choose any of them.
+    If the selection is repeated with more seeds, it may choose any of them.
     """
     best = dict[str, TrialResult]()
     for trial in repeats:
@@ -152,20 +158,20 @@ def _kind(trial: TrialResult) -> Kind:
 
 
 def freed_event(removable: Iterable[Removable], keep: str) -> Freed:
-    """Create the event of this removal. Write it before the checkpoints are removed."""
+    """Create the event that records a removal; write it before the checkpoints are removed."""
     entries = list(removable)
     emptied = [entry.trial for entry in entries if entry.is_all]
     return Freed(emptied, keep, sum(entry.size for entry in entries))
 
 
 def remove(home: Home, removable: Iterable[Removable]) -> None:
-    """Remove these checkpoints, if they still exist."""
+    """Remove these checkpoints from the storage; those that no longer exist are ignored."""
     for entry in removable:
         home.drop(entry.trial, entry.names)
 
 
 def totals_by_kind(removable: Iterable[Removable]) -> Mapping[Kind, tuple[int, int]]:
-    """Return (number of trials, bytes) of each kind, the largest first."""
+    """Return (number of trials, bytes) by kind, the kind with the most bytes first."""
     trials, sizes = Counter[Kind](), Counter[Kind]()
     for entry in removable:
         trials[entry.kind] += 1

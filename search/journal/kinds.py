@@ -13,16 +13,16 @@ MAX_MS = 253_402_300_799_999
 """The last Unix time in milliseconds that `datetime` can represent: the end of the year 9999."""
 MAX_WHOLE = 2**64
 MAX_NUMBER = 1.7976931348623157e308
-"""The largest finite double. Values must be checked, since `json` accepts `NaN`, and reads `1e999`
-as infinity.
+"""The largest finite double. Numbers are compared with it, because `json` accepts `NaN` and reads
+`1e999` as infinity.
 """
 MAX_SHOWN = 60
-"""The maximum number of characters of a wrong value that an error message quotes."""
+"""The maximum number of characters that an error message quotes of a wrong value."""
 Check = Callable[[Any], bool]
 
 
 class UnixMs:
-    """Marks the type of an integer that is a Unix time in milliseconds."""
+    """Stands for the type of integers that are Unix times in milliseconds."""
 
 
 TITLES: dict[Any, str] = {
@@ -36,11 +36,11 @@ TITLES: dict[Any, str] = {
 
 
 class Kinds(dict[str, Any]):
-    """The types of values, by name."""
+    """The types that the values of a JSON object must have, by the values' names."""
 
     @cached_property
     def checks(self) -> dict[str, Check]:
-        """The function that checks a value, by the value's name."""
+        """The functions that check the values, by the values' names."""
         return {name: _check_of(kind) for name, kind in self.items()}
 
     def check(self, values: Mapping[str, Any]) -> None:
@@ -91,7 +91,10 @@ def _check_of(kind: Any) -> Check:
 
 
 def _are_numbers(values: Any) -> bool:
-    """True for a dict of numbers. A fast path, since most values of a journal are metrics."""
+    """True for a dict of finite numbers.
+
+    This is faster than the general check, and most values of a journal are metrics.
+    """
     if type(values) is not dict:
         return False
     for value in values.values():
@@ -117,7 +120,7 @@ _PLAIN: dict[Any, Check] = {
 
 
 def _mistakes(path: str, value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (path, value, expected type) of the innermost values that have another type."""
+    """Yield (path, value, expected type) for the innermost values that have the wrong type."""
     if _is_union(kind):
         kind = next(part for part in get_args(kind) if part is not NoneType)
     inner: list[tuple[Any, Any, Any]] = []

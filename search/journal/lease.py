@@ -29,7 +29,7 @@ FILE_NAME = "lock.json"
 BEAT_S = 5.0
 PATIENCE_S = 20.0
 FEW_TRIES, TRIES = 3, 100
-"""Maximum number of attempts to lock the file, a tenth of a second apart.
+"""Maximum number of attempts to lock the file, at intervals of 0.1 seconds.
 
 `FEW_TRIES` applies if the file names a driver that may be alive, otherwise `TRIES`.
 """
@@ -50,9 +50,9 @@ class Holder:
     host: str = ""
     pid: int = 0
     boot: str = ""
-    """`boot_id` of its machine."""
+    """The `boot_id` of its machine."""
     processes: str = ""
-    """In a bucket: the namespace of `pid`; each container has its own."""
+    """The process namespace of `pid`, since each container has its own; only used in buckets."""
     token: str = ""
     """A random string that identifies the driver."""
     beat: int = 0
@@ -60,7 +60,7 @@ class Holder:
 
     @classmethod
     def of(cls, content: bytes) -> Self:
-        """Parse the content of a lock; `NOBODY` if it is not valid."""
+        """Parse the content of a lock; return a value equal to `NOBODY` if it is not valid."""
         try:
             values = json.loads(content.decode())
             holder_class: Any = cls
@@ -71,7 +71,7 @@ class Holder:
         return holder if 0 <= holder.pid <= MAX_PID else cls()
 
     def at(self, beat: int) -> bytes:
-        """Return the content of the lock with this value of the counter."""
+        """Return the content of a lock with this holder and this value of its counter."""
         return json.dumps({**vars(self), "beat": beat}).encode()
 
     def __str__(self) -> str:
@@ -124,8 +124,7 @@ class Lease:
     def _open(self) -> int:
         """Open and lock the file, and return its descriptor.
 
-        The loop ensures that the locked file is the one that has this name now: the file may have
-        been replaced before the lock was granted.
+        The file may be replaced by another one before the lock is granted. Then it is opened again.
 
         Raises:
             LeaseHeld: another process has locked it.
@@ -200,9 +199,9 @@ class Lease:
 def _lock(descriptor: int) -> None:
     """Lock the file, with several attempts.
 
-    A process that only looks up the holder (`holder_of`) also locks the file, usually for a moment,
-    but longer on a busy machine. If the file names a driver that is alive, that driver has the
-    lock, and further attempts are pointless.
+    Several are needed because a process that only looks up the holder (`holder_of`) also locks the
+    file: usually for a moment, but longer on a busy machine. If the file names a driver that is
+    alive, that driver has the lock, and further attempts are pointless.
 
     Raises:
         BlockingIOError: another process has locked it.
@@ -241,7 +240,10 @@ def holder_of(folder: Path) -> str:
 
 
 def boot_id() -> str:
-    """Return an id of this machine that changes with each boot; without one, the host name."""
+    """Return an id of this machine that changes with each boot.
+
+    Return the host name if the system has no such id.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Resolves the name of a search, and suggests the closest one for a mistyped name."""
+"""Resolves the name of a search, and suggests the closest existing name for a mistyped one."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -26,14 +26,14 @@ class NoSuchSearch(ConfigError):
         existing = list(existing)
         self.name = name
         self.closest = "" if "@" in name else closest_name(name, existing)
-        """The existing name that the user probably meant; empty if there is none, or several."""
+        """The existing name that the user probably meant; empty if none is clearly the closest."""
         super().__init__(_missing_text(name, self.closest, existing, place))
 
 
 def resolve_name(name: str, place: Storage) -> str:
     """Check that there is a search with this name, and return the name.
 
-    If there is no search at all, any name passes: opening the search reports the error.
+    If there is no search at all, any name passes, because opening the search reports the error.
 
     Raises:
         NoSuchSearch: there is no such search, but there are others, or the name has an `@`.
@@ -47,7 +47,7 @@ def resolve_name(name: str, place: Storage) -> str:
 
 
 def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
-    """Read the result of a search, and the name of the driver that runs it; empty if none does.
+    """Return the result of a search and the name of the driver that runs it, or "" if none does.
 
     Raises:
         NoSuchSearch: there is no such search.
@@ -68,8 +68,8 @@ def read_search(name: str, place: Storage) -> tuple[SearchResult, str]:
 def closest_name(name: str, existing: Iterable[str]) -> str:
     """Return the existing name that a mistyped one probably means; empty if it is not clear.
 
-    It is the only one that begins with the mistyped name, or else the one that is clearly the most
-    similar. Only the last component of a path counts.
+    It is the only name that begins with the mistyped one, or else the name that is clearly the most
+    similar. If the mistyped name is a path, only its last component is compared.
     """
     name = Path(name).name
     ranked = by_likeness(name, existing)
@@ -83,7 +83,10 @@ def closest_name(name: str, existing: Iterable[str]) -> str:
 
 
 def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
-    """Return (similarity from 0 to 1, name) of each existing name, the most similar first."""
+    """Return (similarity, name) for each existing name, the most similar first.
+
+    The similarity is a number from 0 to 1 (`SequenceMatcher.ratio`).
+    """
     matcher = SequenceMatcher(b=name.lower())
     rated = []
     for entry in existing:
@@ -93,7 +96,7 @@ def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
 
 
 def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> Message:
-    if "@" in name:  # no search's name has one
+    if "@" in name:  # names of searches cannot contain it
         return Message(
             f"there is no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
             Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
@@ -113,7 +116,7 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
 
 
 def refuse_cut_off(result: SearchResult, place: Storage) -> None:
-    """Raise an error if the driver of a search, or of its selection, died before its end.
+    """Raise an error if the driver of a search, or of its selection, died before it was finished.
 
     Raises:
         Refused: the search or its selection must be continued first.

@@ -38,7 +38,9 @@ DECIDING = (
     "search/values/statistics.py",
 )
 TRAINING = DECIDING[:1]
-"""The modules that a result depends on (`DECIDING`), and the part that trains (`TRAINING`)."""
+"""Patterns of the modules that a result depends on (`DECIDING`), and of the modules among them that
+train (`TRAINING`).
+"""
 WORKING = (
     *TRAINING,
     "cluster/**/*.py",
@@ -54,15 +56,15 @@ WORKING = (
     "search/preflight/shadows.py",
     "search/values/statistics.py",
 )
-"""The modules that run in a worker. A worker that was started with other code cannot be used."""
+"""Patterns of the modules that run in a worker. Workers with other code are not reused."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, str]:
     """Collect the facts about the origin of a result.
 
-    They are `git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`,
-    `version.python` and `version.NAME` of each library.
+    The keys are `git.commit` (the value ends in `+changes` if the working tree is dirty), `code`,
+    `user`, `host`, `version.python`, and `version.NAME` for each library.
     """
     return {
         "git.commit": git_commit(),
@@ -75,7 +77,7 @@ def provenance() -> dict[str, str]:
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """Return the version of each of these libraries that is installed."""
+    """Return the versions of these libraries, as `version.NAME`; missing libraries are left out."""
     installed = {}
     for name in libraries:
         try:
@@ -106,9 +108,9 @@ def working_fingerprint() -> str:
 def training_fingerprint(**inputs: object) -> str:
     """Fingerprint everything that a training depends on, except its config.
 
-    With equal fingerprints, equal configs are trained to equal metrics. The fingerprint covers the
-    code that trains, its libraries, this kind of machine, and `inputs`, such as the fingerprint of
-    the data. In a cluster, this machine represents all.
+    If the fingerprints are equal, trainings with the same config produce the same metrics. The
+    fingerprint covers the code that trains, its libraries, the CPUs and GPUs of this machine, and
+    `inputs`, such as the fingerprint of the data. In a cluster, only this machine is described.
 
     Returns:
         16 hex digits.
@@ -124,11 +126,11 @@ def training_fingerprint(**inputs: object) -> str:
 
 
 def _sum_of(patterns: Sequence[str]) -> str:
-    """Return the SHA-256 over the names and contents of the project's files with these patterns.
+    """Return the SHA-256 over the names and contents of the files that match these patterns.
 
     Raises:
-        FileNotFoundError: a pattern matches no file. It may name a module that has moved, whose
-            changes would go unnoticed.
+        FileNotFoundError: a pattern matches no file. It may name a module that has been moved, and
+            changes to that module would go unnoticed.
     """
     root, digest, paths = Path(__file__).parents[2], hashlib.sha256(), set[Path]()
     for pattern in patterns:
@@ -142,7 +144,7 @@ def _sum_of(patterns: Sequence[str]) -> str:
 
 
 def _machine() -> list[str]:
-    """Describe the CPUs and GPUs of this machine: another kind may round differently."""
+    """Describe the CPUs and GPUs of this machine, since other models may round differently."""
     processors = [platform.machine()]
     with suppress(OSError):
         processors += sorted(
@@ -161,7 +163,10 @@ def _machine() -> list[str]:
 
 
 def git_commit() -> str:
-    """Return the commit of this project, with `+changes` if dirty; empty if not a git checkout."""
+    """Return the commit of this project; empty if it is not a git checkout.
+
+    `+changes` is appended if the working tree is dirty.
+    """
     here = Path(__file__).parents[2]
     try:
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.resolve():

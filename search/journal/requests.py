@@ -1,10 +1,10 @@
 """Requests to the driver of a search: stop a trial or the search, pause it, extend it.
 
-A request is an object in the search's storage, `requests/ID.json`. Anyone who may write there can
-send requests, without a connection to the driver. The driver answers them between two events, the
-oldest first (`Driver.take_up`): it first writes its answer to the journal, as an event with the
-request's id, and then removes the object. So each request is answered exactly once, even if the
-driver is killed in between. While no driver runs, requests wait for the next one.
+A request is a file or object in the search's storage, `requests/ID.json`. Anyone who may write
+there can send requests, without a connection to the driver. The driver answers them between two
+events, the oldest first (`Driver.take_up`). It first writes its answer to the journal, as an event
+with the request's id, and then removes the object. So each request is answered exactly once, even
+if the driver is killed in between. While no driver runs, requests wait for the next driver.
 
 `search.decisions.steering.preview_request` computes the answer before a request is sent.
 """
@@ -32,12 +32,12 @@ from trainables.values import Json
 STOP, PAUSE, EXTEND = ACTIONS = ("stop", "pause", "extend")
 ENDING = ".json"
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,79}\.json")
-"""Pattern of the names of requests. A file that is still being written does not match."""
+"""Pattern of the names of requests. A file that is still being written has another name."""
 MAX_BYTES, MAX_AT_ONCE = 4096, 100
-"""The maximum size of a request in bytes, and the maximum number that is read at once."""
+"""The maximum size of a request in bytes, and the maximum number of requests read at once."""
 MAX_BY, MAX_NAME, MAX_TEXT, MAX_LIMITS = 200, 64, 40, 8
-"""The maximum lengths of a sender, of a name or id, and of a limit of a budget; and the maximum
-number of such limits.
+"""The maximum lengths, in characters, of a sender, of a name or id, and of a budget limit; and the
+maximum number of budget limits.
 """
 MAX_COUNT = 10**9
 COUNT = re.compile(r"\+?[0-9]{1,10}")
@@ -65,7 +65,7 @@ class DriverRequest:
     trials: str = ""
     """The total number of trials (`60`), or the number of additional ones (`+20`)."""
     budget: tuple[str, ...] = ()
-    """Limits that replace the limits of their kind (`2h`), or are added to them (`+1h`)."""
+    """Limits that replace those of the same kind (`2h`), or are added to them (`+1h`)."""
     price: float | None = None
     """The price of one device per hour."""
     concurrency: int | None = None
@@ -203,7 +203,7 @@ def ask(home: Home, request: DriverRequest) -> None:
 def waiting_requests(
     home: Home, except_ids: Iterable[str] = ()
 ) -> list[DriverRequest | Unreadable]:
-    """Read the requests that wait for an answer, the oldest first, without `except_ids`."""
+    """Read the requests that wait for an answer, the oldest first, except those in `except_ids`."""
     return _fetch(home, _sizes_by_id(home), except_ids)
 
 
@@ -215,7 +215,8 @@ def withdraw(home: Home, request_id: str) -> None:
 def waiting_request_ids(home: Home) -> set[str] | None:
     """Return the ids of the requests that wait now; None if the storage fails.
 
-    A session calls this before it acquires the lease: later requests are meant for it.
+    A session calls this before it acquires the lease. Requests that are sent later are meant for
+    this session.
     """
     try:
         return set(_sizes_by_id(home))
@@ -224,7 +225,7 @@ def waiting_request_ids(home: Home) -> set[str] | None:
 
 
 class Inbox:
-    """The requests to one session, which a thread fetches; use it with `with`.
+    """Context manager whose thread fetches the requests to one session.
 
     If the storage fails, the thread tries again at its next poll.
     """
@@ -241,8 +242,8 @@ class Inbox:
         Args:
             home: the storage of the search.
             say: called once with the reason if requests cannot be read.
-            earlier_ids: the ids of the requests that are older than this session; None if these are
-                the requests that the first poll finds.
+            earlier_ids: the ids of the requests that are older than this session. With None, all
+                requests that the first poll finds count as older.
         """
         self.home, self.say = home, say
         self._new: deque[DriverRequest | Unreadable] = deque()
@@ -251,7 +252,7 @@ class Inbox:
         self._earlier_ids = earlier_ids
         """The ids of requests that are older than the session; None until known."""
         self._answered: deque[str] = deque()
-        """The ids of the answered requests whose objects are still to be removed."""
+        """The ids of the answered requests whose objects have not been removed yet."""
         self._over, self._lock = threading.Event(), threading.Lock()
         self._has_complained = False
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
@@ -275,7 +276,7 @@ class Inbox:
         return self._earlier_ids is not None and request_id in self._earlier_ids
 
     def mark_answered(self, request_id: str) -> None:
-        """Let the thread remove a request. Its answer must be in the journal."""
+        """Let the thread remove a request, whose answer must already be in the journal."""
         self._answered.append(request_id)
 
     def look(self) -> None:
@@ -289,7 +290,7 @@ class Inbox:
                 self._fetched_ids |= {request.id for request in fetched}
                 self._new.extend(fetched)
         except StorageError:
-            pass  # the journal's writer reports it
+            pass  # the journal cannot be written either, and reports the error
         except Exception as error:  # noqa: BLE001 - others can write there; the search continues
             self._complain_once(error)
 
@@ -306,7 +307,7 @@ class Inbox:
 
     def _drop(self) -> None:
         for request_id in list(self._answered):
-            # A file that cannot be removed stays. It is ignored, since its id is answered.
+            # A file that cannot be removed stays, and is ignored, since its request is answered.
             with suppress(OSError):
                 with suppress(IsADirectoryError, PermissionError):
                     withdraw(self.home, request_id)
@@ -314,7 +315,7 @@ class Inbox:
 
 
 def _sizes_by_id(home: Home) -> dict[str, int]:
-    """Return the size in bytes of each object that has the name of a request, by id."""
+    """Return the size in bytes of each object with a valid name of a request, by request id."""
     return {
         name.removesuffix(ENDING): size
         for name, size in home.requests().items()
@@ -325,21 +326,21 @@ def _sizes_by_id(home: Home) -> dict[str, int]:
 def _fetch(
     home: Home, sizes: Mapping[str, int], except_ids: Iterable[str]
 ) -> list[DriverRequest | Unreadable]:
-    """Read up to `MAX_AT_ONCE` of these requests, the oldest first, without `except_ids`."""
+    """Read up to `MAX_AT_ONCE` of these requests, the oldest first, except `except_ids`."""
     names = sorted(sizes.keys() - set(except_ids))[:MAX_AT_ONCE]
     requests = [_read(home, name, sizes[name]) for name in names]
     return [request for request in requests if request is not None]
 
 
 def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable | None:
-    """Read a request; None if it has been removed."""
+    """Read a request; None if it was removed in the meantime."""
     if size > MAX_BYTES:
         return Unreadable(
             request_id, f"it has {size:,} bytes, but at most {MAX_BYTES:,} are allowed"
         )
     try:
         content = home.request(f"{request_id}{ENDING}", MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:  # it has grown
+        if len(content) > MAX_BYTES:  # it has grown since its size was read
             raise ConfigError(f"it has more than the {MAX_BYTES:,} bytes that are allowed")
         request = DriverRequest.from_json(json.loads(content.decode()))
     except FileNotFoundError:

@@ -73,8 +73,8 @@ UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes of trials that a resume continues."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-"""Names in the search's folder: the folder of the search's own pictures, the report page, and
-Optuna's study. The pictures are drawn last.
+"""Names in the search's folder: the folder with the pictures of the whole search, the report page,
+and Optuna's study. The pictures are written last.
 """
 DATA_REPORT, DATA_PICTURE = "data.json", "data.png"
 """Names in the search's folder: the report on the data, and its picture."""
@@ -82,8 +82,10 @@ IMPROVEMENT = "improvement"
 """The name of the space in searches by `search.improve`."""
 
 ENDED = ("completed", "budget", "gain", "stopped")
-"""Outcomes of a search that has ended as intended: all trials have ended, the budget is used up,
-further trials are not worthwhile, or a request has stopped it.
+"""Outcomes of a search that has ended as intended.
+
+In this order: all trials have ended, the budget is used up, further trials are not worthwhile, or a
+request has stopped the search.
 """
 OPEN = ("budget", "stopped")
 """The outcomes in `ENDED` that may leave trials unfinished."""
@@ -92,12 +94,14 @@ RENAMED = {"time_budget": "budget"}
 """The current names of outcomes, by their names in version 0.1."""
 
 NO_TIME = "no time was left"
-"""The reason for a missing evaluation that a resume with more time performs."""
+"""The reason why a trial was not evaluated if the time was used up; a resume with more time
+evaluates it.
+"""
 
 
 @dataclass(frozen=True)
 class InheritedEpochs:
-    """The epochs that a trial has inherited, by a warm start, from the trial that trained them."""
+    """The epochs that a trial has inherited, by a warm start, from another trial."""
 
     search: str
     trial: str
@@ -111,7 +115,7 @@ class TrialResult:
     trial: str
     params: Params
     config: Json
-    """It shares parts with the configs of other trials: replace it, never modify it in place."""
+    """Parts of it are shared with the configs of other trials, so never modify it in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
@@ -124,14 +128,14 @@ class TrialResult:
     hold_reason: str = ""
     """The reason why it waits at a rung; empty if it does not."""
     wait_reason: str = ""
-    """The reason why it makes no progress now, such as a full disk; empty if there is none."""
+    """The reason why it cannot continue now, such as a full disk; empty if there is none."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """With cross-validation: the metrics of each fold, by epoch."""
     costed: Cost = field(default_factory=Cost)
     """The cost of using it, measured while other trials ran; empty unless cost is an objective."""
     inherited: list[InheritedEpochs] = field(default_factory=list)
-    """The epochs that other trials have trained for this one, by source."""
+    """The epochs that it has inherited by warm starts, one entry per warm start."""
     trainings: set[str] = field(default_factory=set)
     """The fingerprints of the code, data and machine that trained it.
 
@@ -140,9 +144,9 @@ class TrialResult:
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
-    """For a training of a selection: the candidate; otherwise empty."""
+    """The candidate that is trained again, in a selection; otherwise empty."""
     training_key: str = ""
-    """Equal for trials that differ only in length, and thus share one training.
+    """A key that is equal for trials that differ only in length, and thus share one training.
 
     See `trainables.checkpoints.lineage`.
     """
@@ -159,9 +163,9 @@ class TrialResult:
 
     @property
     def best_epoch(self) -> int | None:
-        """The best epoch by the metric; None before the first.
+        """The best epoch by the metric; None before the first epoch.
 
-        Ties go to the epoch with the lowest validation loss, then to the first.
+        Ties go to the epoch with the lowest validation loss, then to the earliest epoch.
         """
         if self._best[0] != len(self.epochs):
             metric = self.metric
@@ -177,7 +181,7 @@ class TrialResult:
 
     @property
     def best(self) -> dict[str, float]:
-        """The metrics of the best epoch; empty before the first."""
+        """The metrics of the best epoch; empty before the first epoch."""
         best_epoch = self.best_epoch
         return self.epochs[best_epoch] if best_epoch is not None else {}
 
@@ -188,12 +192,12 @@ class TrialResult:
 
     @property
     def value(self) -> float:
-        """The metric on the validation set at the best epoch; NaN before the first."""
+        """The metric on the validation set at the best epoch; NaN before the first epoch."""
         return self.best.get(self.metric.key, math.nan)
 
     @property
     def score(self) -> float:
-        """The value, negated if lower values are better: a higher score is always better."""
+        """The value, negated if lower values are better, so that a higher score is better."""
         return self.metric.score(self.value)
 
     def error(self, images: int) -> float:
@@ -207,15 +211,15 @@ class TrialResult:
 
     @property
     def primary_value(self) -> float:
-        """The task's primary metric at the best epoch, such as accuracy; NaN before the first.
+        """The task's primary metric at the best epoch, such as accuracy; NaN before any epoch.
 
-        The best epoch is the best by `metric`, which may be another one.
+        The best epoch is the best one by `metric`, which may differ from the primary metric.
         """
         return self.best.get(self.task.primary.key, math.nan)
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation of the folds' values at the best epoch.
+        """The sample standard deviation of the metric over the folds, at the best epoch.
 
         None without cross-validation.
         """
@@ -229,15 +233,15 @@ class TrialResult:
 
     @property
     def cost(self) -> Cost:
-        """The cost of using it, measured by `trainables.evaluation.cost` while nothing else ran.
+        """The cost of using its network, measured while nothing else ran.
 
-        Empty if there is no evaluation yet.
+        It is the result of `trainables.evaluation.cost`; empty if there is no evaluation yet.
         """
         return self.evaluation.cost if self.evaluation is not None else {}
 
     @property
     def reached(self) -> int:
-        """The last epoch that it has finished; 0 before the first."""
+        """The last epoch that it has finished; 0 before the first epoch."""
         return max(self.epochs, default=0)
 
     @property
@@ -266,9 +270,11 @@ class Session:
     """A session: the time during which one driver runs the search."""
 
     began_ms: int
-    """The Unix time at which its command started; `last_ms` is that of its last event.
+    """The Unix time in milliseconds at which its command started; `last_ms` is that of its last
+    event.
 
-    Their difference is not its running time (`elapsed_ms`), since the clock may have been set.
+    Their difference is not the duration of the session, since the clock may have been set; use
+    `elapsed_ms`.
     """
     last_ms: int
     slots: int
@@ -286,17 +292,19 @@ class Session:
     `boot` is the id of this machine (`search.journal.lease.boot_id`).
     """
     is_dated: bool = False
-    """True if its events have dates, but no elapsed times, as in earlier versions."""
+    """True if its events have dates, but no elapsed times: an earlier version wrote them."""
     running: int = 0
     """The number of trials that run now."""
     elapsed_ms: int = 0
     """Milliseconds since its command started, including the start of Ray."""
     slots_ms: int = 0
-    """The time of all slots, added up."""
+    """The total time of all slots in milliseconds, whether they were used or idle."""
     trials_ms: int = 0
-    """The time that trials have run in it, added up."""
+    """The total running time of all trials in this session, in milliseconds."""
     epoch_ms: int = 0
-    """`elapsed_ms` at the last report of an epoch; `ended_ms` at the last end of a trial."""
+    """The value of `elapsed_ms` when the last epoch was reported; `ended_ms` is its value when the
+    last trial ended.
+    """
     ended_ms: int = 0
 
     @classmethod
@@ -314,10 +322,10 @@ class Session:
         )
 
     def count_until(self, time_ms: int, elapsed_ms: int | None) -> None:
-        """Count the time until an event with this date and this elapsed time.
+        """Count the time until an event with this date and this elapsed time, in milliseconds.
 
-        Without an elapsed time, as in journals of earlier versions, the dates are used. Backward
-        steps are ignored: the clock may have been set.
+        Without an elapsed time, as in journals of earlier versions, the dates are used. A date
+        before that of the last event is ignored, since the clock may have been set.
         """
         if elapsed_ms is None:
             self.is_dated = True
@@ -326,7 +334,7 @@ class Session:
         self.advance(elapsed_ms)
 
     def advance(self, elapsed_ms: int) -> None:
-        """Count the time until `elapsed_ms`; do nothing if that has been counted already."""
+        """Count the time until `elapsed_ms`; do nothing if it has already been counted."""
         step = max(0, elapsed_ms - self.elapsed_ms)
         self.elapsed_ms += step
         self.slots_ms += step * self.slots
@@ -345,22 +353,25 @@ class Session:
 
     @property
     def trials_s(self) -> float:
-        """The seconds that trials have run in it, added up."""
+        """The total running time of all trials in this session, in seconds."""
         return self.trials_ms / 1000
 
     @property
     def slot_s(self) -> float:
-        """The seconds of all slots, added up."""
+        """The total time of all slots, in seconds, whether they were used or idle."""
         return self.slots_ms / 1000
 
 
 def elapsed_s(sessions: Iterable[Session]) -> float:
-    """Add up the seconds of sessions, each from its command's start to its last event."""
+    """Add up the durations of sessions, in seconds.
+
+    A session lasts from the start of its command to its last event.
+    """
     return sum(session.elapsed_ms for session in sessions) / 1000
 
 
 def is_other_race(before: Selecting, now: Selecting) -> bool:
-    """True if the terms of a selection have changed, so that it holds another race."""
+    """True if a selection continues on other terms: other candidates, seeds or error rate."""
     return (before.candidates, before.seeds, before.alpha) != (
         now.candidates,
         now.seeds,
@@ -389,7 +400,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class AnsweredRequest:
-    """A request, and the Unix time in milliseconds of its answer."""
+    """An answered request, and the Unix time of the answer."""
 
     time_ms: int
     request: Requested
@@ -405,9 +416,9 @@ class Selection:
     repeats: dict[str, TrialResult] = field(default_factory=dict)
     """The trainings, by name, such as `t0007-s2`. Their `repeat_of` is the candidate."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
-    """The candidates that were dropped from the race."""
+    """The events with which candidates were dropped, by candidate."""
     verdict: Selected | None = None
-    """The result of the race; None until there is one."""
+    """The choice of the selection; None until it is made."""
     tested: Tested | None = None
     """The last evaluation of one of its trainings on the test set; None if there is none."""
     outcome: str = "running"
@@ -416,9 +427,9 @@ class Selection:
     def begin_again(self, terms: Selecting) -> None:
         """Start another session on these terms, and readmit some of the dropped candidates.
 
-        The `failed` candidates are readmitted. If the terms have changed, those that were clearly
-        worse are, too, since they may not be on the new terms. Their failed or stopped trainings
-        continue.
+        The `failed` candidates are readmitted. If the terms have changed, candidates that were
+        clearly worse are readmitted, too, because they may not be clearly worse on the new terms.
+        The failed or stopped trainings of readmitted candidates continue.
         """
         again = self.failed & set(terms.candidates)
         if is_other_race(self.started, terms):
@@ -433,9 +444,10 @@ class Selection:
 
     @property
     def failed(self) -> set[str]:
-        """The candidates that were dropped only because a training failed: the cause may be gone.
+        """The candidates that were dropped only because a training failed.
 
-        A training that diverged is not among them: it would diverge again.
+        The cause of such a failure may no longer exist. Candidates with a training that diverged
+        are excluded, since it would diverge again.
         """
         failed, diverged = (
             {trial.repeat_of for trial in self.repeats.values() if trial.outcome == outcome}
@@ -471,12 +483,12 @@ class Selection:
 
 @dataclass
 class Refinement:
-    """The further rounds of a search (`search.refine`), each in a narrower or shifted space."""
+    """The further rounds of a search (`search.refine`), each in a space derived from results."""
 
     terms: RefinementTerms
     rounds: list[Refined] = field(default_factory=list)
     reason: str = ""
-    """The reason why it ended; empty if it has not."""
+    """The reason why it ended; empty if it has not ended."""
 
     @property
     def is_over(self) -> bool:
@@ -496,8 +508,9 @@ class SearchResult:
     """The first event, with the changes that later sessions made."""
     sessions: list[Session] = field(default_factory=list)
     current_sessions: list[Session] = field(default_factory=list)
-    """Either `sessions` or those of the selection. The last of them is the session to which the
-    next event belongs.
+    """Either `sessions` or the sessions of the selection, whichever ran last.
+
+    The next event belongs to the last session in this list.
     """
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: Tested | None = None
@@ -513,11 +526,11 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: Risked | None = None
-    """The risk of having stopped trials at the end of the search; None if not known."""
+    """The risk of not continuing waiting trials when the search ended; None if not known."""
     requests: dict[str, AnsweredRequest] = field(default_factory=dict)
     """The requests by id, in the order of their answers."""
     stopping: Requested | None = None
-    """The request to stop the search; None without one, and once the search has stopped."""
+    """The request to stop the search; None if there is none, or once the search has stopped."""
     _state: int = field(default=0, init=False, repr=False, compare=False)
     """A number that increases whenever `apply` or `cut_off` changes something."""
     _computed: dict[str, tuple[tuple[int, int], list[TrialResult]]] = field(
@@ -537,10 +550,10 @@ class SearchResult:
 
     @classmethod
     def kept_in(cls, home: Home) -> tuple[Self, str]:
-        """Read the current result of a search, and the name of the driver that runs it, or "".
+        """Return the current result of a search and the name of the driver that runs it, or "".
 
-        If a driver runs it, the time since the last event is counted, too. If none does, trials
-        that were running are marked as interrupted.
+        If a driver runs the search, the result includes the time since the last event. If none
+        does, trials that were running are marked as interrupted.
         """
         result, holder = cls.read(home.opened()), home.holder()
         if holder:
@@ -571,7 +584,7 @@ class SearchResult:
         return result
 
     def apply(self, event: Event) -> None:
-        """Update the result by the next event of the journal."""
+        """Update the result with the next event of the journal."""
         self._state += 1
         data = event.data
         if self.current_sessions and not isinstance(
@@ -587,14 +600,17 @@ class SearchResult:
             self.current_sessions[-1].ended_ms = self.current_sessions[-1].elapsed_ms
 
     def until_now(self, holder: str) -> Self:
-        """Return a copy that includes the time since the last event, while `holder` runs it.
+        """Return a copy that includes the time since the last event, if `holder` runs the search.
 
-        Return this object if the holder is not the driver of the last session, and thus about to
-        start a new one; or if the session has ended, and its driver only waits for MLflow.
+        Return this object if the last session has ended, or if the holder is not its driver. In the
+        first case the driver only waits for MLflow, in the second it is about to start a session.
+
+        Args:
+            holder: the driver with the lease, as named by `Home.holder`; empty if there is none.
         """
         if not self.current_sessions or not holder or self._last_outcome != "running":
             return self
-        # For a lease on another machine, ", if that still lives" follows the name of the driver.
+        # For a driver on another machine, the name is followed by ", if it is still alive".
         if holder.partition(",")[0] != self.current_sessions[-1].driver:
             return self
         session = replace(self.current_sessions[-1])
@@ -663,14 +679,14 @@ class SearchResult:
 
     @property
     def training(self) -> str:
-        """The current fingerprint of everything that a training depends on, except its config.
+        """The fingerprint of everything that a training depends on now, except its config.
 
         Empty in journals of earlier versions.
         """
         return self.started.training
 
     def find(self, name: str) -> TrialResult | None:
-        """Return the trial, or training of the selection, with this name; None if there is none."""
+        """Return the trial or the training of the selection with this name; None if none has it."""
         return self.trials.get(name) or (
             self.selection.repeats.get(name) if self.selection is not None else None
         )
@@ -718,7 +734,7 @@ class SearchResult:
             self.started = replace(self.started, experiment=data.experiment)
 
     def _answer(self, data: Requested, time_ms: int) -> None:
-        """Apply an answered request; a refused one has no effect."""
+        """Record an answered request, and apply its changes unless it was refused."""
         self.requests[data.id] = AnsweredRequest(time_ms, data)
         if data.is_refused:
             return
@@ -771,11 +787,11 @@ class SearchResult:
 
     @property
     def steps(self) -> float:
-        """The resolution of the metric: the reciprocal of the step that a single image makes.
+        """The resolution of the metric: the reciprocal of its change due to a single image.
 
-        For a share of n images it is n. For other metrics, one image is assumed to move the value
-        by 2 * (standard error) / sqrt(n), since that is 1 / n for a share of one half, whose
-        standard error is 1 / (2 * sqrt(n)). A value between 0 and 1 moves by at least 1 / n.
+        For a share of n images it is n. For other metrics, one image is assumed to change the value
+        by 2 * (standard error) / sqrt(n). For a share of one half, whose standard error is
+        1 / (2 * sqrt(n)), this is 1 / n. A value between 0 and 1 changes by at least 1 / n.
         """
         images, best, metric = float(self.images), self.best, self.metric
         if metric.is_share or best is None or not images:
@@ -786,7 +802,7 @@ class SearchResult:
 
     @property
     def ranking(self) -> list[TrialResult]:
-        """The trials that have a best epoch, without diverged and failed ones, the best first.
+        """The trials that have finished an epoch, except diverged and failed ones, the best first.
 
         Ties go to the cheaper trial if cost is an objective, then to the one with the lower loss.
         The ranking is cached until the next event: a page needs it dozens of times, and with
@@ -797,7 +813,7 @@ class SearchResult:
     def _compute_once(
         self, compute: "Callable[[SearchResult], list[TrialResult]]"
     ) -> list[TrialResult]:
-        """Call `compute` with this result, unless nothing has changed since the last call."""
+        """Return `compute(self)`, which is cached until the result changes."""
         state = self._state, len(self.trials)
         cached = self._computed.get(compute.__name__)
         if cached is None or cached[0] != state:
@@ -820,7 +836,7 @@ class SearchResult:
     def distinct(self) -> list[TrialResult]:
         """The ranking with one trial per training.
 
-        For statistics: trials that differ only in length are one observation.
+        Use it for statistics, where trials that differ only in length are one observation.
         """
         return [*self._compute_once(SearchResult._find_distinct)]
 
@@ -842,9 +858,9 @@ class SearchResult:
     def costs(self) -> dict[str, Cost]:
         """The known costs of using the trials' networks, by trial.
 
-        If cost is an objective, all trials need the same kind of measurement. If all have been
-        measured while nothing else ran, these measurements are used, otherwise those with their
-        first epochs, which other trainings slow down.
+        If cost is an objective, all trials need the same kind of measurement. If all trials have
+        been measured while nothing else ran, these measurements are used. Otherwise those from
+        their first epochs are used, which other trainings slow down.
         """
         counted = self._counted
         all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
@@ -902,7 +918,10 @@ class SearchResult:
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """Better trials that the test skipped, with the damage of their checkpoints."""
+        """The trials that are better than the tested one, but have a damaged checkpoint.
+
+        Their names are mapped to descriptions of the damage.
+        """
         return (self.tested.passed_over or {}) if self.tested is not None else {}
 
     @property
@@ -950,7 +969,7 @@ class SearchResult:
 
     @property
     def is_tested(self) -> bool:
-        """True if there is nothing left for this search to test.
+        """True if nothing remains to be evaluated on the test set.
 
         A sealed search has nothing to test: only a selection uses the test set.
         """
@@ -974,12 +993,12 @@ class SearchResult:
 
     @property
     def epochs_trained(self) -> int:
-        """The number of epochs that all trials have trained, without reused ones."""
+        """The number of epochs that all trials have trained themselves, without reused epochs."""
         return sum(len(trial.own_epochs) for trial in self.trials.values())
 
     @property
     def reused_epochs(self) -> dict[str, tuple[int, int]]:
-        """For each earlier search: number of trials that reuse its epochs, and of these epochs."""
+        """Maps searches to (number of trials that reuse their epochs, number of reused epochs)."""
         totals: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
             for search in {source.search: None for source in trial.inherited}:
@@ -1012,15 +1031,15 @@ class SearchResult:
 
     @property
     def wall_s(self) -> float:
-        """The search time: the seconds of all sessions, including the starts of Ray.
+        """The total duration of all sessions in seconds, including the starts of Ray.
 
-        Sessions of a selection do not count, nor does time while the machine was suspended.
+        Sessions of a selection do not count, and neither does time while the machine was suspended.
         """
         return elapsed_s(self.sessions)
 
     @property
     def slot_efficiency(self) -> float:
-        """The share of the slots' time that was spent in training."""
+        """The share of the total slot time that was spent in training and validation steps."""
         slot_s = sum(session.slot_s for session in self.sessions)
         return self.train_s / slot_s if slot_s else 0.0
 
@@ -1036,7 +1055,7 @@ class SearchResult:
 
 
 def _share_parts(config: Json, template: Json) -> Json:
-    """Replace the parts of a config that equal those of `template` by the same objects.
+    """Replace parts of a config by the objects in `template` that are equal to them.
 
     Most parts, such as `data`, are equal in all trials of a search. With thousands of trials,
     copies of them would take as much memory as all epochs.
@@ -1048,7 +1067,10 @@ def _share_parts(config: Json, template: Json) -> Json:
 
 
 def _is_same(part: Any, other_part: Any) -> bool:
-    """True if two flat dicts are equal in JSON, too: 1, 1.0 and true are equal only in Python."""
+    """True if two values are flat dicts that have the same text in JSON.
+
+    `==` is not enough, because Python considers 1, 1.0 and True equal.
+    """
     if not (isinstance(part, dict) and isinstance(other_part, dict)) or part != other_part:
         return False
     kinds = [*map(type, part.values())]
@@ -1057,7 +1079,7 @@ def _is_same(part: Any, other_part: Any) -> bool:
 
 
 def furthest_of_each_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Return one trial per training, in the given order: the one that has trained furthest.
+    """Return the trial of each training that has trained furthest, in the given order.
 
     Ties go to the trial with more planned epochs. A failed trial represents its training only if
     all trials of the training failed.
@@ -1105,7 +1127,7 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
                 "",
             )
         case Retried():
-            trial.attempt += trial.outcome != "running"  # it died before it ran
+            trial.attempt += trial.outcome != "running"  # it failed before its `Running` event
             trial.outcome = "pending"
             trial.retries.append(data.kind)
         case Ended():
@@ -1114,7 +1136,7 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
-    """Return the path of the checkpoint of a trial's best epoch."""
+    """Return the path of the checkpoint of a trial's best epoch, in the search's `folder`."""
     return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"
 
 

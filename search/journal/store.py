@@ -1,8 +1,8 @@
 """The home of a search, where it is stored: a folder, or a bucket with copies in local folders.
 
-With a bucket, the driver writes to its own local folder, and readers download the files they need
-into another one. The bucket is the source of truth. The checkpoints of trials do not pass through
-the driver: each worker uploads its own to the bucket (`cluster.storage.mirror`).
+With a bucket, the driver writes to a local folder of its own, and readers download the files they
+need into another local folder. The bucket is the source of truth. The checkpoints of trials do not
+pass through the driver: each worker uploads its own to the bucket (`cluster.storage.mirror`).
 """
 
 import hashlib
@@ -46,7 +46,9 @@ class Place(NamedTuple):
     """The location of a trial's checkpoints, as values that can be sent to other machines."""
 
     folder: str
-    """The folder; with a mirror, the address in the bucket, which only messages use."""
+    """The absolute path of the folder. With a mirror it is the address in the bucket, which is only
+    used in messages.
+    """
     mirror: CheckpointMirror | None = None
     """Copies the checkpoints to a bucket; None if they are stored in a folder."""
 
@@ -118,7 +120,7 @@ class Home:
     """Seconds between two polls for requests."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
-    """Seconds between two polls for heartbeats, and their delay in seconds."""
+    """Seconds between two polls for heartbeats, and the maximum delay of a heartbeat in seconds."""
     patience_s: ClassVar = PATIENCE_S
     """A driver whose lock has not changed for this many seconds counts as dead."""
 
@@ -129,14 +131,14 @@ class Home:
         return str(self.folder)
 
     def exists(self) -> bool:
-        """True if the folder has a journal or trials."""
+        """True if the folder contains a journal or trials."""
         return any((self.folder / part).exists() for part in (FILE_NAME, TRIALS))
 
     def opened(self, *, files: bool = False) -> Path:
-        """Return a local folder with the journal, for readers.
+        """Return a local folder that contains the journal, for readers.
 
-        With `files`, it also has the files that the journal names as evidence, and the decision of
-        an improvement.
+        With `files`, it also contains the files that the journal names as evidence, and the
+        decision of `search.improve`.
         """
         return self.folder
 
@@ -159,7 +161,7 @@ class Home:
     def lease(
         self, *, say: Callable[[str], None] = lambda text: None
     ) -> "AbstractContextManager[Lease | BucketLease]":
-        """Return the lease that a driver must hold."""
+        """Return the lease that a driver must hold, as a context manager."""
         return Lease(self.folder, say=say)
 
     def holder(self) -> str:
@@ -174,11 +176,14 @@ class Home:
             return b""
 
     def journal(self, *, new: bool) -> OpenedJournal:
-        """Open the journal for writing, and return its events. The caller must hold the lease."""
+        """Open the journal for writing, and return it with its events.
+
+        The caller must hold the lease. `new` is True to create the journal.
+        """
         return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
 
     def names(self) -> list[str]:
-        """Return the names of the files and folders that exist, without the lock."""
+        """Return the names of the files and folders of the search, except the lock."""
         return (
             sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE)
             if self.folder.is_dir()
@@ -200,7 +205,7 @@ class Home:
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
         """Return the size in bytes of each checkpoint of these trials, by trial and name.
 
-        A file that n checkpoints share counts as an n-th of its size in each of them.
+        If n checkpoints share a file, each of them counts 1 / n of its size.
         """
         sizes_by_trial = {
             trial: {
@@ -217,23 +222,26 @@ class Home:
             remove(self.folder / TRIALS / trial / name)
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
-        """Return the last heartbeats of the trials with these folders."""
+        """Return the last heartbeat of each trial, given the folders of the trials.
+
+        None for a trial whose heartbeat cannot be read.
+        """
         return last_beats(folders)
 
     def fetch(self, *parts: str) -> None:
-        """Copy files or folders of the search into the driver's folder, if they exist.
+        """Copy files or folders from the storage into the driver's folder, if they exist.
 
-        Do nothing here, where the search is stored in the driver's folder.
+        Does nothing in this class, because the driver's folder is the storage.
         """
 
     def keep(self, *parts: str) -> None:
         """Copy files or folders from the driver's folder to the storage.
 
-        Do nothing here, where the search is stored in the driver's folder.
+        Does nothing in this class, because the driver's folder is the storage.
         """
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file atomically, and copy it to the storage (`keep`)."""
+        """Write a file into the driver's folder atomically, and copy it to the storage (`keep`)."""
         _write(self.folder / name, content)
         self.keep(name)
 
@@ -254,7 +262,7 @@ class Home:
         sizes = dict[str, int]()
         with suppress(FileNotFoundError), self._requests() as folder, os.scandir(folder) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # it was answered meanwhile
+                with suppress(FileNotFoundError):  # it was answered in the meantime
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
         return sizes
 
@@ -282,8 +290,8 @@ class Home:
     def _requests(self) -> Iterator[int]:
         """Open the folder of requests, and yield its descriptor.
 
-        Others can write to it, so symbolic links are not followed: the folder must not be one, nor
-        the requests in it.
+        Other users can write to the folder. Therefore symbolic links are not followed, neither for
+        the folder itself nor for the requests in it.
         """
         descriptor = os.open(self.folder / REQUESTS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -292,7 +300,7 @@ class Home:
             os.close(descriptor)
 
     def size(self) -> StoredSize:
-        """Return the size of the search, without the lock."""
+        """Return the size of the search, without its lock file."""
         lock = self.folder / LOCK_FILE
         files = [path for path in self.folder.rglob("*") if path.is_file() and path != lock]
         return StoredSize(len(files), _bytes_of(files))
@@ -300,7 +308,8 @@ class Home:
     def remove(self) -> None:
         """Remove the whole search. The caller must hold the lease.
 
-        The journal is removed last: if this is interrupted, the rest is still listed as a search.
+        The journal is removed last, so that an interrupted removal still leaves a search that is
+        listed.
         """
         last = [self.folder / name for name in (FILE_NAME, LOCK_FILE)]
         for path in self.folder.iterdir():
@@ -333,7 +342,7 @@ class BucketHome(Home):
         return str(self.bucket)
 
     def exists(self) -> bool:
-        """True if the bucket has the first piece of the journal."""
+        """True if the bucket contains the first piece of the journal."""
         self.bucket.reach()
         return self.bucket.has(f"{FILE_NAME}/{FIRST}")
 
@@ -386,7 +395,7 @@ class BucketHome(Home):
         return BucketLease(self.bucket, self.name, say=say)
 
     def holder(self) -> str:
-        """Name the driver in the lock; empty if there is none."""
+        """Name the driver that the lock records; empty if it is free."""
         stored = self.bucket.get(LOCK_FILE)
         return (
             f"{holder_in(stored)}, if it is still alive"
@@ -400,12 +409,12 @@ class BucketHome(Home):
         return b"" if stored is None else stored.content
 
     def journal(self, *, new: bool) -> OpenedJournal:
-        """Create the driver's copy of the journal, and open it for writing.
+        """Create the driver's copy of the journal, open it for writing, and return its events.
 
         Files that an earlier driver has left in the driver's folder are removed.
 
         Raises:
-            JournalError: the search should be `new`, but exists already.
+            JournalError: `new` is True, but the search already exists.
         """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -419,12 +428,12 @@ class BucketHome(Home):
         if not new:
             _write(self.folder / FILE_NAME, content)
         journal, events = super().journal(new=new)
-        self._fetch(self.folder, evidence_files(events))  # MLflow may not have it yet
+        self._fetch(self.folder, evidence_files(events))  # MLflow may not have these files yet
         journal.copy = copy.append
         return journal, events
 
     def names(self) -> list[str]:
-        """Return the names of the files and folders in the bucket, without the lock."""
+        """Return the names of the files and folders in the bucket, except the lock."""
         self.bucket.reach()
         return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
 
@@ -440,7 +449,7 @@ class BucketHome(Home):
         )
 
     def has(self, checkpoint: str) -> bool:
-        """Return True: a missing checkpoint is noticed when it is downloaded."""
+        """Return True without a check: the download of a missing checkpoint fails."""
         return True
 
     def checkpoints(self, trials: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -496,11 +505,18 @@ class BucketHome(Home):
         self.bucket.put(content, f"{REQUESTS}/{request}")
 
     def requests(self) -> dict[str, int]:
-        """Return the size in bytes of each request in the bucket, by name. Retry only briefly."""
+        """Return the size in bytes of each request in the bucket, by name.
+
+        If the storage fails, this is retried only for a short time.
+        """
         return (replace(self.bucket, quick=True) / REQUESTS).sizes()
 
     def request(self, request: str, most: int) -> bytes:
-        """Read at most `most` bytes of a request in the bucket."""
+        """Read at most `most` bytes of a request in the bucket.
+
+        Raises:
+            FileNotFoundError: there is no such request.
+        """
         stored = replace(self.bucket, quick=True).get(f"{REQUESTS}/{request}", most=most)
         if stored is None:
             raise FileNotFoundError(request)
@@ -511,12 +527,12 @@ class BucketHome(Home):
         replace(self.bucket, quick=True).remove([f"{REQUESTS}/{request}"])
 
     def size(self) -> StoredSize:
-        """Return the size of the search in the bucket, without the lock."""
+        """Return the size of the search in the bucket, without its lock."""
         sizes = {name: size for name, size in self.bucket.sizes().items() if name != LOCK_FILE}
         return StoredSize(len(sizes), sum(sizes.values()))
 
     def remove(self) -> None:
-        """Remove the search from the bucket, the journal last, and its local copies."""
+        """Remove the search from the bucket, its journal last, and remove its local copies."""
         parts = list(self.bucket.listing())
         last = [part for part in parts if part.startswith((f"{FILE_NAME}/", LOCK_FILE))]
         self.bucket.remove([part for part in parts if part not in last])
@@ -539,7 +555,10 @@ def evidence_files(events: list[Event]) -> list[str]:
 
 
 def copy_folder(kind: str, bucket: Bucket) -> Path:
-    """Return the local folder for copies of a search in a bucket; `kind` is "driven" or "read"."""
+    """Return the local folder for copies of a search in a bucket.
+
+    `kind` is "driven" for the copy of the driver, or "read" for the copy of readers.
+    """
     return (
         cache_folder("storage")
         / kind
@@ -558,7 +577,7 @@ def _bytes_in(checkpoint: Path) -> int:
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    """Add up the sizes of files in bytes; one with n hard links counts as an n-th of its size."""
+    """Add up the sizes of files in bytes; a file with n hard links counts 1 / n of its size."""
     return sum(status.st_size // status.st_nlink for status in map(Path.stat, files))
 
 

@@ -1,1 +1,1 @@
-"""The verbs: for each, what it is asked for, what it returns, and the function that does it."""
+"""The verbs as functions: each module has a request, an outcome, and the function of one verb."""

@@ -1,4 +1,4 @@
-"""Requests to the driver of a search: verbs send one, and wait for the reply."""
+"""Sends requests to the driver of a search, and waits for the replies."""
 
 import time
 from collections.abc import Callable
@@ -21,39 +21,41 @@ from search.values.option import flag
 from trainables.errors import ConfigError
 
 LOOK_S = 0.2
-"""Seconds between two checks for the reply in a folder. A bucket is checked as often as the driver
-checks it (`Home.asked_every_s`).
+"""The minimum number of seconds between two checks for the reply.
+
+If the driver checks for requests less often, as in a bucket, its interval is used
+(`Home.asked_every_s`).
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriverAsk(SearchRequest):
-    """A request to the driver of a search."""
+    """The options of a verb that sends a request to the driver of a search."""
 
     no_wait: bool = flag("do not wait until the driver has answered")
 
 
 @dataclass(frozen=True)
 class DriverReply:
-    """The reply to a request, or what happens to a request that has none."""
+    """The reply to a request, or a note on what happens to a request without a reply."""
 
     text: str
     was_interrupted: bool = False
-    """True if Ctrl-C ended the wait for the reply; the request stays."""
+    """True if Ctrl-C ended the wait for the reply. The request is not withdrawn."""
 
 
 def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverReply:
     """Send a request to the driver of a search, and wait for its reply.
 
-    If no driver runs, or with `no_wait`, it does not wait.
+    It does not wait if no driver runs, or if `ask.no_wait` is set.
 
     Args:
-        ask: the search.
-        request: what the driver shall do.
-        talk: receives the cost of the request before it is sent.
+        ask: the search, and whether to wait.
+        request: the request to send.
+        talk: receives a note on the estimated cost of the request before it is sent.
 
     Raises:
-        ConfigError: the request is refused, before it is sent or by the driver.
+        ConfigError: the request is refused, either before it is sent or by the driver.
         JournalError: there is no such search.
         StorageError: the storage fails.
     """
@@ -97,12 +99,12 @@ def wait_for_reply(
     Args:
         home: where the search is stored.
         request: the request, which has been sent.
-        place: where searches are stored.
+        place: the storage of searches.
         go_on: the command that continues the search.
-        wait: sleeps for this number of seconds between two checks.
+        wait: sleeps between two checks; its argument is the number of seconds.
 
     Raises:
-        ConfigError: the request is refused, or the search has ended without it.
+        ConfigError: the request is refused, or the search has ended without a reply.
         StorageError: the storage has failed for longer than a living driver can stay silent.
     """
     liveness, every_s = Liveness(home, wait), max(LOOK_S, home.asked_every_s)
@@ -111,7 +113,8 @@ def wait_for_reply(
         with suppress(StorageError):  # the storage may recover
             is_there = f"{request.id}{ENDING}" in home.requests() and bool(home.holder())
             events = journal.new()
-            # The request's object may remain after the reply, if the driver may not delete it.
+            # Look for a reply even if the request remains: the driver may not be permitted to
+            # delete it from a bucket.
             reply = _reply_among(events, request)
             liveness.look(events)
         if reply is None and is_there:
@@ -129,13 +132,13 @@ def _reply_among(events: list[Event], request: DriverRequest) -> Requested | Non
 
 
 def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_on: Remedy) -> str:
-    """Describe the outcome of a request whose driver has ended without a reply.
+    """Describe the outcome of a request if the driver has ended without a reply.
 
-    The request stays for the next session. It is withdrawn if the search has ended, or if it asks
-    for a pause.
+    The request remains for the next session, unless the search has ended or the request asks for a
+    pause. In these two cases it is withdrawn.
 
     Raises:
-        ConfigError: the search has ended without it.
+        ConfigError: the search has ended.
     """
     result, holder = SearchResult.kept_in(home)
     if result.has_ended:

@@ -1,4 +1,4 @@
-"""Removes the checkpoints of a search that nothing needs any more."""
+"""Removes the checkpoints of a search that are no longer needed."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from trainables.errors import ConfigError, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class CleanRequest(SearchRequest):
-    """The checkpoints of a search that shall stay."""
+    """A search, and the rule that determines which of its checkpoints are kept."""
 
     keep: str = option(
         f"{NEEDED}: keep those from which a resume, a refinement or another search continues; "
@@ -55,7 +55,7 @@ def removable_checkpoints(request: CleanRequest) -> list[Removable]:
 
 
 def clean(request: CleanRequest, talk: Talk = SILENT) -> int:
-    """Remove the checkpoints of a search that nothing needs, and return their size in bytes.
+    """Remove the unneeded checkpoints of a search, and return their total size in bytes.
 
     Raises:
         NoSuchSearch: there is no such search.
@@ -71,8 +71,8 @@ def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) 
     Args:
         result: the search.
         home: its place in the storage.
-        storage: the storage, for messages.
-        keep: the value of --keep (`CLEANED`).
+        storage: the storage, which error messages name.
+        keep: the value of --keep, one of `CLEANED`.
 
     Raises:
         ConfigError: the value of --keep is unknown.
@@ -85,21 +85,21 @@ def removable_of(result: SearchResult, home: Home, storage: Storage, keep: str) 
 
 
 def size_of(removable: Iterable[Removable]) -> int:
-    """Sum up the sizes of checkpoints, in bytes."""
+    """Return the total size of checkpoints in bytes."""
     return sum(trial.size for trial in removable)
 
 
 def clean_search(home: Home, storage: Storage, keep: str, note: Callable[[str], None]) -> int:
-    """Remove the checkpoints that `keep` does not need, and return their size in bytes.
+    """Remove the checkpoints that `keep` does not protect, and return their total size in bytes.
 
-    The removal is first recorded in the journal, where a resume sees it. If the process is killed
-    in between, the next call removes the rest.
+    The removal is recorded in the journal first, so that a resume knows about it. If the process is
+    killed before all are removed, the next call removes the rest.
 
     Args:
         home: the search's place in the storage.
-        storage: the storage, for messages.
-        keep: the value of --keep (`CLEANED`).
-        note: receives a line if the journal's last line was torn.
+        storage: the storage, which error messages name.
+        keep: the value of --keep, one of `CLEANED`.
+        note: prints a line; called if the last line of the journal was incomplete.
     """
     with home.lease() as lease:
         journal, events = home.journal(new=False)

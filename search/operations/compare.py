@@ -22,7 +22,7 @@ class CompareRequest:
 
 @dataclass(frozen=True)
 class ComparedSearches:
-    """A comparison, and the searches as they were read for it."""
+    """A comparison of searches, and the results on which it is based."""
 
     comparison: Compared
     results: list[SearchResult]
@@ -32,8 +32,8 @@ def compare(request: CompareRequest) -> ComparedSearches:
     """Compare two or more searches.
 
     Raises:
-        NoSuchSearch: one does not exist.
-        ConfigError: fewer than two are named, or one is named twice.
+        NoSuchSearch: one of them does not exist.
+        ConfigError: fewer than two searches are named, or one is named twice.
     """
     names = [resolve_name(name, request.storage) for name in request.names]
     if len(set(names)) < 2 or len(set(names)) < len(names):

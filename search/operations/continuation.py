@@ -13,20 +13,24 @@ from search.values.option import flag, option, repeated
 
 
 def keep_option() -> str | None:
-    """Declare `--keep`, for a verb that continues a search."""
+    """Declare the option `--keep` of a verb that continues a search."""
     what: str | None = option(f"{KEEP_HELP} (default: as before)", metavar="WHAT")
     return what
 
 
 def change_option(what: str) -> bool:
-    """Declare `--allow-change`, with which a verb continues although `what` has changed."""
+    """Declare the flag `--allow-change`, which continues a search although `what` has changed."""
     allowed: bool = flag(f"continue although {what} has changed")
     return allowed
 
 
 @dataclass(frozen=True, kw_only=True)
 class UsageLimits:
-    """The limits of a session; the help has `{of}`, what they count, and `{default}`."""
+    """The limits on what trainings may use: a budget, and the price of device time.
+
+    Their help texts have two placeholders, which `group` replaces: `{of}` says what is limited, and
+    `{default}` is the default.
+    """
 
     budget: tuple[Limit, ...] = repeated(
         f"{{of}}: {FORMS}. When it is used up, no trial starts, and each running trial stops "
@@ -44,7 +48,13 @@ class UsageLimits:
 
 
 def min_gain_option(default: float | None, before: str = "", *, section: str = "") -> Any:
-    """Declare `--min-gain`; `before` is the default in its help, for a verb that continues."""
+    """Declare the option `--min-gain`.
+
+    Args:
+        default: the default value.
+        before: the default in words, for the help of a verb that continues a search.
+        section: the heading of the option in the help.
+    """
     return option(
         "start no more trials when the planned ones are expected to gain less than this, in "
         "points (hundredths) of the metric (log loss: in its own unit); 0: start all of "
@@ -58,7 +68,10 @@ def min_gain_option(default: float | None, before: str = "", *, section: str = "
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """The options that say how and where a search continues; `{before}` is their default."""
+    """The options that determine how and where a search continues.
+
+    In their help texts, `group` replaces `{before}` with the default in words.
+    """
 
     concurrency: int | str | None = option(
         "trainings at once, or auto (default: {before})", metavar="N", parse=count_or_auto
@@ -77,7 +90,10 @@ class Where:
     )
 
     def overrides(self, limits: UsageLimits, **values: object) -> Overrides:
-        """Combine these options with limits and further values that replace recorded ones."""
+        """Combine these options and `limits` into overrides of a recorded experiment.
+
+        `values` are further fields of `Overrides`.
+        """
         return Overrides(
             concurrency=self.concurrency,
             hang_timeout=self.hang_timeout,

@@ -1,4 +1,4 @@
-"""A look at a data set before a search trains on it."""
+"""Inspects a data set before a search trains on it."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from trainables.inspection.report import DataReport, report_of
 
 @dataclass(frozen=True, kw_only=True)
 class DataRequest:
-    """A data set, and how it is read and divided."""
+    """A data set, and the options for reading and splitting it."""
 
     data: str = positional(
         "a data set as for --data of search.run, or the path of a folder", metavar="DATA"
@@ -44,7 +44,7 @@ class DataRequest:
 
 
 def inspect_data(request: DataRequest) -> DataReport:
-    """Inspect a data set, and write a page about it if the request names a file.
+    """Inspect a data set, and write an HTML page about it if the request names a file.
 
     Raises:
         ConfigError: there is no such data set or folder, a setting is invalid, or the page cannot
@@ -81,6 +81,6 @@ def config_of(request: DataRequest) -> DataConfig:
 
 
 def is_path(data: str) -> bool:
-    """True if DATA is the path of a folder, and not the name of a data set."""
+    """True if `data` is the path of a folder, False if it is the name of a data set."""
     name = data.partition(":")[0]
     return name not in DATASETS and (os.sep in name or Path(data).is_dir())

@@ -47,17 +47,17 @@ def delete(
 
     Args:
         request: the search.
-        confirm: receives what will be deleted, and returns False to leave it. Meanwhile no driver
-            can start.
+        confirm: called with everything that will be deleted; returns False to delete nothing. No
+            driver can start during this call.
         talk: receives a note if the lock of a dead driver is taken over.
 
     Returns:
         Everything that was deleted; None if `confirm` returned False.
 
     Raises:
-        ConfigError: it is not the name of a search.
+        ConfigError: the name is not a valid name of a search.
         NoSuchSearch, JournalError: there is no such search.
-        LeaseHeld: a driver runs it.
+        LeaseHeld: a driver runs the search.
     """
     name = request.name.rstrip("/")
     if not NAME.fullmatch(name):
@@ -100,9 +100,9 @@ def deletion_of(request: DeleteRequest) -> Deletion:
 
 
 def uses_of(place: Storage, name: str) -> Iterator[DependentSearch]:
-    """Yield the other searches in a place that have used the search of this name.
+    """Yield the other searches in a storage that have used trainings or weights of this search.
 
-    Journals that cannot be read are skipped.
+    Searches whose journals cannot be read are skipped.
     """
     restored_pattern = re.compile(
         rb'"event": "restored", "trial": "([^"]+)".*"begun": \{"search": "%s"'

@@ -18,14 +18,17 @@ class DependentSearch:
 
     search: str
     trials: int
-    """The number of its trials that continued trainings of the deleted search, from copies."""
+    """The number of its trials that continued trainings of the deleted search.
+
+    They have their own copies of the checkpoints.
+    """
     needs_weights: bool
     """True if its trials start from weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """The search to be deleted, and everything that is deleted with it or affected."""
+    """The search to be deleted, and everything that the deletion removes or affects."""
 
     name: str
     place: str
@@ -37,7 +40,7 @@ class Deletion:
 
 
 def deletion_lines(deletion: Deletion) -> Iterator[str]:
-    """Describe the files and runs to delete, and what stays, in lines."""
+    """Yield lines on the files and runs to delete, on what stays, and on dependent searches."""
     count = deletion.size.files
     yield f"{deletion.name}: {counted(count, 'file')}, {size_text(deletion.size.bytes)} in"
     yield f"  {deletion.place}"
@@ -62,7 +65,7 @@ def deletion_lines(deletion: Deletion) -> Iterator[str]:
 
 
 def purge_text(uri: str) -> str:
-    """Write the command that permanently removes MLflow's deleted runs, with their files."""
+    """Compose the command that permanently removes MLflow's deleted runs and their files."""
     if uri.startswith(("http:", "https:")):
         return "mlflow gc, on MLflow's server"
     address = shlex.quote(redact(uri))

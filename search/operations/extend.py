@@ -1,4 +1,4 @@
-"""Changes the trials, the budget and the concurrency of a running search."""
+"""Changes the number of trials, the budget and the concurrency of a running search."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class ExtendRequest(DriverAsk):
 
 
 def extend(request: ExtendRequest, talk: Talk = SILENT) -> DriverReply:
-    """Ask the driver of a search for other limits (see `ask_driver`)."""
+    """Ask the driver of a search to change its limits (see `ask_driver`)."""
     change = DriverRequest.now(
         EXTEND,
         trials=request.trials,

@@ -63,8 +63,9 @@ from trainables.errors import ConfigError
 from trainables.values import Json
 
 SAME_MS = 60_000
-"""Two values of `--since` count as equal if they differ by at most this time, since relative ones
-(`1d`) depend on the time of the call.
+"""Two values of `--since` count as equal if they differ by at most this number of milliseconds.
+
+A relative value such as `1d` depends on the time of the call.
 """
 ORIGINS = "origins.json"
 """The file in an improvement's search that records the origin of each new image."""
@@ -72,7 +73,7 @@ ORIGINS = "origins.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ImproveRequest:
-    """The model to improve, the corrections, and what a challenger has to show."""
+    """The model to improve, the corrections, and the requirements for a new champion."""
 
     model: str = positional(
         "models:/NAME@champion, models:/NAME/VERSION, or a search", metavar="MODEL"
@@ -126,7 +127,7 @@ class ImproveRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Improvement:
-    """An improvement up to its decision, or at the end of a session that was interrupted."""
+    """The state of an improvement: decided, or at the end of an interrupted session."""
 
     name: str
     """The name of its search."""
@@ -139,24 +140,24 @@ class Improvement:
 
     @property
     def version(self) -> str | None:
-        """The version under which its model is registered; None if it is not."""
+        """The registered version of its model; None if the model is not registered."""
         return None if self.decision is None else self.decision["version"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImprovementPlan:
-    """An improvement that has not been started, or could continue."""
+    """The plan of an improvement that has not been started, or that could continue."""
 
     name: str
     """The name of its search."""
     lines: tuple[str, ...]
     """Its challengers, their cost, and the requirements for a new champion, in lines of text."""
     facts: Json | None = None
-    """The same as JSON-compatible values; None if it was started before."""
+    """The plan as JSON-compatible values; None if the improvement was started before."""
 
 
 def improve(request: ImproveRequest, talk: Talk = SILENT) -> Improvement:
-    """Train challengers on corrected images, and decide if one becomes the champion.
+    """Train challengers on corrected images, and decide whether one becomes the champion.
 
     An improvement that was started before is continued or reported (see `settle`).
 
@@ -180,14 +181,15 @@ def improve(request: ImproveRequest, talk: Talk = SILENT) -> Improvement:
 
 
 def improvement_plan(request: ImproveRequest, talk: Talk = SILENT) -> ImprovementPlan:
-    """Plan an improvement, and find out the requirements for a new champion; nothing is started.
+    """Plan an improvement, and compute the requirements for a new champion; start nothing.
 
     Args:
         request: the model to improve, and the corrections.
         talk: receives notes on the champion and the corrections.
 
     Raises:
-        ConfigError, NoSuchSearch, Refused: as `improve`, but for the last reason.
+        ConfigError, NoSuchSearch: as in `improve`.
+        Refused: there are too few corrections, or too many of them are probably wrong.
     """
     improvement = begun_or_new(request, talk)
     if isinstance(improvement, Home):
@@ -216,6 +218,9 @@ def improvement_plan(request: ImproveRequest, talk: Talk = SILENT) -> Improvemen
 
 def begun_or_new(request: ImproveRequest, talk: Talk) -> Home | NewImprovement:
     """Find the improvement that this request continues, or examine the corrections for a new one.
+
+    Returns:
+        The place of the existing improvement's search in its storage, or the new improvement.
 
     Raises:
         Refused: there are too few corrections for a new improvement.
@@ -278,12 +283,12 @@ def check_request(request: ImproveRequest) -> None:
 def start(
     request: ImproveRequest, improvement: NewImprovement, began: CommandStart, talk: Talk
 ) -> Improvement:
-    """Train the challengers of a new improvement, and decide.
+    """Train the challengers of a new improvement, and decide whether one becomes the champion.
 
     Args:
         request: the model to improve, and the corrections.
         improvement: the new improvement.
-        began: the start of the command.
+        began: the time at which the command started.
         talk: receives notes on the data.
     """
     search_home = improvement.home
@@ -310,7 +315,7 @@ def start(
 
 
 def name_in(place: Storage, search_home: Home) -> str:
-    """Name of the search in this home."""
+    """Return the name of the search at `search_home`, which is in the storage `place`."""
     if isinstance(place, Path):
         return search_home.folder.name
     return str(search_home).rpartition("/")[2]
@@ -359,7 +364,7 @@ def settle(request: ImproveRequest, search_home: Home, talk: Talk) -> Improvemen
 
 
 def ignored_options(request: ImproveRequest, info: ImprovementInfo) -> Iterator[str]:
-    """Yield a note for each option that is ignored, because the first call decides its value."""
+    """Yield a note for each option that is ignored, because the first call has set its value."""
     if str(request.place) != info.place:
         yield (
             f"note: this improvement learns from '{info.place}'; '{request.place}' is only used "
@@ -371,7 +376,7 @@ def ignored_options(request: ImproveRequest, info: ImprovementInfo) -> Iterator[
 
 
 def can_continue(continuation: ResumeRequest, result: SearchResult) -> bool:
-    """True if the search's budget is used up, and the continuation raises it."""
+    """True if the budget ended the search, and the continuation has a larger one."""
     limits = continuation.limits
     if result.outcome != "budget" or not (limits.budget or limits.price):
         return False
@@ -379,22 +384,22 @@ def can_continue(continuation: ResumeRequest, result: SearchResult) -> bool:
 
 
 def finish(request: ImproveRequest, search_home: Home, exit_code: int) -> Improvement:
-    """Make the decision, and register the challenger accordingly.
+    """Decide about the best challenger, and register it unless the champion stays unchanged.
 
     The decision is written before the registration, so that an interrupted call can resume.
 
     Args:
         request: the model to improve, and the corrections.
         search_home: the place of the improvement's search.
-        exit_code: the exit code of the search's session, which is that of the improvement if the
-            search has not ended or has no ranked trial.
+        exit_code: the exit code of the search's session. The improvement has the same exit code if
+            the search has not ended, or has no ranked trial.
     """
     result = SearchResult.read(search_home.opened(files=True))
     if result.outcome not in ENDED or not result.ranking:
         return Improvement(name=result.name, exit_code=exit_code)
     folder = search_home.read(FOLDER)
     info = ImprovementInfo.read(folder)
-    # MODEL may name another model now, if the alias has moved since the improvement was started.
+    # `request.model` may name another model than at the start, if its alias has moved since then.
     champion_model = load_champion(request.champion_request(), info.champion)
     facts = decision_facts(search_home)
     if facts is None:
@@ -425,7 +430,10 @@ def decide(
     result: SearchResult,
     info: ImprovementInfo,
 ) -> Json:
-    """Compare the challengers with the champion; return the decision as JSON-compatible values."""
+    """Compare the challengers with the champion, and return the decision as JSON-compatible values.
+
+    `version` in it is None; `finish` sets it.
+    """
     decision = decide_outcome(
         request.champion_request(),
         champion_model,
@@ -446,7 +454,7 @@ def decide(
 
 
 def records_place(request: ImproveRequest, info: ImprovementInfo) -> Storage:
-    """The place of the records from which the improvement was started."""
+    """Return the storage of the records with which the improvement was started."""
     return request.place if str(request.place) == info.place else storage(info.place)
 
 

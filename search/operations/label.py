@@ -1,4 +1,4 @@
-"""A page on which images that a model has met are corrected."""
+"""A web page on which people correct a model's predictions for the images that it received."""
 
 import os
 import secrets
@@ -35,9 +35,9 @@ from trainables.errors import ConfigError
 
 PORT = 8001
 CONNECTIONS = 500
-"""The maximum number of connections to a server of pages; each needs a file descriptor."""
+"""The maximum number of connections to the server of a page; each needs a file descriptor."""
 END_S = 3
-"""Seconds that open requests may still take when a server of pages is stopped."""
+"""Seconds in which open requests may finish when the server of a page is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +52,18 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class LabellingPage:
-    """The page for a queue of images, at its address."""
+    """The page on which the images of a queue are corrected, and its address."""
 
     labelling: LabellingQueue
     app: Starlette
     listener: socket.socket
     host: str
     address: str
-    """The URL, with the token that whoever opens the page needs."""
+    """The URL. It contains the token without which all requests are refused."""
 
     @property
     def progress(self) -> LabellingProgress:
-        """The numbers of images that are corrected and that are left."""
+        """The number of corrected images, and the number of those that are left."""
         return self.labelling.progress
 
     @property
@@ -72,13 +72,13 @@ class LabellingPage:
         return self.host not in LOOPBACK and allowed_hosts(self.host) is None
 
     def serve(self) -> None:
-        """Serve until SIGINT or SIGTERM; meanwhile, a thread compares images for the queue."""
+        """Serve the page until SIGINT or SIGTERM, while a thread compares images for the queue."""
         stop = threading.Event()
         looking = threading.Thread(
             target=self.labelling.compare_images, args=[stop], name="looking", daemon=True
         )
         looking.start()
-        # Without the time-out, a browser that keeps a connection open would delay the end.
+        # Without the timeout, a browser that keeps a connection open would delay the shutdown.
         config = uvicorn.Config(
             self.app,
             http=protocol(Limits(connections=CONNECTIONS)),
@@ -96,10 +96,10 @@ class LabellingPage:
 
 @contextmanager
 def label(request: LabelRequest) -> Iterator[LabellingPage]:
-    """Open the page; its method `serve` serves it until the process is stopped.
+    """Open the page on which images are corrected; call its method `serve` to serve it.
 
-    It is a context, since a signal ends the page: what follows it, such as the number of corrected
-    images, can then still be read from the page's `progress`.
+    After a signal has ended `serve`, the page's `progress` still has the number of corrected
+    images. The socket is closed at the end of the context.
 
     Raises:
         ConfigError: there are no records in the place.
@@ -118,10 +118,10 @@ def label(request: LabelRequest) -> Iterator[LabellingPage]:
 
 
 def labelling_of(place: Storage) -> LabellingQueue:
-    """Open the queue of images to correct.
+    """Open the queue of the images to correct.
 
     Raises:
-        ConfigError: there are no records in the place.
+        ConfigError: there are no records in `place`.
     """
     if isinstance(place, Bucket):
         place.reach()
@@ -151,9 +151,9 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def app_of(token: str, routes: list[BaseRoute]) -> Starlette:
-    """Build an app with these routes below `/<token>`; a request without the token gets a 404.
+    """Build an app with these routes below `/<token>`.
 
-    The connection is then closed.
+    A request without the token gets a 404 response, and its connection is closed.
     """
 
     async def missing(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The overviews of all searches in a place."""
+"""Lists all searches in a storage."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from search.operations.options import storage_option
 
 @dataclass(frozen=True, kw_only=True)
 class ListRequest:
-    """The place whose searches are listed."""
+    """The storage whose searches are listed."""
 
     storage: Storage = storage_option()
 
 
 def list_searches(request: ListRequest, cache: Overviews | None = None) -> list[Overview]:
-    """Read an overview of each search in a place, the newest first, broken ones last.
+    """Read an overview of each search in a storage: the newest first, broken ones last.
 
     Args:
-        request: the place.
-        cache: keeps the overviews between calls, for a caller that reads them repeatedly; None to
-            read all.
+        request: the storage.
+        cache: stores the overviews between the calls of a caller that lists repeatedly; None to
+            read all searches.
     """
     place = request.storage
     cache, names = cache or Overviews(place), searches_in(place)

@@ -11,9 +11,10 @@ from search.values.option import option
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLocation:
-    """The place where a trained model is looked up.
+    """The options that determine where a trained model is looked up.
 
-    The help has `{mlflow}`, such as "MLflow's", and `{search}`, such as "the search's".
+    In their help texts, `group` replaces `{mlflow}` with words such as "MLflow's", and `{search}`
+    with words such as "the search's".
     """
 
     trial: str | None = option(

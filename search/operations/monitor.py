@@ -1,4 +1,4 @@
-"""Tests of a model in use: is it still what it was when it was promoted?"""
+"""Tests whether a model in use still behaves as it did when it was promoted."""
 
 import tempfile
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class MonitoredModel:
 
 @dataclass(frozen=True)
 class MonitoringResult:
-    """The findings about a model in use, with the data that they are based on."""
+    """The findings about a model in use, and the data on which they are based."""
 
     findings: Findings
     reference: Reference
@@ -89,7 +89,9 @@ class MonitoringResult:
         partial.replace(path)
 
     def log(self, tracking: str | None) -> None:
-        """Add the figures to a run of this version in its search's experiment in MLflow.
+        """Log the figures to MLflow, in the monitoring run of this version of the model.
+
+        The run is in the MLflow experiment of the model's search.
 
         Args:
             tracking: MLflow's tracking URI; None for the default.
@@ -128,11 +130,11 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
 def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
     """Load the model that MODEL names, with the reference that was stored when it was promoted.
 
-    With --version, it is that version of the registered model.
+    With --version, load that version of the registered model.
 
     Raises:
-        ConfigError: the model has no reference, because an earlier version of the program has
-            promoted it.
+        ConfigError: the model has no reference, because it was promoted by an earlier version of
+            this program.
     """
     source = request.location.source(request.model, request.storage)
     version = source.current_version()
@@ -153,7 +155,7 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """Collect the figures of the findings by their names in MLflow; unknown ones are left out."""
+    """Return the figures of the findings that were measured, by their names in MLflow."""
     numbers: dict[str, float | None] = {
         "images": findings.images,
         "changed": bool(findings.changed),

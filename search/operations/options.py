@@ -10,7 +10,7 @@ from search.values.wording import DEFAULT_STORAGE
 from trainables.errors import ConfigError
 
 MAX_SEED = 2**31
-"""The maximal seed, the same as that of `seed` in `trainables.config.TrialConfig`."""
+"""The maximum seed, as for the field `seed` of `trainables.config.TrialConfig`."""
 
 
 def storage_option() -> Storage:
@@ -32,7 +32,7 @@ class SearchRequest:
     storage: Storage = storage_option()
 
     def home(self) -> Home:
-        """Find the search.
+        """Find the place of the search in its storage.
 
         Raises:
             NoSuchSearch: there is no search with this name.
@@ -51,7 +51,7 @@ class Listening:
 
 
 def seed(text: str) -> int:
-    """Parse a seed; for the `parse` of an option.
+    """Parse a seed; used as the `parse` function of options.
 
     Raises:
         ConfigError: the text is not a whole number from 0 to `MAX_SEED`.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 TRUE_CLASS = "true_class"
-"""The column with the true class of an image, after which its folder is named."""
+"""The column with the true class of an image, which is the name of its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +49,20 @@ class Files:
 
     paths: Sequence[str]
     skipped: int = 0
-    """The number of files so far, below folders, whose suffix is not that of an image."""
+    """The number of files in folders so far that were skipped, because of their suffix."""
     first_skipped: str = ""
-    """The path of the first of them; empty if there is none."""
+    """The path of the first skipped file; empty if there is none."""
     unread: list[OSError] = field(default_factory=list)
-    """The errors so far for folders that could not be read."""
+    """The errors of the folders so far that could not be read."""
 
     def __iter__(self) -> Iterator[str]:
-        """Yield each file: in the order of the paths, and below a folder sorted by name."""
+        """Yield each file, in the order of the paths; files in a folder are sorted by name."""
         for path in self.paths:
             for entry in _lines(sys.stdin) if path == STDIN else [path]:
                 yield from self._below(entry) if Path(entry).is_dir() else [entry]
 
     def _below(self, folder: str) -> Iterator[str]:
-        visited = {os.path.realpath(folder)}  # a link may lead to a folder above
+        visited = {os.path.realpath(folder)}  # a symlink may lead to a parent folder
         for parent, folders, names in os.walk(folder, onerror=self.unread.append, followlinks=True):
             folders[:] = sorted(
                 name
@@ -93,7 +93,7 @@ class FolderAccuracy:
     """The model's accuracy on folders whose sub-folders are named after its classes."""
 
     roots: Sequence[Path]
-    """These folders; if it is empty, no true classes are known."""
+    """The folders with a sub-folder for each class; without any, no true classes are known."""
     images: dict[str, int] = field(default_factory=dict)
     """The number of images so far, by true class."""
     right: dict[str, int] = field(default_factory=dict)
@@ -101,11 +101,14 @@ class FolderAccuracy:
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
-        """Create it for those of the paths whose sub-folders are all named after classes."""
+        """Create an instance for those paths whose sub-folders are all named after classes."""
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
-        """The true class of a file, from the sub-folder that contains it; None if unknown."""
+        """Return the true class of a file, the sub-folder of a root that contains it.
+
+        None if the file is not in such a sub-folder.
+        """
         for root in self.roots:
             if Path(file).is_relative_to(root):
                 first, *rest = Path(file).relative_to(root).parts
@@ -113,7 +116,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count a prediction, and return it with the column `TRUE_CLASS` if there are `roots`."""
+        """Count a prediction, and return it; if there are `roots`, with the column `TRUE_CLASS`."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)
@@ -126,7 +129,7 @@ class FolderAccuracy:
     def bounds(self) -> tuple[float, float]:
         """The 95 % confidence interval of the accuracy (Clopper and Pearson 1934).
 
-        It assumes independent images, of which there must be at least one.
+        The images are assumed to be independent, and there must be at least one.
         """
         images = sum(self.images.values())
         return share_interval(sum(self.right.values()) / images, images)
@@ -145,7 +148,10 @@ def _has_class_folders(folder: Path, classes: set[str]) -> bool:
 
 @dataclass
 class Predictions:
-    """A model's predictions for files, in order; iterate once, then the numbers are complete."""
+    """A model's predictions for files, in order.
+
+    Iterate over it once; after that, the counts are complete.
+    """
 
     model: "Model"
     files: Files
@@ -172,7 +178,7 @@ class Predictions:
         return self.unread_files + len(self.files.unread)
 
     def check_any_image(self) -> None:
-        """Check, after the iteration, that there was an image.
+        """Check, after the iteration, that at least one image was read.
 
         Raises:
             ConfigError: no image could be read.
@@ -195,7 +201,7 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     check_versions()
     source = request.location.source(request.name, request.storage)
     if source.is_search:
-        # It is exported and compared with its checkpoint, which takes seconds.
+        # The model is exported and compared with its checkpoint, which takes seconds.
         talk.note(f"preparing the model of {source}")
     model = load_model(source)
     accuracy = FolderAccuracy.over(request.paths, class_names(model))
@@ -203,5 +209,5 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
 
 
 def class_names(model: "Model") -> Sequence[str]:
-    """Names of the model's classes; empty unless its task is classification."""
+    """Return the names of the model's classes; empty unless its task is classification."""
     return model.classes if model.task is CLASSIFICATION else ()

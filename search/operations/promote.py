@@ -1,4 +1,4 @@
-"""Put a search's best network into MLflow's model registry."""
+"""Registers the best network of a search in MLflow's model registry."""
 
 import tempfile
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteRequest(SearchRequest):
-    """A search whose model is registered, and how."""
+    """A search whose model is registered, and the options of the registration."""
 
     trial: str | None = option(
         "another trial than the search's answer, for example a faster one of the Pareto front",
@@ -57,7 +57,7 @@ class PromoteRequest(SearchRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """A search's model in the registry."""
+    """The result of a promotion: the model of a search, and its version in the registry."""
 
     result: SearchResult
     trial: TrialResult
@@ -132,10 +132,10 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:
-    """Check that the model is better than guessing; passes if that is unknown.
+    """Check that the model is better than guessing; do nothing if that is unknown.
 
     Raises:
-        NoBetterThanGuessing: it is not better.
+        NoBetterThanGuessing: the model is not better.
     """
     against = against_guessing(result, chosen)
     if against is None or against.is_above:

@@ -1,4 +1,4 @@
-"""Options of the requests about the records of a model in use: their place, and a time."""
+"""Options of the verbs that read the records of a model in use: their place, and a time."""
 
 import re
 import time
@@ -9,11 +9,11 @@ from search.values.option import option
 from trainables.errors import ConfigError
 
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
-"""Seconds of the units of an age."""
+"""The units of an age, in seconds."""
 
 
 def records_option(what: str) -> Storage:
-    """Declare `--from`, the place of the records; `what` describes them in the help."""
+    """Declare the option `--from`, the place of the records; `what` begins its help text."""
     place: Storage = option(
         f"{what}: a folder, or s3://BUCKET/PREFIX",
         name="from",
@@ -25,13 +25,13 @@ def records_option(what: str) -> Storage:
 
 
 def since_option(help: str) -> int | None:
-    """Declare `--since`, a time in Unix milliseconds."""
+    """Declare the option `--since`, whose value is a Unix time in milliseconds."""
     time_ms: int | None = option(help, metavar="TIME", parse=since, text=time_text)
     return time_ms
 
 
 def since(text: str) -> int:
-    """Parse an age such as `90m` or `1d`, or a date, to Unix milliseconds.
+    """Convert an age such as `90m` or `1d` (before now), or a date, to a Unix time in milliseconds.
 
     Raises:
         ConfigError: the text is not a time.
@@ -48,5 +48,5 @@ def since(text: str) -> int:
 
 
 def time_text(time_ms: int) -> str:
-    """Convert Unix milliseconds to a date that `since` converts back."""
+    """Format a Unix time in milliseconds as a date that `since` can parse."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""Refines a search that has come to its end, in rounds."""
+"""Refines a search that has ended, in rounds."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,12 +27,15 @@ from trainables.errors import ConfigError, counted
 
 ROUNDS, MIN_TRIALS = 5, 6
 MIN_COMPARED = 2
-"""The minimum number of trials of a search that can be refined."""
+"""The minimum number of trials that a search needs to be refined.
+
+Trials that differ only in length count once.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineRequest(SearchRequest):
-    """A search to refine, and the terms of its refinement."""
+    """A search to refine, and the terms of the refinement: its rounds, and the trials of each."""
 
     trials: int | None = option(
         "number of new trials per round (default: as before, else a third of the search's, at "
@@ -67,7 +70,7 @@ class NextSpace:
     changes: tuple[Change, ...]
 
     def lines(self) -> list[str]:
-        """Describe the changes in lines."""
+        """Format the changes as lines of text."""
         subject = f"{known_text(self.trials)}; {terms_text(self.terms)}"
         return [
             f"{self.name}: {subject}. The next round would change:",
@@ -84,7 +87,10 @@ class PreparedRefinement:
     prepared: Prepared
     terms: RefinementTerms
     differences: list[str]
-    """The changes since the start of the search, which the request allows."""
+    """The changes of the data, the code and the libraries since the start of the search.
+
+    The request allows them.
+    """
     is_settled: bool
     """True if all rounds have ended, but the search has not."""
 
@@ -122,11 +128,11 @@ def refine(request: RefineRequest, *, as_json: bool = False) -> Finished:
 
 
 def next_space(request: RefineRequest) -> NextSpace:
-    """Find out how the next round would change the space; nothing is started.
+    """Compute how the next round would change the space; start nothing.
 
     Raises:
         NoSuchSearch: there is no such search.
-        Refused: as `refine`.
+        Refused: as in `prepare_refinement`.
     """
     refinement = prepare_refinement(request)
     prepared, result = refinement.prepared, refinement.result
@@ -217,14 +223,14 @@ def terms_of(
     """Choose the maximum number of rounds, and the number of new trials in each.
 
     Args:
-        request: its rounds and trials take precedence.
-        earlier: the search whose interrupted refinement is continued, and which provides the
-            defaults; None for a new refinement.
-        trial_count: the number of trials of the search; a new refinement's rounds have a third of
-            it by default.
+        request: the requested numbers, which take precedence.
+        earlier: the search whose interrupted refinement is continued, and provides the defaults;
+            None for a new refinement.
+        trial_count: the number of trials of the search. By default, each round of a new refinement
+            has a third of it.
 
     Raises:
-        ConfigError: one of them is below 1.
+        ConfigError: one of the numbers is below 1.
     """
     before = RefinementTerms(ROUNDS, max(MIN_TRIALS, round(trial_count / 3)))
     if earlier is not None and earlier.refinement is not None:
@@ -244,14 +250,14 @@ def experiment_of(
 ) -> Experiment:
     """Build the experiment of the refinement.
 
-    It uses the Bayesian algorithm. With --budget it has its own limits, which start now. Otherwise
-    a new refinement, or one that its budget has ended, has no limits.
+    A refinement uses the Bayesian algorithm. With --budget it has its own limits, which count from
+    now on. Without --budget, a new refinement has no limits, nor has one that its budget has ended.
 
     Args:
         request: the requested refinement.
         recorded: the experiment in the journal.
         result: the search.
-        goes_on: whether an interrupted refinement is continued.
+        goes_on: True if an interrupted refinement is continued.
     """
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),

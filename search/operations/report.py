@@ -38,7 +38,7 @@ def report(request: ReportRequest) -> Path:
         raise ConfigError(f"--out '{out}' {problem}. Choose a file in an existing folder.")
     folder = home.opened(files=True)
     path = out or folder / PAGE
-    # A collection would scan all epochs, and little of what is drawn becomes garbage in cycles.
+    # A garbage collection would scan the objects of all epochs, although few are garbage.
     with without_garbage_collection():
         write(SearchResult.read(folder), folder, path)
     return path

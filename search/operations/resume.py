@@ -131,7 +131,7 @@ def standing_text(experiment: Experiment, result: SearchResult) -> str:
 
 
 def experiment_of(request: ResumeRequest, result: SearchResult) -> Experiment:
-    """Build the experiment in the journal, with the changes of the request.
+    """Build the experiment that the journal describes, with the changes of the request.
 
     Raises:
         ConfigError: --trials is given for a refined search.
@@ -180,7 +180,7 @@ def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResul
     if request.space is not None:
         return find(request.space).fixed(experiment.settings)
     source, recorded = experiment.space_source, result.started.space_sha256
-    # After a refinement, the space in the journal is not the file's any more.
+    # After a refinement, the space in the journal differs from the one in the file.
     file = file_of(source) if result.refinement is None else None
     if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
         remedy = (
@@ -192,7 +192,7 @@ def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResul
 
 
 def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
-    """Check that every trial's folder has its line in the journal.
+    """Check that the journal has a line for the folder of every trial.
 
     The line is written before the folder is created, so a folder without a line means that the end
     of the journal has been lost.
@@ -220,7 +220,7 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest) -> bool:
     """True if nothing is left to do: no training, evaluation, test, or HTML report.
 
-    Options that allow more trials, time or a smaller gain leave something to do.
+    Something is left if the request allows more trials, more time or a smaller gain.
     """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     has_new_limits = bool(request.limits.budget or request.limits.price)
@@ -242,7 +242,7 @@ def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest
 
 
 def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchResult) -> None:
-    """Check that the budget of a search allows further epochs, if only training is left.
+    """Check that the budget allows further epochs, if training is all that is left to do.
 
     Raises:
         ConfigError: the budget that ended the search is used up.
@@ -268,10 +268,10 @@ def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchR
 
 
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
-    """Return the limit that allows no further epoch; None if all limits do.
+    """Return the limit that allows no further epoch; None if every limit allows one.
 
-    A limit of time must also exceed the one that ended the search, since training ends before the
-    limit to leave time for the evaluation.
+    A time limit must also be larger than the one that ended the search: training stops before the
+    limit is reached, to leave time for the evaluation.
 
     Args:
         experiment: the experiment with its present limits.

@@ -27,10 +27,10 @@ from trainables.values import Params
 
 
 def run(request: RunRequest, *, as_json: bool = False) -> Finished:
-    """Run a new search to its end, and print its result, also `as_json`.
+    """Run a new search until it ends, and print its result; with `as_json`, print JSON as well.
 
     Raises:
-        ConfigError: as `experiment_of`, or a search with this name exists.
+        ConfigError: as in `experiment_of`, or a search with this name exists.
         NotReady, Unavailable: Ray, MLflow or a download is not available.
         LeaseHeld: another process starts a search with this name at the same time.
     """
@@ -125,7 +125,7 @@ def refuse_idle(experiment: Experiment) -> None:
         )
     longest = experiment.horizon
     if experiment.grace is not None and not rungs_for(longest, experiment.grace):
-        most = int(longest / math.sqrt(REDUCTION))  # later rungs are dropped (`rungs_for`)
+        most = int(longest / math.sqrt(REDUCTION))  # `rungs_for` drops later rungs
         remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
         raise ConfigError(
             f"{grace} leaves no rung before the end of the longest trial, which has "
@@ -134,10 +134,10 @@ def refuse_idle(experiment: Experiment) -> None:
 
 
 def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
-    """Load a space; return it with its name and its source.
+    """Load a space, and return (space, name, source).
 
-    The source is the absolute text for --space. It is empty for a `SearchSpace` that was created in
-    Python, which a resume reads from the journal.
+    The source is the value of --space, with an absolute path. It is empty for a `SearchSpace` that
+    was created in Python; a resume reads such a space from the journal.
     """
     if isinstance(space, SearchSpace):
         return space, "own", ""
@@ -145,7 +145,7 @@ def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
 
 
 def data_source(data: str) -> str:
-    """The source part of --data: the data set's name, or "folder".
+    """Return the source that --data names: a data set's name, or "folder".
 
     Raises:
         ConfigError: there is no such data set, or the folder's path is missing.
@@ -183,7 +183,7 @@ def settings_of(request: RunRequest) -> Params:
 
 
 def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
-    """Build the default config on a data set.
+    """Build the default config for training on a data set.
 
     Args:
         data: the value of --data.
@@ -201,11 +201,12 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
     """Add the settings for --weights to the settings.
 
-    These are `model.weights`, the absolute path, and `model.pretrained`, unless that is searched.
+    The added settings are `model.weights`, an absolute path, and `model.pretrained`, unless that is
+    searched.
 
     Args:
-        weights: the value of --weights; `model.weights` in `settings` takes precedence. Without
-            both, the settings are returned unchanged.
+        weights: the value of --weights; `model.weights` in `settings` takes precedence. If both
+            are missing, the settings are returned unchanged.
         space: the search space.
         settings: the settings by dotted path.
 
@@ -248,17 +249,17 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
 
 
 def absolute_source(space: str) -> str:
-    """Make the path in a space's source absolute, so that a resume finds it from any folder."""
+    """Make the path in a space's source absolute, so that a resume in any folder finds the file."""
     file = file_of(space)
     return f"{file[0].absolute()}:{file[1]}" if file is not None else space
 
 
 def device_and_gpus(request: RunRequest) -> tuple[str, float]:
-    """Choose the device of all trials, and the number of GPUs of each of a trial's workers.
+    """Choose the device of all trials, and the number of GPUs for each worker of a trial.
 
     Returns:
-        "cpu" or "cuda", and the number; `AUTO_DEVICE` and 0 if they depend on the cluster, which
-        is not connected yet.
+        "cpu" or "cuda", and the number of GPUs; `AUTO_DEVICE` and 0 if they depend on a cluster,
+        since the cluster is not connected yet.
 
     Raises:
         ConfigError: --device and --gpus-per-trial contradict each other.

@@ -28,7 +28,7 @@ from trainables.catalog.tasks import TASKS
 from trainables.config import PRECISION_NAMES
 
 SEARCHED, HOW, WHERE = "what is searched", "how", "where"
-"""The headings of the options in the help."""
+"""The headings in the help under which the options are grouped."""
 METRICS = sorted({name for task in TASKS.values() for name in task.names})
 METRIC_HELP = "; ".join(
     f"{task.name}: {', '.join(task.names)} (default: {task.primary.name})"
@@ -37,7 +37,7 @@ METRIC_HELP = "; ".join(
 
 
 def named_data_sets() -> set[str]:
-    """The names of the data sets that --data accepts without a path."""
+    """Return the names of the data sets that --data accepts without a path."""
     return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
@@ -68,8 +68,8 @@ class RunRequest:
         metavar="NAME",
         section=SEARCHED,
     )
-    """Required; None only until a config file has been read, which may name it. A `SearchSpace` is
-    given in Python, and stored in the journal."""
+    """The space, which is required. None only until the config file has been read, since the file
+    may name the space. Python code may pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
         f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class)",
         metavar="DATA",

@@ -47,7 +47,7 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 @dataclass(frozen=True, kw_only=True)
 class SelectRequest(SearchRequest):
-    """A search to select from, and the terms of the selection."""
+    """A search to select from, and the terms of the selection: candidates, seeds, error rate."""
 
     top: int | None = option(
         f"number of candidates, which are the best trials (default: as before, else {TOP})",
@@ -75,7 +75,7 @@ class SelectRequest(SearchRequest):
 
 @dataclass(frozen=True)
 class SelectionCost:
-    """Upper bounds of what a selection has left to train.
+    """Upper bounds on the remaining cost of a selection.
 
     Candidates that are clearly worse drop out early, which saves trainings.
     """
@@ -83,7 +83,7 @@ class SelectionCost:
     trainings: int
     epochs: int
     seconds: float
-    """Estimate from the speed and concurrency with which the search trained these candidates."""
+    """Estimated from the speed and concurrency with which the search trained these candidates."""
 
     def __str__(self) -> str:
         return (
@@ -100,7 +100,7 @@ class SelectionPreview:
     """The name of the search."""
     candidates: list[str]
     cost: SelectionCost | None
-    """None if the same selection was completed before, so that nothing is left to do."""
+    """The remaining cost; None if the same selection was completed before."""
     note: str = ""
     """The reason why there are fewer candidates than requested; empty if there are enough."""
 
@@ -120,7 +120,7 @@ class RequestedSelection:
 
     @property
     def planned(self) -> int:
-        """The maximal number of trainings."""
+        """The maximum number of trainings."""
         return len(self.terms.candidates) * self.terms.seeds
 
 
@@ -169,7 +169,7 @@ def selection_cost(request: SelectRequest) -> SelectionPreview:
     """Estimate the cost of a selection, with the same checks; nothing is started.
 
     Raises:
-        NoSuchSearch, Refused, ConfigError: as `select`.
+        NoSuchSearch, Refused, ConfigError: as in `select`.
     """
     selection = requested_selection(request)
     result, terms = selection.result, selection.terms
@@ -271,7 +271,7 @@ def refuse_changed(request: SelectRequest, result: SearchResult, now: SessionSta
     Args:
         request: the requested selection.
         result: the search.
-        now: the present facts.
+        now: the facts of a session that would start now.
 
     Raises:
         Refused: something has changed.
@@ -287,7 +287,7 @@ def refuse_changed(request: SelectRequest, result: SearchResult, now: SessionSta
 def terms_of(request: SelectRequest, result: SearchResult) -> Selecting:
     """Choose the terms of the selection: the candidates, the seeds of each, and the error rate.
 
-    Options that are not given have the values of the search's last selection, if there is one.
+    Options that are not passed default to the values of the search's last selection, if any.
 
     Raises:
         ConfigError: --top, --seeds or --alpha is out of its range.
@@ -355,7 +355,7 @@ def few_text(result: SearchResult, candidates: Sequence[str], top: int) -> str:
 def is_done(result: SearchResult, terms: Selecting) -> bool:
     """True if a selection with these terms is complete, and its choice was tested.
 
-    False if a candidate dropped out because of a failure: it may be temporary.
+    False if a candidate dropped out because of a failure, since the failure may be temporary.
     """
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
@@ -365,7 +365,9 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
 
 
 def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
-    """Run the race between the candidates, evaluate the survivors, choose one, and test it.
+    """Run the race between the candidates, evaluate those that remain, choose one, and test it.
+
+    The race is described in `search.decisions.selection`.
 
     Args:
         driver: the driver, whose policy is a `SelectionPolicy`.
@@ -411,7 +413,7 @@ def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:
 
 
 def candidate_facts(policy: "SelectionPolicy") -> dict[str, Candidate]:
-    """Collect the facts about each candidate that are not results of the race.
+    """Return the facts about each candidate that are not results of the race.
 
     The time per image was measured in this session, for one candidate at a time.
     """

@@ -1,4 +1,4 @@
-"""Serve a trained model over HTTP."""
+"""Serves a trained model over HTTP."""
 
 import re
 import tempfile
@@ -20,14 +20,15 @@ from trainables.processors import processors
 
 MOST_WORKERS = 256
 BYTES_OF_CORRECTION = 10_000
-"""With --open-corrections, strangers may send one correction per this number of --record-bytes.
-Each is a small file, which needs one block of 4 KiB on a disk, so all of them need less than half
-of --record-bytes.
+"""With --open-corrections, the maximum number of corrections is --record-bytes divided by this.
+
+A correction is a small file, which needs one block of 4 KiB on a disk, so all corrections together
+need less than half of --record-bytes.
 """
 
 
 def share(text: str) -> float:
-    """Parse a share, above 0 and at most 1.
+    """Parse a share: a number above 0 and at most 1.
 
     Raises:
         ConfigError: the text is not a number in this range.
@@ -120,7 +121,7 @@ class RecordingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeRequest:
-    """A trained model, and the way in which it is served."""
+    """A trained model, and the options for serving it."""
 
     model: str = positional("models:/NAME@champion, a folder, or a search's name", metavar="MODEL")
     storage: Storage = storage_option()
@@ -210,7 +211,7 @@ def serve(request: ServeRequest) -> int:
 
 
 def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedModel | Path:
-    """Describe the model to serve: a local folder, or a model that is fetched into `folder`.
+    """Return the local folder of the model to serve, or describe a model to fetch into `folder`.
 
     Args:
         source: the model that the user names.
@@ -261,7 +262,7 @@ def shadow_model(request: ServeRequest, source: ModelSource, folder: Path) -> Wa
 
 
 def served_name(source: ModelSource) -> str:
-    """The model's name in responses; that of a registered model has no version or alias."""
+    """Return the model's name in responses; for a registered model, without version or alias."""
     return f"{REGISTERED}/{source.registered_name}" if source.registered_name else str(source)
 
 

@@ -1,4 +1,4 @@
-"""The standing of a search."""
+"""The current state of a search."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class StatusRequest(SearchRequest):
 
 
 def status(request: StatusRequest) -> SearchStanding:
-    """Read the standing of a search.
+    """Read the current state of a search.
 
     Raises:
         NoSuchSearch: there is no such search.

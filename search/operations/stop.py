@@ -1,4 +1,4 @@
-"""Stops one trial, or a whole search, after the epoch."""
+"""Stops one trial, or a whole search, after the current epoch."""
 
 from dataclasses import dataclass
 

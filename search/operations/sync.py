@@ -1,4 +1,4 @@
-"""Writes to MLflow what it missed of a search."""
+"""Completes MLflow's record of a search, from the search's journal."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from search.values.option import option
 
 @dataclass(frozen=True, kw_only=True)
 class SyncRequest(SearchRequest):
-    """A search, and the MLflow that gets all of it."""
+    """A search, and the MLflow server or database to which it is written."""
 
     tracking: str | None = option(
         "MLflow's tracking URI (default: the search's own)", metavar="URI"
@@ -25,7 +25,7 @@ class SyncRequest(SearchRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """The numbers that MLflow has of a search now."""
+    """The numbers of trials and epochs of a search, all of which MLflow has now."""
 
     name: str
     trials: int
@@ -35,12 +35,12 @@ class Synced:
 
 
 def sync(request: SyncRequest) -> Synced:
-    """Write everything in the journal that MLflow lacks to MLflow.
+    """Write those results in the journal that MLflow lacks to MLflow.
 
     Raises:
         NoSuchSearch: there is no such search.
-        LeaseHeld: the search runs.
-        NotReady: MLflow refuses something.
+        LeaseHeld: a driver runs the search.
+        NotReady: MLflow fails or rejects a result.
     """
     home = request.home()
     result = SearchResult.read(home.opened())

@@ -1,13 +1,13 @@
-"""Notes to the user while an operation works."""
+"""Notes to the user while an operation runs."""
 
 from typing import Protocol
 
 
 class Talk(Protocol):
-    """Receives notes."""
+    """Receives the notes of an operation."""
 
     def note(self, text: str) -> None:
-        """Tell the user one line that is not part of the result, such as a warning."""
+        """Show the user one line that is not part of the result, such as a warning."""
 
 
 class SilentTalk:

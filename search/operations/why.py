@@ -1,4 +1,4 @@
-"""The events of one trial, which tell its story."""
+"""The history of one trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from trainables.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class WhyRequest(SearchRequest):
-    """A trial of a search."""
+    """The trial whose history is read."""
 
     trial: str = positional("the trial, such as t0001", metavar="TRIAL")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """The events that concern a trial, in the search that they belong to."""
+    """A trial, with the events and the result of its search."""
 
     trial: str
     events: Sequence[Event]
@@ -28,7 +28,7 @@ class Story:
 
 
 def why(request: WhyRequest) -> Story:
-    """Read the story of a trial.
+    """Read the events that make up the history of a trial.
 
     Raises:
         NoSuchSearch: there is no such search.

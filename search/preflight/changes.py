@@ -28,22 +28,25 @@ UNCHECKED = {
     "data.guesses",
     "data.removed",
 }
-"""Fields that may differ: they do not affect the results, or were changed on purpose. Guesses and
-the number of removed copies follow from the images, whose fingerprint is compared.
+"""Fields that may differ: they do not affect the results, or were changed on purpose. The accuracy
+of guessing and the number of removed copies follow from the images, whose fingerprint is compared.
 """
 MAX_SHOWN = 20
-"""The maximal number of changes that are listed."""
+"""The maximum number of changes that are listed."""
 
 
 def facts_now(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Create the facts of a session that would continue a search now, to compare them."""
+    """Create the facts of a session that continues a search now, to compare them with earlier ones.
+
+    They include the versions of the code and of the libraries.
+    """
     return replace(session_facts(experiment, prepared), provenance=provenance())
 
 
 def changes(before: SessionStart, now: SessionStart) -> list[str]:
     """Return a line for each change between two sessions that may affect the results.
 
-    After `MAX_SHOWN` lines, a last one gives the number of further changes.
+    If there are more than `MAX_SHOWN`, the last line gives the number of further changes.
     """
     old, new = (
         dict(
@@ -63,7 +66,8 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         for session in (before, now)
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        # Journals of earlier versions have no weights, nor have sessions that start no trials.
+        # Compare weights only if both have them: journals of earlier versions and sessions that
+        # start no trials have none.
         if key not in old or key not in new:
             old.pop(key, None)
             new.pop(key, None)

@@ -1,4 +1,4 @@
-"""Checks that the disk has space for a search's checkpoints, and the memory for its images."""
+"""Checks that a search's checkpoints fit on the disk, and its images into memory."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,22 +14,24 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""The number of checkpoints that a trial keeps: its best epoch and the newest two. For each shorter
-number of epochs in the space, it also keeps the last one and the best one until then.
+"""The number of checkpoints that a trial keeps: that of its best epoch, and the latest two.
+
+If the space has shorter numbers of epochs, the trial also keeps the checkpoint of each such epoch,
+and that of the best epoch until then.
 """
 
 AMPLE_ROOM, AMPLE_ROOM_FOR_FAMILIES = 10**9, 6 * 10**9
-"""If this number of bytes per trial (and fold) is free, the need is not computed. The second number
-is for models of torchvision, the largest of which needs 5 * 10**9 bytes.
+"""If this number of bytes per trial (and fold) is free, the required space is not computed. The
+second number is for models of torchvision, the largest of which needs 5 * 10**9 bytes.
 """
 
 
 @dataclass(frozen=True)
 class DiskEstimate:
-    """The bytes that the checkpoints of a search need, and the free bytes.
+    """The number of bytes that the checkpoints of a search need, and the number of free bytes.
 
-    All models are assumed to be trained equally often, in their largest form. `least` is for one
-    checkpoint per trial, `needed` for all checkpoints that a trial keeps.
+    All models are assumed to be trained equally often, in their largest form. `least` is the size
+    of one checkpoint per trial, `needed` that of all checkpoints that trials keep.
     """
 
     least: int
@@ -83,10 +85,10 @@ def room(
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
     """Check that one checkpoint per training fits on the disk.
 
-    If the disk fills up later, the search waits for space. The arguments are those of `room`.
+    If the disk becomes full later, the search waits for space. The arguments are those of `room`.
 
     Raises:
-        NotReady: they do not fit.
+        NotReady: the checkpoints do not fit.
     """
     estimate = room(experiment, dataset, trainings)
     if estimate is not None and estimate.free < estimate.least:
@@ -95,7 +97,7 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class ImageMemory:
-    """The bytes that the images need in memory, and the free bytes (None if not known)."""
+    """The memory that the images need and the free memory (None if not known), in bytes."""
 
     needed: int
     free: int | None

@@ -11,12 +11,12 @@ from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 
 MAX_PER_CLASS = 1000
-"""Up to this number of training images per class, pretrained weights improve results much.
+"""Up to this number of training images per class, pretrained weights improve results considerably.
 
 See "What to expect of how many images" in docs/benchmarks.md.
 """
 MIN_SIDE = 32
-"""The minimal height and width of a photograph in pixels: that of CIFAR-10."""
+"""The minimum height and width of a photograph in pixels, which are those of CIFAR-10."""
 SAMPLED = 20
 """The number of images that are examined."""
 MIN_TINT, MIN_VARIETY = 4.0, 0.1
@@ -27,7 +27,7 @@ screenshots and plots have few colours.
 
 
 def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
-    """True for a classification of few images per class, most of which are photographs."""
+    """True for classification with few training images per class, most of them photographs."""
     return (
         task is CLASSIFICATION
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
@@ -52,7 +52,7 @@ def _is_photograph(image: Images) -> bool:
 def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Yield a note that recommends pretrained weights for few photographs.
 
-    There is none if no weights are in torch's cache, or if the search already uses some.
+    No note is yielded if torch's cache has no weights, or if the search already uses some.
     """
     if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
         return

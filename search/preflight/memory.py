@@ -15,20 +15,20 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import gigabytes
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""If this number of bytes per trial is free, plus `AMPLE_FOR_PIXEL`, the need is not computed. The
-second number is for models of torchvision.
+"""If this number of bytes per trial is free, plus `AMPLE_FOR_PIXEL` for each pixel of a batch, the
+required memory is not computed. The second number is for models of torchvision.
 """
 AMPLE_FOR_PIXEL = 8_000
-"""Additional bytes per pixel of a batch: enough for 2,000 float32 feature maps of full size."""
+"""Additional bytes per pixel of a batch, enough for 2,000 float32 feature maps of full size."""
 RAY_BYTES = 10**9
-"""Bytes that are reserved for Ray's own processes and everything else."""
+"""The number of bytes that are reserved for Ray's own processes and all other needs."""
 MAX_COUNTED = 64
-"""The maximal number of networks whose memory is computed: those with the largest options."""
+"""The maximum number of networks whose memory is computed: those with the largest options."""
 
 
 @dataclass(frozen=True)
 class TrialMemory:
-    """The memory of the trial that needs most, and the number of such trials that fit."""
+    """The memory of the trial that needs the most, and the number of such trials that fit."""
 
     needed: int
     """An upper estimate of the memory of its process, in bytes."""
@@ -55,16 +55,16 @@ class TrialMemory:
 
 REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
 SURELY = 0.75
-"""A trial needs at least this share of the estimate; measured trials needed 0.8 to 1.1 of it."""
+"""A trial needs at least this share of its estimate: measured trials needed 0.8 to 1.1 of it."""
 
 
 def trial_memory(
     experiment: Experiment, dataset: Dataset, count: int, *, exactly: bool = False
 ) -> TrialMemory | None:
-    """Estimate the memory of the largest trial, if `count` trials should run at once here.
+    """Estimate the memory of the largest trial, for `count` trials at once on this machine.
 
-    None if there is ample memory (unless `exactly`), if the free memory is not known, and for
-    trials on a cluster or on GPUs.
+    None if there is ample memory (unless `exactly`), if the free memory is not known, or if the
+    trials run on a cluster or on GPUs.
     """
     images = image_memory(dataset)
     if experiment.address != LOCAL or experiment.device != "cpu" or images.free is None:
@@ -83,7 +83,7 @@ def trial_memory(
 
 
 def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Return the config with the largest batch for each of at most `MAX_COUNTED` networks."""
+    """Return the config with the largest batch of each network, at most `MAX_COUNTED` configs."""
     largest_batch: dict[object, TrialConfig] = {}
     for config in edges:
         if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:
@@ -113,8 +113,8 @@ def check_trials(
     """Check that trials fit into memory.
 
     Returns:
-        The resources to use, and notes. The number of CPUs is reduced if fewer trials fit into
-        memory than onto the CPUs, unless the user has set --concurrency.
+        The resources to use, and notes for the user. The number of CPUs is reduced if fewer trials
+        fit into memory than onto the CPUs, unless the user has set --concurrency.
 
     Raises:
         NotReady: not even one trial fits.

@@ -1,4 +1,4 @@
-"""Changes to a recorded experiment, when a verb or a page continues its search."""
+"""Changes to a recorded experiment, which a verb or a page makes when it continues the search."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +16,15 @@ REPLACED = ("concurrency", "hang_timeout", "address", "executor", "keep", "fuse"
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """The values that replace recorded ones; None or empty keeps the recorded value."""
+    """Values that replace those of a recorded experiment.
+
+    None, False or an empty tuple keeps the recorded value.
+    """
 
     concurrency: int | str | None = None
     """The number of trials at once, or `AUTO_COUNT`."""
     hang_timeout: float | None = None
-    """Seconds."""
+    """The new value of --hang-timeout, in seconds."""
     address: str | None = None
     executor: str | None = None
     tracking: str | None = None
@@ -38,7 +41,10 @@ class Overrides:
 def apply_overrides(
     experiment: Experiment, overrides: Overrides, result: SearchResult
 ) -> Experiment:
-    """Return the experiment with these overrides; `result` has its recorded tracking URI."""
+    """Return the experiment with these overrides.
+
+    The tracking URI is taken from `result` if it is not overridden.
+    """
     base, budget = experiment.base, experiment.budget.with_limits(overrides.budget)
     if overrides.data_root is not None:
         base = base.override({"data.root": str(overrides.data_root.absolute())})

@@ -49,7 +49,7 @@ class Prepared:
     weights: dict[str, str] = field(default_factory=dict)
     """Maps the name of each file of pretrained weights to its digest."""
     waiting: WaitingTime = field(default_factory=WaitingTime)
-    """The time spent on loading the data and the weights."""
+    """The time spent on loading the data and checking the weights."""
 
     @property
     def dataset(self) -> Dataset:
@@ -71,8 +71,8 @@ def prepare(
 
     Args:
         experiment: the search.
-        anew: True if the search starts, or continues in another space. Only then may networks
-            whose weights are missing be left out.
+        anew: True if the search starts, or continues in another space. Only then are networks
+            left out if their weights are missing.
         begins: True if new trials will start.
         trainings: the number of trainings for which the storage needs space; None for the planned
             trials.
@@ -109,7 +109,7 @@ def prepare(
 
 
 def platform_notes() -> Iterator[str]:
-    """Yield a note if this platform is not Linux, since only Linux is tested."""
+    """Yield a note if this platform is not Linux, the only one on which this program is tested."""
     if (system := platform.system()) != "Linux":
         yield (
             "note: this program was tested only on Linux, and this machine runs "
@@ -122,11 +122,11 @@ def check_weights(
 ) -> tuple[Experiment, dict[str, str], list[str]]:
     """Check that the pretrained weights exist and fit the models.
 
-    Missing ones are downloaded if the user allows it. If `anew` (see `prepare`), networks whose
-    weights are missing are left out, as long as others remain.
+    Missing weights are downloaded if the user allows it. If `anew` (see `prepare`), networks whose
+    weights are missing are left out, as long as other networks remain.
 
     Returns:
-        The search without these networks, the name of each file to its digest, and notes.
+        The search without these networks, a mapping from file names to digests, and notes.
 
     Raises:
         ConfigError: weights are missing or do not fit, and their networks cannot be left out.
@@ -158,9 +158,9 @@ def check_weights(
 
 
 def needed_resources(experiment: Experiment) -> Resources:
-    """Return the resources of this machine, as a local session of Ray should count them.
+    """Return the resources of this machine, as they are passed to a local session of Ray.
 
-    There are more CPUs than the machine has if --concurrency needs more.
+    If --concurrency requires more CPUs than the machine has, the required number is returned.
 
     Raises:
         NotReady: the search is local, and not even one trial fits on this machine.
@@ -183,7 +183,7 @@ def refuse_existing(experiment: Experiment) -> None:
     """Refuse the name of an existing search.
 
     Raises:
-        ConfigError: there is a search with this name, or a part of one.
+        ConfigError: there is a search with this name, or there are files of one without a journal.
         StorageError: the bucket cannot be read.
     """
     home = experiment.home
@@ -220,7 +220,7 @@ def check_storage(experiment: Experiment) -> None:
     try:
         is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)  # never follow a link that somebody else has put here
+        probe.touch(exist_ok=False)  # do not follow a symlink that another user has created
         probe.unlink()
         if is_new:
             experiment.storage.rmdir()
@@ -254,7 +254,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Create the facts of the experiment, data and weights for the first event of a session."""
+    """Create the first event of a session, with only the facts of experiment, data and weights."""
     removed = int(prepared.inspection.removed.sum())
     return SessionStart(
         experiment=experiment.describe(),

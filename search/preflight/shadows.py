@@ -17,8 +17,8 @@ NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
 def shadows(folder: Path, path: Sequence[str]) -> list[str]:
     """Return the sorted names of files and packages in a folder that hide a module.
 
-    That is a module of Python's standard library, or of a library in `path`, a list of folders such
-    as `sys.path`.
+    The hidden module is one of Python's standard library, or of a library in `path`, a list of
+    folders such as `sys.path`.
     """
     here = folder.resolve()
     search_path = [entry for entry in path if entry and Path(entry).resolve() != here]
@@ -51,7 +51,7 @@ def shadows_here() -> Iterator[str]:
 def put_libraries_first() -> None:
     """Move the working directory to the end of `sys.path` if a file in it hides a module.
 
-    Otherwise it stays first, where Ray puts it: on a cluster, this program itself may be in it.
+    Otherwise it stays first, where Ray puts it: on a cluster, it may contain this program.
     """
     here = Path.cwd()
     if shadows(here, sys.path):

@@ -1,4 +1,4 @@
-"""Warnings and notes about valid settings with surprising effects, before a search starts."""
+"""Warnings and notes, before a search starts, about valid settings that have surprising effects."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
-"""Classes are unbalanced if the largest has this share of the images, or this multiple of the even
-share of a class, whichever is less.
+"""Classes are unbalanced if the largest one has at least the first number as its share of the
+images, or at least the second number times the share of a class among equal ones.
 """
 
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield all notes and warnings; each is a line that begins with `note:` or `warning:`."""
+    """Yield all notes and warnings, one line each, which begin with `note:` or `warning:`."""
     yield from dataset.remarks
     if dataset.skipped:
         yield (
@@ -81,7 +81,7 @@ def idle_options(experiment: Experiment) -> Iterator[str]:
 
 
 def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
-    """Yield a note if earlier trainings cannot be reused, although the user allows it."""
+    """Yield a note if trainings of earlier searches cannot be reused, although this is allowed."""
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
@@ -91,7 +91,7 @@ def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Yield a note if pretrained weights need much larger images, which slows training."""
+    """Yield a note if pretrained weights require much larger images, which slows training down."""
     _, height, width = dataset.image
     models = [
         config.model
@@ -145,7 +145,7 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _is_unweighted(experiment: Experiment) -> bool:
-    """True if no training balances classes: each class has a weight proportional to its size."""
+    """True if no training balances classes, so that large classes count more than small ones."""
     searched = any(path.startswith("train.") for path in experiment.space.domains)
     return experiment.base.train == TrainConfig() and not searched
 

@@ -1,4 +1,4 @@
-"""The process of a verb: its guard, its lifetime, its library versions, and drivers' liveness.
+"""The process of a verb: error handling, start and end, library versions, and drivers' liveness.
 
 This package may import `search.values` and `search.journal`.
 """

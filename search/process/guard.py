@@ -23,7 +23,7 @@ from trainables.errors import ConfigError, Unavailable, printable
 
 
 class NoBetterThanGuessing(Exception):
-    """The answer of the search is no better than guessing, so it is not promoted."""
+    """The model of a search is no better than guessing, so it is not promoted."""
 
 
 EXIT_CODES = guard.EXIT_CODES | {
@@ -39,10 +39,10 @@ EXIT_CODES = guard.EXIT_CODES | {
 
 
 OUTCOME_VARIABLE = "SEARCH_OUTCOME"
-"""The environment variable with the file for the message of an error (`Message.as_json`).
+"""The environment variable that names a file for the error message (`Message.as_json`).
 
-Another process that has started the verb reads it, to show the commands that the message suggests
-in its own way.
+A process that starts a verb sets it and reads the file, to show the commands that the message
+suggests in its own way.
 """
 
 
@@ -52,8 +52,8 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def _with_outcome(command: Callable[[], int]) -> int:
-    """Run a verb; write the message of an error to the file that the environment names, if any."""
-    path = os.environ.pop(OUTCOME_VARIABLE, "")  # not for the processes that this one starts
+    """Run a verb; if it fails, write the error message to the file named by `OUTCOME_VARIABLE`."""
+    path = os.environ.pop(OUTCOME_VARIABLE, "")  # child processes must not inherit it
     try:
         return _with_advice(command)
     except Exception as error:

@@ -15,7 +15,7 @@ import psutil
 
 @dataclass(frozen=True)
 class CommandStart:
-    """The start of a command, by the wall clock and by the monotonic clock."""
+    """The time at which a command started, by the wall clock and by the monotonic clock."""
 
     time_ms: int
     """Unix time in milliseconds."""
@@ -24,16 +24,16 @@ class CommandStart:
 
     @property
     def ago_s(self) -> float:
-        """The seconds since the start, without those in which the machine was suspended."""
+        """The seconds since the start, without the time in which the machine was suspended."""
         return time.monotonic() - self.clock_s
 
 
 def command_start() -> CommandStart:
     """Return the time at which this command started.
 
-    If the process runs only this command (`python -m search.run`, also as a job of Ray), this is
-    the start of the process, so that the time to start Python and to import modules counts. If
-    other Python code calls the command, it is the current time.
+    If the process runs only this command (`python -m search.run`, also as a job of Ray), the
+    command started with the process, so that starting Python and importing modules count. If other
+    Python code calls the command, this is the current time.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
@@ -42,7 +42,10 @@ def command_start() -> CommandStart:
 
 
 def process_age_s() -> float:
-    """Return the seconds since this process started, on Linux by a clock that is never adjusted."""
+    """Return the seconds since this process started.
+
+    On Linux they are measured with a clock that is never adjusted.
+    """
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -57,7 +60,7 @@ def leave(code: int) -> NoReturn:
     Exit handlers run and streams are flushed, but freeing all objects of large libraries would take
     noticeable time.
     """
-    # The necessary steps of Python's own exit, which `os._exit` skips.
+    # These steps of Python's usual exit are necessary, and `os._exit` skips them.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -15,11 +15,14 @@ class Liveness:
     """
 
     def __init__(self, home: Home, wait: Callable[[float], None] = time.sleep) -> None:
-        """Start to observe the driver of the search in `home`; `wait` sleeps for some seconds."""
+        """Prepare to observe the driver of the search in `home`.
+
+        `wait` sleeps for the number of seconds in its argument.
+        """
         self._home, self._wait = home, wait
         self._lock = b""
         self.quiet_s = 0.0
-        """Seconds of waiting since the lock or the journal last changed."""
+        """The seconds of waiting since the last change of the lock or the journal."""
 
     def look(self, events: Sequence[Event]) -> None:
         """Read the lock, and check it for changes.
@@ -35,7 +38,7 @@ class Liveness:
             self._lock, self.quiet_s = lock, 0.0
 
     def wait(self, seconds: float) -> None:
-        """Sleep for some seconds, which count as quiet unless the next `look` finds a change."""
+        """Sleep for this time, which counts as quiet unless the next `look` finds a change."""
         self._wait(seconds)
         self.quiet_s += seconds
 

@@ -1,4 +1,4 @@
-"""Reserve a server's memory and time for requests, and refuse requests beyond the limits."""
+"""Admission of requests, within limits of a server's memory and of waiting times."""
 
 import asyncio
 import math
@@ -16,16 +16,18 @@ from search.serving.metrics import Metrics
 SMOOTHING = 0.2
 """Weight of the last image in the moving average of the decoding time per pixel."""
 LARGE_PIXELS = 16_000_000
-"""An image with more pixels is large. The others share this number of pixels per thread."""
+"""An image with more pixels is large, and is decoded in a separate queue. All other images that are
+decoded at the same time have at most this number of pixels per thread in total.
+"""
 OVERHEAD_PIXELS = 10_000
-"""Fixed cost of decoding an image (about 0.2 ms), as the number of pixels with the same cost."""
+"""Fixed cost of decoding an image (about 0.2 ms), expressed as an equivalent number of pixels."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
 class Ticket:
-    """The bytes and images that one request has reserved, and its answers for the observers."""
+    """The bytes and images that a request has reserved, and its answers for the observers."""
 
     size_bytes: int = 0
     images: int = 0
@@ -33,7 +35,10 @@ class Ticket:
 
 
 class Lane:
-    """A queue of images that threads decode in order, with a limit of pixels at the same time."""
+    """A queue of images that threads decode in order.
+
+    The total number of pixels that are decoded at the same time is limited.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor, concurrency: int, max_pixels: int) -> None:
         """Start with an empty queue.
@@ -46,7 +51,7 @@ class Lane:
         self._pool, self._concurrency, self._free_pixels = pool, concurrency, max_pixels
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._pending_pixels, self._seconds_per_pixel = 0, 0.0
-        """Pixels that wait or are being decoded, and the moving average of seconds per pixel."""
+        """Number of pixels that wait or are being decoded, and the mean decoding time per pixel."""
 
     @property
     def wait_s(self) -> float:
@@ -54,7 +59,14 @@ class Lane:
         return self._pending_pixels * self._seconds_per_pixel / self._concurrency
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread, unless the caller is cancelled before a thread begins."""
+        """Decode an image in a thread, and return the result.
+
+        If the caller is cancelled before a thread has started, the image is not decoded.
+
+        Args:
+            pixels: the number of pixels of the image, including `OVERHEAD_PIXELS`.
+            call: decodes the image; its errors are raised here.
+        """
         self._pending_pixels += pixels
         try:
             await self._acquire(pixels)
@@ -79,7 +91,8 @@ class Lane:
     ) -> None:
         """Release the pixels after the thread has finished, and pass on its result.
 
-        Not earlier: the thread uses the memory even if the client has disconnected meanwhile.
+        The pixels are not released earlier, since the thread uses the memory even after the client
+        has disconnected.
         """
         self._release(pixels)
         if result.done():
@@ -90,7 +103,7 @@ class Lane:
             result.set_exception(error)
 
     async def _acquire(self, pixels: int) -> None:
-        """Wait until an image of this size may be decoded."""
+        """Wait until an image with this number of pixels may be decoded."""
         if not self._waiting and pixels <= self._free_pixels:
             self._free_pixels -= pixels
             return
@@ -99,7 +112,7 @@ class Lane:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # admitted just before the cancellation
+            if turn.done() and not turn.cancelled():  # it was admitted before the cancellation
                 self._free_pixels += pixels
             self._start_waiting()
             raise
@@ -134,18 +147,19 @@ class Lane:
 
 
 class DecodingPool:
-    """The threads that decode images. Large images have their own queue, so others do not wait.
+    """The threads that decode images, with a separate queue for large images.
 
-    Both queues limit the pixels that are decoded at the same time, and thus the memory: decoding
-    takes about 8 bytes per pixel.
+    So small images need not wait for large ones. Both queues limit the number of pixels that are
+    decoded at the same time, and thus the memory: decoding takes about 8 bytes per pixel.
     """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
         """Start the threads, one of them for large images.
 
         Args:
-            threads: the number of images that are decoded at the same time, besides a large one.
-            max_pixels: the number of pixels of the largest image that is allowed.
+            threads: the maximum number of images, besides a large one, that are decoded at the
+                same time.
+            max_pixels: the maximum number of pixels of an image.
         """
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="decoding")
@@ -156,11 +170,13 @@ class DecodingPool:
         return self._large if pixels > LARGE_PIXELS else self._usual
 
     def wait_s(self, pixels: int) -> float:
-        """Estimate the seconds that an image of this size would wait for a thread."""
+        """Estimate the seconds that an image with this number of pixels would wait for a thread."""
         return self._lane(pixels).wait_s
 
     async def decode(self, pixels: int, call: Callable[[], Result]) -> Result:
-        """Decode an image in a thread, unless the caller is cancelled before a thread begins.
+        """Decode an image in a thread, and return the result.
+
+        If the caller is cancelled before a thread has started, the image is not decoded.
 
         Args:
             pixels: the number of pixels of the image.
@@ -188,7 +204,7 @@ class Admission:
         Args:
             limits: the limits of all reservations.
             metrics: the metrics to update.
-            seconds_per_image: returns the mean time to compute an image recently, in seconds.
+            seconds_per_image: returns the recent mean time to compute an image, in seconds.
             decoding_wait_s: estimates the seconds that an image with this number of pixels would
                 wait for a thread.
         """
@@ -199,8 +215,12 @@ class Admission:
     def take_bytes(self, ticket: Ticket, count: int) -> None:
         """Reserve memory for a part of a request's body.
 
+        Args:
+            ticket: the reservations of the request.
+            count: the number of bytes.
+
         Raises:
-            Refusal: all requests together would exceed `queue_bytes`.
+            Refusal: the bodies of all requests would exceed `Limits.queue_bytes`.
         """
         if self.size_bytes + count > self._limits.queue_bytes:
             raise _busy_refusal(self._compute_wait_s(self.images))
@@ -208,7 +228,9 @@ class Admission:
         self.size_bytes += count
 
     def take_images(self, ticket: Ticket, count: int) -> None:
-        """Reserve places in the queue for images; an idle server accepts any number.
+        """Reserve places in the queue for the images of a request.
+
+        If the queue is empty, any number of images is accepted.
 
         Raises:
             Refusal: the queue would be full, or the images would wait too long.
@@ -222,10 +244,13 @@ class Admission:
         self.images = total
 
     def check_pixels(self, pixel_counts: Sequence[int]) -> None:
-        """Check that the files of a request may be decoded, given the pixels of each.
+        """Check that the image files of a request may be decoded.
+
+        Args:
+            pixel_counts: the number of pixels of each file.
 
         Raises:
-            Refusal: the pixels exceed the limit of a request, or would wait too long.
+            Refusal: the files have too many pixels in total, or would wait too long.
         """
         limit, pixels = self._limits.request_pixels, sum(pixel_counts)
         if pixels > limit:
@@ -243,7 +268,7 @@ class Admission:
         self.images -= ticket.images
 
     def measure(self) -> None:
-        """Update the metrics of the reserved images and bytes."""
+        """Update the metrics with the numbers of reserved images and bytes."""
         self._metrics.queue_images.set(self.images)
         self._metrics.queue_bytes.set(self.size_bytes)
 

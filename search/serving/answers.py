@@ -1,4 +1,7 @@
-"""Encode answers as JSON. Parts that all answers of a version share are encoded only once."""
+"""Encoding of a model's answers as JSON.
+
+The parts that all answers of a version have in common are encoded only once.
+"""
 
 import json
 from collections.abc import Sequence
@@ -61,8 +64,11 @@ class Encoder:
 def check_numbers(answers: Sequence[Any]) -> None:
     """Check that the probabilities of each image are finite.
 
+    Args:
+        answers: the probabilities of each image, (classes,); other predictions are not checked.
+
     Raises:
-        Refusal: some are NaN or infinite, which JSON cannot express.
+        Refusal: a probability is NaN or infinite, which JSON cannot express.
     """
     for number, answer in enumerate(answers, 1):
         if isinstance(answer, np.ndarray) and answer.ndim == 1 and not isfinite(answer.sum()):
@@ -71,7 +77,10 @@ def check_numbers(answers: Sequence[Any]) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """Convert a value and the arrays in it to plain values for JSON; NaN and infinity to None."""
+    """Convert a value, and the arrays in it, to JSON-compatible values.
+
+    NaN and infinity become None.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return to_plain(value.tolist())
     if isinstance(value, dict):
@@ -84,7 +93,12 @@ def to_plain(value: Any) -> Any:
 
 
 def table(probabilities: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """Build the rows that MLflow's server returns, from the probabilities, (images, classes)."""
+    """Build a row for each image, as MLflow's scoring server returns them.
+
+    Args:
+        probabilities: the predictions, (images, classes).
+        classes: the names of the classes.
+    """
     return [
         {
             "class": classes[int(row.argmax())],

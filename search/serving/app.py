@@ -48,13 +48,13 @@ if TYPE_CHECKING:  # the import would add a fifth of a second to a server's star
     from search.feedback.recorder import Recorder
 
 SMALL_BYTES, SMALL_PIXELS = 16_384, 128 * 128
-"""Files up to this size, with images up to this number of pixels, are decoded in the event loop,
-which takes less time than a handover to a thread.
+"""Files up to this size in bytes, with images up to this number of pixels, are decoded in the event
+loop, which takes less time than a handover to a thread.
 """
 MEASURE_S = 1.0
-"""Seconds between two updates of the metrics of reservations."""
+"""Seconds between two updates of the metrics in `App.measure`."""
 LARGE_BODY = 262_144
-"""A body with more bytes is parsed in a thread."""
+"""A body with more bytes than this is parsed in a thread."""
 
 Pixels = NDArray[np.uint8]
 Answers = list[tuple[Any, ServedVersion]]
@@ -62,7 +62,7 @@ Result = TypeVar("Result")
 
 
 class ClientLeft(Exception):
-    """The client has disconnected before it received its answer."""
+    """The client disconnected before it received its answer."""
 
 
 class App:
@@ -88,7 +88,7 @@ class App:
             versions: holds the version in use, which may change at any time.
             limits: the limits of requests.
             metrics: the metrics to update.
-            observers: receive each answer after it was sent, as `recorder` and `shadow` do.
+            observers: further observers, which receive each answer after it was sent.
             more_routes: further routes for Starlette.
             shadow: the observer that compares a second model.
             recorder: the observer that records answers; it also stores corrections.
@@ -136,13 +136,16 @@ class App:
             queue.close()
 
     async def _measure(self) -> None:
-        """Update the metrics regularly, because a request for them may reach another process."""
+        """Update the metrics regularly.
+
+        This is necessary because a request for the metrics may reach another process.
+        """
         while True:
             self.measure()
             await asyncio.sleep(MEASURE_S)
 
     def measure(self) -> None:
-        """Update the metrics of reservations and of the recorder."""
+        """Update the metrics of the queue and of the recorder."""
         self.admission.measure()
         if self.recorder is not None:
             self.metrics.recording.set(not self.recorder.problem)
@@ -179,7 +182,7 @@ class App:
         finally:
             self.admission.release(ticket)
         if self.recorder is not None:
-            self.recorder.remember(ticket.answers)  # before the client gets the id
+            self.recorder.remember(ticket.answers)  # before the client can send a correction
         await _send(send, status, text.encode(), headers)
         self.metrics.count_request(path, status, time.perf_counter() - began)
         if ticket.answers:
@@ -246,7 +249,15 @@ class App:
         answers: Sequence[tuple[Any, ServedVersion]],
         names: Sequence[str],
     ) -> None:
-        """Store a classifier's answers on the ticket for the observers."""
+        """Store a classifier's answers in the ticket, for the observers.
+
+        Args:
+            ticket: the ticket of the request.
+            raw_images: the contents of the files, or arrays.
+            images: the decoded pixels of each image.
+            answers: the prediction for each image, and the version that made it.
+            names: the unique id of each answer.
+        """
         if not self._queues or not self.versions.current.is_classifier:
             return
         now = time.time_ns() // 1_000_000
@@ -265,12 +276,12 @@ class App:
         ]
 
     async def _decode_images(self, raw_images: inputs.Contents | Pixels) -> list[Pixels]:
-        """Decode or convert the images to pixels in the form that the model receives."""
+        """Convert files or arrays to pixels in the form that the model accepts."""
         model = self.versions.current.model
         if not isinstance(raw_images, list):
             is_long = (
                 len(raw_images) > 1 or raw_images.nbytes > LARGE_BODY
-            )  # each of them is resized
+            )  # the model resizes each image
             return await self._run(is_long, model.accepted, raw_images)
         if len(raw_images) == 1:
             return [await self._decode_file(raw_images[0])]
@@ -290,7 +301,7 @@ class App:
         try:
             return list(await asyncio.gather(*tasks))
         finally:
-            for task in tasks:  # after an error the other images are not needed
+            for task in tasks:  # after an error, the other images are not needed
                 task.cancel()
 
     async def _decode_file(self, content: bytes) -> Pixels:
@@ -356,7 +367,8 @@ class App:
     def _reserve_piece(self, message: Message, ticket: Ticket) -> bytes:
         """Reserve memory for a piece of a body that has arrived, and return the piece.
 
-        Memory is not reserved by the Content-Length, which a client may announce without sending.
+        Memory is not reserved according to the Content-Length: a client could announce a large body
+        and never send it.
 
         Raises:
             Refusal: the body is too large, or all requests together are too large.
@@ -394,7 +406,7 @@ async def _run_while_connected(receive: Receive, work: Coroutine[Any, Any, Resul
 
 
 def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
-    """Parse the Content-Type and the Content-Length of a body; 0 if the length is missing.
+    """Parse the Content-Type and the Content-Length of a request; 0 if the length is missing.
 
     Raises:
         Refusal: the body is compressed.
@@ -411,7 +423,7 @@ def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
 
 
 def _parse_top(query: bytes) -> int | None:
-    """Parse the number of classes to include in the answer; None for all.
+    """Parse the query string, which sets the number of classes in the answer; None for all.
 
     Raises:
         Refusal: the query string is not `top=NUMBER`.

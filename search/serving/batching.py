@@ -1,8 +1,8 @@
 """Compute the images of several requests in batches, without waiting for a batch to fill.
 
-A thread computes the batches, or the event loop itself if that is faster than a handover. Images
-that arrive while a batch is being computed form the next one. If the server is idle, an image is
-computed immediately. So the size of the batches adapts to the load.
+A thread computes the batches; small batches are computed in the event loop, if that is faster than
+a handover to the thread. Images that arrive while a batch is being computed form the next batch. If
+the server is idle, an image is computed immediately. So the size of the batches adapts to the load.
 """
 
 import asyncio
@@ -27,16 +27,17 @@ SMOOTHING = 0.2
 
 @dataclass(slots=True)
 class PendingRequest:
-    """The images of a request, and the model's answers on them so far."""
+    """The images of a request, and the model's answers so far."""
 
     images: Sequence[NDArray[np.uint8]]
     done: "asyncio.Future[None]"
+    """Completed once all images are answered, or with the error of the model."""
     answers: list[tuple[Any, ServedVersion]] = field(default_factory=list)
     """The model's answer on each image, with the version that gave it."""
 
 
 Batch = list[tuple[PendingRequest, int]]
-"""Images, each as its request and its index in `PendingRequest.images`."""
+"""Images as pairs of a request and an index into its `images`."""
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class BatchResult:
     """The model's answers on the images, in their order; None after an error."""
     error: Exception | None
     seconds: float
+    """Time to compute the batch."""
 
 
 class Batcher:
@@ -61,7 +63,7 @@ class Batcher:
 
         Args:
             current: returns the version in use.
-            on_result: is called with each batch before its requests receive their answers.
+            on_result: called with each computed batch, before its requests receive the answers.
         """
         self._current, self._on_result = current, on_result
         self._loop = asyncio.get_running_loop()
@@ -76,13 +78,13 @@ class Batcher:
     async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Any, ServedVersion]]:
         """Compute the model's answer on each image, with the version that gave it.
 
-        An error of the model is raised here, whatever its class.
+        Any exception that the model raises is raised here.
         """
         request = PendingRequest(images, self._loop.create_future())
         self._waiting.extend((request, number) for number in range(len(images)))
         if not self._is_busy:
             self._is_busy = True
-            # Not immediately, so that requests that arrive at the same moment share a batch.
+            # The batch starts slightly later, so that simultaneous requests share it.
             self._loop.call_soon(self._begin)
         await request.done
         return request.answers
@@ -127,7 +129,7 @@ class Batcher:
         return BatchResult(batch, served, predictions, error, time.perf_counter() - began)
 
     def _continue(self, result: BatchResult) -> None:
-        """Start the next batch, so that the thread is not idle, then answer this one's requests."""
+        """Start the next batch, so that the thread is not idle, then pass on this result."""
         self._begin()
         self._settle(result)
 

@@ -23,14 +23,22 @@ TENSORS_FORM = 'the JSON must be {"inputs": [...]} or {"instances": [...]} with 
 JSON_FORM = 'the JSON must be {"images": ["base64", ...]}'
 
 ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
-"""A file name in the form of RFC 5987, which some clients send if it is not ASCII."""
+"""Pattern of a file name encoded by RFC 5987, as some clients send it if it is not ASCII."""
 
 Contents = list[bytes]
 """The contents of image files."""
 
 
 def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | NDArray[np.uint8]:
-    """Read the images of a request: the contents of files, or pixels.
+    """Read the images of a request.
+
+    Args:
+        content_type: the Content-Type of the request, which determines the format of the body.
+        body: the body.
+        limits: the maximum number of images.
+
+    Returns:
+        The contents of image files, or an array of the pixels of all images.
 
     Raises:
         Refusal: the Content-Type is not supported, the body does not match it, or contains no image
@@ -56,7 +64,7 @@ def _too_many_refusal(limits: Limits) -> Refusal:
 
 
 def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
-    """Read the files of a form; each of its parts has to be a file."""
+    """Read the files of a form. Each part of the form has to be a file."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Refusal(400, "multipart/form-data needs a boundary in its Content-Type")
@@ -83,7 +91,7 @@ class _Form:
         self._pieces: list[bytes] = []
 
     def callbacks(self) -> Any:
-        """The callbacks for the parser, by the parser's names for them."""
+        """The functions that the parser should call, by the names of its callbacks."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_name,
@@ -125,7 +133,7 @@ def parse_json(body: bytes) -> Any:
     """Parse a body as JSON.
 
     Raises:
-        Refusal: it is not JSON.
+        Refusal: the body is not JSON.
     """
     try:
         return json.loads(body)
@@ -156,7 +164,7 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
         shape, is_fortran, kind = read_header(file)
         size, start = math.prod(shape), file.tell()
-    except Exception as error:  # NumPy parses the header as Python source
+    except Exception as error:  # any error, since NumPy parses the header as Python
         raise Refusal(400, "the body is not an array in the format of numpy.save") from error
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
         raise Refusal(400, "the shape in the array's header is not valid")
@@ -187,7 +195,10 @@ READERS: dict[str, Callable[[str, bytes, Limits], Contents | NDArray[np.uint8]]]
 
 
 def read_tensors(body: bytes, limits: Limits) -> Any:
-    """Read the images of a request to MLflow's `/invocations`: an array, or a list of arrays.
+    """Read the images of a request to `/invocations`, which has the format of MLflow's server.
+
+    Returns:
+        An array of all images or, if their sizes differ, a list of arrays.
 
     Raises:
         Refusal: the body contains no images, too many, or anything but numbers.
@@ -216,7 +227,7 @@ def _check_numbers(values: list[Any], axes: int) -> None:
     Strings are refused because NumPy would pad each of them to the length of the longest.
 
     Raises:
-        Refusal: they contain something else, or are nested more deeply than `axes`.
+        Refusal: the lists contain something else, or are nested more deeply than `axes`.
     """
     kinds = set(map(type, values))
     if kinds <= {int, float}:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 MIB = 2**20
 OTHER_FILES = 256
-"""Number of open files reserved for records, libraries, and connections that the system has already
-accepted but that are not counted yet.
+"""Number of open files that are reserved for records, libraries, and connections that the operating
+system has accepted but that are not counted yet.
 """
 
 
@@ -21,20 +21,21 @@ class Limits:
     pixels: int = 50_000_000
     """Maximum number of pixels of an image, before it is resized."""
     request_pixels: int = 200_000_000
-    """Maximum number of pixels of all files in a request: they take seconds to decode, while other
+    """Maximum number of pixels of all files in a request. Decoding them takes seconds, while other
     requests wait.
     """
     queue_images: int = 1024
-    """Maximum number of images that wait or are being computed in a process."""
+    """Maximum number of images in a process that wait for the model or are being computed."""
     queue_bytes: int = 256 * MIB
-    """Maximum size of the bodies that a process is reading or computing, in bytes."""
+    """Maximum total size of the bodies of all requests in progress in a process, in bytes."""
     wait_s: float = 2.0
-    """Images are refused if their estimated waiting time is longer than this, in seconds."""
+    """Maximum estimated waiting time of images, in seconds. Beyond it, they are refused."""
     receive_s: float = 15.0
-    """Seconds within which a request's header has to arrive; its body has the same time again."""
+    """Seconds within which the header of a request has to arrive, and then its body."""
     send_s: float = 30.0
     """Seconds within which a client has to read a part of its response."""
     header_bytes: int = 32 * 1024
+    """Maximum size of the header of a request, or of its trailer, in bytes."""
     connections: int = 4096
     """Maximum number of connections of a process."""
 
@@ -42,8 +43,8 @@ class Limits:
 def fit_to_open_files(limits: Limits) -> Limits:
     """Raise this process's limit of open files as far as necessary and possible.
 
-    If that is not enough, the returned limits allow fewer connections, but at least half the number
-    of files.
+    If that is not enough, the returned limits allow fewer connections, but at least half as many
+    as there may be open files.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = limits.connections + OTHER_FILES
@@ -56,7 +57,7 @@ def fit_to_open_files(limits: Limits) -> Limits:
 
 
 class Refusal(Exception):
-    """A request is refused, with an HTTP status and a one-line text."""
+    """A request is refused, with an HTTP status and a one-line text for the client."""
 
     def __init__(self, status: int, text: str, retry_after_s: int | None = None) -> None:
         super().__init__(text)

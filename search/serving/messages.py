@@ -23,7 +23,9 @@ class Recording:
     share: float
     limit: int
     corrections: int | None = None
-    """These four are fields of `search.feedback.recorder.RecordingPolicy`."""
+    """`below`, `share`, `limit` and `corrections` are fields of `RecordingPolicy`, in
+    `search.feedback.recorder`.
+    """
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class WorkerSettings:
     descriptor: int
     """The file descriptor of the listening socket, which the worker inherits."""
     threads: int
+    """The maximum number of threads that compute."""
     delay_s: float
+    """The maximum time to compute a batch, in seconds, which limits the size of batches."""
     shadow_share: float = 0.0
-    """Share of the images that a second model answers too; 0 without a second model."""
+    """The share of the images that a second model answers too; 0 without a second model."""
     record: Recording | None = None
     open_corrections: bool = False
     """True if corrections are accepted from other machines too."""
@@ -91,6 +95,7 @@ class WatchedModel:
     source: str
     """A search's name, `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
     into: str
+    """The folder into which versions are fetched, each in its own subfolder."""
     storage: str
     trial: str | None
     tracking: str | None
@@ -98,7 +103,7 @@ class WatchedModel:
     registered: str
     """The name of a registered model; empty for the model of a search."""
     moves: bool
-    """True for an alias: its version may change while the model is served."""
+    """True for an alias, which may refer to another version while the model is served."""
     poll_s: float
     """Seconds between two queries of the alias."""
 
@@ -114,4 +119,4 @@ class FetchedModel:
 
     folder: str
     version: str = ""
-    """The number of a registered version; empty for other models, named by their content."""
+    """The number of a registered version; empty for other models, which have no number."""

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, combined over all processes of a server.
 
-The processes share a folder. `PROMETHEUS_MULTIPROC_DIR` has to be set to it before this module is
-imported, because prometheus_client reads the variable when it is imported.
+The processes share a folder. The environment variable `PROMETHEUS_MULTIPROC_DIR` has to name the
+folder before this module is imported, because prometheus_client reads the variable at its import.
 """
 
 import os
@@ -14,18 +14,20 @@ from search.serving.batching import BatchResult
 from search.serving.messages import METRICS_FOLDER_VARIABLE
 
 PATHS = ("/predict", "/invocations")
-"""Paths with their own label; all others are counted as `other`."""
+"""Request paths that have their own label; all other paths are counted as `other`."""
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Histogram buckets for the duration of a request, in seconds."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Histogram buckets for the number of images in a batch."""
 MAX_CLASSES = 100
 OTHER_CLASSES = "(other)"
-"""Label of all classes beyond `MAX_CLASSES`, because each label is a time series in Prometheus."""
+"""Label of all further classes once `MAX_CLASSES` have their own label. The number of labels is
+limited because each is a time series in Prometheus.
+"""
 
 
 class Metrics:
-    """The metrics of a process."""
+    """The metrics that a process updates."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -88,7 +90,7 @@ class Metrics:
         )
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request, and observe its duration."""
+        """Count an answered request, and add its duration to the histogram."""
         label = path if path in PATHS else "other"
         if (series := self._request_series.get((label, status))) is None:
             series = self._requests.labels(label, str(status)), self._seconds.labels(label)
@@ -122,7 +124,7 @@ class Metrics:
         return series
 
     def set_version(self, version: str, engine: str, *, is_used: bool) -> None:
-        """Set whether this process uses a version."""
+        """Set the gauge that shows if this process uses a version."""
         self._versions.labels(version, engine).set(int(is_used))
 
     def count_swap(self, outcome: str) -> None:
@@ -130,11 +132,11 @@ class Metrics:
         self._swaps.labels(outcome).inc()
 
     def text(self) -> bytes:
-        """All metrics of all processes in Prometheus's text format."""
+        """Format the metrics of all processes in Prometheus's text format."""
         return generate_latest(self._combined_registry())
 
     def value(self, name: str) -> float:
-        """The value of a metric without labels, over all processes; 0 if it does not exist."""
+        """Sum a metric without labels over all processes; 0 if it does not exist."""
         return self._combined_registry().get_sample_value(name) or 0.0
 
     def _combined_registry(self) -> CollectorRegistry:

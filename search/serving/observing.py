@@ -12,7 +12,9 @@ from search.serving.versions import ServedVersion
 
 LOG = logging.getLogger(__name__)
 MAX_IMAGES, MAX_BYTES = 4096, 64 * 2**20
-"""Maximum number and size of the answers in a queue; further ones are dropped and counted."""
+"""Maximum number of answers in a queue, and their maximum total size in bytes; further answers are
+dropped and counted.
+"""
 BATCH = 256
 """Maximum number of answers that an observer receives in one call."""
 
@@ -58,7 +60,7 @@ class ObserverQueue:
         self._observer.close()
 
     def _next_batch(self) -> list[ServedAnswer]:
-        """Wait for answers; an empty list means that the queue is closed."""
+        """Wait for answers and remove them from the queue; empty once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
@@ -74,7 +76,7 @@ class Shadow:
     """An observer that runs a second model on a share of the images, and counts disagreements."""
 
     def __init__(self, share: float, metrics: Metrics) -> None:
-        """Start without a second model: set `served` as soon as it is loaded.
+        """Start without a second model; set `served` as soon as one is loaded.
 
         Args:
             share: the probability with which an image is compared.
@@ -84,7 +86,10 @@ class Shadow:
         self._share, self._metrics = share, metrics
 
     def observe(self, batch: Sequence[ServedAnswer]) -> None:
-        """Run the second model on a sample of these images, and count other predicted classes."""
+        """Run the second model on a sample of these images, and count the disagreements.
+
+        The models disagree on an image if their most probable classes differ.
+        """
         served = self.served
         sample = [answer for answer in batch if random.random() < self._share]
         if served is None or not sample:

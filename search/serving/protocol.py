@@ -1,4 +1,4 @@
-"""HTTP/1.1 with limits for slow and faulty clients, which get an error and are disconnected."""
+"""HTTP/1.1 for uvicorn, with limits: slow and faulty clients get an error and are disconnected."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ def error_text(text: str) -> str:
 
 
 def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
-    """The headers of the response to a refused request: Retry-After, if the refusal has one."""
+    """Return the headers for a refusal: `Retry-After`, if a later request may succeed."""
     if refusal.retry_after_s is None:
         return []
     return [(b"retry-after", str(refusal.retry_after_s).encode())]
@@ -41,7 +41,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits = Limits()
     _idle: dict["BoundedProtocol", None]
-    """Connections of the server without a request, the longest idle first."""
+    """The server's connections without a request, the longest idle first. A dict serves as an
+    ordered set; `protocol` creates it for each server.
+    """
     _timer: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
@@ -54,7 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     """Number of bytes since the header began, or since the last piece of the body."""
     _has_progressed = False
-    """True if the last data contained the end of a header, a piece of a body or its end."""
+    """True if the last received data completed a header, or contained a part of a body."""
     _refusal: Refusal | None = None
     """The refusal that ends the connection once the requests before it are answered."""
 
@@ -128,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._is_in_header:
             self._stop_timer()
-        if not self._has_progressed:  # otherwise most of them may belong to a body
+        if not self._has_progressed:  # otherwise most of the data may belong to a body
             self._header_bytes += len(data)
         if self._header_bytes > self.limits.header_bytes:
             limit = f"{self.limits.header_bytes:,} bytes"
@@ -139,8 +141,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Parse the data, and ignore an `Upgrade` to another protocol.
 
-        A server may ignore it (RFC 9110, section 7.8). The parser leaves everything after such a
-        header to the other protocol, so a new parser receives the header again, without `Upgrade`.
+        A server may ignore `Upgrade` (RFC 9110, section 7.8). The parser stops after a header with
+        `Upgrade`, since the other protocol would follow. Therefore, a new parser receives the
+        header again, without `Upgrade`, and the data after it.
         """
         while True:
             try:
@@ -174,7 +177,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a line of a header; ignore a line of a trailer, which nothing here uses."""
+        """Store a field of a header, and ignore a field of a trailer."""
         if self._is_in_header:
             super().on_header(name, value)
 
@@ -199,7 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Send a postponed refusal, or read the rest of the request for a while.
 
-        Many clients send all of a refused request before they read the response.
+        The rest is read because many clients send a whole request before they read the response.
         """
         if not self.pipeline:
             self._idle[self] = None
@@ -219,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Respond that this is not HTTP, and close the connection."""
+        """Respond that the data is not HTTP/1.1, and close the connection."""
         self._refuse(Refusal(400, "this is not HTTP/1.1"))
 
     def _stop_timer(self) -> None:
@@ -241,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_in_body and self.cycle.response_complete:
-            self.transport.close()  # a second response would be taken for the next request's
+            self.transport.close()  # the client would take the error for its next response
             return
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if is_answering and (self.pipeline or not self.cycle.more_body):

@@ -1,8 +1,8 @@
 """Serve a model as a deployment of Ray Serve, on a running cluster.
 
-Ray Serve scales the number of replicas with the load, on any node, routes each request to one of
-them, and replaces lost ones. Each replica answers requests with `app`. This process keeps running:
-it follows the alias, loads each new version itself first, and lets Ray Serve replace the replicas.
+Ray Serve adapts the number of replicas to the load, sends each request to one of them, and replaces
+replicas that were lost. Each replica answers requests with `app`. This process keeps running: it
+watches the alias, checks each new version by loading it, and lets Ray Serve replace the replicas.
 """
 
 import logging
@@ -36,15 +36,15 @@ from search.serving.worker import build_app, check_task, open_recorder
 from trainables.errors import ConfigError, printable
 
 MAX_ONGOING = 512
-"""Maximum number of concurrent requests in a replica; `Limits` limits their memory and time."""
+"""Maximum number of concurrent requests in a replica, whose memory and time `Limits` limits."""
 TARGET_ONGOING = 64
-"""Above this number of requests per replica, Ray Serve starts another one, up to the maximum."""
+"""If there are more requests per replica, Ray Serve starts another replica, up to the maximum."""
 MAX_BYTES = 400_000_000
-"""Maximum size of a model in bytes: it is passed to the replicas in Ray's own messages."""
+"""Maximum size of a model in bytes. It is limited because Ray's own messages contain the model."""
 CONTROLLER_ENVIRONMENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 """Environment variables of Ray Serve's controller. By default, it kills a proxy that is not ready
-within 5 s. This happens on a busy machine, and then the start of Ray Serve fails, which waits 60 s
-for this proxy.
+within 5 s, as may happen on a busy machine. The start of Ray Serve, which waits 60 s for the proxy,
+would then fail.
 """
 
 
@@ -62,7 +62,7 @@ class ClusterDeployment:
     replicas: tuple[int, int]
     """The smallest and the largest number of replicas."""
     source: WatchedModel | Path
-    """The model; a folder needs no fetching."""
+    """The model to fetch, or the folder of a model."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class ReplicaSetup:
     settings: WorkerSettings
     version: str
     files: dict[str, bytes]
-    """The files of the model's folder: their contents by name."""
+    """The contents of the files in the model's folder, by name."""
 
 
 class Replica:
     """A process of Ray Serve that answers requests."""
 
     def __init__(self, setup: ReplicaSetup) -> None:
-        """Load the model; Ray Serve reports its errors."""
+        """Load the model. If this raises an error, Ray Serve reports it."""
         with tempfile.TemporaryDirectory(prefix="serve-") as temporary:
             for name, content in setup.files.items():
                 (Path(temporary) / name).write_bytes(content)
@@ -100,7 +100,7 @@ class Replica:
 
 
 def serve_on_cluster(deployment: ClusterDeployment) -> int:
-    """Serve on a cluster until a signal, and return the exit code.
+    """Serve a model on a cluster until a signal arrives, and return the exit code.
 
     Raises:
         ConfigError: the model cannot be served.
@@ -141,12 +141,12 @@ def _start(deployment: ClusterDeployment) -> None:
     """Start Ray Serve unless it is already running.
 
     Raises:
-        ConfigError: it already listens on another port.
-        NotReady: it does not start.
+        ConfigError: Ray Serve is already running, but listens on another port.
+        NotReady: Ray Serve does not start.
     """
     from ray import serve
     from ray.exceptions import RayActorError
-    from ray.serve.context import _get_global_client  # no public API has the port
+    from ray.serve.context import _get_global_client  # no public API returns the port
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     # A Ray Serve that is running may serve other models, and must not be shut down.
@@ -159,7 +159,7 @@ def _start(deployment: ClusterDeployment) -> None:
             controller_options={"runtime_env": {"env_vars": CONTROLLER_ENVIRONMENT}},
         )
     except (RayActorError, TimeoutError) as error:
-        if not is_running:  # otherwise its remains would look like a running Ray Serve
+        if not is_running:  # otherwise the next start would find a half-started Ray Serve
             with suppress(RayActorError, TimeoutError):
                 serve.shutdown()
         text = printable(" ".join(str(error).split()))[:300]
@@ -180,7 +180,10 @@ def _follow_alias(
     current: ServedVersion,
     stop_signal: "StopSignal",
 ) -> None:
-    """Deploy each new version of an alias, until a signal; without an alias, only wait."""
+    """Deploy each new version of an alias until a signal arrives.
+
+    Without an alias, only wait for the signal.
+    """
     source, trouble = deployment.source, ""
     refused_version: str | None = None  # the last version that cannot be served
     while isinstance(source, WatchedModel) and source.moves and not stop_signal.wait(source.poll_s):
@@ -227,11 +230,11 @@ def _load(deployment: ClusterDeployment, model: ModelVersion) -> ServedVersion:
 
 
 def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
-    """Start the replicas, or replace them one by one, and wait until they answer.
+    """Start the replicas, or replace them one by one, and wait until they are ready.
 
     Raises:
         ConfigError: the model is too large.
-        NotReady: they do not start.
+        NotReady: the replicas do not start.
     """
     from ray import serve
 
@@ -275,22 +278,29 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.number = 0
-        """The number of the first signal; 0 before it."""
+        """The number of the first signal; 0 if none has arrived."""
         self._event = threading.Event()
 
     def handle(self, number: int, frame: object) -> None:
-        """Note a signal; this is a handler for `signal.signal`."""
+        """Store a signal; this is a handler for `signal.signal`."""
         self.number = self.number or number
         self._event.set()
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for a signal, at most this long (None: forever); True if it has arrived."""
+        """Wait for a signal, and return True if one has arrived.
+
+        Args:
+            seconds: the maximum time to wait; None waits without a limit.
+        """
         return self._event.wait(seconds)
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopSignal]:
-    """Let SIGTERM and SIGINT only set the yielded signal, instead of ending the process."""
+    """Catch SIGTERM and SIGINT, and store them in the yielded object.
+
+    The previous signal handlers are restored on exit.
+    """
     stop_signal = StopSignal()
     numbers = (signal.SIGTERM, signal.SIGINT)
     handlers = {number: signal.signal(number, stop_signal.handle) for number in numbers}

@@ -95,7 +95,7 @@ def describe_state(app: "App") -> dict[str, Any]:
 
 @cache
 def _page_headers() -> dict[str, str]:
-    """Headers that allow the documentation page to load nothing but its own style."""
+    """Build headers that allow the documentation page to load only its own style."""
     style = PAGE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return {

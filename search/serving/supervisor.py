@@ -1,7 +1,7 @@
 """Run the processes of a server: workers, which share a socket, and processes that watch models.
 
-A new version is sent to one worker first, and to the others as soon as this one uses it. If a
-worker exits, another one with the version in use replaces it.
+A new version is sent to one worker first, and to the other workers as soon as the first one uses
+it. If a worker exits, it is replaced by a new one, which loads the version in use.
 """
 
 import asyncio
@@ -56,28 +56,34 @@ class ServingPlan:
     """The address at which the model is served, for messages."""
     workers: int
     source: WatchedModel | Path
-    """The model; a folder needs no fetching."""
+    """The model to fetch, or the folder of a model."""
     shadow: WatchedModel | None = None
+    """The second model, which is compared with the first; None without one."""
 
 
 @dataclass
 class Slot:
-    """The position of a worker, which is filled by one process after another."""
+    """One of the server's workers. When its process exits, another process takes its place."""
 
     process: Process | None = None
     candidate: ModelVersion | None = None
-    """The version that the worker is asked to use, until its reply arrives."""
+    """The version that the worker should use next, until its reply arrives; otherwise None."""
     reply: "asyncio.Future[VersionReply] | None" = None
-    """The reply to the candidate, once it arrives."""
+    """The future reply to the candidate; None without a candidate."""
     is_sent: bool = False
-    """True if the running process has received the candidate: its exit is then a refusal."""
+    """True if the running process has received the candidate. If it exits before it replies, this
+    counts as a refusal.
+    """
     is_ready: bool = False
+    """True if the process answers requests."""
     failures: int = 0
-    """Consecutive processes that did not become ready, including the running one until it is."""
+    """Number of consecutive processes that did not become ready. The running process is included
+    until it is ready.
+    """
 
     @property
     def unanswered(self) -> ModelVersion | None:
-        """The candidate, as long as there is no reply to it."""
+        """The candidate as long as there is no reply to it; otherwise None."""
         return None if self.reply is None or self.reply.done() else self.candidate
 
     def is_reply(self, reply: VersionReply) -> bool:
@@ -86,7 +92,7 @@ class Slot:
         return model is not None and (reply.role, reply.version) == (model.role, model.version)
 
     def settle(self, reply: VersionReply) -> None:
-        """Set the result of `reply` if this is the reply to the candidate."""
+        """Complete the future `reply`, if this is the reply to the candidate."""
         if self.reply is not None and self.is_reply(reply):
             self.reply.set_result(reply)
 
@@ -104,7 +110,7 @@ class Supervisor:
     _accepted: dict[str, ModelVersion] = field(default_factory=dict)
     """The version in use, by its role."""
     _pending: dict[str, ModelVersion] = field(default_factory=dict)
-    """The queued version, which no worker has received yet, by its role."""
+    """The queued version that no worker has received yet, by its role."""
     _is_serving: bool = False
     """True once all workers are ready: from then on, errors lead to retries, never to an exit."""
 
@@ -156,7 +162,7 @@ class Supervisor:
                 return
 
     async def _pause(self, failures: int) -> None:
-        """Wait before a retry, longer after each consecutive failure; a signal ends the wait."""
+        """Wait before a retry. The time doubles with each failure; a signal ends the wait."""
         pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(failures - 1, 10))
         await asyncio.wait([self._ended], timeout=pause_s)
 
@@ -164,7 +170,7 @@ class Supervisor:
         if not self._ended.done():
             self._ended.set_result(code)
             return
-        for slot in self._slots:  # a second signal
+        for slot in self._slots:  # a second signal has arrived
             if slot.process is not None and slot.process.returncode is None:
                 slot.process.kill()
 
@@ -179,7 +185,7 @@ class Supervisor:
                 self._offer(name_version(FetchedModel(**json.loads(line)), role))
             code = await process.wait()
             if code > 0 and role not in self._accepted:
-                self._end(code)  # the process has printed why
+                self._end(code)  # the process has printed the reason
             if code == 0 and not source.moves:
                 return
             await asyncio.sleep(PAUSE_S)
@@ -202,7 +208,10 @@ class Supervisor:
                 await self._use_pending(SHADOW)
 
     async def _use_pending(self, role: str) -> None:
-        """Roll out the queued version; after an error it stays queued, unless a newer one is."""
+        """Roll out the queued version.
+
+        After an error the version is queued again, unless a newer version is queued by then.
+        """
         model = self._pending.pop(role)
         try:
             await self._use(model)
@@ -238,9 +247,9 @@ class Supervisor:
             report(f"images and answers are recorded in {record.place}")
 
     async def _change(self, model: ModelVersion) -> None:
-        """Roll out a version: first to one worker, then to the others.
+        """Replace a version by a new one, first in one worker and then in the others.
 
-        If the first worker refuses it, the old version stays in use.
+        If the first worker refuses the new version, the old one stays in use.
         """
         old, is_used = self._accepted.get(model.role), False
         for slot in self._slots:
@@ -260,8 +269,9 @@ class Supervisor:
     async def _ask(self, slot: Slot, model: ModelVersion) -> VersionReply:
         """Send a version to a worker, and wait for its reply.
 
-        A worker that is starting has received the version in use, so it has to become ready first.
-        If workers fail to start with that version, the next one starts with this version instead.
+        A worker that is starting loads the version in use first, so this waits until it is ready.
+        If its processes repeatedly fail to start with that version, the next one starts with
+        `model` instead.
         """
         while not slot.is_ready and not (model.role == MAIN and slot.failures > 1):
             await asyncio.sleep(0.01)
@@ -307,9 +317,9 @@ class Supervisor:
             if self._ended.done():  # the signal arrived before the process was in its slot
                 process.terminate()
             await self._read_replies(slot, process)
-        except ConfigError:  # the process exits by itself
+        except ConfigError:  # the worker has refused its first version, and exits by itself
             raise
-        except Exception:  # a line is not a valid reply
+        except Exception:  # the process has printed a line that is not a valid reply
             with suppress(ProcessLookupError):
                 process.terminate()
             raise
@@ -373,26 +383,29 @@ class Supervisor:
 
 
 def remove_fetched(model: ModelVersion, into: Path) -> None:
-    """Remove the folder of a version, if it is inside `into`, into which versions are fetched."""
+    """Remove the folder of a version that was fetched into a subfolder of `into`.
+
+    A version in another folder is not removed.
+    """
     path = Path(model.folder)
     if path.is_relative_to(into):
         shutil.rmtree(into / path.relative_to(into).parts[0], ignore_errors=True)
 
 
 async def _start_process(module: str, argument: str, **options: Any) -> Process:
-    """Start a module in a session of its own, so that Ctrl-C reaches only the supervisor."""
+    """Start a module as a process in a new session, so that Ctrl-C reaches only the supervisor."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, argument, stdout=PIPE, start_new_session=True, **options
     )
 
 
 def name_version(fetched: FetchedModel, role: str) -> ModelVersion:
-    """Name a fetched version by its number in the registry, or otherwise by its content."""
+    """Name a fetched version by its number in the registry or, without one, by its fingerprint."""
     return ModelVersion(fetched.version or fingerprint(Path(fetched.folder)), fetched.folder, role)
 
 
 def fingerprint(folder: Path) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of a folder's files and their names."""
+    """Compute a hash of the names and contents of the files in a folder: 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():
@@ -416,7 +429,7 @@ def report(text: str) -> None:
     try:
         print(printable(text), flush=True)
     except BrokenPipeError:
-        # The rest of the buffer would fail again when Python flushes it at its end.
+        # Otherwise Python would fail at its exit, when it flushes the rest of the buffer.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)

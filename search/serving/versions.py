@@ -20,7 +20,7 @@ from trainables.export.runtime import Runtime, load
 QUICK_S = 0.001
 """Maximum duration of a computation in the event loop, in seconds."""
 LOAD_S = 600.0
-"""Maximum duration of loading a version, in seconds, during which later versions wait."""
+"""Maximum seconds for loading a version. Later versions wait meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ServedVersion:
     largest_batch: int
     """Maximum number of images in a batch."""
     quick_batch: int
-    """Maximum number of images in a batch that the event loop computes itself, faster than a thread
-    would; 0 for none.
+    """Maximum number of images in a batch that is computed in the event loop instead of a thread;
+    0 if all batches are computed in a thread.
     """
     encoder: Encoder
 
@@ -48,10 +48,17 @@ class ServedVersion:
         return self.model.task is CLASSIFICATION
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:
-        """Compute the model's answers on images, given as pixels in the form that it receives."""
+        """Compute the model's answers on images.
+
+        Args:
+            images: decoded pixels, (height, width, channels), as `Model.decoded` returns them.
+
+        Returns:
+            The probabilities, (images, classes); for other tasks, their predictions.
+        """
         if not self.is_classifier:
             return self.model.predictions(list(images))
-        # One image needs no copy.
+        # `np.stack` would copy a single image for nothing.
         batch = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
         return self.model.predictions(batch)
 
@@ -66,7 +73,8 @@ def load_version(
         name: the name of the model.
         version: the name of this version.
         threads: the maximum number of threads that compute.
-        delay_s: the maximum time to compute a batch, in seconds: images that arrive meanwhile wait.
+        delay_s: the maximum time to compute a batch, in seconds, which limits the size of batches:
+            images that arrive meanwhile have to wait.
 
     Raises:
         ConfigError: the folder contains no model that can be served.
@@ -94,12 +102,10 @@ def _load(folder: Path, name: str, threads: int) -> Runtime:
 
 
 def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
-    """Call a function in a thread, and stop waiting after `limit_s`; the thread continues.
-
-    Errors of the function are raised here.
+    """Call a function in a thread, and return its result or raise its error.
 
     Raises:
-        ConfigError: the function took longer.
+        ConfigError: the function took longer than `limit_s`; its thread continues.
     """
     future: Future[Runtime] = Future()
 
@@ -141,7 +147,7 @@ def describe_error(error: Exception) -> str:
 
 
 def mismatch(old: Model, new: Model) -> str:
-    """The reason why a new model cannot replace an old one; empty if it can."""
+    """Describe why a new model cannot replace an old one; empty if it can."""
     if old.signature == new.signature:
         return ""
     if old.task != new.task:
@@ -180,7 +186,7 @@ class Versions:
         """Replace the version in use.
 
         Raises:
-            ConfigError: it cannot replace the version in use.
+            ConfigError: the new version cannot replace the version in use.
         """
         if text := mismatch(self.current.model, new.model):
             raise ConfigError(text)

@@ -5,7 +5,8 @@
 MODEL is a `WatchedModel` as JSON. This is a separate process because MLflow's client and torch take
 seconds and memory to import, which the processes that answer requests cannot spare. For each
 version it prints a `FetchedModel` as a line of JSON. If the first fetch fails, it prints the error
-to stderr and exits with an error code. A later error is only printed, once while it repeats.
+to stderr and exits with an error code. A later error is only printed; while the same error repeats,
+it is printed once.
 """
 
 import json
@@ -40,7 +41,12 @@ def source_of(model: WatchedModel) -> ModelSource:
 
 
 def fetch_version(model: WatchedModel, version: str) -> FetchedModel:
-    """Fetch a version into a new folder, which is not shared with other fetches of it."""
+    """Fetch a version into a new folder, which no other fetch uses.
+
+    Args:
+        model: the model.
+        version: the number of a registered version; empty for the model of a search.
+    """
     Path(model.into).mkdir(parents=True, exist_ok=True)
     parent = Path(tempfile.mkdtemp(dir=model.into))
     try:

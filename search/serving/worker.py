@@ -47,14 +47,15 @@ if TYPE_CHECKING:
     from search.feedback.recorder import Recorder
 
 KEEP_ALIVE_S = 75
-"""An idle connection is closed after this time, in seconds."""
+"""Seconds after which an idle connection is closed."""
 
 
 def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     """Check that the settings can be applied to this model.
 
     Raises:
-        ConfigError: the model is not a classifier, but is to be recorded or compared.
+        ConfigError: the model is not a classifier, but its answers should be recorded, or compared
+            with those of a second model.
     """
     options = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
         settings.shadow_share
@@ -69,7 +70,7 @@ def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
 def open_recorder(
     record: Recording | None, name: str, first: ServedVersion, *, is_restart: bool = False
 ) -> "Recorder | None":
-    """Open the recorder if answers are to be recorded.
+    """Open the recorder of answers; return None if nothing should be recorded.
 
     Args:
         record: the place and the settings; None to record nothing.
@@ -95,7 +96,7 @@ def build_app(
     recorder: "Recorder | None",
     shadow: Shadow | None = None,
 ) -> App:
-    """Build the application, including the page to drop images on."""
+    """Build the ASGI application, including the page on which people can drop images."""
     hosts = allowed_hosts(settings.host)
     page = drop.DropContext(
         settings.name,
@@ -149,8 +150,8 @@ class Worker:
         self._metrics.set_version(first.version, first.runtime.engine, is_used=True)
         server = self._build_server(recorder)
         threading.Thread(target=self._follow_versions, name="versions", daemon=True).start()
-        # These objects stay: without the freeze, each garbage collection would scan them and delay
-        # answers.
+        # The objects that exist now are never freed. Without the freeze, each garbage collection
+        # would scan them, which delays answers.
         gc.collect()
         gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -189,7 +190,7 @@ class Worker:
         )
 
     def _follow_versions(self) -> None:
-        """Use the versions that the supervisor offers, until stdin ends."""
+        """Load and use each version that the supervisor sends, until stdin ends."""
         for model in _read_versions():
             try:
                 reply = self._load_and_swap(model)
@@ -200,7 +201,7 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _load_and_swap(self, model: ModelVersion) -> VersionReply:
-        """Load a version while the old one stays in use, and swap them."""
+        """Load a version while the old one stays in use, swap them, and build the reply."""
         try:
             new = self._load_version(model)
             if model.role == SHADOW:
@@ -257,7 +258,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     (text,) = sys.argv[1:] if argv is None else argv
     code = Worker(WorkerSettings.from_text(text)).run()
     sys.stdout.flush()
-    # Not by sys.exit: a thread is still reading stdin, so Python's own shutdown would fail.
+    # `sys.exit` cannot be used: Python's own shutdown would fail while a thread reads stdin.
     os._exit(code)
 
 

@@ -30,7 +30,7 @@ from search.views.base import Finished
 from search.views.opened import OpenViews
 
 ExitCodeRule = Callable[[SearchResult, list[int], list[str]], int]
-"""Returns the exit code for a result, the signals that were received, and the reported errors."""
+"""A function of (result, received signals, reported errors) that returns the exit code."""
 TERM_GRACE_S = 12
 """Seconds after SIGTERM in which trials may finish their epoch."""
 HURRY_S = 5.0
@@ -41,16 +41,16 @@ HURRY_S = 5.0
 def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> Iterator[list[int]]:
     """Handle Ctrl-C and SIGTERM: the first stops trials after their epoch, the second aborts.
 
-    If all trials have finished, the first one stops their evaluation. After SIGTERM, the search
+    If all trials have finished, the first signal stops their evaluation. After SIGTERM, the search
     also aborts when `TERM_GRACE_S` has passed, since the sender will usually kill it soon after.
 
     Args:
         driver: the driver of the search.
-        note: prints a line.
-        command: the command that continues the search, for the line.
+        note: prints a line about the effect of the first signal.
+        command: the command that continues the search, which the line contains.
 
     Yields:
-        The signals received so far, a list that grows.
+        A list of the signals received so far, to which later signals are appended.
     """
     signals: list[int] = []
 
@@ -61,7 +61,7 @@ def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> 
             signal.alarm(0)
             return driver.journal.break_off()
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
-        if number == signal.SIGTERM:  # before that, alarms belong to other code
+        if number == signal.SIGTERM:  # until now, other code may have used alarms
             handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
         note(stopping_text(driver, command))
@@ -79,7 +79,7 @@ def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> 
 
 
 def stopping_text(driver: Driver, command: str) -> str:
-    """Describe the effect of a first Ctrl-C or SIGTERM now; `command` continues the search."""
+    """Describe the effect of the first Ctrl-C or SIGTERM; `command` continues the search."""
     if driver.is_done:
         return (
             "stopping after all results are written (press Ctrl-C again to stop at once). To "
@@ -98,10 +98,11 @@ def stopping_text(driver: Driver, command: str) -> str:
 
 @contextmanager
 def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
-    """Close the driver with the reason if an error ends the search early.
+    """Close the driver if an error ends the search early.
 
     `NotReady` and `Refused`, which the user can resolve, are added to `troubles`, and a `Refused`
-    does not close the driver. An interrupt is only recorded. All other errors are raised again.
+    does not close the driver. An interrupt closes the driver, but is not raised again. All other
+    errors are.
     """
     try:
         yield
@@ -136,9 +137,10 @@ def wind_up(
         views: the views of the session.
         troubles: receives the errors of steps.
         look: fetches and answers requests.
-        hurry: skip the steps that a resume repeats.
+        hurry: True to skip the steps that a resume repeats.
     """
     driver.is_done = True
+    # On exit, an `ExitStack` runs its steps in reverse order, also after one has failed.
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
@@ -154,7 +156,8 @@ def wind_up(
 def write_last_event(driver: Driver) -> None:
     """Write the outcome of the search to the journal.
 
-    If it cannot be written, the error is ignored: the search then counts as cut off, which is true.
+    If it cannot be written, the error is ignored, since the search then correctly counts as cut
+    off.
     """
     with suppress(JournalError):
         driver.finish()
@@ -211,7 +214,7 @@ def outcome_of(
     Args:
         experiment: the search.
         result: its result.
-        tracker: has written it to MLflow.
+        tracker: has written the result to MLflow.
         code: the exit code.
         began: the start of the session's command; None if there was no session.
     """

@@ -28,15 +28,15 @@ from trainables.processors import Load
 from trainables.values import Json
 
 MAX_SAMPLED = 200
-"""The maximal number of configurations that are measured; more are represented by a sample."""
+"""The maximum number of configurations that are measured; more are represented by a sample."""
 LEAST, MOST = 0.7, 1.3
-"""Factors between which the actual time usually is, relative to the expected time.
+"""The actual time is usually between these multiples of the expected time.
 
-Steps are measured without other trials at the same time, and it is not known which trials will stop
-early.
+The estimate is uncertain because steps are measured while no other trial runs, and because it is
+not known which trials will be stopped early.
 """
 BUSY = 0.2
-"""The share of the CPUs that other programs must use for a note about it."""
+"""If other programs use more than this share of the CPUs, a note reports it."""
 
 PLAIN = (
     "trials",
@@ -62,14 +62,15 @@ class Estimate:
 
     trials: int
     epochs: int
-    """Epochs if no trial is stopped early."""
+    """The number of epochs if no trial is stopped early."""
     expected_epochs: int
-    """Epochs with early stopping, if each rung promotes its usual share of trials."""
+    """The number of epochs with early stopping, if each rung promotes its usual share of trials."""
     slots: int
+    """The number of trials at once."""
     seconds: float
-    """The lower estimate, with the expected early stopping."""
+    """The lower estimate of the time, with the expected early stopping."""
     most_seconds: float
-    """The upper estimate, without early stopping."""
+    """The upper estimate of the time, without early stopping."""
     epoch_s: float
     """The mean time of one epoch of one trial."""
     data: Json
@@ -133,7 +134,7 @@ class Estimate:
         ]
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
-        """Format lines on the epochs within the budget, and on the cost if a price is set."""
+        """Format lines on the epochs that the budget allows, and on the cost if a price is set."""
         budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
         if experiment.device == AUTO_DEVICE and (
             self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)
@@ -173,7 +174,7 @@ def estimate_search(experiment: Experiment) -> Estimate:
     """Check everything as a run would, then measure a few training steps on this machine.
 
     Raises:
-        ConfigError, NotReady, Unavailable: a run would fail with the same error.
+        ConfigError, NotReady, Unavailable: a run of the search would fail with the same error.
     """
     from trainables.evaluation.estimate import epochs_seconds
 
@@ -224,7 +225,7 @@ def estimate_search(experiment: Experiment) -> Estimate:
 
 
 def _busy_notes(load: Load, device: str) -> list[str]:
-    """Return a note if other programs used the CPUs during the measurement, else nothing."""
+    """Return a note if other programs used the CPUs during the measurement, else an empty list."""
     if (busy := load.of_others()) <= BUSY:
         return []
     times = load.slowdown()
@@ -250,7 +251,7 @@ class _Trainings:
 def _sample_trainings(experiment: Experiment) -> _Trainings:
     """Return the trainings of a grid search, or a sample of at most `MAX_SAMPLED` trainings.
 
-    Other searches are sampled as the space does it: its first configurations, then random ones.
+    The sample of other searches consists of the space's first points, followed by random ones.
     """
     generator = np.random.default_rng(experiment.seed)
     if whole := _grid(experiment):
@@ -267,9 +268,10 @@ def _sample_trainings(experiment: Experiment) -> _Trainings:
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Return the device of this machine to measure on, and the number of trials at once on it.
+    """Choose the device on which steps are measured, and the number of trials at once on it.
 
-    For a search on a cluster, it may differ from the search's device, which this machine may lack.
+    The device is one of this machine. A search on a cluster may use another device, which this
+    machine lacks.
 
     Raises:
         NotReady: the search runs on this machine, but not even one trial fits.
@@ -289,7 +291,7 @@ def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
 def _grid(experiment: Experiment) -> list[TrialConfig]:
     """Return every training of a complete grid search; empty for other searches.
 
-    Trials that differ only in their length are one training, the longest.
+    Trials that differ only in length are one training, represented by the longest.
     """
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
@@ -302,7 +304,10 @@ def _grid(experiment: Experiment) -> list[TrialConfig]:
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
-    """Return the expected number of epochs of a trial, if the usual share of trials stops early."""
+    """Return the expected number of epochs of a trial that is planned to train `epochs`.
+
+    The scheduler asha stops some trials early; with others, the number is `epochs`.
+    """
     return (
         expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure)
         if experiment.scheduler == "asha"

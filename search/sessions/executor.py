@@ -33,7 +33,7 @@ class Executor(Protocol):
 
     @property
     def packing(self) -> Packing:
-        """The numbers of trials that share a worker, and of workers that share a GPU."""
+        """The number of trials that share a worker, and that of workers that share a GPU."""
 
     @property
     def crew(self) -> Crew:
@@ -44,10 +44,10 @@ class Executor(Protocol):
         """True if a live table may be drawn on the terminal during training."""
 
     def ticking(self, driver: Driver, tick: Tick) -> Tick:
-        """Return a tick that also does the periodic work of the executor."""
+        """Extend `tick`, which is called regularly, by the periodic work of the executor."""
 
     def train(self, driver: Driver, *, tick: Tick) -> None:
-        """Train trials until the driver suggests no more; pass it each report and failure.
+        """Train trials until the driver suggests no more, and pass all reports and failures to it.
 
         Raises:
             NotReady: training cannot continue; the results until then are in the journal.
@@ -58,7 +58,10 @@ class Executor(Protocol):
 
 
 class Begin(Protocol):
-    """A context manager that starts an executor, and stops it on exit (`ExecutorEntry.begin`)."""
+    """A function that starts an executor, as a context manager that stops it on exit.
+
+    Each `ExecutorEntry` names one (`begin`).
+    """
 
     def __call__(
         self,
@@ -73,10 +76,10 @@ class Begin(Protocol):
 
         Args:
             prepared: the search, and its data.
-            planned: the maximal number of trainings.
+            planned: the maximum number of trainings.
             provenance: the facts of `search.journal.provenance`.
             say: prints a line.
-            went_well: called at the end; False if somebody may need the logs of the executor.
+            went_well: called at the end; returns False if the logs of the executor may be needed.
 
         Raises:
             NotReady: the executor cannot start.

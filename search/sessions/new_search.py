@@ -21,13 +21,13 @@ from trainables.inspection.words import headline
 
 
 def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
-    """Run a new search to its end, and print its result, also `as_json`.
+    """Run a new search until it ends, and print its result; with `as_json`, print JSON as well.
 
     Raises:
-        ConfigError: the name is used already, the search cannot work, or the time budget was spent
-            before the start.
-        NotReady, Unavailable: as `prepare`.
-        LeaseHeld: somebody else is starting a search with this name.
+        ConfigError: the name is used already, the search cannot work, or the time budget was used
+            up before the first trial could start.
+        NotReady, Unavailable: as in `prepare`.
+        LeaseHeld: another process is starting a search with this name.
     """
     began = command_start()
     refuse_existing(experiment)
@@ -66,10 +66,10 @@ def started_event(experiment: Experiment, dataset: Dataset) -> Started:
 
 
 def folds_text(config: TrialConfig) -> str:
-    """Return a clause on cross-validation for the first line; empty without folds."""
+    """Return a clause on cross-validation for the opening line; empty without folds."""
     return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
 def limits_text(budget: Budget) -> str:
-    """Return a clause on the budget for the first line; empty without limits."""
+    """Return a clause on the budget for the opening line; empty without limits."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""

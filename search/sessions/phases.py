@@ -24,7 +24,12 @@ def run_phases(
 ) -> None:
     """Train the trials of a search, evaluate each, test the best one, and remove checkpoints.
 
-    `by` is the verb that opens the test set; `tick` is called several times a second.
+    Args:
+        driver: the driver of the search.
+        dataset: the data set, with its test set.
+        executor: trains and evaluates.
+        by: the verb that runs the phases, recorded when the test set is used.
+        tick: called several times a second.
     """
     ticked = dropping_failed(driver, tick)
     executor.train(driver, tick=ticked)
@@ -40,10 +45,10 @@ def run_phases(
 
 
 def dropping_failed(driver: Driver, tick: Tick) -> Tick:
-    """Return a tick that also removes the checkpoints of trials that have failed for good.
+    """Extend `tick` to also remove the checkpoints of trials that failed and are not retried.
 
-    If that fails, it is repeated at the end of the search. With `--keep all`, `tick` is returned
-    unchanged.
+    If the removal fails, it is repeated at the end of the search. With `--keep all`, `tick` is
+    returned unchanged.
     """
     experiment, journal = driver.experiment, driver.journal
     if experiment.keep == ALL or not can_free_failed_at_once(experiment.space):
@@ -67,7 +72,7 @@ def dropping_failed(driver: Driver, tick: Tick) -> Tick:
 def drop_unneeded(driver: Driver) -> None:
     """Remove the checkpoints that the search no longer needs, and print their number.
 
-    If that fails, a note says to use `search.clean` later.
+    If the removal fails, a note recommends `search.clean`.
     """
     home, journal = driver.experiment.home, driver.journal
     if driver.experiment.keep == ALL or driver.interrupted:

@@ -26,7 +26,7 @@ class SessionPlan:
     first_event: SessionStart
     """Its first event, with only the fields that are specific to this kind of session."""
     planned: int | None = None
-    """The maximal number of trainings; None for the planned trials of the experiment."""
+    """The maximum number of trainings; None for the planned trials of the experiment."""
     policy: MakePolicy = SearchPolicy
     phases: Callable[..., None] = run_phases
     """Trains, evaluates and tests; its parameters are those of `run_phases`."""
@@ -57,5 +57,8 @@ class SessionPlan:
         )
 
     def view_context(self, console: Terminal) -> ViewContext:
-        """Return the context of its views without a driver, if there is nothing left to do."""
+        """Create the context of the session's views, without a driver.
+
+        A session that has something left to do adds its driver.
+        """
         return ViewContext(console, self.is_selection, self.as_json, advises=self.advises)

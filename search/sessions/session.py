@@ -49,7 +49,7 @@ from trainables.inspection.pictures import picture
 
 @dataclass(frozen=True)
 class Launch:
-    """The input of a session: the prepared search, the plan, and the command that runs it."""
+    """The input of a session: the prepared search, the plan, and the start of the command."""
 
     prepared: Prepared
     plan: SessionPlan
@@ -60,7 +60,7 @@ class Launch:
 
     @property
     def planned(self) -> int:
-        """The maximal number of trainings."""
+        """The maximum number of trainings."""
         return self.plan.planned or self.prepared.experiment.planned_trials
 
     def note(self, line: str) -> None:
@@ -136,7 +136,7 @@ def run_session(
             write_first_event(session, signals)
             store_data_report(session)
             carry_out(session, signals)
-        # Not after the context: leaving it may end this process if the executor has failed.
+        # Report before the end of the context, which may end this process if the executor failed.
         report_troubles(session.troubles, session.driver.experiment, session.tracker)
     return show_outcome(session.views, session.outcome(signals))
 
@@ -148,7 +148,7 @@ def open_session(launch: Launch) -> Iterator[RunningSession]:
     experiment = prepared.experiment
     session: RunningSession | None = None
     earlier = find_earlier_trainings(prepared, launch.plan)
-    # Read before the lease is acquired, since later requests are meant for this session.
+    # List the requests before acquiring the lease: those sent later are meant for this session.
     earlier_ids = waiting_request_ids(experiment.home)
     with (
         waiting.entering(experiment.home.lease(say=launch.note)) as lease,
@@ -220,7 +220,7 @@ def connect(
 def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
     """Start reading the trainings of earlier searches, if the session may reuse them.
 
-    It may not on a cluster, or if the experiment or the plan forbids it.
+    It may not reuse them on a cluster, or if the experiment or the plan forbids it.
     """
     experiment = prepared.experiment
     is_enabled = experiment.cache and plan.reuses_trainings and experiment.address == LOCAL
@@ -267,9 +267,10 @@ def write_first_event(session: RunningSession, signals: list[int]) -> None:
 
 
 def store_data_report(session: RunningSession) -> None:
-    """Store the report on the data and the plan's files with the search, unless it has the report.
+    """Store the report on the data and the plan's files with the search.
 
-    The search's page and MLflow show them. An error is added to the session's troubles.
+    The search's page and MLflow show them. Nothing is written if an earlier session has stored the
+    report. An error is added to the session's troubles.
     """
     if not session.has_data_report:
         write = partial(write_data_report, session)
@@ -290,7 +291,7 @@ def write_data_report(session: RunningSession) -> None:
 
 
 def carry_out(session: RunningSession, signals: list[int]) -> None:
-    """Run the phases of the plan, then wind up the session, also after an error."""
+    """Run the phases of the plan; in the end, also after an error, wind up the session."""
     launch, driver, executor = session.launch, session.driver, session.executor
     with suppress(OSError):  # if this fails, the first request creates the folder
         driver.experiment.home.open_for_requests()
@@ -320,7 +321,7 @@ def carry_out(session: RunningSession, signals: list[int]) -> None:
 
 @contextmanager
 def announcing(console: Terminal, line: str) -> Iterator[None]:
-    """Print a line on entry, as a part of a `with` statement of several contexts."""
+    """Print a line on entry, as one of several contexts of a `with` statement."""
     say(console, line)
     yield
 
@@ -359,7 +360,7 @@ def record_outcome(
 
     Raises:
         LeaseHeld: another driver runs the search.
-        ConfigError, NotReady: as `check_versions` and `check_tracking`.
+        ConfigError, NotReady: as in `check_versions` and `check_tracking`.
     """
     check_versions()
     check_tracking(experiment.tracking)

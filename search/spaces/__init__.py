@@ -1,4 +1,5 @@
-"""The named search spaces, one per module, with `space()` and a line on its purpose, `FOR`.
+"""The named search spaces, one per module.
 
-`find` looks up a space by name, or loads a user's own.
+Each module has a function `space()`, and `FOR`, a text on the purpose of the space. `find` looks up
+a space by name, or loads a user's own.
 """

@@ -11,7 +11,7 @@ SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 
 
 def space() -> SearchSpace:
-    """Return the space: features, classifier, and the classifier's settings; 96 points."""
+    """Return the space of classifiers, their features and their settings; it has 96 points."""
     return SearchSpace(
         {
             "model.name": Choice("svm", "knn", "tree"),

@@ -1,4 +1,4 @@
-"""Finds search spaces: those in this folder by name, and a user's own as `file.py:function`."""
+"""Finds search spaces: named ones in this folder, and a user's own ones as `file.py:function`."""
 
 import hashlib
 import importlib
@@ -25,14 +25,14 @@ def names() -> list[str]:
 
 
 def purpose(name: str) -> str:
-    """Return a line on the purpose of a named space."""
+    """Return the text that describes the purpose of a named space."""
     return str(importlib.import_module(f"search.spaces.{name}").FOR)
 
 
 def find(source: str) -> SearchSpace:
-    """Return the space with this name, or the one at `file.py:name`.
+    """Return the space with this name, or load it from `file.py:name`.
 
-    A file is executed. Its `name` is a `SearchSpace`, or a function that returns one.
+    Such a file is executed. Its `name` is a `SearchSpace`, or a function that returns one.
 
     Raises:
         ConfigError: there is no such space, or it is not valid.
@@ -47,7 +47,7 @@ def find(source: str) -> SearchSpace:
 
 
 def file_of(source: str) -> tuple[Path, str] | None:
-    """Return the path of a user's own space and the name in it; None for a named space."""
+    """Return (path of the file, name in the file) of a user's own space; None for a named space."""
     path, colon, attribute = source.rpartition(":")
     if colon:
         return expand_path(path), attribute
@@ -87,7 +87,11 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
 
 
 def as_space(value: Any, source: str) -> SearchSpace:
-    """Return a `SearchSpace`, or call a function that returns one. Errors name the `source`.
+    """Return the space that a value is, or that it returns when it is called.
+
+    Args:
+        value: a `SearchSpace`, or a function that returns one.
+        source: the name of the space for error messages.
 
     Raises:
         ConfigError: the value is neither of these.

@@ -1,4 +1,4 @@
-"""The paper's custom network for MNIST, over continuous ranges."""
+"""The custom network for MNIST of the paper that the README cites, over continuous ranges."""
 
 from search.space import Choice, Float, Int, SearchSpace
 
@@ -6,7 +6,7 @@ FOR = "Small grey images, such as digits: one small network, finely tuned."
 
 
 def space() -> SearchSpace:
-    """Return the space: optimizer and its settings, dropout, width and batch size.
+    """Return the space of optimizer, optimizer settings, dropout, width and batch size.
 
     The optimizer's settings are learning rate, momentum (only for SGD) and weight decay. All trials
     have 10 epochs.

@@ -1,4 +1,4 @@
-"""A smoke test that takes some seconds: does everything work on this machine?"""
+"""A smoke test that checks within seconds if everything works on this machine."""
 
 from search.space import Choice, Float, SearchSpace
 
@@ -9,7 +9,7 @@ FOR = (
 
 
 def space() -> SearchSpace:
-    """Return the space for four short trials of the network of the paper's Table II."""
+    """Return the space for four short trials of `table2`, the network of the paper's Table II."""
     return SearchSpace(
         {"optimizer.lr": Float(1e-3, 1e-2, log=True), "batch_size": Choice(32, 64)},
         base={"model.name": "table2", "model.width": 8, "epochs": 2, "data.train_limit": 300},

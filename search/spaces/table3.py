@@ -1,7 +1,8 @@
-"""The paper's Table III: five hyperparameters with three values each, 243 configurations.
+"""Table III of the paper that the README cites: five hyperparameters with three values each.
 
-The paper's best row is learning rate 0.001, batch size 64, 20 epochs, 10 layers and filter size 3.
-"Layers" are layers with weights: n layers are n - 2 convolutions and two dense layers.
+They make 243 configurations. The paper's best row is learning rate 0.001, batch size 64, 20 epochs,
+10 layers and filter size 3. "Layers" are layers with weights: n layers are n - 2 convolutions and
+two dense layers.
 """
 
 from search.space import Choice, SearchSpace
@@ -21,7 +22,7 @@ PAPERS_BEST = {
 
 
 def space() -> SearchSpace:
-    """Return the space: five hyperparameters of `deep_cnn`, trained with Adam.
+    """Return the space of five hyperparameters of `deep_cnn`, which is trained with Adam.
 
     They are learning rate, batch size, epochs, number of layers and filter size.
     """

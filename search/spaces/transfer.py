@@ -1,7 +1,4 @@
-"""Fine-tuning of networks that were pretrained on other images.
-
-The space has the network, its frozen part, and the learning rates of head and backbone.
-"""
+"""Fine-tuning of networks that were pretrained on other images."""
 
 from search.space import Choice, Float, SearchSpace
 
@@ -11,14 +8,15 @@ FOR = (
 )
 
 FAMILIES = ("resnet18", "mobilenet_v2", "squeezenet1_0")
-"""Networks that are small enough for a CPU; those without available weights are left out."""
+"""Networks that are small enough for a CPU. Those without available weights are left out."""
 
 
 def space() -> SearchSpace:
-    """Return the space of three small networks, or of another one by `--set model.name=...`.
+    """Return the space for fine-tuning three small networks.
 
-    It has the network, its frozen part, the learning rates of head and backbone, weight decay,
-    batch size and augmentation. All trials have 10 epochs.
+    Its parameters are the network, the part of it that is frozen, the learning rates of head and
+    backbone, weight decay, batch size and augmentation. All trials have 10 epochs. Users can choose
+    another network with `--set model.name=...`.
     """
     return SearchSpace(
         {

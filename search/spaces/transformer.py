@@ -6,10 +6,10 @@ FOR = "Thousands of small images: a vision transformer that is trained from scra
 
 
 def space() -> SearchSpace:
-    """Return the space: the shape of the network, and the settings of its training.
+    """Return the space of the network's shape and its training settings.
 
-    It has patch size, depth, width, dropout, learning rate, weight decay and batch size. All trials
-    have 20 epochs.
+    Its parameters are patch size, depth, width, dropout, learning rate, weight decay and batch
+    size. All trials have 20 epochs.
     """
     return SearchSpace(
         {

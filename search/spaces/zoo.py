@@ -1,4 +1,4 @@
-"""The choice among torchvision's families of networks, each with its own ranges.
+"""A comparison of torchvision's families of networks, each with its own parameter ranges.
 
 The traditional approach (hand-made features and a classifier) is included for comparison.
 """
@@ -28,7 +28,7 @@ FAMILIES = (
 """The families of networks, roughly from cheap to expensive."""
 BASELINES = ("svm", "knn", "tree")
 FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
-"""The models, in the order in which they are first tried."""
+"""All models, in the order in which the first trials try them."""
 
 UNNORMALISED = ("alexnet", "vit_b_16", "squeezenet1_0")
 """Families without batch normalisation, which large learning rates make diverge."""
@@ -38,10 +38,10 @@ DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
 
 
 def space() -> SearchSpace:
-    """Return the space: the family, and ranges that depend on it.
+    """Return the space of model families, with parameters whose ranges depend on the family.
 
-    For a network these are optimizer, learning rate, weight decay, batch size and, if its dense
-    layers are large, dropout; for a baseline, its features. All networks are trained for 20 epochs.
+    A network has an optimizer, a learning rate, weight decay, a batch size and, if its dense layers
+    are large, dropout. A baseline has features. All networks are trained for 20 epochs.
     """
     return SearchSpace(
         {
@@ -79,7 +79,7 @@ def space() -> SearchSpace:
 
 
 def defaults(name: str) -> dict[str, str | float]:
-    """Return the params with which a network is first tried."""
+    """Return the params of the first trial of a network."""
     lr = 1e-4 if name in UNNORMALISED else 1e-3
     return {
         "model.name": name,

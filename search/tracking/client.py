@@ -40,7 +40,7 @@ They turn off:
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"
-"""The path of a small request that needs the database and that every user may send."""
+"""The path of a small request that uses the server's database, and that every user may send."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def client_of(uri: str) -> "MlflowClient":
     """
     os.environ.update(ENVIRONMENT)
     if uri.startswith("sqlite:///"):
-        with suppress(OSError):  # it exists, or MLflow reports why it cannot be made
+        with suppress(OSError):  # it exists, or MLflow reports why it cannot be created
             sqlite_path(uri).touch(mode=0o600, exist_ok=False)
     from mlflow import MlflowClient
 
@@ -74,7 +74,7 @@ def sqlite_path(uri: str) -> Path:
 
 
 def add(write: Callable[[], object]) -> None:
-    """Call `write`, and retry once if another client wrote the same row at the same time.
+    """Call `write`, and call it again if another client wrote the same row at the same time.
 
     Use it for tags and data sets of a shared experiment. MLflow checks for a row before it adds
     one. If two clients do so at once, the database rejects one of them (40 of 40 times on

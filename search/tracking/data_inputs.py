@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def data_input(data: Mapping[str, Any]) -> "DatasetInput":
-    """Convert the facts of a data set in the journal to a data set input of the search's run."""
+    """Convert the facts of a data set, as in the journal, to a data set input of MLflow."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     channels, height, width = data["image"]

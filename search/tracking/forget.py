@@ -55,7 +55,10 @@ def _find_traces(facts: Started, uri: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _run_ids_in(client: "MlflowClient", experiment: Any, condition: str) -> tuple[str, ...]:
-    """Return the ids of the runs in an experiment that fulfil a condition; empty for None."""
+    """Return the ids of the runs in an experiment that fulfil a condition.
+
+    Empty if `experiment` is None.
+    """
     run_ids: list[str] = []
     token: str | None = "" if experiment is None else None
     while token != "":

@@ -1,7 +1,7 @@
 """MLflow's model registry.
 
-It is not part of the projection of the journal (`tracker`), which is repeated after each failure:
-a promotion is requested by the user and done once.
+`tracker` writes the journal to MLflow and repeats that after each failure. The registry is not part
+of this: a promotion is requested by the user, and done once.
 """
 
 import re
@@ -42,9 +42,9 @@ ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<versio
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes for an unknown model name, version or alias."""
 MAX_MODELS = 100
-"""The maximal number of models that are listed, and of versions of each model."""
+"""The maximum number of models that are listed, and of versions of each model."""
 MAX_DESCRIPTION = 5000
-"""The maximal length of a description in characters; some databases accept no more."""
+"""The maximum length of a description in characters; some databases accept no more."""
 PROMOTE = Message(
     "Promote a model first: ", Remedy("promote", Blank("NAME"), start=Start.ANYWHERE), "."
 )
@@ -53,7 +53,7 @@ SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 @dataclass(frozen=True)
 class Registered:
-    """The result of a promotion: the version of a registered model, and its new aliases."""
+    """The result of a promotion: the new version of a registered model, and its aliases."""
 
     name: str
     version: str
@@ -193,14 +193,14 @@ class Registry:
     ) -> Registered:
         """Set the aliases of a version, as the last step of a promotion.
 
-        Until then, users load the previous champion; from then on, the complete new one.
+        Before this step, users load the previous champion; after it, they load the new one.
 
         Args:
             name: the name of the registered model.
             version: the version.
             aliases: the aliases, in the order in which they are set.
-            over: the tags of the champion that this version may replace. If a version without these
-                tags is the champion by now, the alias `champion` is not set. None: replace any.
+            over: the tags of the champion that this version may replace. If the champion is now a
+                version without these tags, the alias `champion` is not set. None to replace any.
 
         Raises:
             NotReady: MLflow rejected an alias; the message names the last one that was set.
@@ -260,7 +260,7 @@ def version_at(uri: str, tracking: str) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """A version of a registered model, with the tags that name its search."""
+    """A version of a registered model, with its tags, which identify its search."""
 
     name: str
     version: str
@@ -268,7 +268,11 @@ class Origin:
 
 
 def origin_of(uri: str, tracking: str) -> Origin:
-    """Return the origin of the registered model at an address; raises as `version_at`."""
+    """Return the origin of the registered model at an address.
+
+    Raises:
+        ConfigError, NotReady: as in `version_at`.
+    """
     return _use_version(
         uri,
         tracking,
@@ -308,7 +312,7 @@ def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
         NotReady: MLflow fails.
     """
     check_tracking(tracking)
-    # Our names have no quotes, and MLflow cannot escape them in a filter.
+    # MLflow cannot escape quotes in a filter, and no model of this program has one in its name.
     if "'" in name or (tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists()):
         return []
     client = client_of(tracking)
@@ -350,9 +354,12 @@ def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
 
 
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
-    """Return the local folder of the registered model at an address; raises as `version_at`.
+    """Return the local folder of the registered model at an address.
 
     The model is downloaded into `folder` unless it is stored on this machine.
+
+    Raises:
+        ConfigError, NotReady: as in `version_at`.
     """
 
     def download(client: "MlflowClient", version: "ModelVersion") -> Path:
@@ -369,7 +376,11 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
 def _use_version(
     uri: str, tracking: str, use: "Callable[[MlflowClient, ModelVersion], Value]"
 ) -> Value:
-    """Call `use` with the client and the version at an address; raises as `version_at`."""
+    """Call `use` with the client and the version at an address, and return its result.
+
+    Raises:
+        ConfigError, NotReady: as in `version_at`.
+    """
     address = ADDRESS.fullmatch(uri)
     if address is None:
         raise ConfigError(
@@ -422,7 +433,7 @@ def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
 def save(path: Path, exported: "Exported", **of: Any) -> None:
     """Save a model in MLflow's format to a new folder, and test that MLflow can load and run it.
 
-    `of` are arguments of `mlflow.models.Model`, such as `run_id` and `model_id`.
+    `of` has arguments of `mlflow.models.Model`, such as `run_id`; `model_id` is required.
     """
     with warnings.catch_warnings(action="ignore"):  # MLflow's own code causes warnings
         from mlflow import pyfunc
@@ -445,9 +456,9 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 def signature(exported: "Exported") -> "ModelSignature":
     """Create the schema of the model's output, a table.
 
-    There is no schema of the input. With one, MLflow would reject grey images and lists of images
-    of different sizes, and would print every pixel in the message about other invalid inputs. The
-    classifier itself describes an invalid input in one line.
+    The signature has no schema of the input. With one, MLflow would reject grey images and lists of
+    images of different sizes, and its message about any other invalid input would contain every
+    pixel. The classifier itself describes an invalid input in one line.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

@@ -22,7 +22,7 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
     Args:
         uri: `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
         tracking: MLflow's tracking URI.
-        figures: name to value.
+        figures: the values by name.
 
     Raises:
         ConfigError: `uri` is not the address of a registered model, or there is no such version.

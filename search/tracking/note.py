@@ -1,4 +1,4 @@
-"""The summary of a search in Markdown, the note of its run in MLflow."""
+"""The summary of a search in Markdown, which is the note of its run in MLflow."""
 
 from search.facts.data import source_text
 from search.facts.guessing import at_chance
@@ -27,7 +27,7 @@ from trainables.errors import counted
 
 
 def markdown_summary(result: SearchResult) -> str:
-    """The search's settings, its results and its `TOP` best trials in Markdown."""
+    """Format the search's settings, its results and its `TOP` best trials in Markdown."""
     lines = [*_setting_lines(result), *_best_lines(result)]
     lines += filter(None, [guessing_text(result), risk_text(result)])
     if sentences := remarks(result):
@@ -57,7 +57,7 @@ def markdown_summary(result: SearchResult) -> str:
 
 
 def _setting_lines(result: SearchResult) -> list[str]:
-    """Lines on the space, the data, and the number of trials."""
+    """Return lines on the space, the data, and the number of trials."""
     experiment, data = result.started.experiment, result.started.data
     images = (
         f"{data['train']:,} images in {data['folds']} folds"
@@ -78,7 +78,7 @@ def _setting_lines(result: SearchResult) -> list[str]:
 
 
 def _best_lines(result: SearchResult) -> list[str]:
-    """Lines on the best trial and, after a selection, on the chosen one."""
+    """Return lines on the best trial and, after a selection, on the chosen one."""
     if result.best is None:
         return []
     metric = result.metric
@@ -110,7 +110,7 @@ def _best_lines(result: SearchResult) -> list[str]:
 
 
 def _top_lines(result: SearchResult) -> list[str]:
-    """Lines of the table of the `TOP` best trials."""
+    """Return the lines of the table of the `TOP` best trials."""
     paths, marked = searched(result), at_chance(result)
     rows = [
         [
@@ -127,7 +127,7 @@ def _top_lines(result: SearchResult) -> list[str]:
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table; the first row holds the titles."""
+    """Return the lines of a Markdown table; the first of the rows has the titles."""
     titles, *body = rows
     return [
         "| " + " | ".join(titles) + " |",

@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 class PromotedModel(PythonModel):
     """A wrapper around the exported classifier in the model's folder.
 
-    The folder contains a copy of `trainables/export/predictor.py`, which does the computing.
+    The folder contains a copy of `trainables/export/predictor.py`, which computes the predictions.
     """
 
     def load_context(self, context: Any) -> None:
@@ -40,9 +40,10 @@ class PromotedModel(PythonModel):
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Classify images in any form that `predictor.py` accepts; one row per image.
+        """Predict images, and return a table with one row per image.
 
-        `model_input` is annotated as an array, since MLflow infers no schema from that type.
+        `model_input` may have any form that `predictor.py` accepts. It is annotated as an array
+        because MLflow infers no schema from that type.
         """
         table: pd.DataFrame = self.classifier.table(model_input)
         return table

@@ -54,11 +54,11 @@ RUN_LIST_TAG = f"mlflow.sharedViewState.{RUN_LIST}"
 """The experiment tag in which MLflow stores a view of the run list (MLflow 3.17)."""
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-"""MLflow's maximal number of entries of each kind in one `log_batch`."""
+"""MLflow's maximum number of entries of each kind in one `log_batch`."""
 EXPERIMENTS = 500
 """The number of experiments per request in which runs are searched for."""
 AT_ONCE = 10_000
-"""The maximal number of events between two flushes, so that progress is visible in MLflow."""
+"""The maximum number of events between two flushes, so that progress is visible in MLflow."""
 
 
 def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> str:
@@ -91,9 +91,9 @@ def experiment_title(facts: Started) -> str:
 
 
 def find_experiment(client: Any, search: str) -> Any:
-    """Find the experiment that has runs of the search with this id, regardless of its title.
+    """Find the MLflow experiment that has runs of the search with this id, whatever its title.
 
-    Deleted experiments and runs are searched, too. Returns None if there is none.
+    Deleted experiments and runs are searched, too. None if there is no such experiment.
     """
     from mlflow.entities import ViewType
 
@@ -113,8 +113,8 @@ def find_experiment(client: Any, search: str) -> Any:
 def evaluation_figures(evaluated: Evaluated, trial: TrialResult) -> dict[str, float]:
     """Convert an evaluation on the validation set to metrics of the trial's run.
 
-    These are its numbers, for a classifier the means over classes, the training time, and the cost
-    of inference.
+    They are the numbers of the evaluation, the training time, the cost of inference and, for a
+    classifier, means over classes.
     """
     val, cost = evaluated.val, evaluated.cost
     figures = numeric_figures(val)
@@ -189,9 +189,9 @@ def fold_key(trial: str, number: int | str) -> str:
 
 
 def has_links_out(path: Path, folder: Path) -> bool:
-    """True if a file, or a file in a folder at `path`, resolves to a place outside of `folder`.
+    """True if the file at `path`, or a file in the folder at `path`, is a link out of `folder`.
 
-    A journal from elsewhere may contain links to files that must not be published.
+    A search that was copied from elsewhere may contain links to files that must not be published.
     """
     return not all(
         part.resolve().is_relative_to(folder.resolve()) for part in (path, *path.rglob("*"))
@@ -199,7 +199,7 @@ def has_links_out(path: Path, folder: Path) -> bool:
 
 
 class Runs:
-    """The runs of one search in MLflow.
+    """Writes the runs of one search to MLflow.
 
     Existing runs are found by their tags, and restored if somebody has deleted them; missing ones
     are created. Each value is written at most once.
@@ -216,14 +216,19 @@ class Runs:
         )
         self.result = SearchResult()
         self.is_old = False
-        """True if the search was resumed or has finished; its experiment may have been renamed."""
+        """True if the search was resumed or has finished.
+
+        Its MLflow experiment may then have been renamed.
+        """
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
         """Maps trials and folds (`fold_key`) to run ids; the parent run has the key ""."""
         self.last_steps: dict[str, dict[str, int]] = {}
         """Maps run ids to the last step of each metric that MLflow had when the run was found."""
         self.status: dict[str, str] = {}
+        """Maps run ids to the status that MLflow has."""
         self.next_status: dict[str, tuple[str, int]] = {}
+        """Maps run ids to (status, end time in Unix milliseconds), to be written by `_flush`."""
         self.described: set[str] = set()
         """The trials whose params have been written or queued."""
         self.stored: dict[str, set[str]] = {}
@@ -231,6 +236,7 @@ class Runs:
         self.verdicts: list[str] = []
         """The chosen training of each selection, the latest last."""
         self.queues: dict[str, dict[str, list[Any]]] = {}
+        """Maps run ids to lists of metrics, params and tags, to be written by `_flush`."""
 
     def project(self, events: list[Event]) -> None:
         """Write the next events of the journal to MLflow.
@@ -245,7 +251,7 @@ class Runs:
             self._flush()
 
     def leave(self, time_ms: int) -> None:
-        """Mark running runs as interrupted at `time_ms`, since no driver trains their trials."""
+        """Mark the running runs as interrupted at `time_ms`, because the search has no driver."""
         for run_id, status in {
             **self.status,
             **{run: next_status for run, (next_status, _) in self.next_status.items()},
@@ -352,7 +358,7 @@ class Runs:
         return experiment
 
     def _run_list(self) -> str:
-        """Return MLflow's view of the run list, as JSON, with columns for the metrics."""
+        """Return a view of the run list with columns for the metrics, in MLflow's JSON format."""
         names = dict.fromkeys((self.result.metric, self.result.task.primary))
         columns = [f"metrics.`{best_metric_name(metric)}`" for metric in names]
         columns += [f"metrics.`test/{metric.name}`" for metric in names]
@@ -412,7 +418,10 @@ class Runs:
         self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
 
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
-        """Return the id of a trial's run (of the parent for ""), and create it if necessary."""
+        """Return the id of a run, which is created if necessary.
+
+        `trial` is a key of `runs`: a trial, a fold (`fold_key`), or "" for the parent run.
+        """
         if trial not in self.runs:
             tags = {
                 "search.name": self.result.name,
@@ -515,7 +524,7 @@ class Runs:
         ]
 
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
-        """Return the id of the run of a trial's fold, and create it if necessary."""
+        """Return the id of the run of a trial's fold, which is created if necessary."""
         tags = {
             "mlflow.parentRunId": self.runs[trial.trial],
             "search.role": "fold",
@@ -664,9 +673,10 @@ class Runs:
         return {} if comparison is None else {"above_chance": str(comparison.is_above).lower()}
 
     def _store(self, event: Event, evidence: Evidence) -> None:
-        """Upload a file or folder, unless it was uploaded, is missing, or links out of the search.
+        """Upload a file or folder of the search, after the queued values have been written.
 
-        Queued values are flushed first.
+        It is skipped if it was uploaded before, is missing, or has links out of the search's
+        folder.
         """
         trial, path = self.result.find(evidence.trial), self.folder / evidence.file
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
@@ -716,7 +726,7 @@ class Runs:
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Mark those of these trials that are unfinished as interrupted, with their best epochs."""
+        """Mark the unfinished trials among these as interrupted, and log their best epochs."""
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
                 self._log_best(trial, event)
@@ -732,7 +742,7 @@ class Runs:
         params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Add values to the next batch of a run, except metrics at steps that it already has."""
+        """Add values to the next batch of a run, except metrics of steps that MLflow has."""
         from mlflow.entities import Metric, Param, RunTag
 
         queue = self.queues.setdefault(run_id, {"metrics": [], "params": [], "tags": []})

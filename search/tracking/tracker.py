@@ -1,13 +1,13 @@
-"""The projection of a search to MLflow, written from its journal while it runs.
+"""Writes a search to MLflow while it runs, from its journal.
 
 A background thread reads the journal file, and writes new events in batches (`runs`), with the
-timestamps of the journal. Training never waits for it. After a failure of MLflow, the thread starts
+timestamps of the journal. Training never waits for the thread. After a failure of MLflow, it starts
 again at the first line of the journal: existing runs are found by their tags, and values that they
-have are not written twice. The result is therefore the same after an interrupted search, an outage,
-or a second projection.
+already have are not written again. So the result is the same after an interrupted search, after an
+outage, or if the journal is written to MLflow a second time.
 
-It is not a view (`search.views.base`): it reads the file instead of receiving events, it ends only
-after the last event has been written, and it contributes to the exit code of the search.
+A `Tracker` is not a view (`search.views.base`): it reads the file instead of receiving events, it
+ends only after the last event has been written, and it affects the exit code of the search.
 """
 
 import threading
@@ -21,8 +21,10 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
 EVERY_S = 5.0
-"""Seconds between two writes to MLflow. The events in between form one batch, so that a trial that
-is shorter than this takes three requests in all.
+"""Seconds between two writes to MLflow.
+
+The events in between form one batch, so a trial that is shorter than this takes only three
+requests.
 """
 RETRY_S = (1, 2, 5, 10, 20, 30)
 """Seconds to wait after consecutive failures; the last value is used for all further ones."""
@@ -50,7 +52,7 @@ class Tracker:
             uri: the tracking URI.
             folder: the folder of the search, with its journal.
             say: prints a line when MLflow fails, and when it works again.
-            until: as for `Tail`.
+            until: returns the number of bytes of the journal to read; None for all (see `Tail`).
         """
         self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
@@ -79,7 +81,7 @@ class Tracker:
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until all events are written, or MLflow has made no progress for `patience_s`.
 
-        In the latter case, `error` is not empty.
+        In the second case, `error` is not empty.
         """
         self._progress = time.monotonic()
         self._closing.set()
@@ -108,7 +110,7 @@ class Tracker:
                 tries += 1
                 self._news.set()
                 self._closing.wait(RETRY_S[min(tries, len(RETRY_S)) - 1])
-                # Wait a second even while closing, when the wait above ends at once.
+                # While closing, the wait above ends at once; wait a second before the next attempt.
                 self._given_up.wait(1)
             else:
                 tries = 0
@@ -144,7 +146,7 @@ class Tracker:
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """Return the exception types that MLflow raises if it, its server or its database fails.
+    """Return the types of the exceptions that are raised if MLflow, its server or database fails.
 
     They include ImportError, for a missing database driver, and OSError, for a failed request.
     """

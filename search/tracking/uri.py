@@ -20,8 +20,9 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 UNTRIED = ("databricks", "databricks-uc", "uc")
-"""Kinds of URI that MLflow supports, but that this project has not been tested with: Databricks
-restricts the names of experiments.
+"""Kinds of URI that MLflow supports, but this project does not, since it was not tested with them.
+
+Databricks restricts the names of experiments.
 """
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
@@ -29,7 +30,7 @@ HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, tracking: str | None) -> str:
-    """Return the tracking URI: `--tracking` if given, else the search's, else `default_uri`."""
+    """Return the tracking URI: `tracking` if it is set, else the search's, else `default_uri`."""
     return str(tracking or result.started.experiment["tracking"] or default_uri())
 
 
@@ -51,9 +52,10 @@ def check_tracking(uri: str) -> None:
     """Check that MLflow can be written to at this tracking URI.
 
     Raises:
-        ConfigError: the URI is invalid, or of a kind that is not supported, or names no file.
-        NotReady: the server does not respond, or rejects the login or the Host header; or the
-            SQLite file cannot be opened, or its folder is not writable.
+        ConfigError: the URI is invalid, its kind is not supported, or it is a SQLite URI that names
+            no file.
+        NotReady: the server does not respond, or rejects the login or the Host header; the SQLite
+            file cannot be opened, or its folder is not writable.
     """
     try:
         parts = urlsplit(uri)
@@ -126,10 +128,10 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
 
 
 def _ask_health(uri: str) -> None:
-    """Check that a server responds; a request without a login suffices for that.
+    """Check that a server responds, with a request that sends no login.
 
     Raises:
-        OSError: it does not respond, or with an error other than 401 and 403.
+        OSError: it does not respond, or responds with an HTTP error other than 401 and 403.
     """
     # Imported here, as in `_check`, because commands that only print their help need no HTTP.
     import urllib.error
@@ -150,8 +152,8 @@ def _log_in(uri: str) -> None:
     """Check that a server accepts the login of MLflow's client.
 
     Raises:
-        NotReady: it rejects the login or the Host header.
-        OSError: it does not respond, or with another error.
+        NotReady: the server rejects the login or the Host header.
+        OSError: the server does not respond, or responds with another HTTP error.
     """
     response = ask(uri, LOGIN_TIMEOUT_S)
     if response.status == 403 and HOST_REFUSED in response.text:

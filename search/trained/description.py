@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainables.export.export import Exported
 
 LONGEST_PARAMS = 1000
-"""The maximal number of characters for the searched values in a description."""
+"""The maximum number of characters for the searched values in a description."""
 
 
 def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
@@ -74,7 +74,7 @@ def _columns(chosen: TrialResult, exported: "Exported") -> str:
 
 
 def _drafts(result: SearchResult) -> str:
-    """Describe how large JPEGs were decoded for the training; empty if the data were not files."""
+    """Describe how large JPEGs were decoded for the training; empty unless the data is a folder."""
     if result.started.data["name"] != "folder":
         return ""
     size = " x ".join(map(str, result.started.data["image"][1:]))
@@ -86,7 +86,7 @@ def _drafts(result: SearchResult) -> str:
 
 
 def _levels(exported: "Exported") -> str:
-    """Describe how to convert images of more than 8 bits; empty if it was trained on 8 bits."""
+    """Describe how to convert images of more than 8 bits; empty if the training images had 8."""
     if exported.value_range is None:
         return ""
     low, high = exported.value_range
@@ -117,7 +117,7 @@ def printable_lines(text: str) -> str:
 def model_figures(
     result: SearchResult, chosen: TrialResult, exported: "Exported"
 ) -> dict[str, str]:
-    """Return the figures of a model for its description: title to formatted text."""
+    """Return the figures of a model for its description, as a mapping from titles to texts."""
     where = "selection" if chosen.repeat_of else "search"
     measured = (
         ""
@@ -140,7 +140,7 @@ def model_figures(
 
 
 def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:
-    """Return the time and the numerical difference of each exported form: title to text."""
+    """Return texts on the inference time and numerical accuracy of each exported form, by title."""
     if not is_network(exported):
         return {
             "time": (
@@ -170,7 +170,7 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
 
 
 def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str, str]:
-    """Return the metric and the primary metric on the test set: title to text."""
+    """Format the metric and the primary metric on the test set; return the texts by title."""
     if not test:
         return {f"test {metric.title}": "the test set was not used for it"}
     values = {
@@ -181,7 +181,7 @@ def _test_figures(test: Evaluation, metric: Metric, primary: Metric) -> dict[str
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
-    """Return a sentence if the search has not completed, with its outcome; empty otherwise."""
+    """Return a sentence on the outcome if the search is not complete; empty if it is."""
     best = ": this is the best so far" if chosen is result.chosen else ""
     return (
         "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."

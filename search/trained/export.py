@@ -25,7 +25,7 @@ def config_of(
 ) -> TrialConfig:
     """Return the config of a trial, with `data_root` as the folder of its data.
 
-    If it is None, it stays the folder from which the search read them.
+    If `data_root` is None, it is the folder from which the search read the data.
     """
     config = TrialConfig.from_dict(trial.config)
     if not config.data.root:
@@ -35,7 +35,7 @@ def config_of(
 
 
 def local_checkpoint(home: Home, trial: TrialResult) -> Path:
-    """Return the local folder of a trial's checkpoint, and download it if necessary."""
+    """Return the local folder of a trial's checkpoint, which is downloaded if necessary."""
     return home.read(str(checkpoint_of(trial, Path())))
 
 
@@ -44,7 +44,7 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
 
     Raises:
         Refused: the images have changed since the search, or are decoded differently.
-        ConfigError, Unavailable: they cannot be read.
+        ConfigError, Unavailable: the images cannot be read.
     """
     from trainables.catalog.datasets import DATASETS
     from trainables.inspection.leaks import load_clean
@@ -76,15 +76,15 @@ def export_for_registry(
     *,
     onnx: bool,
 ) -> "Exported":
-    """Export a trial's model to a new folder; verify it on all validation images, and time it.
+    """Export a trial's model to a new folder, verify it on all validation images, and time it.
 
     Args:
-        result: the result of its search.
+        result: the search.
         home: where the search is stored.
         trial: a trial with a checkpoint.
         data_root: the current folder of the search's data, if it has moved.
         folder: receives the model.
-        onnx: also export it as ONNX.
+        onnx: True to export it as ONNX, too.
 
     Raises:
         Refused: the images are not those of the search, the checkpoint is damaged, or the outputs
@@ -110,7 +110,7 @@ def export_for_use(
     *,
     watched: bool,
 ) -> None:
-    """Copy a trial's model from the cache to a new folder, or export it and cache it.
+    """Copy a trial's model from the cache to a new folder, or export it there and cache it.
 
     An exported model is verified against its checkpoint on one batch. The arguments are those of
     `export_for_registry`; a `watched` model has a reference (`trainables.export.reference`).
@@ -163,11 +163,11 @@ def _write(
 
 @contextmanager
 def _refusing_mismatch(trial: TrialResult, use: str) -> Iterator[None]:
-    """Convert errors of an export to `Refused`; `use` is a participle for the message.
+    """Convert errors of an export to `Refused`; `use` is "promoted" or "used", for the message.
 
     Raises:
-        Refused: the checkpoint is damaged, or the outputs of the exported model differ from its
-            own.
+        Refused: the checkpoint is damaged, or the outputs of the exported model differ from those
+            of the checkpoint.
     """
     from trainables.checkpoints.checkpoint import CheckpointError
     from trainables.export.export import Disagreement

@@ -43,7 +43,7 @@ class ModelSource:
 
     @property
     def is_search(self) -> bool:
-        """True if the name is that of a search, which need not exist.
+        """True if the name is taken as that of a search, whether or not that search exists.
 
         In a local storage, an existing search takes precedence over a model's folder of that name.
         """
@@ -55,7 +55,7 @@ class ModelSource:
 
     @property
     def local_folder(self) -> Path | None:
-        """The folder of the model if the name is that of a folder with a model, else None."""
+        """The folder of the model; None unless the name is that of a folder with a model."""
         return folder_in(Path(self.name).expanduser())
 
     @property
@@ -79,7 +79,7 @@ class ModelSource:
         return replace(self, name=f"{REGISTERED}/{self.registered_name}@{alias}")
 
     def current_version(self) -> str:
-        """Ask MLflow for the current version; empty if the model is not from the registry.
+        """Ask MLflow for the current version of a registered model; empty for any other model.
 
         Raises:
             ConfigError: there is no such model, or the address is invalid.
@@ -101,11 +101,12 @@ class ModelSource:
         return fetch(str(self), registry_uri(self.tracking), folder)
 
     def fetch(self, folder: Path, *, watched: bool = False) -> Path:
-        """Return the local folder of the model, and download or export it if necessary.
+        """Return the local folder of the model, which is downloaded or exported if necessary.
 
         Args:
             folder: a path that does not exist, for a model that is downloaded or exported.
-            watched: export the model of a search with a reference (`trainables.export.reference`).
+            watched: True to export the model of a search with a reference
+                (`trainables.export.reference`).
 
         Raises:
             ConfigError: there is no such search, trial, model or folder.
@@ -138,7 +139,7 @@ def load_model(source: ModelSource) -> Model:
     """Load a trained model, ready to predict images.
 
     Raises:
-        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as `ModelSource.fetch`.
+        ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as in `ModelSource.fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="load-") as temporary:
         return Model(source.fetch(Path(temporary) / "classifier"), str(source))

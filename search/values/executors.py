@@ -11,7 +11,7 @@ from trainables.errors import ConfigError
 
 DEFAULT_EXECUTOR = "tune"
 AUTO_COUNT = "auto"
-"""The value of `--concurrency` for as many trainings at once as fit on the machines."""
+"""The value of `--concurrency` that runs as many trainings at once as the machines can hold."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,16 @@ class ExecutorEntry:
     """The properties of an executor that are needed before it is imported."""
 
     begin: str
-    """`module:function` of its `search.sessions.executor.Begin`, which starts it."""
+    """The function that starts it, as `module:function`; it has the type
+    `search.sessions.executor.Begin`.
+    """
     starts: str
-    """The end of a session's first line: its first step, such as `starting Ray`."""
+    """Its first step, such as `starting Ray`; the first line that a session prints ends with it."""
     start_s: float
-    """Seconds for its start and the test of the best trial together, for an estimate."""
+    """Typical seconds for its start and for the test of the best trial together.
+
+    `--dry-run` uses them to estimate the duration of a search.
+    """
     is_sequential: bool = False
     """True if it trains one trial after another, in the command's own process."""
 

@@ -25,7 +25,7 @@ class Start(Enum):
     """The beginning of a command line, up to the name of the verb."""
 
     HERE = "{python} -m search."
-    """For a shell in the current folder: the current Python, by its path if the shell needs it."""
+    """For a shell in the current folder; `{python}` is the current interpreter (see `program`)."""
     ANYWHERE = "python -m search."
     """For readers on other machines and in other folders."""
     MODULE = "search."
@@ -51,8 +51,9 @@ PYTHON_NAMES = {
     "report": ("result", ".report()"),
     "export": ("result", ".trials"),
 }
-"""Maps verbs to (function in `search.api`, attribute of its result), where they are named
-differently there.
+"""The verbs whose function in `search.api` has another name or returns more than the verb prints.
+
+Each is mapped to (name of the function, attribute or method of its result).
 """
 COMMANDS_ONLY = frozenset({"label", "serve", "ui"})
 """The verbs without a function in `search.api`: they serve pages until they are stopped."""
@@ -87,7 +88,7 @@ class Remedy:
     options: Mapping[str, Word | Sequence[Word]] = field(default_factory=dict)
     """Maps options, without their leading dashes, to values: `{"trials": 12}`.
 
-    True is a flag, False leaves the flag out, and a sequence repeats the option.
+    True stands for a flag, False omits the flag, and a sequence repeats the option.
     """
     start: Start = Start.HERE
 
@@ -110,7 +111,10 @@ class Remedy:
 
     @property
     def call(self) -> str:
-        """The Python expression for the command, after `import_line`; only valid without blanks."""
+        """The Python expression that does the same as the command.
+
+        It requires `import_line`, and is valid only without blanks.
+        """
         if self.verb in COMMANDS_ONLY:
             return f"search.{self.verb}.main({self.words})"
         function, attribute = PYTHON_NAMES.get(self.verb, (self.verb, ""))
@@ -191,7 +195,7 @@ class Message:
         return self.render(str)
 
     def __repr__(self) -> str:
-        return repr(str(self))  # so that the repr of an error is the same as with a text
+        return repr(str(self))  # an error with a message has the same repr as one with a str
 
     def __bool__(self) -> bool:
         return bool(self.parts)
@@ -220,13 +224,16 @@ def message_from_json(parts: Sequence[str | Mapping[str, Any]]) -> Message:
 
 
 def message_of(error: BaseException) -> Message:
-    """Return the message of an exception; without remedies if it was raised with a plain text."""
+    """Return the message of an exception; it has no remedies if the exception has only a text."""
     argument = error.args[0] if error.args else ""
     return argument if isinstance(argument, Message) else Message(str(error))
 
 
 def going_on(search: str, storage: "Path | Bucket", outcome: str) -> Remedy:
-    """Build the command that continues a search with this outcome; `budget` needs a larger one."""
+    """Build the command that continues a search.
+
+    If its `outcome` is `budget`, the command has a placeholder for a larger budget.
+    """
     return Remedy(
         "resume",
         search,
@@ -236,10 +243,10 @@ def going_on(search: str, storage: "Path | Bucket", outcome: str) -> Remedy:
 
 
 def program(name: str) -> str:
-    """Return the word that starts a program of this Python's environment in a shell.
+    """Return the word with which a shell starts a program from this Python's environment.
 
-    It is the name if the shell finds that program first, or if there is no such program. Otherwise
-    it is the path, relative to the working directory if possible.
+    It is the name if the shell finds this program under that name, or if the environment has no
+    such program. Otherwise it is the path, relative to the working directory if possible.
     """
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path) or not path.exists():

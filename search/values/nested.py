@@ -6,7 +6,7 @@ from trainables.values import Json
 
 
 def flatten(values: Json, prefix: str = "") -> list[tuple[str, Any]]:
-    """Flatten nested dicts to pairs of a dotted path and a value; `prefix` starts each path."""
+    """Flatten nested dicts to (dotted path, value) pairs; each path starts with `prefix`."""
     entries: list[tuple[str, Any]] = []
     for key, value in values.items():
         entries += (

@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 from trainables.errors import ConfigError
 
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""Maps objectives to the path of keys of their value in the result of `trainables.evaluation.cost`.
+"""The objectives besides the metric, each with the keys that lead to its value in the result of
+`trainables.evaluation.cost`.
 
-These are costs, so lower is better; `latency` is in milliseconds per image.
+Lower is better. `latency` is in milliseconds per image, `parameters` is a number of weights.
 """
 Costs = tuple[float, ...]
-"""The costs of a trial, one or two, in the order of the objectives."""
+"""The one or two costs of a trial, in the order of the objectives."""
 
 
 def value_of(metric: str) -> str:
-    """Return the name of a metric as an objective, such as `val_macro_f1`."""
+    """Return the name that a metric has as an objective, such as `val_macro_f1`."""
     return f"val_{metric}"
 
 
 def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
-    """Parse `--objective`, for a search with this metric.
+    """Parse the value of `--objective`, for a search with this metric.
 
     Raises:
-        ConfigError: as `check`.
+        ConfigError: the objectives are not valid (see `check`).
     """
     names = tuple(part.strip() for part in text.split(","))
     check(names, metric)
@@ -39,10 +40,10 @@ def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
 
 
 def check(names: Sequence[str], metric: str) -> None:
-    """Check that the objectives are the metric, then any of `COSTS`, without duplicates.
+    """Check that the objectives are the metric, followed by any of `COSTS`, without duplicates.
 
     Raises:
-        ConfigError: there are other names, duplicates, or another order.
+        ConfigError: a name is unknown or occurs twice, or the metric is not the first.
     """
     if (
         names[:1] != (value_of(metric),)
@@ -68,7 +69,7 @@ def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
 
 
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
-    """Return the values of several of `COSTS` from the measured costs of a trial, in this order.
+    """Return the costs called `names` from the measured costs of a trial, in the same order.
 
     `names` must not include the metric. A missing cost counts as 0.
     """
@@ -76,10 +77,10 @@ def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
 
 
 class Front:
-    """A front to which trials are added in descending order of their values.
+    """One of the fronts that `fronts` builds, by adding trials in descending order of their values.
 
-    It keeps the two costs of those trials whose costs no other trial undercuts in both. They are
-    sorted by ascending first cost, so their second costs descend.
+    It stores the two costs of each trial, unless another trial of the front costs no more in both.
+    The pairs are sorted by ascending first cost, so their second costs descend.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Front:
         self._seconds: list[float] = []
 
     def undercuts(self, first: float, second: float) -> bool:
-        """True if both costs of some trial in it are at most these."""
+        """True if the front has a trial whose two costs are at most these."""
         place = bisect_right(self._firsts, first)
         return place > 0 and self._seconds[place - 1] <= second
 
@@ -141,6 +142,10 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
 
     Without costs they are sorted by descending value, and front 0 is the first trial, if any. A
     trial without costs counts as infinitely costly.
+
+    Args:
+        values: the value of each trial; higher is better.
+        costs: the costs of each trial; lower is better.
     """
     names = list(values)
     if not costs or not any(costs.get(name) for name in names):

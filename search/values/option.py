@@ -1,8 +1,8 @@
 """Declarations of options: the fields of a request.
 
 A request is a frozen, keyword-only dataclass, one per verb. Command lines, forms, config files and
-Python keywords are derived from its fields, so the help text of an option stands in its declaration
-alone.
+Python keywords are derived from its fields, so the help text of an option is written only once, in
+its declaration.
 
     @dataclass(frozen=True, kw_only=True)
     class WhyRequest:
@@ -57,7 +57,7 @@ class Option:
     section: str = ""
     """The heading in the help under which it is listed; empty for the general list."""
     before: str = ""
-    """The field of the option before which it is listed; empty for the order of the fields."""
+    """The field of the option before which this one is listed; empty to keep the fields' order."""
 
     @property
     def default_value(self) -> Any:
@@ -68,19 +68,20 @@ class Option:
 
     @property
     def is_repeated(self) -> bool:
-        """True if its value is a tuple of the values that are given."""
+        """True if the option can have several values, so that its field is a tuple."""
         return self.kind is OptionKind.LIST or self.nargs in ("+", "*")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Options that several requests have, held by one field as a dataclass of their own."""
+    """Options that several requests share: a dataclass that is the value of one field."""
 
     request_type: type
     section: str
     words: Mapping[str, str]
-    """Replace the placeholders in their help, such as `{before}`."""
+    """The texts for placeholders in the help, such as `{before}`, by the placeholder's name."""
     defaults: Mapping[str, Any]
+    """Defaults that differ from those of the dataclass, by the name of the field."""
 
 
 def option(help: str, *, default: Any = None, name: str = "", **settings: Any) -> Any:
@@ -101,7 +102,7 @@ def repeated(help: str, *, name: str = "", **settings: Any) -> Any:
 
 
 def flag(help: str, *, default: bool = False, name: str = "", **settings: Any) -> Any:
-    """Declare an option without a value, which negates `default`."""
+    """Declare an option without a value; if it is given, the field is `not default`."""
     return _declared(OptionKind.FLAG, help, name, {"default": default, **settings})
 
 
@@ -128,13 +129,13 @@ def group(
     defaults: Mapping[str, Any] | None = None,
     **words: str,
 ) -> Any:
-    """Declare a field that holds a group of options, which the command line has side by side.
+    """Declare a field that holds a group of options; a command line lists them like all others.
 
     Args:
         request_type: the dataclass of the group.
         section: the heading of these options in the help.
         defaults: defaults that differ from those of the group, by the name of the field.
-        words: the texts that replace placeholders in the help, such as `{before}`.
+        words: the texts that replace placeholders in the help; `before=` replaces `{before}`.
     """
     declared = Group(request_type, section, words, defaults or {})
     return field(
@@ -154,9 +155,9 @@ def _declared(kind: OptionKind, help: str, name: str, settings: Mapping[str, Any
 
 
 def options_of(request_type: type) -> tuple[Option, ...]:
-    """Return the options of a request in the order of its fields, those of its groups included.
+    """Return the options of a request, including those of its groups, in the order of the fields.
 
-    An option with `before` comes before that option, which may be in a group.
+    An option with `before` is moved in front of that option, which may be in a group.
     """
     options = list(_options_of(request_type))
     for moved in [declared for declared in options if declared.before]:
@@ -187,8 +188,8 @@ def request_of(request_type: type[Request], values: Mapping[str, Any]) -> Reques
 
     Args:
         request_type: the dataclass of the request.
-        values: the value of each option by the name of its field. Options that are missing have
-            their defaults; names of no option are ignored.
+        values: the value of each option by the name of its field. Missing options get their
+            defaults, and names that are not those of an option are ignored.
     """
     return request_type(**_arguments(request_type, values))
 
@@ -207,7 +208,7 @@ def _arguments(request_type: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def values_of(request: Any) -> dict[str, Any]:
-    """Return the value of each option of a request, by the name of its field."""
+    """Return the value of each option of a request, including those of groups, by field name."""
     values: dict[str, Any] = {}
     for own in fields(request):
         value, declared = getattr(request, own.name), own.metadata.get(KEY)
@@ -221,8 +222,8 @@ def values_of(request: Any) -> dict[str, Any]:
 def words_of(request: Any) -> list[str]:
     """Build the arguments of the command line that gives this request.
 
-    Options with their default value are left out. Each value is one word with its option,
-    `--name=value`, so that no value can become another option.
+    Options with their default value are left out. An option and its value are one word,
+    `--name=value`, so that a value that begins with a dash is not parsed as another option.
     """
     values = values_of(request)
     options = options_of(type(request))
@@ -245,7 +246,7 @@ def words_of(request: Any) -> list[str]:
 
 
 def _words(declared: Option, value: Any) -> Iterator[str]:
-    """Yield the words of an option; none if it has its default."""
+    """Yield the words of an option, or nothing if it has its default value."""
     if value == declared.default_value:
         return
     if declared.kind is OptionKind.FLAG:
@@ -259,6 +260,6 @@ def _words(declared: Option, value: Any) -> Iterator[str]:
 
 
 def _texts(declared: Option, value: Any) -> list[str]:
-    """Convert the value of an option to text: one per value, none for None."""
+    """Convert an option's value, or each of its values, to text; None is left out."""
     values = value if declared.is_repeated else [value]
     return [declared.text(item) for item in values if item is not None]

@@ -1,6 +1,6 @@
-"""Refusal of credentials in commands and configs, which are recorded with the search.
+"""Refuses credentials in commands and configs, because these are recorded with the search.
 
-A text that looks like a credential is refused, and not repeated in the message.
+The error message does not repeat a text that looks like a credential.
 """
 
 from cluster.secrets import KEY, redact
@@ -8,10 +8,14 @@ from trainables.errors import ConfigError
 
 
 def refuse(name: str, text: str) -> None:
-    """Refuse an option or key, `name`, if it or its value looks like a credential.
+    """Refuse an option or a key whose name or value looks like a credential.
+
+    Args:
+        name: the name of the option or key.
+        text: its value.
 
     Raises:
-        ConfigError: one of them does; the message contains only the redacted name.
+        ConfigError: the name or the value does; the message contains only the redacted name.
     """
     if KEY.search(name) or redact(text) != text:
         raise ConfigError(

@@ -27,8 +27,9 @@ class Comparison:
     p: float
     """The one-sided p-value of the difference, with a Bonferroni correction, at most 1.
 
-    It is the larger of two: the p-value with the pooled variance, times the number of comparisons,
-    and the p-value with the variance of this pair only, times the number of looks at the pair.
+    It is the larger of two p-values. One uses the pooled variance, and is multiplied by the number
+    of comparisons. The other uses only the variance of this pair, and is multiplied by the number
+    of looks at the pair.
     """
 
 
@@ -47,21 +48,22 @@ class Expected:
 def compare(
     scores: NDArray[np.float64], comparisons: int, looks: int, *, images: float
 ) -> tuple[int, list[Comparison]]:
-    """Find the candidate with the highest mean, the leader, and compare each one with it.
+    """Find the leader, which has the highest mean, and compare each candidate with it.
 
-    The test is Student's t for paired differences (`Comparison.p`).
+    The test is Student's t-test for paired differences (`Comparison.p`).
 
     Args:
-        scores: the values of the metric, with shape (candidates, seeds), at least two of each.
+        scores: the scores (higher is better), with shape (candidates, seeds). There must be at
+            least two candidates and two seeds.
         comparisons: the total number of comparisons that share the error rate.
-        looks: the number of comparisons of the same pair.
+        looks: how often the same pair is compared.
         images: the number of steps between the lowest and the highest value of the metric
             (`SearchResult.steps`); the number of images if the metric is a share of them.
 
     Returns:
         The leader's row in `scores`, and a comparison for each row, in order.
     """
-    # Imported here, since it takes half a second and few commands compare candidates.
+    # Imported here, because the import takes half a second and few commands compare candidates.
     from scipy.special import stdtr
 
     seeds = scores.shape[1]
@@ -84,11 +86,11 @@ def compare(
 def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
     """Estimate the variance of a paired difference from all candidates.
 
-    The effects of seeds that all candidates share are removed. Candidates whose values differ only
+    Effects of a seed that all candidates share are removed. Candidates whose scores differ only
     by a constant count as one, since they are not independent.
 
     Args:
-        scores: the values of the metric, with shape (candidates, seeds).
+        scores: the scores, with shape (candidates, seeds).
 
     Returns:
         The variance of a difference for one seed, and its degrees of freedom.
@@ -101,9 +103,9 @@ def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def rounding_variance(images: float) -> float:
-    """Return the variance of rounding a share to a multiple of 1 / `images`.
+    """Return the variance of the error from rounding a share to a multiple of 1 / `images`.
 
-    It is that of a uniform distribution of this width.
+    The error is uniformly distributed over an interval of this width.
     """
     return 1 / (12 * images**2)
 
@@ -118,13 +120,14 @@ def expect(
 ) -> Expected:
     """Estimate the expected value of a candidate that was chosen from several, with an interval.
 
-    The interval is Student's t. Its lower end has a Bonferroni correction for the choice.
+    The interval is based on Student's t-distribution. Its lower end has a Bonferroni correction,
+    since the candidate was chosen as the best of several.
 
     Args:
-        values: the values of the candidate with at least two fresh seeds.
+        values: the values of the candidate, one for each of at least two fresh seeds.
         candidates: the number of candidates from which it was chosen.
         level: the confidence level.
-        images: as for `compare`.
+        images: the number of steps between the lowest and the highest value, as for `compare`.
         bounds: the lowest and the highest value of the metric, to which the interval is clipped.
     """
     from scipy.special import stdtrit
@@ -139,15 +142,15 @@ def expect(
 
 
 def standard_error(share: float, images: int) -> float:
-    """Return the standard error of a share that was measured on this number of images."""
+    """Return the standard error of a share (0 to 1) that was measured on this number of images."""
     return math.sqrt(share * (1 - share) / images)
 
 
 def error_of(metric: Metric, metrics: Mapping[str, float], images: int) -> float:
     """Return the standard error of a metric's value on this number of images.
 
-    For a share of the images it is computed. Other metrics report it next to their value; if it was
-    not reported, or there are no images, the result is 0.
+    For a share of the images it is computed. For other metrics it is in `metrics`, next to the
+    value. The result is 0 if it is missing there, or if there are no images.
     """
     if not metric.is_share:
         return metrics.get(metric.error_key, 0.0)
@@ -170,9 +173,9 @@ def interval_of(
 ) -> tuple[float, float] | None:
     """Return the 95 % confidence interval of a metric's value on this number of images.
 
-    It is exact for a share of the images. For other metrics it is Student's t with the reported
-    standard error (`Metric.interval`), or None if there are too few images for one. It is not
-    corrected for the choice of the best of several trials.
+    It is exact for a share of the images. For other metrics it is computed from the reported
+    standard error with Student's t-distribution (`Metric.interval`). It is None if there is no
+    standard error, or too few images. It is not corrected for the choice of the best trial.
     """
     value = metrics.get(metric.key, math.nan)
     if metric.is_share:
@@ -184,9 +187,14 @@ def interval_of(
 
 
 def share_bounds(share: float, images: int, error_rate: float) -> tuple[float, float]:
-    """Return the lower and the upper confidence bound of a share, each with this error rate.
+    """Return the lower and the upper confidence bound of a share.
 
     They are exact for a binomial distribution (Clopper and Pearson 1934).
+
+    Args:
+        share: the share that was measured, from 0 to 1.
+        images: the number of images on which it was measured.
+        error_rate: the one-sided error rate of each bound.
     """
     from scipy.special import betaincinv
 
@@ -202,7 +210,7 @@ def student_width(error: float, images: int, error_rate: float) -> float:
     Args:
         error: the standard error of the mean, estimated from the same images.
         images: the number of images.
-        error_rate: the error rate of the bound, one-sided.
+        error_rate: the one-sided error rate of the bound.
     """
     from scipy.special import stdtrit
 
@@ -210,7 +218,7 @@ def student_width(error: float, images: int, error_rate: float) -> float:
 
 
 def error_rate_per_look(error_rate: float, looks: int) -> float:
-    """Return the error rate of one of several looks that together have this one (Šidák 1967)."""
+    """Return the error rate of each look if all looks together have `error_rate` (Šidák 1967)."""
     return -math.expm1(math.log1p(-error_rate) / max(1, looks))
 
 
@@ -219,7 +227,8 @@ def bounds_of(
 ) -> tuple[float, float]:
     """Return the lower and the upper confidence bound of a metric's value, each with `error_rate`.
 
-    They are exact for a share of the images (`share_bounds`), and Student's t for other metrics.
+    They are exact for a share of the images (`share_bounds`). For other metrics they are computed
+    with Student's t-distribution (`student_width`).
     """
     value = metrics[metric.key]
     if metric.is_share:
@@ -234,13 +243,15 @@ def difference_bounds(
 ) -> tuple[float, float]:
     """Return the confidence bounds of the difference of two independent values, first minus second.
 
-    Each bound is at a distance that is the root of the sum of the squared distances of both values
-    to their bounds (Zou and Donner 2008; for shares Newcombe 1998, method 10).
+    The distance from the difference to its bound is the root of d1² + d2², where d1 and d2 are the
+    distances from the two values to their own bounds (Zou and Donner 2008; for shares Newcombe
+    1998, method 10).
 
     Args:
         values: the two values.
-        bounds: for the lower bound of the difference, the lower bound of the first value and the
-            upper one of the second; then, for the upper bound, the other two.
+        bounds: two pairs of bounds of the two values. The first pair gives the lower bound of the
+            difference: (lower bound of the first value, upper bound of the second). The second
+            pair gives its upper bound: (upper bound of the first, lower bound of the second).
     """
     low, high = (
         math.hypot(*(value - end for value, end in zip(values, ends, strict=True)))

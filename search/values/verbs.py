@@ -13,11 +13,13 @@ class VerbEntry:
     meaning: str
     """Its description, which `python -m search` prints."""
     arguments: str = ""
-    """Its positional arguments, such as `NAME`; empty without any."""
+    """Its positional arguments, such as `NAME`; empty if it has none."""
     start_title: str = ""
-    """Title of the page on its start, with `{}` for the subject; empty if no page starts it."""
+    """Title of the page that shows its start; `{}` stands for the name of the search. Empty if no
+    page starts the verb.
+    """
     output_option: str = ""
-    """The option for the output file, if pages start it with one; otherwise empty."""
+    """The option with which pages choose its output file; empty if pages do not set one."""
     code_titles: Mapping[int, str] = field(default_factory=dict)
     """Titles of the exit codes that have a special meaning for this verb."""
 

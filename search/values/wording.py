@@ -17,7 +17,7 @@ DECODED_OTHERWISE = (
 
 
 def changes_text(search: str, changes: Iterable[str]) -> str:
-    """Compose the refusal to continue a search that has changed; `changes` are its lines."""
+    """Compose the refusal to continue a changed search; `changes` has a line for each change."""
     title = (
         f"the search '{search}' has changed since its last session. Undo the change, or continue "
         "with --allow-change:"
@@ -40,7 +40,7 @@ def durations(least: float, most: float) -> str:
 
 
 def cut_off_text(size: int) -> str:
-    """Compose the note that an incomplete line of `size` bytes was cut off a journal."""
+    """Compose the note that an incomplete last line of `size` bytes was removed from a journal."""
     return (
         f"note: the last line of the journal was incomplete ({size} bytes) and was removed. "
         "Its event had not taken effect."
@@ -48,5 +48,8 @@ def cut_off_text(size: int) -> str:
 
 
 def last_line_of(reason: str, unknown: str = "") -> str:
-    """Return the last line of a reason (of a traceback, the error); `unknown` if it is empty."""
+    """Return the last line of a reason, which in a traceback is the error.
+
+    Return `unknown` if the reason is empty.
+    """
     return (reason.strip().splitlines() or [unknown])[-1]

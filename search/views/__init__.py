@@ -1,6 +1,5 @@
-"""Views of a search for people: the live table, the summary, the report and the web pages.
+"""Views of a search for people: the live table, the summary and the report (listed in `registry`).
 
-`registry` lists the first three, which show what the journal records. The package may import those
-below it, such as `search.journal`, `search.design` and `search.decisions`; never Ray or MLflow.
-Only `web` may also import the commands.
+The other modules print the results of single verbs. This package may import the packages below it,
+such as `search.journal`, `search.facts` and `search.decisions`, but never Ray or MLflow.
 """

@@ -1,6 +1,6 @@
-"""The interface of a view, which receives the events of a search and shows them or the result.
+"""The interface of a view, which receives the events of a search, and shows them or the result.
 
-Views decide nothing. A view that raises an error is closed; the others continue
+Views make no decisions. A view that raises an error is closed, and the others continue
 (`search.views.opened`). To add a view, write it in a module and name it in `search.views.registry`.
 """
 
@@ -18,8 +18,8 @@ from search.journal.result import SearchResult
 class Finished:
     """A search at the end of a session.
 
-    `tracking` holds the tracking URI and the ids of MLflow's experiment and parent run. `wall_s` is
-    the duration of all sessions in seconds, including the work after the journal's last event.
+    `tracking` has the keys `tracking_uri`, `experiment_id` and `parent_run_id` of MLflow. `wall_s`
+    is the duration of all sessions in seconds, including the time after the journal's last event.
     """
 
     experiment: Experiment
@@ -31,10 +31,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class ViewContext:
-    """The session that a view shows; a view's factory uses it to decide if the view applies."""
+    """The session that a view shows; the view's factory uses it to decide if the view applies."""
 
     console: Console
-    """The terminal or log for progress: stderr."""
+    """The console on stderr, where progress is printed."""
     is_selection: bool = False
     """True for a selection among the trials of a finished search."""
     as_json: bool = False
@@ -44,7 +44,7 @@ class ViewContext:
     planned: int = 0
     """Number of planned trials; for a selection, the maximum number of trainings."""
     advises: bool = True
-    """True if the view should suggest next steps, since no other part of the command does so."""
+    """True if the view should suggest next steps, because the rest of the command does not."""
     may_draw: bool = True
     """True if a table may be drawn on a terminal while the executor trains."""
 
@@ -52,16 +52,16 @@ class ViewContext:
 class View:
     """Base class of all views. Its methods do nothing; override those that a view needs.
 
-    All methods run in the driver's process and block it: slow work belongs in a thread. `apply` and
-    `tick` are called during the session, `apply` also for events after `keep`. `keep` and `close`
-    are called once each, and `render` last. A view that raises in `apply` or `tick` is closed and
-    not called again.
+    All methods run in the driver's process and block it, so slow work belongs in a thread. `apply`
+    and `tick` are called during the session; `apply` is also called for events after `keep`. `keep`
+    and `close` are called at most once each, and `render` is called last. A view that raises in
+    `apply` or `tick` is closed and not called again.
     """
 
     def apply(self, event: Event) -> None:
-        """Handle an event of this session, after it was written to disk.
+        """Handle an event of this session, which is already on disk.
 
-        `ViewContext.driver.result` already includes it and all events of earlier sessions.
+        `ViewContext.driver.result` includes this event and all earlier ones.
         """
 
     def tick(self) -> None:
@@ -70,15 +70,15 @@ class View:
     def keep(self) -> None:
         """Write the view's files to the search's folder, and record them in the journal.
 
-        Called before the session's last event; not called if the session is killed.
+        It is called before the session's last event, but not if the session is killed.
         """
 
     def close(self) -> None:
-        """Release all resources. Called however the session ends; no event follows."""
+        """Release all resources. It is called even after an error; no event follows."""
 
     def render(self, finished: Finished) -> None:
         """Show the result, as the last step of a command.
 
-        Not called if an error ended the session. If nothing was left to run, only `close` is called
-        before it.
+        It is not called if an error ended the session. If nothing was left to run, `close` is the
+        only method that is called before it.
         """

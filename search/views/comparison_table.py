@@ -15,7 +15,7 @@ from trainables.errors import printable
 
 
 def comparison_rows(comparison: Compared, results: Sequence[SearchResult]) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column for each search; the first row has their names."""
+    """Yield the rows of a table with a column for each search; the first row has the names."""
     yield ["", *(result.name for result in results)]
     titles = {result.metric.title for result in results}
     yield [
@@ -79,7 +79,7 @@ def _interval_text(contender: Contender) -> str:
 
 
 def contrast_sentence(contrast: Contrast, metric: Metric) -> str:
-    """Describe a contrast in a sentence; `metric` is the leader's."""
+    """Describe a contrast in a sentence; `metric` is the metric of the leader."""
     if contrast.difference is None:
         return f"{contrast.name} and {contrast.leader} cannot be compared: {contrast.note}."
     gap = metric.gap(contrast.difference)

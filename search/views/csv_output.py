@@ -1,4 +1,4 @@
-"""CSV output, to the file that --csv names or to stdout."""
+"""CSV output to stdout or to the file that --csv names."""
 
 import csv
 import re
@@ -13,11 +13,15 @@ from search.values.option import option
 from trainables.errors import ConfigError
 
 STDOUT = Path("-")
-"""The value of --csv without a file: write to stdout."""
+"""The value of --csv if it is given without a file, which means stdout."""
 
 
 def csv_file_option(*, before: str = "") -> Path | None:
-    """Declare `--csv`; without a file its value is `STDOUT`, and without the option None."""
+    """Declare the option `--csv`.
+
+    Its value is `STDOUT` if it is given without a file, and None if it is not given. `before` is
+    the field of the option before which it is listed.
+    """
     file: Path | None = option(
         "write CSV with a header row to this file, whose name ends in .csv, or to stdout",
         metavar="FILE",
@@ -73,7 +77,7 @@ class Rows:
         self.write({title: title for title in titles})
 
     def write(self, row: dict[str, Any]) -> None:
-        """Write a row, title to value; missing values, None and NaN become empty cells."""
+        """Write a row, given its values by title; missing values, None and NaN are left empty."""
         cells = {title: _cell(value) for title, value in row.items()}
         # Readers treat a bare CR as the end of a row, but Python's writer does not quote it.
         needs_quotes = any(isinstance(cell, str) and "\r" in cell for cell in cells.values())
@@ -81,8 +85,9 @@ class Rows:
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""The beginning of a text that a spreadsheet runs as a formula, also after our own apostrophes
-(OWASP, CSV injection).
+"""The beginning of a text that a spreadsheet runs as a formula (OWASP, CSV injection).
+
+It may be preceded by apostrophes, so that `plain_text` can reverse `Rows`.
 """
 
 

@@ -38,13 +38,13 @@ from trainables.errors import counted
 TOP_TRIALS = 5
 PLAIN_EVERY_S = 15
 DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
-"""Minimum seconds between two redraws of the table, and maximum share of the time that drawing may
-take: with thousands of trials, the table is redrawn less often.
+"""Minimum seconds between two redraws of the table, and maximum share of the time that is spent on
+drawing. With thousands of trials, the table is therefore redrawn less often.
 """
 
 
 def news(event: Event) -> list[str]:
-    """Format an event that a person should see immediately; empty for most events."""
+    """Format an event that a person should see immediately as lines; empty for most events."""
     match event.data:
         case Ended() as data if data.outcome in FAILED:
             why = last_line_of(data.reason, "no reason known")
@@ -75,7 +75,7 @@ def news(event: Event) -> list[str]:
 
 
 def _round(data: Refined) -> list[str]:
-    """Lines on the start of a round of refinement."""
+    """Format the start of a round of a refinement as lines."""
     title = (
         f"round {data.round}: {counted(data.experiment['trials'] - data.known, 'more trial')}; "
         f"the best of {data.known} has {data.before:.4f}. What changes:"
@@ -101,32 +101,33 @@ class Before:
 
 @dataclass(frozen=True)
 class Pace:
-    """Rate at which epochs (or trials) finish while others are running."""
+    """The rate at which epochs (or trials) finish while others are running."""
 
     ended: int
-    """Number that finished in this session."""
+    """Number of epochs (or trials) that finished in this session."""
     at_work: int
+    """Number of epochs (or trials) that are running now."""
     elapsed_s: float
     """Duration of the session so far, in seconds."""
     since_s: float
-    """Seconds since the last one finished."""
+    """Seconds since the last epoch (or trial) finished."""
 
     @property
     def per_s(self) -> float:
-        """Number that finishes per second.
+        """Number of epochs (or trials) that finish per second.
 
-        It is measured up to the last one that finished, but never exceeds the rate that would
-        result if all running ones finished now. So it falls while nothing finishes.
+        It is measured up to the end of the last epoch. But it is at most the rate that would result
+        if all running epochs finished now, so that it falls while nothing finishes.
         """
         until_s = max(self.elapsed_s - self.since_s, 1e-9)
         return min(self.ended / until_s, (self.ended + self.at_work) / max(self.elapsed_s, 1e-9))
 
     def left_s(self, count: float) -> float:
-        """Estimate the seconds until `count` more have finished, including the running ones.
+        """Estimate the seconds until `count` more epochs (or trials), with running ones, finish.
 
-        The time since the last one finished is subtracted. But the estimate is at least the time
-        that would result if all running ones finished now and the rest followed at the same rate.
-        It is 0 before the first has finished.
+        The time since the last epoch finished is subtracted. But the estimate is at least the time
+        that would result if all running epochs finished now, and the others at the resulting rate.
+        It is 0 before the first epoch has finished.
         """
         if not self.ended:
             return 0.0
@@ -136,7 +137,13 @@ class Pace:
 
 
 def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
-    """Rate at which the epochs of a session finish; `elapsed_s` is its duration so far."""
+    """Return the rate at which the epochs of the current session finish.
+
+    Args:
+        result: the search.
+        before: the resources that it had used when the session began.
+        elapsed_s: the duration of the session so far, in seconds.
+    """
     session = result.current_sessions[-1] if result.current_sessions else None
     since_s = (session.elapsed_ms - session.epoch_ms) / 1000 if session is not None else 0.0
     running = result.counts.get("running", 0)
@@ -146,16 +153,15 @@ def pace_of(result: SearchResult, before: Before, elapsed_s: float) -> Pace:
 def time_left(result: SearchResult, planned: int, before: Before, elapsed_s: float) -> float | None:
     """Estimate the remaining seconds of a session; None if that is not possible.
 
-    With asha, where trials wait at rungs, the estimate assumes the usual share of promotions;
-    otherwise it assumes that the remaining trials take as long as the finished ones. The progress
-    of running trials is estimated from their time. If the budget will be used up earlier, the
-    estimate is the time until then.
+    With asha, where trials wait at rungs, the estimate assumes the usual share of promotions.
+    Otherwise it assumes that the remaining trials take as long as the finished ones. If the budget
+    will be used up earlier, the estimate is the time until then.
 
     Args:
         result: the search.
         planned: the number of its trials.
         before: the resources that it had used when the session began.
-        elapsed_s: the seconds since then.
+        elapsed_s: the duration of the session so far, in seconds.
     """
     experiment = result.started.experiment
     ended, pace = result.ended, pace_of(result, before, elapsed_s)
@@ -224,10 +230,12 @@ class Display(View):
         """Start the clock; nothing is drawn before `show`.
 
         Args:
+            result: the search, which the driver updates.
             planned: the number of planned trials; for a selection, the maximum number of trainings.
+            console: the console on which the progress is shown.
             may_train: returns True while a trial runs or may still start.
-            count_time: adds the time until now to the result.
-            table: True to draw a table on a terminal, False to print plain lines.
+            count_time: adds the time since the last event to the result.
+            table: True to draw a table if the console is a terminal, False to print plain lines.
         """
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console, self.count_time = console, count_time
@@ -257,7 +265,7 @@ class Display(View):
             self.live.stop()
 
     def apply(self, event: Event) -> None:
-        """Print the lines on an event, and update the number of planned trials."""
+        """Print an event that a person should see, and update the number of planned trials."""
         if isinstance(event.data, Refined):
             self.planned = event.data.experiment["trials"]
         if isinstance(event.data, Requested):
@@ -269,7 +277,7 @@ class Display(View):
         self.tick()
 
     def tick(self) -> None:
-        """Redraw the table if that is due; without a table, print a line every `PLAIN_EVERY_S`."""
+        """Redraw the table if this is due; without a table, print a line every `PLAIN_EVERY_S`."""
         now = time.monotonic()
         if self.live and now >= self.draw_at:
             self.live.refresh()
@@ -294,7 +302,7 @@ class Display(View):
         )
 
     def _waits(self) -> str:
-        """Reason why no trial is running, as text."""
+        """Describe why no trial is running."""
         if self.may_train():
             return (
                 "waiting for a training process"
@@ -312,7 +320,7 @@ class Display(View):
         return time.monotonic() - self.start
 
     def _speed(self) -> str:
-        """Format the rate as epochs per second, or per minute or hour if it is low."""
+        """Format the rate in epochs per second, or per minute or hour if it is low."""
         per_s = pace_of(self.result, self.before, self._elapsed()).per_s
         return next(
             f"{per_s * seconds:.1f} epochs/{unit}"
@@ -355,7 +363,7 @@ class Display(View):
 
 
 class RaceDisplay(Display):
-    """Progress of a selection: its trainings, and a line for each candidate."""
+    """The progress of a selection: its trainings, and a line for each candidate."""
 
     @property
     def _selection(self) -> Selection | None:

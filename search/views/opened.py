@@ -17,15 +17,18 @@ from trainables.catalog.entries import import_object
 
 
 class OpenViews:
-    """Context manager that opens the views that apply, and closes them; call `render` after it."""
+    """Context manager that opens the views that apply, and closes them at its end.
+
+    `render` is called after the `with` block.
+    """
 
     def __init__(self, context: ViewContext) -> None:
-        """Prepare without opening a view; `with` does that."""
+        """Store the context; entering the `with` block opens the views."""
         self.context = context
         self.views: dict[str, View] = {}
         """The open views, by their names in the registry."""
         self.unopened: dict[str, str] = {}
-        """Reasons why views could not be opened, by the view's name."""
+        """The reasons why views could not be opened, by the name of the view."""
 
     def __enter__(self) -> Self:
         try:
@@ -35,7 +38,7 @@ class OpenViews:
                 except Exception as error:  # noqa: BLE001 - the search continues
                     self.unopened[name] = reason(error)
                     self._tell(name, f"could not be opened ({self.unopened[name]})")
-        except BaseException:  # a signal: an open view may hold the terminal
+        except BaseException:  # on a signal, close the views that may have changed the terminal
             self.__exit__()
             raise
         return self
@@ -53,7 +56,7 @@ class OpenViews:
         self._go_on(lambda view: view.tick())
 
     def keep(self) -> list[str]:
-        """Let each view write its files; return a line for each view that failed.
+        """Let each view write its files; return an error message for each view that failed.
 
         Raises:
             TakenOver: another driver has taken over the search.
@@ -64,7 +67,7 @@ class OpenViews:
         ]
 
     def render(self, finished: Finished) -> list[str]:
-        """Let each view show the result; return a line for each that failed or was never opened.
+        """Let each view show the result; return an error message for each view that could not.
 
         Raises:
             BrokenPipeError: the reader of the output has closed it.
@@ -83,7 +86,7 @@ class OpenViews:
             self.views[name] = view
 
     def _go_on(self, call: Callable[[View], None]) -> None:
-        """Call each view; one that raises is closed and not called again."""
+        """Apply `call` to each view; a view that raises is closed and not called again."""
         for name, why in self._failures(call):
             with suppress(Exception):  # the first error is reported below
                 self.views.pop(name).close()
@@ -92,7 +95,7 @@ class OpenViews:
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
     ) -> Iterator[tuple[str, str]]:
-        """Call each view; yield the name of each view that raised, and the reason.
+        """Apply `call` to each view; yield (name, reason) for each view that raised an error.
 
         Errors of the type `passing` are raised, since they concern the search or the command.
         """
@@ -113,9 +116,9 @@ class OpenViews:
 
 
 def reason(error: Exception) -> str:
-    """Describe a view's error: the system's message, or for a bug also the file with the traceback.
+    """Describe a view's error; for a bug, also write the traceback to a file and name the file.
 
-    Call this inside `except`, since it writes the current traceback to that file.
+    Call it inside an `except` block, since it writes the current traceback.
     """
     if isinstance(error, OSError | Unwritten):
         return str(error)

@@ -43,12 +43,13 @@ from search.views.text.tables import front_table, models_table, selection_table
 from trainables.errors import counted
 
 MODELS_VIEW = "?workflowType=machine_learning"
-"""Query string that makes MLflow's pages show the runs as model training rather than as work with
+"""Query string with which MLflow's pages show the runs as model training, and not as work with
 language models.
 """
 TITLE_WIDTH, NAME_WIDTH = 7, 18
-"""Maximum widths, in characters, of a line of a column's title and of the first column, so that a
-table fits a terminal of 80 columns.
+"""Maximum widths, in characters, of each line of a column's title and of the first column.
+
+With them, the tables fit a terminal of 80 columns.
 """
 
 
@@ -90,7 +91,7 @@ class JsonSummary(View):
 
 
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
-    """Line on a search without a result, with the command that shows the reasons."""
+    """Compose the line for a search without a result, with the command that shows the reasons."""
     name, storage = experiment.name, experiment.storage
     why = (
         Remedy("why", name, storage, arguments=[result.failed[0].trial])
@@ -101,9 +102,9 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
 
 
 def print_summary(finished: Finished, console: Console, *, advises: bool = True) -> None:
-    """Print the result next to its references, the locations of its files, and the next steps.
+    """Print the result next to its references, and the locations of its files.
 
-    Without `advises`, the next steps are left out.
+    With `advises`, the possible next steps are printed, too.
     """
     _print_course(finished, console)
     _print_findings(finished.experiment, finished.result, console)
@@ -112,7 +113,7 @@ def print_summary(finished: Finished, console: Console, *, advises: bool = True)
 
 
 def _print_course(finished: Finished, console: Console) -> None:
-    """Print how the search went: its trials, its end, the used budget and its failures."""
+    """Print the number of trials, the reason of the end, the used budget and the failures."""
     experiment, result = finished.experiment, finished.result
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {counted(len(result.trials), 'trial')} "
@@ -142,7 +143,7 @@ def _print_course(finished: Finished, console: Console) -> None:
 
 
 def _print_findings(experiment: Experiment, result: SearchResult, console: Console) -> None:
-    """Print tables and sentences on the best trial, the models, the selection and the front."""
+    """Print tables and sentences on the best trial, models, the selection and the Pareto front."""
     if result.best:
         console.print(best_table(result))
     else:
@@ -170,7 +171,10 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:
-    """Titles and locations of everything that the search has written."""
+    """List (title, location) of everything that the search has written.
+
+    If the search can be continued, the command for that comes first.
+    """
     experiment, result = finished.experiment, finished.result
     best = (
         [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
@@ -199,7 +203,7 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
 
 
 def _next_steps(finished: Finished) -> list[tuple[str, str]]:
-    """Titles and commands of the possible next steps."""
+    """List (title, command) of the possible next steps."""
     experiment, result = finished.experiment, finished.result
     name, storage = experiment.name, experiment.storage
     steps = list[tuple[str, str]]()
@@ -219,9 +223,9 @@ def _next_steps(finished: Finished) -> list[tuple[str, str]]:
 
 
 def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
-    """Titles and commands for the use of the answer, which must exist.
+    """List (verb, command) of the verbs that use the answer, which must exist.
 
-    One that is no better than guessing is not to be promoted.
+    `promote` is left out if the answer is no better than guessing.
     """
     name, storage = experiment.name, experiment.storage
     promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
@@ -268,7 +272,7 @@ def print_selection(finished: Finished, console: Console) -> None:
 
 
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
-    """Title and text on the chosen training and its checkpoint; empty if none is chosen yet."""
+    """Return [(title, chosen training and its checkpoint)]; empty if none is chosen yet."""
     chosen = result.selection.chosen if result.selection is not None else None
     return (
         [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")]
@@ -278,7 +282,10 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 
 def page(experiment: Experiment) -> str:
-    """Path of the report and the command that redraws it; without a report, only the command."""
+    """Return the path of the report and the command that draws it again.
+
+    If there is no report, return only the command.
+    """
     redraw = Remedy("report", experiment.name, experiment.storage)
     return (
         f"{experiment.home}/{PAGE}   redraw with: {redraw}"
@@ -288,9 +295,9 @@ def page(experiment: Experiment) -> str:
 
 
 def best_table(result: SearchResult) -> Table:
-    """Table of the best configuration next to the space's reference, one row per parameter.
+    """Build a table of the best configuration and the space's reference, with a row per parameter.
 
-    The last rows compare the metrics on the validation and the test set.
+    The last rows have the metrics on the validation and the test set.
     """
     rows = reference_rows(result)
     table = Table(box=None, pad_edge=False)
@@ -330,7 +337,7 @@ def best_table(result: SearchResult) -> Table:
 
 
 def side_by_side(rows: list[list[str]]) -> Table:
-    """Build a table from rows; the first row holds the titles."""
+    """Build a table from rows, the first of which contains the titles; long titles are wrapped."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
         lines = wrap(title, TITLE_WIDTH, break_long_words=False)
@@ -346,7 +353,7 @@ def side_by_side(rows: list[list[str]]) -> Table:
 
 
 def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
-    """Title and address of MLflow's list of all searches of the same space and data.
+    """Return [(title, address)] of MLflow's list of all searches of the same space and data.
 
     Empty if MLflow has no run of this search.
     """
@@ -359,7 +366,7 @@ def run_list(tracking: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:
-    """Command or address that shows the search's runs in MLflow."""
+    """Return the address of the search's run in MLflow, or the command that serves this address."""
     uri, page = (
         tracking["tracking_uri"],
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}{MODELS_VIEW}",

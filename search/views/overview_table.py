@@ -1,4 +1,4 @@
-"""The table of all searches in a place."""
+"""The table of all searches in a storage."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from search.values.wording import duration
 from trainables.errors import printable
 
 BEFORE_ALL = {"budget": "budget used", "gain": "gain small", "stopped": "stopped"}
-"""Words for the outcomes of searches that ended before all trials were trained."""
+"""Texts for the outcomes of searches that ended before all trials were trained."""
 
 
 def overview_table(overviews: Sequence[Overview]) -> Table:
@@ -43,7 +43,7 @@ def overview_table(overviews: Sequence[Overview]) -> Table:
 
 
 def state_word(overview: Overview) -> str:
-    """State of a search in a word or two, such as `paused` or `budget used`."""
+    """Describe the state of a search in one or two words, such as `paused` or `budget used`."""
     if overview.state == "ended":
         return BEFORE_ALL.get(overview.outcome, overview.state)
     return "paused" if overview.state == "interrupted" and overview.is_paused else overview.state

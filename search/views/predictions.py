@@ -1,4 +1,4 @@
-"""Predictions for image files: as a table, CSV or JSON, with the progress on stderr."""
+"""Prints the predictions for image files as a table, CSV or JSON, with the progress on stderr."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ TELL_S = 15.0
 MAX_CLASSES = 30
 """The maximum number of classes whose accuracy is printed, the worst ones first."""
 FIRST = 64
-"""The number of first rows from which the widths of the table's columns are computed."""
+"""The widths of the table's columns are computed from the first `FIRST` rows."""
 
 
 class CountedAnswers(Protocol):
@@ -35,7 +35,7 @@ class CountedAnswers(Protocol):
 
     @property
     def unread(self) -> int:
-        """The number of files and folders so far that could not be read."""
+        """The number of files and folders that could not be read so far."""
 
     def __iter__(self) -> "Iterator[FileAnswer]":
         """Yield the predictions."""
@@ -49,7 +49,9 @@ class Progress:
         self.began = self.last_report = time.monotonic()
 
     def __enter__(self) -> "Progress":
-        """Show the status line, unless stdout is a terminal, where predictions show progress."""
+        """Show the status line, unless stdout is a terminal: there, the predictions themselves are
+        the progress.
+        """
         self._stack = ExitStack()
         self._status = (
             self._stack.enter_context(self.console.status("reading"))
@@ -63,7 +65,7 @@ class Progress:
         self._stack.close()
 
     def __iter__(self) -> "Iterator[FileAnswer]":
-        """Yield the predictions; update the progress, and report a file that cannot be read."""
+        """Yield the predictions; update the progress, and report files that cannot be read."""
         for answer in self.predictions:
             if answer.error:
                 say(self.console, f"{NOT_READ}{answer.file}: {answer.error}")
@@ -80,7 +82,7 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """The number of images, the images per second, and the number of unreadable files."""
+        """A text with the numbers of images, of images per second and of unreadable files."""
         images, unread = self.predictions.images, self.predictions.unread
         seconds = max(time.monotonic() - self.began, 1e-9)
         unread_text = f"; {unread:,} not read" if unread else ""
@@ -89,7 +91,7 @@ class Progress:
 
 
 def print_json(answers: "Iterable[FileAnswer]") -> None:
-    """Print one JSON object per file; for an unreadable file, it contains the error."""
+    """Print one JSON object per file; the object of an unreadable file contains the error."""
     for answer in answers:
         values = {"error": answer.error} if answer.error else answer.values
         print(json.dumps({"file": answer.file, **values}))
@@ -105,7 +107,10 @@ def write_csv(answers: "Iterator[FileAnswer]", file: Path) -> None:
 
 
 def print_table(answers: "Iterator[FileAnswer]") -> None:
-    """Print a table with one row per prediction, as they arrive; nothing without predictions."""
+    """Print a table with one row per prediction; without predictions, nothing is printed.
+
+    After the first `FIRST` rows, each row is printed as soon as its prediction arrives.
+    """
     first_answers = list(islice(answers, FIRST))
     if not first_answers:
         return
@@ -128,7 +133,7 @@ def _cells(answer: "FileAnswer") -> tuple[str, ...]:
 def accuracy_lines(
     images: Mapping[str, int], right: Mapping[str, int], interval: tuple[float, float]
 ) -> Iterator[str]:
-    """Yield a line with a model's accuracy, and one per class, the worst ones first.
+    """Yield a line with a model's accuracy, and one for each class, the worst classes first.
 
     Args:
         images: the number of images, by true class; at least one.

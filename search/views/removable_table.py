@@ -9,7 +9,10 @@ from trainables.memory import size_text
 
 
 def removable_rows(removable: Iterable[Removable]) -> list[tuple[str, int, str, str]]:
-    """Build a row for each kind of trial: (title, number of trials, size, consequence)."""
+    """Build a row for each kind of trial: (title, number of trials, size, consequence).
+
+    The consequence is what will no longer be possible.
+    """
     return [
         (kind.title, trials, size_text(size), kind.lost)
         for kind, (trials, size) in totals_by_kind(removable).items()

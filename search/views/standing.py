@@ -30,7 +30,9 @@ from trainables.errors import ConfigError, counted, printable
 SHOWN_TRIALS = 40
 """The default number of latest trials in the table."""
 MIN_ROWS, BESIDE = 3, 4
-"""The minimum number of trials on a screen, and its lines for titles, caption and prompt."""
+"""The minimum number of trials to show on a screen, and the number of lines that the titles, the
+caption and the prompt occupy.
+"""
 
 
 def stage_text(standing: SearchStanding) -> str:
@@ -47,7 +49,7 @@ def stage_text(standing: SearchStanding) -> str:
 
 
 def standing_lines(standing: SearchStanding) -> list[str]:
-    """Describe a search in a few lines, with the commands that continue it."""
+    """Describe a search in a few lines, which include the command that continues it."""
     result = standing.result
     experiment, data = result.started.experiment, result.started.data
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
@@ -93,7 +95,7 @@ def selection_lines(standing: SearchStanding) -> list[str]:
 
 
 def race_lines(result: SearchResult) -> list[str]:
-    """Describe, in lines, the candidates that have dropped out, and the selection's result."""
+    """Describe the candidates that were dropped, and the selection's result, as lines."""
     dropped = result.selection.dropped if result.selection is not None else {}
     return [
         *(f"    {name} was dropped: {candidate.reason}" for name, candidate in dropped.items()),
@@ -104,15 +106,15 @@ def race_lines(result: SearchResult) -> list[str]:
 def trials_table(
     result: SearchResult, count: int = SHOWN_TRIALS, *, rows: int | None = None
 ) -> Table:
-    """Build a table with a row for each trial of interest.
+    """Build a table of the latest trials, the best trial, and the trials that have not ended.
 
-    These are the latest trials, the best, and all that have not ended, except those that wait at a
-    rung, of which there may be many.
+    Trials that wait at a rung are only included if they are among the latest ones, since there may
+    be many.
 
     Args:
         result: the search.
         count: the number of latest trials.
-        rows: the maximum number of trials, each then on a single line; None for no limit.
+        rows: the maximum number of trials, so that each is on a single line; None for no limit.
     """
     table = Table(box=None, pad_edge=False, expand=rows is not None)
     for title, justify in (
@@ -127,12 +129,11 @@ def trials_table(
             justify=justify,  # type: ignore[arg-type]
             overflow="fold" if rows is None else "ellipsis",
             no_wrap=rows is not None,
-            ratio=1 if rows is not None and title == "why" else None,  # takes the rest of the line
+            ratio=1 if rows is not None and title == "why" else None,  # use the rest of the line
         )
     trials = _trials_to_show(result, count)
     if rows is not None and len(trials) > rows:
-        # If there is too little room: first the best trial, then those that have not ended, then
-        # the latest ones.
+        # The order of priority is: the best trial, trials that have not ended, the latest trials.
         best, order = result.best, list(reversed(trials))
         order.sort(key=lambda trial: (trial is not best, bool(trial.ended_ms)))
         trials = [trial for trial in trials if trial in order[:rows]]
@@ -161,9 +162,9 @@ def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def status_lines(standing: SearchStanding) -> list[str]:
-    """Describe a search in a few lines, and name the command that adds trials to it."""
+    """Describe a search in a few lines, which include the command that adds trials to it."""
     lines, result = standing_lines(standing), standing.result
-    with suppress(ConfigError):  # written by another version, which this one cannot continue
+    with suppress(ConfigError):  # another version wrote it, and this one cannot continue it
         experiment = Experiment.from_description(
             standing.name, result.started.experiment, standing.storage
         )
@@ -173,6 +174,6 @@ def status_lines(standing: SearchStanding) -> list[str]:
 
 
 def rows_left(console: Console, text_lines: list[str]) -> int:
-    """Number of trials that fit on the screen below these lines, at least `MIN_ROWS`."""
+    """Return the number of trials that fit on the screen below these lines, at least `MIN_ROWS`."""
     used = sum(max(1, math.ceil(len(line) / console.width)) for line in text_lines)
     return max(MIN_ROWS, console.height - used - BESIDE)

@@ -14,12 +14,12 @@ UNBOUNDED = 10_000
 
 
 class Terminal(Console):
-    """A rich console that handles a reader who closes the stream.
+    """A rich console that handles closed pipes, notebooks and output that is not a terminal.
 
-    On stdout, printing then raises `BrokenPipeError`; on stderr, the console becomes quiet and the
-    search continues. In a notebook, the console writes plain lines to the same streams, so that
-    they can be redirected. If the output is not a terminal, lines are not wrapped, so that no name
-    is broken.
+    If the reader closes the stream, printing raises `BrokenPipeError` on stdout. On stderr, the
+    console becomes quiet and the search continues. In a notebook, the console writes plain lines to
+    the same streams, so that they can be redirected. If the output is not a terminal, lines are not
+    wrapped, so that no name is broken.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -1,7 +1,7 @@
-"""Access control of the pages: by a token, and only from pages of this server.
+"""Access control of the pages: a token is required, and requests of other sites are refused.
 
-The URL on the terminal contains the token. It is exchanged for a session cookie, whose value only
-this process knows, so that a later server does not accept it.
+The URL that the terminal shows contains the token. The first request with the token receives a
+session cookie. Each server process has its own session, so it does not accept older cookies.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ HEADERS = {
 REFUSED = {**HEADERS, "Connection": "close"}
 """Headers of a refusal. The connection is closed, so that unauthorised clients cannot occupy it."""
 TOKEN = "open"
-"""URL parameter with the token; a parameter named `token` would be masked as a secret in output."""
+"""Name of the URL parameter with the token. The output would mask a parameter named `token`."""
 LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
-"""Page that forwards the browser if the URL with the token was opened from a file or an e-mail:
-after an HTTP redirect from there, a browser would not send the `SameSite=Strict` cookie.
+"""Page that forwards the browser if the URL with the token was opened from a file, an e-mail or
+another site. After an HTTP redirect, the browser would not send the `SameSite=Strict` cookie then.
 """
 ELSEWHERE = "Cross-site request refused: open this page by its own address."
 NO_TOKEN = (
@@ -55,14 +55,14 @@ class Access:
 
         Args:
             host: the address at which the server listens.
-            token: the token to require; empty creates one.
+            token: the token that the first request must contain; if empty, a new one is created.
         """
         self.token = token or secrets.token_urlsafe(24)
         self.hosts = allowed_hosts(host)
         self._session = secrets.token_urlsafe(32)
         self.cookie = f"search-{secrets.token_hex(4)}"
-        """Name of the cookie; it is random, because several servers on one host share their
-        cookies.
+        """Name of the session cookie. It is random, because browsers send the cookies of a host to
+        all servers on it.
         """
 
     @property
@@ -103,13 +103,16 @@ class Guarded:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the app, or refuse it; connections other than HTTP get no response."""
+        """Pass an HTTP request to the app, or refuse it; ignore other kinds of connections."""
         if scope["type"] == "http":
             answer = self._refusal(scope) or self.app
             await answer(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Response to an unauthorised request, or to one with the token; None for all others."""
+        """Build the response to an unauthorised request, or to one that contains the token.
+
+        The result is None if the app should answer the request.
+        """
         if refused := refusal(scope, self.access.hosts):
             return PlainTextResponse(refused, 403, REFUSED)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -118,14 +121,14 @@ class Guarded:
         is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         if token is not None and self.access.is_token(token):
             remaining_query = urlencode([(name, value) for name, value in query if name != TOKEN])
-            # Never `//host`, which a browser would take for another server.
+            # A path that begins with `//host` would redirect the browser to another server.
             path = "/" + quote(scope["path"].lstrip("/"))
             address = path + (f"?{remaining_query}" if remaining_query else "")
             if is_own:
                 return self.access.let_in(RedirectResponse(address, 303, HEADERS))
             return self.access.let_in(HTMLResponse(LEADS.format(escape(address)), 200, HEADERS))
-        # Servers on other ports of this host count as the same site: requests from their pages
-        # carry the cookie.
+        # For browsers, servers on other ports of this host are the same site, so requests from
+        # their pages contain the cookie. Those are refused here.
         if not is_own:
             return PlainTextResponse(ELSEWHERE, 403, REFUSED)
         if token is None and self.access.is_known(headers):

@@ -12,7 +12,7 @@ from search.web.site import Site
 
 
 def app_of(site: Site) -> Starlette:
-    """Build the app with all of the site's pages."""
+    """Build the ASGI app with all pages of a site."""
     routes = [route for page in site.pages for route in page.routes(site)]
     own = own_files()
 

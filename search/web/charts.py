@@ -1,4 +1,4 @@
-"""Data of the pages' charts, as JSON for scripts and as points of small SVG pictures."""
+"""Data for the charts of the pages: JSON for scripts, and points for SVG polylines."""
 
 import json
 import math
@@ -15,21 +15,21 @@ from trainables.catalog.tasks import Metric
 from trainables.values import Json
 
 THINNED = 24
-"""Approximate number of points in the curves of all other trials."""
+"""Approximate number of points in the curve of a trial that is not among the `TOP` best."""
 
 
 def rounded(value: float) -> float:
-    """Round to six significant digits, more than a chart shows."""
+    """Round to six significant digits, which is more precise than a chart."""
     return float(f"{value:.6g}")
 
 
 def top(result: SearchResult) -> list[str]:
-    """Names of the `TOP` best trials, the best first."""
+    """Return the names of the `TOP` best trials, the best first."""
     return [trial.trial for trial in result.ranking[:TOP]]
 
 
 def of_search(followed: Followed) -> Json:
-    """All data of the charts of a search, up to its last event."""
+    """Collect the data of all charts of a search, up to its last event, as JSON values."""
     result, course = followed.result, followed.course
     assert course is not None
     best, axes = top(result), Axis.all_of(result)
@@ -49,7 +49,7 @@ def of_search(followed: Followed) -> Json:
 
 
 def of_trial(trial: TrialResult) -> Json:
-    """The curves of one trial: its metric, and its losses."""
+    """Collect the learning curves of a trial: its metric and its losses by epoch."""
     metric = trial.metric
     names = {"train/loss": "training loss", "val/loss": "validation loss"}
     epoch_metrics = list(trial.epochs.values())
@@ -68,7 +68,7 @@ def of_trial(trial: TrialResult) -> Json:
 
 
 def of_courses(searches: Sequence[Followed]) -> Json:
-    """The best value so far over time, of several searches that are ranked by the same metric."""
+    """Collect the best values so far over time for several searches with the same metric."""
     return {
         "metric": _metric(searches[0].result),
         "searches": [
@@ -90,9 +90,13 @@ def news(
     axes: Sequence[Axis],
     records: Iterable[CourseRecord] | None,
 ) -> str:
-    """Encode changes as JSON.
+    """Encode new epochs and trials as JSON, with which a page updates its charts.
 
-    `records` are all records of the course, or None if there is no new one.
+    Args:
+        points: the new epochs.
+        trials: the new trials.
+        axes: an axis for each searched parameter.
+        records: all best values so far over time; None if they have not changed.
     """
     changes: Json = {
         "points": [
@@ -126,12 +130,12 @@ def _proposed(trial: TrialResult, axes: Sequence[Axis]) -> list[Any]:
 
 
 def _value(trial: TrialResult) -> float | None:
-    """A trial's value; None before its first epoch, and for a failed trial."""
+    """Return the value of a trial; None before its first epoch, and for a failed trial."""
     return rounded(trial.value) if trial.epochs and trial.outcome not in FAILED else None
 
 
 def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
-    """The epochs and values of a trial, thinned unless `whole`."""
+    """Return the epochs of a trial and their values: all if `whole`, otherwise about `THINNED`."""
     epochs, key = list(trial.epochs), trial.metric.key
     if not whole and len(epochs) > THINNED:
         last = epochs[-1]
@@ -141,9 +145,12 @@ def _curve(trial: TrialResult, *, whole: bool) -> list[list[Any]]:
 
 
 def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Markup:
-    """Vertices of a stepped line for an SVG `polyline` of this width and height, in pixels.
+    """Format points as the vertices of a stepped SVG `polyline`; empty without points.
 
-    Empty without points.
+    Args:
+        points: pairs (x, y), sorted by x.
+        width: the width of the picture, in pixels.
+        height: the height of the picture, in pixels.
     """
     if not points:
         return Markup("")
@@ -163,7 +170,7 @@ def line(points: Sequence[tuple[float, float]], width: int, height: int) -> Mark
 
 
 def course_line(course: Course, width: int, height: int) -> Markup:
-    """Vertices of the best value so far against epochs, as `line` returns them."""
+    """Format the best value so far over epochs as the vertices of an SVG `polyline` (`line`)."""
     points = [(float(record.epochs), record.value) for record in course.records]
     if points:
         points.append((float(course.epochs), points[-1][1]))

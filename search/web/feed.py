@@ -1,8 +1,9 @@
-"""Searches that pages follow: each journal is read incrementally, once for all readers.
+"""The current state of the searches that open pages show.
 
-No state is kept per reader. Each reader asks for the changes since its last event, which are taken
-from a shared list of recent epochs. So a slow reader costs no memory, and one that is too far
-behind has to reload everything.
+The journal of a search is read incrementally, once for all readers (open pages). The server stores
+no state of a reader: each reader requests the changes since the last event that it has, and a
+shared list of recent epochs provides them. So a slow reader needs no memory; if it is too far
+behind, it has to reload everything.
 """
 
 import asyncio
@@ -30,20 +31,28 @@ from search.web.listing import Row
 from search.web.news import NewsLine, news_lines
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
-"""Seconds between two reads of a watched journal, in a folder and in a bucket."""
+"""Seconds between two reads of the journal of a search that open pages show, if the journal is in a
+folder or in a bucket.
+"""
 FEW, MAX_LOOK_S = 5, 0.8
-"""With more than `FEW` pages, the interval grows in proportion to their number, up to `MAX_LOOK_S`.
+"""With more than `FEW` open pages, `LOOK_S` grows in proportion to their number, to `MAX_LOOK_S` at
+most.
 """
 PASSED_S = 5.0
-"""Seconds after which a running search is shown again even if only time has passed."""
+"""Seconds after which a running search is rendered again even without new events, since it shows
+times.
+"""
 HOLDER_S = 2.0
-"""Seconds between two reads of the search's lease."""
+"""Seconds between two reads of a search's lease, which names the driver that runs it."""
 KEEP_S = 300.0
 """Seconds for which a search is kept in memory after its last use."""
 MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
+"""Numbers of recent epochs, news lines and rendered texts that are stored for each search. The list
+of epochs is cut to `MAX_POINTS` when it has twice that length.
+"""
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
-"""Minimum and maximum seconds between two renderings of a view, and maximum share of a processor
-that rendering may take.
+"""Minimum and maximum seconds between two renderings of a text, and the share of a processor that
+rendering may take in between.
 """
 
 
@@ -56,23 +65,25 @@ class SearchGone(JournalError):
 
 
 class Point(NamedTuple):
-    """A finished epoch."""
+    """A finished epoch of a trial, for the charts."""
 
     number: int
-    """Number of its event in the journal."""
+    """Number of the epoch's event in the journal."""
     trial: str
     epoch: int
     value: float
+    """The metric on the validation set after the epoch."""
     seconds: float
-    """As in `CourseRecord`."""
+    """Seconds since the search began, without the time between its sessions."""
     epochs: int
+    """Number of epochs that all trials had trained by then."""
 
 
 class SharedText:
-    """A text on a search that is rendered once for all readers.
+    """A text about a search that is rendered once for all readers.
 
-    Rendering is limited to a small share of a processor, so that readers do not slow down a search
-    that trains on this machine.
+    Rendering is limited to a small share of a processor (`VIEW_SHARE`), so that open pages do not
+    slow down a search that trains on this machine.
     """
 
     def __init__(self) -> None:
@@ -81,7 +92,11 @@ class SharedText:
         self.lock = asyncio.Lock()
 
     async def renew(self, followed: "Followed", make: Callable[[SearchResult], str]) -> None:
-        """Render the text again, if the search has changed and the next rendering is allowed.
+        """Render the text again, if the search has changed and the next rendering is due.
+
+        Args:
+            followed: the search.
+            make: renders the text; it is called in a thread while the search is locked.
 
         Raises:
             Behind: the journal was replaced, and its first event is not written yet.
@@ -104,21 +119,28 @@ def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tup
 
 
 class Followed:
-    """The current state of a search, from its journal; access it under its lock (`reading`)."""
+    """The current state of a search, read from its journal.
+
+    Threads that read the result must lock the search with `reading`.
+    """
 
     def __init__(self, place: Storage, name: str) -> None:
-        """Start without events; `look` reads the journal."""
+        """Start without events; `look` reads them from the journal."""
         self.name, self.home = name, home(place, name)
         self.lock = threading.RLock()
         self.version, self.used_at = time.time_ns() // 1_000_000, time.monotonic()
-        """A version that increases with every change, even across several objects for the same
-        search, and the time of the last use.
+        """A version number that increases with every change, and the time of the last use. The
+        first version is the current time, so that it exceeds the versions of an earlier object for
+        the same search.
         """
         self.watchers: set[asyncio.Event] = set()
-        """One event for each waiting reader, which is set when the search changes."""
+        """An event for each waiting reader; all are set when the search changes."""
         self.task: asyncio.Task[None] | None = None
+        """The task that reads the journal periodically; None while no reader waits."""
         self.trouble, self.is_gone = "", False
-        """Reason why the journal cannot be read now, and True once the search has been deleted."""
+        """The reason why the journal cannot be read now (empty if it can be read), and True once
+        the search has been deleted.
+        """
         self.views: dict[object, SharedText] = {}
         """The rendered texts by key; see `view`."""
         self._begin()
@@ -126,16 +148,19 @@ class Followed:
     def _begin(self) -> None:
         self.tail, self.result, self.number = self.home.tail(), SearchResult(), 0
         self.before = Before(0, {})
-        """The resources that the search had used when its last session began."""
+        """The resources that the search had used before its current session."""
         self.course: Course | None = None
+        """The best value so far over time; None before the first event."""
         self.points: list[Point] = []
-        """The latest epochs. Like `proposed`, the list is only appended to or replaced, so that it
-        can be read without the lock.
+        """The latest epochs. This list and `proposed` are only appended to or replaced, so they can
+        be read without the lock.
         """
         self.proposed: list[tuple[int, TrialResult]] = []
         """The trials, each with the number of the event that proposed it."""
         self.news_lines: deque[NewsLine] = deque(maxlen=MAX_NEWS)
+        """The latest decisions and events, as texts."""
         self.history = History()
+        """Past states of the search, for the stories of its trials."""
         self.rows: dict[str, Row] = {}
         """Cached rows of the table of trials; a row is removed when its trial changes."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False
@@ -145,12 +170,13 @@ class Followed:
         """Read the new events of the journal; return True if anything has changed.
 
         Raises:
-            SearchGone: there is no such search.
-            JournalError: it is damaged.
-            NotReady: it is being prepared.
+            SearchGone: the search does not exist.
+            JournalError: the journal is damaged.
+            NotReady: the search is being prepared, and its journal has no event yet.
         """
         with self.lock:
-            holder = self._holder()  # first: a driver releases the lease after its last event
+            # The lease is read before the events, since a driver releases it after its last event.
+            holder = self._holder()
             with without_garbage_collection():
                 events = self._events()
                 for event in events:
@@ -167,7 +193,10 @@ class Followed:
             return changed
 
     def _has_passed(self, holder: str, *, is_new: bool) -> bool:
-        """True if a running search should be shown again only because time has passed."""
+        """True if a running search should be rendered again after `PASSED_S` without an event.
+
+        `is_new` is True if it is rendered now for another reason.
+        """
         now = time.monotonic()
         runs = self.result.until_now(holder) is not self.result
         if is_new or (runs and now - self._changed_at >= PASSED_S):
@@ -186,8 +215,8 @@ class Followed:
         """Read the new events, or all events if the journal was replaced."""
         try:
             events = self._new()
-            # A search that was cut off continues with a new session. Any other event shows that it
-            # was not cut off: our state is wrong, and everything is read again.
+            # A search without a driver was assumed to be cut off. If it really was, it continues
+            # with a new session. Any other event shows that it was not: read everything again.
             if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
                 return events
         except Replaced:
@@ -228,7 +257,7 @@ class Followed:
 
     def _add(self, event: Event, data: Epoch, course: Course) -> None:
         trial = self.result.trials.get(data.trial)
-        if trial is None:  # a training of a selection, which is not plotted
+        if trial is None:  # it belongs to a selection, whose trainings are not plotted
             return
         seconds = self.result.wall_s
         value = data.metrics[course.metric.key]
@@ -240,27 +269,30 @@ class Followed:
             self.points = self.points[-MAX_POINTS:]
 
     def view(self, key: object) -> SharedText:
-        """The text under this key, shared by all readers; at most `MAX_VIEWS` are stored."""
+        """Return the shared text with this key, and create it if necessary.
+
+        At most `MAX_VIEWS` texts are stored; the oldest one is removed.
+        """
         if key not in self.views and len(self.views) >= MAX_VIEWS:
             del self.views[next(iter(self.views))]
         return self.views.setdefault(key, SharedText())
 
     @property
     def standing(self) -> SearchStanding:
-        """The standing of the search now, with the time since its last event."""
+        """The current state of the search, which includes the time since its last event."""
         return SearchStanding(self.name, self.result.until_now(self.holder), self.holder)
 
     @contextmanager
     def reading(self) -> Iterator[SearchResult]:
-        """Lock the search while its result is read. It may block, so use it in a thread."""
+        """Lock the search, and yield its result. This may block, so call it in a thread."""
         with self.lock:
             yield self.result
 
     def since(self, number: int) -> tuple[list[Point], list[TrialResult]]:
-        """The epochs and the proposed trials after the event with this number.
+        """Return the epochs and the trials that are newer than the event with this number.
 
         Raises:
-            Behind: some of them are no longer stored, or there is no such event.
+            Behind: some of the epochs are no longer stored, or there is no such event.
         """
         points, proposed = self.points, self.proposed
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
@@ -272,20 +304,20 @@ class Followed:
 
 
 class Feed:
-    """The searches of a storage that pages follow."""
+    """The searches of a storage that open pages show, with their current state."""
 
     def __init__(self, place: Storage) -> None:
         self.place = place
         self.is_over = False
-        """True once the server shuts down, which ends all watchers."""
+        """True once the server shuts down; all streams of events then end."""
         self._followed: dict[str, Followed] = {}
 
     async def follow(self, name: str) -> Followed:
         """Read the current state of a search.
 
         Raises:
-            JournalError: there is no such search, or it is damaged.
-            NotReady: it is being prepared.
+            JournalError: there is no such search, or its journal is damaged.
+            NotReady: the search is being prepared, and its journal has no event yet.
         """
         if not NAME.fullmatch(name):
             raise JournalError("there is no search of that name.")
@@ -302,7 +334,7 @@ class Feed:
         return followed
 
     def _let_go(self, followed: Followed, *, is_gone: bool) -> None:
-        """Drop a search that cannot be read, unless it is watched and still exists."""
+        """Drop a search that cannot be read, unless it still exists and readers wait for it."""
         if followed.watchers and not is_gone:
             return
         if self._followed.get(followed.name) is followed:
@@ -318,7 +350,10 @@ class Feed:
 
     @asynccontextmanager
     async def watching(self, followed: Followed) -> AsyncIterator[asyncio.Event]:
-        """Watch a search's journal; the event is set at every change."""
+        """Read the journal of a search periodically while the context is open.
+
+        Yields an event that is set at every change.
+        """
         mine = asyncio.Event()
         followed.watchers.add(mine)
         if followed.task is None:
@@ -334,7 +369,7 @@ class Feed:
                 asyncio.get_running_loop().call_later(KEEP_S + 1, self._drop_unused)
 
     async def _watch(self, followed: Followed) -> None:
-        """Read the journal periodically, and wake the watchers at every change."""
+        """Read the journal periodically, and wake the waiting readers at every change."""
         is_far, seen_version = isinstance(followed.home, BucketHome), followed.version
         while True:
             near_s = min(MAX_LOOK_S, LOOK_S * max(1, len(followed.watchers) / FEW))
@@ -352,13 +387,13 @@ class Feed:
                 _wake(followed)
 
     def end(self) -> None:
-        """End all watchers, because the server shuts down."""
+        """Wake all waiting readers so that they end, because the server shuts down."""
         self.is_over = True
         for followed in self._followed.values():
             _wake(followed)
 
 
 def _wake(followed: Followed) -> None:
-    """Wake all watchers of a search."""
+    """Wake all readers that wait for a change of a search."""
     for watcher in followed.watchers:
         watcher.set()

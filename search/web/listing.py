@@ -1,4 +1,4 @@
-"""Tables whose sorting, filter, page and columns are set by URL parameters."""
+"""Tables that are sorted, filtered and divided into pages according to URL parameters."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,9 @@ from starlette.datastructures import QueryParams
 PAGE = 50
 """Number of rows on a page."""
 MAX_TEXT, MAX_DIGITS = 200, 7
+"""Maximum number of characters of a URL parameter, which is cut if it is longer. A page number with
+`MAX_DIGITS` or more digits is ignored.
+"""
 
 
 @dataclass(frozen=True)
@@ -20,40 +23,44 @@ class Column:
     key: str
     title: str
     is_number: bool = False
-    """True for numbers, which are right-aligned and first sorted in descending order."""
+    """True for numbers, which are right-aligned; a first click sorts them in descending order."""
     hint: str = ""
+    """An explanation of the column."""
     is_sorted: bool = True
-    """False if the table cannot be sorted by the column, such as for pictures."""
+    """False if the table cannot be sorted by the column, for example one of pictures."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a row: its text, and the value to sort by (None if it has none)."""
+    """A cell of a row."""
 
     text: str = ""
     value: float | str | None = None
+    """The value by which rows are sorted; None for an empty cell."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its name, a state to filter by, and its cells by column key."""
+    """A row of a table."""
 
     name: str
     state: str
+    """The state by which rows can be filtered, such as `running`."""
     cells: Mapping[str, Cell]
+    """The cells by the key of their column."""
 
     @cached_property
     def words(self) -> str:
-        """All texts of the row in lower case, for the filter."""
+        """All texts of the row in lower case, in which the filter searches."""
         return " ".join((self.name, *(cell.text for cell in self.cells.values()))).lower()
 
     def rank(self, key: str) -> tuple[bool, float, str]:
-        """Sort key for a column: numbers come before texts."""
+        """Return the key by which the row is sorted in a column; numbers come before texts."""
         value = self.cells[key].value if key in self.cells else None
         return (False, value, "") if isinstance(value, int | float) else (True, 0.0, value or "")
 
     def has(self, key: str) -> bool:
-        """True if the row has a value to sort by in a column."""
+        """True if the row has a value in the column with this key."""
         return key in self.cells and self.cells[key].value is not None
 
 
@@ -64,11 +71,13 @@ class Query:
     sort: str = ""
     """Key of the column to sort by; empty for the default order."""
     is_down: bool = False
+    """True for descending order."""
     text: str = ""
-    """Words, all of which a row must contain."""
+    """The words of the filter; a row must contain all of them."""
     state: str = ""
+    """The state that rows must have; empty for any."""
     columns: tuple[str, ...] = ()
-    """Keys of the requested columns; empty for the default ones."""
+    """Keys of the visible columns; empty for the default ones."""
     page: int = 1
 
     @classmethod
@@ -85,9 +94,9 @@ class Query:
         )
 
     def address(self, **changes: str | int | bool) -> str:
-        """URL query string of this query with changes.
+        """Return the URL query string of this query after changes of its fields.
 
-        It leads to the first page unless `page` is among the changes.
+        It refers to the first page unless `page` is changed too.
         """
         changed = replace(self, **({"page": 1} | changes))  # type: ignore[arg-type]
         params = {
@@ -103,7 +112,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Listed:
-    """One page of a table, with what its controls show."""
+    """One page of a table, with the data for the table's controls."""
 
     query: Query
     columns: Sequence[Column]
@@ -111,12 +120,13 @@ class Listed:
     choice: Sequence[Column]
     """All columns, whether visible or not."""
     rows: Sequence[Row]
+    """The rows on this page."""
     count: int
-    """Number of rows on all pages."""
+    """Number of rows on all pages, after filtering."""
     of: int
     """Number of rows before filtering."""
     states: Mapping[str, int] = field(default_factory=dict)
-    """Number of rows of each state, before filtering."""
+    """Number of rows with each state, before filtering."""
 
     @property
     def pages(self) -> int:
@@ -129,15 +139,15 @@ class Listed:
         return min(max(1, self.query.page), self.pages)
 
     def order(self, column: Column) -> str:
-        """Sort order of a column for `aria-sort`; empty if the table is not sorted by it."""
+        """Return the value of `aria-sort` for a column; empty if the table is not sorted by it."""
         if column.key != self.query.sort:
             return ""
         return "descending" if self.query.is_down else "ascending"
 
     def turned(self, column: Column) -> str:
-        """URL query string that sorts by a column.
+        """Return the URL query string that sorts the table by a column.
 
-        If the table is sorted by it already, the order is reversed.
+        If the table is already sorted by this column, the order is reversed.
         """
         order = self.order(column)
         down = order == "ascending" if order else column.is_number
@@ -147,7 +157,7 @@ class Listed:
 def listed(
     rows: Sequence[Row], columns: Sequence[Column], query: Query, usual: Sequence[str] = ()
 ) -> Listed:
-    """Build the requested page of a table.
+    """Filter and sort the rows of a table, and return the requested page.
 
     Args:
         rows: all rows, in their default order.

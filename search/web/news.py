@@ -1,4 +1,4 @@
-"""Texts of the web pages on the state of a search and its latest decisions."""
+"""Texts of the web pages about the state of a search and its latest decisions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from search.views.text.story import describe_event
 from trainables.errors import counted
 
 OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}
-"""Words for the outcomes of searches that do not run, where the state says less."""
+"""Words for the outcomes of searches that are not running. They replace the state where they are
+more specific.
+"""
 WHY = {
     "completed": "Finished: all trials are done.",
     "budget": "Finished: its budget is used up.",
@@ -25,20 +27,27 @@ WHY = {
     "lost": "It ended when its machines were lost. It can continue where it was.",
     "interrupted": "It was interrupted, and can continue where it was.",
 }
+"""Sentences on the end of a search, by its outcome."""
 
 
 @dataclass(frozen=True)
 class NewsLine:
-    """A decision or event in one line."""
+    """A decision or another event in one line of text."""
 
     time_ms: int
+    """The Unix time of the event, in milliseconds."""
     trial: str
-    """The trial that it concerns; empty if it concerns none."""
+    """The trial that the event concerns; empty if it concerns none."""
     text: str
 
 
 def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
-    """Yield lines on an event that a person should see; `result` already includes the event."""
+    """Yield lines of text about an event; nothing if it is not interesting for people.
+
+    Args:
+        event: the event.
+        result: the result of the search, which already includes the event.
+    """
     match event.data:
         case Stopped() | Held() | Promoted():
             texts = [next(describe_event(event, result, History()))]
@@ -52,14 +61,14 @@ def news_lines(event: Event, result: SearchResult) -> Iterator[NewsLine]:
 
 
 def overview_state(line: Overview) -> str:
-    """State of a search in the list of searches, in a word or two."""
+    """Describe the state of a search in one or two words, for the list of searches."""
     if line.state in ("broken", "running"):
         return line.state
     return OUTCOMES.get(line.outcome) or state_word(line)
 
 
 def stand_text(standing: SearchStanding) -> str:
-    """Standing of a search in a sentence, with the reason for its end."""
+    """Describe the state of a search in a sentence and, if it has ended, the reason."""
     result = standing.result
     if standing.stage is Stage.RUNNING:
         return f"Running{_at_work(result)}."
@@ -84,6 +93,12 @@ def _at_work(result: SearchResult) -> str:
 
 
 def left_text(result: SearchResult, before: Before, planned: int) -> str:
-    """Remaining time of a running session, in words; empty if it is not known."""
+    """Describe the estimated remaining time of a running search; empty if it is not known.
+
+    Args:
+        result: the result of the search.
+        before: the resources that the search had used before its current session.
+        planned: the planned number of trials.
+    """
     seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
     return "" if seconds is None else f"about {duration(seconds)} left"

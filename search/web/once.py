@@ -1,4 +1,7 @@
-"""Protection against forms that are sent twice, by a double click or a reload: they act once."""
+"""Protection against forms that are sent twice, by a double click or a reload.
+
+The action of such a form is performed only once.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,12 +11,13 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 FIELD = "once"
-"""Field of a form with a token that is new each time the form is rendered."""
+"""Name of the form field with a random token, which differs each time the form is rendered."""
 MAX_KEPT = 200
+"""Maximum number of responses that are stored; the oldest are removed."""
 
 
 class Once:
-    """The responses to the latest forms that changed something, pending or complete."""
+    """The pending and complete responses to recent forms that changed something."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[object, ...], asyncio.Task[Response]] = {}
@@ -21,14 +25,15 @@ class Once:
     async def answer(
         self, path: str, form: FormData, make: Callable[[], Coroutine[Any, Any, Response]]
     ) -> Response:
-        """Respond to a form; if the same form was sent before, with the first response.
+        """Perform the action of a form, and return the response.
 
-        A refused form may be sent again, and so may a form with other values.
+        If the same form was sent before, return the first response instead. A form that was refused
+        may be sent again, and so may a form with other values.
 
         Args:
-            path: the path that it was sent to.
-            form: its fields.
-            make: performs the action and makes the response.
+            path: the URL path to which the form was sent.
+            form: the fields of the form.
+            make: performs the action and returns the response.
         """
         if not form.get(FIELD):
             return await make()

@@ -1,4 +1,4 @@
-"""Static files of the pages, below a URL path that changes with their content."""
+"""The static files of the pages: scripts, styles and images."""
 
 import hashlib
 from functools import cache
@@ -11,7 +11,7 @@ TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 @cache
 def own_files() -> dict[str, bytes]:
-    """Content of each static file, by its path below `static_address()`."""
+    """Read all static files; return their contents by their paths below `static_address()`."""
     folder = files("search.web").joinpath("static")
     shared = {"dropped.js": text_of("dropped.js").encode()}
     return shared | {
@@ -24,10 +24,10 @@ def own_files() -> dict[str, bytes]:
 
 @cache
 def static_address() -> str:
-    """URL path of the folder of static files, which contains a hash of their content.
+    """Return the URL path below which the static files are served; it contains a hash of them.
 
-    Browsers cache the files. Because of the hash, pages of a newer server never run with the
-    scripts of an older one. Scripts that import each other use relative URLs.
+    Browsers cache the files. Because of the hash, pages of a newer server never use cached scripts
+    of an older one. Scripts that import each other use relative URLs.
     """
     content = hashlib.sha256()
     for name, file_bytes in sorted(own_files().items()):

@@ -1,4 +1,4 @@
-"""A model's predictions for the files of a folder, written by `search.predict`, as a table."""
+"""The table of a model's predictions for a folder of images, from the file of `search.predict`."""
 
 import asyncio
 import csv
@@ -16,18 +16,19 @@ from search.web.listing import MAX_TEXT, Cell, Column, Listed, Query, Row, liste
 from trainables.errors import DataError, printable
 
 MAX_ROWS = 5_000
-"""Maximum number of predictions in a table: the least confident ones."""
+"""Maximum number of predictions in a table; the least confident ones are shown."""
 MAX_KEPT = 8
-"""Maximum number of tables that are kept in memory."""
+"""Maximum number of tables that are cached in memory."""
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
-"""Titles of the columns that are shown in a special way."""
+"""Titles of the columns in the file that are formatted in a special way."""
 HINTS = {
     PROBABILITY: "of the predicted class, according to the model",
     MARGIN: "the probability minus that of the next class",
 }
 NUMBER = "number"
-"""Key of the cell with a row's number in the file, from 0; no visible column shows it."""
+"""Key of a cell that no column shows: it has the number of the row in the file, from 0."""
 Numbered = tuple[int, list[str]]
+"""The number of a row in the file, from 0, and its cells."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Answers:
     rows: Sequence[Row]
     """At most `MAX_ROWS` rows, the least confident first."""
     paths: Mapping[int, str]
-    """The image files of these rows, by the row's number; empty without a column of files."""
+    """The image file of each row, by the row's number; empty without a column of files."""
     counts: Mapping[str, int]
-    """Number of files of each class; all under "" if the predictions are not classes."""
+    """Number of files by predicted class; under "" if the predictions are not classes."""
 
     @classmethod
     def read(cls, path: Path, folder: str) -> "Answers":
@@ -48,10 +49,10 @@ class Answers:
 
         Args:
             path: the file.
-            folder: the folder of the images, which is removed from the names of files.
+            folder: the folder of the images; names of files are shown relative to it.
 
         Raises:
-            DataError: the file is not a table.
+            DataError: the file is not a CSV table.
         """
         counts = Counter[str]()
         try:
@@ -77,7 +78,10 @@ class Answers:
 
     @property
     def classes(self) -> list[tuple[str, int]]:
-        """The classes with their numbers of files, the largest first; empty without classes."""
+        """The classes with their numbers of files, the most frequent first.
+
+        The list is empty if the predictions are not classes.
+        """
         has_classes = any(column.key == CLASS for column in self.columns)
         ordered = sorted(
             self.counts.items(), key=lambda class_count: (-class_count[1], class_count[0])
@@ -86,7 +90,7 @@ class Answers:
 
     @property
     def is_ranked(self) -> bool:
-        """True if the predictions have a probability."""
+        """True if the table has a column of probabilities."""
         return any(column.key == PROBABILITY for column in self.columns)
 
     def table(self, query: Query) -> Listed:
@@ -104,7 +108,7 @@ def _plain(cells: Sequence[str]) -> list[str]:
 def _counted(
     reader: Iterable[list[str]], titles: Sequence[str], counts: Counter[str]
 ) -> Iterator[Numbered]:
-    """Yield each row with its number, and count its class; incomplete rows are skipped."""
+    """Yield each row with its number, and add its class to `counts`; skip incomplete rows."""
     at = titles.index(CLASS) if CLASS in titles else None
     for number, cells in enumerate(reader):
         if len(cells) == len(titles):
@@ -113,7 +117,7 @@ def _counted(
 
 
 def _sureness(titles: Sequence[str]) -> Callable[[Numbered], float]:
-    """Build the function that reads a prediction's confidence; 0 if it has no probability."""
+    """Return the sort key for rows: the probability of the predicted class, or 0 without one."""
     if PROBABILITY not in titles:
         return lambda row: 0.0
     at = titles.index(PROBABILITY)
@@ -140,7 +144,7 @@ def _row(columns: Sequence[Column], number: int, cells: Sequence[str], folder: s
 
 
 def _class(text: str) -> str:
-    """Name of a class, printable and short enough for a URL."""
+    """Shorten the name of a class for use in a URL, and remove control characters."""
     return printable(text)[:MAX_TEXT]
 
 
@@ -154,7 +158,7 @@ def _cell(column: Column, text: str) -> Cell:
 
 
 def _number(text: str) -> float | None:
-    """Parse a finite number; None for other text."""
+    """Parse a finite number; return None for any other text."""
     try:
         value = float(text)
     except ValueError:
@@ -163,14 +167,19 @@ def _number(text: str) -> float | None:
 
 
 class PredictionCache:
-    """Cache of the most recently used files of predictions."""
+    """Cache of the tables of the most recently used files of predictions."""
 
     def __init__(self) -> None:
         self._answers: dict[Path, Answers] = {}
         self._lock = asyncio.Lock()
 
     async def of(self, path: Path, folder: str) -> Answers:
-        """Load a file of predictions, or return the cached ones; the file must not change."""
+        """Read a file of predictions, or return them from the cache; the file must not change.
+
+        Args:
+            path: the CSV file.
+            folder: the folder of the images, as in `Answers.read`.
+        """
         async with self._lock:
             answers = self._answers.pop(path, None)
             if answers is None:

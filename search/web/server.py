@@ -1,4 +1,4 @@
-"""The server of the web pages."""
+"""The process of `search.ui`, which serves the web pages."""
 
 import os
 import socket
@@ -32,11 +32,11 @@ TOKEN_VARIABLE = "SEARCH_UI_TOKEN"
 
 
 def token(text: str) -> str:
-    """Parse a token, for the `parse` of an option.
+    """Check a token that a user has chosen, and return it.
 
     Raises:
-        ConfigError: the text is shorter than `MIN_TOKEN`, or has a space or a
-            character that is not printable ASCII.
+        ConfigError: the text is shorter than `MIN_TOKEN`, or contains a space or a character that
+            is not printable ASCII.
     """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
         raise ConfigError(f"at least {MIN_TOKEN} letters, digits and signs without a space")
@@ -44,10 +44,10 @@ def token(text: str) -> str:
 
 
 def token_of_environment() -> str:
-    """Return the token in the environment; empty without one.
+    """Return the token in the environment variable `TOKEN_VARIABLE`; empty if it is not set.
 
     Raises:
-        ConfigError: it is invalid (see `token`).
+        ConfigError: the token is invalid (see `token`).
     """
     text = os.environ.get(TOKEN_VARIABLE, "")
     try:
@@ -130,9 +130,9 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
 
 
 def name_of(host: str) -> str:
-    """Host for the URL of a server that listens at `host`.
+    """Return the host part of the URL of a server that listens at `host`.
 
-    This machine's name stands for 0.0.0.0 and ::, and IPv6 addresses get brackets.
+    0.0.0.0 and :: are replaced by the name of this machine, and IPv6 addresses are put in brackets.
     """
     with suppress(ValueError):
         if ip_address(host).is_unspecified:
@@ -141,14 +141,14 @@ def name_of(host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends even if pages are open, and also ends the processes that serve them."""
+    """A server that shuts down even if pages are open, together with the processes of pages."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)
         self.site = site
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the pages' feed, then the processes that serve the pages, then the server."""
+        """End the streams of open pages, then the processes of pages, then the server."""
         self.site.feed.end()
         for end in self.site.ending:
             await end()

@@ -1,7 +1,7 @@
 """The parts that all pages share: the storage of the searches, access, and templates.
 
-The routes of a page are made by `Site.shows`, `Site.hints` and `Site.changes`, which turn an
-exception of an endpoint into a message on the page. A change is a form that is posted with the
+A page builds its routes with `Site.shows`, `Site.hints` and `Site.changes`, which turn an exception
+in an endpoint into a message on the page. A form that changes something must be posted with the
 session's CSRF token.
 """
 
@@ -38,7 +38,7 @@ RECEIVE_S = 15.0
 MAX_BYTES = 200_000
 """Maximum size in bytes of a form without files."""
 MAX_SHOWN = 200
-"""Maximum number of characters of an unexpected exception on a page."""
+"""Maximum number of characters that a page shows of an unexpected exception."""
 LOG = logging.getLogger(__name__)
 STATUS: dict[type[Exception], int] = {
     ConfigError: 400,
@@ -49,20 +49,20 @@ STATUS: dict[type[Exception], int] = {
     Unavailable: 503,
     OSError: 503,
 }
-"""HTTP status by the type of an error."""
+"""HTTP status of the response by the type of the exception."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 Change = Callable[[Request, FormData], Coroutine[Any, Any, Response]]
 
 
 class Page(Protocol):
-    """Interface of a module of `pages/`."""
+    """The interface that each module of `pages/` implements."""
 
     @property
     def NAV(self) -> tuple[str, str] | None:
         """Title and path of the page's link on every page; None if it has no link."""
 
     def routes(self, site: "Site") -> list[BaseRoute]:
-        """Build the page's routes."""
+        """Build the routes of the page."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +76,43 @@ class Site:
     access: Access
     pages: Sequence[Page] = ()
     data_root: Path | None = None
-    """The folder that must contain the folders of images in forms; None allows any."""
+    """The folder that must contain all folders of images that a form names; None allows any."""
     ending: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """Functions to call when the server shuts down, which end the pages' processes."""
+    """Functions that end the processes of pages; they are called when the server shuts down."""
 
     @functools.cached_property
     def feed(self) -> Feed:
-        """The searches that pages follow."""
+        """The current state of the searches that open pages show."""
         return Feed(self.place)
 
     @functools.cached_property
     def once(self) -> Once:
-        """The responses to recently sent forms."""
+        """The responses to recently sent forms, so that a form that is sent twice acts once."""
         return Once()
 
     def json(self, text: str) -> Response:
-        """Make a JSON response for a script."""
+        """Build a response for a script from JSON text."""
         return Response(text, headers={**HEADERS, "Content-Type": "application/json"})
 
     def render(self, request: Request, template: str, status: int = 200, **facts: Any) -> Response:
-        """Render a page, or a part of one, from a template in `templates/`."""
+        """Render a page, or a part of one, as a response.
+
+        Args:
+            request: the request.
+            template: the name of a file in `templates/`.
+            status: the HTTP status.
+            facts: the variables of the template.
+        """
         return HTMLResponse(self.text(template, request.url.path, **facts), status, HEADERS)
 
     def text(self, template: str, path: str = "", **facts: Any) -> str:
-        """Render a page, or a part of one, as text; `path` is the path of its URL."""
+        """Render a page, or a part of one, as text.
+
+        Args:
+            template: the name of a file in `templates/`.
+            path: the path of the page's URL, which marks the current page among the links.
+            facts: further variables of the template.
+        """
         return (
             _environment()
             .get_template(template)
@@ -114,13 +127,14 @@ class Site:
         )
 
     def shows(self, path: str, endpoint: Endpoint) -> Route:
-        """Build the GET route of a page or a part of one; `path` is in Starlette's syntax."""
+        """Build the GET route of a page or of a part of one; `path` is in Starlette's syntax."""
         return Route(path, self._answering(endpoint), methods=["GET"])
 
     def hints(self, path: str, endpoint: Endpoint) -> Route:
-        """Build the route of a form's preview, which is requested while the form is filled in.
+        """Build the GET route of a preview, which is requested while a form is filled in.
 
-        For htmx, a refusal has the status 200, so that it is shown in place of the preview.
+        htmx shows only successful responses. Therefore, a refusal has the status 200 for htmx, so
+        that it is shown instead of the preview.
         """
         answering = self._answering(endpoint)
 
@@ -133,7 +147,13 @@ class Site:
         return Route(path, hinted, methods=["GET"])
 
     def changes(self, path: str, endpoint: Change, limit: int = MAX_BYTES) -> Route:
-        """Build the route of a form that changes something, of at most `limit` bytes."""
+        """Build the POST route of a form that changes something.
+
+        Args:
+            path: the path in Starlette's syntax.
+            endpoint: performs the change; it receives the request and the form.
+            limit: the maximum size of the form in bytes.
+        """
 
         async def checked(request: Request) -> Response:
             form = await received(request, limit)
@@ -146,7 +166,7 @@ class Site:
                 path = request.url.path
                 return await self.once.answer(path, form, lambda: endpoint(request, form))
             finally:
-                await form.close()  # also the uploaded files
+                await form.close()  # this also removes the uploaded files
 
         return Route(path, self._answering(checked), methods=["POST"])
 
@@ -162,7 +182,7 @@ class Site:
                 status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
                 return self.refused(request, status, str(error))
             except Exception as error:
-                # Any exception is possible: pages show files that others may have written.
+                # Any exception is possible, since pages show files that others may have written.
                 LOG.exception("%s %s", request.method, request.url.path)
                 summary = f"{type(error).__name__}: {error}".splitlines()[0][:MAX_SHOWN]
                 text = (
@@ -174,7 +194,7 @@ class Site:
         return answering
 
     def refused(self, request: Request, status: int, text: str) -> Response:
-        """Render an error as a page or, for htmx, as a part of one."""
+        """Render an error message as a page or, for htmx, as a part of one."""
         part = "refused_part.html" if "hx-request" in request.headers else "refused.html"
         return self.render(request, part, status, text=text)
 
@@ -183,7 +203,7 @@ async def received(request: Request, limit: int) -> FormData:
     """Receive a posted form of at most `limit` bytes.
 
     Raises:
-        HTTPException: the form is too large, too slow, or incomplete.
+        HTTPException: the form is too large, arrives too slowly, or is incomplete.
     """
     too_large = f"the form is too large: at most {limit:,} bytes are accepted."
     if int(request.headers.get("content-length", "0") or 0) > limit:
@@ -225,7 +245,7 @@ def _environment() -> Environment:
 
 
 def _lines(text: str) -> Markup:
-    """Make each line of a text printable; line breaks are preserved."""
+    """Remove control characters from a text, except for line breaks."""
     return Markup("\n").join(printable(line) for line in text.splitlines())
 
 
@@ -234,5 +254,5 @@ def _at(time_ms: float) -> datetime:
 
 
 def _readable(value: object) -> object:
-    """Remove control characters from a template's value."""
+    """Remove control characters from a string that a template inserts."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""Cached texts on a search that take seconds to compute."""
+"""A cache of texts about searches that take seconds to compute."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,23 +8,24 @@ from starlette.concurrency import run_in_threadpool
 from search.web.feed import Followed
 
 MAX_KEPT = 4
+"""Maximum number of searches whose text is cached."""
 
 
 class Slow:
-    """Computes a text once for each state of a search, without locking the search.
+    """Computes a text about a search, and caches it until the search changes.
 
-    Only one text is computed at a time, in a thread.
+    Only one text is computed at a time, in a thread. The search is not locked meanwhile.
     """
 
     def __init__(self, make: Callable[[Followed], str]) -> None:
         self._make, self._lock = make, asyncio.Lock()
         self._texts: dict[str, tuple[tuple[str, int], str]] = {}
-        """The state and the text of each search, by its name. The state consists of the search's
-        id, since another search may reuse the name, and the number of the last event.
+        """The state and the text of each search, by its name. The state is the id of the search,
+        since a new search may have the same name, and the number of its last event.
         """
 
     async def of(self, followed: Followed) -> str:
-        """Return the text of a search, computed again if the search has changed."""
+        """Return the text about a search; compute it again if the search has changed."""
         async with self._lock:
             state = followed.result.started.id, followed.number
             text_state, text = self._texts.pop(followed.name, (None, ""))

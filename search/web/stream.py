@@ -1,9 +1,13 @@
-"""Server-sent events on the changes of a search, for an open page.
+"""Server-sent events with which an open page of a search receives the changes of the search.
 
-`epochs` carries finished epochs, new trials and the best value so far as JSON, immediately. `parts`
-carries the page's changing parts as HTML, rendered once for all pages with the same parts. `reset`
-means that a page is too far behind and must reload everything, and `gone` that the search was
-deleted. The id of an event is the number of an event of the journal, so that a browser can continue
+| event | meaning |
+|---|---|
+| `epochs` | finished epochs, new trials and the best values so far as JSON, immediately |
+| `parts` | the changed parts of the page as HTML, rendered once for all pages with these parts |
+| `reset` | the page is too far behind and must reload everything |
+| `gone` | the search was deleted |
+
+The id of an `epochs` event is the number of an event of the journal, so that a browser can continue
 after a lost connection.
 """
 
@@ -24,7 +28,7 @@ from search.web.feed import Behind, Feed, Followed, SharedText
 HEARTBEAT_S = 15.0
 """Seconds without events after which a comment is sent, to keep the connection open."""
 AGAIN_MS = 2000
-"""Milliseconds after which a browser reconnects."""
+"""Milliseconds after which a browser should reconnect if the connection is lost."""
 MAX_WATCHERS = 200
 """Maximum number of pages that watch one search."""
 Make = Callable[[SearchResult], str]
@@ -33,18 +37,18 @@ Make = Callable[[SearchResult], str]
 def streamed(
     request: Request, feed: Feed, followed: Followed, key: Hashable, make: Make
 ) -> Response:
-    """Stream the changes of a search until the client disconnects.
+    """Build the response that streams the changes of a search until the client disconnects.
 
     Args:
-        request: has the page's last event, in `Last-Event-ID` or else in `after`, and the version
-            of its parts (`seen`).
+        request: the request. The header `Last-Event-ID`, or else the parameter `after`, has the
+            number of the last event that the page has. `seen` has the version of its parts.
         feed: the feed of the search.
         followed: the search.
-        key: equal for all pages with the same parts.
-        make: renders the page's changing parts, as JSON, under the search's lock.
+        key: a key that is equal for all pages with the same parts.
+        make: renders the changing parts of the page as JSON, while the search is locked.
 
     Raises:
-        Refused: too many pages watch the search.
+        Refused: too many pages on this search are open.
         Behind: the journal was replaced, and its first event is not written yet.
     """
     if len(followed.watchers) >= MAX_WATCHERS:
@@ -57,17 +61,25 @@ def streamed(
 
 
 def _whole(text: str) -> int:
-    """Parse a whole number; 0 for other text."""
+    """Parse a whole number; return 0 for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
 class _Stream:
-    """The stream of events for one page."""
+    """The stream of events for one open page."""
 
     def __init__(
         self, followed: Followed, view: SharedText, make: Make, after: int, seen_version: int
     ) -> None:
-        """Start with the events after `after`, and with parts newer than `seen_version`."""
+        """Prepare a stream for a page.
+
+        Args:
+            followed: the search.
+            view: the rendered parts of the page.
+            make: renders the parts.
+            after: the number of the last event that the page has.
+            seen_version: the version of the parts that the page has.
+        """
         self.followed, self.view, self.make = followed, view, make
         # The page's version may be greater than ours: versions start at the current time, and
         # the clock may have been set back since then.
@@ -76,11 +88,11 @@ class _Stream:
             seen_version if seen_version <= followed.version else -1,
         )
         self.best: tuple[int, CourseRecord | None] = (0, None)
-        """The number of records that the page has, and the last of them."""
+        """Number of best values (records) that were sent to the page, and the last of them."""
         self.started, self.axes = followed.result.started, _axes(followed.result)
 
     async def events(self, feed: Feed) -> AsyncIterator[bytes]:
-        """Yield the encoded events."""
+        """Yield the events, encoded for the response."""
         async with feed.watching(self.followed) as woken:
             yield b"retry: %d\n\n" % AGAIN_MS
             while not feed.is_over:
@@ -102,7 +114,10 @@ class _Stream:
                     yield b": nothing new\n\n"
 
     async def _until(self, woken: asyncio.Event) -> bool:
-        """Wait for a change or a due rendering; return False after `HEARTBEAT_S` without one."""
+        """Wait for a change, or until the next rendering is due.
+
+        Return False if neither happens within `HEARTBEAT_S`.
+        """
         due_s = HEARTBEAT_S
         if self.seen_version < self.followed.version:
             due_s = max(0.05, self.view.again_at - time.monotonic())
@@ -113,13 +128,13 @@ class _Stream:
         return True
 
     def _epochs(self) -> bytes:
-        """Encode the new epochs and trials; empty if there are none.
+        """Encode the new epochs and trials as an event; empty if there are none.
 
         Raises:
-            Behind: the page is too far behind, or its charts have other axes.
+            Behind: the page is too far behind, or the axes of its charts have changed.
         """
         result = self.followed.result
-        if result.started is not self.started:  # for example by a round of refinement
+        if result.started is not self.started:  # a round of a refinement has begun, for example
             if _axes(result) != self.axes or result.started.id != self.started.id:
                 raise Behind("the charts now have different axes, or this is a different search.")
             self.started = result.started
@@ -148,6 +163,12 @@ def _axes(result: SearchResult) -> list[Axis]:
 
 
 def _event(kind: str, data: str, number: int | None = None) -> bytes:
-    """Encode an event; `data` is JSON in one line."""
+    """Encode a server-sent event.
+
+    Args:
+        kind: the kind of the event.
+        data: JSON in one line.
+        number: the id of the event; None for an event without an id.
+    """
     name = f"id: {number}\n" if number is not None else ""
     return f"{name}event: {kind}\ndata: {data}\n\n".encode()

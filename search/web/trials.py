@@ -1,4 +1,4 @@
-"""The trials of a search as rows of a table."""
+"""The table of the trials of a search."""
 
 from search.facts.parameters import searched, short_names, value_text
 from search.facts.trials import best_first, state_reason
@@ -10,10 +10,14 @@ from search.web.listing import Cell, Column, Listed, Query, Row, listed
 PARAM = "param:"
 """Prefix of the key of a searched parameter's column."""
 USUAL = ("outcome", "value", "epochs", "seconds", "why")
+"""Keys of the columns that are visible by default, together with those of the parameters."""
 
 
 def table_of(followed: Followed, query: Query) -> Listed:
-    """Build the requested page of the table of a search's trials, by default the best first."""
+    """Build the requested page of the table of trials; by default, the best trials come first.
+
+    The search must be locked (`Followed.reading`).
+    """
     result = followed.result
     trials, paths = best_first(result), searched(result)
     for trial in trials:

@@ -23,12 +23,12 @@ from trainables.datasets.splits import split_off
 Features = NDArray[np.floating[Any]]
 
 HELD_OUT = 0.2
-"""The share of the training images that is held out to fit the SVM's temperature.
+"""The share of the training images that are held out to fit the temperature of an SVM.
 
-For that, an SVM is fitted to the other images.
+For this purpose, a first SVM is fitted to the remaining images (`CalibratedSVC.fit`).
 """
 REACHES, STEPS = (1e3, 1.6), 31
-"""The grid search for the temperature, which has one round for each value of `REACHES`.
+"""Settings of the grid search for the temperature; `REACHES` has one value for each round.
 
 A round tries `STEPS` values, spaced geometrically from best / reach to best * reach, where best is
 the result of the previous round (1 in the first round).
@@ -38,14 +38,14 @@ the result of the previous round (1 in the first round).
 def svm(seed: int, *, c: float, gamma: float) -> "CalibratedSVC":
     """Build a support vector machine with a Gaussian kernel and calibrated probabilities.
 
-    The kernel's coefficient is `gamma` times scikit-learn's default, 1 / (length * variance of the
-    features).
+    `c` is the penalty `C` of scikit-learn's `SVC`. The kernel's coefficient is `gamma` times
+    scikit-learn's default, 1 / (length * variance of the features).
     """
     return CalibratedSVC(c=c, gamma=gamma, seed=seed)
 
 
 def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
-    """Build a nearest-neighbours classifier, where the nearer neighbours have more weight.
+    """Build a nearest-neighbours classifier whose votes are weighted by the inverse distance.
 
     `seed` has no effect, because nothing is random.
     """
@@ -53,7 +53,7 @@ def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
 
 
 def tree(seed: int, *, tree_depth: int) -> DecisionTreeClassifier:
-    """Build a decision tree of at most this depth."""
+    """Build a decision tree whose depth is at most `tree_depth`."""
     return DecisionTreeClassifier(max_depth=tree_depth, random_state=seed)
 
 
@@ -74,7 +74,7 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self, features: Features, labels: Labels, sample_weight: NDArray[np.float64] | None = None
     ) -> Self:
-        """Fit an SVC to find the temperature, and another one to all images.
+        """Fit an SVC to all images, and the temperature with an SVC that is fitted to some of them.
 
         This takes about 1.6 times as long as a single fit.
         """
@@ -105,12 +105,17 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def temperature(svc: SVC, features: Features, labels: Labels) -> float:
-    """Find the temperature that minimises the cross-entropy of the decisions on these images.
+    """Find the temperature that minimises the cross-entropy of softmax(decisions / temperature).
 
-    The search covers 0.001 to 1000, with a precision of 3 per cent. Without images, which happens
-    if every class has a single one, the result is 1. As in Platt 1999, targets are smoothed: each
-    wrong class gets 1 / (images + classes), because a few images that are all classified correctly
-    do not prove certainty.
+    The search covers 0.001 to 1000, with a precision of 3 per cent. As in Platt 1999, targets are
+    smoothed: each wrong class gets 1 / (images + classes), because a few images that are all
+    classified correctly do not prove certainty. If there are no images, because every class has
+    only one image, the result is 1.
+
+    Args:
+        svc: a fitted SVM.
+        features: features of images to which it was not fitted, (images, length).
+        labels: the classes of these images, (images,).
     """
     if not len(labels):
         return 1.0

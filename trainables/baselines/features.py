@@ -59,7 +59,10 @@ def compute_features(
 
 
 def kinds_of(option: str) -> tuple[str, ...]:
-    """List the kinds of features that a value of the config's `features` stands for."""
+    """List the kinds of features for a value of the config's option `features`.
+
+    The value `all` stands for all kinds.
+    """
     return tuple(FEATURES) if option == "all" else (option,)
 
 
@@ -76,7 +79,7 @@ def grey(image: Images) -> Grey:
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
-    """Compute six numbers for each region: edge pixels, and statistics of the gradient."""
+    """Compute six statistics of the gradient and the edge pixels of each region, (6 * regions,)."""
     down, right, outline = sobel_h(image), sobel_v(image), canny(image).astype(float)
     steep = np.hypot(down, right)
     regions = regions_of(image)
@@ -89,7 +92,7 @@ def edges(image: Grey) -> NDArray[np.float64]:
 
 
 def gradients(image: Grey) -> NDArray[np.float64]:
-    """Compute the histogram of oriented gradients (HOG)."""
+    """Compute the histograms of oriented gradients (HOG), as one vector, (length,)."""
     cells = FINE_CELLS if min(image.shape) >= FINE_SIDE else CELLS
     each = tuple(max(2, side // cells) for side in image.shape)
     return np.asarray(
@@ -100,7 +103,7 @@ def gradients(image: Grey) -> NDArray[np.float64]:
 
 
 def texture(image: Grey) -> NDArray[np.float64]:
-    """Compute the share of each local binary pattern in each region."""
+    """Compute the share of each local binary pattern in each region, (regions * patterns,)."""
     patterns = local_binary_pattern(
         np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform"
     ).astype(int)

@@ -1,4 +1,4 @@
-"""A baseline as a trial: a single fit, which counts as one epoch and is measured like a network's.
+"""A baseline as a trial: a single fit, which counts and is reported as one epoch.
 
     config = TrialConfig().override({"model.name": "svm", "model.features": "hog"})
     (epoch,) = Fitting(config, dataset).epochs()
@@ -30,11 +30,11 @@ from trainables.tasks.metrics import SCORES, epoch_metrics
 from trainables.values import State
 
 TRAIN_MEASURED = 1000
-"""The number of training images, evenly spread, on which `train/loss` is measured."""
+"""The maximum number of training images, evenly spread, on which `train/loss` is measured."""
 FIRST_SAMPLE, SAMPLE = 60, 1000
 """The numbers of training images in the first and in the largest sample of `fit_seconds`."""
 BUSY_SHARE = 0.05
-"""The share of the time that a process must spend computing; below it, no heartbeat is sent."""
+"""The share of the elapsed time below which a process counts as idle, and sends no heartbeat."""
 
 Probabilities = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ class Fitting:
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Yield the metrics of the only epoch; nothing if it has already finished."""
+        """Yield the metrics of the only epoch; nothing if that epoch has already finished."""
         if not self.epoch:
             yield self.next_epoch()
 
@@ -107,7 +107,7 @@ def fit_classifier(config: TrialConfig, inputs: Values, dataset: Dataset) -> Cla
     Images are weighted by their class if the config says so.
     """
     labels, kind = dataset.train.targets, config.train.class_weights
-    if kind == "none":  # not all classifiers take weights
+    if kind == "none":  # some classifiers do not accept weights
         return new_classifier(config).fit(inputs, labels)
     weights = class_weights(kind, labels, len(dataset.classes))[labels]
     return new_classifier(config).fit(inputs, labels, sample_weight=weights)
@@ -134,7 +134,10 @@ def class_probabilities(
 def probabilities(
     config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin
 ) -> Probabilities:
-    """Predict class probabilities, (images, classes), for a part, from cached features."""
+    """Predict class probabilities, (images, classes), for a part of the data set.
+
+    The features of its images are read from the cache, or computed and cached.
+    """
     return class_probabilities(
         classifier, features_of(part, config.model.options["features"]), dataset
     )
@@ -162,7 +165,7 @@ def probabilities_of_images(
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.inf) -> float:
-    """Estimate the seconds of a fit and its validation, from a fit to a few images.
+    """Estimate how many seconds a fit and its validation take, by fitting small samples.
 
     The time is assumed to grow linearly with the number of images for a tree, and quadratically for
     the other classifiers. The extraction of features is not included, because it happens once for
@@ -183,7 +186,7 @@ def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.in
 
 
 def _extrapolate_s(features_s: float, fit_s: float, times: float) -> float:
-    """Extrapolate to `times` as many images: linear for features, quadratic for the fit."""
+    """Estimate the seconds for `times` as many images: linear for features, quadratic for fits."""
     return features_s * times + fit_s * times**2
 
 
@@ -214,7 +217,7 @@ def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, i
 
 @contextmanager
 def keep_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
-    """Send heartbeats while this process computes, also during a single long step.
+    """Send heartbeats while this process computes, even during a single long step.
 
     `beat` is called about every `every_s` seconds by a thread, but only if the process has used
     processor time since the last check (`BUSY_SHARE`): a process that uses none is considered hung.

@@ -27,12 +27,17 @@ Beat = Callable[[], None]
 
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
-    """Return the features of one kind, or of all kinds joined for `all`: float32 (images, length).
+    """Load the features of a part's images from the cache, or compute and cache them.
 
-    Do not write to the result, which may be memory-mapped. `beat` is called from time to time while
-    the features are computed or awaited.
+    Args:
+        part: the images.
+        kind: a name in `FEATURES`, or `all` to concatenate the features of all kinds.
+        beat: called from time to time while the features are computed or awaited.
+
+    Returns:
+        float32 (images, length). Do not write to it: it may be memory-mapped.
     """
-    if isinstance(part, PartSubset):  # the features of the whole part serve all of its folds
+    if isinstance(part, PartSubset):  # all folds of a part share its features
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])
@@ -99,7 +104,7 @@ def _turn(path: Path, beat: Beat) -> Iterator[None]:
 
 
 def _lock(descriptor: int, beat: Beat) -> None:
-    """Wait for the lock on an open file, calling `beat` meanwhile.
+    """Wait for the lock on an open file, and call `beat` while waiting.
 
     The system releases the lock if its holder dies. If files cannot be locked here, return without
     the lock.

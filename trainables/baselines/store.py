@@ -1,8 +1,8 @@
 """Fitted classifiers in files, in the format of skops.
 
-There is no pickle. skops loads only trusted types, and only the classifiers in `SOUND` are
-accepted. But the compiled code of scikit-learn trusts the arrays of an estimator, and would read
-out of bounds if their sizes or indices were wrong. Therefore the arrays are checked here.
+Pickle is not used. skops loads only trusted types, and only the classifiers in `SOUND` are
+accepted. However, the compiled code of scikit-learn trusts the arrays of an estimator, and would
+read out of bounds if their sizes or indices were wrong. Therefore the arrays are checked here.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,7 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types that skops may load in addition to those of NumPy and scikit-learn that it trusts itself.
-"""
+"""Types that skops may load in addition to those that it trusts by default."""
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:
@@ -61,7 +60,7 @@ def read(path: Path) -> ClassifierMixin:
 
 
 def _hides_a_method(estimator: Any) -> bool:
-    """True if an attribute of the instance, from the file, hides one of its class.
+    """True if an attribute that was loaded from the file hides an attribute of the class.
 
     Such an attribute could replace a method, or the implementation that the class selects.
     """
@@ -161,7 +160,7 @@ def _is_sound_knn(classifier: Any) -> bool:
 
 
 def _is_sound_tree(classifier: Any) -> bool:
-    """True if every path in the tree ends, and reads only existing features and values.
+    """True if every path through the tree ends, and uses only features and values that exist.
 
     The children of a node must have larger numbers than the node itself, so that every path ends.
     Each inner node must test a feature that exists, and each leaf must have a value for each class.

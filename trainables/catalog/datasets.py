@@ -7,11 +7,12 @@ To add a data set, write `load(config, *, download)` and `files(config)` in a mo
 from dataclasses import dataclass
 
 DECODING = 3
-"""The version of decoding, to increase if images decode to other pixels, or if more files are read.
+"""The version of the code that finds and decodes images.
 
-Cached arrays of other versions are not used. A search's journal records the version; a journal
-without one is of version 1, which decoded large JPEGs, transparent images and images of more than
-8 bits differently. Version 2 read fewer formats and folder layouts.
+Increment it if images decode to other pixels, or if more files are read. Cached arrays of other
+versions are not used. A search's journal records the version; if it is missing there, it is 1.
+Version 1 decoded large JPEGs, transparent images and images of more than 8 bits differently.
+Version 2 read fewer formats and folder layouts.
 """
 
 
@@ -25,15 +26,17 @@ class DatasetEntry:
     `files` returns the files that `load` reads.
     """
     from_folder: bool = False
-    """True if the images are in a folder of the user.
+    """True if the images are in a folder that the user names.
 
     Instead of `files`, the module then has `find(config) -> Layout`, which finds the images. Its
     `load` also takes this `layout`, and `allocate`, which allocates the arrays to decode into.
     """
     tasks: tuple[str, ...] = ("classification",)
-    """The tasks for which it has targets (`DataConfig.task`); the first is the default."""
+    """The tasks for which the data set has targets (`DataConfig.task`); the first is the default.
+    """
     is_own: bool = False
-    """True if a command of this project creates it; users do not select it by name."""
+    """True if a command of this project creates the data set, and users do not select it by name.
+    """
     flip: bool = False
     """True if mirroring an image horizontally does not change its class."""
 

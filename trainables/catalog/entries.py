@@ -1,4 +1,4 @@
-"""Lazy imports: registries refer to code by its name, and it is imported when it is used."""
+"""Lazy imports: registries refer to code by name, and the code is imported when it is used."""
 
 import importlib
 from typing import Any

@@ -13,10 +13,10 @@ from trainables.errors import printable
 
 @dataclass(frozen=True)
 class Guess:
-    """A way of guessing, and the metrics that it reaches, by the metric's name."""
+    """A way of guessing, and the expected values of the metrics, by the metric's name."""
 
     says: str
-    """The class that it always predicts; empty if it draws classes by their frequencies."""
+    """The class that is always predicted; empty if classes are drawn by their frequencies."""
     val: dict[str, float] = field(default_factory=dict)
     """The metrics on the validation set."""
     test: dict[str, float] = field(default_factory=dict)
@@ -28,12 +28,12 @@ class Guess:
 
     @property
     def title(self) -> str:
-        """Its name in a table: `always 'dog'`, `class mix`."""
+        """The name of this guess in a table: `always 'dog'`, `class mix`."""
         return f"always '{printable(self.says)}'" if self.says else "class mix"
 
     @property
     def doing(self) -> str:
-        """Its name in a sentence: `always predicting 'dog'`."""
+        """The name of this guess in a sentence: `always predicting 'dog'`."""
         return (
             f"always predicting '{printable(self.says)}'" if self.says else "guessing by class mix"
         )
@@ -48,13 +48,13 @@ class Guess:
 def guesses_of(
     classes: Sequence[str], train: Sequence[int], val: Sequence[int], test: Sequence[int]
 ) -> list[Guess]:
-    """Return the guesses that always predict one class, and the one that draws by frequency.
+    """Return the guesses with which a classifier is compared: constant ones, and the class mix.
 
     A network that has learned nothing may predict any constant, whatever the class frequencies of
     its training images. Therefore the guesses use the frequencies of the images on which they are
     measured: the constant ones predict the most frequent class of the validation set, and that of
-    the test set if it differs. By each metric, one of the guesses is as good as the best prediction
-    that does not depend on the image (`expected_values`).
+    the test set if it differs. For each metric, one of the guesses is as good as the best
+    prediction that does not depend on the image (`expected_values`).
 
     Args:
         classes: the names of the classes.
@@ -88,12 +88,12 @@ def guesses_of(
 def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
     """Return the expected value of each metric for guesses with these frequencies.
 
-    Let p be the frequencies of the classes that occur, and q those of the guesses. Accuracy is the
-    sum of p q, at most the largest p. Balanced accuracy is the mean of q, at most 1 over the number
-    of classes. F1 of a class is 2 p q / (p + q), since guesses that do not depend on the image are
-    right n p q times in expectation; the sum is concave in q and greatest at q = p (Lagrange),
-    where it is 1. Log loss is least at q = p too (Gibbs' inequality). A log loss that is infinite,
-    because a class that occurs is never guessed, is left out.
+    Let n be the number of images, p the frequencies of the classes that occur, and q those of the
+    guesses. Accuracy is the sum of p q, at most the largest p. Balanced accuracy is the mean of q,
+    at most 1 over the number of classes. F1 of a class is 2 p q / (p + q), since guesses that do
+    not depend on the image are right n p q times in expectation; the sum is concave in q and
+    greatest at q = p (Lagrange), where it is 1. Log loss is least at q = p too (Gibbs' inequality).
+    A log loss that is infinite, because a class that occurs is never guessed, is left out.
 
     Args:
         shares: the frequency of each class among the guesses, which is also its predicted
@@ -124,9 +124,10 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
     as the value approaches 1, which may well happen by chance if a class has two images. The upper
     bounds depend only on the numbers of images:
 
-    - Balanced accuracy, the mean over k classes of n_c images each: if a class is guessed with
-      probability q_c, its recall has the variance q_c (1 - q_c) / n_c. The sum of these is largest
-      (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that is negative.
+    - Balanced accuracy, the mean over k classes of n_c images each, n in total: if a class is
+      guessed with probability q_c, its recall has the variance q_c (1 - q_c) / n_c. The sum of
+      these is largest (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that
+      is negative.
     - Macro F1: the same bound, as one image changes it no more than balanced accuracy.
     - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
       1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its

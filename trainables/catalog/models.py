@@ -39,14 +39,14 @@ class ModelEntry:
     0 if there are no such weights.
     """
     multiple: int = 1
-    """If above 1, images are resized to squares whose side is a multiple of this.
+    """If above 1, images are resized to squares whose side is a multiple of this number.
 
     The option `patch`, if the model has it, is used instead.
     """
     weights: str = ""
     """The file name of torchvision's `DEFAULT` weights; empty if there are none."""
     tasks: tuple[str, ...] = ("classification",)
-    """The tasks for which it can be trained."""
+    """The tasks for which the model can be trained."""
     kind: str = "network"
     """`network` or `baseline`.
 
@@ -62,7 +62,7 @@ class ModelEntry:
         """Return the (height, width) of images, in pixels, after the network's own resizing.
 
         Args:
-            image: (channels, height, width) of the images before.
+            image: (channels, height, width) of the images before this resizing.
             options: the model's options.
         """
         _, height, width = image

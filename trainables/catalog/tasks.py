@@ -33,17 +33,17 @@ class Metric:
     """A metric on the validation set that can rank trials, stop them early, and choose the best."""
 
     name: str
-    """Its name on the command line (`--metric NAME`)."""
+    """The metric's name on the command line (`--metric NAME`)."""
     title: str
-    """Its name as shown to users."""
+    """The metric's name as shown to users."""
     key: str
-    """Its name among an epoch's metrics, such as `val/accuracy`."""
+    """The metric's name among the values of an epoch, such as `val/accuracy`."""
     mode: str = "max"
     """`max` if higher values are better, else `min`."""
     is_share: bool = False
-    """True if it is the share of images that are classified correctly.
+    """True if the metric is the share of images that are classified correctly.
 
-    Binomial confidence intervals apply to it.
+    Binomial confidence intervals apply to such a metric.
     """
     limits: tuple[float, float]
     """The smallest and the largest possible value; infinite if there is no limit."""
@@ -53,25 +53,28 @@ class Metric:
     Then there is no confidence interval, because such an image may be missing from the sample.
     """
     in_percent: bool = False
-    """True if its values are shown to users in percent."""
+    """True if the metric's values are shown to users in percent."""
     is_primary: bool = False
     """True for the first of a task's metrics, which is always reported."""
     unit: str = ""
-    """The unit of its values, such as `dB`; empty if it has none."""
+    """The unit of the metric's values, such as `dB`; empty if it has none."""
     loss: str = "val/loss"
-    """The name of the loss, lower is better, that breaks ties between equally good epochs.
+    """The name of the loss that breaks ties between equally good epochs; lower is better.
 
-    The `plateau` schedule of the learning rate monitors it too.
+    The `plateau` schedule of the learning rate monitors this loss too.
     """
 
     @property
     def error_key(self) -> str:
-        """The name of the standard error among an epoch's metrics; reported unless `is_share`."""
+        """The name of the standard error among the values of an epoch.
+
+        It is reported unless the metric is a share of the images (`is_share`).
+        """
         return f"{self.key}_error"
 
     @property
     def freedom_key(self) -> str:
-        """The name of the standard error's degrees of freedom among an epoch's metrics.
+        """The name of the standard error's degrees of freedom among the values of an epoch.
 
         If they are not reported, the error is that of a mean over the images.
         """
@@ -79,7 +82,7 @@ class Metric:
 
     @property
     def deviation_key(self) -> str:
-        """The name of the sample standard deviation over the folds among an epoch's metrics."""
+        """The name of the sample standard deviation over the folds among the values of an epoch."""
         return f"{self.key}_std"
 
     @property
@@ -108,10 +111,10 @@ class Metric:
         return value if self.mode == "max" else -value
 
     def interval(self, value: float, error: float, freedom: float) -> tuple[float, float] | None:
-        """Return the ends of the 95 % confidence interval of a value, by Student's t.
+        """Return the ends of the 95 % confidence interval of a value, by Student's t distribution.
 
-        None if there are too few degrees of freedom (`LEAST_FREEDOM`), or if the metric
-        `is_skewed`.
+        The result is None if there are too few degrees of freedom (`LEAST_FREEDOM`), or if the
+        metric `is_skewed`.
 
         Args:
             value: the metric's value.
@@ -120,7 +123,7 @@ class Metric:
         """
         if self.is_skewed or not freedom >= LEAST_FREEDOM:
             return None
-        # Imported here because scipy takes time, and most users of this module need no interval.
+        # Imported here because importing scipy is slow, and most callers need no interval.
         from scipy.special import stdtrit
 
         width = error * float(stdtrit(freedom, (1 + INTERVAL_LEVEL) / 2))
@@ -129,15 +132,19 @@ class Metric:
         return max(self.limits[0], value - width), min(self.limits[1], value + width)
 
     def evaluated(self, value: float, error: float, freedom: float) -> dict[str, Any]:
-        """Return a value and its interval in the form of an evaluation (`Task.evaluate`).
+        """Return a value and its confidence interval in the form that `Task.evaluate` uses.
 
-        `low` and `high` are None if there is no interval; the arguments are those of `interval`.
+        The arguments are those of `interval`. The ends of the interval are `low` and `high`, which
+        are None if there is no interval.
         """
         low, high = self.interval(value, error, freedom) or (None, None)
         return {"name": self.name, "value": value, "error": error, "low": low, "high": high}
 
     def gap(self, difference: float) -> str:
-        """Format the difference of two values: in the metric's unit or, if fractions, in points."""
+        """Format the difference of two values, with the metric's unit.
+
+        The differences of fractions are given in points.
+        """
         if self.unit:
             return f"{difference:.2f} {self.unit}"
         return f"{100 * difference:.2f} points" if self.is_fraction else f"{difference:.4f}"
@@ -152,11 +159,11 @@ class TaskEntry:
     """The facts about a task that are known before torch is imported."""
 
     name: str
-    """Its name in a config."""
+    """The task's name in a config."""
     title: str
-    """Its name as shown to users."""
+    """The task's name as shown to users."""
     implementation: str
-    """Its subclass of `trainables.tasks.base.Task`, as `module:Class`."""
+    """The subclass of `trainables.tasks.base.Task` for this task, as `module:Class`."""
     predictor: str
     """The module that predicts with an exported model; a copy of it is exported with the model.
 
@@ -164,11 +171,11 @@ class TaskEntry:
     `trainables.export.model.TaskPredictor`.
     """
     metrics: tuple[Metric, ...]
-    """The metrics that can rank its trials; the first is the primary one, the default."""
+    """The metrics that can rank the task's trials; the first is the primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
-    """The class that checks and describes its targets without torch, as `module:Class`."""
+    """The class that checks and describes the task's targets without torch, as `module:Class`."""
     can: frozenset[str] = frozenset()
-    """What it supports beyond training a network in one process: some of `CAPABILITIES`."""
+    """The task's capabilities beyond training a network in one process: keys of `CAPABILITIES`."""
 
     def __post_init__(self) -> None:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
@@ -178,17 +185,17 @@ class TaskEntry:
 
     @property
     def primary(self) -> Metric:
-        """The metric that ranks its trials by default, and that every page shows."""
+        """The metric that ranks the task's trials by default, and that every page shows."""
         return self.metrics[0]
 
     @property
     def names(self) -> list[str]:
-        """The names of its metrics."""
+        """The names of the task's metrics."""
         return [metric.name for metric in self.metrics]
 
     @cached_property
     def metric_of_name(self) -> dict[str, Metric]:
-        """Its metrics by name."""
+        """The task's metrics by name."""
         return {metric.name: metric for metric in self.metrics}
 
     def metric(self, name: str) -> Metric:
@@ -203,7 +210,7 @@ class TaskEntry:
         """Check that the task has a capability, one of `CAPABILITIES`, that `setting` needs.
 
         Raises:
-            ConfigError: it does not have it; the message names the setting.
+            ConfigError: the task lacks the capability; the message names the setting.
         """
         if capability not in self.can:
             raise ConfigError(
@@ -215,7 +222,7 @@ class TaskEntry:
         return import_object(self.implementation)(self)
 
     def load_targets(self) -> Any:
-        """Return an instance of `targets`, which checks and describes its targets without torch."""
+        """Return an instance of `targets`, which checks and describes targets without torch."""
         return import_object(self.targets)()
 
 

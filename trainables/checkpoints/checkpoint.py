@@ -29,7 +29,8 @@ FIRST_PRECISION = "fp32"
 OPTIONAL = ("scaler", "scaling")
 """Plain values of a network's state that some checkpoints lack.
 
-`scaler` exists in float16 only, `scaling` (of pixels) in all but old checkpoints.
+`scaler` exists only after a training in float16. `scaling` (of pixels) is missing in old
+checkpoints.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
@@ -54,13 +55,14 @@ def save(
     Args:
         folder: the trial's folder.
         state: the result of `Training.state` (or `Fitting.state`): tensors and plain values.
-        extra: JSON-compatible values.
+        extra: further JSON-compatible values, which `read_extra` and `load` return.
         attempt: the number of the attempt that writes; each has its own temporary folder.
         still_ours: called before the checkpoint gets its final name; raises if a newer attempt has
             started in the meantime.
 
     Raises:
-        OSError: the files cannot be written, such as on a full disk; the path is unchanged.
+        OSError: the files cannot be written, for example because the disk is full. An earlier
+            checkpoint of this epoch is unchanged.
         TypeError: the state has values that are neither tensors nor plain.
     """
     final = folder / name(state["epoch"])
@@ -130,9 +132,9 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a network's weights as stated in the manifest; the file is not read.
+    """Return the SHA-256 of a network's weights from the manifest, without reading the weights.
 
-    Empty for a baseline, and for a checkpoint with folds.
+    The result is empty for a baseline, and for a checkpoint with folds.
     """
     manifest = json.loads(read_regular(path / "manifest.json"))
     return str(manifest.get(FILES[0], {}).get("sha256", ""))

@@ -16,7 +16,7 @@ from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
-"""The minimum time between two touches of the file, and between two messages to a mirror."""
+"""The minimum seconds between two touches of the file, and between two messages to a mirror."""
 
 
 class Heartbeat:
@@ -28,7 +28,7 @@ class Heartbeat:
     def __init__(
         self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None
     ) -> None:
-        """Write the heartbeat file, and send a heartbeat to the mirror if there is one.
+        """Write the heartbeat file, and send a heartbeat to `mirror`, the remote storage, if given.
 
         The mirror gets fewer heartbeats than the file. A thread sends them, so that training does
         not wait for the mirror.
@@ -73,7 +73,8 @@ class Beat:
     touched_ns: int
     """The time of the last touch, in nanoseconds since 1970.
 
-    By the clock of the machine that stores the file or, with a mirror, of the one that trains.
+    It is measured by the clock of the machine that stores the file or, with a mirror, of the
+    machine that trains.
     """
     pid: int
     node: str

@@ -19,7 +19,7 @@ from trainables.values import Json
 HORIZON_FREE = ("constant", "step", "plateau")
 """Schedules that do not depend on the number of epochs.
 
-`cosine` does: it ends with the last epoch.
+`cosine` is not listed, because its period is the number of epochs.
 """
 ELSEWHERE = ("root", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.
@@ -51,9 +51,9 @@ def training_key(config: TrialConfig) -> str:
 
 
 def training_key_of(config: Json) -> str:
-    """Return the training key of a config that a journal has as JSON.
+    """Return the training key of a config that a journal stores as JSON.
 
-    An empty string if the config is empty, or not valid for this version of the code.
+    The key is empty if the config is empty, or not valid for this version of the code.
     """
     try:
         return training_key(TrialConfig.from_dict(config)) if config else ""
@@ -77,7 +77,7 @@ class WarmStartSource:
     trial: str
     folder: str
     epoch: int
-    """Its last known epoch; it may have trained more by now."""
+    """The last epoch that the trial is known to have trained; it may have trained more since."""
     mirror: Mirror | None = None
     """The storage of its checkpoints, if `folder` is not accessible from here; else None."""
 
@@ -86,7 +86,10 @@ class WarmStartSource:
 
 
 def parse_warm_start(text: str | None) -> WarmStart | None:
-    """Parse the text of `begun.json`; None if there is no text or it is not valid."""
+    """Parse the content of `begun.json`, a trial's record of its warm start.
+
+    The result is None if there is no text or it is not valid.
+    """
     try:
         return WarmStart(**json.loads(text)) if text else None
     except (ValueError, TypeError):

@@ -1,9 +1,9 @@
-"""Outputs on the validation set at each trial's best epoch, cached in the process that trained it.
+"""A cache of the outputs on the validation set at each trial's best epoch.
 
-The evaluation of a trial needs the same outputs again, and finds them here by the SHA-256 of the
-network's weights; computing them again would take as long as the validation did. Outputs of folds,
-of several processes, of fused networks, and of a GPU (whose kernels may differ between calls) are
-never cached. They are computed again, as are all outputs in another process, or after a restart.
+The evaluation of a trial needs these outputs again, and computing them would take as long as the
+validation did. It finds them here by the SHA-256 of the network's weights, if it runs in the
+process that trained the trial. Outputs of folds, of several processes, of fused networks, and of a
+GPU (whose kernels may differ between calls) are never cached.
 """
 
 from collections import OrderedDict
@@ -58,7 +58,7 @@ class OutputCache:
                 for name, (_, earlier) in self._entries.items()
                 if name == trial or earlier.part is not outputs.part
             ]:
-                del self._entries[name]  # it refers to a `Part`, which keeps images in memory
+                del self._entries[name]  # its `Part` would keep images in memory
             self._entries[trial] = weights, outputs
             while sum(earlier.size for _, earlier in self._entries.values()) > MAX_BYTES:
                 self._entries.popitem(last=False)
@@ -66,7 +66,7 @@ class OutputCache:
     def outputs(self, path: Path, config: TrialConfig, part: Part) -> list[Tensor] | None:
         """Return the cached outputs, one tensor per batch, of the network saved at `path`.
 
-        None if the cache has none for this config and this very part.
+        The result is None if the cache has no outputs for this config and this `Part` object.
 
         Raises:
             CheckpointError: the checkpoint is damaged.

@@ -1,4 +1,4 @@
-"""Storage of checkpoints elsewhere than on the machine that trains the trial."""
+"""Remote storage of a trial's checkpoints, and the local folder in which such a trial trains."""
 
 import hashlib
 import shutil
@@ -29,7 +29,10 @@ class Mirror(Protocol):
         """Return the names of the complete checkpoints."""
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints in `folder` equal to the stored ones; `only` selects one by name."""
+        """Make the checkpoints in `folder` equal to the stored ones.
+
+        With `only`, the name of a checkpoint, no other one is copied or removed.
+        """
 
     def push(
         self,
@@ -37,20 +40,22 @@ class Mirror(Protocol):
         names_to_keep: Collection[str],
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:
-        """Store the checkpoints in `folder`; remove older stored ones not in `names_to_keep`.
+        """Store the checkpoints in `folder`, and remove old ones from the storage.
 
+        A stored checkpoint is not removed if it is in `folder`, or its name in `names_to_keep`.
         `still_ours` raises if a newer attempt has started.
         """
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """Return the folder in which a process of this machine trains the trial stored at `place`.
+    """Return the folder in which this process trains the trial that is stored at `place`.
 
-    It is `place` itself or, with a mirror, a local folder for this attempt and process.
+    It is `place` itself or, with a mirror, a local folder for this attempt and process. `rank` is
+    the number of the process among those that train the trial.
     """
     if mirror is None:
         return Path(place)
-    with suppress(OSError):  # the code that writes there reports the reason
+    with suppress(OSError):  # the code that writes to the folder reports the error
         make_private(cache_folder("storage"))
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 

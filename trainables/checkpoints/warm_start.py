@@ -1,9 +1,9 @@
 """Warm starts: a trial reuses the epochs that another trial has trained.
 
-Checkpoints of the other trial are copied into the trial's folder, and it continues from there:
-the newest that is not beyond the trial's own number of epochs and, if that is another one, the best
-until then. `begun.json` next to them names the other trial; it is written before the first
-checkpoint is moved there.
+At most two checkpoints of the other trial are copied into the trial's folder. The first is the
+newest one whose epoch is not above the trial's own number of epochs; the trial continues from it.
+The second is the best one up to that epoch, unless they are the same. `begun.json` next to them
+names the other trial; it is written before the first checkpoint is moved there.
 """
 
 import json
@@ -22,9 +22,9 @@ from trainables.messages import WarmStart
 
 WARM_START_FILE = "begun.json"
 BROUGHT = ".brought"
-"""The prefix of the temporary folder into which an attempt copies checkpoints, to verify them.
+"""The prefix of a temporary folder in the trial's folder.
 
-It is in the trial's folder.
+An attempt copies checkpoints to it, and verifies them there.
 """
 
 
@@ -37,9 +37,10 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Copy the checkpoints of the longest undamaged beginning into a trial's folder.
+    """Copy the checkpoints of another trial, from which this one can continue, into its folder.
 
-    Nothing is copied if the trial itself has trained at least this number of epochs.
+    The checkpoints of all trials in `beginnings` are tried, latest epoch first, until one is
+    undamaged. Nothing is copied if the trial itself has trained at least as many epochs.
 
     Args:
         beginnings: trials that have trained the first epochs of this one.
@@ -51,8 +52,8 @@ def import_checkpoints(
             has started in the meantime.
 
     Returns:
-        The warm start, or None if nothing was copied; and a line for each longer beginning that
-            cannot be used.
+        The warm start, or None if nothing was copied; and a message for each trial with more
+            epochs whose checkpoints cannot be used.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own_progress(folder)
@@ -99,9 +100,9 @@ def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], 
 def _longest_first(
     beginnings: Sequence[WarmStartSource], config: TrialConfig, absent: list[str]
 ) -> Iterator[tuple[int, WarmStartSource]]:
-    """Yield the checkpoints from which the trial can continue, latest epoch first.
+    """Yield the epoch and source of each checkpoint that the trial can use, latest epoch first.
 
-    A line is added to `absent` for each beginning that has none.
+    For each source without such a checkpoint, a message is added to `absent`.
     """
     candidates: list[tuple[int, WarmStartSource]] = []
     for beginning in beginnings:
@@ -132,9 +133,9 @@ def _names(beginning: WarmStartSource) -> list[str]:
 
 
 def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
-    """Return the epoch that the trial itself has reached, and its metrics until then, by epoch.
+    """Return the epoch that the trial itself has reached, and its metrics by epoch.
 
-    The metrics are those in the newest checkpoint that can be read; empty if there is none.
+    The metrics are read from the newest undamaged checkpoint; they are empty if there is none.
     """
     paths = checkpoint.list_checkpoints(folder)
     for path in reversed(paths):
@@ -165,12 +166,13 @@ def _bring(
     config: TrialConfig,
     own: dict[str, dict[str, float]],
 ) -> list[str]:
-    """Copy the checkpoint of this epoch, and the best one until then, into `place`; verify them.
+    """Copy the checkpoint of this epoch, and the best one up to it, into `place`; verify both.
 
-    Return their names, that of this epoch last.
+    Returns:
+        The names of the copied checkpoints; the last is that of this epoch.
 
     Raises:
-        CheckpointError: one is damaged, missing, or of another training.
+        CheckpointError: a checkpoint is damaged or missing, or belongs to another training.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -226,7 +228,7 @@ def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one without hard links
+    except OSError:  # the target is on another disk, or the disk has no hard links
         shutil.copy2(source, target)
 
 

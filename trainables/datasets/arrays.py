@@ -19,7 +19,7 @@ from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
 Arrays = Any
-"""An array whose first axis is the images, or `Ragged` with one array per image."""
+"""An array with one row for each image, or `Ragged` with one array for each image."""
 Allocate = Callable[[str, tuple[int, ...]], Images]
 """A function that allocates the array for a part's images, from the part's name and the shape.
 
@@ -106,17 +106,22 @@ class LeftOut:
     """A file or folder of the data set that is not used."""
 
     path: str
-    """Relative to the data set's root, printable."""
+    """The path relative to the data set's root, in printable characters."""
     reason: str
 
 
 def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
-    """Return the fingerprint of data after a change that these numbers encode."""
+    """Derive the fingerprint, 16 hex digits, of data that was changed.
+
+    Args:
+        fingerprint: the fingerprint of the data before the change.
+        change: numbers that encode the change.
+    """
     return hashlib.sha256(fingerprint.encode() + change.tobytes()).hexdigest()[:16]
 
 
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
-    """Allocate an array in memory (an `Allocate`)."""
+    """Allocate an uninitialised array in memory; this function is an `Allocate`."""
     return np.empty(shape, np.uint8)
 
 
@@ -196,7 +201,10 @@ class Part:
             yield from images
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images (`pixels_of`) in chunks, so that they are never all copied at once."""
+        """Yield all images in chunks of about `CHUNK` bytes, so that they are never all copied.
+
+        Each chunk has the form that `pixels_of` returns.
+        """
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
@@ -429,15 +437,15 @@ class Dataset:
     groups: Labels | None = None
     """With folds, the group of each training image; no fold divides a group. None for no groups."""
     left_out: tuple[LeftOut, ...] = ()
-    """The files and folders that are not used or unreadable, at most `MAX_LEFT_OUT` of them."""
+    """The first `MAX_LEFT_OUT` of the files and folders that are unreadable or not used."""
     left_out_count: int = 0
-    """The number of all files and folders that are not used or unreadable."""
+    """The number of all files and folders that are unreadable or not used."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set for the network of one fold, numbered from 1.
 
         The validation set is this fold, and the training set all other folds. `seed` is the
-        trial's; each seed divides the images differently.
+        trial's seed; each seed divides the images differently.
 
         Raises:
             ValueError: there are no folds.
@@ -445,7 +453,7 @@ class Dataset:
         if self.folds is None:
             raise ValueError(f"the data set '{self.name}' is not divided into folds")
         if seed not in self._divided:
-            self._divided.clear()  # trials of a search share their seed
+            self._divided.clear()  # one seed is enough: trials of a search share it
             self._divided[seed] = [
                 self._without(rows)
                 for rows in in_folds(self._strata, self.folds, (self.split_seed, seed), self.groups)

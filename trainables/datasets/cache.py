@@ -48,7 +48,7 @@ SHAPES = "-shapes.npy"
 def read_or_decode(
     config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]
 ) -> Decoded:
-    """Return the data set of these files: from the cache, or else decoded by `make`, and cached."""
+    """Read the data set of these files from the cache, or decode it with `make` and cache it."""
     folder = cache_folder() / _key(config, files)
     try:
         return read_entry(folder)
@@ -70,7 +70,7 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 def read_entry(folder: Path) -> Decoded:
     """Read the data set of an entry; its images are mapped into memory.
 
-    The entry is not evicted as long as they are in use.
+    The entry is not evicted as long as the images are in use.
 
     Raises:
         OSError, EOFError, ValueError, KeyError, TypeError: the entry is missing or damaged.
@@ -194,7 +194,7 @@ def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
 def write_entry(new: Path, decoded: Decoded) -> None:
     """Write a data set to a folder, for `read_entry`.
 
-    Apart from images that were decoded into it, the folder is empty.
+    The folder must be empty, except for the files of images that were decoded into it.
     """
     parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
     for name, part in parts.items():

@@ -20,11 +20,11 @@ TABLES, ARCHIVES = (
     {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"},
 )
 NEAR = 1000
-"""The maximum number of entries that are listed of a folder outside the data set."""
+"""The maximum number of entries that are inspected in a folder outside the data set."""
 
 
 def classes_in(folder: Folder, layout: Layout) -> Members:
-    """Collect the images of the classes in this folder; note problems in the layout.
+    """Collect the images of the classes in this folder, and add problems to the layout.
 
     Raises:
         DataError: there are no classes with images.

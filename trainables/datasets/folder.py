@@ -2,9 +2,9 @@
 
 The classes are directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
 Images that all have the same size keep it if it is at most 224 x 224 pixels; otherwise they are
-resized to 224 x 224, as in the paper. `data.image_size` overrides both. They stay grey if all of
-them are grey. Images of more than 8 bits are scaled by the range of values of the whole data set,
-so that their brightness stays comparable.
+resized to 224 x 224, the usual size for ImageNet's networks. `data.image_size` overrides both.
+Images stay grey if all of them are grey. Images of more than 8 bits are scaled by the range of
+values of the whole data set, so that their brightness stays comparable.
 """
 
 import warnings
@@ -51,7 +51,7 @@ Pillow reads only the upper 8 of the 16 bits.
 LONG = 8
 """The ratio of sides above which there is a warning that resizing squashes an image."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
-"""There is a warning if a share of `NEARLY_ALL` of the pixels has only `FEW_LEVELS` levels."""
+"""A warning is shown if a share `NEARLY_ALL` of the pixels has at most `FEW_LEVELS` levels."""
 
 
 @dataclass
@@ -67,7 +67,10 @@ class FolderFindings:
     """The largest value of each image of which Pillow reads the upper 8 of 16 bits."""
 
     def note(self, path: Path, pixels: Images, *, was_transparent: bool) -> None:
-        """Record whether a decoded image was transparent and, if it matters, how bright it is."""
+        """Record whether a decoded image was transparent.
+
+        If only its upper 8 bits were read, its largest value is recorded too.
+        """
         if was_transparent:
             (self.blank if pixels.min() == 255 else self.transparent).append(path)
         if path in self.headers and self.headers[path].upper_bits:
@@ -77,7 +80,17 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder; all problems are listed in one `DataError`."""
+    """Decode every image of the folder.
+
+    Args:
+        config: the data set.
+        download: not used, because a user's folder is never downloaded.
+        layout: the result of `find`.
+        allocate: allocates the arrays into which images are decoded.
+
+    Raises:
+        DataError: lists all problems with the folder and its images.
+    """
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None
@@ -230,7 +243,7 @@ def _value_range(
         return SIXTEEN_BITS
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if set(kinds) == {"8-bit", "16-bit"} and high > HALF_OF_16_BITS:
-        return SIXTEEN_BITS  # black and white are the same in both
+        return SIXTEEN_BITS  # these images use the full range, as 8-bit images do
     if len(kinds) > 1:
         counts = " and ".join(
             f"{len(paths):,} {kind} (first: {_name(layout, paths)})"

@@ -17,7 +17,7 @@ from trainables.errors import DataError
 
 
 def _can_read_heif() -> bool:
-    """Register pillow-heif, which reads an iPhone's photographs; False if it is not installed."""
+    """Register pillow-heif, which reads HEIC photographs; False if it is not installed."""
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -63,7 +63,7 @@ DEPTHS = {
     "I": "32-bit",
     "F": "floating-point",
 }
-"""Pillow's modes of grey images with more than 8 bits, in words."""
+"""Pillow's modes of grey images with more than 8 bits, each with its name in messages."""
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag for the orientation, and its values that swap width and height."""
 ORIENTATION_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
@@ -112,7 +112,10 @@ class Header:
 
 
 def format_of(image: Path | bytes) -> str:
-    """Return the format of a file, or of its content, by its first bytes; empty if unknown."""
+    """Detect the format of an image from its first bytes; empty if it is unknown.
+
+    `image` is a path, or the content of a file.
+    """
     try:
         start = image[:16] if isinstance(image, bytes) else _start(image)
     except OSError:
@@ -172,13 +175,16 @@ def as_array(image: Image.Image) -> Images:
 
 
 def open_image(source: Path | bytes, most_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open an image, a file or its content, without decoding it, and check its format and size.
+    """Open an image without decoding it, and check its format and size.
 
-    Of several frames, the first is used.
+    If it has several frames, the first is used.
+
+    Args:
+        source: the path of a file, or its content.
+        most_pixels: the maximum number of pixels.
 
     Raises:
-        DataError: it is not an image of a format that is read, or has more than `most_pixels`
-            pixels.
+        DataError: it is not an image in a supported format, or has too many pixels.
     """
     try:
         image = Image.open(
@@ -258,9 +264,9 @@ def _has_late_metadata(path: Path) -> bool:
 
 
 def extremes(path: Path) -> ValueRange | None:
-    """Return the least and the greatest value of an image of more than 8 bits.
+    """Return the smallest and the largest value of an image of more than 8 bits.
 
-    None if it cannot be read, or if one of them is not finite.
+    None if the image cannot be read, or if one of the values is not finite.
     """
     try:
         with open_image(path) as image:
@@ -276,8 +282,9 @@ def decode(
 ) -> Images:
     """Decode one file to uint8 (height, width, channels) in `mode` "L" or "RGB".
 
-    It is turned upright, and resized to `size`, (width, height), unless that is None. In an image
-    of more than 8 bits, values in `value_range` become 0 to 255; transparent pixels become white.
+    The image is turned upright, and resized to `size`, (width, height), unless that is None. In an
+    image of more than 8 bits, values in `value_range` become 0 to 255. Transparent pixels become
+    white.
 
     Raises:
         DataError: the file is not an image, or is damaged.
@@ -288,7 +295,7 @@ def decode(
 def decode_telling(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode like `decode`; also return whether any pixel was transparent."""
+    """Decode like `decode`; the second result is True if any pixel was transparent."""
     with open_image(path) as image:
         return decode_opened(image, size, mode, value_range)
 
@@ -296,7 +303,7 @@ def decode_telling(
 def decode_opened(
     image: Image.Image, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """Decode an image that `open_image` has opened; otherwise like `decode_telling`."""
+    """Decode an image that `open_image` has opened; the result is that of `decode_telling`."""
     try:
         if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
@@ -325,7 +332,7 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:
-    """Convert an upright image to this mode; also return whether any pixel was transparent."""
+    """Convert an upright image to this mode; the second result is True if it was transparent."""
     if image.mode not in DEPTHS and _is_transparent(image):
         return on_white(image, mode), True
     converted = image
@@ -384,7 +391,7 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     """
     if (
         values.size > STRIP_PIXELS and len(values) > 1
-    ):  # bounds the temporary arrays of 8 bytes per value
+    ):  # limits the memory: temporary arrays have 8 bytes per value
         scaled = np.empty(values.shape, dtype=np.uint8)
         rows = max(1, STRIP_PIXELS * len(values) // values.size)
         for top in range(0, len(values), rows):

@@ -139,7 +139,10 @@ TELL: dict[str, Callable[[list[Path], str], str]] = {
     ),
     HIDDEN: lambda paths, first: f"note: {are(paths, 'hidden or system file')} left out ({first}).",
 }
-"""The function that formats the line for each reason to leave files out, in the printed order."""
+"""The functions that format the line for each reason to leave files out.
+
+The lines are printed in this order.
+"""
 
 
 def are(what: Sequence[object], noun: str) -> str:

@@ -31,7 +31,7 @@ MAX_SIDE = 224
 
 
 TOLERATED = 0.1
-"""Up to this relative deviation of a part's size from the requested one, there is no note."""
+"""The relative deviation of a part's size from the requested one above which a note is shown."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Whole:
 
     decoded: Decoded
     layout: Layout | None
-    """The layout of a folder of the user; None for any other data set."""
+    """The layout of a user's folder; None for any other data set."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -76,14 +76,15 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 
 
 def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:
-    """Split a data set; return it, and the number that each of its images had before.
+    """Split a data set; return it, and the number that each of its images had before the split.
 
     First the test set is drawn (unless the data has one), then the validation set (unless the data
     has one, or there are folds), then `train_limit` images; all with `config.split_seed`. With
     folds, a validation set of the data is divided among them like the training set.
 
-    Images are numbered consecutively across the parts (`Decoded.parts`), before and after.
-    `groups` has the group of each image, as numbered before; if possible, no group is divided.
+    Before and after the split, images are numbered consecutively across the parts
+    (`Decoded.parts`). `groups` has the group of each image, in the order before the split. If
+    possible, no group is divided.
 
     Raises:
         DataError: there are too few images.
@@ -112,7 +113,7 @@ def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple
             "note: the images of the data set's own validation set are divided among the folds too."
         )
     draw = _Draw(train, numbers["train"], groups, config)
-    behind = config.folds or 1 + (val is None)  # groups per class needed after the test set
+    behind = config.folds or 1 + (val is None)  # groups that a class still needs after the test set
     remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
     if test is None:
@@ -159,7 +160,14 @@ class _Draw:
     def __init__(
         self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
     ) -> None:
-        """`groups` has the groups of all images; `numbers` selects those of the training images."""
+        """Prepare the drawing of parts with the config's seed.
+
+        Args:
+            train: the images from which parts are drawn.
+            numbers: the numbers of these images among all images.
+            groups: the group of each of all images; None for no groups.
+            config: the data set's config.
+        """
         targets: Targets = TASKS[config.task].load_targets()
         self.train, self.numbers = train, numbers
         self.strata = targets.strata(train.targets)
@@ -167,9 +175,12 @@ class _Draw:
         self.generator = np.random.default_rng(config.split_seed)
 
     def keep_together(self, needed: int) -> list[str]:
-        """Dissolve the groups of classes with fewer than `needed`; return a note on the others.
+        """Dissolve the groups of each class with fewer than `needed` groups.
 
         If no group of several images remains, parts are drawn without groups.
+
+        Returns:
+            A note on the remaining groups; empty if there are none.
         """
         if self.groups is None:
             return []
@@ -185,9 +196,12 @@ class _Draw:
         ]
 
     def part(self, rows: Rows, count: int, *, min_left: int = 1) -> tuple[Rows, Part, Rows]:
-        """Draw a part of `count` of these rows; return the other rows, the part and its numbers.
+        """Draw a part of `count` of these rows.
 
         With groups, at least `min_left` groups of each class are not drawn.
+
+        Returns:
+            The rows that were not drawn, the part, and the numbers of its images.
         """
         if self.groups is None:
             rest, drawn = split_off(self.strata[rows], count, self.generator)
@@ -208,7 +222,11 @@ class _Draw:
 
 
 def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part, Rows, list[str]]:
-    """Return the data's own validation set, reduced to the limit; its rows; and remarks on it."""
+    """Reduce the data set's own validation set to `config.val_limit` images.
+
+    Returns:
+        The reduced validation set, the rows of its images, and remarks on it.
+    """
     remarks = (
         ["note: data.val_fraction is ignored, because the data set has its own validation set."]
         if config.val_fraction != DataConfig().val_fraction
@@ -248,7 +266,7 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
 def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:
     """Return the whole data set, if possible from the cache.
 
-    Existing files are not downloaded again.
+    With `download`, files that are missing or damaged are downloaded.
     """
     try:
         # Problems may concern files that are not images, which an entry's key does not include.
@@ -268,8 +286,11 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
 def with_root(config: DataConfig, source: str, root: str, task: str = "") -> DataConfig:
     """Return the config for `--data SOURCE`.
 
-    SOURCE is a data set's name, or `folder:PATH`, whose path is used as root. The default task is
-    the first of the data set's tasks.
+    Args:
+        config: provides all other settings.
+        source: a data set's name, or `folder:PATH`.
+        root: the folder of the data set's files; not used for `folder:PATH`.
+        task: the name of the task; if empty, the first of the data set's tasks.
 
     Raises:
         ConfigError: the name is unknown, or `~` cannot be expanded.

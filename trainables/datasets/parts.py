@@ -1,7 +1,8 @@
 """The parts (training, validation, test) of a folder of images.
 
-They contain the class folders, or are inside each class folder. A folder that can be interpreted in
-only one way is accepted, and a note states the interpretation; an ambiguous one is an error.
+Either the folder of each part contains the class folders, or each class folder contains the folders
+of the parts. A folder that can be interpreted in only one way is accepted, and a note states the
+interpretation; an ambiguous one is an error.
 """
 
 import os
@@ -22,7 +23,7 @@ def layout_of(root: Path) -> Layout:
     """Find the images below a folder, and their parts and classes.
 
     Raises:
-        DataError: there are none, or it is ambiguous which folders are parts and which are classes.
+        DataError: there are no images, or it is ambiguous which folders are parts or classes.
         OSError: a folder cannot be read.
     """
     layout, whole = Layout(root), walk(root, root.resolve())
@@ -44,7 +45,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
         chain.append(chain[-1].filled[0])
-    if chain[-1].images:  # a single class
+    if chain[-1].images:  # this is the folder of a single class
         return folder
     if not is_part and not _is_set(chain[-1]):
         for outer, inner in pairwise(chain):
@@ -54,7 +55,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
 
 
 def _is_set(folder: Folder) -> bool:
-    """True if a folder contains a training part and other parts, none with images of its own."""
+    """True if a folder contains a training part and other parts, and no images directly in them."""
     parts = [inner for inner in folder.filled if part_of(inner.name)]
     kinds = {part_of(part.name) for part in parts}
     return len(kinds) > 1 and "train" in kinds and not any(part.images for part in parts)
@@ -166,7 +167,7 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     """True if each class folder contains the parts: `cat/train`, `cat/test`, `dog/train`.
 
     Raises:
-        DataError: only some of them do, or sub-folders are data sets of their own.
+        DataError: only some class folders contain them, or sub-folders are separate data sets.
     """
     kinds = {
         class_folder.path: {part_of(inner.name) for inner in class_folder.filled}

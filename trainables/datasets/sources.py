@@ -18,18 +18,18 @@ def _module(config: DataConfig) -> ModuleType:
 
 
 def find(config: DataConfig) -> Layout | None:
-    """Find the images in a folder of the user; None for any other data set.
+    """Find the images if the data set is a user's folder; None for any other data set.
 
     Raises:
-        DataError: there are none, or the folder is ambiguous.
+        DataError: there are no images, or the folder is ambiguous.
     """
     return _module(config).find(config) if DATASETS[config.name].from_folder else None
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return the paths of the files that `decode` reads; empty if they are not to be cached.
+    """Return the paths of the files that `decode` reads; empty if decoding needs no cache.
 
-    For a folder of the user, use `find` instead.
+    For a user's folder, use `find` instead.
     """
     paths: list[Path] = _module(config).files(config)
     return paths
@@ -46,9 +46,9 @@ def decode(
 
     Args:
         config: the data set.
-        layout: for a folder of the user, the result of `find`, if it is known already.
+        layout: for a user's folder, the result of `find`, if it is known already.
         download: whether to download missing files.
-        allocate: for a folder of the user, allocates the arrays to decode into.
+        allocate: for a user's folder, allocates the arrays into which images are decoded.
 
     Raises:
         DataError: images or labels cannot be used.

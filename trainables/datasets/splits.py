@@ -18,10 +18,13 @@ Rows = NDArray[np.intp]
 def split_off(
     labels: Labels, count: int, generator: np.random.Generator, *, min_left: int = 1
 ) -> tuple[Rows, Rows]:
-    """Draw `count` rows, stratified; return (the others, those drawn), each in ascending order.
+    """Draw `count` rows, stratified by class.
 
-    Of every class, at least one row is drawn, and at least `min_left` rows are not; if this allows
-    it, exactly `count` rows are drawn.
+    Of every class, at least one row is drawn, and at least `min_left` rows are not. A class with
+    only `min_left` rows is not drawn from. Exactly `count` rows are drawn if these limits allow it.
+
+    Returns:
+        The rows that were not drawn, and those that were, each in ascending order.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     quotas = _quotas(sizes, count, sizes - min_left)
@@ -36,7 +39,7 @@ def split_off(
 def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
     """Divide `count` among classes in proportion to their sizes (largest remainder method).
 
-    Each quota is at least 1, and at most the class's element of `most`.
+    Each quota is at most the class's element of `most`, and at least 1 unless that is 0.
     """
     exact = sizes * (count / sizes.sum())
     quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
@@ -48,10 +51,18 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
 
 
 def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
-    """Dissolve the groups of classes that have fewer than `needed`; return the new groups, (rows,).
+    """Dissolve the groups of each class that has fewer than `needed` groups.
 
     Each row of such a class becomes a group of its own. The class of a group is that of its first
     row.
+
+    Args:
+        labels: the class of each row, (rows,).
+        groups: the number of each row's group, (rows,).
+        needed: the number of groups that a class needs to keep them.
+
+    Returns:
+        The new group numbers, (rows,).
     """
     _, firsts = np.unique(groups, return_index=True)
     classes, counts = np.unique(labels[firsts], return_counts=True)
@@ -67,8 +78,8 @@ def split_off_groups(
     """Draw about `count` rows like `split_off`, but only whole groups of rows.
 
     Of every class, at least one group is drawn, and at least `min_left` groups are not; `divisible`
-    ensures that there are enough. The groups of a class are considered in random order, and drawn
-    if they fit into what is left of its quota.
+    ensures that there are enough. The groups of a class are considered in random order. A group is
+    drawn if it fits into the remaining quota of the class.
     """
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
     sizes, of_class = np.bincount(numbers), labels[firsts]
@@ -92,8 +103,8 @@ def in_folds(
 ) -> list[Rows]:
     """Divide all rows into stratified folds, which are drawn at random from `seed`.
 
-    The sizes of the folds, and those of each class in them, differ by at most one; with groups, by
-    as little as these allow. Each fold's rows are in ascending order.
+    The sizes of the folds, and those of each class in them, differ by at most one. With groups, the
+    differences may be larger. Each fold's rows are in ascending order.
 
     Raises:
         ValueError: every class has fewer rows than there are folds.
@@ -104,7 +115,7 @@ def in_folds(
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():
-        # It warns of a class with fewer rows than folds, which `check_split` reports already.
+        # scikit-learn warns of classes with fewer rows than folds; `check_split` reports them.
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         divided = kind(folds, shuffle=True, random_state=drawn).split(
             np.empty(len(labels)), labels, groups

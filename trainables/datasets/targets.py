@@ -53,7 +53,7 @@ class Targets:
             )
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return problems, a line each: classes with too few training images, or too few classes.
+        """Return a line for each problem with the number of classes, or with a class's images.
 
         Args:
             sizes: the number of training images of each class, by name.
@@ -65,7 +65,7 @@ class Targets:
         """Check a data set after it was split.
 
         Raises:
-            DataError: it cannot be used.
+            DataError: the data set cannot be used for training.
         """
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:
@@ -73,11 +73,14 @@ class Targets:
         return dataset.image
 
     def width(self, dataset: Dataset) -> int:
-        """Return the number of outputs with which networks are built."""
+        """Return the number of outputs of a network for this data set."""
         return len(dataset.classes)
 
     def strata(self, targets: Arrays) -> Labels:
-        """Return the stratum of each image, int64 (images,); parts get their share of each."""
+        """Return the stratum of each image, int64 (images,).
+
+        Each part gets its share of every stratum.
+        """
         return np.zeros(len(targets), np.int64)
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
@@ -92,7 +95,8 @@ class ClassNumbers(Targets):
         """Check that every class has an image for every part that is drawn.
 
         Raises:
-            DataError: a class has too few, or images, labels and classes do not fit together.
+            DataError: a class has too few images, or the numbers of images, labels and classes do
+                not fit together.
         """
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and (
@@ -142,7 +146,7 @@ class ClassNumbers(Targets):
         """Check that every class has at least one image for each fold.
 
         Raises:
-            DataError: a class has fewer.
+            DataError: a class has fewer images than there are folds.
         """
         counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
         name, count = dataset.classes[counts.argmin()], int(counts.min())

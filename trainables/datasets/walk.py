@@ -36,7 +36,7 @@ class Folder:
 
     @cached_property
     def all_images(self) -> list[Path]:
-        """The images in it and in its sub-folders, at any depth, sorted by path."""
+        """The images in the folder and in its sub-folders, at any depth, sorted by path."""
         return sorted(
             [*self.images, *(path for folder in self.folders for path in folder.all_images)]
         )

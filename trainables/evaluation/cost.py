@@ -20,7 +20,7 @@ from trainables.tasks.base import Predict, Task
 BATCHES = (1, 64)
 """The batch sizes that are timed."""
 WARM_UPS = 3
-"""The maximum number of batches before those that are timed."""
+"""The maximum number of warm-up batches before the measurement."""
 BUDGET_S = 0.1
 """The repetitions of a batch size stop after this many seconds, once there are `MIN_REPETITIONS`.
 """
@@ -37,12 +37,12 @@ FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Cost:
     """Measure the cost of using the model saved at `path`, in this process on `device`.
 
-    `inference` has the milliseconds per image (`time_per_image`) for each batch size, from uint8
-    images in memory to predictions in memory. This includes the scaling (or the extraction of
-    features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of one image) are
-    None for a baseline, which always runs on the CPU. For a trial with folds, all numbers are those
-    of the ensemble of its networks. Heads that are used only in training are never counted, not
-    even in `bytes`.
+    In the result, `inference` has the milliseconds per image (`time_per_image`) for each batch
+    size, from uint8 images in memory to predictions in memory. This includes the scaling (or the
+    extraction of features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of
+    one image) are None for a baseline, which always runs on the CPU. For a trial with folds, all
+    numbers are those of the ensemble of its networks. Heads that are used only in training are
+    never counted, not even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -114,7 +114,8 @@ class Operations(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         """Return False, so that torch does not wrap `__torch_dispatch__`.
 
-        The wrapper would disable torch's compiler, which is not used here, but imports it for that.
+        The wrapper would import torch's compiler, only to disable it, although nothing is compiled
+        here.
         """
         return False
 
@@ -132,8 +133,8 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Count the multiply-adds in the forward pass of one image.
 
     Convolutions, matrix products and attention are counted, as half of torch's floating-point
-    operations. Torch has no formulas for its fast paths of attention, so they are disabled
-    meanwhile.
+    operations. Torch has no formulas for its fast paths of attention, so they are disabled during
+    the count.
 
     Args:
         network: the network, whose mode (training or evaluation) is not changed.

@@ -23,18 +23,19 @@ from trainables.evaluation.evaluate import load_model
 Floats = NDArray[np.float64]
 
 MIN_IMAGES = 50
-"""The least number of images that must be judged; with fewer, no label is doubted."""
+"""The minimum number of images whose labels are judged; with fewer, no label is doubted."""
 FOLDS = 10
 STRENGTH, LIKE = 0.05, 64
-"""The inverse of the ridge penalty of the logistic regression, `C`, chosen for `LIKE` features.
+"""`STRENGTH` is the parameter `C` of the logistic regression, the inverse of the ridge penalty.
 
-For any other number, the features are scaled so that the same penalty fits.
+It was chosen for data with `LIKE` features. Features are scaled so that it fits other numbers too.
 """
 GAIN = 2.0
-"""The gain in log-likelihood that is required to report wrong labels: the 2.3 % critical value of
-the likelihood-ratio test for a share above 0. With the 5 % value, 1.35, wrong labels were reported
-in up to 6 % of the simulations of `tests.bench.rates` with only correct ones, because the
-classifier's probabilities are estimates themselves.
+"""The minimum gain in log-likelihood for wrong labels to be reported.
+
+It is the 2.3 % critical value of the likelihood-ratio test for a share above 0. With the 5 % value,
+1.35, wrong labels were reported in up to 6 % of the simulations of `tests.bench.rates` in which all
+labels were correct, because the classifier's probabilities are estimates themselves.
 """
 BATCH = 256
 MIN_OTHERS = 2
@@ -49,19 +50,24 @@ UNSEEN = -20.0
 
 @dataclass(frozen=True)
 class Doubts:
-    """The estimated share of wrong labels, and the probability of each to be wrong."""
+    """The estimated share of wrong labels, and each label's probability of being wrong."""
 
     share: float
     """The most likely share of wrong labels; 0 without significant evidence of any."""
     chances: Floats
-    """The probability of each label to be wrong, (images,)."""
+    """Each label's probability of being wrong, (images,)."""
 
 
 def doubts(features: Floats, labels: NDArray[np.int64], classes: int) -> Doubts:
-    """Estimate which labels are wrong, from features of their images, (images, features).
+    """Estimate each label's probability of being wrong, from features of the images.
 
-    A label that is not judged has probability 0. So have all labels if fewer than `MIN_IMAGES` or
-    only a single class can be judged.
+    The probability is 0 for a label that is not judged. If fewer than `MIN_IMAGES` labels, or only
+    those of a single class, can be judged, it is 0 for all labels.
+
+    Args:
+        features: (images, features).
+        labels: class numbers, (images,).
+        classes: the number of classes.
     """
     none = Doubts(0.0, np.zeros(len(labels)))
     judged = np.bincount(labels, minlength=classes)[labels] > MIN_OTHERS
@@ -121,8 +127,8 @@ def _out_of_fold(features: Floats, labels: NDArray[np.int64], classes: int) -> F
 def features_of(config: TrialConfig, dataset: Dataset, path: Path, images: Images) -> Floats:
     """Compute the inputs of the last dense layer of the model saved at `path`, (images, features).
 
-    They are those of the first network if there are folds, and log-probabilities for a network
-    without dense layers. A baseline has its hand-crafted features instead.
+    With folds, they are those of the first network. For a network without dense layers, the result
+    has its log-probabilities instead; for a baseline, its hand-crafted features.
 
     Args:
         config: the config of the model's trial.

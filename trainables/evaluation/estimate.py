@@ -33,17 +33,17 @@ VALIDATION_SHARE = 1 / 3
 A forward pass takes about a third of the time of a training step.
 """
 BOX_S = 3.0
-"""The most seconds to spend on the steps of one network, or on the fits of one baseline."""
+"""The maximum number of seconds for the steps of one network, or for the fits of one baseline."""
 LONG_S = 0.5
 """A step of at least this many seconds is measured only once, because its time varies little."""
 STEP_S = 5.0
-"""Networks whose step with two images is expected to take more seconds are not measured."""
+"""A network is not measured if its step with two images is expected to take more seconds."""
 ALL_S = 90.0
 """No further network is measured after this many seconds."""
 MOST_BYTES = 4 * 10**9
-"""The most bytes that a measured network may need; half of the free memory if that is less."""
+"""The maximum memory of a measured network, in bytes; half of the free memory if that is less."""
 BATCH_BYTES = 10**9
-"""The most bytes that the activations of a measured batch may take."""
+"""The maximum memory of the activations of a measured batch, in bytes."""
 MOST_MEASURED = 14
 """The maximum number of networks that are measured; the others are extrapolated."""
 
@@ -129,7 +129,7 @@ def _kind(config: TrialConfig) -> Hashable:
 
 
 def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
-    """Select at most `MOST_MEASURED` of these, evenly spread, including the first and the last."""
+    """Select at most `MOST_MEASURED` kinds, evenly spread, including the first and the last."""
     count = min(MOST_MEASURED, len(kinds))
     return [kinds[round(place * (len(kinds) - 1) / max(1, count - 1))] for place in range(count)]
 

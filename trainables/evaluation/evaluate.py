@@ -32,20 +32,21 @@ class TrainedModel:
     networks: list[nn.Module]
     """All networks of the model, which take scaled images; empty for a baseline."""
     precision: str
-    """The precision of its training and its predictions, `fp32`, `bf16` or `fp16`; empty for a
-    baseline.
+    """The precision of its training and its predictions: `fp32`, `bf16` or `fp16`.
+
+    Empty for a baseline.
     """
     module: nn.Module | None = None
     """Maps pixels to raw predictions (`Task.module`); None for a baseline."""
     members: tuple[nn.Module, ...] = ()
-    """The same for each of the `networks`, which `module` combines; empty for a baseline."""
+    """The module of each single network, in the order of `networks`; empty for a baseline."""
 
 
 def check(path: Path) -> None:
     """Check that the checkpoint at `path` is complete and undamaged.
 
     Raises:
-        CheckpointError: it is not (`checkpoint.verify`).
+        CheckpointError: the checkpoint is incomplete or damaged.
     """
     checkpoint.verify(path)
 
@@ -56,9 +57,9 @@ def evaluate(
     """Load the checkpoint at `path`, and measure its predictions for `part`.
 
     Returns:
-        The task's evaluation (`Task.evaluate`). With folds, it has also `members`: the primary
-        metric of each network on the part that it predicts (under the metric's name), and their
-        `mean` and sample standard deviation `std`.
+        The task's evaluation (`Task.evaluate`). With folds, it also has `members`. These are the
+        primary metric of each network on the part that it predicts (a list, under the metric's
+        name), and the `mean` and sample standard deviation (`std`) of these values.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -150,7 +151,7 @@ def _predict_each(
         # Imported here because networks do not need scikit-image, whose import takes half a second.
         from trainables.baselines import fitting
 
-        # `load_model` would compute the features again; these are in the cache.
+        # `probabilities` uses the cached features; `load_model` would compute them again.
         fitted = [state["classifier"] for state in _states(dataset, path)]
         return [
             fitting.probabilities(config, dataset, part, own)
@@ -210,7 +211,7 @@ def load_model(
 
 
 def _states(dataset: Dataset, path: Path) -> list[State]:
-    """Load the state of the network or classifier in a checkpoint, or of each fold's.
+    """Load the state of the network or classifier in a checkpoint; with folds, one for each fold.
 
     Raises:
         ValueError: the checkpoint and the data set have different numbers of folds.

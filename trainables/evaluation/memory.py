@@ -26,7 +26,7 @@ from trainables.training.precision import has_bf16
 PROCESS_BYTES = 400 << 20
 """The memory of a process that has imported torch but does not train yet, in bytes."""
 MOMENTS = {"sgd": 1}
-"""The number of values that an optimizer stores for each weight; 2 for Adam and its variants."""
+"""The number of values that an optimizer stores for each weight; 2 if it is not listed (Adam)."""
 SLACK = 1.5
 """A factor on the memory of a batch's activations that allows for the layers' working memory."""
 HALF = 0.55
@@ -41,7 +41,7 @@ class NetworkSize:
 
     weights: int
     learning: int
-    """The number of weights that are trained, and not frozen."""
+    """The number of weights that are trained, because they are not frozen."""
     trained_image: float
     """The bytes per image, in float32, that are kept from the forward to the backward pass."""
     tested_image: float
@@ -83,10 +83,15 @@ class _Counter(Operations):
 
 @cache
 def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> NetworkSize:
-    """Measure a network for images (channels, height, width) with `outputs` outputs.
+    """Measure the memory and the operations of a new network.
 
-    For a network that cannot run on the `meta` device, only the numbers of weights are known; the
-    others are 0.
+    If it cannot run on the `meta` device, only the numbers of weights are known, and the other
+    results are 0.
+
+    Args:
+        model: the model's config.
+        image: (channels, height, width).
+        outputs: the number of the network's outputs.
     """
     with torch.device("meta"):
         network = MODELS[model.name].build(image, outputs, **model.options)
@@ -124,9 +129,9 @@ def _measure_pass(
 def _fused_attention() -> Iterator[None]:
     """Make attention use torch's fused operator on the `meta` device too.
 
-    There torch computes attention step by step, with matrices of (tokens, tokens). The kernels of
-    CPUs and GPUs do not store these, which would be a quarter of the counted memory of a vision
-    transformer. Torch has no setting for this.
+    On this device torch computes attention step by step, with matrices of (tokens, tokens). The
+    kernels of CPUs and GPUs do not store these matrices, which would be a quarter of the counted
+    memory of a vision transformer. Torch has no setting for this.
     """
     plain = functional.scaled_dot_product_attention
 

@@ -46,7 +46,7 @@ OF_BASELINES = (
 )
 """The packages that are required to use an exported network, or an exported baseline, with MLflow.
 
-They have the names of the package index.
+These are their names on PyPI.
 """
 
 
@@ -68,10 +68,11 @@ class Exported:
     precision: str
     """The precision of the training; the exported model always computes in float32."""
     images: int
-    """The number of validation images on which they were compared."""
+    """The number of validation images on which the model and the checkpoint were compared."""
     value: float | None
-    """The task's primary metric on these images; None with folds, because the networks together
-    were trained on all of them.
+    """The task's primary metric on these images.
+
+    None with folds, because the networks together were trained on all of the images.
     """
     difference: float
     """The largest difference between the model's predictions and the checkpoint's."""
@@ -109,8 +110,8 @@ def export(
 ) -> Exported:
     """Export the checkpoint at `path` to a new folder, compare both, and time the exported model.
 
-    With `onnx`, the folder also gets an ONNX network. The predictions of both forms are compared on
-    all validation images, and timed on the CPU.
+    With `onnx`, the network is exported to ONNX too. Predictions are compared on all validation
+    images, and timed on the CPU.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -132,7 +133,7 @@ def write(
     """Export the checkpoint at `path` to a new folder, like `export`, but faster.
 
     The exported network is compared with the checkpoint's on a single batch, and not timed. The
-    reference (`reference`) is written only for a model that is to be `watched`.
+    reference for monitoring (module `reference`) is written only if the model is to be `watched`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -184,7 +185,9 @@ def _code(task: TaskEntry) -> Any:
 def _compare(
     config: TrialConfig, dataset: Dataset, before: Predictions, folder: Path, precision: str
 ) -> Exported:
-    """Compare the exported forms with the checkpoint and with each other, and time them.
+    """Compare the exported model with the checkpoint and, if it exists, with its ONNX form.
+
+    Both forms are timed.
 
     After a training in half precision, the difference from the checkpoint is only recorded, because
     the exported model computes in float32.
@@ -205,7 +208,7 @@ def _compare(
         _check_agreement(task, "the exported network", "the checkpoint", difference)
     if config.task is CLASSIFICATION:
         reference.write(folder, dataset, after[reference.sample(dataset)])
-    # Timed before ONNX Runtime starts its threads, whose busy-waiting would slow this down.
+    # This is timed before ONNX Runtime starts its threads, whose busy-waiting would slow it down.
     inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
@@ -250,7 +253,7 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
 
 
 def _check_agreement(task: Task, first: str, second: str, difference: float) -> None:
-    if not difference <= task.tolerance:  # unlike `>`, this refuses NaN too
+    if not difference <= task.tolerance:  # unlike `>`, this also rejects NaN
         raise Disagreement(
             f"{first} and {second} differ by {difference:.2g} in the prediction for a validation "
             f"image (at most {task.tolerance:g} is allowed). Nothing was registered."
@@ -260,10 +263,11 @@ def _check_agreement(task: Task, first: str, second: str, difference: float) -> 
 def _write_network(
     module: nn.Module, task: Task, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
 ) -> Json:
-    """Write the function from pixels to raw predictions as a program for any batch size.
+    """Export `module`, from pixels to raw predictions, as a torch.export program.
 
-    If the task accepts images of any size, so does the program. It is compared with the network on
-    one batch. The result is empty, because `about.json` needs no further values for a network.
+    The program accepts any batch size and, if the task does, images of any size. It is compared
+    with the network on one batch. The result is empty, because `about.json` needs no further values
+    for a network.
     """
     pixels = torch.from_numpy(
         np.ascontiguousarray(task.examples(dataset, min(batch, len(dataset.val))))
@@ -278,7 +282,7 @@ def _write_network(
             "the trained one",
             difference(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
-        # Otherwise torch stores them in the file: a pickle with images of the data set.
+        # Otherwise torch would store these images of the data set in the file, as a pickle.
         program.example_inputs = None
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:
@@ -303,7 +307,10 @@ def _quiet() -> Iterator[None]:
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:
-    """Load the network at `path` in ONNX Runtime, with `threads` threads on the CPU."""
+    """Load the network at `path` in ONNX Runtime; return a function that predicts with it.
+
+    It uses `threads` threads on the CPU.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

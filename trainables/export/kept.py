@@ -13,7 +13,7 @@ from trainables.disk import sync
 from trainables.export.predictor import DESCRIPTION
 
 LIMIT = 5 * 10**9
-"""The maximum size of all models together, in bytes; the least recently used are removed first."""
+"""The maximum total size of the models, in bytes; the least recently used are removed first."""
 
 
 def key_of(*identity: object) -> str:
@@ -29,7 +29,7 @@ def fetch(key: str, into: Path) -> bool:
     """
     folder = cache_folder("exported") / key
     try:
-        os.utime(folder)  # eviction removes the least recently used
+        os.utime(folder)  # marks the entry as recently used
         (folder / DESCRIPTION).stat()
         shutil.copytree(folder, into)
     except OSError:

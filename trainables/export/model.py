@@ -25,7 +25,7 @@ INSIDE = Path("artifacts") / "classifier"
 
 
 def folder_in(path: Path) -> Path | None:
-    """Find the classifier's folder: `path`, or `INSIDE` in an MLflow model; None without one."""
+    """Find the classifier's folder: `path` or `INSIDE` below it; None if there is none."""
     return next(
         (folder for folder in (path, path / INSIDE) if (folder / DESCRIPTION).is_file()), None
     )
@@ -126,7 +126,7 @@ class Model:
         ]
 
     def pixels(self, path: str | PathLike[str]) -> Images:
-        """Decode a file in the same way as the training images, (height, width, channels).
+        """Decode a file like the training images, to uint8 (height, width, channels).
 
         This method is thread-safe.
 
@@ -216,7 +216,7 @@ class Model:
         if isinstance(images, bytes) or not isinstance(images, Iterable):
             return self._of_pixels(images)  # raises the error that lists the accepted forms
         sources, size = list(images), self._predictor.batch
-        # In batches, because there may be many files, and they are large before they are resized.
+        # Files are decoded batch by batch: there may be many, and they are large before resizing.
         batches = [
             self._of_pixels([self._pixels(image) for image in sources[first : first + size]])
             for first in range(0, len(sources), size)

@@ -90,7 +90,7 @@ class Predictor:
 
     def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the predicted classes and probabilities, one row for each image."""
-        import pandas as pd  # takes half a second, and servers do not need it
+        import pandas as pd  # importing it takes half a second, and servers do not need it
 
         chances = self.predictions(images)
         columns: dict[str, Any] = {

@@ -34,8 +34,10 @@ IMAGES = 2000
 """The maximum number of images in the file."""
 SEED = 20
 NAMES, LETTERS = 100_000, 16
-"""The maximum number of image names, and the number of characters that are stored of each. The
-names are SHA-256 digests in hex. Among this many, 16 digits are practically unique.
+"""The maximum number of image names, and the number of characters that are stored of each.
+
+The names are SHA-256 digests in hex. Among 100,000 names, the first 16 digits are unique in
+practice.
 """
 PREFIX = "met_"
 """The prefix of the arrays that only an improved model has."""
@@ -46,8 +48,10 @@ class EarlierImages:
     """Images recorded before the model was improved, with the improved model's predictions."""
 
     probabilities: Probabilities
-    """Class probabilities, (images, classes), for a random sample of the images that could not join
-    its training even if they were corrected; (0, classes) if there were too few.
+    """Class probabilities, (images, classes), for a random sample of recorded images.
+
+    The sample is drawn from the images that would not have been trained on even if they had been
+    corrected. It is (0, classes) if there were too few of them.
     """
     labelled: Probabilities
     """Class probabilities, (images, classes), for images of known class that were not trained on.
@@ -55,9 +59,10 @@ class EarlierImages:
     targets: NDArray[np.int64]
     """The class of each labelled image, (images,)."""
     luck: NDArray[np.float32]
-    """For each labelled image, the share of being right, 0 to 1, that is likely luck, (images,).
+    """A correction of the accuracy on the labelled images, from 0 to 1 for each, (images,).
 
-    The model was selected by these images, so that its accuracy on them is likely too high.
+    The model was selected by these images, so that its accuracy on them is likely too high. The
+    mean of these values is the likely excess. They are subtracted from the correct predictions.
     """
     trained: NDArray[np.bytes_]
     """The shortened names (`short`) of the recorded images that it was trained on."""
@@ -85,7 +90,7 @@ class Reference:
     probabilities: Probabilities
     """The classifier's probabilities for each image, (images, classes); (0, classes) with folds."""
     earlier: EarlierImages | None = None
-    """Images from before the model was improved; None if it never was."""
+    """Images from before the model was improved; None if it was never improved."""
 
     def pixels(self, path: Path) -> Images:
         """Decode an image file as the classifier would, without loading the classifier.
@@ -100,10 +105,10 @@ class Reference:
 
 
 def sample(dataset: Dataset) -> NDArray[np.intp]:
-    """Choose at most `IMAGES` validation images to record, and return their rows in random order.
+    """Choose at most `IMAGES` validation images for the reference; return their rows.
 
-    Because of this order, the first rows are a random sample too, although data sets are often
-    sorted by class.
+    The rows are in random order, so that the first ones are a random sample too, although data sets
+    are often sorted by class.
     """
     return np.random.default_rng(SEED).permutation(len(dataset.val))[:IMAGES].astype(np.intp)
 
@@ -134,8 +139,8 @@ def short(images: list[str]) -> NDArray[np.bytes_]:
 def add(folder: Path, earlier: EarlierImages) -> None:
     """Add images from before the model was improved to the reference in its folder.
 
-    Those of an earlier improvement are replaced. At most the first `IMAGES` images of each kind,
-    and the last `NAMES` names, are stored.
+    They replace the images of an earlier improvement. At most the first `IMAGES` images of each
+    kind, and the last `NAMES` names, are stored.
     """
     with np.load(folder / FILE, allow_pickle=False) as stored:
         plain = {name: stored[name] for name in stored if not name.startswith(PREFIX)}

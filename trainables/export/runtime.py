@@ -1,7 +1,7 @@
 """Models loaded for serving: warmed up, and with the fastest number of threads.
 
 With `model.onnx`, ONNX Runtime is used if it is installed, and neither torch nor pandas is
-imported. Otherwise the folder's own libraries compute, torch or scikit-learn.
+imported. Otherwise torch or scikit-learn computes the predictions.
 """
 
 import json
@@ -21,10 +21,10 @@ from trainables.export.model import Model
 from trainables.export.predictor import DESCRIPTION, NETWORK, ONNX, Images, Probabilities
 
 BUDGET_S = 0.25
-"""The most seconds to spend on measuring a number of threads, or a batch size."""
+"""The maximum number of seconds for measuring a number of threads, or a batch size."""
 TRIES = 5
 WORTH = 0.85
-"""The number of threads is doubled only if this reduces the time to less than this share of it."""
+"""The number of threads is doubled only if a batch then takes less than this share of the time."""
 LARGEST = 128
 """The maximum batch size: larger batches are no faster on a CPU, but delay responses."""
 TRIED = 8
@@ -72,7 +72,7 @@ class Runtime:
     """The measured seconds of a batch, by batch size."""
 
     def batch_within(self, limit_s: float) -> int:
-        """Return the largest measured batch size that takes at most `limit_s`, or 0."""
+        """Return the largest measured batch size that takes at most `limit_s` seconds, or 0."""
         return max(
             (size for size, seconds in self.seconds.items() if seconds <= limit_s), default=0
         )
@@ -123,7 +123,7 @@ class Fastest:
 
 
 def fastest(make: Callable[[int], Model], most: int) -> Fastest:
-    """Double the number of threads, up to `most`, while that makes the model clearly faster.
+    """Choose the number of threads: double it while that makes the model clearly faster (`WORTH`).
 
     Args:
         make: builds the model for a number of threads.

@@ -13,8 +13,10 @@ from trainables.processors import processors
 AHEAD = 2
 """The maximum number of decoded batches that wait for the model."""
 LARGEST = 64
-"""The maximum batch size. A model may accept larger batches of small images, but decoding and
-computing overlap only if there are several batches.
+"""The maximum batch size.
+
+A model may accept larger batches of small images. But decoding and computing overlap only if there
+are several batches.
 """
 
 
@@ -33,11 +35,11 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
     """Yield the model's prediction for each file, in the order of `files`.
 
     `files` is read lazily, so that it may have any length. For a file that cannot be read, the
-    answer has the error.
+    reason is yielded instead (`FileAnswer.error`).
 
     Args:
         model: the model.
-        files: paths.
+        files: the paths of image files.
         threads: the number of threads that decode (default: the number of processors).
     """
     source, waiting = iter(files), deque[tuple[str, Future[Any]]]()
@@ -53,7 +55,7 @@ def answers(model: Model, files: Iterable[str], threads: int | None = None) -> I
         while waiting:
             count = min(size, len(waiting))
             decoded = [_fetch_pixels(*waiting.popleft()) for _ in range(count)]
-            decode_ahead()  # by the threads, while the model computes
+            decode_ahead()  # the threads decode while the model computes
             yield from _answer_batch(model, decoded)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -22,8 +22,8 @@ listed in `LEAVES` and modules listed in `CONTAINERS` are fused, by their exact 
 any other layer, might mix members, so that a network that contains one is not fused (`blueprint`).
 
 The fused network is a copy of the structure of the first member (`fuse`), whose layers are replaced
-by fused ones. Each container's own `forward` still runs; it only has to address channels from the
-end of the shape (`dim=-3`), as there is one axis more in front.
+by fused ones. Each container's own `forward` still runs. It must address channels from the end of
+the shape (`dim=-3`), because the fused network has one more axis in front.
 """
 
 import copy
@@ -44,7 +44,7 @@ CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, Residua
 
 
 class FusedConv2d(nn.Module):
-    """K convolutions as one: grouped by member, or wide if all members see the same batch.
+    """K convolutions as one: grouped by member, or ordinary if all members have the same input.
 
     A convolution with `groups=K` applies each of K sets of filters to its own channels only, which
     is exactly K separate convolutions. If the members' input is the same, an ordinary convolution
@@ -74,7 +74,7 @@ class FusedConv2d(nn.Module):
         # in the layout that channels-last convolutions read, so that they do not copy it again.
         weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
         bias = flatten_members(self.bias)
-        # A stride of 0 along the members: all of them share the input.
+        # A stride of 0 along the members means that all of them share the input.
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
         else:
@@ -168,7 +168,7 @@ class FusedDropout(nn.Module):
 
 @dataclass(frozen=True)
 class Leaf:
-    """The fusion of layers of one type."""
+    """Two functions that determine how layers of one type are fused."""
 
     traits: Callable[[Any], Hashable]
     """Returns the settings that all members must share; None if the layer cannot be fused."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 Masks = Callable[[Tensor, Sequence[float]], Tensor]
-"""Returns the masks, (batch, members, ...), for activations and each member's dropout rate."""
+"""A function from activations and each member's dropout rate to masks, (batch, members, ...)."""
 HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 """The constants of SplitMix64 (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
 
@@ -37,7 +37,7 @@ def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
 def draw_masks(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
     """Draw masks for x (batch, members, ...), exactly as `functional.dropout` does on a CPU.
 
-    A member with a rate of 0 draws no random numbers, as there.
+    As in torch, no random numbers are drawn for a member whose rate is 0.
     """
     batch, members, *rest = x.shape
     masks = torch.ones((members, batch, *rest), dtype=x.dtype)
@@ -48,12 +48,11 @@ def draw_masks(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Gen
 
 
 class HashedMasks:
-    """Masks of all members at once, by a counter-based generator.
+    """Draws the masks of all members at once, with a counter-based random number generator.
 
     The random number of a value is the SplitMix64 output for a key (from the member's seed) plus a
     counter (from the number of masks drawn so far and the value's position) times an odd constant.
-    So it does not depend on the other members, and no state has to be advanced one number at a
-    time.
+    So it does not depend on the other members, and all numbers can be computed in parallel.
 
     Attributes:
         keys: the hashed seeds, int64 (members,).
@@ -75,7 +74,7 @@ class HashedMasks:
         places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
         # (members, 1) + (batch * values,) -> (members, batch * values); wraps modulo 2**64.
         hashed = mix_bits(self.keys.unsqueeze(1) + as_signed(HASH_FACTORS[0]) * places)
-        # Uniform in [0, 1) from 24 bits, which is the precision of a float32.
+        # Uniform numbers in [0, 1) are made from 24 bits, which is the precision of a float32.
         uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
         rate = self._column(tuple(rates), x.device)
         masks = (uniform >= rate).float() / (1 - rate)

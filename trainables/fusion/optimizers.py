@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, optim
 
 Step = Callable[[Tensor, Tensor], None]
-"""Takes a step: changes the weights in place. It may overwrite the gradients.
+"""A function that takes an optimizer step: it changes the weights in place.
 
-Both arguments, weights and gradients, are (members, weights per member).
+Its arguments, weights and gradients, are (members, weights per member). It may overwrite the
+gradients.
 """
 WeightState = dict[str, Tensor]
 """The optimizer's values for each weight, by torch's names, such as `exp_avg`.
@@ -185,7 +186,7 @@ def hand_back(
     optimizer.zero_grad()
     optimizer.step()
     (group,) = optimizer.param_groups
-    if group.get("momentum") == 0:  # torch keeps no state then
+    if group.get("momentum") == 0:  # torch stores no state without momentum
         return
     for row, weights in enumerate(group["params"]):
         state = optimizer.state[weights]

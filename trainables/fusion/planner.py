@@ -1,7 +1,7 @@
 """Choice of the fastest way to train many trials on one device, by measurement.
 
-They can be trained one after another (plain), fused (`trainables/fusion/stack.py`), or in several
-processes.
+Trials can be trained one after another (called plain), fused (`trainables/fusion/stack.py`), or in
+several processes.
 
 Fusion is worthwhile if the overhead of operations exceeds their arithmetic: in small networks,
 above all on a GPU. For other networks it can be slower. Therefore it is chosen only if it is faster
@@ -27,7 +27,7 @@ from trainables.training.precision import operations, precision_for
 MEMBERS = (2, 4, 8, 16, 32, 64)
 """The sizes of fused groups that are measured."""
 MARGIN = 1.1
-"""The minimum speed, relative to plain, for which another way is chosen.
+"""The minimum speed, relative to plain training, for which another way is chosen.
 
 Repeated measurements differ by a few per cent.
 """
@@ -54,12 +54,14 @@ class TrainingPlan:
     """A way to train trials of the same shape on one device."""
 
     kind: str
-    """`plain` (trials one after another), `fused` (`members` trials as one network), or `processes`
-    (`members` processes, each of which trains trials one after another).
+    """`plain`, `fused` or `processes`.
+
+    With `plain`, trials are trained one after another; with `fused`, `members` trials are trained
+    as one network; with `processes`, each of `members` processes trains trials one after another.
     """
     members: int = 1
     gain: float = 1.0
-    """The speed of the device in images per second, relative to plain."""
+    """The speed in images per second, relative to plain training."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """The images per second of all trials together, for each way: `plain`, `fused x8` ..."""
     reason: str
@@ -74,7 +76,7 @@ class SpeedComparison:
 
     @property
     def gains(self) -> list[float]:
-        """The speed of fused relative to plain, for each round."""
+        """The speed of fused training relative to plain training, for each round."""
         return [fused / plain for fused, plain in zip(self.fused, self.plain, strict=True)]
 
     @property
@@ -84,7 +86,7 @@ class SpeedComparison:
 
     @property
     def clear(self) -> bool:
-        """True if fused is faster than plain in every round, and by `MARGIN` in the median."""
+        """True if fused training is always faster, and in the median at least `MARGIN` times."""
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
@@ -110,10 +112,11 @@ def plan(
         dataset: their data set. A few of its images are trained on; the networks are discarded.
         device: the device to train on.
         trials: the number of trials that run at the same time.
-        share: the expected share of them with the same shape (`shapes.same_shape_fraction`).
+        share: the expected share of these trials that have the same shape
+            (`shapes.same_shape_fraction`).
         processes: the total images per second of several processes on this device, by their number,
             if the caller has measured them.
-        measure: compares plain and fused; replaced in tests.
+        measure: the function that compares plain and fused training; tests replace it.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
     refusal = unsuitability(config, dataset, device, most)
@@ -122,7 +125,7 @@ def plan(
 
 
 def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
-    """Explain why fusion need not even be measured; empty if it should be."""
+    """Return the reason why fusion need not be measured; empty if it should be measured."""
     if most < MEMBERS[0]:
         return "too few of the trials that run at once have the same shape"
     if dataset.folds is not None:
@@ -152,9 +155,12 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
 def compare(
     config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
 ) -> dict[int, SpeedComparison]:
-    """Compare plain with fused groups of increasing size; return the comparisons by group size.
+    """Compare plain training with fused groups of increasing size, up to `most` members.
 
-    Stop after two consecutive sizes without a gain, or when memory runs out.
+    The comparisons end after two consecutive sizes without a gain, or when memory runs out.
+
+    Returns:
+        The comparisons by group size.
     """
     comparisons: dict[int, SpeedComparison] = {}
     best, useless_sizes = 0.0, 0
@@ -174,7 +180,7 @@ def compare(
 def choose(
     compared: Mapping[int, SpeedComparison], processes: dict[int, float], refusal: str = ""
 ) -> TrainingPlan:
-    """Choose the fastest way; one other than plain only if it is faster by a clear margin.
+    """Choose the fastest way; plain unless another one is faster by a clear margin (`MARGIN`).
 
     Args:
         compared: comparisons of plain and fused, by group size.
@@ -225,8 +231,8 @@ def measure_speeds(
 ) -> SpeedComparison:
     """Time a few steps of a single training and of a group, alternating between the two.
 
-    Stacking and handing back happen once per epoch. Each of the group's steps includes its share of
-    them.
+    Building the fused network, and copying its results back, happen once per epoch. The time of a
+    fused step includes its share of this work.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
@@ -273,7 +279,7 @@ def plain_s(training: Training, steps: int) -> float:
 
 
 def fused_s(group: Sequence[Training], steps: int) -> float:
-    """Measure the seconds per step of a group, with a share of the work done once per epoch."""
+    """Measure the seconds per step of a group, including a step's share of the work per epoch."""
     wait(group[0].device)
     start = time.perf_counter()
     stack = Stack(group)

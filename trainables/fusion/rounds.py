@@ -1,6 +1,6 @@
 """Rounds, in which the trials of a process train an epoch together.
 
-Each trial has its own thread, which saves, reports and waits for decisions as if there were no
+Each trial has its own thread, which saves, reports and waits for decisions independently of the
 other trials. To train, it iterates over `FusionRounds.epochs`, which blocks until a round has
 trained the trial's next epoch. In a round, trials of the same shape are trained as one network
 (`trainables/fusion/stack.py`), and the others one after another.
@@ -25,14 +25,14 @@ from trainables.messages import EpochMetrics
 from trainables.training.loop import Training
 
 PATIENCE_S, PATIENCE_SHARE = 0.2, 0.25
-"""The longest time that a round waits for late trials: the larger of this number of seconds and
-this share of the last round's time.
+"""The longest time that a round waits for late trials.
 
-A trial is late while it saves or waits for a decision.
+It is the larger of `PATIENCE_S` seconds and `PATIENCE_SHARE` of the last round's time. A trial is
+late while it saves or waits for a decision.
 """
 
 BEAT_S = 0.5
-"""The minimum time between two heartbeats, in seconds. A step of one trial counts for all."""
+"""The minimum time between two heartbeats, in seconds; a step sends heartbeats of all trials."""
 
 Outcome = EpochMetrics | Exception
 
@@ -54,7 +54,7 @@ class FusionRounds:
         self._beats: dict[str, Callable[[], None]] = {}
         self._last_beat = 0.0
         self._refused: dict[tuple[Hashable, int], str] = {}
-        """By shape and number of members, the reason why they could not be fused."""
+        """The reason why a group could not be fused, by its shape and its number of members."""
         self._notes: list[str] = []
         self._busy = False
         """True while a thread trains a round."""
@@ -83,7 +83,7 @@ class FusionRounds:
             yield self._epoch(trial, training)
 
     def note(self) -> str:
-        """Take a message that was not reported yet; empty if there is none."""
+        """Remove and return a message that was not reported yet; empty if there is none."""
         with self._changed:
             return self._notes.pop() if self._notes else ""
 
@@ -167,7 +167,7 @@ class FusionRounds:
                 return dict(zip(trainings, train_together(list(trainings.values())), strict=True))
             except PartialUpdateError as error:
                 return dict.fromkeys(trainings, error)
-            # Raised by torch, for lack of memory or in a kernel, before any training was changed.
+            # torch raises this for lack of memory, or in a kernel. No training has been changed.
             except RuntimeError as error:
                 self._refused[size] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 with self._changed:

@@ -1,6 +1,6 @@
-"""Keys that are equal for trials that can be fused, or that cost the same to use.
+"""Keys to group trials: by whether they can be fused, and by the cost of using their models.
 
-They are computed from configs, without torch, so that the driver can compute them too.
+The keys are computed from configs, without torch, so that the driver can compute them too.
 """
 
 from collections import Counter
@@ -40,8 +40,8 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
 
     Args:
         config: the trial's config.
-        precision: the precision of the training. Before it is known it is `auto`, which then
-            depends only on the batch size.
+        precision: the precision of the training, or `auto` before it is known. For `auto`, the
+            batch size is a part of the key, because it affects the choice of the precision.
     """
     options = tuple(
         sorted(

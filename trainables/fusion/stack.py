@@ -57,7 +57,7 @@ The model is built on the `meta` device, without memory.
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
-    """Return the key that trials must share to be trained together; None for one that cannot be.
+    """Return the key that trials must share to be fused; None for a trial that cannot be fused.
 
     Trials with equal keys and the same data set can be trained together. Learning rate, weight
     decay, momentum, schedule, dropout, augmentation, seed and number of epochs may differ.
@@ -88,15 +88,16 @@ class PartialUpdateError(Exception):
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     """Train one epoch of each training, in lockstep, as one network.
 
-    Afterwards each has the state that it would have if it had trained this epoch alone. They may be
-    at different epochs. A member that diverges does not affect the others. An error leaves all of
-    them unchanged, except a `PartialUpdateError`. Training is fastest if members see the same
-    batches: with the same seed and augmentation, at the same epoch.
+    Afterwards each training has the state that it would have if it had trained this epoch alone.
+    The trainings may be at different epochs. A training that diverges does not affect the others.
+    If an error other than `PartialUpdateError` is raised, no training has changed. This function is
+    fastest if all trainings use the same batches: with the same seed and augmentation, at the same
+    epoch.
 
     Returns:
-        The metrics of each, in order. `time/epoch_s` is the time of the whole group. Divide it by
-        the number of members for a member's share; summing it over members would count the same
-        seconds several times.
+        The metrics of each training, in order. `time/epoch_s` is the time of the whole group.
+        Divide it by the number of members for a member's share; summing it over members would count
+        the same seconds several times.
 
     Raises:
         ValueError: the trainings cannot be trained together (`incompatibility`).
@@ -122,7 +123,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
 
 
 def incompatibility(trainings: Sequence[Training]) -> str:
-    """Explain why these cannot be trained together; empty if they can."""
+    """Return the reason why these trainings cannot be trained together; empty if they can."""
     if not trainings:
         return "there are no trainings"
     if len(set(map(id, trainings))) != len(trainings):
@@ -191,7 +192,7 @@ class Stack:
             )
             for each in trainings
         ]
-        # Everything, besides the data, that determines the batches of an epoch.
+        # These values and the data determine the batches of an epoch.
         drawn = [
             (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
             for each in trainings
@@ -205,7 +206,7 @@ class Stack:
             for member in self.sources.firsts
         }
         self.steps = len(self.draws[0][0])
-        # The same seeds as those of the members' own dropout in this epoch (`Training`).
+        # These are the seeds that the members' own dropout would have in this epoch (`Training`).
         seeds = [
             mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
             for training in trainings
@@ -254,7 +255,7 @@ class Stack:
             logits = self.network(images)
         each = self._losses(logits, labels)
         losses = each.mean(dim=0)  # (members,)
-        followed = losses  # to differentiate: with class weights it differs from the reported loss
+        followed = losses  # the loss to differentiate; with class weights it differs from `losses`
         if self.class_weights is not None:
             followed = (each * self.class_weights[labels, self.numbers]).mean(dim=0)
         # The gradient of the sum is each member's own gradient, as no loss depends on another
@@ -273,7 +274,7 @@ class Stack:
         outputs = list[Tensor]()
         measured = any(training.metric.name in SCORES for training in self.trainings)
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
-        # So all members together process about as many images at once as a single training.
+        # With this size, all members together process about as many images as a single training.
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
             images, labels = join_batches(
@@ -315,7 +316,7 @@ class Stack:
                 if name in buffers:
                     buffer.copy_(buffers[name][member])
                 else:
-                    buffer += self.steps  # num_batches_tracked
+                    buffer += self.steps  # `num_batches_tracked`, which is not fused
             member_state = {
                 name: [values[member] for values in views] for name, views in states.items()
             }
@@ -369,9 +370,9 @@ def stack_class_weights(trainings: Sequence[Training]) -> Tensor | None:
 
 
 class Sources:
-    """The distinct sources of batches: members of the same source see the same batches.
+    """Groups of members that use the same batches, so that a batch is built once for each group.
 
-    So a batch is built only once for each source.
+    Such a group is called a source.
 
     Attributes:
         firsts: the index of the first member of each source.

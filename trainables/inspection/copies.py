@@ -1,9 +1,9 @@
 """Images that show the same picture: equal in every pixel, nearly equal, or mirrored.
 
-Candidates for nearly equal images are pairs with similar hashes; only hashes that agree in one of
-four quarters of their bits are compared. Each candidate is then verified by the correlation of its
-thumbnails. The more alike the images of the data are in general, the higher the required
-correlation.
+Candidates for nearly equal images are pairs with similar hashes. Two hashes are compared only if
+they agree in at least one of four quarters of their bits. Each candidate is then verified by the
+correlation of its thumbnails. The more alike the images of the data are in general, the higher the
+required correlation.
 """
 
 import hashlib
@@ -28,22 +28,27 @@ Rows = NDArray[np.int64]
 THUMBNAIL = 32
 """The largest side of a thumbnail, in pixels."""
 MIN_SIDE = 24
-"""In data with smaller images only equal ones are searched: different ones may be nearly equal."""
+"""The smallest side, in pixels, of images among which nearly equal ones are searched for.
+
+Smaller images may be nearly equal although they show different pictures.
+"""
 VARIED, MIN_SIMILARITY, MAX_DISTANCE = 0.42, 0.95, 6
 ALIKE, MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE = 0.7, 0.995, 2
 """Thresholds for two ranges of the data's likeness (`_likeness`): below `VARIED`, or below `ALIKE`.
 
-The second number of each line is the least correlation of thumbnails that show the same picture,
-the third the largest number of bits in which the hashes of candidates differ. If the likeness is at
-least `ALIKE`, nearly equal images are not searched. Measured: in 51,000 images of CIFAR-10
+The second number of each line is the minimum correlation of thumbnails that show the same picture.
+The third is the maximum number of bits in which the hashes of candidates differ. If the likeness is
+`ALIKE` or more, nearly equal images are not searched for. Measured: in 51,000 images of CIFAR-10
 (likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct; in 70,000 of MNIST
 (0.53) none, where two different drawings correlate by at most 0.9944.
 """
 SAMPLE = 400
 """The number of images on which the likeness of the data is measured."""
 BANDS, WINDOW = 4, 64
-"""Hashes are compared if they agree in one of `BANDS` sets of bits, and are then at most `WINDOW`
-places apart in sorted order."""
+"""Two hashes are compared if they agree in one of `BANDS` sets of bits.
+
+In addition, they must be at most `WINDOW` places apart when the hashes that agree are sorted.
+"""
 MAX_PAIRS = 100_000
 """The maximum number of pairs of each kind that are returned."""
 NOT_LOOKED_FOR = "nearly equal images were not searched for"
@@ -167,7 +172,7 @@ class _ThumbnailSource:
 def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
     """Return the likeness of the data: the 90th percentile of correlations between two images.
 
-    It is measured on a sample of the distinct images; 1 if there is only one.
+    It is measured on a sample of the distinct images. If there is only one image, it is 1.
     """
     sample = distinct[np.unique(np.linspace(0, len(distinct) - 1, SAMPLE).astype(int))]
     thumbs = source.thumbnails(sample).reshape(len(sample), -1)
@@ -176,11 +181,11 @@ def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
 
 
 def _find_candidates(image_hashes: Hashes, distance: int) -> tuple[Rows, Rows]:
-    """Return the pairs of similar images, and those similar to each other's mirror image.
+    """Return the pairs of similar images, and the pairs of an image and a similar mirror image.
 
-    Both are (pairs, 2), indices into `image_hashes`. Hashes of similar images differ in at most
-    `distance` bits. Mirror images are found by comparing each hash also with those of the mirrored
-    images, which are numbered from `count`.
+    Both are (pairs, 2), indices into `image_hashes`. Two images are similar if their hashes differ
+    in at most `distance` bits. To find mirror images, each hash is also compared with the hashes of
+    the mirrored images, which are numbered from `count`.
     """
     count = len(image_hashes)
     all_hashes = np.concatenate([image_hashes, image_hashes ^ MIRROR])
@@ -215,7 +220,7 @@ def _keys(pairs: Rows, count: int) -> Rows:
 
 
 def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
-    """Return the pairs, at most `MAX_PAIRS`, whose thumbnails correlate by at least `similarity`.
+    """Return the first `MAX_PAIRS` pairs whose thumbnails correlate by at least `similarity`.
 
     With `mirror`, the second image of each pair is mirrored first.
     """

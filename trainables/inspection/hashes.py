@@ -29,7 +29,8 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)
 NOISE = 0.01
 """The amplitude, in levels of brightness, above which a bit is set.
 
-It exceeds the rounding errors of amplitudes that are 0, as half of those of a symmetric image are.
+It exceeds the rounding errors of amplitudes that are exactly 0 in theory, such as half of the
+amplitudes of a symmetric image.
 """
 FLAT = 2.0
 """A thumbnail with a smaller standard deviation, in levels of brightness, is regarded as flat."""

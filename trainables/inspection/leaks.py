@@ -26,7 +26,7 @@ from trainables.inspection.remembered import copies_before, copies_in
 
 @dataclass(frozen=True)
 class InspectedData:
-    """A data set that was searched for copies, and the copies."""
+    """A data set that was searched for copies, and the copies that were found."""
 
     dataset: Dataset
     """The data set without the removed images."""
@@ -81,9 +81,9 @@ def should_draw_together(config: DataConfig, decoded: Decoded) -> bool:
 def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
     """Return the group of each image, int64 (images,): connected components of the graph of copies.
 
-    Its edges are equal images, and nearly equal ones of the same class.
+    Its edges connect equal images, and nearly equal ones of the same class.
     """
-    from scipy.sparse import coo_array  # imported here because it takes a while
+    from scipy.sparse import coo_array  # imported here because importing scipy is slow
     from scipy.sparse.csgraph import connected_components
 
     targets = TASKS[config.task].load_targets()
@@ -120,7 +120,7 @@ def inspect_data(
 
 
 def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]:
-    """Mask of the pairs whose image is a leak, (pairs,).
+    """Return the mask of the pairs whose image is a leak, (pairs,).
 
     With folds, every image validates a network that was trained on other folds, so that any copy
     within the training set is a leak. If targets are not classes, only equal images are leaks, as
@@ -137,7 +137,7 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
 
 
 def _are_together(pairs: Pairs, places: Places, groups: Labels) -> NDArray[np.bool_]:
-    """Mask of the pairs whose images are in the same group, and thus the same fold, (pairs,)."""
+    """Return the mask of the pairs within one group, and therefore one fold, (pairs,)."""
     of_group = np.append(groups, -np.arange(1, len(places.row) - len(groups) + 1))
     is_same_group: NDArray[np.bool_] = of_group[pairs.image] == of_group[pairs.same_as]
     return is_same_group

@@ -20,11 +20,11 @@ class Image:
 
     part: str
     row: int
-    """Its index in the part before copies were removed, from 0."""
+    """The image's index in the part before copies were removed, from 0."""
     name: str
-    """Its file, relative to the data set's folder; empty if it has no file of its own."""
+    """The image's file, relative to the data set's folder; empty if it has no file of its own."""
     label: str
-    """Its class; empty if the targets are not classes."""
+    """The image's class; empty if the targets are not classes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Places:
     row: Rows
     """The index of each image in its part, (images,)."""
     strata: Labels
-    """The class of each image, or 0 if the targets are not classes."""
+    """The class of each image, (images,), or 0 if the targets are not classes."""
     classes: tuple[str, ...]
     """The classes' names; empty if the targets are not classes."""
 
@@ -110,8 +110,9 @@ class Pairs:
 def pairs_of(copies: Copies, places: Places) -> Pairs:
     """Pair each image with an earlier one that shows the same picture, if there is one.
 
-    Among several, one in an earlier part than the image's is preferred, then an equal one, then a
-    nearly equal one, first of the same class.
+    If there are several, one in an earlier part than the image's is preferred. Otherwise, equal
+    images come first, then nearly equal ones of the same class, then other nearly equal ones, then
+    mirror images.
     """
     count = len(copies.original)
     nobody = count
@@ -134,7 +135,10 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """Return for each image the first one in the pairs that have it as second, or `count`."""
+    """For each image, find the first one of the pairs in which it is second, (count,).
+
+    If several pairs have it as second, the lowest number is returned; if none has, `count`.
+    """
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])
     return first

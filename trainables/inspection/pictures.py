@@ -18,7 +18,8 @@ from trainables.inspection.report import DataReport
 from trainables.inspection.words import image_text
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
-"""In pixels: the side of an image, the gap between images, the width of names, a line's height."""
+"""The side of an image, the gap between images, the width of names and a line's height, in pixels.
+"""
 SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
 """The maximum number of samples of a class, of classes, and of pairs of the same kind and parts."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
@@ -62,7 +63,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shorten(text: str, width: int) -> str:
-    """Shorten a text to `width` pixels by cutting its start: paths differ most at the end."""
+    """Shorten a text to `width` pixels; its start is cut, because paths differ most at the end."""
     ending, font = printable(text), _font()
     if font.getlength(ending) <= width:
         return ending
@@ -72,7 +73,7 @@ def _shorten(text: str, width: int) -> str:
 
 
 def _samples(report: DataReport, train: Part) -> Iterator[Row]:
-    """Yield a row for each of the first classes; a single row if targets are not classes."""
+    """Yield a row for each of the first `MAX_CLASSES` classes; one row if there are no classes."""
     for number, name in enumerate(report.classes[:MAX_CLASSES] or ("training",)):
         rows = np.flatnonzero(train.targets == number) if report.classes else np.arange(len(train))
         if len(rows):

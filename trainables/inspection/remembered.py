@@ -19,13 +19,13 @@ from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 
 VERSION = 2
-"""The version of the search for copies, to increase if its results change.
+"""The version of the search for copies. Increment it if the results change.
 
-Increase `DECODING` too, because the data without copies, on which searches train, then changes.
+Increment `DECODING` too, because the data without copies, on which searches train, then changes.
 """
 FILE = "copies.npz"
 MIN_IMAGES, LIMIT = 5000, 100_000_000
-"""The number of images from which copies are cached, and the maximum total size in bytes."""
+"""The minimum number of images for caching, and the maximum total size of the cache in bytes."""
 DIVIDED_BY = ("train_limit", "val_limit", "val_fraction", "test_fraction", "split_seed", "folds")
 """The fields of the config that, together with the data's fingerprint, determine the parts."""
 
@@ -52,7 +52,7 @@ def _find_or_read(parts: Sequence[Part], identity: list[object]) -> Copies:
             stored = Copies(
                 arrays["original"], arrays["near"], arrays["mirrored"], str(arrays["limit"])
             )
-        folder.touch()  # eviction removes the least recently used
+        folder.touch()  # marks the entry as recently used
         return stored
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         copies = find_copies(parts)

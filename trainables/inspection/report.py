@@ -38,7 +38,7 @@ class FileFacts:
     formats: dict[str, int]
     """The number of files by suffix in lower case (`kind_of`)."""
     looked_at: int
-    """The number of files whose headers were read for `sizes` and `modes`, an even sample."""
+    """The number of files whose headers were read for `sizes` and `modes`, evenly spread."""
     sizes: dict[str, int]
     """The number of files by size, such as `640 x 480` (width, height); the most frequent sizes."""
     other_sizes: int
@@ -77,7 +77,7 @@ class DataReport:
     counts: dict[str, tuple[int, ...]]
     """The number of images of each class, by part; empty if the targets are not classes."""
     shape: tuple[int, ...]
-    """(height, width, channels) of the arrays; for several sizes the largest of each."""
+    """(height, width, channels) of the arrays; if sizes differ, the maximum of each."""
     folds: int | None = None
     is_ragged: bool = False
     value_range: tuple[float, float] | None = None
@@ -89,7 +89,8 @@ class DataReport:
     files: FileFacts | None = None
     """None if the images are not files."""
     matches: tuple[Match, ...] = ()
-    """At most `MAX_MATCHES` of the same kind and parts, those to be checked first."""
+    """At most `MAX_MATCHES` of the same kind and parts; those that users should check come first.
+    """
     match_counts: tuple[MatchCount, ...] = ()
     together: bool = False
     """True if folds were drawn such that copies of a picture are in the same one."""

@@ -32,9 +32,9 @@ DOES = {
 
 
 def source(report: DataReport) -> str:
-    """Return the data set's name; of a folder of images, `folder` and the folder's name.
+    """Return the data set's name or, for a folder of images, `folder` and the folder's name.
 
-    A published data set has a root folder too, in which its files are.
+    The root is not named for a published data set, which also has one.
     """
     entry = DATASETS.get(report.name)
     is_folder = entry is not None and entry.from_folder
@@ -191,12 +191,15 @@ def match_text(match: Match) -> str:
 
 
 def image_text(image: Image) -> str:
-    """Return an image's file; if it has none, its part, and its number there, from 1."""
+    """Return an image's file or, if it has none, its part and its number in the part, from 1."""
     return image.name or f"{TITLES[image.part]} image {image.row + 1:,}"
 
 
 def class_table(report: DataReport) -> list[list[str]]:
-    """Return a table of the number of images by class and part: titles, a row per class, sums."""
+    """Return a table of the number of images by class and part.
+
+    Its rows are the titles, one row for each class, and the sums.
+    """
     titles = ["class", *(_title(report, part) for part in report.counts)]
     rows = [
         [printable(name), *(f"{counts[row]:,}" for counts in report.counts.values())]

@@ -1,10 +1,11 @@
-"""The network of the search in Table III: n layers with weights, and one size for all filters.
+"""The network that is searched in the paper's Table III (Nimma and Uddagiri).
 
-It has n - 2 convolutions and 2 dense layers. The paper does not define "number of layers"; we count
-layers with weights. Up to 5 layers the network is plain, like that of Table II. Deeper ones have
-the paper's "enhanced components": batch normalisation after each convolution, and a residual
-connection over each pair of equal width. The convolutions are spread over up to three resolutions,
-most of them at the lowest, where they are cheap.
+It has n layers: n - 2 convolutions, whose filters all have the same size, and 2 dense layers. The
+paper does not define "number of layers"; we count layers with weights. Networks of up to 5 layers
+are plain, like that of Table II. Deeper ones have the paper's "enhanced components": batch
+normalisation after each convolution, and a residual connection over each pair of convolutions of
+equal width. The convolutions are spread over up to three resolutions, most of them at the lowest,
+where they are cheap.
 """
 
 import torch

@@ -1,9 +1,10 @@
 """The torchvision families that the paper names, and a vision transformer for small images.
 
-All have the same interface: the head has an output for each of the data set's classes, grey images
-are repeated as three channels, and images of an unsuitable size are resized. A network that starts
-from pretrained weights expects pixels from 0 to 1, and normalises them as in the training of those
-weights, which may be published ones or those of a checkpoint.
+The paper is that of Nimma and Uddagiri (see `trainables.models`). All networks have the same
+interface: the head has an output for each of the data set's classes, grey images are repeated as
+three channels, and images of an unsuitable size are resized. A network that starts from pretrained
+weights expects pixels from 0 to 1, and normalises them as in the training of those weights, which
+may be published ones or those of a checkpoint.
 """
 
 from collections.abc import Iterator
@@ -19,8 +20,7 @@ from trainables.catalog.models import MODELS
 from trainables.tasks.losses import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""The mean and standard deviation of each channel that the published weights here were trained
-with.
+"""The mean and standard deviation of each channel in the training of the published weights.
 
 Source: https://docs.pytorch.org/vision/stable/models.html.
 """
@@ -73,7 +73,7 @@ class Anatomy:
     torchvision's recipe for Inception v3.
     """
     auxiliary_side: int = 1
-    """The minimum side of an image for these heads to have an input."""
+    """The minimum side of an image, in pixels, for these heads to have an input."""
 
 
 def features(*numbers: int) -> tuple[str, ...]:

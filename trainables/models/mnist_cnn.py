@@ -1,6 +1,6 @@
 """The paper's custom network for MNIST: two convolutions with pooling, two dense layers, dropout.
 
-The paper's dropout rate is 0.5.
+The paper (Nimma and Uddagiri) has a dropout rate of 0.5.
 """
 
 from torch import nn

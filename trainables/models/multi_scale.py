@@ -1,6 +1,6 @@
 """The paper's multi-scale network: 3x3, 5x5 and 7x7 filters on the same input.
 
-Their outputs are concatenated along the channels.
+Their outputs are concatenated along the channels. The paper is that of Nimma and Uddagiri.
 """
 
 import torch

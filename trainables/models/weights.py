@@ -34,7 +34,7 @@ WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "net.")
 """Prefixes that torch's data-parallel wrapper and our checkpoints add to the names of weights."""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""Matches the names in torchvision's weights file of DenseNet: `norm.1` for `norm1`."""
+"""Matches the old names of layers in torchvision's file for DenseNet, such as `norm.1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 """Matches the start of the SHA-256 in the name of a published file, such as `-f37072fd.pth`."""
 POSITIONS = "encoder.pos_embedding"
@@ -70,7 +70,7 @@ class Absent(NotFound):
 class Unfetched(Unavailable):
     """Raised if published weights could not be downloaded.
 
-    `reason` is the cause, and `why` the same as a clause that follows the model's name.
+    `reason` is the cause, and `why` states it in a clause that follows the model's name.
     """
 
     def __init__(self, text: str, reason: str = "") -> None:
@@ -119,7 +119,7 @@ class WeightsCheck:
         return [f"{', '.join(of)}, {why}" for why, of in names.items()]
 
     def error(self) -> ConfigError | Unavailable:
-        """Build a single error for all models without usable weights; there must be one."""
+        """Build a single error for all models without usable weights; at least one must exist."""
         errors = list(self.missing.values())
         if len(errors) == 1:
             return errors[0]
@@ -137,7 +137,7 @@ class WeightsCheck:
         """Build the error for a search that cannot continue because weights are missing.
 
         Args:
-            search: its name.
+            search: the name of the search.
         """
         errors = list(self.missing.values())
         places = [f"'{error.place}'" for error in errors if isinstance(error, NotFound)]
@@ -332,7 +332,7 @@ def digest(place: Path) -> str:
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
     """Load the pretrained weights, except those of the head, into a new network.
 
-    Also set the network's scaling of pixels to that of the training of those weights.
+    The network's scaling of pixels is set to the one with which these weights were trained.
 
     Args:
         network: a `Family`.

@@ -64,7 +64,7 @@ def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Change each image of a batch by the numbers drawn for it.
+    """Augment each image of a batch with the random numbers that were drawn for it.
 
     Args:
         images: float (batch, channels, height, width), from 0 to 1.
@@ -92,7 +92,7 @@ def move(targets: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
 
 
 def _transform(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
-    """Rotate, scale, shift and mirror images; remove the numbers that are used from `values`."""
+    """Rotate, scale, shift and mirror images; numbers that were used are removed from `values`."""
     if config.rotation or config.scale:
         return _move(images, values, mode, flip=config.flip)
     if config.crop or config.flip:
@@ -108,7 +108,7 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
     if flip:
         mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
-    # Coordinates run from -1 to 1 along both sides, also if the image is not square.
+    # Coordinates run from -1 to 1 along both sides, even if the image is not square.
     aspect = height / width
     rows = torch.stack(
         [cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1

@@ -25,7 +25,7 @@ from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
 Predictions = Any
-"""A task's predictions for several images: an array (images, ...), or a list with one for each."""
+"""A task's predictions: an array (images, ...), or a list with one element for each image."""
 Predict = Callable[[Images], Predictions]
 """A function from images, uint8 (count, height, width, channels), to predictions."""
 
@@ -73,7 +73,7 @@ class Meter(Protocol):
         """Add the outputs of a batch (`Task.outputs`)."""
 
     def values(self, world: Processes) -> dict[str, float]:
-        """Return the values that an epoch reports of the validation set, all of them finite.
+        """Return the values that an epoch reports for the validation set; all must be finite.
 
         They are the metric, under its key, and its standard error and degrees of freedom unless it
         is a share of the images (`Metric.error_key`, `Metric.freedom_key`); the task's primary
@@ -138,9 +138,9 @@ class Task:
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
-        """Return the losses of a batch in training.
+        """Compute the losses of a batch in training.
 
-        Call the network within `autocast`.
+        An implementation calls the network within the context `autocast`.
         """
         raise NotImplementedError
 
@@ -166,7 +166,7 @@ class Task:
     # Use.
 
     def module(self, network: nn.Module, pixels: Pixels) -> nn.Module:
-        """Build the function from images to raw predictions, which is also exported.
+        """Build the module that maps images to raw predictions, which is also exported.
 
         It maps uint8 (count, height, width, channels) to a tensor (count, ...) in single or double
         precision, under autocast too. The network itself takes one tensor.
@@ -174,7 +174,7 @@ class Task:
         raise NotImplementedError
 
     def ensemble(self, members: list[nn.Module]) -> nn.Module:
-        """Combine several such modules into one; only for tasks that support cross-validation."""
+        """Combine several results of `module` into one; only for tasks with cross-validation."""
         raise NotImplementedError
 
     def combine(self, each: list[Predictions]) -> Predictions:
@@ -209,7 +209,7 @@ class Task:
     def examples(self, dataset: Dataset, count: int) -> Images:
         """Return `count` validation images of one size, (count, height, width, channels).
 
-        They are repeated if there are fewer.
+        If there are fewer images, they are repeated.
         """
         images = self.given(dataset.val)
         if isinstance(images, np.ndarray):

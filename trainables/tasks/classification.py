@@ -54,7 +54,7 @@ class Classification(Task):
         return probabilities
 
     def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
-        """Build the function from uint8 images to class probabilities."""
+        """Build the module that maps uint8 images to class probabilities."""
         return ProbabilityModel(network, pixels)
 
     def ensemble(self, members: list[nn.Module]) -> "Ensemble":

@@ -110,7 +110,7 @@ class ByClass(NamedTuple):
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> "ByClass":
-        """Compute them from a confusion matrix: true classes in rows, guessed ones in columns."""
+        """Compute all fields from a confusion matrix: true classes in rows, guesses in columns."""
         right, support, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
         return cls(
             divide(right, guessed),
@@ -171,8 +171,9 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
 
     These are the classes of `ByClass.occurs`. The standard error is the root mean square difference
     between the value and those of bootstrap samples. This includes the bias: for few images macro
-    F1 is too low. Equal counts have the same samples. The error is at least `_least_error`, because
-    samples of a class whose guesses are always, or never, correct do not vary.
+    F1 is too low. The seed is fixed, so that the same counts give the same error. The error is at
+    least `_least_error`, because samples of a class whose guesses are always, or never, correct do
+    not vary.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
@@ -290,6 +291,7 @@ SCORES: dict[str, Callable[[Labels, Probabilities], Measured]] = {
     "log_loss": log_loss,
     "auc": auc,
 }
-"""The metrics that are not sums over batches, as functions of labels (images,) and class
-probabilities (images, classes).
+"""The metrics that are not sums over batches.
+
+Each is a function of labels (images,) and class probabilities (images, classes).
 """

@@ -13,7 +13,7 @@ from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
 from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
-"""Held while `RESIDENT` is read or changed."""
+"""The lock that is held while `RESIDENT` is read or changed."""
 ARRAYS_KEPT = 4
 """The maximum number of arrays in `RESIDENT`: images and targets of two parts."""
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
@@ -114,9 +114,9 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def resident(values: Arrays, device: torch.device) -> Any:
-    """Return the array, or ragged arrays, on the device.
+    """Return the array as a tensor on the device; `Ragged` arrays get such a tensor as buffer.
 
-    On a CPU the result shares the array's memory. On a GPU it is kept for the next trials of the
+    On a CPU the tensor shares the array's memory. On a GPU it is kept for the next trials of the
     process, until other data sets replace it.
     """
     if isinstance(values, Ragged):

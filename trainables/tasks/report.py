@@ -86,7 +86,7 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
     Images are divided into 15 equally wide bins by the probability of their guessed class. The
     result is the mean over the bins, weighted by their images, of the absolute difference between
     the mean probability and the share of correct guesses (the L1 norm; Guo et al. 2017, "On
-    Calibration of Modern Neural Networks", section 2). Like in torchmetrics, it is computed in
+    Calibration of Modern Neural Networks", section 2). As in torchmetrics, it is computed in
     single precision.
     """
     confidence, guesses = torch.from_numpy(chances).max(dim=1)
@@ -105,7 +105,7 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
 def calibration_bins(
     right: NDArray[np.bool_], confidence: NDArray[np.float64]
 ) -> dict[str, list[float]]:
-    """Sum over the images in each of the 15 bins of the guessed class's probability.
+    """Divide images into 15 bins by the guessed class's probability, and sum over each bin.
 
     Args:
         right: True for each image whose guess is correct, (images,).

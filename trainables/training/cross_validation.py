@@ -1,7 +1,7 @@
 """A trial's cross-validation: one network for each fold, trained in turn, an epoch at a time.
 
-Therefore each epoch has means over the folds. All networks start from the same random weights,
-which the config's seed determines; only their images differ.
+Therefore the metrics of each epoch are means over the folds. All networks start from the same
+random weights, which the config's seed determines; only their images differ.
 """
 
 import math
@@ -106,7 +106,7 @@ def combine_folds(
         if metric.error_key in values:  # the folds' images are independent: variances add up
             errors = [each[metric.error_key] for each in folds]
             values[metric.error_key] = math.hypot(*errors) / len(folds)
-        if metric.freedom_key in values:  # unknown (0) if it is unknown for one fold
+        if metric.freedom_key in values:  # 0 (unknown) if it is 0 for any fold
             freedoms = [each[metric.freedom_key] for each in folds]
             values[metric.freedom_key] = sum(freedoms) if all(freedoms) else 0.0
     values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)

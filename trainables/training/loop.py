@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""The limits of a batch in evaluation: the number of images, and of their pixels.
+"""The maximum numbers of images, and of pixels in all of them, in a batch in evaluation.
 
 They keep the activations of a layer for the whole batch small enough for the memory.
 """
 SEEDING = threading.RLock()
-"""Held while torch's global generators have the seed of a training (`seeded`)."""
+"""The lock that is held while torch's global generators have a training's seed (`seeded`)."""
 
 
 class Training:
-    """The training of one network, by this process alone or by several (see `world`)."""
+    """The training of one network, by this process or by several together (see `world`)."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Training:
         )
 
     def _begin(self, network: nn.Module, dataset: Dataset) -> None:
-        """Load the weights with which the config starts a new network, if any."""
+        """Load the weights with which the config starts a new network, if there are any."""
         config = self.config
         if config.begins_with is not None:
             put_weights(network, config, checkpoint.load(config.begins_with))
@@ -131,7 +131,7 @@ class Training:
     def _compute_in(self, precision: str) -> None:
         """Set the precision; in float16, also start a new `LossScaler`.
 
-        In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as far as the
+        In float16, gradients below 6e-8 become 0. Therefore the loss is scaled up, as long as the
         gradients do not overflow.
         """
         self.precision = precision
@@ -206,8 +206,8 @@ class Training:
         """Draw all random numbers of an epoch at once, except those of dropout.
 
         Returns:
-            The rows of its batches, (batches, size), and the numbers for the augmentation of this
-            process's share of each batch (`Task.draw`).
+            The rows of the epoch's batches, (batches, size), and the numbers for the augmentation
+            of this process's share of each batch (`Task.draw`).
         """
         generator = generator_for(self.config.seed, "order", epoch)
         order = (
@@ -235,10 +235,12 @@ class Training:
         return means
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
-        """Take one optimizer step on these rows, augmented by `changes`.
+        """Take one optimizer step on a batch, without waiting for the device.
 
-        They are this process's share of a batch. The loss is added to `means`. No operation waits
-        for the device.
+        Args:
+            rows: the rows of this process's share of the batch, (share,).
+            changes: the numbers for the augmentation of these rows (`draws`).
+            means: the average to which the loss is added.
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
@@ -258,7 +260,7 @@ class Training:
     def _validate(self) -> Meter:
         """Measure the network on the validation set, and store its outputs if they can be reused.
 
-        No operation waits for the device; only reading the meter's values does.
+        No operation here waits for the device; reading the values of the returned meter does.
         """
         self.world.share_buffers(self.network)
         self.network.eval()

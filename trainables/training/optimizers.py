@@ -23,8 +23,8 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
     """Return a subclass of the optimizer without the wrappers of its methods for torch's compiler.
 
-    The wrappers disable the compiler, but the first call of one imports it, which takes a second in
-    each process; and optimizers are not compiled here.
+    The wrappers disable the compiler, but the first call of a wrapper imports it, which takes a
+    second in each process. Optimizers are not compiled here.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))

@@ -24,11 +24,11 @@ from trainables.values import Params
 CHALLENGERS = 8
 """Default number of challengers."""
 MAX_LR_DIVISOR, SECOND_LR_DIVISOR = 30, 10
-"""Challengers that continue the champion's training use its learning rate divided by at most the
-first of these; the second challenger uses exactly the second.
+"""Challengers that continue the champion's training use its learning rate, divided by a number from
+1 to `MAX_LR_DIVISOR`. For the second challenger, this number is `SECOND_LR_DIVISOR`.
 """
 MIN_OBSERVATIONS = 4
-"""Minimum number of observed trials to narrow the space."""
+"""The space is narrowed only if at least this many trials were observed."""
 LR, WARM_START, MODEL = "optimizer.lr", "warm_start", "model.name"
 
 
@@ -42,7 +42,7 @@ class ChampionData:
     """The result of that search."""
     trial: TrialResult
     config: TrialConfig
-    """The config of its trial, with the current folder of the data."""
+    """The config of that trial, with the current folder of the data."""
     dataset: Dataset
 
 
@@ -58,7 +58,8 @@ def challenger_experiment(
         name: the name of the new search.
         champion: the champion and its search.
         data: the config of the joined data.
-        warm: the champion's checkpoint in that data's folder; empty for a baseline.
+        warm: the champion's checkpoint, relative to the folder of the joined data; empty for a
+            baseline.
         trials: the number of challengers; a baseline always has one.
         budget: the budget of the new search.
     """
@@ -84,7 +85,8 @@ def challenger_experiment(
 def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
     """Build the space of the challengers, restricted to the champion's model.
 
-    `warm` is the champion's checkpoint; if it is empty, the space is the champion's config only.
+    `warm` is the champion's checkpoint. If it is empty, the space contains only the champion's
+    config.
     """
     params, model = effective_params(champion.trial), champion.config.model.name
     space = _space_without_warm_start(champion.experiment.space)
@@ -136,7 +138,7 @@ def _space_without_warm_start(space: SearchSpace) -> SearchSpace:
 
 
 def _is_applicable(path: str, model: str) -> bool:
-    """True if a setting of the base config applies to this model and to prepared data."""
+    """True if a setting of the base config applies to this model and to the joined data."""
     if path.startswith("data."):
         return path in PER_TRIAL_DATA
     option = model_option(path)
@@ -146,7 +148,7 @@ def _is_applicable(path: str, model: str) -> bool:
 def _warm_or_fresh_domain(
     path: str, space: SearchSpace, params: Params, warm_domain: Domain | None, warm: str
 ) -> Domain:
-    """Build a parameter's domain: `warm_domain` with a warm start, otherwise the space's own."""
+    """Build a parameter's domain: `warm_domain` for a warm start, otherwise that of the space."""
     cases = [] if warm_domain is None else [_set_condition(warm_domain, {WARM_START: warm})]
     if path in space.domains:
         domain, active = space.domains[path], space.under(path, params)
@@ -157,7 +159,7 @@ def _warm_or_fresh_domain(
 
 
 def _widen(domain: Domain, value: object) -> Domain:
-    """Widen a domain so that it contains this value: a refined space may have excluded it."""
+    """Widen a domain so that it contains `value`, which a refined space may have excluded."""
     if domain.holds(value):
         return domain
     if isinstance(domain, Range) and isinstance(value, int | float):

@@ -22,14 +22,16 @@ from trainables.export.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionRequest:
-    """The model to improve, with options that override recorded ones of its search."""
+    """The model to improve, with options that override those recorded in its search."""
 
     model: str
     """An address in MLflow's registry, or the name of a search."""
     storage: Storage
     overrides: Overrides
     register: str = ""
-    """Registry name for challengers; empty for the champion's name, or that of its search."""
+    """Registry name for challengers. If it is empty, they get the champion's registry name, or the
+    name of its search.
+    """
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ChampionModel:
     """The model to improve, with its search, config and data."""
 
     source: str
-    """The name or address that `search.api.load` accepts."""
+    """Name or address that `search.api.load` accepts."""
     champion: ChampionIdentity
     home: Home
     data: ChampionData
@@ -49,7 +51,7 @@ class ChampionModel:
         return local_checkpoint(self.home, self.data.trial)
 
     def load_model(self, data_root: Path | None) -> Model:
-        """Load the exported model; `data_root` is the folder of its data, if it has moved."""
+        """Load the exported model; `data_root` is the folder of its data, if that has moved."""
         source = ModelSource(
             name=self.source,
             storage=self.data.experiment.storage,
@@ -64,7 +66,7 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
 
     Raises:
         ConfigError: there is no such model or search, or the model cannot be improved.
-        Refused: the search with its name is not the one that the model was registered from.
+        Refused: the model was registered from a different search of the same name.
     """
     if not request.model.startswith(REGISTERED):
         return load_champion(request, ChampionIdentity("", "", request.model, "", ""))
@@ -79,11 +81,13 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
 
 
 def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> ChampionModel:
-    """Load the champion with this identity; if that has no trial, the answer of its search.
+    """Load the champion with this identity, and its search.
+
+    If the identity names no trial, the champion is the trial that its search has chosen.
 
     Raises:
         ConfigError: its search is not in the storage, or the model cannot be improved.
-        Refused: the search with its name is not the one that the model was registered from.
+        Refused: the model was registered from a different search of the same name.
     """
     name, source = identity.search, f"models:/{identity.model}/{identity.version}"
     search_home = home(request.storage, name)

@@ -1,8 +1,8 @@
 """Select the corrected images that a model can learn from, with reasons for those left out.
 
-Duplicates of test or validation images are refused. A share of the others is set aside permanently:
-a third of these images select the best challenger, and the rest decide whether that challenger is
-better than the champion.
+Duplicates of test or validation images are refused. A share of the other images is set aside
+permanently. A third of the images that are set aside select the best challenger. The rest of them
+decide whether that challenger is better than the champion.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ RECORDED_PREFIX = "met/"
 SET_ASIDE = "set-aside"
 """Name of the part with images that were set aside and whose corrections were taken back."""
 USE_SHARES = {HELD_OUT: 0.3, SELECTION: 0.15}
+"""Share of the new images that get each of these uses; the other images are used for training."""
 MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
 """Minimum number of new images of each use."""
 (
@@ -61,19 +62,21 @@ class NewImage:
     """A corrected image that a model can learn from."""
 
     image: str
-    """Its name in the records: the SHA-256 of the file."""
+    """The image's name in the records: the SHA-256 of the file."""
     label: str
     pixels: NDArray[np.uint8] = field(repr=False)
     """The image in the form in which the champion was trained, (height, width, channels)."""
     corrected_ms: int
     by: str
     seen_ms: int
-    """Unix time in milliseconds of the first answer on it; 0 if that is not recorded."""
+    """Unix time in milliseconds of the first answer on the image; 0 if none is recorded."""
     use: str
     is_aside: bool = False
-    """True if an earlier round has set it aside."""
+    """True if an earlier round has set the image aside."""
     is_fair: bool = False
-    """True if it was corrected independently of the champion's answer (see `fair_sample`)."""
+    """True if the image is in the random sample that `fair_sample` selects, so that its correction
+    does not depend on the champion's answer.
+    """
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class ExcludedImage:
     beside: str = ""
     """The image that it duplicates, with its class, or another detail."""
     corrected_ms: int = 0
-    """Unix time of a doubted correction, in milliseconds. 0 for other reasons, and if an earlier
-    version left the image out.
+    """Unix time of the correction in milliseconds if `why` is `PROBABLY_WRONG`. It is 0 for other
+    reasons, and if the image was left out by an earlier version of this program.
     """
 
     def __str__(self) -> str:
@@ -102,9 +105,9 @@ class CorrectedImages:
     new: tuple[NewImage, ...]
     left_out: tuple[ExcludedImage, ...] = ()
     limit: str = ""
-    """A note on duplicates that were not searched for; empty if the search was complete."""
+    """A note on the duplicates that were not searched for; empty if the search was complete."""
     replaced: tuple[int, ...] = ()
-    """Rows of the champion's training images that `new` contains with another, newer label."""
+    """Rows of the champion's training images that are in `new` with another, newer label."""
 
     def with_use(self, use: str) -> list[NewImage]:
         """List the new images of one use."""
@@ -119,7 +122,10 @@ class CorrectedImages:
         return part_of(self.with_use(use), classes)
 
     def without_doubted(self, doubted: Mapping[str, str]) -> "CorrectedImages":
-        """Move doubted images to `left_out`, in a copy; `doubted` maps names to reasons."""
+        """Return a copy in which the doubted images are moved from `new` to `left_out`.
+
+        `doubted` maps the names of these images to the reasons for the doubts.
+        """
         by_name = {new_image.image: new_image for new_image in self.new}
         excluded = [
             ExcludedImage(
@@ -150,14 +156,16 @@ def read_corrected_images(
     dataset: Dataset,
     joined_labels: Mapping[str, str] | None = None,
 ) -> CorrectedImages:
-    """Read the corrected images, and select those to learn from; this sets no image aside.
+    """Read the corrected images, and select those to learn from.
+
+    The records are not changed: images are set aside only by `set_aside_images`.
 
     Args:
         records: the images and corrections.
-        model: the champion, which converts images to the form of its training.
-        dataset: the champion's data, as its search split them.
-        joined_labels: the labels with which images joined the training set in earlier rounds, by
-            the names of the images.
+        model: the champion, which converts images to the form that it was trained on.
+        dataset: the champion's data, with the parts into which its search split them.
+        joined_labels: the labels that images had when they joined the training set in earlier
+            rounds, by image name.
     """
     left_out: list[ExcludedImage] = []
     new_images = list(_read_new_images(records, model, dataset, left_out))
@@ -167,8 +175,8 @@ def read_corrected_images(
     copy_filter = _CopyFilter(
         without_rows(dataset, replaced), new_images, list(_uncorrected_images(records, model))
     )
-    # Sort independently of what was set aside before, so that the same images lead to the same
-    # search.
+    # Sort in the order of the corrections, not by whether an image was set aside before, so that
+    # the same images lead to the same search.
     places = {image: place for place, image in enumerate(records.corrections())}
     learnable = sorted(copy_filter.learnable(), key=lambda new_image: places[new_image.image])
     return CorrectedImages(
@@ -188,9 +196,9 @@ def without_rows(dataset: Dataset, rows: Sequence[int]) -> Dataset:
 def _replaced_rows(
     train: Part, new_images: Sequence[NewImage], joined_labels: Mapping[str, str]
 ) -> tuple[int, ...]:
-    """Find the rows of training images that joined with a label that was corrected since.
+    """Find the rows of training images whose label was corrected after they joined.
 
-    They are identified by their pixels, because not all data sets have image names.
+    The images are identified by their pixels, because not all data sets have image names.
     """
     wrong = {
         new_image.pixels.tobytes()
@@ -204,7 +212,9 @@ def _replaced_rows(
 
 
 def set_aside_images(records: Records, corrected_images: CorrectedImages) -> None:
-    """Set aside the new images that neither this round nor any later one may train on."""
+    """Store copies of the new images that neither this round nor any later one may train on."""
+    # All images that earlier versions of this program set aside may have decided an improvement.
+    # Note them before further images are set aside.
     records.note_deciding_images(EARLIER, records.deciding_images()[EARLIER], new=True)
     for new_image in corrected_images.new:
         if new_image.use != TRAINING and not new_image.is_aside:
@@ -214,7 +224,7 @@ def set_aside_images(records: Records, corrected_images: CorrectedImages) -> Non
 
 
 def draw_use(pixels: NDArray[np.uint8]) -> str:
-    """Choose the use of an image by a hash of its pixels, so that it is the same in every round."""
+    """Choose the use of an image by a hash of its pixels, so that each round chooses the same."""
     # Hash the shape too: images of different shapes may have the same bytes.
     digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
     place, end = int.from_bytes(digest[:8]) / 2**64, 0.0
@@ -291,7 +301,11 @@ def _uncorrected_images(records: Records, model: "Model") -> Iterator[NDArray[np
 
 
 class _CopyFilter:
-    """Finds new images that duplicate others. Rows count through all parts, new images last."""
+    """Finds new images that duplicate others.
+
+    A row is the position of an image in the concatenation of all parts: training, validation and
+    test images, those whose correction was taken back, and last the new images.
+    """
 
     def __init__(
         self, dataset: Dataset, new_images: list[NewImage], taken_back: list[NDArray[np.uint8]]
@@ -356,7 +370,10 @@ class _CopyFilter:
         return list(learnable.values())
 
     def _refusal(self, copies: set[int]) -> tuple[str, str]:
-        """The reason to refuse an image with these copies, and one of them; else empty strings."""
+        """The reason to refuse an image with these copies, and a description of one of them.
+
+        Both are empty if the image is not refused.
+        """
         for part, why in (("test", SHOWS_TEST_IMAGE), ("validation", SHOWS_VALIDATION_IMAGE)):
             if rows := [row for row in sorted(copies) if self.part[row] == part]:
                 return why, self._describe(rows[0])
@@ -365,10 +382,15 @@ class _CopyFilter:
     def _conflicting_mirrors(
         self, new_image: NewImage, mirrored: set[int], learnable: Mapping[int, NewImage]
     ) -> list[int]:
-        """Rows of the mirror images that make this image redundant.
+        """Find the rows of the mirrored copies that make a new image redundant.
 
-        A training image may mirror other training images. An image of another use may mirror no
-        image of any use, and no training image may mirror it.
+        Two training images may be mirror images of each other. If one of two mirror images has
+        another use, they are duplicates.
+
+        Args:
+            new_image: the image.
+            mirrored: the rows of its mirrored copies.
+            learnable: the new images that were accepted before it, by row.
         """
         if new_image.use == TRAINING:
             return sorted(
@@ -381,7 +403,10 @@ class _CopyFilter:
         return [row for row in sorted(copies) if self.part[row] == SET_ASIDE]
 
     def _redundancy(self, row: int, copies: list[int], mirrored: list[int]) -> tuple[str, str]:
-        """The reason to leave out an image with these copies, and one of these; or empty texts."""
+        """The reason to leave out an image with these copies, and a description of one of them.
+
+        Both are empty if the image is not left out.
+        """
         for copy_row in copies:
             if self.labels[copy_row] != self.labels[row]:
                 return CONTRADICTORY, self._describe(copy_row)
@@ -389,7 +414,10 @@ class _CopyFilter:
         return (ALREADY_KNOWN, self._describe(existing[0])) if existing else ("", "")
 
     def _copies_of(self, row: int, pairs: NDArray[np.int64]) -> set[int]:
-        """Rows of the images that equal this one or its partners in `pairs`; includes `row`."""
+        """Rows of all images that are equal to this image or to one that is paired with it.
+
+        `pairs` contains pairs of rows, (pairs, 2). The result includes `row`.
+        """
         original = self.copies.original[row]
         first, second = pairs[:, 0], pairs[:, 1]
         paired = [original, *second[first == original], *first[second == original]]

@@ -27,7 +27,8 @@ from trainables.datasets.arrays import Part
 from trainables.disk import read_regular
 
 FIRST = "first.json"
-"""The file that records which old test images the first champion of all rounds predicts correctly.
+"""Name of the file that lists which old test images the first champion of all rounds classifies
+correctly.
 """
 
 
@@ -41,16 +42,18 @@ def decide_outcome(
     records: Records,
     margin: float,
 ) -> Decision:
-    """Compare the best challenger with the champion, decide, and note the used images.
+    """Select the best challenger, compare it with the champion, and decide.
+
+    The images that were used for the decision are noted in the records.
 
     Args:
-        request: the model, for the first champion of all rounds.
+        request: the options with which the first champion of all rounds is loaded.
         champion_model: the champion.
         search_home: the place of the improvement's search.
-        result: the improvement's search.
-        info: the improvement.
+        result: the result of the improvement's search.
+        info: the description of the improvement.
         records: the records from which the improvement was started.
-        margin: the loss of accuracy on the old test images that is allowed.
+        margin: the allowed loss of accuracy on the old test images, as a share.
     """
     folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, is_fair = fair_parts(folder, info)
@@ -97,8 +100,11 @@ def fair_parts(folder: Path, info: ImprovementInfo) -> tuple[dict[str, Part], li
     """Load the images that were set aside.
 
     Returns:
-        The images by their use; the positions of the held-out images that are a fair sample; and
-        whether these are enough, in which case the held-out images are those alone.
+        parts: the images, by their use.
+        fair: the positions of the held-out images that were chosen independently of the champion's
+            answers.
+        is_fair: True if there are enough fair images. In that case, the held-out images in `parts`
+            are only the fair ones.
     """
     parts, fair = load_set_aside(folder), info.fair_rows()
     is_fair = len(fair) >= MIN_NEW_IMAGES[HELD_OUT]
@@ -110,13 +116,13 @@ def fair_parts(folder: Path, info: ImprovementInfo) -> tuple[dict[str, Part], li
 def note_deciding_images(
     records: Records, improvement: str, info: ImprovementInfo, rows: Sequence[int] | None
 ) -> None:
-    """Note in the records which of the images that were set aside have decided an improvement.
+    """Note in the records which held-out images have decided an improvement.
 
     Args:
-        records: the records, which may have been deleted.
+        records: the records; nothing is noted if they were deleted.
         improvement: the id of the improvement's search.
-        info: the improvement.
-        rows: the positions of these images among those set aside; None for all.
+        info: the description of the improvement.
+        rows: the positions of these images among the held-out ones; None for all.
     """
     if records.info is not None:
         set_aside = [image["image"] for image in info.images if image["use"] == HELD_OUT]
@@ -138,10 +144,10 @@ def compare_first_champion(
     the earliest improvement that still exists counts as the first.
 
     Args:
-        request: the model to improve.
+        request: the options with which the first champion is loaded.
         champion_model: the champion.
         search_home: the place of the improvement's search.
-        champion: shape (old test images,); True where the champion's prediction is correct.
+        champion: True for each old test image that the champion classifies correctly, (images,).
         challenger: the same for the challenger.
     """
     name, rights = f"{champion_model.champion.trial} of {champion_model.champion.search}", champion
@@ -163,7 +169,7 @@ def compare_first_champion(
 
 
 def correct_on_test_images(champion_model: ChampionModel) -> NDArray[np.bool_]:
-    """For each old test image, True if the champion's prediction is correct; one-dimensional."""
+    """True for each old test image that the champion classifies correctly, (images,)."""
     champion_data = champion_model.data
     assert champion_data.dataset.test is not None
     return LoadedCheckpoint(

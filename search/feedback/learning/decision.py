@@ -25,10 +25,11 @@ from trainables.values import Json
 
 CHAMPION, CHALLENGER, UNCHANGED = "champion", "challenger", "unchanged"
 MARGIN = 0.01
-"""The loss of accuracy on the old test images that a new champion is allowed."""
+"""Default for the allowed loss of accuracy on the old test images, as a share."""
 INTERVAL_LEVEL = 0.96
-"""Nominal level of the intervals that are reported as 95 %. A score interval reaches its level only
-on average over the true differences: at 0.95, some differences were covered in 93.6 % of the cases.
+"""Nominal level of the intervals that are reported as 95 %. A score interval reaches its nominal
+level only on average over the true differences: with 0.95, the coverage of some differences was
+93.6 %.
 """
 DIFFERENCES = (0.02, 0.05, 0.1)
 """Differences in accuracy for which the required number of images is stated before training."""
@@ -44,13 +45,13 @@ class ScoredChallenger:
 
     trial: str
     validation: float
-    """Its accuracy on the old validation set."""
+    """The challenger's accuracy on the old validation set."""
     new: float
-    """Its accuracy on the new images for selection."""
+    """The challenger's accuracy on the new images that were set aside for selection."""
 
     @property
     def mean(self) -> float:
-        """The mean of both: a challenger has to be good on old and new images."""
+        """The mean of both accuracies: a challenger has to be good on old and new images."""
         return (self.validation + self.new) / 2
 
 
@@ -63,11 +64,11 @@ class FirstChampion:
     """
 
     name: str
-    """Its trial and search, in words."""
+    """The trial and the search of the first champion, in words."""
     old: PairedComparison
-    """The challenger compared with it on the old test images."""
+    """The comparison of the challenger with the first champion on the old test images."""
     accuracy: float
-    """Its accuracy on the old test images."""
+    """The first champion's accuracy on the old test images."""
 
     def to_json(self, margin: float) -> Json:
         """Convert the comparison to JSON-compatible values."""
@@ -85,25 +86,33 @@ class Decision:
     """The outcome of an improvement, with the figures on which it is based."""
 
     trial: str
-    """The challenger."""
+    """The trial of the best challenger."""
     candidates: tuple[ScoredChallenger, ...]
+    """All challengers from which the best one was selected."""
     new: PairedComparison
     old: PairedComparison
+    """The comparisons of the challenger with the champion: on the held-out new images, and on the
+    old test images.
+    """
     champion_new: float
     """The champion's accuracy on the new images that were held out."""
     champion_old: float
+    """The champion's accuracy on the old test images."""
     margin: float
+    """The allowed loss of accuracy on the old test images, as a share."""
     champion_ms: float
-    """Milliseconds per image in batches of one; both models are measured one after the other."""
     challenger_ms: float
+    """Milliseconds per image in batches of one. One model is measured after the other."""
     alpha: float = ALPHA
     """The error rate of the test on the new images in this round (see `round_alpha`)."""
     fair: int = 0
     """Number of held-out images that were chosen independently of the champion's answers."""
     is_fair: bool = True
-    """False if there are too few of these; all held-out images are compared then."""
+    """False if `fair` is too small. Then all held-out images are compared, and the challenger
+    cannot become the champion.
+    """
     first: "FirstChampion | None" = None
-    """The first champion; None if it is this champion."""
+    """The comparison with the first champion of all rounds; None if that is this champion."""
 
     @property
     def is_better(self) -> bool:
@@ -112,16 +121,16 @@ class Decision:
 
     @property
     def is_not_worse(self) -> bool:
-        """True if non-inferiority on the old images is shown, with this margin.
+        """True if non-inferiority on the old images is significant, with this margin.
 
-        It has to be shown against the champion and against the first champion.
+        The challenger has to be non-inferior to both the champion and the first champion.
         """
         comparisons = [self.old] if self.first is None else [self.old, self.first.old]
         return all(comparison.p_worse_by(self.margin) <= ALPHA for comparison in comparisons)
 
     @property
     def is_worse(self) -> bool:
-        """True if the challenger is significantly worse on the old images, by over the margin."""
+        """True if the challenger is significantly worse on the old images by more than `margin`."""
         return _is_worse(self.old, self.margin)
 
     @property
@@ -255,8 +264,8 @@ def _comparison_facts(paired: PairedComparison, champion: float) -> Json:
 def luck_of(facts: Json) -> float:
     """Estimate by how much a challenger's accuracy on the new images is likely too high.
 
-    It was selected by this accuracy: a new champion had to pass a test, other challengers only had
-    to be better than the champion.
+    The accuracy is biased because it decided whether the challenger was registered: a new champion
+    had to pass a test, and any other challenger had to be better than the champion.
 
     Args:
         facts: the decision, as `Decision.to_json` returns it.
@@ -267,15 +276,15 @@ def luck_of(facts: Json) -> float:
 
 
 def best_challenger(candidates: Sequence[ScoredChallenger]) -> ScoredChallenger:
-    """Select the challenger with the highest mean accuracy; of equal ones, the first."""
+    """Select the challenger with the highest mean accuracy; if several are equal, the first."""
     return max(candidates, key=lambda candidate: candidate.mean)
 
 
 def round_alpha(new: int, held_out: int) -> float:
-    """Error rate of a round in which `new` of the held-out images decide for the first time.
+    """Error rate of a round in which `new` of the `held_out` images are used for the first time.
 
-    The others were used in an earlier round, and count towards the error rate of that round. The
-    result is 0 without held-out images.
+    The other images were used for the decision of an earlier round, and count towards the error
+    rate of that round. The result is 0 if there are no held-out images.
     """
     return ALPHA * new / held_out if held_out else 0.0
 
@@ -283,19 +292,19 @@ def round_alpha(new: int, held_out: int) -> float:
 def can_show_not_worse(test: int, margin: float) -> bool:
     """Check whether this number of test images can show that a challenger is not worse.
 
-    If not, even a challenger that is right on the same images as the champion does not pass.
+    If it cannot, even a challenger that is right on exactly the same images as the champion fails.
     """
     return PairedComparison(test, 0, 0).p_worse_by(margin) <= ALPHA
 
 
 def requirement_lines(fair: int, test: int, margin: float, alpha: float = ALPHA) -> Iterator[str]:
-    """Yield lines of text on the differences that these numbers of images can show.
+    """Yield lines of text that state which differences these numbers of images can show.
 
     Args:
         fair: the number of held-out new images that were chosen independently of the champion's
             answers.
         test: the number of old test images.
-        margin: the loss of accuracy on the old test images that is allowed.
+        margin: the allowed loss of accuracy on the old test images, as a share.
         alpha: the error rate of this round.
     """
     if obstacle := _new_obstacle(fair, alpha):

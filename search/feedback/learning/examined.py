@@ -36,7 +36,7 @@ from trainables.errors import ConfigError, counted
 MAX_SUSPECTED = 0.1
 """Maximum share of wrong corrections; above it, the improvement is refused."""
 DOUBTED_BEFORE = "in an earlier round; correct it again, also as the same, and it counts"
-"""The reason to leave out an image whose correction was doubted in an earlier round."""
+"""Explanation for an image that is left out because an earlier round doubted its correction."""
 MIN_DOUBT = 0.5
 """An image is left out if the probability that its label is wrong is at least this."""
 
@@ -50,7 +50,7 @@ def examine_corrections(
     keep_doubted: bool,
     note: Callable[[str], None],
 ) -> tuple[CorrectedImages, float]:
-    """Read the new images, and estimate the share of corrections that is probably wrong.
+    """Read the corrected images, and leave out those whose labels are probably wrong.
 
     Args:
         records: the images that the champion has answered, and their corrections.
@@ -62,7 +62,8 @@ def examine_corrections(
             minutes.
 
     Returns:
-        The new images, and that share; 0 if there are none or no label is doubted.
+        The corrected images, and the estimated share of wrong corrections among the new ones. The
+        share is 0 if there are no new images, or no significant evidence of wrong labels.
 
     Raises:
         ConfigError: there are no records, or their classes are not those of the champion.
@@ -108,8 +109,9 @@ def without_earlier_doubted(
 ) -> CorrectedImages:
     """Leave out images that were doubted in an earlier round and not corrected again.
 
-    Images that were not doubted joined the training set in those rounds, and are no longer new. So
-    the share of wrong corrections among the new images would otherwise grow with each round.
+    Images that were not doubted joined the training set in those rounds, and are no longer new. If
+    the doubted images stayed, the share of wrong corrections among the new images would grow with
+    each round.
     """
     return corrected_images.without_doubted(
         dict.fromkeys(doubted_images(rounds, corrected_images.new), DOUBTED_BEFORE)
@@ -121,8 +123,8 @@ def doubted_for_training(
 ) -> dict[str, str]:
     """Select the doubted images that would be trained on.
 
-    The other doubted images stay: the champion raises the doubts, so it must not influence the
-    selection of the images on which it is judged.
+    The other doubted images are not left out. The doubts are based on the champion's features, and
+    the champion must not influence the selection of the images on which it is judged.
     """
     trained = {new_image.image for new_image in corrected_images.with_use(TRAINING)}
     return {image: why for image, why in wrong.items() if image in trained}
@@ -131,7 +133,12 @@ def doubted_for_training(
 def estimate_wrong_labels(
     champion: ChampionModel, corrected_images: CorrectedImages
 ) -> tuple[float, dict[str, str]]:
-    """Estimate the share of wrong corrections, and find doubted images, by name with the reason."""
+    """Estimate the share of wrong corrections, and find the corrections that are probably wrong.
+
+    Returns:
+        The share, and for each doubted image, by its name, the probability that it is wrong as a
+        text; the most doubtful image comes first.
+    """
     from trainables.evaluation.doubts import doubts, features_of
 
     data, new_images = champion.data, list(corrected_images.new)

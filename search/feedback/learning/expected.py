@@ -1,10 +1,10 @@
 """Sample the images before an improvement, which represent those that the new model will receive.
 
 The sample is stored in the model's reference. With it, `search.monitor` distinguishes a new change
-from the one that the model was improved for. Images that the model was trained on would bias it:
-the model is surer of them than of others, and people do not correct random images. So the sample
-contains only images that are excluded from training by a hash of their content (`draw_use`),
-whether they were corrected or not. These represent all images.
+from the one for which the model was improved. Images that the model was trained on would bias the
+sample: the model is surer of them than of others, and people do not correct a random choice of
+images. So the sample contains only images that a hash of their content excludes from training
+(`draw_use`), whether they were corrected or not. Such images represent all images.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ Predict = Callable[[Images], Probabilities]
 CHUNK = 200
 """Number of images that are read and predicted at once."""
 MAX_MISSING_SHARE = 0.05
-"""Maximum share of the images stored once that may have been removed since."""
+"""Maximum share of the stored images of the sampled period that may have been removed since."""
 
 
 def expected_images(
@@ -51,17 +51,18 @@ def expected_images(
     until_ms: int,
     luck: float = 0.0,
 ) -> EarlierImages:
-    """Sample the images that a model is expected to receive, and predict them with the model.
+    """Sample the images that a model is expected to receive, and apply the model to them.
 
     Args:
         predict: computes the model's probabilities, (images, classes).
-        reference: the model's reference, of the validation images.
-        records: the images that the champion has answered.
-        info: the improvement that trained the model.
+        reference: the model's reference, which was computed from the validation images.
+        records: the records of the champion.
+        info: the description of the improvement that trained the model.
         held_out: the images that were held out.
-        trained_names: the images that it was trained on (`trained_image_names`), oldest first.
+        trained_names: the images that the model was trained on (`trained_image_names`), the oldest
+            first.
         until_ms: the Unix time at which the improvement started, in milliseconds.
-        luck: by how much its accuracy on the held-out images is likely too high
+        luck: by how much the model's accuracy on the held-out images is likely too high
             (`PairedComparison.luck`).
     """
     answers = champion_answers(records, info, reference.classes, until_ms)
@@ -88,15 +89,20 @@ def expected_images(
 def shared_luck(
     luck: float, right: NDArray[np.bool_], gained: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Distribute luck over the images, (images,), so that its mean is `luck`.
+    """Distribute luck, which is the likely excess of the accuracy, over the images.
 
-    It is distributed equally over the images that the model gained, or over all right ones if it
-    gained none. An image gets at most 1.
+    All images that only the model classifies right, and not the champion, get equal shares. If
+    there are none, all images that the model classifies right get equal shares. No share is above
+    1.
 
     Args:
         luck: by how much the accuracy is likely too high.
         right: True for each image that the model classifies right, (images,).
-        gained: True for each of these on which the champion was wrong, (images,).
+        gained: True for each image that the model classifies right and the champion wrong,
+            (images,).
+
+    Returns:
+        The luck of each image, (images,); its mean is `luck`, unless a value was limited to 1.
     """
     lucky = (gained if gained.any() else right).astype(np.float32)
     luck_per_image: NDArray[np.float32] = lucky * luck * len(lucky) / max(1, lucky.sum())
@@ -131,10 +137,10 @@ def champion_answers(
 def complete_answers(
     answers: Sequence[RecordedAnswer], stored: Container[str]
 ) -> Sequence[RecordedAnswer]:
-    """Select as many latest answers as possible, so that nearly all their images are still stored.
+    """Select the longest series of latest answers whose images are nearly all still stored.
 
-    Images that were never stored do not count. At the size limit, only images that nobody has
-    corrected are removed, so the images that remain from the time before are a biased sample.
+    Images that were never stored do not count. At the size limit of the records, only images
+    without a correction are removed, so the older images that remain are a biased sample.
     """
     first, kept_count, missing_count = len(answers), 0, 0
     for row in range(len(answers) - 1, -1, -1):
@@ -153,9 +159,11 @@ def sample_probabilities(
     answers: Sequence[RecordedAnswer],
     trained_names: frozenset[str],
 ) -> Probabilities:
-    """Predict a random sample of the images that were excluded from training, (images, classes).
+    """Predict the classes of a random sample of the images that were excluded from training.
 
-    The result is (0, classes) if there are fewer than `MIN_TESTED` of them.
+    Returns:
+        The probabilities, (images, classes); (0, classes) if there are fewer than `MIN_TESTED` such
+        images.
     """
     stored = records.image_sizes()
     names = sample_names(complete_answers(answers[-MAX_ANSWERS:], stored), stored, IMAGES)
@@ -179,10 +187,13 @@ def fair_held_out(
 ) -> tuple[Part, NDArray[np.int64]]:
     """Select the held-out images that represent all images, with the champion's predicted classes.
 
-    They are the fair ones, which were chosen independently of the champion's answers. None are
-    selected if the champion was sure of all fair ones, although at least one unsure image would be
-    expected among them. Images that selected the best challenger are not used, because its accuracy
-    on them is much too high.
+    These are the fair ones, which were chosen independently of the champion's answers. If the
+    champion was sure of all of them, although at least one unsure image would be expected, then no
+    image is selected. Images that were used to select the best challenger are not included, because
+    its accuracy on them is much too high.
+
+    Returns:
+        The images with their labels, and the champion's predicted class of each, (images,).
     """
     by_image = {answer.image: answer for answer in answers}
     names = [image["image"] for image in info.images if image["use"] == HELD_OUT]
@@ -197,7 +208,7 @@ def fair_held_out(
 
 
 def trained_image_names(rounds: Sequence[ImprovementInfo]) -> list[str]:
-    """List the recorded images that the model of the last round was trained on, by name.
+    """List the names of the recorded images that the model of the last round was trained on.
 
     Copies of training images are included, even if they have another label.
 

@@ -1,12 +1,12 @@
 """The folder of an improvement: the joined data, the champion, and the origin of each image.
 
-It is inside the folder of the improvement's search, which therefore does not need the records.
+It is inside the folder of the improvement's search, so the search does not need the records.
 
 | file | content |
 |---|---|
 | `about.json` | the champion, and each new image: label, use, times (`ImprovementInfo`) |
 | `entry.json`, `*.npy` | the data to search on (`trainables.datasets.joined`) |
-| `met/` | the images that were set aside: for selection as `val`, held out as `test` |
+| `met/` | the new images: for training (`train`), selection (`val`) and comparison (`test`) |
 | `champion-DIGEST/` | the champion's checkpoint; none for a baseline |
 """
 
@@ -43,12 +43,12 @@ class ChampionIdentity:
     """The model to improve, by its registered version and its trial."""
 
     model: str
-    """The name under which it is registered."""
+    """The registry name for its challengers; by default that of the champion."""
     version: str
-    """Its registered version; empty if it is not registered yet."""
+    """The champion's version in the registry; empty if it is not registered yet."""
     search: str
     id: str
-    """The id of its search."""
+    """The id of the champion's search."""
     trial: str
 
 
@@ -58,9 +58,9 @@ class ImprovementInfo:
 
     champion: ChampionIdentity
     place: str
-    """The place of the records."""
+    """The place of the records: a folder, or an address in a bucket."""
     images: tuple[Json, ...]
-    """Each new image as `image_origin` describes it."""
+    """The descriptions of the new images (`image_origin`)."""
     left_out: tuple[ExcludedImage, ...]
     suspected: float
     """Share of the corrections that are probably wrong."""
@@ -68,7 +68,9 @@ class ImprovementInfo:
     """The champion's checkpoint, relative to the folder; empty for a baseline."""
     version: int = VERSION
     since_ms: int = 0
-    """Images answered from this Unix time in milliseconds on represent those of the future."""
+    """Unix time in milliseconds. Images answered since then represent those that the new model will
+    receive.
+    """
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -93,7 +95,9 @@ class ImprovementInfo:
         return [row for row, image in enumerate(held_out) if image.get("is_fair", False)]
 
     def alpha(self, deciding_images: Mapping[str, Container[str]], own: str = "") -> float:
-        """Error rate of the test that a challenger is better on these images (`round_alpha`).
+        """Error rate of the test that a challenger is better on the fair held-out images.
+
+        See `round_alpha`.
 
         Args:
             deciding_images: the images on which each improvement was decided
@@ -103,7 +107,7 @@ class ImprovementInfo:
 
         def is_new(image: Json) -> bool:
             by = {search for search, images in deciding_images.items() if image["image"] in images}
-            # An image that this improvement was the first to set aside cannot have decided another.
+            # An image that was set aside by this improvement cannot have decided an earlier one.
             return not by - {own, *([] if image["is_aside"] else [EARLIER])}
 
         held_out = [image for image in self.images if image["use"] == HELD_OUT]
@@ -204,9 +208,9 @@ def joined_labels(rounds: Sequence[ImprovementInfo]) -> dict[str, str]:
 
 
 def doubted_images(rounds: Sequence[ImprovementInfo], new_images: Sequence[NewImage]) -> list[str]:
-    """List the names of new training images whose corrections one of these rounds has doubted.
+    """List the names of the new training images whose corrections were doubted in these rounds.
 
-    An image that was corrected again since, even with the same label, is not listed.
+    An image that was corrected again since then, even with the same label, is not listed.
     """
     doubted = set[Doubted]().union(*map(_doubted, rounds))
     return [
@@ -221,7 +225,7 @@ def unseen_corrections(
 ) -> list[Correction]:
     """List the corrections that an improvement has not used.
 
-    A correction that it doubted is among them if it was repeated since, even with the same label.
+    A doubted correction is listed if it was repeated since then, even with the same label.
     """
     doubted = _doubted(info)
     labels = {(image["image"], image["label"]) for image in info.images}
@@ -236,7 +240,7 @@ def unseen_corrections(
 
 Doubted = tuple[str, str, int]
 """An image, its doubted label, and the Unix time of the correction in milliseconds. The time is 0
-if an earlier version wrote the file.
+if an earlier version of this program wrote the file.
 """
 
 
@@ -284,6 +288,6 @@ def joined_data_config(config: DataConfig, folder: Path, validation: int) -> Dat
 
 
 def exclusion_lines(left_out: Sequence[ExcludedImage], most: int = 10) -> list[str]:
-    """Format at most `most` excluded images, a line each, and count the others in one more line."""
+    """Format up to `most` excluded images in one line each; another line counts the others."""
     more = [f"and {len(left_out) - most:,} more"] if len(left_out) > most else []
     return [*map(str, left_out[:most]), *more]

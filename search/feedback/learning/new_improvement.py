@@ -35,7 +35,7 @@ class NewImprovement:
 
     name: str
     home: Home
-    """The place of its search."""
+    """The place where the improvement's search is stored."""
     champion_model: ChampionModel
     records: Records
     corrections: CorrectedImages
@@ -45,8 +45,9 @@ class NewImprovement:
         """Collect the arguments of `requirement_lines` and `obstacles`.
 
         Returns:
-            The number of held-out new images that are fair to the champion, the number of old test
-            images, the margin as a share, and the error rate of the test on new images.
+            The number of held-out new images that were chosen independently of the champion's
+            answers, the number of old test images, the margin as a share, and the error rate of the
+            test on new images.
         """
         dataset = self.champion_model.data.dataset
         assert dataset.test is not None
@@ -54,7 +55,7 @@ class NewImprovement:
         return len(self.info.fair_rows()), len(dataset.test), margin, alpha
 
     def join(self, folder: Path) -> ImprovementInfo:
-        """Write the joined data set to a folder, unless it is there already; return its info."""
+        """Write the joined data set to a folder, unless it is there already; return the info."""
         if (folder / INFO_FILE).exists():
             written = ImprovementInfo.read(folder)
             if written.is_same_as(self.info):
@@ -84,7 +85,10 @@ class NewImprovement:
 
 
 def name_of(champion: ChampionIdentity, corrections: CorrectedImages) -> str:
-    """Default name of the improvement's search; it depends only on the champion and the images."""
+    """Default name of the improvement's search.
+
+    It depends only on the champion, the new images and their labels.
+    """
     about_it = [
         champion.id,
         champion.trial,
@@ -107,7 +111,8 @@ def new_improvement_info(
         place: the place of the records.
         corrections: the corrected images, by use.
         suspected: the estimated share of wrong corrections.
-        since_ms: images answered from this Unix time in milliseconds on represent future ones.
+        since_ms: a Unix time in milliseconds; images answered since then represent those that the
+            new model will receive.
     """
     warm = ""
     if not champion_model.data.config.model.is_baseline:
@@ -139,7 +144,7 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
 
 
 def budget_text(experiment: Experiment) -> str:
-    """Describe the challengers in the order of their training, and the limits of the budget."""
+    """Describe the challengers, in the order in which they are trained, and the budget's limits."""
     count = experiment.planned_trials
     if count == 1:
         return "the champion's config trained from scratch"

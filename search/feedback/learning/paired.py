@@ -1,6 +1,7 @@
 """Compare two models on the same images: tests, intervals, and the sample sizes that they need.
 
-Only images on which exactly one of the models is right tell them apart (McNemar 1947).
+Only images on which exactly one of the models is right provide evidence of a difference (McNemar
+1947).
 """
 
 import math
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 ALPHA = 0.05
 """Error rate of each test if all its images are used for the first time (`round_alpha`)."""
 POWER = 0.8
-"""Probability of detecting a true difference, for which sample sizes are computed."""
+"""Required probability of detecting a true difference. Sample sizes are computed for it."""
 MAX_IMAGES = 10**7
-"""Upper limit of `images_needed`."""
+"""Largest result of `images_needed`."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class PairedComparison:
 
     images: int
     gained: int
-    """Images that only the challenger classifies right."""
+    """Number of images that only the challenger classifies correctly."""
     lost: int
-    """Images that only the champion classifies right."""
+    """Number of images that only the champion classifies correctly."""
 
     @classmethod
     def of(cls, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]) -> "PairedComparison":
-        """Compare two models. Each array is True for the images classified right, (images,)."""
+        """Compare two models. Each array is True for images classified correctly, (images,)."""
         return cls(
             len(champion),
             int((challenger & ~champion).sum()),
@@ -61,11 +62,12 @@ class PairedComparison:
         return 1.0 - NormalDist().cdf(self._score(-margin)) if self.images else 1.0
 
     def luck(self, least: float) -> float:
-        """Estimate by how much the challenger's accuracy on these images is too high.
+        """Estimate by how much the challenger's accuracy on these images is too high, as a share.
 
-        It was selected because it was better on them by at least `least` standard errors. The true
-        difference is estimated by maximum likelihood for a normal variable that is truncated there
-        (Cohen 1959), and is at least 0. Luck is the observed difference minus this estimate.
+        The challenger was selected because it was better on them by at least `least` standard
+        errors. Therefore the true difference is estimated by maximum likelihood for a normal
+        variable that is truncated there (Cohen 1959); the estimate is at least 0. Luck is the
+        observed difference minus this estimate.
         """
         from scipy.optimize import brentq
 
@@ -118,7 +120,9 @@ class PairedComparison:
 
 
 def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> int:
-    """Number of images that detect a true difference with probability `POWER`; see `MAX_IMAGES`.
+    """Number of images with which a true difference is detected with probability `POWER`.
+
+    The result is at most `MAX_IMAGES`.
 
     Args:
         difference: the difference of the accuracies, above 0.
@@ -132,9 +136,10 @@ def images_needed(difference: float, differing: float, alpha: float = ALPHA) -> 
 
 
 def detectable_difference(images: int, differing: float, alpha: float = ALPHA) -> float:
-    """Smallest true difference that this number of images detects with probability `POWER`.
+    """Smallest true difference that is detected with this number of images and power `POWER`.
 
-    It is infinite if not even a difference of `differing`, the largest possible one, is detected.
+    It is infinite if even the largest possible difference, `differing`, is not detected. The
+    arguments are those of `images_needed`.
     """
     steps = np.linspace(0, differing, 1001)[1:]
     detectable = [step for step in steps if images_needed(float(step), differing, alpha) <= images]
@@ -142,24 +147,31 @@ def detectable_difference(images: int, differing: float, alpha: float = ALPHA) -
 
 
 def max_disagreement(images: int, margin: float) -> float:
-    """Largest share of images on which equally good models may disagree and still pass.
+    """Largest share of images on which an equally good challenger may disagree with the champion.
 
-    With this margin, they pass as not worse with probability `POWER`. The result may exceed 1.
+    Up to this share, the test with this margin shows with probability `POWER` that the challenger
+    is not worse. The result may exceed 1.
     """
     return images * (margin / _margin_errors()) ** 2
 
 
 def margin_needed(images: int, differing: float) -> float:
-    """Margin with which equally good models that disagree on this share of images pass."""
+    """Margin with which an equally good challenger passes the test with probability `POWER`.
+
+    `differing` is the share of images on which it disagrees with the champion.
+    """
     return _margin_errors() * math.sqrt(differing / images)
 
 
 def required_test_images(margin: float, differing: float) -> int:
-    """Number of images on which equally good models that disagree on this share of them pass."""
+    """Number of images on which an equally good challenger passes with probability `POWER`.
+
+    `differing` is the share of images on which it disagrees with the champion.
+    """
     return math.ceil(differing * (_margin_errors() / margin) ** 2)
 
 
 def _margin_errors() -> float:
-    """Margin, in standard errors, with which equally good models pass with probability `POWER`."""
+    """Margin, in standard errors, that an equally good model passes with probability `POWER`."""
     normal = NormalDist()
     return normal.inv_cdf(1 - ALPHA) + normal.inv_cdf(POWER)

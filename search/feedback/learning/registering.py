@@ -1,4 +1,4 @@
-"""Register the challenger of an improvement that was decided, with a reference of its own."""
+"""Register the challenger that an improvement has chosen, with a reference of its own."""
 
 import tempfile
 from dataclasses import dataclass
@@ -30,25 +30,27 @@ from trainables.export import reference
 from trainables.values import Json
 
 TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
-"""The command that serves the champion, and compares the challenger with it."""
+"""The command that serves the champion and compares the challenger with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenChallenger:
-    """The challenger of an improvement that was decided, with everything to register it."""
+    """The challenger that an improvement has chosen, with what is needed to register it."""
 
     champion_model: ChampionModel
-    """The champion that it was compared with."""
+    """The champion with which the challenger was compared."""
     home: Home
     """The place of the improvement's search."""
     result: SearchResult
-    """The improvement's search."""
+    """The result of the improvement's search."""
     facts: Json
-    """The decision, as in its file."""
+    """The decision, as `decision_facts` reads it from its file."""
     place: Storage
-    """The records from which the images are sampled that it is expected to receive."""
+    """The place of the records. The images that the challenger is expected to receive are sampled
+    from these records.
+    """
     onnx: bool | None
-    """True to register it as ONNX, too; None if the champion is."""
+    """True to register the challenger as ONNX too; None to do so only if the champion is."""
 
     @property
     def storage(self) -> Storage:
@@ -57,12 +59,12 @@ class ChosenChallenger:
 
     @property
     def trial(self) -> TrialResult:
-        """The trial that trained it."""
+        """The trial that trained the challenger."""
         return self.result.trials[self.facts["challenger"]]
 
     @property
     def is_wanted_as_onnx(self) -> bool:
-        """True if it is to be registered as ONNX, too."""
+        """True if the challenger has to be registered as ONNX too."""
         champion_model = self.champion_model
         if self.onnx is not None or not champion_model.champion.version:
             return bool(self.onnx)
@@ -72,7 +74,7 @@ class ChosenChallenger:
 def register(challenger: ChosenChallenger) -> Registered:
     """Register a challenger, unless it is registered already, and set its aliases.
 
-    If this fails, the next call of the command continues here.
+    If the registration fails, it is tried again when the command is repeated.
     """
     champion = challenger.champion_model.champion
     is_champion = challenger.facts["outcome"] == CHAMPION
@@ -86,7 +88,7 @@ def register(challenger: ChosenChallenger) -> Registered:
 
 
 def export_and_register(challenger: ChosenChallenger, registry: Registry) -> str:
-    """Export a challenger, and register it without an alias; return its version.
+    """Export a challenger, register it without an alias, and return its version.
 
     Side effect: sets `facts["watched"]`, the result of `add_expected`.
     """
@@ -124,8 +126,9 @@ def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
         folder: the folder to which it was exported.
 
     Returns:
-        The numbers of these images: all ("met"), those with a known class ("labelled") and those
-        trained on ("trained"); "lost" names the first champion's search if it no longer exists.
+        The number of images in the sample ("met"), of those with a known class ("labelled") and of
+        recorded images that it was trained on ("trained"); "lost" is the name of the first
+        champion's search if that no longer exists, or empty.
     """
     from trainables.export.predictor import Predictor  # imported late, because it imports pandas
 
@@ -154,7 +157,7 @@ def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
 
 
 def registered_lines(registered: Registered, facts: Json) -> list[str]:
-    """Describe the registered version and its aliases, and how to use it, in lines."""
+    """Describe the registered version, its aliases, and how to use it, in lines of text."""
     name, before = registered.name, registered.before
     line = f"version {registered.version} of {name} is models:/{name}@{registered.aliases[-1]}"
     if watched := facts.get("watched"):
@@ -176,7 +179,10 @@ def registered_lines(registered: Registered, facts: Json) -> list[str]:
 
 
 def watched_text(watched: Json) -> str:
-    """Describe the images with which later ones will be compared, and a lost first search."""
+    """Describe the images with which later ones will be compared.
+
+    The text also names the first champion's search if that no longer exists.
+    """
     text = held_to_text(watched)
     if lost := watched["lost"]:
         text += (

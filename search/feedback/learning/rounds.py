@@ -31,9 +31,9 @@ def rounds_to(champion_model: ChampionModel) -> list[ImprovementInfo]:
 
 
 def rounds_of(info: ImprovementInfo, storage: Storage) -> list[ImprovementInfo]:
-    """Read the improvements that led to this one, oldest first, as far back as they still exist.
+    """Read the improvements that led to this one, oldest first; the last element is `info` itself.
 
-    The last element is `info` itself.
+    The list begins after the latest improvement that no longer exists.
     """
     rounds, names = [info], set[str]()
     while (name := rounds[0].champion.search) not in names:
@@ -54,7 +54,7 @@ def decision_facts(search_home: Home) -> Json | None:
 
 
 def is_settled(facts: Json | None) -> bool:
-    """True if a decision was made, and its model is registered or there is none to register."""
+    """True if a decision was made, and no model has to be registered any more."""
     return facts is not None and (bool(facts["version"]) or is_unchanged(facts))
 
 
@@ -68,9 +68,9 @@ def improvement_to_continue(
 ) -> Home | None:
     """Find the improvement that a call continues or reports; None to start a new one.
 
-    It is an improvement of this champion from the records in the same place whose decision has not
-    been made or carried out. Otherwise, it is the improvement that produced this champion, if there
-    have been no new corrections since.
+    The first choice is an improvement of this champion, from the same records, whose decision was
+    not made or not carried out. The second choice is the improvement that produced this champion,
+    if nothing was corrected since then.
     """
     champion, storage = champion_model.champion, champion_model.data.experiment.storage
     for name in searches_in(storage):

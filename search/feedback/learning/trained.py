@@ -20,7 +20,7 @@ class LoadedCheckpoint:
     checkpoint: Path
 
     def correct_predictions(self, part: Part) -> NDArray[np.bool_]:
-        """True for each image of a part that the model classifies right, (images,)."""
+        """Classify the images of a part; True for each that is classified right, (images,)."""
         from trainables.evaluation.evaluate import predictions
 
         probabilities = predictions(self.config, self.dataset, part, self.checkpoint)

@@ -1,5 +1,8 @@
 """Test whether a served model still behaves as before, for `search.monitor`.
 
-May import `feedback`, which reads the records, and the page's templates; never `serving` or torch:
-the tests only need the recorded answers and the reference that was exported with the model.
+New answers are compared with the model's reference: a file that was exported with the model and
+contains its predictions for validation images, or for images that were recorded earlier.
+
+This package may import `feedback`, which reads the records, and the page's templates. It may not
+import `serving` or torch, because the tests need only the recorded answers and the reference.
 """

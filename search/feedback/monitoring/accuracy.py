@@ -11,7 +11,7 @@ from search.feedback.monitoring.shares import fall_power, interval, lower_p
 
 ACCURACY = "accuracy"
 DROP = 0.05
-"""The change that the test should detect: a drop of the accuracy below the reference's."""
+"""The drop in accuracy, compared with the reference, that the test should detect."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Accuracy:
     value: float
     low: float
     high: float
-    """The bounds of its 95 % confidence interval (`interval`)."""
+    """The bounds of the accuracy's 95 % confidence interval (`interval`)."""
 
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> "Accuracy":
-        """Estimate the accuracy; `right` is True for each image answered right, (images,)."""
+        """Estimate the accuracy; `right` is True for each image classified right, (images,)."""
         value = float(right.mean())
         return cls(value, *interval(value, len(right)))
 
@@ -38,8 +38,8 @@ class AccuracyDetector(Detector):
     have to be a random sample of all answered images (`search.feedback.fair_sample`).
 
     Args:
-        reference: how much each of the reference's images counts as answered right, from 0 to 1,
-            (images,); less than 1 if a right answer is partly due to luck.
+        reference: for each of the reference's images, 0 for a wrong answer, 1 for a right one, or
+            less than 1 if a right answer is partly due to luck (see `held_to`), (images,).
         new_values: True for each corrected image of the sample that was answered right, (images,).
 
     References:
@@ -61,12 +61,12 @@ class AccuracyDetector(Detector):
 
     @property
     def _after(self) -> float:
-        """The accuracy after that change, at least 0."""
+        """The accuracy on the reference minus `DROP`, at least 0."""
         return max(self._count / self.reference_images - DROP, 0)
 
     @property
     def _count(self) -> int:
-        """Number of the reference's images that were answered right, without luck, rounded down."""
+        """Number of right answers on the reference's images, minus the luck, rounded down."""
         return int(np.floor(self.reference.sum() + 1e-6))
 
     def p_value(self) -> float:

@@ -22,7 +22,9 @@ class ClassShare:
     now: float
     low: float
     high: float
-    """The bounds of the interval of `now`; those of all classes hold simultaneously with 95 %."""
+    """The bounds of the confidence interval of `now`. The intervals of all classes hold
+    simultaneously with a probability of 95 %.
+    """
     changed: bool
     """True if the share has changed significantly (`ClassMixDetector`)."""
 
@@ -32,9 +34,9 @@ class ClassMixDetector(Detector):
     """Compare how often each class is predicted for new images and for the reference.
 
     This is Fisher's exact test of each class's count, with Bonferroni's correction for the number
-    of classes: the mix has changed if the share of at least one class has. It detects shifts from
-    the predicted classes only. These are not the true classes, since a model is sometimes wrong;
-    but if nothing has changed, it is wrong in the same way, so the test is valid.
+    of classes: the mix has changed if the share of at least one class has. The test needs only the
+    predicted classes. They differ from the true ones, since a model is sometimes wrong. But if
+    nothing has changed, the model errs in the same way as before, so the test is valid.
 
     Args:
         reference: probabilities on the reference's images, (images, classes).
@@ -56,21 +58,21 @@ class ClassMixDetector(Detector):
 
     @cached_property
     def before(self) -> NDArray[np.int64]:
-        """Number of the reference's images that are predicted as each class, (classes,)."""
+        """Number of the reference's images for which each class is predicted, (classes,)."""
         return np.bincount(self.reference.argmax(axis=1), minlength=len(self.classes))
 
     @cached_property
     def now(self) -> NDArray[np.int64]:
-        """Number of the new images that are predicted as each class, (classes,)."""
+        """Number of the new images for which each class is predicted, (classes,)."""
         return np.bincount(self.new_values.argmax(axis=1), minlength=len(self.classes))
 
     @cached_property
     def stated_change(self) -> tuple[int, float, float]:
         """The change that the test should detect: a class, its share before, and its share after.
 
-        The class is the one of median frequency, whose share doubles, or rises halfway to 1 if that
-        is less. If there are only two classes, the first is used: to choose the rarer one would be
-        biased, since its share in the reference probably underestimates its true share.
+        The class is the one of median frequency. Its share doubles, or rises halfway to 1 if that
+        is less. If there are only two classes, the first one is used. Choosing the rarer one would
+        be biased, since its share in the reference probably underestimates its true share.
         """
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0
@@ -92,8 +94,8 @@ class ClassMixDetector(Detector):
     def power(self, images: int, reference_images: int, rate: float) -> float:
         """Probability that a change of `size` is detected at this false-alarm rate."""
         _, before, after = self.stated_change
-        # The share of a class rises when that of all others falls. The test is two-sided, so each
-        # side has half of the rate.
+        # `fall_power` is for a falling share. If the share of the class rises, that of all other
+        # classes together falls. The test is two-sided, so each side has half of the rate.
         class_rate = rate / len(self.classes) / 2
         other_count = round((1 - before) * reference_images)
         return fall_power(other_count, reference_images, 1 - after, images, class_rate)
@@ -116,5 +118,5 @@ class ClassMixDetector(Detector):
 
 
 def percent(share: float) -> str:
-    """Format a share in percent: `7 %`, below one percent `0.4 %`."""
+    """Format a share as a percentage: `7 %`, or `0.4 %` if it is below one percent."""
     return f"{100 * share:.{0 if share >= 0.01 else 1}f} %"

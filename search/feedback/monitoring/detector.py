@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 POWER = 0.8
-"""The probability with which a change of the stated size should be detected."""
+"""Required probability of detecting a change of the stated size."""
 MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES = 10_000, 2_000
 """Maximum number of new images that are tested, and of images in a reference."""
 DECIMALS = 4
@@ -19,17 +19,17 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Detector(ABC):
-    """A two-sample test of whether new images differ from those of the reference.
+    """A two-sample test that detects whether new images differ from those of the reference.
 
-    The caller chooses the false-alarm rate: a change is reported if `p_value()` is at most that.
-    The stated power belongs to the same test: `power` computes how often `p_value()` would be
-    at most the rate if `size` described the new images, for any numbers of images.
+    The caller chooses the false-alarm rate, and reports a change if `p_value()` is at most this
+    rate. `power` computes the power of the same test: the probability that `p_value()` is at most
+    the rate if the new images have changed as `size` describes.
     """
 
     name: ClassVar[str]
     reference: Values
     new_values: NDArray[Any]
-    """The values to compare, a row for each image: of the reference, and new, (images, ...)."""
+    """The values to compare, of the reference's images and of the new ones, (images, ...)."""
 
     @property
     def images(self) -> int:
@@ -52,12 +52,15 @@ class Detector(ABC):
 
     @abstractmethod
     def power(self, images: int, reference_images: int, rate: float) -> float:
-        """Probability that a change of `size` is detected at this false-alarm rate."""
+        """Probability that a change of `size` is detected at this false-alarm rate.
+
+        `images` is the number of new images.
+        """
 
     def images_needed(self, rate: float) -> int | None:
-        """Smallest number of new images that detects the change with this reference.
+        """Smallest number of new images that detects the change with probability `POWER`.
 
-        None if even `MAX_NEW_IMAGES` do not.
+        It is None if even `MAX_NEW_IMAGES` are too few with this reference.
         """
         return _smallest_sufficient(
             lambda n: self.power(n, self.reference_images, rate), MAX_NEW_IMAGES
@@ -66,7 +69,7 @@ class Detector(ABC):
     def reference_images_needed(self, rate: float) -> int | None:
         """Smallest number of reference images with which `MAX_NEW_IMAGES` new ones are enough.
 
-        None if even `MAX_REFERENCE_IMAGES` are too few.
+        It is None if even `MAX_REFERENCE_IMAGES` are too few.
         """
         return _smallest_sufficient(
             lambda n: self.power(MAX_NEW_IMAGES, n, rate), MAX_REFERENCE_IMAGES
@@ -74,7 +77,7 @@ class Detector(ABC):
 
 
 def _smallest_sufficient(power: Callable[[int], float], most: int) -> int | None:
-    """Find the smallest number of images with enough power, by bisection; None above `most`."""
+    """Find the smallest number of images with enough power; None if it is above `most`."""
     if power(most) < POWER:
         return None
     low, high = 0, most

@@ -28,7 +28,7 @@ class Check:
     images: int
     """Number of new images that were compared."""
     reference_images: int
-    """Number of images with which they were compared."""
+    """Number of the reference's images with which they were compared."""
     p: float
     """p-value: probability of a difference at least this large if nothing has changed."""
     rate: float
@@ -36,12 +36,12 @@ class Check:
     size: str
     """The change that the test should detect, in words."""
     needed: int | None
-    """Number of new images with which that change is detected with a probability of 80 %; None if
-    no number is enough with this few reference images.
+    """Number of new images with which that change is detected with a probability of 80 %. None if
+    `MAX_NEW_IMAGES` are too few with these reference images.
     """
     needed_reference: int | None = None
-    """If `needed` is None, the number of reference images with which some number of new images is
-    enough; None if that is more than a reference can contain.
+    """If `needed` is None, the number of reference images with which `MAX_NEW_IMAGES` new images
+    are enough. None if that is more than a reference can contain.
     """
 
     @property
@@ -51,7 +51,7 @@ class Check:
 
     @property
     def is_enough(self) -> bool:
-        """True if there were enough images to detect a change of that size."""
+        """True if there were enough images to detect a change of `size`."""
         return self.needed is not None and self.images >= self.needed
 
 
@@ -66,7 +66,9 @@ class Findings:
     """Unix times of the first and the last tested answer, in milliseconds."""
     answered: int
     images: int
-    """Number of all answers in this period, and of the distinct images on which they are tested."""
+    """Number of all answers in this period, and of distinct images among them, at most
+    `MAX_ANSWERS`.
+    """
     others: dict[str, int]
     """The number of answers by each other version."""
     rate: float
@@ -80,11 +82,11 @@ class Findings:
     """True for a model from `search.improve`, whose reference contains earlier images."""
     accuracy_held_to: str = VALIDATION
     accuracy_before: float | None = None
-    """The images with which the accuracy is compared, in words, and the accuracy on them; None if
-    there are no such images.
+    """The images with which the accuracy is compared, in words, and the accuracy on them. The
+    accuracy is None if there are no such images.
     """
     met_again: int = 0
-    """Number of images in this period on which the version was trained; these are not tested."""
+    """Number of images in this period on which the version was trained; they are not tested."""
     learned: int = 0
     """Number of corrected images on which the version was trained."""
     checks: list[Check] = field(default_factory=list)
@@ -99,7 +101,7 @@ class Findings:
         return [check.name for check in self.checks if check.changed]
 
     def check(self, name: str) -> Check | None:
-        """The result of the test of this name; None if it could not be run."""
+        """The result of the test with this name; None if it could not be run."""
         return next((check for check in self.checks if check.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,8 +119,8 @@ def find_changes(model: str, reference: Reference, window: Window, rate: float =
     Args:
         model: the model's name, for messages.
         reference: the model's reference.
-        window: the model's answers.
-        rate: the false-alarm rate of all tests together, of which each gets a share
+        window: the model's answers in the tested period.
+        rate: the false-alarm rate of all tests together; it is divided among them
             (`rate_per_test`).
     """
     reference_set, untested = ReferenceSet.of(reference), untested_reasons(reference, window)
@@ -153,7 +155,7 @@ def find_changes(model: str, reference: Reference, window: Window, rate: float =
 
 
 def rate_per_test(rate: float, tests: int) -> float:
-    """False-alarm rate of each of `tests` tests (Bonferroni), less the reserve.
+    """False-alarm rate of each of `tests` tests: `DIVIDED_SHARE` of `rate`, divided equally.
 
     >>> round(rate_per_test(0.06, 3), 4)
     0.016
@@ -189,7 +191,11 @@ def run_check(detector: Detector, rate: float) -> Check:
 
 
 def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
-    """For each test that cannot be run, by name: the images that are too few, and the minimum."""
+    """Find the tests that cannot be run because there are too few images.
+
+    Returns:
+        For each of these tests, by its name, the images that are too few and the minimum, in words.
+    """
     reference_set, earlier, corrected = (
         ReferenceSet.of(reference),
         reference.earlier,

@@ -1,13 +1,13 @@
 """Select the images with which new ones are compared: the validation set, or earlier images.
 
-A model is improved because it receives other images than those of its validation set. The improved
-model is expected to receive the same kind of images as before the improvement, so its reference is
-a random sample of those, without training images. Its accuracy is compared with that on the
-held-out images of known class.
+A model is improved if it receives images that differ from those of its validation set. The improved
+model is expected to receive the same kind of images as before the improvement. Therefore its
+reference is a random sample of them, without training images. Its later accuracy is compared with
+that on the held-out images, whose classes are known.
 
-The model was registered because it was better on these images, so its accuracy on them is probably
-too high. The likely excess is subtracted (`PairedComparison.luck`). Otherwise, one model in ten
-would immediately appear to have become worse.
+The model was registered because it was better on the held-out images, so its accuracy on them is
+probably too high. The likely excess, called luck, is subtracted (`PairedComparison.luck`).
+Otherwise, one model in ten would immediately appear to have become worse.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from trainables.export.reference import EarlierImages, Reference
 MIN_TESTED = 20
 """Minimum number of images for a test."""
 MIN_REPORTED_LUCK = 0.0005
-"""The smallest luck that is mentioned in texts, as a difference in accuracy."""
+"""The smallest luck that is mentioned in texts, as a share of the images."""
 VALIDATION = "the validation images"
 
 
@@ -29,11 +29,12 @@ class ReferenceSet:
     """The images with which new ones are compared."""
 
     title: str
-    """Name of the images in texts about the tests of outputs and class mix."""
+    """Name of the images for the tests of outputs and class mix, in words."""
     probabilities: Values
     right: Values
-    """Degree to which each image of known class counts as answered right, 0 to 1, (images,)."""
+    """For each image of known class, 1 minus its luck if the answer was right, or 0, (images,)."""
     right_title: str
+    """Name of the images of known class, in words."""
 
     @classmethod
     def of(cls, reference: Reference) -> "ReferenceSet":
@@ -50,7 +51,7 @@ class ReferenceSet:
 
 
 def _known_class_results(earlier: EarlierImages) -> tuple[Values, str]:
-    """Compute `right` for an improved model, from its images of known class, and `right_title`."""
+    """Compute `right` and `right_title` for an improved model."""
     right = np.maximum(0.0, (earlier.labelled.argmax(axis=1) == earlier.targets) - earlier.luck)
     title = f"the {len(right):,} images of known class that were answered before it was improved"
     if len(right) and (luck := float(earlier.luck.mean())) >= MIN_REPORTED_LUCK:

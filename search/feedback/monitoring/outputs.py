@@ -10,9 +10,13 @@ from search.feedback.monitoring.detector import Detector, Values, round_probabil
 
 OUTPUTS = "outputs"
 CHANGED_SHARE = 0.25
-"""Share of the new images that is answered differently in the change to detect."""
+"""The test should detect that this share of the new images is answered with less confidence than
+any of the reference's images.
+"""
 SIMULATIONS, CELLS, SEED = 300, 100, 20
-"""For the simulated power: the number of samples, of groups of confidences, and the seed."""
+"""Settings of the simulation that computes the power: the number of simulated samples, the number
+of groups (cells) of confidences, and the random seed.
+"""
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,11 @@ class OutputsDetector(Detector):
     """Compare the model's confidence on new images with that on the reference.
 
     This is the two-sample Kolmogorov-Smirnov test of the probability of the predicted class. Its
-    statistic is the largest distance between the two distributions. A network often answers
-    unfamiliar images with less confidence, or with more, so the test needs neither images nor
-    labels. `ClassMixDetector` tests the classes.
+    statistic is the largest distance between the two cumulative distributions. A network often
+    answers unfamiliar images with less confidence, or with more, so the test needs neither images
+    nor labels. `ClassMixDetector` tests the classes.
 
-    Ties, such as those of a model that is certain of nearly all images, make false alarms rarer.
+    Ties, which are frequent if a model is certain of nearly all images, make false alarms rarer.
 
     Args:
         reference: probabilities on the reference's images, (images, classes).
@@ -73,7 +77,8 @@ class OutputsDetector(Detector):
         quarter of the new ones lie below all of these.
         """
         _, counts = np.unique(round_probabilities(self.reference.max(axis=1)), return_counts=True)
-        # Equal confidences stay in one cell. Grouping changes the power by a percentage point.
+        # Group the confidences into at most CELLS cells, so that the simulation is fast. Equal
+        # confidences stay in one cell. Grouping changes the power by about a percentage point.
         cells = (np.cumsum(counts) - counts) * CELLS // counts.sum()
         weights = np.bincount(cells, counts) / counts.sum()
         return _power(images, reference_images, rate, tuple(weights[weights > 0].tolist()))
@@ -81,7 +86,7 @@ class OutputsDetector(Detector):
 
 @lru_cache(maxsize=10_000)
 def _power(images: int, reference_images: int, rate: float, weights: tuple[float, ...]) -> float:
-    """Simulate how often the test detects the change. `weights` are the shares of the cells."""
+    """Simulate the power of the test. `weights` are the shares of the reference in the cells."""
     from scipy.stats import kstwo
 
     effective = _effective_images(images, reference_images)
@@ -96,7 +101,7 @@ def _power(images: int, reference_images: int, rate: float, weights: tuple[float
 
 @lru_cache(maxsize=4)
 def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
-    """Draw samples, and return the cumulative shares of their cells, (SIMULATIONS, cells)."""
+    """Draw samples of this many images; return their cumulative shares, (SIMULATIONS, cells)."""
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(images, np.array(shares) / sum(shares), SIMULATIONS)
     cumulative: Values = counts.cumsum(axis=1) / images
@@ -104,9 +109,9 @@ def _simulate(images: int, shares: tuple[float, ...], seed: int) -> Values:
 
 
 def _effective_images(images: int, reference_images: int) -> int:
-    """Size of a single sample whose distance from a known distribution varies as for two samples.
+    """Effective sample size of the two-sample test: n m / (n + m), rounded down.
 
-    With this size, rounded down, the exact distribution for one sample is used for two
-    (Stephens 1970).
+    With this size, the exact distribution of the one-sample statistic is used as an approximation
+    of the two-sample one (Stephens 1970).
     """
     return images * reference_images // (images + reference_images)

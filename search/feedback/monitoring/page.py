@@ -36,13 +36,15 @@ class MonitorTile:
 
 @dataclass(frozen=True)
 class MonitorChart:
-    """Two histograms of the same quantity, as the heights of their bars."""
+    """Two histograms of the same quantity: for the reference's images, and for new ones."""
 
     title: str
     low: str
     high: str
+    """The ends of the horizontal axis, as texts."""
     before: list[float]
     now: list[float]
+    """The heights of the bars; the highest of both histograms is `HEIGHT`."""
 
 
 def render(findings: Findings, reference: Reference, window: Window) -> str:
@@ -82,7 +84,7 @@ def charts(reference: Reference, window: Window) -> list[MonitorChart]:
 
 
 def chart(title: str, before: Values, now: Values) -> MonitorChart:
-    """Build two histograms on one scale; the outermost bars include the extreme 0.5 %."""
+    """Build two histograms on one scale; the first and the last bar include extreme values."""
     pooled = np.concatenate([before, now])
     # A few extreme values would otherwise squeeze all others into a few bars.
     low, high = (float(end) for end in np.quantile(pooled, (0.005, 0.995)))

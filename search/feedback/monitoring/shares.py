@@ -1,9 +1,9 @@
-"""Exact tests of whether a share of the new images is lower than, or differs from, the reference's.
+"""Exact tests that compare a share of the new images with the same share of the reference's images.
 
-They are Fisher's exact test: if both shares are equal, then the count among the new images, given
-the total count, has a hypergeometric distribution that does not depend on the share. So the
-false-alarm rate holds for 20 images and a share of 99 % as well as for thousands and 50 %. If
-counts are small, it is lower than stated.
+Both are Fisher's exact test, one-sided or two-sided. If the two shares are equal, then the count
+among the new images, given the total count, has a hypergeometric distribution that does not depend
+on the share. So the stated false-alarm rate holds for 20 images and a share of 99 % as well as for
+thousands of images and 50 %. If counts are small, the actual rate is lower than stated.
 
 References:
     R. A. Fisher (1935): The logic of inductive inference. JRSS 98(1).
@@ -19,15 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
-"""Added to the level of intervals, because real images are never quite a random sample: people skip
-some images, and the sample ends with an image that was corrected.
+"""This is added to the level of confidence intervals, because real images are never quite a random
+sample: people skip some images, and the sample ends with an image that was corrected.
 """
 
 
 def lower_p(
     before: ArrayLike, reference_images: int, now: ArrayLike, images: int
 ) -> NDArray[np.float64]:
-    """p-value of a count at most this low among the new images, if nothing has changed (one-sided).
+    """One-sided p-value: probability of a count of at most `now` if nothing has changed.
 
     Args:
         before: the counts among the reference's images.
@@ -47,7 +47,12 @@ def lower_p(
 
 
 def difference_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Two-sided p-value of each class, (classes,): twice the smaller one-sided p-value."""
+    """Two-sided p-value of each class: twice the smaller one-sided p-value, at most 1, (classes,).
+
+    Args:
+        before: the number of the reference's images in each class, (classes,).
+        now: the number of the new images in each class, (classes,).
+    """
     reference_images, images = int(before.sum()), int(now.sum())
     lower = lower_p(before, reference_images, now, images)
     higher = lower_p(reference_images - before, reference_images, images - now, images)
@@ -57,11 +62,18 @@ def difference_p(before: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[n
 
 @lru_cache(maxsize=100_000)
 def fall_power(before: int, reference_images: int, after: float, images: int, rate: float) -> float:
-    """Probability that `lower_p` is at most `rate` if the share is `after` from now on.
+    """Power of `lower_p`: probability that it is at most `rate` if the share has fallen to `after`.
 
-    The power is conditional on the reference, so nothing has to be assumed about the share that
-    this was drawn from. The largest count of new images that raises an alarm is found by bisection;
-    the power is the probability of at most that count.
+    The power is conditional on the reference, so no assumption about its true share is needed. The
+    largest count of new images that raises an alarm is found by bisection. The power is the
+    probability of at most that count.
+
+    Args:
+        before: the count among the reference's images.
+        reference_images: the number of the reference's images.
+        after: the true share of the new images.
+        images: the number of the new images.
+        rate: the false-alarm rate.
 
     >>> round(fall_power(1800, 2000, 0.8, 150, 0.05), 2)
     0.94
@@ -82,7 +94,7 @@ def interval(share: float, images: int, classes: int = 1) -> tuple[float, float]
     Args:
         share: the share of the images.
         images: the number of images.
-        classes: the number of shares whose intervals hold simultaneously (Bonferroni).
+        classes: the number of shares whose intervals have to hold simultaneously (Bonferroni).
     """
     return share_bounds(share, images, (1 - LEVEL - RESERVE) / 2 / classes)
 

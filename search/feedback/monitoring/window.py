@@ -21,7 +21,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.export.reference import Reference
 
 MAX_ANSWERS = MAX_NEW_IMAGES
-"""Maximum number of answers that are tested: the latest ones, one for each image."""
+"""Maximum number of answers that are tested. Only the latest answer on each image counts."""
 SEED = 20
 
 
@@ -31,7 +31,7 @@ class RecordedImage:
 
     name: str
     pixels: Images
-    """(height, width, channels)."""
+    """The pixels, (height, width, channels)."""
 
 
 @dataclass
@@ -56,15 +56,15 @@ class Window:
     mistakes and unsure answers first, so these images do not represent all images.
     """
     trained: frozenset[str] = frozenset()
-    """The images that this version was trained on and has answered again. It is surer of them, and
-    right more often, than on others.
+    """The images that this version was trained on and has answered again. The version is more often
+    right on these images than on others, and surer of its answers.
     """
     learned_count: int = 0
-    """Number of corrected images that are left out for that reason."""
+    """Number of corrected images that are left out because this version was trained on them."""
 
     @property
     def fresh(self) -> list[RecordedAnswer]:
-        """The answers on images that this version was not trained on."""
+        """The answers on images that this version was not trained on, which are called fresh."""
         return [answer for answer in self.answers if answer.image not in self.trained]
 
     @property
@@ -74,7 +74,7 @@ class Window:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """True for each corrected image of the sample that was answered right, (images,)."""
+        """True for each corrected image of the random sample that was answered right, (images,)."""
         return np.array(
             [int(np.argmax(answer.probabilities)) == label for answer, label in self.corrected],
             np.bool_,
@@ -84,9 +84,13 @@ class Window:
 def load_window(
     records: Records, reference: Reference, since_ms: int = 0, version: str = ""
 ) -> Window:
-    """Read the answers from a Unix time in milliseconds on, by one version.
+    """Read the answers by one version of a model in a period.
 
-    By default, this is the version of the latest answer.
+    Args:
+        records: the records of the model.
+        reference: the model's reference.
+        since_ms: the start of the period, as a Unix time in milliseconds.
+        version: the version; by default, that of the latest answer.
 
     Raises:
         ConfigError: there are no records, they have other classes, or contain no such answers.
@@ -163,9 +167,10 @@ def _window(
 
 
 def latest_answers(answers: Iterable[RecordedAnswer]) -> list[RecordedAnswer]:
-    """Select the latest answer on each image, in the order in which these were written.
+    """Select the latest answer on each image.
 
-    The times of the answers are not used, because a clock may have been set back.
+    `answers` has to be in the order of writing, which the result preserves. The times of the
+    answers are not used, because a clock may have been set back.
     """
     last: dict[str, RecordedAnswer] = {}
     for answer in answers:
@@ -185,7 +190,7 @@ def sample_names(
     """Draw a random sample of the images of these answers; return their names in random order.
 
     Images that the model was not sure of are stored more often than others. The sample compensates
-    for this: it contains sure and unsure images in their proportion among all answers.
+    for this: the proportion of sure and unsure images in it is the same as among all answers.
 
     Args:
         answers: all answers, one for each image.
@@ -202,7 +207,8 @@ def sample_names(
         ]
         for is_unsure in (False, True)
     ]
-    # The scarcer side limits the sample, so that both keep their shares of all answers.
+    # Draw the same share of the sure and of the unsure answers. It is limited by the side of which
+    # fewer images are stored.
     share = min(
         (len(recorded_side) / len(all_side) for all_side, recorded_side in sides if all_side),
         default=0.0,
@@ -216,14 +222,14 @@ def sample_names(
 
 
 def confidence(answer: RecordedAnswer) -> float:
-    """The probability of the predicted class."""
+    """The probability of the class that an answer predicts."""
     return max(answer.probabilities)
 
 
 def load_images(
     records: Records, reference: Reference, names: Sequence[str]
 ) -> list[RecordedImage]:
-    """Load images in the form that the model receives; skip missing and unreadable ones."""
+    """Load images as the model receives them; skip those that are missing or unreadable."""
     with (
         tempfile.TemporaryDirectory(prefix="monitor-") as folder,
         ThreadPoolExecutor(AT_ONCE) as pool,

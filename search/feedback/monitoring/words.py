@@ -1,4 +1,4 @@
-"""Describe the findings in sentences."""
+"""Describe the results of the monitor's tests in sentences."""
 
 from datetime import datetime
 
@@ -38,7 +38,7 @@ def _subjects_text(names: list[str]) -> str:
 
 
 def facts(findings: Findings) -> list[tuple[str, str]]:
-    """Describe the findings in rows of (title, text)."""
+    """Describe the findings as rows of a table, (title, text)."""
     rows = [("answers", _answers_text(findings))]
     if findings.is_improved:
         rows.append(("compared with", _reference_text(findings)))
@@ -85,7 +85,7 @@ def _answers_text(findings: Findings) -> str:
 
 
 def _reference_text(findings: Findings) -> str:
-    """Name the images with which those of an improved model are compared."""
+    """Name the images with which the new images of an improved model are compared."""
     if findings.held_to != VALIDATION:
         return findings.held_to
     return (
@@ -113,7 +113,10 @@ def _check_text(findings: Findings, check: Check, what: str) -> str:
 
 
 def _needed_text(findings: Findings, check: Check, what: str) -> str:
-    """State the number of images that a test needs: of new ones, or else of reference images."""
+    """State how many new images a test needs.
+
+    If no number of new images is enough, state how many reference images it needs.
+    """
     if check.needed is not None:
         return f"{check.needed:,} {what}"
     before = earlier_images(findings, check.name)
@@ -123,7 +126,7 @@ def _needed_text(findings: Findings, check: Check, what: str) -> str:
 
 
 def mix_text(findings: Findings) -> str:
-    """Describe the classes that are predicted more or less often than before."""
+    """Describe the classes that are predicted significantly more or less often than before."""
     shares = sorted(findings.shares, key=lambda share: -abs(share.now - share.before))
     changed = [share for share in shares if share.changed]
     if not changed:

@@ -1,4 +1,4 @@
-"""The page to drop images on, which shows the model's answer on each and accepts corrections."""
+"""The page on which people drop images, see the model's answers, and correct them."""
 
 import asyncio
 import base64
@@ -44,7 +44,7 @@ NOT_OPEN = (
 
 @dataclass(frozen=True)
 class DropContext:
-    """The facts about a model that the page shows, and the recorder that stores corrections."""
+    """The data that the page shows about a model, and the recorder that stores corrections."""
 
     model: str
     """The name under which the model is served."""
@@ -60,7 +60,7 @@ class DropContext:
 
 
 def routes(context: DropContext) -> list[BaseRoute]:
-    """The routes of the page: `/`, its files, and `POST /corrections`."""
+    """Build the routes of the page: `/`, its scripts and styles, and `POST /corrections`."""
 
     async def show(request: Request) -> Response:
         facts = {
@@ -78,7 +78,7 @@ def routes(context: DropContext) -> list[BaseRoute]:
             return error_response(403, NOT_RECORDED if context.recorder is None else NOT_OPEN)
         # Browsers send the origin of the page with a POST request; other programs do not.
         by = "page" if "origin" in request.headers else "api"
-        with memory.reserve() as take:  # a slow client does not block others
+        with memory.reserve() as take:  # before `places`, so that slow clients block no others
             values = await read_fields(request, MAX_BYTES, FORM, take)
             async with places:
                 return await run_in_threadpool(record_correction, values, by, context.recorder)
@@ -91,11 +91,17 @@ def routes(context: DropContext) -> list[BaseRoute]:
 
 
 def record_correction(values: dict[str, str], by: str, recorder: "Recorder") -> Response:
-    """Record the correction `{"id" or "image" or "content": ..., "class": NAME}`.
+    """Record the correct class of an image.
+
+    Args:
+        values: the `class`, and either the `id` of an answer, the hash of a recorded `image`, or
+            the `content` of an image file in base64.
+        by: `page` or `api`, the origin of the correction.
+        recorder: stores the correction.
 
     Raises:
         HTTPException: there are other fields, or the class is missing.
-        ConfigError, OSError: as `Recorder.correct`.
+        ConfigError, OSError: see `Recorder.correct`.
     """
     if not values.get("class") or not values.keys() <= {"class", "id", "image", "content"}:
         raise HTTPException(400, FORM)
@@ -110,7 +116,7 @@ def record_correction(values: dict[str, str], by: str, recorder: "Recorder") -> 
 
 
 def _decode_image(text: str) -> bytes:
-    """Decode an image file from base64, and check it; empty for an empty text.
+    """Decode an image file from base64, and check that it is an image; empty for an empty text.
 
     Raises:
         ConfigError: the text is not base64, or the content is not an image.

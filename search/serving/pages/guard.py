@@ -1,8 +1,8 @@
-"""Routes and responses for the server's pages, which refuse requests by pages of other sites.
+"""Routes and responses for the server's pages. Requests from pages of other sites are refused.
 
-Browsers send the origin of the page that makes a request; other programs send none, and are
-allowed. Requests to a host name that resolves to this server but is not its own are refused too
-(DNS rebinding).
+Browsers send the origin of the page that makes a request. Other programs send no origin, and are
+allowed. Requests that address the server by another host name than its own are refused too, as a
+protection against DNS rebinding.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RECEIVE_S = 15.0
 """Seconds within which the body of a request has to arrive."""
 ORIGIN_HEADERS = frozenset({b"host", b"origin", b"sec-fetch-site"})
-"""Headers that show which site makes a request, and to which host name."""
+"""Headers that contain the site that makes a request, and the host name that it addresses."""
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -50,7 +50,10 @@ TYPES = {"js": "text/javascript", "css": "text/css"}
 
 
 def allowed_hosts(host: str) -> frozenset[str] | None:
-    """The host names by which a server that listens at `host` may be addressed; None allows any."""
+    """Return the host names by which clients may address a server that listens at `host`.
+
+    None means that any name is allowed, since other machines can reach the server.
+    """
     try:
         is_own = ip_address(host).is_loopback
     except ValueError:
@@ -78,7 +81,12 @@ class SameOrigin:
 
 
 def refusal(scope: Scope, hosts: Collection[str] | None) -> str:
-    """The reason why a request is refused; empty if it is allowed."""
+    """Describe why a request is refused; empty if it is allowed.
+
+    Args:
+        scope: the ASGI scope of the request.
+        hosts: the host names by which the server may be addressed; None allows any.
+    """
     headers = {name: value for name, value in scope["headers"] if name in ORIGIN_HEADERS}
     host = headers.get(b"host", b"").decode("latin-1")
     if hosts is not None and _host_name(f"//{host}") not in hosts:
@@ -106,17 +114,17 @@ def _host_name(address: str) -> str:
 
 
 def error_response(status: int, text: str) -> JSONResponse:
-    """Build a JSON response with an error in one line."""
+    """Build a JSON response that contains an error in one line of text."""
     return JSONResponse({"error": printable(text)}, status, HEADERS)
 
 
 def json_response(values: Any) -> JSONResponse:
-    """Build a JSON response that is neither cached nor used by other sites (`HEADERS`)."""
+    """Build a JSON response that browsers do not cache and other sites cannot use (`HEADERS`)."""
     return JSONResponse(values, headers=HEADERS)
 
 
 class BodyMemory:
-    """A limit of memory that the bodies of concurrent requests share."""
+    """A common limit for the memory of the bodies of concurrent requests."""
 
     def __init__(self, size: int) -> None:
         """Start with `size` free bytes."""
@@ -124,7 +132,7 @@ class BodyMemory:
 
     @contextmanager
     def reserve(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that reserves bytes as they arrive; all are released at the end.
+        """Yield a function that reserves a number of bytes; release all reservations on exit.
 
         The function raises HTTPException (503) if too few bytes are free.
         """
@@ -152,7 +160,7 @@ async def read_fields(
         request: the request.
         limit: the maximum size of the body, in bytes.
         hint: the error message if the body is not such an object; it describes the expected one.
-        take: is called with the number of bytes of each piece, before the piece is stored.
+        take: called with the size of each piece of the body in bytes, before the piece is stored.
 
     Raises:
         HTTPException: the body is not such an object, is too large, or arrives too slowly.
@@ -182,9 +190,11 @@ def text_of(name: str) -> str:
 
 
 def page(name: str, facts: dict[str, Any]) -> Response:
-    """Build a page from the file of this name, with facts for its script.
+    """Build an HTML response from a file in this folder.
 
-    The facts are the only part of the page that comes from outside.
+    Args:
+        name: the name of the file.
+        facts: JSON-compatible data for the script of the page. All text from outside is in here.
     """
     # Without `<`, the facts cannot end their script element or begin a comment in it.
     text = json.dumps(facts).replace("<", "\\u003c")
@@ -193,7 +203,7 @@ def page(name: str, facts: dict[str, Any]) -> Response:
 
 
 def own_files(*names: str) -> Route:
-    """Build the route `/page/NAME` for the scripts and styles that the pages load."""
+    """Build the route `/page/NAME` for the scripts and styles with these names."""
 
     async def send(request: Request) -> Response:
         name = request.path_params["name"]

@@ -1,11 +1,11 @@
-"""The page on which people correct recorded images, one after another, and its requests.
+"""The page on which people correct the classes of recorded images, and the requests that it makes.
 
 | request | result |
 |---|---|
 | `GET /next?count=N&without=SHA256,...` | the next images (`LabellingItem`), and the progress |
 | `GET /images/SHA256` | an image as PNG |
 | `POST /labels` `{"image": SHA256, "class": NAME}` | set the class of an image |
-| `DELETE /labels/SHA256` | take back the last correction of an image |
+| `DELETE /labels/SHA256` | undo the last correction of an image |
 | `POST /skips` `{"image": SHA256}` | move an image to the end of the queue |
 """
 
@@ -98,7 +98,7 @@ class LabelCalls:
         return await self._apply(lambda: self._labelling.correct(values["image"], values["class"]))
 
     async def take_back(self, request: Request) -> Response:
-        """Take back the last correction of an image, and send the progress."""
+        """Undo the last correction of an image, and send the progress."""
         name = request.path_params["image"]
         return await self._apply(lambda: self._labelling.take_back(name))
 
@@ -110,12 +110,16 @@ class LabelCalls:
     async def _apply(self, change: Callable[[], None]) -> Response:
         """Apply a change in a thread, and send the progress."""
         await run_in_threadpool(change)
-        # In a thread too: the progress may have to wait until the records are read.
+        # The progress is computed in a thread too, since it may have to wait for the records.
         return json_response(asdict(await run_in_threadpool(lambda: self._labelling.progress)))
 
 
 async def _read_fields(request: Request, *names: str) -> dict[str, str]:
-    """Read a JSON object with exactly these fields; errors as in `guard.read_fields`."""
+    """Read a JSON object with exactly these fields from the body of a request.
+
+    Raises:
+        HTTPException: see `guard.read_fields`.
+    """
     hint = f"the body must be a JSON object with {' and '.join(names)}, whose values are strings."
     values = await read_fields(request, MAX_BYTES, hint)
     if values.keys() != set(names):

@@ -1,4 +1,4 @@
-"""The report: one HTML page with the answer, the evidence, every trial, and plots.
+"""The report: one HTML page with the answer, its evaluation, all trials, and plots.
 
 Only this package uses matplotlib. It may import `search.views` and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""Artifacts of a search: plots, the page, and the answer's checkpoint, config and test result."""
+"""Writes the artifacts of a search: plots, the page, and the answer's config and test result."""
 
 import json
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class DrawnPictures:
     """The facts that the pictures depend on (`_dependencies`)."""
     pictures: dict[str, Picture]
     trials: dict[str, bytes]
-    """The learning curves of each illustrated trial as a PNG file, by the trial's name."""
+    """The learning curves of the best trials as PNG files, by the trial's name."""
 
 
 def draw_untested(result: SearchResult, *, few: bool = False) -> DrawnPictures:
     """Draw all pictures in memory, except those of the answer's test.
 
-    With `few`, the learning curves of the other best trials are left out, to save time.
+    With `few`, learning curves are drawn only for the answer, and not for the other best trials.
     """
-    template(page.TEMPLATE)  # compile now, while the search waits anyway
+    template(page.TEMPLATE)  # compile the template now, while the search waits for the test
     dependencies, illustrated = _dependencies(result), _illustrated_trials(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
     drawn = {
@@ -54,12 +54,16 @@ def draw(
 ) -> None:
     """Write the answer's evidence, the pictures and the page into the search's folder.
 
-    Each is recorded in the journal as an artifact. The picture of the whole search is written last:
-    if it exists, all others do.
+    Each is recorded in the journal as an artifact (`Evidence`). The pictures of the whole search
+    are recorded last: if they are in the journal, all other artifacts are complete.
 
     Args:
-        few: True to leave out the learning curves of the other best trials, to save time.
-        drawn: pictures that were drawn in advance; used if they still show this answer and ranking.
+        result: the search.
+        home: the storage of the search.
+        journal: the journal, in which the artifacts are recorded.
+        few: True to draw learning curves only for the answer, to save time.
+        drawn: pictures that were drawn in advance; they are drawn again if the answer or the
+            ranking has changed.
     """
     answer = result.chosen
     if answer is None:
@@ -93,9 +97,9 @@ def draw(
 
 
 def _illustrated_trials(result: SearchResult, few: bool) -> list[TrialResult]:
-    """List the trials with pictures of their own: the answer, then others of the best ones.
+    """List the trials that get pictures of their own: the answer, then the other best trials.
 
-    With `few`, it is only the answer.
+    With `few`, the list contains only the answer.
     """
     answer = result.chosen
     best = [] if few else result.ranking[:TOP]
@@ -106,7 +110,7 @@ def _illustrated_trials(result: SearchResult, few: bool) -> list[TrialResult]:
 
 
 def _dependencies(result: SearchResult) -> tuple[object, ...]:
-    """Facts that the pictures depend on: the answer, the ranking and the trials passed over."""
+    """Return the facts on which the pictures depend: answer, ranking and damaged checkpoints."""
     answer = result.chosen.trial if result.chosen is not None else ""
     return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
 
@@ -116,8 +120,7 @@ def _evidence(
 ) -> None:
     """Write the answer's config, its test result and the pictures of the test.
 
-    The worker has already written a test result that includes images, unless an earlier version ran
-    the search.
+    If the worker has written a test result, which also contains example images, that one stays.
     """
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))

@@ -35,14 +35,15 @@ from search.views.page.figures import (
 )
 
 MISSING = -0.14
-"""Position on an axis of parallel coordinates for a trial that does not have the parameter; values
-lie from 0 to 1.
+"""Position on an axis of parallel coordinates for trials that do not have the parameter.
+
+The positions of values are between 0 and 1.
 """
 BESIDE = 0.04
 """Distance between an axis and its labels, as a fraction of the distance between two axes."""
 MAX_OPTIONS, CROWDED = 20, 7
-"""Maximum number of values that are all labelled on an axis, and maximum number of axes whose names
-fit at one height; with more axes, the names alternate between two heights.
+"""Maximum number of values on an axis that are all labelled, and maximum number of axes whose names
+fit next to each other. With more axes, the names alternate between two heights.
 """
 COLOURS = {"max": "cividis_r", "min": "cividis"}
 """Colour map by the metric's mode; the best values are the darkest."""
@@ -77,7 +78,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     axes.add_collection(drawn)
     answer = answer_trial(result)
     for line, trial in zip(lines, trials, strict=True):
-        if trial is answer:  # `in` would compare all fields
+        if trial is answer:  # `==` would compare all fields
             axes.plot(*line.T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
@@ -109,7 +110,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def _lie(axes: Any, count: int) -> Box:
-    """Lay out `count` horizontal axes above their colour bar, and return the bar's position."""
+    """Lay out `count` horizontal axes above a colour bar, and return the bar's position."""
     height = axes.figure.get_size_inches()[1]
     axes.set(xlim=(-0.25, 1.12), ylim=(-count + 0.6, 0.5))
     axes.set_position((0.02, 0.62 / height, 0.96, 1 - 0.66 / height))
@@ -117,10 +118,15 @@ def _lie(axes: Any, count: int) -> Box:
 
 
 def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
-    """Lay out vertical axes next to their colour bar, and return the bar's position.
+    """Lay out vertical axes next to a colour bar, and return the bar's position.
 
-    Text that extends beyond the outer axes needs space: half of the first and of the last name, and
-    the labels of the `last` axis.
+    Space is left for the text that extends beyond the outer axes: half of the first and of the last
+    name, and the labels of the last axis.
+
+    Args:
+        axes: the matplotlib axes that contain all of the drawing.
+        names: the names of the parameters.
+        last: the scale of the last parameter, whose keys are its values.
     """
     width = axes.figure.get_size_inches()[0] - 0.95
     before, above = (length(label(name, 24), 9.5, bold=True) / 2 for name in (names[0], names[-1]))
@@ -153,9 +159,10 @@ def _key(value: Any) -> Any:
 
 
 def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
-    """Position of each value on its axis, from 0 to 1.
+    """Return the position of each value on its axis, from 0 to 1.
 
-    Numbers are placed by size, on a log scale if the space uses one; other values in order.
+    Numbers are placed by size, on a log scale if the space uses one. Other values are placed at
+    equal distances, in the space's order.
     """
     trials = [trial for trial in result.ranking if axis.path in trial.params]
     values = list(dict.fromkeys(_key(trial.params[axis.path]) for trial in trials))
@@ -180,7 +187,10 @@ def _scale(result: SearchResult, axis: Axis) -> dict[Any, float]:
 def _positions(
     trials: Sequence[TrialResult], paths: Sequence[str], scales: Sequence[Mapping[Any, float]]
 ) -> Any:
-    """Position of each trial (a row) on each axis (a column), from 0 to 1, or `MISSING`."""
+    """Return the positions of trials on axes, as an array of shape (trials, axes).
+
+    A position is a number from 0 to 1, or `MISSING`.
+    """
     return np.array(
         [
             [
@@ -202,7 +212,7 @@ def _axis(
     is_crowded: bool,
     narrow: bool,
 ) -> None:
-    """Draw an axis with its name and values; if they are too dense, only the ends are labelled."""
+    """Draw an axis with its name and values; if these are too dense, only the ends are labelled."""
     ends = (0, 1)
     axes.plot(
         *((ends, (-place, -place)) if narrow else ((place, place), ends)),
@@ -244,8 +254,12 @@ def importance_bars(
 ) -> Figure:
     """Draw a bar for each parameter, the most important on top.
 
-    A line across each bar is the interval of its share. `shares` has a mean and the bounds of this
-    interval for each path, as `importance` returns them.
+    A line across each bar is the interval of its share.
+
+    Args:
+        shares: for each path, the mean share and the bounds of its interval, from `importance`.
+        names: the short names of the parameters, by path.
+        narrow: True to draw for a phone.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]
@@ -267,7 +281,7 @@ AXES = {"latency": "milliseconds for one image", "parameters": "weights of the n
 
 
 def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, float]:
-    """Values of one cost, by trial; ranked trials for which it is not known are left out."""
+    """Return one cost of each ranked trial, by the trial's name; unknown costs are left out."""
     costs = result.costs
     cost_by_trial = {
         trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking
@@ -276,9 +290,9 @@ def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, flo
 
 
 def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """Names of the trials on the Pareto front for one cost, the cheapest first.
+    """Return the names of the trials on the Pareto front for one cost, the cheapest first.
 
-    The front holds the trials for which no other is as good and costs no more.
+    A trial is on the front if no other trial has a score at least as high and costs no more.
     """
     ordered, count = in_order(scores, {name: (value,) for name, value in costs.items()})
     return ordered[:count][::-1]
@@ -286,7 +300,7 @@ def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> li
 
 @styled
 def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
-    """Plot the validation metric against a cost, on a log scale, with the Pareto front."""
+    """Plot the validation metric against a cost (on a log scale), with the Pareto front."""
     metric = result.metric
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
     costs = measured_costs(result, cost)
@@ -335,9 +349,9 @@ def _cost_values(
 
 
 def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:
-    """Limits of the vertical axis of `pareto`; some of the worst trials may lie outside.
+    """Return the limits of the vertical axis of `pareto`; some of the worst trials may lie outside.
 
-    `edge` is the front, the cheapest trial first. The margin leaves space for its labels.
+    `edge` is the Pareto front, the cheapest trial first. A margin leaves space for its labels.
     """
     scores = [trial.score for trial in trials]
     low, high = lowest_visible(scores, 0.1, [edge[0].score]), edge[-1].score
@@ -398,8 +412,9 @@ def finalists(
 ) -> Figure:
     """Draw the candidates of a selection, one per row.
 
-    A hollow circle is the value that the search measured, a tick a training with a fresh seed, and
-    a diamond the mean of these, with its confidence interval. `title` is the metric's title.
+    A hollow circle is the value that the search measured. A tick is the value of a training with a
+    fresh seed, and a diamond is the mean of these, with its confidence interval. `title` is the
+    metric's title.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):

@@ -1,4 +1,4 @@
-"""Plots of learning curves, of all trials and of one, and of the best value so far."""
+"""Plots of learning curves (of all trials, and of one trial) and of the best value so far."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -35,12 +35,12 @@ from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import Metric
 
 DENSE, DENSE_PIXELS = 1000, 100
-"""With more curves than this, they become an area, and a lower resolution than `PIXELS` (in pixels
-per inch) looks the same. It takes two thirds of the time.
+"""With more than `DENSE` curves, the lines merge into an area. Then a resolution of `DENSE_PIXELS`
+per inch looks the same as one of `PIXELS`, and drawing takes two thirds of the time.
 """
 WORST_SHARE = 0.25
-"""Share of the trials, the worst ones, that may lie outside the plot, so that the good ones can be
-distinguished.
+"""Share of the trials that may lie outside the plot, the worst ones first. If all were inside, the
+good ones could not be distinguished.
 """
 
 
@@ -103,7 +103,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def _ends(result: SearchResult) -> list[float]:
-    """Limits of the vertical axis; some of the worst trials may lie outside."""
+    """Return the limits of the vertical axis; some of the worst trials may lie outside."""
     metric = result.metric
     low = metric.score(worst_shown(result))
     high = max([trial.score for trial in result.ranking], default=1.0)
@@ -123,7 +123,7 @@ def within(metric: Metric, low: float, high: float) -> list[float]:
 
 
 def _guess(result: SearchResult) -> Guess | None:
-    """The best guess; None if guessing was not measured."""
+    """Return the best guess on the validation set; None if the values of guessing are not known."""
     guessing = Guessing.of(result)
     return guessing.best("val") if guessing is not None else None
 
@@ -131,8 +131,8 @@ def _guess(result: SearchResult) -> Guess | None:
 def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
     """Draw a line at the value of the best guess, and return its handle for the legend.
 
-    The list is empty if guessing was not measured. The line may lie outside the limits of the axis;
-    the handle's label has the value.
+    The list is empty if the values of guessing are not known. The line may lie outside the limits
+    of the axis, but the label of the handle contains its value.
     """
     if (guess := _guess(result)) is None:
         return []
@@ -143,9 +143,9 @@ def _draw_guess(axes: Any, result: SearchResult) -> list[Line2D]:
 
 
 def worst_shown(result: SearchResult) -> float:
-    """Value at the end of the vertical axis of `search_curves` where the worst trials are.
+    """Return the value at the worse end of the vertical axis of `search_curves`.
 
-    This is the lower end, or the upper one for a metric to minimise; 0 without ranked trials.
+    It is the lower end, or the upper end if lower values are better; 0 without ranked trials.
     """
     if not result.ranking:
         return 0.0
@@ -198,7 +198,7 @@ def _epoch_values(trial: TrialResult) -> Iterator[Value]:
 
 
 def _place_value(placed: tuple[int, TrialResult], so_far: float) -> Value:
-    """Point of a trial, with a tooltip that includes the best value so far."""
+    """Return the point of a trial, with a tooltip that includes the best value so far."""
     number, trial = placed
     text = f"{trial.trial}: {trial.value:.4f} ({trial.outcome}); best so far {so_far:.4f}"
     return number, trial.value, text
@@ -249,7 +249,7 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         ("val/loss", STRONG, "validation"),
     ):
         if not any(name in metrics for metrics in trial.epochs.values()):
-            continue  # a task may have no loss to validate with
+            continue  # a task may have no validation loss
         losses.plot(
             epochs,
             [metrics.get(name, np.nan) for metrics in trial.epochs.values()],

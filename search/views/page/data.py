@@ -1,6 +1,6 @@
 """The page's section on the data, rendered from the report that is stored with the search.
 
-A search run by an earlier version has no such report, and its page no such section.
+Searches of earlier versions have no such report, so their pages do not have this section.
 """
 
 import base64
@@ -28,7 +28,7 @@ from trainables.inspection.words import (
 )
 
 SECTION, ALONE = "data.html", "data_alone.html"
-"""The templates of the section, and of a page with only this section."""
+"""The template of the section, and the template of a page with only this section."""
 DAMAGED = (
     '<section id="data"><h2>The data</h2>\n'
     f'<p class="note">{DATA_REPORT}, the report on the data, cannot be read.</p></section>'
@@ -57,7 +57,7 @@ def section(folder: Path | None) -> Markup:
 
 
 def twins(folder: Path | None) -> dict[str, list[str]]:
-    """For each image file, describe the files with the same picture but another class.
+    """Return, for each image file, texts on the files with the same picture but another class.
 
     Empty if there is no readable report.
     """

@@ -22,19 +22,20 @@ from trainables.errors import printable
 
 ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7", "#3b4653"
 """Colours of the answer, of other data, of a second kind of data, of less important data, and of
-text. The first three are from the palette of Okabe and Ito, which colour-blind people can
-distinguish.
+text.
+
+The first three are from the palette of Okabe and Ito, which colour-blind people can distinguish.
 """
 MANY = 150
-"""If there are more lines or points than this, they are rasterized inside the SVG, which stays
-small and quick to show.
+"""If there are more lines or points than this, they are rasterized inside the SVG, which keeps it
+small and quick to display.
 """
 
 MAX_HINTS = 600
 """Maximum number of tooltips on a picture."""
 
 PIXELS = 140
-"""Resolution of the rasterized parts, in pixels per inch. An inch is 96 of a browser's pixels."""
+"""Resolution of the rasterized parts, in pixels per inch. An inch is 96 CSS pixels."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -64,47 +65,46 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "figure.dpi": 72,
 }
-"""Text stays text in an SVG, and a dollar sign does not start a formula."""
+"""Settings of matplotlib. An SVG contains its text as text, and `$` does not start a formula."""
 
 styled = rc_context(STYLE)
 """Decorator for every function that creates or saves a figure."""
 
 
 Value = tuple[float, float, str]
-"""A point, as x and y in data coordinates, with its tooltip."""
+"""A point with a tooltip, as (x, y, text); x and y are data coordinates."""
 
 
 class Figure(PlainFigure):
     """A figure with tooltips."""
 
     def __init__(self, width: float, height: float) -> None:
-        """Create an empty figure; sizes are in inches."""
+        """Create an empty figure; width and height are in inches."""
         super().__init__(figsize=(width, height))
         self.pixels = PIXELS
         self.values: list[tuple[Axes, Iterable[Value]]] = []
 
     def tell(self, axes: Axes, across: float, up: float, text: str) -> None:
-        """Add a tooltip at a point, given in the axes' data coordinates."""
+        """Add a tooltip at a point, whose x (`across`) and y (`up`) are data coordinates."""
         self.tell_each(axes, [(across, up, text)])
 
     def tell_each(self, axes: Axes, values: Iterable[Value]) -> None:
         """Add a tooltip at each of these points.
 
-        An iterator is consumed by `hints`, and only while there are fewer than `MAX_HINTS`
-        tooltips.
+        `hints` consumes an iterator, but only until it has `MAX_HINTS` tooltips.
         """
         self.values.append((axes, values))
 
     def hints(self) -> "list[Hint]":
         """List the tooltips with their positions; call it after drawing, when the layout is final.
 
-        Points outside their axes, and those after the first `MAX_HINTS`, are left out.
+        Points outside their axes are left out, and so are all points after the first `MAX_HINTS`.
         """
         hints: list[Hint] = []
         for axes, (*point, text) in (
             (axes, value) for axes, values in self.values for value in values
         ):
-            if len(hints) == MAX_HINTS:  # do not iterate over thousands of trials
+            if len(hints) == MAX_HINTS:  # avoid an iteration over thousands of trials
                 break
             across, up = axes.transData.transform(point)
             if axes.bbox.padded(1).contains(across, up):
@@ -125,16 +125,14 @@ class Hint:
 Draw = Callable[[bool], Figure]
 """A function that draws for a phone (True) or a laptop (False)."""
 WIDE, HALF, NARROW = 9.6, 4.7, 3.75
-"""Widths in inches of the page, of half of it, and of a phone's screen. An inch is 96 of a
-browser's pixels.
-"""
+"""Widths in inches of the page, of half of it, and of a phone. An inch is 96 CSS pixels."""
 EDGE, MARGIN, TICK, TEXT_LINE = 0.05, 0.17, 0.1, 0.22
-"""Inches for the margin at a figure's edges; for the margin at the open sides of axes, where a
-tick's label may protrude; for a tick with the gap to its label; and for an axis's title with its
-gap.
+"""Sizes in inches: the margin at the edges of a figure; the margin at the sides of axes without
+labels, where a tick's label may protrude; a tick with the gap to its label; and the title of an
+axis with its gap.
 """
 LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
-"""Height in inches of each line of a legend, and of the padding around all lines."""
+"""Height in inches of a line of a legend, and total padding around its lines."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Picture:
 
 
 def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
-    """Draw a figure in both widths, with `as_file` also as a PNG file."""
+    """Draw a figure in both widths; with `as_file`, also encode the wide one as a PNG file."""
     wide = draw(False)
     contents = _inline(wide), _inline(draw(True)), alt, png(wide) if as_file else b""
     return Picture(*contents, wide.hints())
@@ -194,8 +192,9 @@ def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> t
 def arrange(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -> Figure:
     """Position the axes so that their labels fit, below a legend of these handles.
 
-    Matplotlib's own layout engines draw each figure once more to measure it, which takes longer
-    than the drawing itself. Here only the lengths of the labels are measured, with the font.
+    The legend has `columns` columns. Matplotlib's own layout engines draw each figure an additional
+    time to measure it, which takes longer than the drawing itself. Here only the lengths of the
+    labels are measured.
     """
     lines, grid = -(-len(handles) // columns), cast("GridSpec", figure.axes[0].get_gridspec())
     if handles:
@@ -223,7 +222,7 @@ def arrange(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) ->
 
 
 def _cell(axes: Axes) -> tuple[int, int]:
-    """Row and column of these axes in their figure's grid."""
+    """Return the row and the column of these axes in their figure's grid."""
     spec: Any = axes.get_subplotspec()
     return spec.rowspan.start, spec.colspan.start
 
@@ -234,7 +233,7 @@ def _shares(whole: float, ratios: Any) -> list[float]:
 
 
 def _room(axis: XAxis | YAxis) -> float:
-    """Inches that an axis's ticks, labels and title take outside the axes."""
+    """Return the space in inches that an axis's ticks, labels and title need outside the axes."""
     room, extents = EDGE, [0.0]
     for text in axis.get_ticklabels():
         if label_text := text.get_text():
@@ -246,7 +245,7 @@ def _room(axis: XAxis | YAxis) -> float:
 
 
 def length(text: str, size: float, *, bold: bool = False) -> float:
-    """Width in inches of a line of text; `size` is in points."""
+    """Return the width of a line of text in inches; `size` is the font size in points."""
     font = get_font(findfont(FontProperties(weight="bold" if bold else "normal")))
     font.set_size(size, 72)
     font.set_text(text)
@@ -256,7 +255,8 @@ def length(text: str, size: float, *, bold: bool = False) -> float:
 def label(name: str, most: int = 16) -> str:
     """Shorten a name to `most` characters for a plot.
 
-    A character that the font lacks becomes a box; matplotlib would warn about it.
+    Characters that the font does not have are replaced by a box, since matplotlib would warn about
+    them.
     """
     has = get_font(findfont(FontProperties())).get_char_index
     text = printable(name)

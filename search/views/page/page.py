@@ -39,12 +39,12 @@ VISIBLE_TRIALS = 100
 
 @functools.cache
 def script() -> Markup:
-    """The page's script; it is safe to embed, since it contains nothing from users."""
+    """Load the page's script, which is safe to embed, since it contains no text from users."""
     return Markup(SCRIPT.read_text(encoding="utf-8"))
 
 
 def script_source() -> str:
-    """Hash of the only script that the page may run, for a Content-Security-Policy."""
+    """Return the hash of the page's only script, as a source for a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}'"
 
 
@@ -54,9 +54,10 @@ def render(
     """Render the page as HTML. All text from users' files and names is escaped.
 
     Args:
-        folder: the search's folder, which has the workers' files; None to use only the journal. The
-            page says which files are missing.
-        pictures: all pictures, if they are already drawn.
+        result: the search.
+        folder: the search's folder, which contains the workers' files; None to use only the
+            journal. The page states which files are missing.
+        pictures: all pictures, by name; None to draw them.
     """
     judgement, highlighted = evidence(result, folder), answer_trial(result)
     if pictures is None:
@@ -120,9 +121,9 @@ def write(
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the plots that compare trials, except those with nothing to compare.
+    """Draw the plots that compare trials, by name; those with nothing to compare are left out.
 
-    With `as_file`, the curves are also encoded as a PNG file.
+    With `as_file`, the learning curves are also encoded as a PNG file.
     """
     pictures: dict[str, Picture] = {}
     what = f"Validation {result.metric.title}"
@@ -161,7 +162,8 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
 def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Picture]:
     """Draw the learning curves (`curves`) and the best value so far (`progress`).
 
-    With only baselines there are no learning curves: the best value so far is `curves`.
+    If all trials are baselines, there are no learning curves, and `curves` is the best value so
+    far.
     """
     in_turn = functools.partial(curves.best_so_far, result)
     caption = f"{what} of each trial in turn, and the best so far"
@@ -184,9 +186,10 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
 
 
 def of_answer(answer_evidence: AnswerEvidence, *, as_file: bool = False) -> dict[str, Picture]:
-    """Draw the confusion matrix, ROC curves and reliability diagram, as far as they are known.
+    """Draw the confusion matrix, the ROC curves and the reliability diagram of an evaluation.
 
-    With `as_file`, confusion matrix and ROC curves are also encoded as PNG files.
+    Those without data in the evaluation are left out. With `as_file`, the confusion matrix and the
+    ROC curves are also encoded as PNG files.
     """
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": (

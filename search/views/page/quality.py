@@ -20,13 +20,13 @@ from search.views.page.figures import (
 )
 
 MAX_COUNTS, MAX_NAMES = 15, 30
-"""Maximum numbers of classes for which a cell shows its number of images, and for which an axis
-shows the names of the classes.
+"""Maximum number of classes for which each cell of the confusion matrix shows its number of images,
+and maximum number for which the axes show the names of the classes.
 """
 MARKED = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 """The colours of the ROC curves with the smallest areas; all others share one colour."""
 CORNER = 0.2
-"""Range of both axes that `roc` shows if all curves rise steeply."""
+"""Length of both axes of `roc` if all curves are close to the upper left corner."""
 
 
 @styled
@@ -120,7 +120,7 @@ def roc(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
 
 
 def corner(curves: Mapping[str, Any]) -> float:
-    """Range of both axes that `roc` shows: 1, or `CORNER` if all curves rise steeply."""
+    """Return the length of both axes of `roc`: 1, or `CORNER` to show only that corner."""
     drawn = [curve for curve in curves.values() if curve["auc"] is not None]
     return (
         CORNER
@@ -134,7 +134,7 @@ def corner(curves: Mapping[str, Any]) -> float:
 
 @styled
 def reliability(evaluation: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """Draw the accuracy by confidence, above the number of predictions of each confidence.
+    """Draw the accuracy by confidence and, below it, the number of predictions by confidence.
 
     See Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
     """

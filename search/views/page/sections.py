@@ -1,7 +1,7 @@
 """Rows of the page's tables.
 
-They list stopped and failed trials, the most frequent mistakes of the answer, all trials, and the
-provenance and cost of the search.
+The tables list the stopped and the failed trials, the most frequent mistakes of the answer, all
+trials, and the provenance and cost of the search.
 """
 
 from collections import Counter
@@ -25,10 +25,10 @@ Row = tuple[str, ...]
 
 
 def stops(result: SearchResult) -> list[Row]:
-    """Group the stopped trials by what stopped them and by rung, in this order.
+    """Group the stopped trials by the source of the decision (`Decided.by`) and by rung.
 
-    A row has what stopped the trials, the rung (empty if there is none), their number, some of
-    their names, and a reason.
+    A row has the source, the rung (empty if there is none), the number of trials, some of their
+    names, and a reason.
     """
     groups: dict[tuple[str, int], list[TrialResult]] = {}
     for trial in result.trials.values():
@@ -71,7 +71,7 @@ def failures(result: SearchResult) -> list[Row]:
 
 
 def retried(result: SearchResult) -> str:
-    """Sentence on how many trials were retried, and after which failures; empty if none was."""
+    """Write a sentence on the number of retried trials and their failures; empty without any."""
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
@@ -94,7 +94,11 @@ def _shortened(text: str) -> str:
 
 
 def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
-    """The most frequent mistakes: true class, predicted class, number, images of the true class."""
+    """List the most frequent mistakes of a classifier.
+
+    A row has the true class, the predicted class, the number of such mistakes, and the number of
+    images of the true class.
+    """
     matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
     limit = SHOWN_WEAKEST if len(classes) > MAX_NAMES else SHOWN_MISTAKES
     wrong = [
@@ -110,9 +114,11 @@ def mistakes(evaluation: Mapping[str, Any]) -> list[Row]:
 
 
 def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
-    """The classes of lowest recall: name, correctly classified images, all images, recall.
+    """List the classes with the lowest recall.
 
-    Empty if the classes are few enough for a readable confusion matrix.
+    A row has the name of the class, the number of its images that are classified correctly, the
+    number of its images, and the recall. Empty if the classes are few enough for a readable
+    confusion matrix.
     """
     matrix, classes = evaluation["confusion_matrix"], evaluation["classes"]
     if len(classes) <= MAX_NAMES:
@@ -129,7 +135,7 @@ def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
 
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
-    """All trials, the best first, with the values of their searched parameters as text."""
+    """List all trials, the best first, with the values of their searched parameters as text."""
     paths = searched(result)
     return [
         (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
@@ -138,7 +144,7 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
-    """Titles and texts on the data set, splits, seeds, search, cost, versions and code."""
+    """List (title, text) on the data set, splits, seeds, search, cost, versions and code."""
     experiment, data, provenance = (
         result.started.experiment,
         result.started.data,
@@ -209,7 +215,8 @@ def _fresh(result: SearchResult) -> str:
 def cost(result: SearchResult) -> str:
     """Describe the cost of the search and its selection.
 
-    It includes seconds, from start to end and of training, and device hours, used and reserved.
+    The text has the seconds from start to end, the seconds of training, and the device hours that
+    were used for training and that were reserved.
     """
     experiment = result.started.experiment
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]

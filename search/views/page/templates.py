@@ -1,4 +1,4 @@
-"""The page's Jinja templates, in which all text from users is escaped."""
+"""The Jinja templates of the page, which escape all text from users."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,7 @@ from trainables.errors import printable
 
 @functools.cache
 def template(name: str) -> Template:
-    """Compile a template, from a file next to this module."""
+    """Compile the template in the file with this name, next to this module."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

@@ -1,8 +1,8 @@
 """The page as a view: it is drawn at the end of a search, before the last event.
 
-Most of the work is done earlier, while the search waits for something else: one thread imports
-modules while the last trials train, another draws while the best trial is tested. `keep` does the
-rest, and raises errors.
+Most of the work is done earlier, while the search waits for something else. One thread imports
+modules while the last trials train, and another one draws while the best trial is tested. `keep`
+does the remaining work. Only `keep` raises errors.
 """
 
 from contextlib import suppress
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def open_page(context: ViewContext) -> "ReportView | None":
-    """Open the view; None if nothing is left to run, and the page already exists."""
+    """Open the view; None if nothing is left to run, so that the page already exists."""
     return ReportView(context.driver) if context.driver is not None else None
 
 
 class ReportView(View):
-    """Draws the pictures that need no test while the test runs, and the others at the end.
+    """Draws most pictures while the best trial is tested, and those of the test result at the end.
 
-    Most processors are idle while the best trial is tested.
+    During the test, most processors are idle.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -36,10 +36,10 @@ class ReportView(View):
         self._imports = False
 
     def apply(self, event: Event) -> None:
-        """Start drawing when the test begins, if that has not happened yet."""
+        """Start drawing in a thread when the test begins, unless drawing has already started."""
         if isinstance(event.data, Opened) and self._thread is None:
             thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
-            with suppress(RuntimeError):  # no thread is available: `keep` draws everything
+            with suppress(RuntimeError):  # if no thread can be started, `keep` draws everything
                 thread.start()
                 self._thread = thread
 
@@ -50,7 +50,7 @@ class ReportView(View):
             return
         if driver.result.epochs_trained:
             self._imports = True
-            with suppress(RuntimeError):  # no thread is available: `keep` imports everything
+            with suppress(RuntimeError):  # if no thread can be started, `keep` imports everything
                 Thread(target=import_evidence, daemon=True).start()
 
     def keep(self) -> None:
@@ -67,7 +67,7 @@ class ReportView(View):
         )
 
     def drawn(self) -> "DrawnPictures | None":
-        """Wait for the drawing thread and return its pictures; None if it has none."""
+        """Wait for the thread that draws, and return its pictures; None if it has drawn none."""
         if self._thread is not None:
             self._thread.join()
         return self._drawn
@@ -82,7 +82,8 @@ class ReportView(View):
 def import_evidence() -> None:
     """Import the modules that draw, or wait for another thread that is importing them.
 
-    Errors are ignored, since the process may exit meanwhile; `keep` reports those that matter.
+    Errors are ignored, since the process may exit during the import. `keep` reports errors that
+    persist.
     """
     with suppress(Exception):
         import search.views.page.artifacts  # noqa: F401

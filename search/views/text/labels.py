@@ -10,20 +10,21 @@ from search.journal.result import SearchResult, TrialResult, metric_of
 from trainables.catalog.tasks import Metric
 
 AT_CHANCE = "at chance"
-"""Mark in tables for trials that are not significantly better than guessing."""
+"""The mark in tables for trials that are not significantly better than guessing."""
 
 
 def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
-    """A trial's outcome, followed by `AT_CHANCE` if the trial is marked."""
+    """Return a trial's outcome, followed by `AT_CHANCE` if its name is in `marked`."""
     return f"{trial.outcome}, {AT_CHANCE}" if trial.trial in marked else trial.outcome
 
 
 def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
     """Format a trial's value on the validation set at its best epoch: `0.9721`.
 
-    With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
+    With folds, it is the mean and the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
 
     Args:
+        trial: the trial, which must have finished an epoch.
         metric: the metric to format; None for the one that ranks the trial's epochs.
     """
     metric = metric or trial.metric
@@ -38,19 +39,19 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
 
 
 def best_text(result: SearchResult) -> str:
-    """Format the best trial so far: `best 0.9721 (t0003)`; empty without one."""
+    """Format the best trial so far: `best 0.9721 (t0003)`; empty if there is none."""
     best = result.best
     return f"best {figure_text(best)} ({best.trial})" if best is not None else ""
 
 
 def used_text(result: SearchResult) -> str:
-    """Format the used shares of the budget as the end of a list; empty without a budget."""
+    """Format the used shares as `; used 43% of the 2h budget`; empty without a budget."""
     shares = shares_of(result)
     return f"; used {shares_text(shares)}" if shares else ""
 
 
 def primary_text(trial: TrialResult | None) -> str:
-    """Format a trial's primary metric as `reached_text` does, whatever metric ranks its epochs."""
+    """Format a trial's primary metric like `reached_text`, even if another one ranks its epochs."""
     return reached_text(trial, None if trial is None else trial.task.primary)
 
 
@@ -67,9 +68,9 @@ def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str
 
 
 def reference_text(result: SearchResult, trial: TrialResult | None) -> str:
-    """Format the value of a trial of `reference_rows`.
+    """Format the value of a trial from `reference_rows`.
 
-    For the chosen training, it is the expected value over fresh seeds.
+    After a selection, the value of the chosen training is its expected value over fresh seeds.
     """
     verdict = result.selection.verdict if result.selection is not None else None
     if trial is None or verdict is None or trial is not result.chosen:
@@ -97,16 +98,16 @@ def outcome_text(result: SearchResult) -> str:
 
 
 def state_text(result: SearchResult) -> str:
-    """The state of trials that were cut short: `stopped`, `held`, or `stopped or held`."""
+    """Name the states of trials that were cut short: `stopped`, `held`, or `stopped or held`."""
     states = [state for state in ("stopped", "held") if state in result.counts]
     return " or ".join(states) or "stopped"
 
 
 def strategy_text(experiment: Mapping[str, Any]) -> str:
-    """Algorithm and scheduler, from the journal's description: `bayes + asha`.
+    """Format the algorithm and the scheduler of a search: `bayes + asha`.
 
     A metric that is not the primary one is added, and so are costs: `bayes + asha, by macro F1, for
-    low latency too`.
+    low latency too`. `experiment` is the description in the journal.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
     metric = metric_of(experiment.get("base", {}))
@@ -118,15 +119,15 @@ def strategy_text(experiment: Mapping[str, Any]) -> str:
 
 
 def classes_text(data: Mapping[str, Any]) -> str:
-    """Number of classes as the beginning of a list: `10 classes, `, or empty without classes."""
+    """Format the number of classes as the start of a list, `10 classes, `; empty without any."""
     count = len(data["classes"])
     return f"{count:,} class{'es' * (count != 1)}, " if count else ""
 
 
 def parts_text(data: Mapping[str, Any]) -> str:
-    """Sizes of the splits: `1,079 training, 359 validation, 359 test images`.
+    """Format the sizes of the splits: `1,079 training, 359 validation, 359 test images`.
 
-    With folds, the number of images in folds replaces those for training and validation.
+    With folds, training and validation have one number: `1,438 in 4 folds, 359 test images`.
     """
     titles = (
         {"train": f"in {data['folds']} folds", "test": "test"}
@@ -137,7 +138,7 @@ def parts_text(data: Mapping[str, Any]) -> str:
 
 
 def network_text(trial: TrialResult, result: SearchResult) -> str:
-    """A trial's network with its searched options: `deep_cnn, layers 10, filter_size 3`."""
+    """Format a trial's network and its searched options: `deep_cnn, layers 10, filter_size 3`."""
     names = short_names(searched(result))
     parts = [
         f"{names[path]} {param_text(value)}"
@@ -148,7 +149,7 @@ def network_text(trial: TrialResult, result: SearchResult) -> str:
 
 
 def format_value(value: float, metric: Metric) -> str:
-    """Format a value for a sentence: `95.2%`, or `0.4878`."""
+    """Format a metric's value for a sentence: `95.2%`, or `0.4878` if it is not a percentage."""
     return f"{100 * value:.1f}%" if metric.in_percent else f"{value:.4f}"
 
 
@@ -160,20 +161,20 @@ def interval_text(bounds: tuple[float, float] | None) -> str:
 
 
 def with_article(metric: Metric) -> str:
-    """Title of a metric with its article: `an accuracy`, `a macro F1`."""
+    """Return the title of a metric with its article: `an accuracy`, `a macro F1`."""
     return f"{'an' if metric.title[0].lower() in 'aeiou' else 'a'} {metric.title}"
 
 
 def capital(metric: Metric) -> str:
-    """Title of a metric for the beginning of a sentence: `Accuracy`, `Macro F1`."""
+    """Return the title of a metric for the start of a sentence: `Accuracy`, `Macro F1`."""
     return metric.title[0].upper() + metric.title[1:]
 
 
 def superlative(metric: Metric) -> str:
-    """Word for the best of several values: `highest`, or `lowest` for a metric to minimise."""
+    """Return the word for the best of several values: `highest`, or `lowest` if lower is better."""
     return "highest" if metric.mode == "max" else "lowest"
 
 
 def as_good(metric: Metric) -> str:
-    """Words for `not worse`: `as accurate` for a share of correct predictions, else `as good`."""
+    """Return the words for `not worse`: `as accurate` for a share of the images, else `as good`."""
     return "as accurate" if metric.is_share else "as good"

@@ -15,11 +15,11 @@ from search.views.text.labels import format_value, state_text, superlative
 from trainables.errors import counted, printable
 
 SHOWN_REQUESTS = 5
-"""Maximum number of requests that are shown: the latest ones."""
+"""Maximum number of requests to show. These are the latest ones."""
 
 
 MIN_RISK = 0.01
-"""A smaller probability is written as less than this one."""
+"""Probabilities below this one are written as `less than 1%`."""
 
 
 def risk_text(result: SearchResult) -> str:
@@ -36,17 +36,17 @@ def risk_text(result: SearchResult) -> str:
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {counted(risk.epochs, 'more epoch')} would halve it{how}"
     sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
-    # A search that ended for lack of gain has already reported what new trials would gain.
+    # If a search ended because of its small gain, the gain of new trials is already in its reason.
     has_more = risk.new and result.outcome != "gain"
     return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
 
 
 def _new_text(going_on: float, new: float) -> str:
-    """Compare new trials with continued ones, for the same number of epochs.
+    """Compare training new trials with continuing stopped ones, for the same number of epochs.
 
     Args:
-        going_on: the chance that continuing stopped trials finds a better one.
-        new: the chance that new trials find a better one.
+        going_on: the chance that a better trial is found by continuing stopped trials.
+        new: the chance that a better trial is found by training new ones.
     """
     new_text, old_text = (
         f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
@@ -60,7 +60,7 @@ def _new_text(going_on: float, new: float) -> str:
 
 
 def taken_over_text(result: SearchResult) -> str:
-    """Text on reused trainings; empty if there are none.
+    """Describe the epochs that were reused from earlier trainings; empty if there are none.
 
     For example: `reused 1,620 epochs (54 trials) of this search; 120 epochs (5 trials) of 'x'`.
     """
@@ -72,7 +72,7 @@ def taken_over_text(result: SearchResult) -> str:
 
 
 def wanted_text(request: Requested) -> str:
-    """Format a request as `stop t0003` or `extend --trials +20`."""
+    """Format the action of a request with its arguments: `stop t0003`, `extend --trials +20`."""
     options = (
         f"--{name} {item}"
         for name, value in request.options.items()
@@ -82,7 +82,7 @@ def wanted_text(request: Requested) -> str:
 
 
 def request_text(request: Requested) -> str:
-    """Sentence on a request: who made it, what it asks for, and the reply."""
+    """Write a sentence on a request: its sender, its action and the driver's answer."""
     refused = "refused: " if request.is_refused else ""
     return printable(
         f"{request.by or 'somebody'} asked to {wanted_text(request)}: {refused}{request.answer}"
@@ -90,9 +90,9 @@ def request_text(request: Requested) -> str:
 
 
 def request_lines(result: SearchResult) -> list[str]:
-    """A line for each of the last `SHOWN_REQUESTS` answered requests.
+    """Write a line for each of the last `SHOWN_REQUESTS` answered requests.
 
-    If there are more, the first line gives the number of earlier requests.
+    If there are more requests, the first line states the number of the earlier ones.
     """
     requests = list(result.requests.values())
     last = requests[-SHOWN_REQUESTS:]
@@ -104,12 +104,12 @@ def request_lines(result: SearchResult) -> list[str]:
 
 
 def remarks(result: SearchResult) -> list[str]:
-    """Lines on the rounds of a refinement, and on the last requests."""
+    """Write lines on the rounds of a refinement, and on the last requests."""
     return [*refinement_sentences(result), *request_lines(result)]
 
 
 def guessing_text(result: SearchResult) -> str:
-    """Compare the answer with guessing, in sentences; empty if there is no comparison."""
+    """Compare the answer with guessing, in sentences; empty if they cannot be compared."""
     comparison, answer = answer_against(result), result.chosen
     if comparison is None or answer is None:
         return ""
@@ -118,7 +118,7 @@ def guessing_text(result: SearchResult) -> str:
 
 
 def tie_text(result: SearchResult) -> str:
-    """Sentence for a search whose trials all have the same value."""
+    """Write the sentence for a search whose trials all have the same value."""
     count = len(result.ranking)
     all_trials = "Both" if count == 2 else f"All {count:,}"
     value = format_value(result.ranking[0].value, result.metric)
@@ -143,7 +143,7 @@ def against_text(comparison: AgainstGuessing, name: str) -> str:
 
 
 def _rate(comparison: AgainstGuessing) -> str:
-    """Format the error rate of the test, and the number of epochs for which it holds jointly."""
+    """Format the error rate of the test, and the number of epochs that share it."""
     among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
     return f"error rate {ERROR_RATE:.0%}{among}"
 
@@ -151,11 +151,11 @@ def _rate(comparison: AgainstGuessing) -> str:
 def quicker_text(
     result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
 ) -> Message:
-    """Recommend a cheaper trial that is as good as the best, within chance.
+    """Recommend a cheaper trial if it may be as good as the best one.
 
-    It is the cheapest trial on the Pareto front of those that the validation images cannot
-    distinguish from the best one. Empty if none costs less, or if a selection has chosen another
-    trial.
+    It is the cheapest of the trials on the Pareto front that cannot be distinguished from the best
+    one with the number of validation images. The message is empty if no such trial costs less, or
+    if a selection has chosen another trial.
 
     Args:
         result: the search.
@@ -188,7 +188,7 @@ def quicker_text(
 
 
 def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
-    """Compare a trial with the answer, from which these images cannot distinguish it."""
+    """Compare a trial with the answer; the difference may be chance with this number of images."""
     if not answer.metric.is_share:
         return f"is as good as far as {images:,} images can tell"
     fewer = round((answer.value - trial.value) * images)
@@ -205,7 +205,7 @@ GONE_ON = Message(
 
 
 def selection_sentences(result: SearchResult) -> list[Message]:
-    """Sentences on the result of a search's selection; empty before its verdict."""
+    """Write sentences on the result of a search's selection; empty before its verdict."""
     selection = result.selection
     if selection is None or (verdict := selection.verdict) is None:
         return []

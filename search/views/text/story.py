@@ -1,6 +1,7 @@
 """The story of a trial as lines of text.
 
-What suggested it, what it reached, against which trials it was stopped, its retries.
+The lines describe its suggestion, its values, the trials with which it was compared at rungs, its
+retries and its end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ RIVALS_SHOWN = 12
 
 
 def story_lines(events: Sequence[Event], trial: str) -> Iterator[str]:
-    """Describe a trial's events in lines, given all events of its search."""
+    """Describe a trial's events as lines, given all events of its search."""
     history, result = History(), SearchResult()
     for event in events:
         result.apply(event)
@@ -48,11 +49,11 @@ def story_lines(events: Sequence[Event], trial: str) -> Iterator[str]:
 
 
 def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[str]:
-    """Describe a trial's events in lines.
+    """Describe a trial's events as lines, each of which starts with the duration of the search.
 
     Args:
-        events: the events of the trial, and those that belong to no trial (see `read_about`);
-            events of other trials are skipped.
+        events: the events of the trial, and those that concern no trial (see `read_about`). Events
+            of other trials are skipped.
         trial: the trial's name.
         history: the history of all trials, at least up to the last of these events.
     """
@@ -67,11 +68,11 @@ def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[
 
 
 def describe_event(record: Event, result: SearchResult, history: History) -> Iterator[str]:
-    """Describe an event of the trial in lines.
+    """Describe an event of a trial as lines.
 
     Args:
         record: the event.
-        result: the search with this trial only, up to and including the event.
+        result: the search up to and including the event; it only needs to contain this trial.
         history: the history of all trials.
     """
     event = record.data
@@ -158,7 +159,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """Describe the metric, such as "macro F1 0.9123", and the primary metric if it is another."""
+    """Format the metric, such as `macro F1 0.9123`, and the primary metric if it is another one."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
@@ -167,9 +168,10 @@ def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
 def _describe_rivals(
     record: Event, event: Held | Stopped, metric: Metric, history: History
 ) -> Iterator[str]:
-    """List the trials that had reached the event's rung by then, best first, in lines.
+    """List the trials that had reached the event's rung, the best first, as lines.
 
-    Their values are those measured by then, not forecasts. Empty if the event has no rung.
+    Their values are those that had been measured at the time of the event, and not forecasts.
+    Nothing is listed if the event has no rung.
     """
     if event.rung is None:
         return
@@ -183,7 +185,7 @@ def _describe_rivals(
 
 
 def beside_guessing(result: SearchResult, name: str) -> str:
-    """Note that a trial is no better than guessing; empty if it is better, or if unknown."""
+    """Describe a trial that is no better than guessing; empty if it is better, or if not known."""
     guessing, trial = Guessing.of(result), result.find(name)
     if guessing is None or trial is None:
         return ""

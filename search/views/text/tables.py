@@ -1,4 +1,4 @@
-"""Tables as rows of text, which the terminal, the report and MLflow's note share."""
+"""Tables as rows of text, which are shared by the terminal, the report and MLflow's note."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from search.views.text.labels import figure_text, network_text
 from trainables.errors import printable
 
 Columns = dict[str, tuple[str, Callable[[Any], str]]]
-"""The columns of a table by key: a title, and a function that formats a value."""
+"""The columns of a table, by key: (title, function that formats a value)."""
 
 
 MODEL_COLUMNS: Columns = {
@@ -25,17 +25,18 @@ MODEL_COLUMNS: Columns = {
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
     "train_s": ("train s", lambda s: f"{s:.1f}" if s < 1000 else f"{s:.0f}"),
 }
-"""The columns of the table of models, besides its metrics. The times are for a single image and for
-an image in a batch of 64.
+"""The columns of the table of models, apart from the metrics on the validation set.
+
+The inference times are those of a single image, and of an image in a batch of 64.
 """
 
 
 def model_columns(result: SearchResult) -> Columns:
-    """Columns of the table of models.
+    """Return the columns of the table of models.
 
-    They include the task's primary metric and, before it, the ranking metric if that is another. If
-    trials are ranked by macro F1, it has only one column: its value at the best epoch equals the
-    one of the evaluation.
+    They include the task's primary metric and, before it, the ranking metric if it is another one.
+    If macro F1 ranks the trials, it is not repeated: its value at the best epoch is also its value
+    in the evaluation.
     """
     metric, primary, names = result.metric, result.task.primary, ("model", "trial_id")
     of_value = {} if metric.is_primary else {"value": (f"val {metric.title}", "{:.4f}".format)}
@@ -49,9 +50,9 @@ def model_columns(result: SearchResult) -> Columns:
 
 
 def models_table(result: SearchResult) -> list[list[str]]:
-    """Table of the models as text: a row of titles, a row per model, then one per way to guess.
+    """Build the table of models: a row of titles, a row per model, and a row per way to guess.
 
-    Empty if the table would add nothing to the best trial.
+    Empty if the table would contain nothing that is not known of the best trial.
     """
     rows, columns = models(result), model_columns(result)
     known_keys = {key for row in rows for key, value in row.items() if value is not None}
@@ -72,13 +73,13 @@ COST_COLUMNS: Columns = {
     "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
     "parameters": MODEL_COLUMNS["parameters"],
 }
-"""Title and format of each cost that a search can minimise."""
+"""The columns of the costs that a search can minimise."""
 
 
 def front_table(result: SearchResult) -> list[list[str]]:
-    """Table of the Pareto front as text: a row of titles, then a row per trial.
+    """Build the table of the Pareto front: a row of titles, and a row per trial, the best first.
 
-    The best trial comes first. Empty if the metric is the only objective.
+    Empty if the metric is the only objective.
     """
     cost_names, costs = result.cost_objectives, result.costs
     rows = [
@@ -108,7 +109,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
 
 
 def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
-    """Format a cost for a table; empty if the classifier does not have this cost."""
+    """Format a cost for a table; empty if the model does not have this cost."""
     value = one_cost(name, cost)
     return "" if value is None else COST_COLUMNS[name][1](value)
 
@@ -133,15 +134,15 @@ SELECTION_COLUMNS: Columns = {
     "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
-"""The columns of the table of candidates: the value that the search measured, and the results of
-fresh seeds.
+"""The columns of the table of candidates, with the value that the search measured and the results
+over fresh seeds.
 """
 
 
 def selection_table(result: SearchResult) -> list[list[str]]:
-    """Table of a selection's candidates as text, the chosen one first; needs its verdict.
+    """Build the table of a selection's candidates: a row of titles, and a row per candidate.
 
-    The first row holds the titles.
+    The chosen candidate comes first. The selection must have a verdict.
     """
     cells = [
         [

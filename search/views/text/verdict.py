@@ -1,7 +1,7 @@
 """The verdict of a search in sentences.
 
-They state the question, the best trial, its uncertainty, whether a network was needed, and the test
-result.
+They state the question, the best trial, its uncertainty, a comparison of networks with baselines,
+and the test result.
 """
 
 import math
@@ -24,17 +24,18 @@ from trainables.errors import counted, printable
 from trainables.values import Evaluation
 
 FEW_IMAGES = 1000
-"""With fewer images, a sentence says `only`, and a percentage has one decimal."""
+"""With fewer images than this, a sentence contains `only`, and percentages have one decimal."""
 Sentence = tuple[str, Message]
-"""A short title, and one or more sentences."""
+"""(short title, one or more sentences)."""
 
 
 def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]:
-    """Write the sentences in reading order; those on facts that are not known yet are left out.
+    """Write the sentences in reading order; sentences on facts that are not known are left out.
 
     Args:
         result: the search.
-        decided: the lines of the decision of `search.improve`; indented lines hold figures.
+        decided: the lines of the decision of `search.improve`, in which lines with figures are
+            indented.
     """
     figures = [line.strip() for line in decided if line.startswith(" ")]
     outcome = [line for line in decided if not line.startswith(" ")]
@@ -57,7 +58,7 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
-    """Format a share as `97.77%`; with one decimal if there are too few images for two."""
+    """Format a share as `97.77%`, or as `97.8%` if it was measured on few images."""
     return f"{100 * share:.{2 if images >= FEW_IMAGES else 1}f}%"
 
 
@@ -67,7 +68,7 @@ def correct(share: float, images: int, what: str, more: str = "") -> str:
     Args:
         share: the share of the images that are classified correctly.
         images: the number of images.
-        what: the images' name, such as `test images`.
+        what: the noun for the images, such as `test images`.
         more: further text in the parentheses.
     """
     brackets = f"{percent(share, images)}{more and '; '}{more}"
@@ -123,7 +124,7 @@ def _question(result: SearchResult) -> str:
 
 
 def one_observation(result: SearchResult) -> str:
-    """Noun for one independent observation: `trial` or `training`.
+    """Return the noun for one independent observation of a search: `trial` or `training`.
 
     It is `training` if some trials are different lengths of one training.
     """
@@ -295,7 +296,7 @@ def _beside(difference: float, metric: Metric) -> str:
 
 
 def _compared(verdict: Selected) -> str:
-    """Describe the results of the other candidates, in sentences."""
+    """Describe the results of the candidates that were not chosen, in sentences."""
     tied, behind, worse = (
         [row.candidate for row in verdict.rows if row.state == state]
         for state in ("tied", "behind", "dropped")
@@ -401,7 +402,7 @@ def _tested(result: SearchResult) -> str:
 
 
 def openings_text(openings: list[Opening]) -> str:
-    """Sentence on when the test set was used, by which command and for which trial."""
+    """Describe when the test set was used, by which command and for which trial."""
     if not openings:
         return "The test images are sealed: nothing has been measured on them."
     first, *more = (f"on {opening}" for opening in openings)
@@ -411,7 +412,7 @@ def openings_text(openings: list[Opening]) -> str:
 
 
 def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """The most important numbers, each with a title and an explanation; empty without an answer."""
+    """Return the most important figures as (title, figure, explanation); empty without answer."""
     answer = result.chosen
     if answer is None:
         return []
@@ -453,7 +454,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
 
 
 def _primary_tile(answer: TrialResult, images: int, test: Evaluation) -> tuple[str, str, str]:
-    """Tile of the task's primary metric, for a search that ranks by another metric."""
+    """Return the tile of the task's primary metric, for a search that ranks by another metric."""
     primary = answer.task.primary
     if test:
         value = worth(test[primary.name], primary, test["images"])

@@ -1,5 +1,5 @@
-"""Forms of the pages, and the processes apart from the server that carry them out.
+"""The forms of the pages, and the processes outside the server that perform their actions.
 
-Form values are checked and become command-line arguments. This package may import the functions of
-every command and the modules of `search.web`; never a page.
+The values of a form are checked and become command-line arguments. This package may import the
+functions of every command and the modules of `search.web`; never a page.
 """

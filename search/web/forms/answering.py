@@ -1,8 +1,8 @@
 """python -m search.web.forms.answering MODEL TRACKING: classify images with a promoted model.
 
-It runs as a child process of the server. The server writes images to its stdin, each after a line
-with the number of its bytes, and reads a line of JSON for each from its stdout. It exits when stdin
-is closed.
+This is a child process of the server. The server writes image files to its stdin, each after a line
+with the size of the file in bytes. For each image, the process prints a reply as a line of JSON. It
+exits when stdin is closed.
 """
 
 import json
@@ -42,7 +42,14 @@ def load_model(uri: str, tracking: str, folder: Path) -> ServedVersion:
 
 
 def answer_image(served: ServedVersion, content: bytes) -> Json:
-    """Build the reply to an image: that of `search.serve` with `took_ms`, or an `error`."""
+    """Predict an image, and build the reply.
+
+    The reply has the fields of a prediction of `search.serve` and `took_ms`, or only an `error`.
+
+    Args:
+        served: the model.
+        content: the bytes of an image file.
+    """
     began = time.perf_counter()
     try:
         with open_image(content, Limits().pixels) as image:
@@ -55,7 +62,7 @@ def answer_image(served: ServedVersion, content: bytes) -> Json:
 
 
 def images(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the images of a stream, each preceded by its size, until the stream ends."""
+    """Yield the image files in a stream; a line with its size in bytes precedes each file."""
     while line := stream.readline():
         content = stream.read(int(line))
         yield content

@@ -1,4 +1,4 @@
-"""Predictions of registered models, each in a child process that ends when it is idle."""
+"""Predictions of registered models. Each model runs in a child process, which ends when idle."""
 
 import asyncio
 import json
@@ -15,16 +15,19 @@ from trainables.values import Json
 
 MODULE = "search.web.forms.answering"
 MAX_MODELS = 2
-"""Maximum number of models that are loaded at a time; the idle one that was least recently used is
-ended first.
+"""Maximum number of models that are loaded at the same time. To load another one, the process of
+the idle model that was least recently used is ended.
 """
 IDLE_S = 300.0
+"""Seconds after which an idle process is ended."""
 START_S, ANSWER_S = 120.0, 60.0
 """Maximum seconds for loading a model, and for a prediction."""
 MAX_LINE = 4_000_000
+"""Maximum size of a reply in bytes."""
 POLL_S = 0.05
+"""Seconds between two checks whether another model may be loaded."""
 Room = Callable[[], Awaitable[None]]
-"""Waits until another model may be loaded."""
+"""A function that waits until another model may be loaded."""
 
 
 @dataclass
@@ -37,8 +40,8 @@ class _Model:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     idle: asyncio.Task[None] | None = None
     has_room: bool = False
-    """True while the model counts towards `MAX_MODELS`: from before its process starts until that
-    has ended.
+    """True while the model counts towards `MAX_MODELS`: from just before its process starts until
+    the process has ended.
     """
     waiting_images: int = 0
     """Number of images that wait for a prediction."""
@@ -92,10 +95,10 @@ class _Model:
         return await self._line(ANSWER_S)
 
     async def _line(self, limit_s: float) -> Json:
-        """Read the next line of the process.
+        """Read and parse the next line that the process prints.
 
         Raises:
-            NotReady: no line came in time, or the process has ended.
+            NotReady: no line arrived within `limit_s`, or the process has ended.
         """
         assert self.process is not None
         assert self.process.stdout is not None
@@ -119,21 +122,28 @@ class _Model:
 
 
 class Models:
-    """The recently used models of a registry."""
+    """The models of a registry that were recently used, with their processes."""
 
     def __init__(self, tracking: str) -> None:
         """Use the registry at a tracking URI; no model is loaded yet."""
         self._tracking = tracking
         self._models: dict[str, _Model] = {}
-        """The models by address; the most recently used one is the last."""
+        """The models by their URI; the most recently used one is the last."""
         self._is_over = False
 
     async def ask(self, uri: str, content: bytes) -> Json:
-        """Predict an image with a model: the reply of `search.serve`, or an `error`.
+        """Predict an image with a model, which is loaded if necessary.
+
+        Args:
+            uri: the URI of the model's version, such as `models:/flowers/3`.
+            content: the bytes of an image file.
+
+        Returns:
+            The reply of `search.serve`, or a dict with an `error`.
 
         Raises:
             ConfigError: there is no such model, or it cannot be loaded.
-            NotReady: it does not respond, or all other loaded models remain in use.
+            NotReady: the model does not respond, or other models are in use for too long.
         """
         model = self._models.pop(uri, None) or _Model(uri, self._tracking)
         self._models = {
@@ -149,10 +159,10 @@ class Models:
             model.waiting_images -= 1
 
     async def _room(self) -> None:
-        """Wait until another model may be loaded; end an idle one if necessary.
+        """Wait until another model may be loaded; end the process of an idle one if necessary.
 
         Raises:
-            NotReady: this took too long, or the server shuts down.
+            NotReady: this takes longer than `START_S`, or the server shuts down.
         """
         until = time.monotonic() + START_S
         while sum(model.has_room for model in self._models.values()) >= MAX_MODELS:
@@ -171,11 +181,11 @@ class Models:
 
     @property
     def loaded(self) -> list[str]:
-        """The addresses of the models that are loaded now."""
+        """The URIs of the models that are loaded now."""
         return [model.uri for model in self._models.values() if model.process is not None]
 
     async def end(self) -> None:
-        """End all models, because the server shuts down; none can be loaded afterwards."""
+        """End all processes, because the server shuts down; no model can be loaded afterwards."""
         self._is_over = True
         for model in list(self._models.values()):
             await model.end()

@@ -1,7 +1,8 @@
 """python -m search.web.forms.carried FOLDER VERB WORDS...: run a command.
 
-`launch` starts it as a process that may outlive the server. It writes the command's process id, the
-last lines of its output and finally its exit code to files in the folder.
+`launch` starts this module as a process that may outlive the server. The process runs the command,
+and writes the command's process id, the end of its output and finally its exit code to files in the
+folder.
 """
 
 import os
@@ -15,11 +16,11 @@ from typing import IO
 from search.process.guard import OUTCOME_VARIABLE
 
 LOG, CODE, PROCESS, OUTCOME = "log", "code", "process", "outcome.json"
-"""Names of the files for the last lines, the exit code, the command's process id, and the message
-with which it was refused.
+"""Names of the files for the output, the exit code, the process id, and the error message of the
+command.
 """
 MAX_LOG, KEPT_LOG = 262_144, 131_072
-"""Size in bytes at which the log is cut, and the number of bytes at its end that remain."""
+"""Maximum size of the log in bytes, and the number of bytes at its end that remain after a cut."""
 
 
 def keep(stream: IO[bytes], path: Path) -> None:

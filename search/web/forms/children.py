@@ -1,4 +1,4 @@
-"""Child processes for slow commands and those that need torch; a page waits for their output."""
+"""Child processes for commands that are slow or need torch, while a page waits for their output."""
 
 import asyncio
 import json
@@ -40,11 +40,11 @@ class ProcessOutput:
     out: str
     err: str
     message: Message = NO_MESSAGE
-    """The message with which it was refused; empty if it has written none."""
+    """The error message that the process has written to a file; empty without one."""
 
     @property
     def notes(self) -> list[str]:
-        """The lines on stderr, without the prefix of errors."""
+        """The lines on stderr, without the prefix `error: `."""
         lines = [line.removeprefix("error: ").strip() for line in self.err.splitlines()]
         return [printable(line) for line in lines if line]
 
@@ -52,7 +52,7 @@ class ProcessOutput:
         """Check that the exit code is 0.
 
         Raises:
-            ConfigError: it is not; with its message, or else with the text on its stderr.
+            ConfigError: the process failed; the error has its message, or else its text on stderr.
         """
         if self.code and self.message:
             raise ConfigError(self.message)
@@ -62,13 +62,13 @@ class ProcessOutput:
 
 
 class Asker:
-    """Runs one command at a time: a newer command kills the one that runs."""
+    """Runs one command at a time: a new command replaces a running one, which is killed."""
 
     def __init__(self) -> None:
         self._running: Process | None = None
         self._latest = 0
         self._turn = asyncio.Lock()
-        """Held while the older process is killed and the newer one starts."""
+        """The lock under which a running process is killed and the next one starts."""
 
     @property
     def is_asking(self) -> bool:
@@ -80,7 +80,7 @@ class Asker:
 
         Raises:
             HTTPException: a newer command has replaced this one.
-            NotReady: it took too long, or printed too much.
+            NotReady: the command took longer than `LIMIT_S`, or printed more than `MAX_BYTES`.
         """
         self._latest = number = self._latest + 1
         with TemporaryDirectory() as folder:
@@ -89,7 +89,14 @@ class Asker:
     async def _output_of(
         self, module: str, words: Sequence[str], number: int, outcome: Path
     ) -> ProcessOutput:
-        """Run the command with this number; it writes the message of a refusal to `outcome`."""
+        """Run a command, and return its output.
+
+        Args:
+            module: the module to run.
+            words: the arguments of the command.
+            number: the command's number; a command with a higher number replaces it.
+            outcome: the file to which the command writes an error message.
+        """
         async with self._turn:
             await self._end_running()
             if number != self._latest:
@@ -137,8 +144,8 @@ async def start_process(module: str, words: Sequence[str], outcome: Path | None 
 
     Args:
         module: the module.
-        words: the arguments of its command line.
-        outcome: the file for the message of a refusal, if it is wanted.
+        words: the arguments of the command.
+        outcome: the file to which the command writes an error message; None for no file.
     """
     variables = {} if outcome is None else {OUTCOME_VARIABLE: str(outcome)}
     return await asyncio.create_subprocess_exec(
@@ -153,7 +160,7 @@ async def start_process(module: str, words: Sequence[str], outcome: Path | None 
 
 
 async def end(process: Process) -> None:
-    """Kill a process and its children, and wait until it has ended."""
+    """Kill a process and its children, and wait until the process has ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -164,7 +171,7 @@ async def _read_all(stream: asyncio.StreamReader) -> str:
     """Read a stream to its end, as text.
 
     Raises:
-        NotReady: it has more than `MAX_BYTES`.
+        NotReady: the stream has more than `MAX_BYTES`.
     """
     content = bytearray()
     while piece := await stream.read(65_536):

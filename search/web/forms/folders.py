@@ -1,4 +1,4 @@
-"""Folders of the server's machine that a form may name, and a listing of them."""
+"""The folders on the server's machine that a form may name, and their contents."""
 
 import os
 from collections.abc import Iterator
@@ -12,19 +12,22 @@ from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, is_text
 
 MAX_ENTRIES, MAX_SHOWN = 20_000, 500
-"""Maximum number of entries of a folder that are read, and of folders that are listed."""
+"""Maximum number of entries of a folder that are read, and maximum number of subfolders in a
+listing.
+"""
 MAX_LOOKED = 2_000_000
-"""Maximum number of files and folders that are checked for links."""
+"""Maximum number of files and folders in which `check_links` searches for links."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder, and the folders in it."""
+    """The contents of a folder."""
 
     path: Path
     above: Path | None
-    """The parent folder; None if there is none, or a form may not name it."""
+    """The parent folder; None if there is none, or if a form may not name it."""
     folders: tuple[Path, ...]
+    """The subfolders."""
     images: int
     """Number of image files directly in the folder."""
     is_cut: bool
@@ -32,16 +35,16 @@ class Listing:
 
     @property
     def holds(self) -> str:
-        """Number of folders and images, in words."""
+        """The numbers of subfolders and images in words."""
         images = counted(self.images, "image")
         return f"{counted(len(self.folders), 'folder')} and {images}{' or more' * self.is_cut}"
 
 
 def allowed(text: str, root: Path | None) -> Path:
-    """Resolve the folder that a form names.
+    """Check that a form may name a folder, and return its absolute path.
 
     Args:
-        text: its path.
+        text: the path of the folder.
         root: the folder that must contain it; None allows any.
 
     Raises:
@@ -68,10 +71,14 @@ def allowed(text: str, root: Path | None) -> Path:
 
 
 def check_links(path: Path, root: Path) -> None:
-    """Check that no link in a folder, which `allowed` has returned, leads out of the root.
+    """Check that no symbolic link in a folder, or in its subfolders, leads out of the root.
+
+    Args:
+        path: the folder, as `allowed` has returned it.
+        root: the folder that must contain all targets of links.
 
     Raises:
-        ConfigError: a link leads out of it, or the folder has more than `MAX_LOOKED` entries.
+        ConfigError: a link leads out of the root, or the folder has more than `MAX_LOOKED` entries.
     """
     root, waiting, count = root.resolve(), [path], 0
     visited = {path}
@@ -96,7 +103,7 @@ def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
     """Yield the entries of a folder.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the folder cannot be read.
     """
     try:
         with os.scandir(path) as entries:
@@ -106,7 +113,7 @@ def _entries(path: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def listing(path: Path, root: Path | None) -> Listing:
-    """List a folder that `allowed` has returned; hidden folders are left out."""
+    """List a folder that `allowed` has returned, without its hidden subfolders."""
     entries = list(islice(_entries(path), MAX_ENTRIES))
     folders = sorted(_folders(entries), key=lambda entry: entry.name.lower())
     images = sum(Path(entry.name).suffix.lower() in SUFFIXES for entry in entries)

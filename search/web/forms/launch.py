@@ -1,7 +1,7 @@
-"""Commands that a page starts: separate processes, which outlive the server.
+"""Commands that pages start as separate processes, which may outlive the server.
 
-Each start is recorded in a folder of the cache, so that a later server of the same storage finds
-it; the folder also has the file that the command writes, if any. Command lines are lists of
+Each start of a command is recorded in a folder of the cache, so that a later server of the same
+storage finds it. The folder also contains the output of the command. Command lines are lists of
 arguments and never pass through a shell.
 """
 
@@ -37,45 +37,46 @@ CARRIER = "search.web.forms.carried"
 """The module that runs a command and records its output."""
 DESCRIPTION, LOCK = "about.json", "lock"
 MODEL = "models:/"
-"""Prefix of a subject that is a model; the name of a search cannot contain these characters."""
+"""Prefix of a subject that is a model. It contains characters that no name of a search contains."""
 RESULT = "answers.csv"
-"""File in the folder of a start that its command writes, if it has an option for that."""
+"""Name of the file with the result of a command, if the command has an option for such a file."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-"""Errors of reading a start that was interrupted before its description was written."""
+"""Errors that occur if the description of a start is missing or incomplete."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
 MAX_KEPT, MAX_ALL = 20, 400
 """Maximum number of recorded starts for a subject, and for all subjects; the oldest finished ones
 are removed first.
 """
 MAX_LINES = 12
-"""Maximum number of log lines on a page: the last ones."""
+"""Maximum number of log lines on a page; the last ones are shown."""
 REFUSES_S, LOOK_S = 3.0, 0.05
-"""Seconds for which a new process is watched, so that the form can show why it was refused, and
-seconds between two checks.
+"""Seconds for which a new process is watched, so that the form can show an early error, and seconds
+between two checks.
 """
 ERROR = "error: "
-"""Prefix of the lines in which a command reports why it failed."""
+"""Prefix of the lines in which a command reports its errors."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A command that was started by a page."""
+    """A command that a page has started."""
 
     id: str
     verb: str
     subject: str
-    """Name of the search that it works on, or `models:/NAME` for a promoted model."""
+    """The name of the search that the command works on, or `models:/NAME` for a model."""
     words: tuple[str, ...]
-    """Arguments of its command line, without the program and the module."""
+    """The arguments of the command, without the program and the module."""
     began_ms: int
+    """The Unix time of the start, in milliseconds."""
     back: str
-    """Address of the form that started it."""
+    """The address of the form that started the command."""
     folder: Path = Path()
-    """Folder with its output and exit code."""
+    """The folder with the output and the exit code of the command."""
 
     @property
     def code(self) -> int | None:
-        """The exit code; None if none has been written yet."""
+        """The exit code; None while there is none."""
         try:
             return int((self.folder / CODE).read_text())
         except (OSError, ValueError):
@@ -83,7 +84,7 @@ class Launched:
 
     @property
     def is_running(self) -> bool:
-        """True while the command or the process that runs it is alive: both hold the lock."""
+        """True while the command, or the process that runs it, is alive: both hold a file lock."""
         return _is_held(self.folder)
 
     def stop(self) -> None:
@@ -95,12 +96,12 @@ class Launched:
 
     @property
     def lines(self) -> list[str]:
-        """The last `MAX_LINES` lines that it has printed."""
+        """The last `MAX_LINES` lines that the command has printed."""
         return self.printed_lines[-MAX_LINES:]
 
     @property
     def printed_lines(self) -> list[str]:
-        """All lines that it has printed, as far as they are still in the log."""
+        """All lines that the command has printed, as far as they are still in the log."""
         try:
             text = (self.folder / LOG).read_text(errors="replace")
         except OSError:
@@ -109,10 +110,11 @@ class Launched:
 
     @property
     def refused(self) -> Message:
-        """The message with which it was refused, without its prefix; empty if it was not.
+        """The error message of the command; empty if it has none.
 
-        It names commands only if the command itself has written it (`search.process.guard`): one
-        that was killed, or that does not know an option, has just printed lines.
+        A command writes its error message to a file (`search.process.guard`). If there is no such
+        file, for example because the command was killed, the message consists of the error lines
+        that the command has printed.
         """
         with suppress(*UNREADABLE):
             return message_from_json(json.loads((self.folder / OUTCOME).read_text()))
@@ -121,7 +123,7 @@ class Launched:
 
     @property
     def state(self) -> str:
-        """The state in words: running, ended early, its errors, or the meaning of its exit code."""
+        """The state in words: `running`, the error message, or the meaning of the exit code."""
         if self.code is None:
             return "running" if self.is_running else ENDED_EARLY
         own_title = VERBS[self.verb].code_titles.get(self.code)
@@ -145,7 +147,7 @@ class Launched:
 
     @property
     def result(self) -> Path | None:
-        """The file that the command has written; None if it writes none or has not succeeded."""
+        """The file with the result; None if the command has none, or has not succeeded."""
         file = self.folder / RESULT
         writes = bool(VERBS[self.verb].output_option)
         is_whole = writes and self.code in (ExitCode.SUCCESS, ExitCode.SOME_FAILED)
@@ -163,9 +165,9 @@ def command_line(verb: str, words: Sequence[str]) -> str:
 
 
 async def refusal_of(started: Launched) -> Message:
-    """Wait up to `REFUSES_S` for a new process to fail; return the message of its errors.
+    """Watch a new process for up to `REFUSES_S`, and return its error message if it fails.
 
-    The result is empty if it still runs then, or has not failed.
+    The message is empty if the process still runs after that time, or has succeeded.
     """
     until = time.monotonic() + REFUSES_S
     while time.monotonic() < until and started.code is None:
@@ -174,7 +176,7 @@ async def refusal_of(started: Launched) -> Message:
 
 
 class Launcher:
-    """Starts commands on searches and models of a storage, and finds those started earlier."""
+    """Starts commands on searches and models of a storage, and finds earlier starts."""
 
     def __init__(self, place: Storage) -> None:
         name = str(place.absolute()) if isinstance(place, Path) else str(place)
@@ -185,9 +187,9 @@ class Launcher:
 
         Args:
             verb: one of `VERBS` that has a `start_title`.
-            subject: the search or model, as in `Launched.subject`.
-            words: the command's arguments, without the option for the file that it writes.
-            back: the address of the form that starts it.
+            subject: the search or model, in the form of `Launched.subject`.
+            words: the command's arguments, without the option for its result file.
+            back: the address of the form that starts the command.
 
         Raises:
             OSError: the cache cannot be written, or the process cannot be started.
@@ -203,7 +205,8 @@ class Launcher:
         launched = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
         launched.folder.mkdir(mode=0o700)
         description = {key: value for key, value in asdict(launched).items() if key != "folder"}
-        # Atomically: the server may be killed, or another request may read the file, at any time.
+        # The file is written atomically, since the server may be killed, or another request may
+        # read the file, at any time.
         (launched.folder / f"{DESCRIPTION}.partial").write_text(json.dumps(description))
         (launched.folder / f"{DESCRIPTION}.partial").replace(launched.folder / DESCRIPTION)
         with (launched.folder / LOCK).open("wb") as lock:
@@ -216,12 +219,12 @@ class Launcher:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
-        # Reap the process when it ends, so that no zombie remains while this server runs.
+        # A thread waits for the process, so that no zombie remains while this server runs.
         threading.Thread(target=process.wait, name=f"launched {name}", daemon=True).start()
         return launched
 
     def find(self, name: str) -> Launched | None:
-        """Find a start by its id; None if it is not known."""
+        """Find a start by its id (`Launched.id`); None if there is none."""
         if not ID.fullmatch(name):
             return None
         for folder in self._folder.glob(f"*/{name}"):
@@ -230,7 +233,7 @@ class Launcher:
         return None
 
     def of(self, subject: str) -> list[Launched]:
-        """The recorded starts for a subject, the latest first."""
+        """List the recorded starts for a search or model, the latest first."""
         launches = []
         with suppress(OSError):
             for folder in sorted(self._place(subject).iterdir(), reverse=True):
@@ -239,15 +242,15 @@ class Launcher:
         return launches
 
     def forget(self, subject: str) -> None:
-        """Remove the recorded starts for a subject that was deleted."""
+        """Remove the recorded starts for a search or model that was deleted."""
         shutil.rmtree(self._place(subject), ignore_errors=True)
 
     def _place(self, subject: str) -> Path:
-        """Folder of a subject, named by a hash, since a model may have any name, even `..`."""
+        """Return the folder of a subject. Its name is a hash, since a model may be named `..`."""
         return self._folder / hashlib.sha256(subject.encode()).hexdigest()[:32]
 
     def _tidy(self, subject: str) -> None:
-        """Remove the oldest finished starts, to make space for another one."""
+        """Remove the oldest finished starts, so that the limits allow another one."""
         every = sorted(self._folder.glob("*/*"), key=lambda entry: entry.name, reverse=True)
         own = [entry for entry in every if entry.parent == self._place(subject)]
         for folder in {*own[MAX_KEPT - 1 :], *every[MAX_ALL - 1 :]}:
@@ -258,7 +261,7 @@ class Launcher:
 
 
 def _is_held(folder: Path) -> bool:
-    """True if the process of the start in this folder is alive."""
+    """True if a process holds the lock of the start in this folder, and thus is alive."""
     try:
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -20,7 +20,7 @@ from trainables.inspection.report import DataReport, report_of
 
 @dataclass(frozen=True)
 class DataPreview:
-    """A data set, as a page shows it before a search."""
+    """A preview of a data set, which a page shows before a search."""
 
     report: DataReport
     picture: str
@@ -30,7 +30,7 @@ class DataPreview:
 
     @classmethod
     def of(cls, text: str) -> "DataPreview":
-        """Parse the output of `command`."""
+        """Parse the JSON that `command` prints."""
         document = json.loads(text)
         report = DataReport.from_json(document["report"])
         return cls(report, document["picture"], document["few_photographs"])

@@ -1,7 +1,7 @@
 """The form of a new search, and the equivalent command line.
 
-Each value of the form becomes one argument, `--option=value`, which the command's own parser has
-accepted, so that no value can become another option.
+Each value of the form becomes an argument `--option=value`, which the parser of the command has
+accepted. So no value can be mistaken for another option.
 """
 
 import time
@@ -43,14 +43,17 @@ FLAGS = ("download", "skip_bad", "sealed")
 SIZE = "image_size"
 FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
 FOLDER = "folder:"
+"""Prefix of the value of `--data` for a folder of images."""
 MAX_VALUE = 4000
+"""Maximum number of characters of a form field."""
 
 
 @dataclass(frozen=True)
 class NewSearchForm:
-    """The values of the form's filled-in fields, by name."""
+    """The form of a new search."""
 
     values: Mapping[str, str]
+    """The values of the fields that are not empty, by the name of the field."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "NewSearchForm":
@@ -71,19 +74,20 @@ class NewSearchForm:
 
     @property
     def data(self) -> str:
-        """The value of `--data`; empty if none is chosen."""
+        """The value of `--data`; empty if no data is chosen."""
         return self.values.get("data", "")
 
     @property
     def folder(self) -> str:
-        """The folder of images; empty for a data set by name."""
+        """The path of the folder of images; empty for a named data set."""
         return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else ""
 
     @property
     def space(self) -> str:
-        """The chosen space, or else a suggestion.
+        """The chosen search space, or else a suggestion.
 
-        For a folder of images, it is `transfer` if pretrained weights are in the cache.
+        The suggestion is `transfer` for a folder of images if pretrained weights are in the cache,
+        and `table3` otherwise.
         """
         has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
         return self.values.get("space") or ("transfer" if has_weights else "table3")
@@ -94,15 +98,18 @@ class NewSearchForm:
         return urlencode(self.values)
 
     def with_name(self) -> "NewSearchForm":
-        """Copy the form with a name, by default the one that `search.run` would choose."""
+        """Copy the form, and fill in the name of the search as `search.run` would choose it.
+
+        A name that is already filled in is kept.
+        """
         default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
         return NewSearchForm({**self.values, "name": self.values.get("name", default)})
 
     def check_data(self, site: Site) -> str:
-        """Check the data set, and return the value of `--data`.
+        """Check the chosen data, and return the value of `--data`.
 
         Raises:
-            ConfigError: none is chosen, or it is not allowed here.
+            ConfigError: no data is chosen, or the data is not allowed on this server.
         """
         if not self.data:
             raise ConfigError("choose the images first.")
@@ -113,12 +120,12 @@ class NewSearchForm:
             return f"{FOLDER}{path}"
         if (
             self.data not in named_data_sets()
-        ):  # before `data_source`, which checks whether it is a folder
+        ):  # `data_source` would check if a folder of this name exists
             raise ConfigError(unknown("data set", self.data[:80], sorted(named_data_sets())))
         return self.data
 
     def request(self, site: Site) -> RunRequest:
-        """Build the request of `search.run`.
+        """Build the request of `search.run` from the form.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -135,17 +142,17 @@ class NewSearchForm:
         return request_from(RunRequest, options | place_options(site))
 
     def look_words(self, site: Site) -> list[str]:
-        """Arguments of the command that inspects the data."""
+        """Build the arguments of the command that inspects the data (`forms.look`)."""
         options = {field: True for field in ("download", "skip_bad") if field in self.values}
         return words_of(request_from(DataRequest, {"data": self.check_data(site), **options}))
 
     def command(self, site: Site) -> str:
-        """The command line as text, quoted for a shell."""
+        """Format the equivalent command line, quoted for a shell."""
         return command_line("run", words_of(self.request(site)))
 
 
 def place_options(site: Site) -> dict[str, Any]:
-    """The options for storage and tracking that differ from the defaults."""
+    """Return the options `storage` and `tracking`, if the site does not use the defaults."""
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)

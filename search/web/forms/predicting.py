@@ -1,4 +1,4 @@
-"""Predictions on a folder of images that a form requests: the command line and the result."""
+"""Predictions on a folder of images: the command that a form starts, and its result."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VERSION = re.compile("[0-9]{1,9}")
 
 
 def model_address(name: str, number: str) -> str:
-    """URI of a version of a registered model, such as `models:/flowers/3`.
+    """Build the URI of a version of a registered model, such as `models:/flowers/3`.
 
     Raises:
         ConfigError: the version is not a number.
@@ -30,15 +30,22 @@ def model_address(name: str, number: str) -> str:
 
 
 def form_address(name: str, **query: str) -> str:
-    """Path of the page on which a folder is chosen for a model, with a query."""
+    """Build the URL path of the page on which a folder is chosen for a model, with a query."""
     return f"/models/{quote(name, safe='')}/folder?{urlencode(query)}"
 
 
 def started_by(name: str, number: str, folder: str, site: Site, launcher: Launcher) -> Launched:
-    """Start the predictions of a model on a folder.
+    """Start a command that predicts the images of a folder with a model.
+
+    Args:
+        name: the name of the model.
+        number: the number of its version.
+        folder: the folder.
+        site: the objects that all pages share.
+        launcher: starts the command.
 
     Raises:
-        ConfigError: the model is still working on a folder, or a value is not allowed.
+        ConfigError: the model is still predicting a folder, or a value is not allowed.
     """
     if at_work := [
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
@@ -53,7 +60,7 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
 
 
 def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
-    """Arguments of the command line, without the option for the output file."""
+    """Build the arguments of `search.predict`, without the option for the output file."""
     address = model_address(name, number)
     path = allowed(folder, site.data_root)
     if site.data_root is not None:
@@ -64,9 +71,10 @@ def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions on a folder, started by a page."""
+    """Predictions on a folder, which a page has started."""
 
     launched: Launched
+    """The command that makes the predictions."""
 
     @property
     def model(self) -> str:
@@ -87,18 +95,18 @@ class Prediction:
 
     @property
     def began(self) -> str:
-        """The time of the start, as text."""
+        """The time at which the command was started, as text."""
         return moment(self.launched.began_ms)
 
     @property
     def file_name(self) -> str:
-        """Name for the downloaded table that is safe on every operating system."""
+        """The name of the downloaded table, which is valid on every operating system."""
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", self.model).strip("._-")[:80]
         return f"{safe or 'model'}-{self.version}.csv"
 
     @property
     def unread(self) -> list[str]:
-        """The command's lines on files that it could not read, as far as the log still has them."""
+        """The command's messages about files that it could not read, as far as they are logged."""
         lines = (line for line in self.launched.printed_lines if line.startswith(NOT_READ))
         return [line.removeprefix(NOT_READ) for line in lines]
 
@@ -110,5 +118,5 @@ class Prediction:
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
-    """The predictions on folders that were started with a model, the latest first."""
+    """List the predictions on folders that were started with a model, the latest first."""
     return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

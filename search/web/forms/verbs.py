@@ -1,4 +1,4 @@
-"""Verbs that continue from an existing search: their forms, buttons and requests."""
+"""The verbs that continue from an existing search: their forms, buttons and requests."""
 
 import re
 import shlex
@@ -22,9 +22,10 @@ from trainables.errors import ConfigError
 
 @dataclass(frozen=True)
 class Field:
-    """An option of a verb that its form offers."""
+    """A field of a form: an option of a verb."""
 
     option: str
+    """The name of the option."""
     label: str
     hint: str = ""
     """The default value, in words."""
@@ -40,11 +41,11 @@ class VerbForm:
     fields: tuple[Field, ...]
     request_type: type[SearchRequest]
     tells_cost: bool = False
-    """True if it has `--dry-run`, which prints its plan and cost."""
+    """True if the verb has the option `--dry-run`, which prints its plan and cost."""
 
     @property
     def flags(self) -> set[str]:
-        """The names of the options without a value, which the form offers as checkboxes."""
+        """The names of the options without a value, which are checkboxes in the form."""
         options = options_of(self.request_type)
         return {declared.field for declared in options if declared.kind is OptionKind.FLAG}
 
@@ -107,11 +108,14 @@ COMMAND = re.compile(
     r"(?<![^\s(])(?:'[^']*python'|[^\s']*python) -m search\.(?P<verb>[a-z]+) (?P<search>[\w.-]*\w)"
     r"(?P<options>(?: --[a-z-]+(?: (?:'[^']*'|[^\s()'\"\\-][^\s()'\"\\]*))?)*)"
 )
-"""Pattern of a command in a driver's reply, or in a line that another process printed."""
+"""Pattern of a command in the reply of a driver, or in a line that another process has printed."""
 
 
 def button_name(remedy: Remedy) -> str:
-    """Name of the page's button with the same effect; without a button, the command itself."""
+    """Return the name of the button with the same effect as a command.
+
+    If there is no such button, return the command itself.
+    """
     button, options = BUTTONS.get(remedy.verb), remedy.options
     if button is None:
         return str(remedy)
@@ -138,7 +142,13 @@ def with_button_names(text: str) -> str:
 
 
 def verb_request(name: str, search: str, values: Mapping[str, str], site: Site) -> SearchRequest:
-    """Build the request of a verb for a search from the values of a form.
+    """Build the request of a verb from the values of a form.
+
+    Args:
+        name: the verb, a key of `FORMS`.
+        search: the name of the search.
+        values: the values of the form's fields.
+        site: the site, which determines the storage.
 
     Raises:
         ConfigError: a value is too long, or the verb does not accept it.

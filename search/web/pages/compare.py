@@ -19,10 +19,11 @@ from trainables.errors import ConfigError
 
 NAV = ("Compare", "/compare")
 LEAST, MOST = 2, 5
+"""Minimum and maximum number of searches that are compared."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the comparison, and of the data of its charts."""
+    """Build the routes of the comparison, and of the data of its charts."""
 
     async def chosen_searches(request: Request) -> list[Followed]:
         names = list(dict.fromkeys(request.query_params.getlist("names")))
@@ -73,5 +74,5 @@ def _charts(searches: Sequence[Followed]) -> str:
 
 
 def _in_order(searches: Sequence[Followed]) -> list[Followed]:
-    """Sort the searches by name, so that all threads lock several of them in the same order."""
+    """Sort the searches by name: if all threads lock them in this order, no deadlock can occur."""
     return sorted(searches, key=lambda followed: followed.name)

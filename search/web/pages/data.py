@@ -1,4 +1,4 @@
-"""The page *Data*: the report on a folder of images, or on a data set by name."""
+"""The page *Data*: a report on a folder of images, or on one of the named data sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ VISIBLE = 30
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the page, and of the report, which a child process makes."""
+    """Build the routes of the page, and of the report, which a child process computes."""
     asker = Asker()
     site.ending.append(asker.end)
 
@@ -42,7 +42,10 @@ def routes(site: Site) -> list[BaseRoute]:
         return site.render(request, "data.html", search_form=search_form, part="data_waiting.html")
 
     async def report(request: Request) -> Response:
-        """Render the report as a page or, for htmx, as a part of one; this takes seconds."""
+        """Render the report as a page or, for htmx, as a part of one.
+
+        This takes seconds, since the data is inspected.
+        """
         search_form = NewSearchForm.of(request.query_params)
         words = await run_in_threadpool(search_form.look_words, site)
         output = await asker.ask(LOOK, words)
@@ -62,7 +65,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
-    """Render the reason why data cannot be used; as a part of a form, with remedies."""
+    """Render the reason why data cannot be used; for htmx, with buttons that may help."""
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
     facts = {"search_form": search_form} if is_part else {}
@@ -70,7 +73,11 @@ def refused(request: Request, site: Site, search_form: NewSearchForm, text: str)
 
 
 def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
-    """Read the form from a URL query, in which `folder` is a folder of images that was typed."""
+    """Read the form from a URL query.
+
+    In the query, `folder` is the path of a folder of images that a person has typed. It takes
+    precedence over `data`.
+    """
     search_form = NewSearchForm.of(params)
     if "folder" in params:
         path = allowed(params["folder"].strip(), site.data_root)
@@ -81,7 +88,14 @@ def form_from_address(params: Mapping[str, str], site: Site) -> NewSearchForm:
 
 
 async def choose(request: Request, site: Site, then: str, refused: str = "") -> Response:
-    """Render the page on which images are chosen; its forms lead to the path `then`."""
+    """Render the page on which a person chooses the images of a search.
+
+    Args:
+        request: the request, which may name the folder to list (`at`).
+        site: the objects that all pages share.
+        then: the path of the next page, to which the forms of this page lead.
+        refused: the reason of a refusal; empty if there was none.
+    """
     at = request.query_params.get("at", "")
     folder, trouble = await run_in_threadpool(open_listing, at, site)
     error = refused or trouble
@@ -109,9 +123,10 @@ DATASET_WORDS = {
 
 
 def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
-    """List the folder `at`; by default, the root of allowed folders or the home folder.
+    """List the folder `at`; if it is empty, the root of allowed folders or the home folder.
 
-    Returns the listing and an empty text, or None and the text of an error.
+    Returns:
+        The listing and an empty text, or None and the text of an error.
     """
     try:
         root = site.data_root
@@ -121,7 +136,7 @@ def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
 
 
 def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str, Any]:
-    """Variables for the report's template."""
+    """Collect the variables for the template of the report."""
     report = preview.report
     titles, *rows = class_table(report) if report.counts else [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
@@ -146,17 +161,17 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
 
 
 def in_words(line: str) -> tuple[str, str]:
-    """Split a line into its kind, `warning` or `note`, and its text."""
+    """Split a line into its kind (`warning`, or `note` by default) and its text."""
     kind, colon, text = line.partition(": ")
     return (kind, text) if colon and kind in ("warning", "note") else ("note", line)
 
 
 def match_row(match: Match) -> tuple[str, str, str, str]:
-    """Texts of a row on two images with the same picture."""
+    """Build a table row about an image that shows the same picture as an earlier one."""
     removed = "yes" if match.removed else ""
     return image_text(match.image), match.kind, image_text(match.same_as), removed
 
 
 def is_large(report: DataReport) -> bool:
-    """True if networks without pretrained weights train slowly on images of this size."""
+    """True if the images are so large that networks without pretrained weights train slowly."""
     return min(report.shape[:2]) > 96

@@ -1,4 +1,4 @@
-"""Pages that export a search's trials, remove its checkpoints, or delete it."""
+"""The pages that export the trials of a search, remove its checkpoints, or delete the search."""
 
 import io
 
@@ -31,13 +31,13 @@ KEEPS = {
     ANSWER: "Keep only the answer",
 }
 Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
-"""A value of `--keep`, its description, the size of the checkpoints that it would remove, and rows
-on these by kind.
+"""A value of `--keep` with its description, the size of the checkpoints that would be removed, and
+rows about these (`removable_rows`).
 """
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the table of trials, of the removal of checkpoints, and of the deletion."""
+    """Build the routes of the table of trials, the removal of checkpoints, and the deletion."""
     launcher = Launcher(site.place)
 
     async def table(request: Request) -> Response:
@@ -84,7 +84,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def csv_of(site: Site, name: str) -> str:
-    """Format a search's trials as CSV, as `search.export` does."""
+    """Format the trials of a search as CSV, like `search.export`."""
     result, _ = result_and_holder(site, name)
     trials, text = trial_table(result), io.StringIO()
     rows = Rows(text, trials.columns)
@@ -94,7 +94,10 @@ def csv_of(site: Site, name: str) -> str:
 
 
 async def clean_page(request: Request, site: Site, message: str = "") -> Response:
-    """Render the page on removable checkpoints, with a message on those just removed."""
+    """Render the page about removable checkpoints.
+
+    `message` says which checkpoints were just removed; it is empty if none were.
+    """
     name = request.path_params["name"]
     choices = await run_in_threadpool(choices_of, site, name)
     return site.render(request, "clean.html", search=name, choices=choices, message=message)
@@ -118,11 +121,11 @@ def choices_of(site: Site, name: str) -> list[Choice]:
 
 
 def going(site: Site, name: str) -> list[str]:
-    """Describe in lines what the deletion of a search removes, and what it leaves.
+    """Describe in lines what the deletion of a search removes, and what remains.
 
     Raises:
         JournalError: there is no such search.
-        LeaseHeld: a driver is running it.
+        LeaseHeld: a driver is running the search.
     """
     if holder := _existing_home(site, name).holder():
         raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
@@ -142,7 +145,7 @@ def removed(site: Site, name: str) -> None:
 
 
 def _existing_home(site: Site, name: str) -> Home:
-    """Return the storage of a search, whose journal may be damaged.
+    """Return the storage of a search that exists, even if its journal is damaged.
 
     Raises:
         JournalError: there is no such search.

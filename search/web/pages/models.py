@@ -1,4 +1,4 @@
-"""The pages *Models* and *A model*: the registered models, and their predictions of images."""
+"""The page *Models*, and a page for each registered model, which predicts uploaded images."""
 
 import asyncio
 import re
@@ -28,24 +28,29 @@ from trainables.values import Json
 
 NAV = ("Models", "/models")
 LIMIT_S = 60.0
-"""Maximum seconds to wait for MLflow; importing it takes seconds on a busy machine."""
+"""Maximum seconds to wait for MLflow; its import already takes seconds on a busy machine."""
 THREADS = 2
 """Number of threads that wait for MLflow."""
 MAX_BYTES = Limits().body_bytes + 100_000
 """Maximum size in bytes of a form with images."""
 MAX_IMAGES = 20
+"""Maximum number of images in a form."""
 FIGURE = re.compile(r"\| (?P<title>[^|]+) \| (?P<text>[^|]+) \|")
+"""Pattern of a row of the Markdown table in the description of a version."""
 Value = TypeVar("Value")
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the list of models, of a model, and of predictions of uploaded images."""
+    """Build the routes of the list of models, of a model, and of predictions for uploads."""
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
     models, launcher = Models(site.tracking), Launcher(site.place)
     site.ending.append(models.end)
 
     async def show(request: Request) -> Response:
-        """Render the page; only with the query `list`, which takes seconds, does it list models."""
+        """Render the page. The models are listed only if the query has `list`.
+
+        Listing takes seconds, so the page requests it after it is shown.
+        """
         if "list" not in request.query_params:
             return site.render(request, "models.html", is_whole=False)
         try:
@@ -71,7 +76,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def whole(request: Request, number: str, answers: Sequence[ImageAnswer] = ()) -> Response:
         model = await of(request)
         predictions = await run_in_threadpool(earlier, launcher, model.name)
-        # In a thread, since it reads the log of each prediction.
+        # The page is rendered in a thread, since it reads the log of each earlier prediction.
         return await run_in_threadpool(
             model_page, request, site, model, number, predictions, answers
         )
@@ -98,7 +103,7 @@ async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Value]) -> Val
     """Run a call to MLflow in a thread, and return its result.
 
     Raises:
-        NotReady: the call takes too long; its thread continues.
+        NotReady: the call takes longer than `LIMIT_S`; its thread continues.
     """
     waiting = asyncio.get_running_loop().run_in_executor(threads, call)
     try:
@@ -109,16 +114,16 @@ async def in_time(threads: ThreadPoolExecutor, call: Callable[[], Value]) -> Val
 
 @dataclass(frozen=True)
 class VersionRow:
-    """A version of a model on the page."""
+    """A version of a model, as the page shows it."""
 
     version: Version
     registered_at: str
     figures: list[tuple[str, str]]
-    """The rows of the table in its description, as (title, text)."""
+    """The rows of the table in the version's description, as (title, text)."""
 
 
 def version_row(version: Version) -> VersionRow:
-    """Parse the figures in a version's description."""
+    """Build the row of a version, with the figures that its description contains."""
     rows = [row.groupdict() for row in FIGURE.finditer(version.description)]
     figures = [(row["title"].strip(), row["text"].strip()) for row in rows]
     return VersionRow(version, moment(version.made_ms), [row for row in figures if row[0]])
@@ -132,7 +137,15 @@ def model_page(
     predictions: Sequence[Prediction] = (),
     answers: Sequence["ImageAnswer"] = (),
 ) -> Response:
-    """Render the page of a model: of the version `number`, or if that is empty, of the champion.
+    """Render the page of a model.
+
+    Args:
+        request: the request.
+        site: the objects that all pages share.
+        model: the model.
+        number: the version to show; if empty, the champion, or else the first version.
+        predictions: earlier predictions on folders.
+        answers: the replies to uploaded images.
 
     Raises:
         HTTPException: the model has no such version.
@@ -160,12 +173,14 @@ def model_page(
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """The reply of a model to an image."""
+    """The reply of a model to an uploaded image."""
 
     file: str
+    """The name of the file."""
     reply: Json
+    """The reply of `Models.ask`."""
     bars: list[tuple[str, float]]
-    """The most probable classes, as (class, probability)."""
+    """The most probable classes, as (class, probability); empty after an error."""
 
     @property
     def error(self) -> str:
@@ -174,7 +189,13 @@ class ImageAnswer:
 
 
 async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer:
-    """Predict an uploaded image with a model."""
+    """Let a model predict an uploaded image.
+
+    Args:
+        models: the loaded models.
+        uri: the URI of the model's version, such as `models:/flowers/3`.
+        upload: the image file.
+    """
     reply = await models.ask(uri, await upload.read())
     bars = list(reply.get("probabilities", {}).items())
     return ImageAnswer(upload.filename or "an image", reply, bars)

@@ -1,4 +1,4 @@
-"""The page *New search*: the images, the settings, the estimated cost, and the start."""
+"""The page *New search*: a form with the settings of a search, and its estimated duration."""
 
 import json
 
@@ -22,7 +22,7 @@ from trainables.errors import ConfigError
 from trainables.values import Json
 
 NAV = ("New search", "/new")
-# The default has an empty value, so that it adds no option to the command line.
+# The value of a default is empty, so that it adds no option to the command line.
 ALGORITHM_WORDS = {
     "": "learn from the earlier trials (bayes)",
     "gp": "the same with a Gaussian process, for few settings (gp)",
@@ -43,13 +43,13 @@ SIZES = {
     "32": "32 x 32",
 }
 LONG_S = 3600
-"""For a search of more than this many seconds, the plan suggests how to shorten it."""
+"""Expected duration in seconds above which the plan suggests how to shorten the search."""
 OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
-"""Fields that are visible at first; a click shows the others."""
+"""Fields of the form that are visible at first; a click shows the others."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the form, of its check, of the plan, and of the start."""
+    """Build the routes of the form, of its check, of the plan, and of the start."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -63,7 +63,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return form_page(request, site, search_form)
 
     async def checked(request: Request) -> Response:
-        """Render the command line, and a placeholder for the plan."""
+        """Check the form; render the equivalent command line, and a placeholder for the plan."""
         search_form = NewSearchForm.of(request.query_params)
         command = await run_in_threadpool(search_form.command, site)
         return site.render(request, "new_checked.html", command=command, search_form=search_form)
@@ -97,7 +97,10 @@ def routes(site: Site) -> list[BaseRoute]:
 def form_page(
     request: Request, site: Site, search_form: NewSearchForm, error: str = ""
 ) -> Response:
-    """Render the form with its values and, after a refusal, the reason."""
+    """Render the form with its values.
+
+    `error` is the reason of a refusal; it is empty if there was none.
+    """
     own = find(search_form.space) if search_form.space in names() else None
     return site.render(
         request,
@@ -120,7 +123,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
     """Start the search that a form describes.
 
     Raises:
-        ConfigError: there is already a search of that name.
+        ConfigError: there is already a search with this name, or a value is not allowed.
     """
     back = f"/new?{search_form.query}"
     search_form.request(site)
@@ -132,7 +135,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
 
 
 def plan_context(output: ProcessOutput) -> Json:
-    """Variables for the plan's template, from the output of `search.run --dry-run --json`."""
+    """Collect the variables for the plan's template from `search.run --dry-run --json`."""
     plan = json.loads(output.out.splitlines()[-1])
     # The page has its own recommendation of pretrained weights for few photographs.
     lines = [line for line in output.notes[2:-1] if "--space transfer" not in line]

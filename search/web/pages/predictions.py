@@ -1,4 +1,4 @@
-"""Pages of predictions on a folder: the choice of the folder, the start, and the result."""
+"""The pages on which a person chooses a folder for a model, and sees the predictions for it."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +23,18 @@ from trainables.errors import ConfigError
 
 NAV = None
 THREADS = 2
-"""Number of threads that make thumbnails; each may need the memory of a large image."""
+"""Number of threads that make thumbnails. It is small, since each may have to decode a large image.
+"""
 SIDE = 128
 """The longer side of a thumbnail, in pixels."""
 VISIBLE = 30
 """Number of classes that are visible at first; a click shows the others."""
 MAX_NAMED = 200
-"""Maximum number of unreadable files that are listed: the last ones."""
+"""Maximum number of unreadable files that are listed; the last ones are listed."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the choice of a folder, of the start, of the result, and of its files."""
+    """Build the routes of the choice of a folder, of the start, and of the result."""
     launcher, cache = Launcher(site.place), PredictionCache()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
 
@@ -84,10 +85,14 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
-    """Find finished predictions by the id of their start; return them with their file.
+    """Find finished predictions, and the CSV file that contains them.
+
+    Args:
+        launcher: finds commands that pages have started.
+        name: the id of the command (`Launched.id`).
 
     Raises:
-        HTTPException: there are none, or they have no result yet.
+        HTTPException: there is no such command, or it has no result yet.
     """
     launched = launcher.find(name)
     file = None if launched is None else launched.result
@@ -99,7 +104,15 @@ def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
 async def folder_page(
     request: Request, site: Site, number: str, folder: str, refused: str = ""
 ) -> Response:
-    """Render the page on which a folder is chosen for a model, after a refusal with its reason."""
+    """Render the page on which a person chooses a folder for a model.
+
+    Args:
+        request: the request, whose path names the model.
+        site: the objects that all pages share.
+        number: the version of the model.
+        folder: the folder that was chosen before; empty at first.
+        refused: the reason of a refusal; empty if there was none.
+    """
     name = request.path_params["name"]
     model_address(name, number)
     at = request.query_params.get("at", "") or folder
@@ -143,13 +156,13 @@ def small(file: str, root: Path | None) -> bytes:
     """Make a thumbnail of an image file, as PNG.
 
     Args:
-        file: its path; empty if it is not known.
-        root: the folder that must contain it; None allows any.
+        file: the path of the file; empty if it is not known.
+        root: the folder that must contain the file; None allows any.
 
     Raises:
         HTTPException: there is no such file, or it is outside `root`.
     """
-    path = Path(file).resolve()  # before the check, so that the checked path is opened
+    path = Path(file).resolve()  # resolved once, so that the checked path is the opened one
     is_there = bool(file) and path.is_file()
     if not is_there or not (root is None or path.is_relative_to(root.resolve())):
         raise HTTPException(404, "there is no such image.")

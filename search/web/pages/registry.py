@@ -1,4 +1,4 @@
-"""The pages, in the order of their links."""
+"""The list of all pages, in the order of their links."""
 
 from search.web.pages import (
     compare,

@@ -1,4 +1,4 @@
-"""Pages of the current report of a search, and of the importance of its parameters."""
+"""The pages with the current report of a search, and with the importance of its parameters."""
 
 import json
 
@@ -18,13 +18,13 @@ POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The report runs in a sandbox, in which only its script is allowed, by its hash; it cannot load
-anything.
+"""Content-Security-Policy of the report. The report runs in a sandbox that allows only the script
+with its hash (`source`), and cannot load anything.
 """
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the report and of the importance; both are computed again only after a change."""
+    """Build the routes of the report and of the importance, which are cached (`Slow`)."""
     drawn, weighed = Slow(_report), Slow(_importance)
 
     async def report(request: Request) -> Response:
@@ -55,7 +55,10 @@ def _report(followed: Followed) -> str:
 
 
 def _importance(followed: Followed) -> str:
-    """Each parameter's share of the importance with its bounds, as JSON."""
+    """Compute the importance of each parameter with its bounds, as JSON.
+
+    The JSON also has the number of trainings, and the number that is needed for an estimate.
+    """
     from search.facts.importance import MIN_TRIALS, importance  # imports Optuna
 
     result = SearchResult.read(followed.home.opened())

@@ -1,4 +1,4 @@
-"""The page of a search: live while it runs, with its verdict once it has ended."""
+"""The page of a search. It is live while the search runs, and shows the verdict after its end."""
 
 import json
 from typing import Any
@@ -31,13 +31,15 @@ from search.web.trials import table_of
 
 NAV = None
 CURVE = (720, 240)
-"""Width and height of the chart that is visible without JavaScript."""
+"""Width and height, in pixels, of the chart that is visible without JavaScript."""
 PARTS = ("now", "told", "rows", "states")
-"""Parts of the page that change while it is open: `search_NAME.html`, shown in `#NAME`."""
+"""Names of the parts of the page that change while it is open. The template `search_NAME.html` is
+rendered into the element `#NAME`.
+"""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the page, of its stream of events, and of the data of its charts."""
+    """Build the routes of the page, of its stream of events, and of the data of its charts."""
 
     async def show(request: Request) -> Response:
         followed = await site.feed.follow(request.path_params["name"])
@@ -92,7 +94,10 @@ def _page(site: Site, request: Request, followed: Followed) -> Response:
 
 
 def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
-    """Variables for the templates of the page's changing parts."""
+    """Collect the variables for the templates of the page's changing parts.
+
+    The search must be locked (`Followed.reading`).
+    """
     standing = followed.standing
     result, stage = standing.result, standing.stage
     planned = int(result.started.experiment["trials"])
@@ -117,7 +122,7 @@ def facts_of(followed: Followed, query: Query) -> dict[str, Any]:
 
 
 def _live_tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """The most important numbers of a running search, each with a title and an explanation."""
+    """List the most important numbers of a running search as (title, number, explanation)."""
     best, metric = result.best, result.metric
     best_tile = [(f"best validation {metric.title}", "none yet", "before the first epoch")]
     if best is not None:

@@ -1,4 +1,4 @@
-"""The page *Searches*: all searches of the storage."""
+"""The page *Searches*, which lists all searches of the storage."""
 
 import threading
 import time
@@ -21,10 +21,10 @@ from search.web.site import Site
 
 NAV = ("Searches", "/")
 CURVE = (120, 28)
-"""Width and height of a curve in the table."""
+"""Width and height of a curve in the table, in pixels."""
 FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
-"""Seconds for which open pages share a listing, in a folder and in a bucket, where it takes two
-requests per search.
+"""Seconds for which open pages reuse a listing of a folder, and of a bucket. A listing of a bucket
+takes two requests per search.
 """
 COLUMNS = (
     Column("name", "search"),
@@ -54,7 +54,7 @@ COLUMNS = (
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Route of the list of searches, which the page polls."""
+    """Build the route of the list of searches, which open pages poll."""
     cache = ListingCache(site.place)
 
     def rendered(request: Request) -> Response:
@@ -84,7 +84,10 @@ class ListingCache:
         self._fresh_s = FRESH_S if isinstance(place, Path) else BUCKET_FRESH_S
 
     def lines(self, *, is_poll: bool) -> list[Overview]:
-        """Overview of each search; a page that polls may receive a shared, older listing."""
+        """List an overview of each search.
+
+        If `is_poll`, the listing may be the last one, which is reused for open pages.
+        """
         with self._lock:
             if not is_poll or time.monotonic() - self._at > self._fresh_s:
                 self._overviews = list_searches(ListRequest(storage=self.place), self._reader)
@@ -93,7 +96,7 @@ class ListingCache:
 
 
 def row(overview: Overview) -> Row:
-    """Build the table row of a search."""
+    """Build the row of a search in the table."""
     state = overview_state(overview)
     if overview.state == "broken":
         return Row(

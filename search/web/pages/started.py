@@ -1,4 +1,7 @@
-"""The page of a command that a page has started: it leads to the result, or shows the error."""
+"""The page of a command that another page has started.
+
+It shows the progress and the errors of the command, and forwards the browser to the result.
+"""
 
 from contextlib import suppress
 
@@ -21,7 +24,7 @@ NAV = None
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the page, and of the button that stops predictions."""
+    """Build the routes of the page, and of the button that stops predictions."""
     launcher = Launcher(site.place)
 
     async def show(request: Request) -> Response:
@@ -46,12 +49,12 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def title_of(started: Launched) -> str:
-    """Title of a started command: the verb and its subject, in words."""
+    """Return the title of a started command: its verb and its subject in words."""
     return VERBS[started.verb].start_title.format(started.name)
 
 
 async def is_there(site: Site, started: Launched) -> bool:
-    """True if the page of the result has more information than this page."""
+    """True if the browser should be forwarded to the page with the command's result."""
     if started.verb == "predict":
         return await run_in_threadpool(lambda: started.result) is not None
     if started.verb == "promote":
@@ -69,12 +72,12 @@ async def is_there(site: Site, started: Launched) -> bool:
 
 
 def came_of(started: Launched) -> str:
-    """Address of the page with the result."""
+    """Return the URL path of the page with the result of a command."""
     return f"/predictions/{started.id}" if started.verb == "predict" else started.page
 
 
 def leads_to(request: Request, address: str) -> Response:
-    """Redirect the browser to another page, even if htmx has made the request."""
+    """Redirect the browser to another page; for htmx, with the header `HX-Redirect`."""
     if "hx-request" in request.headers:
         return Response(headers={**HEADERS, "HX-Redirect": address})
     return RedirectResponse(address, 303)

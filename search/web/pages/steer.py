@@ -1,4 +1,8 @@
-"""Actions on a search's page: possible requests and verbs, with previews of their effect."""
+"""Actions on the page of a search, with previews of their effect.
+
+While the search runs, a person can send requests to its driver, such as pause or stop. Otherwise, a
+person can start a verb that continues from the search, such as resume or select.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -41,16 +45,16 @@ from trainables.errors import ConfigError
 
 NAV = None
 MAX_LISTED = 8
-"""Maximum number of requests, and of started commands, on the page."""
+"""Maximum number of requests, and of started commands, that the page lists."""
 EVENTS = ("steer-changed", "now-changed")
-"""Events on which a page reloads the whole panel, or only the possible requests."""
+"""The htmx events on which a page reloads the whole panel, or only the possible requests."""
 NO_MESSAGE = Message()
 OPTIONS = ("trials", "budget", "concurrency")
-"""Options of an extension, which are also names of the form's fields."""
+"""The options of `extend`, which are also the names of the form's fields."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of requests to a search, and of the verbs that continue from it."""
+    """Build the routes of requests to a search, and of the verbs that continue from it."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -58,7 +62,7 @@ def routes(site: Site) -> list[BaseRoute]:
         return await steer_page(request, site, launcher)
 
     async def news(request: Request) -> Response:
-        """Render the requests and their replies, as a part of the page."""
+        """Render the requests and their replies as a part of the page."""
         facts = await panel_of(site, launcher, request.path_params["name"])
         answer = site.render(request, "steer_news.html", panel=facts)
         if changed := facts.changed(request.query_params.get("seen", "")):
@@ -96,7 +100,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]:
-    """Routes of verbs that continue from a search: the form, the cost, the start."""
+    """Build the routes of verbs that continue from a search: the form, its cost, and the start."""
 
     async def show(request: Request) -> Response:
         return verb_page(request, site, dict(request.query_params))
@@ -129,7 +133,7 @@ def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]
 
 
 def texts(form: FormData) -> dict[str, str]:
-    """Values of a form's text fields, by name; uploaded files are left out."""
+    """Return the values of a form's text fields by name, without uploaded files."""
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
@@ -148,7 +152,14 @@ def verb_of(request: Request) -> str:
 def verb_page(
     request: Request, site: Site, values: Mapping[str, str], error: Message = NO_MESSAGE
 ) -> Response:
-    """Render the form of a verb with its values and, after a refusal, the reason."""
+    """Render the form of a verb.
+
+    Args:
+        request: the request, whose path names the search and the verb.
+        site: the objects that all pages share.
+        values: the values of the form's fields.
+        error: the reason of a refusal; empty if there was none.
+    """
     name = verb_of(request)
     return site.render(
         request,
@@ -163,10 +174,16 @@ def verb_page(
 
 
 async def cost_lines(asker: Asker, site: Site, verb: str, request: SearchRequest) -> list[str]:
-    """Describe in lines what a verb would do and cost; empty if that cannot be estimated.
+    """Describe the effect and the cost of a verb in lines; empty if they cannot be estimated.
+
+    Args:
+        asker: runs the verb with `--dry-run`.
+        site: the objects that all pages share.
+        verb: the verb.
+        request: the options of the verb.
 
     Raises:
-        ConfigError: the verb would refuse it.
+        ConfigError: the verb would refuse these options.
     """
     if isinstance(request, ResumeRequest):
         return await run_in_threadpool(resume_lines, site, request)
@@ -179,7 +196,7 @@ async def cost_lines(asker: Asker, site: Site, verb: str, request: SearchRequest
 
 
 def resume_lines(site: Site, resume: ResumeRequest) -> list[str]:
-    """Describe in lines the progress of a search, and the cost of additional trials."""
+    """Describe the progress of a search and the cost of additional trials, in lines."""
     result, _ = result_and_holder(site, resume.name)
     lines = [f"{result.ended} of {len(result.trials)} started trials have ended."]
     if resume.trials is not None:
@@ -192,15 +209,15 @@ def resume_lines(site: Site, resume: ResumeRequest) -> list[str]:
 
 
 def result_and_holder(site: Site, name: str) -> tuple[SearchResult, str]:
-    """Read a search, and the driver that runs it (empty if there is none)."""
+    """Read a search; return its result and the name of the driver that runs it, or ""."""
     return SearchResult.kept_in(home_or_404(site, name))
 
 
 def home_or_404(site: Site, name: str) -> Home:
-    """Return the storage of a search, which need not exist.
+    """Return the storage of a search, even if the search does not exist.
 
     Raises:
-        HTTPException: no search can have this name.
+        HTTPException: this is not a valid name of a search.
     """
     if not NAME.fullmatch(name):
         raise HTTPException(404, "there is no search of this name.")
@@ -209,25 +226,29 @@ def home_or_404(site: Site, name: str) -> Home:
 
 @dataclass(frozen=True)
 class Action:
-    """A request that a button sends, with a preview of the driver's reply."""
+    """A button that sends a request, with a preview of the driver's reply."""
 
     action: str
+    """The action of the request, such as `pause`."""
     title: str
+    """The text of the button."""
     preview: Reply
 
     @property
     def text(self) -> str:
-        """The preview, as a sentence of the page."""
+        """The preview as a sentence, in which commands are replaced by the names of buttons."""
         text = self.preview.message.render(button_name)
         return f"{text[:1].upper()}{text[1:]}"
 
 
 @dataclass(frozen=True)
 class ActionsPanel:
-    """The panel of a search's page for requests and verbs."""
+    """The contents of the panel with the actions on a search."""
 
     name: str
+    """The name of the search."""
     is_live: bool
+    """True if a driver runs the search."""
     stand: str
     """The state of the search, a value of `Stage`."""
     actions: list[Action]
@@ -236,10 +257,11 @@ class ActionsPanel:
     verbs: list[tuple[str, VerbForm]]
     """The verbs that can continue from the search now."""
     waiting: list[str]
-    """The requests without a reply."""
+    """The requests without a reply, as texts."""
     answers: list[str]
+    """The requests with their replies, as texts, the latest first."""
     started: list[tuple[Launched, str, str]]
-    """Commands that pages started, the latest first: each with a title and a state."""
+    """The commands that pages have started, the latest first, each with a title and a state."""
 
     @classmethod
     def of(
@@ -250,7 +272,15 @@ class ActionsPanel:
         holder: str,
         pending: Sequence[DriverRequest | Unreadable],
     ) -> "ActionsPanel":
-        """Build the panel from a search, the driver that runs it, and the pending requests."""
+        """Build the panel of a search.
+
+        Args:
+            site: the objects that all pages share.
+            launcher: finds the commands that pages have started.
+            result: the result of the search.
+            holder: the name of the driver that runs the search; empty if there is none.
+            pending: the requests in the storage, which may have a reply by now.
+        """
         name = result.name
         requests = list(result.requests.values())[-MAX_LISTED:][::-1]
         return cls(
@@ -273,16 +303,20 @@ class ActionsPanel:
 
     @property
     def fingerprint(self) -> str:
-        """Two hashes joined by a dot: of the whole panel, and of the possible requests."""
+        """Hashes of the panel's structure and of the possible requests, joined by a dot."""
         whole = self.is_live, [name for name, _ in self.verbs]
         now = [action.text for action in self.actions], [name for name, _ in self.trials]
         return f"{short(whole)}.{short(now)}"
 
     def changed(self, fingerprint: str) -> list[str]:
-        """The event for a page that has another fingerprint, in a list; empty for the same one.
+        """Return the htmx event (`EVENTS`) for an open page whose panel has another fingerprint.
 
-        Form fields are in neither hash while the search runs, so that they are not replaced while a
-        person fills them in.
+        The result is a list with one event, or an empty list if nothing has changed. The contents
+        of form fields do not affect the fingerprint, so that a form is not replaced while a person
+        fills it in.
+
+        Args:
+            fingerprint: the fingerprint of the panel on the open page.
         """
         pairs = zip(fingerprint.split("."), self.fingerprint.split("."), EVENTS, strict=False)
         return [event for was, now, event in pairs if was != now][:1]
@@ -294,12 +328,12 @@ class ActionsPanel:
 
 
 def short(value: object) -> str:
-    """A short hash of a value."""
+    """Compute a short hash of a value: 12 hexadecimal digits."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
 
 
 def actions_of(result: SearchResult, holder: str, site: Site) -> list[Action]:
-    """List the requests that a running search accepts from buttons."""
+    """List the requests to a running search that have a button: pause and stop."""
     return [
         Action(
             action, title, preview_request(DriverRequest.now(action), result, holder, site.place)
@@ -309,7 +343,10 @@ def actions_of(result: SearchResult, holder: str, site: Site) -> list[Action]:
 
 
 def stoppable(result: SearchResult) -> list[tuple[str, str]]:
-    """List the trials that have not ended, each with its name and its progress."""
+    """List the trials that can be stopped, each with its name and its progress.
+
+    They have not ended, and no earlier request stops them.
+    """
     return [
         (trial.trial, f"{trial.trial}: {trial.outcome}, epoch {trial.reached}")
         for trial in result.trials.values()
@@ -318,7 +355,10 @@ def stoppable(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def verbs_for(result: SearchResult) -> list[str]:
-    """The verbs that can continue from a search that is not running, the most likely first."""
+    """List the verbs that can continue from a search that is not running.
+
+    The most likely choice comes first.
+    """
     if not result.is_over:
         return ["resume"]
     if is_selecting(result):
@@ -327,14 +367,14 @@ def verbs_for(result: SearchResult) -> list[str]:
 
 
 def waiting_text(request: DriverRequest | Unreadable) -> str:
-    """Describe a request that has no reply yet."""
+    """Describe a request that has no reply yet, in words."""
     if isinstance(request, Unreadable):
         return f"something that cannot be read ({request.reason})"
     return f"{request.by} asks to {request_text(request.action, request.trial, request.options)}"
 
 
 def answered_text(request: Requested) -> str:
-    """Describe a request and the driver's reply to it."""
+    """Describe a request and the driver's reply to it, in words."""
     refused = "refused: " if request.is_refused else ""
     request_words = request_text(request.action, request.trial, request.options)
     return with_button_names(f"{request.by} asked to {request_words}: {refused}{request.answer}")
@@ -351,10 +391,14 @@ def request_text(action: str, trial: str, options: Mapping[str, Any]) -> str:
 
 
 def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
-    """Build a request from the fields of a form.
+    """Build a request to a driver from the fields of a form.
+
+    Args:
+        fields: the values of the form.
+        by: the person who sends the request; empty for a preview.
 
     Raises:
-        ConfigError: a value is not allowed, or all are empty.
+        ConfigError: a value is not allowed, or all values are empty.
     """
     action = fields.get("action", "")
     if action != EXTEND:
@@ -377,7 +421,7 @@ def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
 
 
 def preview_of(site: Site, name: str, fields: Mapping[str, str]) -> Reply:
-    """Preview the driver's reply to the request of a form; it may be a refusal."""
+    """Predict the driver's reply to the request in a form; the reply may be a refusal."""
     try:
         request = request_from_form(fields)
     except ConfigError as error:
@@ -404,17 +448,17 @@ def post_request(site: Site, name: str, fields: Mapping[str, str]) -> str:
 
 
 async def panel_of(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
-    """Collect the contents of the panel of actions.
+    """Collect the contents of the panel of actions on a search.
 
     Raises:
         JournalError: there is no such search.
-        NotReady: it is being prepared.
+        NotReady: the search is being prepared, and its journal has no event yet.
         OSError: the storage cannot be read.
     """
     followed = await site.feed.follow(name)
 
     def collect() -> ActionsPanel:
-        # Reading requests from a bucket takes time, so it happens before the search is locked.
+        # The requests are read before the search is locked, since a bucket takes time to respond.
         pending = waiting_requests(followed.home)
         with followed.reading() as result:
             return ActionsPanel.of(site, launcher, result, followed.holder, pending)
@@ -425,7 +469,10 @@ async def panel_of(site: Site, launcher: Launcher, name: str) -> ActionsPanel:
 async def steer_page(
     request: Request, site: Site, launcher: Launcher, message: str = ""
 ) -> Response:
-    """Render the panel of actions, as a part of the search's page or as a page of its own."""
+    """Render the panel of actions: for htmx as a part of the search's page, else as a page.
+
+    `message` is shown on the page, such as the expected reply to a request.
+    """
     facts = await panel_of(site, launcher, request.path_params["name"])
     page = "steer_part.html" if "hx-request" in request.headers else "steer_page.html"
     return site.render(request, page, panel=facts, message=message, chosen="")

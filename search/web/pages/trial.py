@@ -31,24 +31,25 @@ from search.web.stream import streamed
 NAV = None
 EVIDENCE = "evidence"
 MAX_FILES, MAX_BYTES = 200, 200_000
-"""Maximum number of files that are listed, and of bytes of a file that are shown."""
+"""Maximum number of files that are listed, and maximum number of bytes of a file that are shown."""
 PNG = b"\x89PNG\r\n\x1a\n"
 CLOCK = 9
-"""Width in characters of the time at the beginning of a line of the story."""
+"""Width in characters of the time at the beginning of each line of a trial's story."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A stored file of a trial."""
+    """A file that is stored for a trial, such as its evaluation."""
 
     name: str
-    """Path relative to the folder of the trial's evidence."""
+    """The path relative to the folder of the trial's stored files (`EVIDENCE`)."""
     path: Path
     size: int
+    """The size in bytes."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Routes of the page, of its stream of events, of the data of its charts, and of its files."""
+    """Build the routes of the page, its stream of events, its charts' data, and its files."""
 
     async def show(request: Request) -> Response:
         followed, name = await _search_and_trial(site, request)
@@ -83,7 +84,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 async def _search_and_trial(site: Site, request: Request) -> tuple[Followed, str]:
-    """Read the search and the name of the trial from the path of a URL.
+    """Find the search and the trial that the path of a URL names; return the trial's name.
 
     Raises:
         HTTPException: the search has no such trial.
@@ -108,13 +109,16 @@ def _trial_or_behind(result: SearchResult, name: str) -> TrialResult:
 
 
 def _chart(followed: Followed, name: str) -> str:
-    """Data of the trial's charts, as JSON."""
+    """Collect the data of the trial's charts, as JSON."""
     with followed.reading() as result:
         return json.dumps({"number": followed.number, **of_trial(_trial_or_behind(result, name))})
 
 
 def _page(site: Site, request: Request, followed: Followed, name: str) -> Response:
-    """Render the page. For its story, only the trial's own events are read from the journal."""
+    """Render the page.
+
+    For the story of the trial, only the events that may concern it are read from the journal.
+    """
     events, files = read_about(followed.home.opened() / FILE_NAME, name), _files(followed, name)
     with followed.reading() as result:
         trial = _trial_or_behind(result, name)
@@ -138,7 +142,7 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
 
 
 def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, Any]:
-    """Variables for the template of the page's changing part."""
+    """Collect the variables for the template of the page's changing part."""
     images, metric = result.images, trial.metric
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
@@ -159,7 +163,7 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
 
 
 def _files(followed: Followed, name: str) -> list[File]:
-    """The stored files of a trial; symbolic links, and files below one, are skipped."""
+    """List the stored files of a trial; symbolic links and files below them are skipped."""
     folder = followed.home.read(f"{TRIALS}/{name}/{EVIDENCE}")
     own = folder.parents[2].resolve() / TRIALS / name / EVIDENCE
     paths = [

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 and 10,000 colour images, 32 x 32 pixels.
+"""CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels, in colour.
 
 They are read by torchvision's loader, in its layout (`ROOT/cifar-10-batches-py`). The files are
 pickles; torchvision opens them only if their MD5 sums are the published ones.

@@ -18,7 +18,7 @@ def files(config: DataConfig) -> list[Path]:
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Read the digits, and scale their grey levels from 0 to 16 to 0 to 255."""
+    """Read the digits, and scale their 17 grey levels to the range from 0 to 255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -1,4 +1,4 @@
-"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 pixels, grey.
+"""MNIST: handwritten digits, 60,000 training and 10,000 test images of 28 x 28 pixels, grey.
 
 The files are in torchvision's layout (`ROOT/MNIST/raw`).
 """

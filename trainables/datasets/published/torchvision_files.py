@@ -84,8 +84,8 @@ def read_idx(
 def idx(path: Path, axes: int) -> Images:
     """Read the array of an IDX file of bytes, which must have `axes` axes.
 
-    The format (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
-    axis's length as four bytes, the values.
+    A file in this format (Yann LeCun, "The MNIST database") has two zero bytes, the type (8), the
+    number of axes, the length of each axis in four bytes, and the values.
 
     Raises:
         ValueError: the file has another format, or is incomplete.
