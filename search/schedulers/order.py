@@ -1,4 +1,4 @@
-"""How far places at a rung predict the best at the end, measured in the search itself."""
+"""The predictive power of places at rungs, measured in the search itself."""
 
 import math
 from typing import NamedTuple
@@ -18,7 +18,7 @@ ORDER_POWER = 0.5
 
 
 class Order(NamedTuple):
-    """How far places at a rung predict the best at the end: P(place r is best) ~ r ** -alpha.
+    """The predictive power of places at a rung: P(place r is best at the end) ~ r ** -alpha.
 
     A Plackett-Luce model with a random exponent. Its posterior rests on the first two at each later
     rung among those that came there, by their places here. It is conditional on who came there, so
