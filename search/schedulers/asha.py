@@ -1,50 +1,64 @@
-"""The rule of `asha`: trials wait at rungs, and those that may be the best continue.
+"""The rule of `asha`: trials wait at rungs, and those most likely to be the best continue.
 
-Rungs are epochs, each twice the one before (`search.schedulers.rungs`), as in asynchronous
-successive halving (Li et al. 2018, arXiv 1810.05934). How many trials continue from a rung is not a
-fixed share: at each decision every training that waits gets a chance to be the best of all, and
-the promise of `--sure P` is kept by adding these chances up.
+Rungs are epochs (`search.schedulers.rungs`): the first is a hundredth of the longest trial, each
+further one twice the one before, as in asynchronous successive halving (Li et al. 2018, arXiv
+1810.05934). The number of trials that continue from a rung is not fixed. At each decision, every
+training that waits gets a probability to be the best of all; the promise of `--sure P` is kept by
+continuing until the probabilities of those that wait add up to at most 1 - P.
+
+A *training* is one trial, or several that differ only in their number of epochs and share them.
 
 The model
-    A conditional logit (McFadden 1974). Training i has the utility u_i = sum of coefficient times
-    feature, the best completed training has 0. The chance that i becomes the best is
-    exp(u_i) / (sum of exp(u_j) over all that are not completed + 1 if any is completed).
+    A conditional logit (McFadden 1974). Training i has the utility u_i, the sum of coefficient
+    times feature; the best completed training has the utility 0. The probability of i to be the
+    best is exp(u_i) / (sum of exp(u_j) over all that have reached a rung, but are not completed
+    + 1 if any is completed).
     "Best" means better at its end than the best completed one by more than the standard error of
-    its value: to miss a better one within noise loses nothing.
+    its value: missing a training that is better within noise costs nothing.
 
-The features of a training whose last rung is at epoch e, of a trial with E epochs
-    at a rung       1, for all that are not completed
-    to go           log2(E / e), the doublings that are left
+The features of a training whose last rung is at epoch e, and whose full length is E epochs
+    at a rung       1 (the intercept: how likely one is that is not completed)
+    to go           log2(E / e), the number of doublings that remain
     completed       log(1 + number of completed trainings)
-    order           log of the chance to be the best by its place at e (`Order`), which measures
-                    in this search how far curves cross between rungs; at least -12
-    forecast        log of the chance to end above the best value so far, by a forecast from the
-                    value, its last gain, and what others gained (`Forecaster`); at least -12
-    came            -log(number of trainings that came to e)
+    order           log of the probability to be the best, from its place at e only
+                    (`search.schedulers.order` measures in this search how far curves cross
+                    between rungs); at least -12
+    forecast        log of the probability to end above the best value so far, completed or not, by
+                    more than its standard error: a forecast from the value, its last gain, and the
+                    gains of others (`search.schedulers.forecast`); at least -12
+    came            -log(number of trainings that reached e)
     left            log(1 + number of trainings that continued from e)
-    before drop     1 if the learning rate still drops by a fixed schedule after e, otherwise 0
-    order before    order times before drop: before a drop places say less of the end
-    No feature has the unit of the metric, so that a table fitted on some metrics holds for others.
+    before drop     1 if the learning rate still drops by a step schedule at or after e, otherwise 0
+    order before    order times before drop: before a drop, places say less about the end
+    No feature has the unit of the metric, so a table fitted on some metrics holds for others.
     Left out one at a time, the log loss on suites left out (1.84 in the mean) rises by 0.055 for
-    forecast, 0.027 order, 0.024 to go, 0.024 left, 0.015 at a rung; by 0.05 on the residual nets
-    without the last two. Completed, came and before drop change it by less than 0.006 each.
+    forecast, 0.027 order, 0.024 to go, 0.024 left, 0.015 at a rung; without the two of the learning
+    rate it rises by 0.05 on the residual networks. Completed, came and before drop change it by
+    less than 0.006 each.
 
 The coefficients
-    `coefficients.json`, one number for each feature, is fitted to recorded and made-up learning
-    curves by `python -m tests.bench.fit_stopping`, which can also fit the journals of a user. It
-    has the seed of the fit and the hashes of its data, and for each suite of curves how often the
-    best was stopped by coefficients fitted without it, beside the chance that was told.
+    `coefficients.json` has one number for each feature, fitted to recorded and made-up learning
+    curves by `python -m tests.bench.fit_stopping`, which can also fit the journals of a user. The
+    file also has the seed of the fit, the hashes of its data, and, for each suite of curves, the
+    share of searches that lost the best with coefficients fitted without that suite (happened),
+    beside the risk that they reported (told).
 
 The decisions
-    Next is the training with the highest chance per epoch to its next rung. A new one is as likely
-    as any before to be the best, so its chance per epoch is 1 / (all epochs so far), times
-    `NEW_GAIN`, times the frequency of recent records. When no new trial is left, the search ends
-    once one is completed and the chances of those that wait add up to at most 1 - P. That sum is
-    the risk that is reported. A trial that waits keeps its checkpoint: if later curves show that
-    places cross more than they seemed to, it continues.
-    Where networks should cost little too (`--objective`), places and the best value so far are
-    those among the trainings that cost no more. Several are the best then, each at its cost: 1 - P
-    is divided by the number of completed ones that lead, and no risk is reported.
+    The next training is the one with the highest probability per epoch to its next rung. A new one
+    is as likely to be the best as any before, so its probability per epoch is 1 / (all epochs so
+    far), times `NEW_GAIN`, times the rate of recent records (`_record_rate`). When no new trial
+    remains, the search ends once one training is completed, or runs to its end, and the
+    probabilities of those that wait add up to at most 1 - P. The sum over those that wait or were
+    stopped is the reported risk. A trial that waits keeps its checkpoint: if later curves show that
+    places change more than they seemed to, it continues.
+    Networks that are still at chance have equal values, and share the mean of their places.
+    With further objectives (`--objective`), places and the best value so far are those among the
+    trainings that cost no more. There is then a best one at each cost: 1 - P is divided by the
+    number of completed trainings on the front. No risk is reported, since it would not be that of
+    one best training.
+
+Features are computed again after each event, from arrays; orders and forecasts only at rungs where
+a value has changed since.
 """
 
 import json
@@ -71,20 +85,21 @@ COEFFICIENTS: dict[str, float] = json.loads(
     Path(__file__).with_name("coefficients.json").read_text("utf-8")
 )["coefficients"]
 NEW_GAIN = 2.5
-"""The worth of a new trial's chance, relative to that of one that waits: it also teaches the
-sampler and shows where others stand. It decides what a search that is cut off early has found.
+"""The worth of a new trial's probability, relative to that of one that waits: it also teaches the
+sampler, and shows the places of others. It matters most to a search that is cut off early.
 """
 LEAST_LOG = -12.0
-"""The least log of a chance as a feature, so that no training is ruled out by one of them."""
+"""The least log of a probability as a feature, so that no single feature rules a training out."""
 MIN_CHANCE = 0.0001
-"""A smaller chance is reported as less than this one."""
+"""A smaller probability is reported as less than this one."""
 
 
 class Asha(Scheduler):
     """The rule, with a coefficient for each of `FEATURES`: by default the package's table."""
 
     def __init__(self, setting: Setting, coefficients: dict[str, float] | None = None) -> None:
-        self.horizon, self.risked, self.highest = setting.horizon, 1 - setting.sure, setting.highest
+        self.horizon, self.acceptable_risk = setting.horizon, 1 - setting.sure
+        self.highest_possible = setting.highest
         self.rungs = rungs_for(setting.horizon, setting.grace or first_rung(setting.horizon))
         self.ends = np.array([*self.rungs, self.horizon])
         self.standings = Standings(self.rungs)
@@ -124,7 +139,7 @@ class Asha(Scheduler):
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
         """Return the trial with the highest chance per epoch, `NEW`, or None if none is needed.
 
-        A trial whose next epochs another one of its training has, or will have, comes first.
+        A trial whose next epochs another trial of its training has run, or is running, comes first.
         """
         if (shared := next(filter(fits, self.standings.covered()), None)) is not None:
             return shared
@@ -145,18 +160,24 @@ class Asha(Scheduler):
 
         It is 0 for those that do not wait.
         """
+        rates: Array = np.where(self.standings.waits, self.chances() / self._legs, 0.0)
+        return rates
+
+    @property
+    def _legs(self) -> Array:
+        """The number of epochs of each training from its last rung to the next, or to its end."""
         standings = self.standings
         level = np.maximum(standings.level, 0)
         following = np.minimum(self.ends[np.minimum(level + 1, len(self.rungs))], standings.epochs)
-        leg = np.maximum(1, following - self.ends[level])
-        rates: Array = np.where(standings.waits, self.chances() / leg, 0.0)
-        return rates
+        legs: Array = np.maximum(1.0, following - self.ends[level])
+        return legs
 
     def _record_rate(self) -> float:
         """Return the number of recent trainings that were the best so far, relative to chance.
 
-        It is counted in the later half of those that came to the first rung. By chance that half
-        has log(2) on average. One is added to both, so that a few trainings say little.
+        It is counted in the later half of the trainings that reached the first rung. In random
+        order, that half has log(2) records on average. One is added to both numbers, so that a few
+        trainings say little.
         """
         values = self.standings.values[0]
         values = values[~np.isnan(values)]
@@ -166,21 +187,21 @@ class Asha(Scheduler):
         return float(1 + np.count_nonzero(np.diff(best))) / (1 + math.log(2))
 
     def _is_risky(self) -> bool:
-        """True unless those that wait have little chance together, and one is or gets completed."""
-        waits, is_led = self.standings.waits, self.standings.is_completed | self.standings.runs
+        """True unless those that wait are unlikely to be the best, and one is completed or runs."""
+        waits, has_leader = self.standings.waits, self.standings.is_completed | self.standings.runs
         is_likely = float(self.chances()[waits].sum()) > self._acceptable
-        return bool(waits.any()) and (is_likely or not is_led.any())
+        return bool(waits.any()) and (is_likely or not has_leader.any())
 
     @property
     def _acceptable(self) -> float:
-        """The acceptable sum of chances; with costs it is shared by all that lead at some cost."""
+        """The acceptable sum of probabilities; with costs, the trainings on the front share it."""
         standings = self.standings
         leaders = int(np.count_nonzero(standings.is_completed & standings.is_on_front))
-        return self.risked / (max(1, leaders) if len(standings.costs) else 1)
+        return self.acceptable_risk / (max(1, leaders) if len(standings.costs) else 1)
 
     @property
     def ready(self) -> int:
-        """The least number of waiting trials that would have to continue."""
+        """The number of waiting trials that must continue before the rest is an acceptable risk."""
         if not self._is_risky():
             return 0
         least_likely_first = np.sort(self.chances()[self.standings.waits])
@@ -190,15 +211,15 @@ class Asha(Scheduler):
     def risk(self) -> Risk | None:
         """The risk in the trials that wait or were stopped; None where it is not known.
 
-        The chances are added up. Those with the most chance per epoch would halve the sum.
+        Its chance is the sum of their probabilities. Its epochs are those to the next rung of the
+        trainings with the highest probability per epoch that together have half of the sum.
         """
         standings = self.standings
         numbers = np.flatnonzero(standings.waits | standings.is_stopped)
         if len(standings.costs) or not len(numbers):
             return None
         chances = self.chances()[numbers]
-        level = standings.level[numbers]
-        legs = (self.ends[level + 1] - self.ends[level]).astype(float)
+        legs = self._legs[numbers]
         if not (total := float(chances.sum())):
             return None
         order = np.argsort(-chances / legs, kind="stable")
@@ -231,8 +252,9 @@ class Asha(Scheduler):
         text = f"place {math.floor(places[number])} of {count} at epoch {rung}"
         if len(self.standings.costs):
             return Stop(f"{text} (cost included)", rung=rung, rivals=count)
-        is_further = self.standings.level[number] > runner.level
-        chance = 0.0 if is_further else float(self.chances()[number])
+        is_past_rung = self.standings.level[number] > runner.level
+        chance = 0.0 if is_past_rung else float(self.chances()[number])
+        self.forecaster.update()
         means = self.forecaster.means
         better = int(np.count_nonzero(means > means[number]))
         chance_text = f"{chance:.2%}" if chance >= MIN_CHANCE else f"less than {MIN_CHANCE:.2%}"
@@ -254,8 +276,10 @@ class Asha(Scheduler):
                 completed = math.exp(-top) if self.standings.is_completed.any() else 0.0
                 self._chances[numbers] = weights / (weights.sum() + completed)
                 highest = self.standings.highest
-                if highest.max() >= self.highest and not len(self.standings.costs):
-                    self._chances[highest < self.highest] = 0.0  # none of these can be better
+                if highest.max() >= self.highest_possible and not len(self.standings.costs):
+                    self._chances[highest < self.highest_possible] = (
+                        0.0  # none of these can be better
+                    )
         return self._chances
 
     def features(self) -> tuple[NDArray[np.intp], Array]:
