@@ -216,7 +216,10 @@ class OptimizerConfig:
     step_epochs: int = number(10, low=1)
     """For `step`: the number of epochs between two decays."""
     patience: int = number(3, low=0)
-    """For `plateau`: the number of epochs without a lower validation loss that cause no decay."""
+    """For `plateau`: the number of consecutive epochs without a lower validation loss to tolerate.
+
+    The next such epoch reduces the learning rate.
+    """
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
@@ -369,7 +372,8 @@ class TrialConfig:
         """Return a copy for another data set.
 
         If the model does not support the data set's task, it is replaced by the first model that
-        does, with default options. A metric that the task lacks is replaced by its primary metric.
+        does, with default options. A metric that the task lacks is replaced by the
+        task's primary metric.
 
         Raises:
             ConfigError: there is no model for the task.
@@ -410,8 +414,8 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are `train`, `warm_start` and
-        `data.leaks` if they have no effect. Therefore such a config still has the training key
-        (`trainables.checkpoints.lineage`) that it had before these fields existed.
+        `data.leaks` if they have no effect. Therefore a config that does not use these fields still
+        has the training key (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():

@@ -41,7 +41,7 @@ def layout_of(root: Path) -> Layout:
 
 
 def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
-    """Descend through folders with a single filled sub-folder, to the one with classes or parts."""
+    """Descend through folders that have one sub-folder with images, to the classes or parts."""
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
         chain.append(chain[-1].filled[0])
@@ -167,7 +167,7 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     """True if each class folder contains the parts: `cat/train`, `cat/test`, `dog/train`.
 
     Raises:
-        DataError: only some class folders contain them, or sub-folders are separate data sets.
+        DataError: only some class folders contain the parts, or are data sets themselves.
     """
     kinds = {
         class_folder.path: {part_of(inner.name) for inner in class_folder.filled}

@@ -132,9 +132,9 @@ class Operations(TorchDispatchMode):
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Count the multiply-adds in the forward pass of one image.
 
-    Convolutions, matrix products and attention are counted, as half of torch's floating-point
-    operations. Torch has no formulas for its fast paths of attention, so they are disabled during
-    the count.
+    Only convolutions, matrix products and attention are counted. Their multiply-adds are half of
+    the floating-point operations that torch counts. Torch has no formulas for its fast paths of
+    attention, so they are disabled during the count.
 
     Args:
         network: the network, whose mode (training or evaluation) is not changed.
@@ -154,8 +154,8 @@ def time_per_image(predict: Predict, images: Images) -> dict[str, float]:
     """Predict these images repeatedly, and measure the time per image.
 
     Returns:
-        The median and the 95th percentile of a batch's time divided by its number of images,
-        `median_ms` and `p95_ms`, and the number of `repetitions`.
+        `median_ms` and `p95_ms`, the median and the 95th percentile over the repetitions, where the
+        time of a batch is divided by its number of images; and the number of `repetitions`.
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):

@@ -27,14 +27,14 @@ from trainables.training.precision import operations, precision_for
 MEMBERS = (2, 4, 8, 16, 32, 64)
 """The sizes of fused groups that are measured."""
 MARGIN = 1.1
-"""The minimum speed, relative to plain training, for which another way is chosen.
+"""The minimum speed, relative to plain training, of another way of training that is chosen.
 
 Repeated measurements differ by a few per cent.
 """
 GROWTH = 1.02
-"""The minimum speed of a larger group, relative to the best smaller one.
+"""The minimum speed of a larger group, relative to the best smaller one, for it to be chosen.
 
-Below it, its members would wait for each other without benefit.
+In a slower group, members would wait for each other without benefit.
 """
 LARGEST_ON_CPU = 3e6
 """Floating-point operations of an image's forward pass above which fusion is not measured on a CPU.

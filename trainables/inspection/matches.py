@@ -135,9 +135,9 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """For each image, find the first one of the pairs in which it is second, (count,).
+    """For each image, find the lowest number with which a pair begins that ends with it, (count,).
 
-    If several pairs have it as second, the lowest number is returned; if none has, `count`.
+    The result is `count` for an image with which no pair ends.
     """
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])

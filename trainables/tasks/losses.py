@@ -23,8 +23,9 @@ def losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss to minimise, and the loss to report.
 
-    The first is the mean cross-entropy over the batch, plus that of each auxiliary head times their
-    weight. The second is the mean cross-entropy of the network's own logits, without weights.
+    The first is the mean cross-entropy over the batch, plus the cross-entropy of each auxiliary
+    head times `WithAuxiliary.weight`. The second is the mean cross-entropy of the network's own
+    logits, without weights.
 
     Args:
         outputs: logits (batch, classes), or those of several heads.

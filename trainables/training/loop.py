@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""The maximum numbers of images, and of pixels in all of them, in a batch in evaluation.
+"""The maximum number of images in an evaluation batch, and of pixels in all of its images.
 
-They keep the activations of a layer for the whole batch small enough for the memory.
+These limits keep the activations of a layer for the whole batch small enough for the memory.
 """
 SEEDING = threading.RLock()
 """The lock that is held while torch's global generators have a training's seed (`seeded`)."""
@@ -138,7 +138,7 @@ class Training:
         self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Train from the current epoch to `config.epochs`, and yield the metrics of each."""
+        """Train from the current epoch to `config.epochs`, and yield each epoch's metrics."""
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 
