@@ -54,7 +54,7 @@ class ModelConfig:
     Pixels are then scaled as these weights require, and `data.scaling` has no effect.
     """
     weights: str | None = None
-    """The file with the pretrained weights, or a folder with it (`trainables.models.weights`).
+    """The file with the pretrained weights, or its folder (`trainables.models.weights`).
 
     None to use the file in torch's cache.
     """
@@ -206,7 +206,7 @@ class OptimizerConfig:
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
     backbone_lr: float | None = number(None, above=0)
-    """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
+    """The learning rate of the pre-trained layers; None for `lr`, the learning rate of the head."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
     """The momentum of SGD (None: 0.9); None for all other optimizers."""

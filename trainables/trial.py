@@ -308,8 +308,8 @@ class TrialCheckpoints:
         """Return the state to continue from, or None to start from the beginning.
 
         This is the state of the newest valid checkpoint of this config. Only the first process
-        reads it, and sends it to the others: if each process read it, one whose disk fails or lags
-        would continue from a different epoch.
+        reads it, and sends it to the others: if each process read it, a process whose disk fails or
+        lags would continue from a different epoch.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
         shared = (

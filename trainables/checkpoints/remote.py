@@ -1,4 +1,4 @@
-"""Remote storage of a trial's checkpoints, and the local folder in which such a trial trains."""
+"""Remote storage of a trial's checkpoints, and the local folder in which the trial trains."""
 
 import hashlib
 import shutil

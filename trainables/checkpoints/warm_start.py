@@ -37,7 +37,7 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Copy the checkpoints of another trial, from which this one can continue, into its folder.
+    """Copy checkpoints of another trial into `folder`, so that this trial can continue from them.
 
     The checkpoints of all trials in `beginnings` are tried, latest epoch first, until one is
     undamaged. A checkpoint is used only if its epoch is later than the trial's own latest one.

@@ -1,4 +1,4 @@
-"""The layout of a folder of images: its parts and classes, and what is not read.
+"""The layout of a folder of images: its parts and classes, and the files that are not read.
 
 `walk` lists the folder once, as `Folder` objects; `parts` and `classes` interpret these.
 """

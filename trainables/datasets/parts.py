@@ -55,7 +55,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
 
 
 def _is_set(folder: Folder) -> bool:
-    """True if a folder contains a training part and other parts, and no images directly in them."""
+    """True if a folder contains a training part and others, none of which has images of its own."""
     parts = [inner for inner in folder.filled if part_of(inner.name)]
     kinds = {part_of(part.name) for part in parts}
     return len(kinds) > 1 and "train" in kinds and not any(part.images for part in parts)

@@ -1,4 +1,4 @@
-"""Stratified splits: each part gets its share of each class, and at least one image of it.
+"""Stratified splits: each part gets a proportional share, at least one image, of each class.
 
 scikit-learn's `train_test_split` raises an error for a part with fewer images than classes. Such
 parts are needed here if classes have few images. Folds are drawn by scikit-learn. If groups of

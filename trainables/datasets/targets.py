@@ -1,4 +1,4 @@
-"""The part of a task that does not need torch: checks of its targets, and facts about them.
+"""The code of a task that does not need torch: checks of the targets, and facts about them.
 
 Classification uses `ClassNumbers`; a task whose images are split at random uses `Targets`.
 """

@@ -22,11 +22,10 @@ BATCHES = (1, 64)
 WARM_UPS = 3
 """The maximum number of warm-up batches before the measurement."""
 BUDGET_S = 0.1
-"""The repetitions of a batch size stop after this many seconds, once there are `MIN_REPETITIONS`.
-"""
+"""Each batch size is timed for this many seconds, and at least `MIN_REPETITIONS` times."""
 MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""The repetitions stop after this many seconds even with fewer than `MIN_REPETITIONS`.
+"""The timing ends after this many seconds, even with fewer than `MIN_REPETITIONS` repetitions.
 
 If the warm-up takes longer than that, its last batch is the only measurement.
 """

@@ -114,8 +114,8 @@ def plan(
         trials: the number of trials that run at the same time.
         share: the expected share of these trials that have the same shape
             (`shapes.same_shape_fraction`).
-        processes: the total images per second of several processes on this device, by their number,
-            if the caller has measured them.
+        processes: the images per second of several processes together on this device, by the number
+            of processes; None if the caller has not measured them.
         measure: the function that compares plain and fused training; tests replace it.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
@@ -184,7 +184,7 @@ def choose(
 
     Args:
         compared: comparisons of plain and fused, by group size.
-        processes: the total images per second of several processes, by their number.
+        processes: the images per second of several processes together, by their number.
         refusal: the reason why fusion was not measured, if there is one.
     """
     rates = {

@@ -135,9 +135,9 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """For each image, find the lowest number with which a pair begins that ends with it, (count,).
+    """Find for each image the first of the earlier images that it is paired with, (count,).
 
-    The result is `count` for an image with which no pair ends.
+    The earlier image is the first of a pair. The result is `count` if there is no such pair.
     """
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])
