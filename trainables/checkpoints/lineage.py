@@ -68,7 +68,7 @@ def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> b
 
 @dataclass(frozen=True)
 class WarmStartSource:
-    """A trial of any search whose epochs are the first epochs of the trial to be trained.
+    """A trial, in this or another search, that has trained the first epochs of the trial to start.
 
     This object can be serialised, to be sent to other machines.
     """

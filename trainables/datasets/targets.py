@@ -53,7 +53,7 @@ class Targets:
             )
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return a line for each problem with the number of classes, or of a class's images.
+        """Return a line for each problem with the number of classes, or with the size of a class.
 
         Args:
             sizes: the number of training images of each class, by name.

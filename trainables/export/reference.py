@@ -59,11 +59,11 @@ class EarlierImages:
     targets: NDArray[np.int64]
     """The class of each labelled image, (images,)."""
     luck: NDArray[np.float32]
-    """For each labelled image, the part of its correct prediction that is likely luck, (images,).
+    """For each labelled image, the likely share of luck in its correct prediction, (images,).
 
-    The model was selected by these images, so that its accuracy on them is likely too high. Each
-    value, from 0 to 1, is subtracted from 1 if the prediction is correct. The mean of the values is
-    the likely excess of the accuracy.
+    The model was selected by these images, so that its accuracy on them is likely too high. A
+    correct prediction counts as 1 minus this value. The mean of the values is the likely excess of
+    the accuracy.
     """
     trained: NDArray[np.bytes_]
     """The shortened names (`short`) of the recorded images that the model was trained on."""

@@ -27,12 +27,12 @@ from trainables.training.precision import operations, precision_for
 MEMBERS = (2, 4, 8, 16, 32, 64)
 """The sizes of fused groups that are measured."""
 MARGIN = 1.1
-"""The minimum speed, relative to plain training, of another way of training that is chosen.
+"""The speed, relative to plain training, that another way must have to be chosen.
 
 Repeated measurements differ by a few per cent.
 """
 GROWTH = 1.02
-"""The minimum speed of a larger group, relative to the best smaller one, for it to be chosen.
+"""The speed, relative to the best smaller group, that a larger group must have to be chosen.
 
 In a slower group, members would wait for each other without benefit.
 """

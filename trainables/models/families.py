@@ -3,8 +3,8 @@
 The paper is that of Nimma and Uddagiri (see `trainables.models`). All networks have the same
 interface: the head has an output for each of the data set's classes, grey images are repeated as
 three channels, and images of an unsuitable size are resized. A network that starts from pretrained
-weights expects pixels from 0 to 1, and normalises them as in the training of those weights, which
-may be published ones or those of a checkpoint.
+weights expects pixels from 0 to 1, and normalises them as in the training of those weights. The
+weights may be published ones, or come from a checkpoint.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 They are in torch's cache, under torchvision's file names, or at a path that the user names
 (`model.weights`): a file in the format of torch or safetensors, a checkpoint of this project, or a
-folder with a file for each family, named after it.
+folder with a file for each network, named after the network.
 """
 
 import hashlib

@@ -152,9 +152,9 @@ def class_freedom(images: NDArray[np.int64]) -> float:
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the share of correct guesses over the classes that occur.
 
-    The standard error is that of independent shares. For it, each share is shrunk towards one half
-    by one additional correct guess and one additional wrong guess (Agresti and Coull 1998).
-    Otherwise the error of a class with two images, both guessed correctly, would be 0.
+    The standard error is that of independent shares. For this error, each share is shrunk towards
+    one half by one additional correct guess and one additional wrong guess (Agresti and Coull
+    1998). Otherwise the error of a class with two images, both guessed correctly, would be 0.
     """
     counts = confusion(labels, probabilities)
     images, right = counts.sum(axis=1), counts.diagonal()

@@ -390,7 +390,7 @@ def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterato
     """Seed torch's global generators inside the `with` block, and restore them afterwards.
 
     Dropout and initialisation cannot use another generator. All threads of the process share the
-    global ones, so that a thread waits here while another one is in such a block.
+    global ones, so that a thread waits here while another thread is in such a block.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))
