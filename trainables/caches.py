@@ -10,7 +10,7 @@ from pathlib import Path
 from trainables.errors import ConfigError
 
 LIMIT = "IMAGE_CACHE_GB"
-"""The environment variable that limits the total size of all decoded images, in GB."""
+"""The environment variable that limits the total size of the cached decoded images, in GB."""
 DEFAULT_GB, DISK_SHARE = 20, 4
 """The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
 ABANDONED_S = 24 * 3600

@@ -54,7 +54,7 @@ class ModelConfig:
     Pixels are then scaled as these weights require, and `data.scaling` has no effect.
     """
     weights: str | None = None
-    """The file with the pretrained weights, or a folder with it (`trainables.models.weights`).
+    """The file with the pretrained weights, or its folder (`trainables.models.weights`).
 
     None to use the file in torch's cache.
     """
@@ -206,7 +206,7 @@ class OptimizerConfig:
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
     backbone_lr: float | None = number(None, above=0)
-    """The learning rate of the pre-trained layers (None: `lr`); that of the head is `lr`."""
+    """The learning rate of the pre-trained layers; None for `lr`, the learning rate of the head."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
     """The momentum of SGD (None: 0.9); None for all other optimizers."""
@@ -216,7 +216,10 @@ class OptimizerConfig:
     step_epochs: int = number(10, low=1)
     """For `step`: the number of epochs between two decays."""
     patience: int = number(3, low=0)
-    """For `plateau`: the number of epochs without a lower validation loss that cause no decay."""
+    """For `plateau`: the number of consecutive epochs without a lower validation loss to tolerate.
+
+    The next such epoch reduces the learning rate.
+    """
 
     def __post_init__(self) -> None:
         check(self, "optimizer.")
@@ -369,7 +372,8 @@ class TrialConfig:
         """Return a copy for another data set.
 
         If the model does not support the data set's task, it is replaced by the first model that
-        does, with default options. A metric that the task lacks is replaced by its primary metric.
+        does, with default options. A metric that the task lacks is replaced by the
+        task's primary metric.
 
         Raises:
             ConfigError: there is no model for the task.
@@ -410,8 +414,8 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are `train`, `warm_start` and
-        `data.leaks` if they have no effect. Therefore such a config still has the training key
-        (`trainables.checkpoints.lineage`) that it had before these fields existed.
+        `data.leaks` if they have no effect. Therefore a config that does not use these fields still
+        has the training key (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
         if self.train == TrainConfig():

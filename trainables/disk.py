@@ -28,7 +28,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
-    """Read a regular file, or only its first `most` bytes if that is not negative.
+    """Read a regular file, or only its first `most` bytes if `most` is not negative.
 
     Raises:
         NotRegular, OSError: as for `open_regular`.

@@ -51,14 +51,14 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Format a number with its noun: `1 image`, `1,200 images`; `plural` defaults to an added s."""
+    """Format a number with its noun: `1 image`, `1,200 images`; without `plural`, an s is added."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def shortened(number: int | float) -> str:
     """Format a number for a message, in at most 3 digits and an exponent: `1e+20`.
 
-    It may be an integer that is too large for a float, such as 10^400.
+    The number may be an integer that is too large for a float, such as 10^400.
     """
     try:
         return f"{number:.3g}"

@@ -74,7 +74,7 @@ class Load:
     def _times(self) -> tuple[int, int]:
         """Return the idle time and the total time of all processors, in ticks."""
         try:
-            # The numbers after the first eight are times of guests, which those already include.
+            # The first eight numbers include the times of guests, which are the other numbers.
             ticks = [int(text) for text in self.stat.read_text().split("\n", 1)[0].split()[1:9]]
             return sum(ticks[place] for place in IDLE), sum(ticks)
         except (OSError, ValueError, IndexError):

@@ -24,14 +24,17 @@ class TrialRequest:
     beginnings: Sequence[WarmStartSource] = ()
     """Trials that have trained the first epochs of this one.
 
-    It continues from the one with the most epochs. Damaged checkpoints are skipped.
+    This trial continues from the one with the most epochs. Damaged checkpoints are skipped.
     """
     milestones: Sequence[int] = ()
-    """Epochs at which other trials of this config end; the checkpoints they need are kept."""
+    """Epochs at which other trials of the same training end.
+
+    The checkpoints that those trials need are kept.
+    """
     with_cost: bool = False
     """True to measure the cost of using the classifier too (`Report.cost`)."""
     mirror: Mirror | None = None
-    """The storage of the checkpoints, if the trial's folder is local to this machine; else None.
+    """The remote storage of the checkpoints; None if they stay in the trial's folder.
 
     An epoch is reported only after its checkpoint has been stored there.
     """

@@ -75,10 +75,10 @@ def run_trial(
     its report has no metrics. A baseline is fitted once, on the CPU, which counts as an epoch. With
     folds, one network or classifier is trained for each.
 
-    The best and the two newest checkpoints are kept and, for each milestone, that of its epoch and
-    the best one up to it. If a checkpoint cannot be written, the trial waits. With several
-    processes, each yields reports; the first process saves checkpoints, and chooses the one from
-    which all processes continue.
+    The best and the two newest checkpoints are kept and, for each milestone, the checkpoint of its
+    epoch and the best one up to that epoch. If a checkpoint cannot be written, the trial waits.
+    With several processes, each yields reports; the first process saves checkpoints, and chooses
+    the one from which all processes continue.
 
     Args:
         config: the trial's config.
@@ -297,8 +297,8 @@ class TrialCheckpoints:
     def new_warm_start(self, epoch: int, reported: int) -> WarmStart | None:
         """Return the warm start to report for a trial that continues after `epoch`.
 
-        None if the trial has no warm start, or if the driver already has the reports of its epochs,
-        the last of which is `reported`.
+        None if the trial has no warm start, or if the driver already has the reports of all its
+        epochs. `reported` is the last epoch whose report the driver has.
         """
         if self.warm_start is None or min(epoch, self.warm_start.epoch) <= reported:
             return None
@@ -308,8 +308,8 @@ class TrialCheckpoints:
         """Return the state to continue from, or None to start from the beginning.
 
         This is the state of the newest valid checkpoint of this config. Only the first process
-        reads it, and sends it to the others: if each process read it, one whose disk fails or lags
-        would continue from a different epoch.
+        reads it, and sends it to the others: if each process read it, a process whose disk fails or
+        lags would continue from a different epoch.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
         shared = (

@@ -12,7 +12,7 @@ Params = dict[str, Any]
 """Values by dotted path into a `TrialConfig`, such as `{"optimizer.lr": 0.01}`.
 
 A trial's `Params` are its searched hyperparameters. A conditional one, which exists only for some
-values of others, is left out if it does not exist.
+values of other hyperparameters, is left out if it does not exist.
 """
 
 State = dict[str, Any]

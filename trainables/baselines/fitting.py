@@ -34,7 +34,10 @@ TRAIN_MEASURED = 1000
 FIRST_SAMPLE, SAMPLE = 60, 1000
 """The numbers of training images in the first and in the largest sample of `fit_seconds`."""
 BUSY_SHARE = 0.05
-"""The share of the elapsed time below which a process counts as idle, and sends no heartbeat."""
+"""The minimum processor time of a process that works, as a share of the elapsed time.
+
+A process that uses less counts as idle, and sends no heartbeat.
+"""
 
 Probabilities = NDArray[np.float64]
 
@@ -169,7 +172,7 @@ def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.in
 
     The time is assumed to grow linearly with the number of images for a tree, and quadratically for
     the other classifiers. The extraction of features is not included, because it happens once for
-    all trials. A second, larger sample is measured if that is expected to take at most `box_s`
+    all trials. A second, larger sample is measured if this is expected to take at most `box_s`
     seconds.
     """
     most = min(SAMPLE, len(dataset.train))
@@ -186,12 +189,18 @@ def fit_seconds(config: TrialConfig, dataset: Dataset, *, box_s: float = math.in
 
 
 def _extrapolate_s(features_s: float, fit_s: float, times: float) -> float:
-    """Estimate the seconds for `times` as many images: linear for features, quadratic for fits."""
+    """Estimate the seconds for a sample `times` times as large as the first one.
+
+    The time of the features grows linearly, and that of the fit quadratically.
+    """
     return features_s * times + fit_s * times**2
 
 
 def _sampled_s(config: TrialConfig, dataset: Dataset, count: int) -> float:
-    """Measure the seconds of a fit to `count` training images, evenly spread, and a prediction."""
+    """Measure the seconds of a fit to a sample, and of a prediction of images of the sample.
+
+    The sample consists of `count` training images, evenly spread.
+    """
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
     part = dataset.train.take(rows)
     inputs = _all_features(config, part.images)

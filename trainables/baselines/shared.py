@@ -2,7 +2,8 @@
 
 They are computed once and shared by the trials of a search, its processes, and later searches. Each
 kind and part has its own file in the cache (`trainables.caches.cache_folder`), named after a
-fingerprint of the images, so that other splits, sizes or files get other names.
+fingerprint of the images, so that a change of the split, the image size or the files changes the
+name.
 """
 
 import fcntl
@@ -88,7 +89,7 @@ def _write(path: Path, values: Values) -> None:
 def _turn(path: Path, beat: Beat) -> Iterator[None]:
     """Let one process at a time compute the features of a kind; the others wait for the lock.
 
-    If files cannot be locked here, every process computes its own.
+    If files cannot be locked here, every process computes the features itself.
     """
     try:
         make_private(path.parent)

@@ -10,7 +10,7 @@ DECODING = 3
 """The version of the code that finds and decodes images.
 
 Increment it if images decode to other pixels, or if more files are read. Cached arrays of other
-versions are not used. A search's journal records the version; if it is missing there, it is 1.
+versions are not used. A search's journal records the version; a journal without it has version 1.
 Version 1 decoded large JPEGs, transparent images and images of more than 8 bits differently.
 Version 2 read fewer formats and folder layouts.
 """

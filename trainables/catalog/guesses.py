@@ -91,9 +91,10 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
     Let n be the number of images, p the frequencies of the classes that occur, and q those of the
     guesses. Accuracy is the sum of p q, at most the largest p. Balanced accuracy is the mean of q,
     at most 1 over the number of classes. F1 of a class is 2 p q / (p + q), since guesses that do
-    not depend on the image are right n p q times in expectation; the sum is concave in q and
-    greatest at q = p (Lagrange), where it is 1. Log loss is least at q = p too (Gibbs' inequality).
-    A log loss that is infinite, because a class that occurs is never guessed, is left out.
+    not depend on the image are right n p q times in expectation. The sum of F1 over the classes is
+    concave in q and greatest at q = p (Lagrange), where it is 1. Log loss is least at q = p too
+    (Gibbs' inequality). A log loss that is infinite, because a class that occurs is never guessed,
+    is left out.
 
     Args:
         shares: the frequency of each class among the guesses, which is also its predicted
@@ -126,13 +127,15 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
 
     - Balanced accuracy, the mean over k classes of n_c images each, n in total: if a class is
       guessed with probability q_c, its recall has the variance q_c (1 - q_c) / n_c. The sum of
-      these is largest (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2, without the classes where that
-      is negative.
-    - Macro F1: the same bound, as one image changes it no more than balanced accuracy.
+      these is largest (Lagrange) at q_c = (1 - n_c (k - 2) / n) / 2. Classes for which this q_c is
+      negative are left out of the sum.
+    - Macro F1: the same bound, because one image changes macro F1 by no more than it changes
+      balanced accuracy.
     - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
       1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its
       variance is (n + 1) / (12 n k^2) (sum of c_a^2 / n_a - c'Rc / n). It is largest if c'Rc is
-      least: 0 or, if the largest c exceeds the sum of the others, the square of the difference.
+      least. The least c'Rc is 0 or, if the largest c exceeds the sum of the others, the square of
+      their difference.
 
     Args:
         counts: the number of images of each class.

@@ -24,8 +24,8 @@ class ModelEntry:
     """The builder, as `module:function`.
 
     A network's builder is called with the image's (channels, height, width), the number of outputs
-    (for classification the number of classes), and the options; a baseline's with the seed and the
-    options.
+    (for classification the number of classes), and the options. A baseline's builder is called with
+    the seed and the options.
     """
     name: str = ""
     """The `name` argument of the builder, if it builds several networks; else empty."""

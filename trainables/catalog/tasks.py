@@ -66,23 +66,23 @@ class Metric:
 
     @property
     def error_key(self) -> str:
-        """The name of the standard error among the values of an epoch.
+        """The key of the metric's standard error in the values of an epoch.
 
-        It is reported unless the metric is a share of the images (`is_share`).
+        The error is reported unless the metric is a share of the images (`is_share`).
         """
         return f"{self.key}_error"
 
     @property
     def freedom_key(self) -> str:
-        """The name of the standard error's degrees of freedom among the values of an epoch.
+        """The key of the standard error's degrees of freedom in the values of an epoch.
 
-        If they are not reported, the error is that of a mean over the images.
+        If an epoch does not report them, the error is that of a mean over the images.
         """
         return f"{self.key}_freedom"
 
     @property
     def deviation_key(self) -> str:
-        """The name of the sample standard deviation over the folds among the values of an epoch."""
+        """The key of the metric's sample standard deviation over folds in an epoch's values."""
         return f"{self.key}_std"
 
     @property

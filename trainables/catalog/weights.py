@@ -30,7 +30,7 @@ def cached() -> list[str]:
 def in_folder(folder: Path, name: str) -> Path:
     """Return the path of a model's weights in a user's folder; the file may be missing.
 
-    It is the file with torchvision's name or, if that is missing, the one whose name begins with
+    It is the file with torchvision's name or, if that is missing, the file whose name begins with
     the model's name and a dot or hyphen.
 
     Raises:

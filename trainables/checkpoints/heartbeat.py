@@ -16,7 +16,10 @@ from trainables.disk import read_regular
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
-"""The minimum seconds between two touches of the file, and between two messages to a mirror."""
+"""The minimum seconds between two touches of the file, and between two messages to the mirror.
+
+A mirror is the remote storage of a trial's checkpoints (`Mirror`).
+"""
 
 
 class Heartbeat:
@@ -44,7 +47,7 @@ class Heartbeat:
             self()
 
     def __call__(self) -> None:
-        """Touch the file, and send a heartbeat to the mirror, unless each was done recently."""
+        """Touch the file at most every `EVERY_S` s; message the mirror at most every `SEND_S` s."""
         now = time.monotonic()
         if now - self.last_touch >= EVERY_S:
             self.last_touch = now

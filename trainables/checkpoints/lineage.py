@@ -68,9 +68,9 @@ def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> b
 
 @dataclass(frozen=True)
 class WarmStartSource:
-    """A trial, of this or another search, that has trained the first epochs of this one.
+    """A trial, in this or another search, that has trained the first epochs of the trial to start.
 
-    It can be serialised, to be sent to other machines.
+    This object can be serialised, to be sent to other machines.
     """
 
     search: str
@@ -79,7 +79,7 @@ class WarmStartSource:
     epoch: int
     """The last epoch that the trial is known to have trained; it may have trained more since."""
     mirror: Mirror | None = None
-    """The storage of its checkpoints, if `folder` is not accessible from here; else None."""
+    """The remote storage of the trial's checkpoints; None if `folder` is accessible from here."""
 
     def __str__(self) -> str:
         return f"{self.trial} of '{self.search}'"

@@ -1,8 +1,8 @@
 """A cache of the outputs on the validation set at each trial's best epoch.
 
 The evaluation of a trial needs these outputs again, and computing them would take as long as the
-validation did. It finds them here by the SHA-256 of the network's weights, if it runs in the
-process that trained the trial. Outputs of folds, of several processes, of fused networks, and of a
+validation did. An evaluation in the process that trained the trial finds them here, by the SHA-256
+of the network's weights. Outputs of folds, of several processes, of fused networks, and of a
 GPU (whose kernels may differ between calls) are never cached.
 """
 

@@ -1,4 +1,4 @@
-"""Remote storage of a trial's checkpoints, and the local folder in which such a trial trains."""
+"""Remote storage of a trial's checkpoints, and the local folder in which the trial trains."""
 
 import hashlib
 import shutil
@@ -31,7 +31,7 @@ class Mirror(Protocol):
     def pull(self, folder: Path, *, only: str = "") -> None:
         """Make the checkpoints in `folder` equal to the stored ones.
 
-        With `only`, the name of a checkpoint, no other one is copied or removed.
+        If `only` names a checkpoint, no other checkpoint is copied or removed.
         """
 
     def push(
@@ -42,7 +42,7 @@ class Mirror(Protocol):
     ) -> None:
         """Store the checkpoints in `folder`, and remove old ones from the storage.
 
-        A stored checkpoint is not removed if it is in `folder`, or its name in `names_to_keep`.
+        A stored checkpoint stays if it is also in `folder`, or if its name is in `names_to_keep`.
         `still_ours` raises if a newer attempt has started.
         """
 

@@ -2,8 +2,8 @@
 
 At most two checkpoints of the other trial are copied into the trial's folder. The first is the
 newest one whose epoch is not above the trial's own number of epochs; the trial continues from it.
-The second is the best one up to that epoch, unless they are the same. `begun.json` next to them
-names the other trial; it is written before the first checkpoint is moved there.
+The second is the best one up to that epoch, if this is a different checkpoint. `begun.json` in the
+trial's folder names the other trial; it is written before the first checkpoint is moved there.
 """
 
 import json
@@ -37,10 +37,10 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Copy the checkpoints of another trial, from which this one can continue, into its folder.
+    """Copy checkpoints of another trial into `folder`, so that this trial can continue from them.
 
     The checkpoints of all trials in `beginnings` are tried, latest epoch first, until one is
-    undamaged. Nothing is copied if the trial itself has trained at least as many epochs.
+    undamaged. A checkpoint is used only if its epoch is later than the trial's own latest one.
 
     Args:
         beginnings: trials that have trained the first epochs of this one.
@@ -52,8 +52,8 @@ def import_checkpoints(
             has started in the meantime.
 
     Returns:
-        The warm start, or None if nothing was copied; and a message for each trial with more
-            epochs whose checkpoints cannot be used.
+        The warm start, or None if nothing was copied; and messages that state why other
+            checkpoints could not be used.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own_progress(folder)

@@ -1,1 +1,1 @@
-"""The data sets: `load.load` decodes one to uint8 arrays, which are cached, and splits it."""
+"""The data sets: `load.load` decodes a data set to uint8 arrays, caches them, and splits it."""

@@ -173,7 +173,7 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels); for images of several shapes the largest of each."""
+        """(count, height, width, channels), the largest of each if images have several shapes."""
         shape: tuple[int, ...] = self.images.shape
         return shape
 
@@ -254,7 +254,7 @@ class PartSubset(Part):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels); for images of several shapes the largest of each."""
+        """(count, height, width, channels), the largest of each if images have several shapes."""
         return len(self.rows), *self.whole.shape[1:]
 
     @property

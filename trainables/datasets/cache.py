@@ -111,7 +111,7 @@ def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
     """Decode a data set into a new entry of the cache.
 
     There is no entry if the cache cannot be written, or if the entry would exceed the limit of the
-    whole cache; then no other entry is evicted.
+    whole cache. In both cases no other entry is evicted.
     """
     try:
         make_private(folder.parent)
@@ -157,7 +157,7 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
 
 
 def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
-    """Create a file, mapped as an array; or an array in memory if the disk has no space for it.
+    """Create a file that is mapped as an array; if the disk is full, an array in memory.
 
     The space on disk is allocated at once, because writing to a mapped file on a full disk kills
     the process (SIGBUS).
@@ -187,7 +187,7 @@ def _flat(values: Arrays) -> NDArray[Any]:
 
 
 def _with_shapes(values: NDArray[Any], shapes: Path) -> Arrays:
-    """Return the array or, if there is a file of shapes, `Ragged` arrays with it as buffer."""
+    """Return `Ragged` arrays with `values` as buffer if `shapes` exists, else `values` itself."""
     return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
 
 

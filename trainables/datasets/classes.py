@@ -1,4 +1,4 @@
-"""The classes of a folder of images, and warnings if its folders may mean something else."""
+"""The classes of a folder of images, and warnings about folders that may not be classes."""
 
 import os
 import shlex
@@ -171,7 +171,7 @@ def note_strays(folder: Folder, layout: Layout) -> None:
 def check_classes(layout: Layout) -> None:
     """Report problems for classes without training images, and warnings for doubtful names.
 
-    A name is doubtful if it is unlikely to be that of a class, or may duplicate another class.
+    A name is doubtful if it is unlikely for a class, or too similar to another class's name.
     """
     keys = {name: key_of(name) for name, _ in layout.parts["train"]}
     for part in ("val", "test"):

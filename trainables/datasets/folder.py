@@ -1,8 +1,8 @@
 """A folder of images, with one sub-folder for each class.
 
 The classes are directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
-Images that all have the same size keep it if it is at most 224 x 224 pixels; otherwise they are
-resized to 224 x 224, the usual size for ImageNet's networks. `data.image_size` overrides both.
+If all images have the same size, of at most 224 x 224 pixels, they keep it. Otherwise all are
+resized to 224 x 224, the usual size for ImageNet's networks. `data.image_size` overrides this rule.
 Images stay grey if all of them are grey. Images of more than 8 bits are scaled by the range of
 values of the whole data set, so that their brightness stays comparable.
 """
@@ -51,7 +51,7 @@ Pillow reads only the upper 8 of the 16 bits.
 LONG = 8
 """The ratio of sides above which there is a warning that resizing squashes an image."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
-"""A warning is shown if a share `NEARLY_ALL` of the pixels has at most `FEW_LEVELS` levels."""
+"""A warning is shown if `FEW_LEVELS` of the 256 levels contain the share `NEARLY_ALL` of pixels."""
 
 
 @dataclass
@@ -199,7 +199,7 @@ def find(config: DataConfig) -> Layout:
 
 
 def _beside(root: Path) -> str:
-    """Suggest an existing folder with a similar name for a missing one; empty if there is none."""
+    """Suggest an existing folder with a name similar to a missing one's; empty if there is none."""
     try:
         names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
     except OSError:
@@ -294,7 +294,7 @@ def _about_range(
 
 
 def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
-    """Return a problem if all 16-bit colour images are nearly black, as only 8 bits are read."""
+    """Return a problem if reading only 8 of 16 bits made all 16-bit colour images nearly black."""
     brightest = max(findings.brightest.values(), default=255)
     if brightest > UPPER_QUARTER:
         return []

@@ -71,7 +71,7 @@ ORIENTATION_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xm
 PHOTOGRAPH = 1_000_000
 """A JPEG with at least this number of pixels may be decoded at a smaller size."""
 STRIP_PIXELS = 1_000_000
-"""The number of pixels of a large image that are processed at once in steps that copy them."""
+"""The number of pixels of a large image that a copying step processes at once, to save memory."""
 DRAFT = 2
 """A JPEG that is decoded at a smaller size still has at least `DRAFT` times the requested size."""
 

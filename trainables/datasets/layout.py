@@ -1,4 +1,4 @@
-"""The layout of a folder of images: its parts and classes, and what is not read.
+"""The layout of a folder of images: its parts and classes, and the files that are not read.
 
 `walk` lists the folder once, as `Folder` objects; `parts` and `classes` interpret these.
 """
@@ -54,7 +54,7 @@ class Layout:
         return len((self.root / "x").as_posix()) - 1
 
     def quote(self, folder: Folder) -> str:
-        """Quote a folder's path relative to the root, or the root's own path, for messages."""
+        """Quote a folder's path relative to the root for messages; for the root, its own path."""
         return repr(printable(self.name(folder.path) or str(self.root)))
 
     @property

@@ -80,7 +80,7 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
 
     First the test set is drawn (unless the data has one), then the validation set (unless the data
     has one, or there are folds), then `train_limit` images; all with `config.split_seed`. With
-    folds, a validation set of the data is divided among them like the training set.
+    folds, the data set's own validation set is divided among them like the training set.
 
     Before and after the split, images are numbered consecutively across the parts
     (`Decoded.parts`). `groups` has the group of each image, in the order before the split. If
@@ -113,7 +113,7 @@ def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple
             "note: the images of the data set's own validation set are divided among the folds too."
         )
     draw = _Draw(train, numbers["train"], groups, config)
-    behind = config.folds or 1 + (val is None)  # groups that a class still needs after the test set
+    behind = config.folds or 1 + (val is None)  # groups per class for the other sets
     remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
     if test is None:
@@ -165,7 +165,7 @@ class _Draw:
         Args:
             train: the images from which parts are drawn.
             numbers: the numbers of these images among all images.
-            groups: the group of each of all images; None for no groups.
+            groups: the group of each image of the data set, in any part; None for no groups.
             config: the data set's config.
         """
         targets: Targets = TASKS[config.task].load_targets()
@@ -269,7 +269,7 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
     With `download`, files that are missing or damaged are downloaded.
     """
     try:
-        # Problems may concern files that are not images, which an entry's key does not include.
+        # Not from the cache: its keys cover only images, but problems may concern other files.
         if layout is not None and layout.problems:
             return decode(config, layout=layout)
         if paths := files(config) if layout is None else layout.paths:

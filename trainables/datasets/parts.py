@@ -41,7 +41,7 @@ def layout_of(root: Path) -> Layout:
 
 
 def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
-    """Descend through folders with a single filled sub-folder, to the one with classes or parts."""
+    """Descend through folders with only one sub-folder with images, to the classes or parts."""
     chain = [folder]
     while not chain[-1].images and len(chain[-1].filled) == 1:
         chain.append(chain[-1].filled[0])
@@ -55,7 +55,7 @@ def _innermost(folder: Folder, *, is_part: bool = False) -> Folder:
 
 
 def _is_set(folder: Folder) -> bool:
-    """True if a folder contains a training part and other parts, and no images directly in them."""
+    """True if a folder contains a training part and others, and no part directly has images."""
     parts = [inner for inner in folder.filled if part_of(inner.name)]
     kinds = {part_of(part.name) for part in parts}
     return len(kinds) > 1 and "train" in kinds and not any(part.images for part in parts)
@@ -167,7 +167,7 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     """True if each class folder contains the parts: `cat/train`, `cat/test`, `dog/train`.
 
     Raises:
-        DataError: only some class folders contain them, or sub-folders are separate data sets.
+        DataError: only some class folders contain the parts, or one is itself a data set.
     """
     kinds = {
         class_folder.path: {part_of(inner.name) for inner in class_folder.filled}

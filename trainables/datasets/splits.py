@@ -1,8 +1,8 @@
-"""Stratified splits: each part gets its share of each class, and at least one image of it.
+"""Stratified splits: each part gets a proportional share, at least one image, of each class.
 
-scikit-learn's `train_test_split` raises an error for parts with fewer images than classes, which
-are needed here if there are few images per class. Folds are drawn by scikit-learn. If groups are
-given, such as copies of a picture, none of them is divided.
+scikit-learn's `train_test_split` raises an error for a part with fewer images than classes. Such
+parts are needed here if classes have few images. Folds are drawn by scikit-learn. If groups of
+images are given, such as copies of a picture, no group is divided.
 """
 
 import warnings
@@ -39,7 +39,7 @@ def split_off(
 def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
     """Divide `count` among classes in proportion to their sizes (largest remainder method).
 
-    Each quota is at most the class's element of `most`, and at least 1 unless that is 0.
+    Each quota is at most the class's element of `most`, and at least 1 unless this element is 0.
     """
     exact = sizes * (count / sizes.sum())
     quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
@@ -59,7 +59,7 @@ def divisible(labels: Labels, groups: Labels, needed: int) -> Labels:
     Args:
         labels: the class of each row, (rows,).
         groups: the number of each row's group, (rows,).
-        needed: the number of groups that a class needs to keep them.
+        needed: the minimum number of groups of a class whose groups are not dissolved.
 
     Returns:
         The new group numbers, (rows,).
@@ -79,7 +79,7 @@ def split_off_groups(
 
     Of every class, at least one group is drawn, and at least `min_left` groups are not; `divisible`
     ensures that there are enough. The groups of a class are considered in random order. A group is
-    drawn if it fits into the remaining quota of the class.
+    drawn if it fits into the remaining quota of the class. If none fits, the smallest is drawn.
     """
     _, firsts, numbers = np.unique(groups, return_index=True, return_inverse=True)
     sizes, of_class = np.bincount(numbers), labels[firsts]

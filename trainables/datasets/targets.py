@@ -1,4 +1,4 @@
-"""The part of a task that does not need torch: checks of its targets, and facts about them.
+"""The code of a task that does not need torch: checks of the targets, and facts about them.
 
 Classification uses `ClassNumbers`; a task whose images are split at random uses `Targets`.
 """
@@ -53,7 +53,7 @@ class Targets:
             )
 
     def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return a line for each problem with the number of classes, or with a class's images.
+        """Return a line for each problem with the number of classes, or with the size of a class.
 
         Args:
             sizes: the number of training images of each class, by name.

@@ -25,7 +25,7 @@ class Folder:
     images: list[Path] = field(default_factory=list)
     folders: list["Folder"] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
-    """Links to folders outside the data set that are not followed."""
+    """Links, which are not followed, to folders outside the data set."""
     unread: dict[Path, str] = field(default_factory=dict)
     """All other entries, which are not read, each with the reason."""
 
@@ -60,8 +60,8 @@ def walk(path: Path, root: Path, depth: int = 0) -> Folder:
 
     Links to folders are followed if they may stand for classes or parts (`DEPTH`), but not if they
     lead into the data set or to a folder above it. A broken link with an image's suffix counts as
-    an image, and is later reported as unreadable. A named pipe does not count, because reading it
-    would block forever.
+    an image, and is later reported as unreadable. A named pipe is not an image, because reading
+    it would block forever.
 
     Args:
         path: the folder.

@@ -22,11 +22,10 @@ BATCHES = (1, 64)
 WARM_UPS = 3
 """The maximum number of warm-up batches before the measurement."""
 BUDGET_S = 0.1
-"""The repetitions of a batch size stop after this many seconds, once there are `MIN_REPETITIONS`.
-"""
+"""Each batch size is timed for this many seconds, and at least `MIN_REPETITIONS` times."""
 MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""The repetitions stop after this many seconds even with fewer than `MIN_REPETITIONS`.
+"""The timing ends after this many seconds, even with fewer than `MIN_REPETITIONS` repetitions.
 
 If the warm-up takes longer than that, its last batch is the only measurement.
 """
@@ -132,9 +131,9 @@ class Operations(TorchDispatchMode):
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Count the multiply-adds in the forward pass of one image.
 
-    Convolutions, matrix products and attention are counted, as half of torch's floating-point
-    operations. Torch has no formulas for its fast paths of attention, so they are disabled during
-    the count.
+    Only convolutions, matrix products and attention are counted. Their multiply-adds are half of
+    the floating-point operations that torch counts. Torch has no formulas for its fast paths of
+    attention, so they are disabled during the count.
 
     Args:
         network: the network, whose mode (training or evaluation) is not changed.
@@ -154,8 +153,8 @@ def time_per_image(predict: Predict, images: Images) -> dict[str, float]:
     """Predict these images repeatedly, and measure the time per image.
 
     Returns:
-        The median and the 95th percentile of a batch's time divided by its number of images,
-        `median_ms` and `p95_ms`, and the number of `repetitions`.
+        `median_ms` and `p95_ms`, the median and the 95th percentile over the repetitions, where the
+        time of a batch is divided by its number of images; and the number of `repetitions`.
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):

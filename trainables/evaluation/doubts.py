@@ -28,7 +28,7 @@ FOLDS = 10
 STRENGTH, LIKE = 0.05, 64
 """`STRENGTH` is the parameter `C` of the logistic regression, the inverse of the ridge penalty.
 
-It was chosen for data with `LIKE` features. Features are scaled so that it fits other numbers too.
+It was chosen for `LIKE` features. For another number, they are scaled so that the value still fits.
 """
 GAIN = 2.0
 """The minimum gain in log-likelihood for wrong labels to be reported.

@@ -35,9 +35,12 @@ A forward pass takes about a third of the time of a training step.
 BOX_S = 3.0
 """The maximum number of seconds for the steps of one network, or for the fits of one baseline."""
 LONG_S = 0.5
-"""A step of at least this many seconds is measured only once, because its time varies little."""
+"""If a step with two images takes longer than this, the larger step is measured only once.
+
+The time of long steps varies little.
+"""
 STEP_S = 5.0
-"""A network is not measured if its step with two images is expected to take more seconds."""
+"""A network is not measured if its step with two images is expected to take longer than this."""
 ALL_S = 90.0
 """No further network is measured after this many seconds."""
 MOST_BYTES = 4 * 10**9
@@ -50,7 +53,7 @@ MOST_MEASURED = 14
 
 @dataclass(frozen=True)
 class Times:
-    """The seconds of a training step: `step_s` for the step, and `image_s` for each image in it.
+    """The time of a training step: `step_s` seconds, and another `image_s` for each of its images.
 
     `work` is the number of floating-point operations of an image's forward pass; 0 if it is
     unknown.
@@ -226,7 +229,7 @@ def checkpoint_bytes(
     """Estimate the size of a checkpoint of this model, in bytes.
 
     A network's checkpoint has its weights, its buffers and Adam's two moments of each weight, as
-    float32; the network is built without memory for them. For a baseline, the result is an upper
+    float32; none of these are allocated for the estimate. For a baseline, the result is an upper
     bound for a fit to `images` training images.
     """
     if config.is_baseline:

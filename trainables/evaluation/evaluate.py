@@ -32,7 +32,7 @@ class TrainedModel:
     networks: list[nn.Module]
     """All networks of the model, which take scaled images; empty for a baseline."""
     precision: str
-    """The precision of its training and its predictions: `fp32`, `bf16` or `fp16`.
+    """The precision of the model's training and predictions: `fp32`, `bf16` or `fp16`.
 
     Empty for a baseline.
     """
@@ -123,8 +123,8 @@ def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> lis
 def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions:
     """Combine the predictions of several networks for a whole part.
 
-    If all of them predict the same part, the task combines them. If they predict its folds, the
-    predictions are joined in the order of the part's rows.
+    If all networks predict the same part, the task combines the predictions. If each predicts one
+    fold of the part, the predictions are joined in the order of the part's rows.
     """
     if len(each) == 1:
         return each[0]

@@ -178,8 +178,8 @@ def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
 def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     """Return an upper bound on the memory of a process that trains this config, in bytes.
 
-    The images are not counted, because all processes of a machine share them. For a baseline, it is
-    only the memory of the process before it fits.
+    The images are not counted, because all processes of a machine share them. For a baseline, the
+    result is only the memory of the process before the fit.
     """
     if config.model.is_baseline:
         return PROCESS_BYTES

@@ -185,7 +185,7 @@ def _code(task: TaskEntry) -> Any:
 def _compare(
     config: TrialConfig, dataset: Dataset, before: Predictions, folder: Path, precision: str
 ) -> Exported:
-    """Compare the exported model with the checkpoint and, if it exists, with its ONNX form.
+    """Compare the exported model with the checkpoint and with its own ONNX form, if any.
 
     Both forms are timed.
 
@@ -208,7 +208,7 @@ def _compare(
         _check_agreement(task, "the exported network", "the checkpoint", difference)
     if config.task is CLASSIFICATION:
         reference.write(folder, dataset, after[reference.sample(dataset)])
-    # This is timed before ONNX Runtime starts its threads, whose busy-waiting would slow it down.
+    # Measured before ONNX Runtime starts threads: their busy-waiting would slow down the model.
     inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():

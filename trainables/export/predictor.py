@@ -12,8 +12,8 @@ whose sizes may differ. A single image is passed as `image[None]` or `[image]`.
 
 The folder contains `about.json` (the classes, the shape of images, the batch size), this file, and
 `network.pt2`, a torch.export program from uint8 pixels to probabilities. For a baseline it
-contains, instead of the network, `classifier-1.skops` (and further ones with folds) and
-`features.py`, which computes their features.
+contains, instead of the network, `classifier-1.skops` (with folds, one such file for each) and
+`features.py`, which computes the features of images.
 """
 
 import importlib.util
@@ -168,9 +168,9 @@ def as_trained(images: Images, trained_shape: tuple[int, int, int]) -> Images:
     """Convert images to the shape (height, width, channels) of the training images.
 
     Transparent images are put on a white background. Then images are converted to grey or colour,
-    and resized (bilinear). The files of a data set are converted in the same way, except that a
-    JPEG of a million pixels or more that becomes much smaller is first decoded at a reduced size,
-    so that some pixels differ a little.
+    and resized (bilinear). The files of a data set are converted in the same way, with one
+    exception: a JPEG of a million pixels or more that becomes much smaller is first decoded at a
+    reduced size. Some of its pixels then differ a little.
     """
     height, width, channels = trained_shape
     if images.shape[1:] == trained_shape:

@@ -1,8 +1,8 @@
-"""A classifier's predictions for its validation images, stored with it to compare new images with.
+"""A classifier's predictions for its validation images, with which new images are compared.
 
-The file has the true class and the predicted probabilities of up to 2,000 validation images, but
-not the images themselves. With folds it has no probabilities, because the networks together were
-trained on every image.
+The reference is a file in the classifier's folder. It has the true class and the predicted
+probabilities of up to 2,000 validation images, but not the images themselves. With folds it has no
+probabilities, because the networks together were trained on every image.
 
 For an improved model, it also has predictions for images that were recorded before the improvement
 (`EarlierImages`). Files of earlier versions contain features of the images too, which are ignored.
@@ -50,8 +50,8 @@ class EarlierImages:
     probabilities: Probabilities
     """Class probabilities, (images, classes), for a random sample of recorded images.
 
-    The sample is drawn from the images that would not have been trained on even if they had been
-    corrected. It is (0, classes) if there were too few of them.
+    The sample is drawn from the images that are kept out of training, even if they are corrected.
+    The array is (0, classes) if there were too few such images.
     """
     labelled: Probabilities
     """Class probabilities, (images, classes), for images of known class that were not trained on.
@@ -59,13 +59,14 @@ class EarlierImages:
     targets: NDArray[np.int64]
     """The class of each labelled image, (images,)."""
     luck: NDArray[np.float32]
-    """A correction of the accuracy on the labelled images, from 0 to 1 for each, (images,).
+    """For each labelled image, the likely share of luck in its correct prediction, (images,).
 
-    The model was selected by these images, so that its accuracy on them is likely too high. The
-    mean of these values is the likely excess. They are subtracted from the correct predictions.
+    The model was selected by these images, so that its accuracy on them is likely too high. A
+    correct prediction counts as 1 minus this value. The mean of the values is the likely excess of
+    the accuracy.
     """
     trained: NDArray[np.bytes_]
-    """The shortened names (`short`) of the recorded images that it was trained on."""
+    """The shortened names (`short`) of the recorded images that the model was trained on."""
 
     @cached_property
     def _trained(self) -> frozenset[bytes]:
@@ -119,7 +120,7 @@ def write(folder: Path, dataset: Dataset, probabilities: Probabilities) -> None:
     Args:
         folder: the classifier's folder.
         dataset: the data set on which the classifier was trained.
-        probabilities: its probabilities for the validation images that `sample` returns.
+        probabilities: the classifier's probabilities for the rows that `sample` returns.
     """
     targets = np.asarray(dataset.val.targets)[sample(dataset)]
     answers = probabilities if dataset.folds is None else probabilities[:0]

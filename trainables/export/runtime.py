@@ -21,10 +21,13 @@ from trainables.export.model import Model
 from trainables.export.predictor import DESCRIPTION, NETWORK, ONNX, Images, Probabilities
 
 BUDGET_S = 0.25
-"""The maximum number of seconds for measuring a number of threads, or a batch size."""
+"""The time of a batch is measured up to `TRIES` times, but not again after this many seconds.
+
+After a batch that takes longer than this, no larger batch is measured.
+"""
 TRIES = 5
 WORTH = 0.85
-"""The number of threads is doubled only if a batch then takes less than this share of the time."""
+"""The number of threads is doubled only if this reduces a batch's time to less than this share."""
 LARGEST = 128
 """The maximum batch size: larger batches are no faster on a CPU, but delay responses."""
 TRIED = 8

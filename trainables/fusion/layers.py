@@ -22,8 +22,8 @@ listed in `LEAVES` and modules listed in `CONTAINERS` are fused, by their exact 
 any other layer, might mix members, so that a network that contains one is not fused (`blueprint`).
 
 The fused network is a copy of the structure of the first member (`fuse`), whose layers are replaced
-by fused ones. Each container's own `forward` still runs. It must address channels from the end of
-the shape (`dim=-3`), because the fused network has one more axis in front.
+by fused ones. Each container's own `forward` still runs. This `forward` must address channels from
+the end of the shape (`dim=-3`), because the fused network has one more axis in front.
 """
 
 import copy
@@ -70,8 +70,8 @@ class FusedConv2d(nn.Module):
         members = len(self.weight)
         # (members, filters, channels, h, w) -> (members * filters, channels, h, w), channels-last.
         # A member's filters are a part of its row in the matrix of all weights
-        # (`stack.move_into_rows`), so the members cannot be joined without a copy. It is made here,
-        # in the layout that channels-last convolutions read, so that they do not copy it again.
+        # (`stack.move_into_rows`), so the members cannot be joined without a copy. The copy has
+        # the layout that channels-last convolutions read, so that they do not copy it again.
         weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
         bias = flatten_members(self.bias)
         # A stride of 0 along the members means that all of them share the input.

@@ -52,7 +52,7 @@ class HashedMasks:
 
     The random number of a value is the SplitMix64 output for a key (from the member's seed) plus a
     counter (from the number of masks drawn so far and the value's position) times an odd constant.
-    So it does not depend on the other members, and all numbers can be computed in parallel.
+    So a member's numbers do not depend on the other members, and all are computed in parallel.
 
     Attributes:
         keys: the hashed seeds, int64 (members,).

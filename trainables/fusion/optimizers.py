@@ -179,7 +179,7 @@ def hand_back(
     Args:
         optimizer: the member's optimizer.
         values: the new values for each weight, by name (`STATE_NAMES`).
-        steps: the total number of steps that it has taken, in all epochs.
+        steps: the total number of steps that the member has taken, in all epochs.
     """
     # A step without gradients changes no weights, but marks the optimizer as stepped. Otherwise the
     # schedule would warn that it is stepped before the optimizer.

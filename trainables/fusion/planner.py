@@ -27,14 +27,14 @@ from trainables.training.precision import operations, precision_for
 MEMBERS = (2, 4, 8, 16, 32, 64)
 """The sizes of fused groups that are measured."""
 MARGIN = 1.1
-"""The minimum speed, relative to plain training, for which another way is chosen.
+"""The speed, relative to plain training, that another way must have to be chosen.
 
 Repeated measurements differ by a few per cent.
 """
 GROWTH = 1.02
-"""The minimum speed of a larger group, relative to the best smaller one.
+"""The speed, relative to the best smaller group, that a larger group must have to be chosen.
 
-Below it, its members would wait for each other without benefit.
+In a slower group, members would wait for each other without benefit.
 """
 LARGEST_ON_CPU = 3e6
 """Floating-point operations of an image's forward pass above which fusion is not measured on a CPU.
@@ -114,8 +114,8 @@ def plan(
         trials: the number of trials that run at the same time.
         share: the expected share of these trials that have the same shape
             (`shapes.same_shape_fraction`).
-        processes: the total images per second of several processes on this device, by their number,
-            if the caller has measured them.
+        processes: the images per second of several processes together on this device, by the number
+            of processes; None if the caller has not measured them.
         measure: the function that compares plain and fused training; tests replace it.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
@@ -184,7 +184,7 @@ def choose(
 
     Args:
         compared: comparisons of plain and fused, by group size.
-        processes: the total images per second of several processes, by their number.
+        processes: the images per second of several processes together, by their number.
         refusal: the reason why fusion was not measured, if there is one.
     """
     rates = {

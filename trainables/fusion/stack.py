@@ -168,8 +168,8 @@ class Stack:
             parameters of their augmentation (`Training.draws`).
         steps: the number of steps of the epoch.
         network: the fused network.
-        weights: all its weights, (members, weights per member); its parameters are views of it.
-        parameters: the parameters, in the order of the columns of `weights`.
+        weights: all weights of the network, (members, weights per member).
+        parameters: the network's parameters, views of `weights`, in the order of its columns.
         earlier_steps: the number of optimizer steps of each member before this epoch.
         state: the optimizers' values by name, each (members, weights per member).
         optimizer_step: takes a step of all members' optimizers.

@@ -39,8 +39,8 @@ ALIKE, MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE = 0.7, 0.995, 2
 The second number of each line is the minimum correlation of thumbnails that show the same picture.
 The third is the maximum number of bits in which the hashes of candidates differ. If the likeness is
 `ALIKE` or more, nearly equal images are not searched for. Measured: in 51,000 images of CIFAR-10
-(likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct; in 70,000 of MNIST
-(0.53) none, where two different drawings correlate by at most 0.9944.
+(likeness 0.31), 136 pairs and 41 mirrored ones are found, all of them correct. In 70,000 images of
+MNIST (likeness 0.53), none is found; different drawings correlate by at most 0.9944.
 """
 SAMPLE = 400
 """The number of images on which the likeness of the data is measured."""
@@ -61,7 +61,7 @@ class Copies:
     original: Rows
     """For each image, the first one that equals it in every pixel, (images,).
 
-    An image is an original if this is the image itself.
+    An image is called an original if its entry is its own number.
     """
     near: Rows
     """Pairs of nearly equal originals, (pairs, 2), each in ascending order."""

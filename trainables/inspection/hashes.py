@@ -1,9 +1,9 @@
 """Perceptual hashes and thumbnails of images, to find copies that differ slightly.
 
-The hash has one bit for each of 64 low frequencies of the discrete cosine transform, which is set
-if the amplitude is positive. It does not depend on brightness and contrast, and hardly on size and
-compression. The hash of the mirrored image follows from it, as mirroring inverts the sign of each
-odd horizontal frequency.
+The hash has one bit for each of 64 low frequencies of the discrete cosine transform. A bit is set
+if the amplitude of its frequency is positive. The hash does not depend on brightness and contrast,
+and hardly on size and compression. The hash of the mirrored image follows from that of the image,
+because mirroring inverts the sign of each odd horizontal frequency.
 """
 
 from functools import lru_cache

@@ -135,9 +135,9 @@ def pairs_of(copies: Copies, places: Places) -> Pairs:
 
 
 def _first_of(pairs: Rows, count: int) -> Rows:
-    """For each image, find the first one of the pairs in which it is second, (count,).
+    """Find for each image the first of the earlier images that it is paired with, (count,).
 
-    If several pairs have it as second, the lowest number is returned; if none has, `count`.
+    The earlier image is the first of a pair. The result is `count` if there is no such pair.
     """
     first = np.full(count, count)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])

@@ -21,7 +21,7 @@ SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
 """The side of an image, the gap between images, the width of names and a line's height, in pixels.
 """
 SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
-"""The maximum number of samples of a class, of classes, and of pairs of the same kind and parts."""
+"""The maximum numbers of samples of a class, of classes, and of pairs of one kind and parts."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
 INK, PAPER = "#1f2933", "white"
 Row = tuple[list[str], list[Images], list[str]]

@@ -24,7 +24,7 @@ from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
 
 MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 25, 8, 2000
-"""The maximum number of matches of the same kind and parts, of sizes, and of headers to read."""
+"""The maximum numbers of matches (of the same kind and parts), of sizes, and of headers to read."""
 MIN_CLASS = 10
 """A class with fewer training images is hardly learned."""
 EXPECTED = 0.9
@@ -40,7 +40,7 @@ class FileFacts:
     looked_at: int
     """The number of files whose headers were read for `sizes` and `modes`, evenly spread."""
     sizes: dict[str, int]
-    """The number of files by size, such as `640 x 480` (width, height); the most frequent sizes."""
+    """The number of files by size (the most frequent ones), such as `640 x 480` (width, height)."""
     other_sizes: int
     """The number of sizes that are not in `sizes`."""
     modes: dict[str, int]

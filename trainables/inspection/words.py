@@ -34,7 +34,7 @@ DOES = {
 def source(report: DataReport) -> str:
     """Return the data set's name or, for a folder of images, `folder` and the folder's name.
 
-    The root is not named for a published data set, which also has one.
+    A published data set has a root folder too, but this is not named.
     """
     entry = DATASETS.get(report.name)
     is_folder = entry is not None and entry.from_folder

@@ -3,8 +3,8 @@
 The paper is that of Nimma and Uddagiri (see `trainables.models`). All networks have the same
 interface: the head has an output for each of the data set's classes, grey images are repeated as
 three channels, and images of an unsuitable size are resized. A network that starts from pretrained
-weights expects pixels from 0 to 1, and normalises them as in the training of those weights, which
-may be published ones or those of a checkpoint.
+weights expects pixels from 0 to 1, and normalises them as in the training of those weights. The
+weights may be published ones, or come from a checkpoint.
 """
 
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Anatomy:
     """The parts of a network, as prefixes of the names of its weights."""
 
     head: tuple[str, ...]
-    """The output layer, with an output for each class, and those of the auxiliary heads."""
+    """The layer with an output for each class, and the output layers of the auxiliary heads."""
     last_stage: tuple[str, ...]
     """The layers that are trained in addition to the head with `freeze=all_but_last_stage`."""
     dropout: str = "dropout"
@@ -73,7 +73,7 @@ class Anatomy:
     torchvision's recipe for Inception v3.
     """
     auxiliary_side: int = 1
-    """The minimum side of an image, in pixels, for these heads to have an input."""
+    """The minimum side of an image, in pixels, with which the auxiliary heads are used."""
 
 
 def features(*numbers: int) -> tuple[str, ...]:
@@ -126,17 +126,17 @@ def build(
 ) -> nn.Module:
     """Build the network of this name, with random weights.
 
-    The weights at `weights` are loaded later, by `weights.start_from`.
+    Pretrained weights are loaded later, by `trainables.models.weights.start_from`.
 
     Args:
         image: (channels, height, width) of the data.
         classes: the number of classes.
         name: a key of `ANATOMY`.
-        pretrained: normalise pixels, and resize images, as the published weights require.
+        pretrained: True to normalise pixels, and resize images, as the published weights require.
         weights: the path of pretrained weights, which is not used here.
         freeze: `nothing`; `backbone`, which is all but the head; or `all_but_last_stage`.
-        input_size: height and width to which images are resized; None for the default.
-        dropout: None for the network's default rate.
+        input_size: the height and width to which images are resized; None for the default.
+        dropout: the dropout rate; None for the network's default.
         shape: for the small transformer, `patch`, `layers` and `width`.
     """
     size = MODELS[name].effective_size(

@@ -10,7 +10,7 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     """Build two 5x5 convolutions of `width` and 2 `width` filters, and two dense layers.
 
     The hidden dense layer has 4 `width` units. The dropout rate is `dropout` after this layer, and
-    half of it before.
+    half of that before it.
     """
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)

@@ -2,7 +2,7 @@
 
 They are in torch's cache, under torchvision's file names, or at a path that the user names
 (`model.weights`): a file in the format of torch or safetensors, a checkpoint of this project, or a
-folder with a file for each family, named after it.
+folder with a file for each network, named after the network.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ class WeightsCheck:
         return [f"{', '.join(of)}, {why}" for why, of in names.items()]
 
     def error(self) -> ConfigError | Unavailable:
-        """Build a single error for all models without usable weights; at least one must exist."""
+        """Build one error for all models without usable weights; there must be such a model."""
         errors = list(self.missing.values())
         if len(errors) == 1:
             return errors[0]
@@ -414,7 +414,7 @@ def select_fitting(network: Family, weights: Weights, place: Path, name: str) ->
     """Select the weights to load into this network.
 
     The head's weights are left out, because the head is new. Those of auxiliary heads are included
-    if both networks have them.
+    if the network has such heads and `weights` contains them.
 
     Raises:
         Unfit: a weight is missing, has another shape, or is superfluous; the message names the
@@ -498,7 +498,7 @@ def _plain(name: str) -> str:
 def _resize_positions(
     weights: Weights, own_positions: Tensor | None, patch: int, side: int
 ) -> Weights:
-    """Interpolate a transformer's position embeddings to another image size.
+    """Interpolate a transformer's position embeddings to the network's image size.
 
     This is torchvision's method. If it cannot be applied, the weights are returned unchanged.
     """

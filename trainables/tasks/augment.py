@@ -120,7 +120,7 @@ def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Ten
 
 
 def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
-    """Shift each image by whole pixels and, with `flip`, mirror those that were drawn for it.
+    """Shift each image by whole pixels and, with `flip`, mirror the images drawn for mirroring.
 
     Each result is a window into a copy of the image with a black border. `as_strided` provides
     views of all possible windows, so that a single indexing operation reads those of all images.

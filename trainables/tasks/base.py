@@ -75,9 +75,9 @@ class Meter(Protocol):
     def values(self, world: Processes) -> dict[str, float]:
         """Return the values that an epoch reports for the validation set; all must be finite.
 
-        They are the metric, under its key, and its standard error and degrees of freedom unless it
-        is a share of the images (`Metric.error_key`, `Metric.freedom_key`); the task's primary
-        metric; and the losses that these metrics name (`Metric.loss`).
+        They are the metric, under its key; the task's primary metric; and the losses that these
+        metrics name (`Metric.loss`). Unless the metric is a share of the images, its standard error
+        and degrees of freedom are included too (`Metric.error_key`, `Metric.freedom_key`).
         """
 
 

@@ -10,7 +10,8 @@ from torch.nn import functional
 class WithAuxiliary(NamedTuple):
     """The outputs in training of a network with auxiliary heads.
 
-    They are its logits, those of each auxiliary head, and the weight of each auxiliary loss.
+    They are the network's logits, the auxiliary heads' logits, and the weight of each auxiliary
+    loss.
     """
 
     logits: Tensor
@@ -23,8 +24,9 @@ def losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss to minimise, and the loss to report.
 
-    The first is the mean cross-entropy over the batch, plus that of each auxiliary head times their
-    weight. The second is the mean cross-entropy of the network's own logits, without weights.
+    The first is the mean cross-entropy over the batch, plus the cross-entropy of each auxiliary
+    head times `WithAuxiliary.weight`. The second is the mean cross-entropy of the network's own
+    logits, without weights.
 
     Args:
         outputs: logits (batch, classes), or those of several heads.
@@ -46,8 +48,8 @@ def losses(
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean over a batch of each image's cross-entropy times its weight.
 
-    It is not divided by the sum of the batch's weights, so that several processes that share a
-    batch compute the same gradient as a single one.
+    The result is not divided by the sum of the batch's weights, so that several processes that
+    share a batch compute the same gradient as a single one.
     """
     if weights is None:
         return functional.cross_entropy(logits.float(), labels)

@@ -152,9 +152,9 @@ def class_freedom(images: NDArray[np.int64]) -> float:
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the share of correct guesses over the classes that occur.
 
-    The standard error is that of independent shares. For it, each share is shrunk towards one half
-    by one additional correct guess and one additional wrong guess (Agresti and Coull 1998).
-    Otherwise the error of a class with two images, both guessed correctly, would be 0.
+    The standard error is that of independent shares. For this error, each share is shrunk towards
+    one half by one additional correct guess and one additional wrong guess (Agresti and Coull
+    1998). Otherwise the error of a class with two images, both guessed correctly, would be 0.
     """
     counts = confusion(labels, probabilities)
     images, right = counts.sum(axis=1), counts.diagonal()
@@ -170,10 +170,10 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
     These are the classes of `ByClass.occurs`. The standard error is the root mean square difference
-    between the value and those of bootstrap samples. This includes the bias: for few images macro
-    F1 is too low. The seed is fixed, so that the same counts give the same error. The error is at
-    least `_least_error`, because samples of a class whose guesses are always, or never, correct do
-    not vary.
+    between this value and the values of bootstrap samples. It includes the bias: for few images
+    macro F1 is too low. The seed is fixed, so that the same counts give the same error. The error
+    is at least `_least_error`, because samples of a class whose guesses are always, or never,
+    correct do not vary.
     """
     counts = confusion(labels, probabilities)
     cells = np.flatnonzero(counts)
@@ -201,9 +201,10 @@ def _least_error(counts: NDArray[np.int64]) -> float:
     """Return the lower limit for the standard error of macro F1.
 
     It is the larger of two errors: that of balanced accuracy if every guess were correct, and that
-    of independent classes. The F1 of a class is 2 J / (1 + J), where J is the share of correct
-    guesses among the images that are of the class or guessed as it. The error of J is that of a
-    share, shrunk as in `balanced_accuracy`, and is multiplied by the derivative 2 / (1 + J)^2.
+    of macro F1 if the classes were independent. The F1 of a class is 2 J / (1 + J), where J is the
+    share of correct guesses among the images that are of the class or guessed as it. The error of J
+    is that of a share, shrunk as in `balanced_accuracy`, and is multiplied by the derivative
+    2 / (1 + J)^2.
     """
     right, images, guessed = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     either = images + guessed - right

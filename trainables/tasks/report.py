@@ -31,8 +31,8 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         classes: the names of the classes.
 
     Returns:
-        Accuracy; precision, recall and F1 (for each class, their mean over the classes that occur
-        (`ByClass`), and their mean weighted by each class's number of images); the confusion
+        Accuracy; precision, recall and F1, each for every class, as a mean over the classes that
+        occur (`ByClass`), and as a mean weighted by the classes' numbers of images; the confusion
         matrix; ROC curves and AUC, one class against the rest; the expected calibration error
         (`calibration_error`) and its bins (`calibration_bins`).
     """

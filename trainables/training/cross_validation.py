@@ -63,7 +63,7 @@ class Folds:
         return self.trainings[-1].epoch
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Train from the current epoch to `config.epochs`, and yield the metrics of each."""
+        """Train from the current epoch to `config.epochs`, and yield each epoch's metrics."""
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 

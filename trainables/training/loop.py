@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""The maximum numbers of images, and of pixels in all of them, in a batch in evaluation.
+"""The maximum number of images in an evaluation batch, and of pixels in all of its images.
 
-They keep the activations of a layer for the whole batch small enough for the memory.
+These limits keep the activations of a layer for the whole batch small enough for the memory.
 """
 SEEDING = threading.RLock()
 """The lock that is held while torch's global generators have a training's seed (`seeded`)."""
@@ -138,7 +138,7 @@ class Training:
         self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """Train from the current epoch to `config.epochs`, and yield the metrics of each."""
+        """Train from the current epoch to `config.epochs`, and yield each epoch's metrics."""
         while self.epoch < self.config.epochs:
             yield self.next_epoch()
 
@@ -390,7 +390,7 @@ def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterato
     """Seed torch's global generators inside the `with` block, and restore them afterwards.
 
     Dropout and initialisation cannot use another generator. All threads of the process share the
-    global ones, so that a thread waits here while another one is in such a block.
+    global ones, so that a thread waits here while another thread is in such a block.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))

@@ -21,7 +21,7 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 
 
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
-    """Return a subclass of the optimizer without the wrappers of its methods for torch's compiler.
+    """Return a subclass of the optimizer whose methods lack the wrappers for torch's compiler.
 
     The wrappers disable the compiler, but the first call of a wrapper imports it, which takes a
     second in each process. Optimizers are not compiled here.
@@ -95,7 +95,7 @@ def groups(network: nn.Module, config: OptimizerConfig) -> Groups:
 
 
 def fill_momentum(optimizer: optim.Optimizer) -> None:
-    """Initialise SGD's momentum buffers to zero before the first step, as this step may be skipped.
+    """Initialise SGD's momentum buffers to zero before the first step, which may be skipped.
 
     Otherwise torch's fused step (2.13) would leave uninitialised memory in them.
     """

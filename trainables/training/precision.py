@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 MIN_WORK = 12e6
-"""The number of floating-point operations from which bfloat16 is faster on a CPU that supports it.
+"""The minimum floating-point operations per layer for which `auto` chooses bfloat16 on a CPU.
 
-It is a mean per layer, for a batch, in the forward pass. Below it, conversions cost more than
-bfloat16 saves. Measured on an AMD EPYC (Zen 4) with 40 combinations of network and batch size,
-channels-last: 0.91 to 0.97 of float32's speed below the limit, 0.97 to 1.75 above.
+The number is a mean over the layers, in the forward pass of a batch. Below it, conversions cost
+more time than bfloat16 saves. Measured on an AMD EPYC (Zen 4) with 40 combinations of network and
+batch size, channels-last: 0.91 to 0.97 of float32's speed below the limit, 0.97 to 1.75 above.
 """
 
 FP16_FAST = (7, 0)

@@ -48,8 +48,8 @@ def prepare(threads: int, gpu: float = 0) -> Settings:
     """Set up this process for training: its threads, its memory, and its share of a GPU.
 
     Freed memory is kept: a process holds the memory of its largest training until it ends, or until
-    `give_back_memory`. On a shared GPU it can allocate only its share of the memory, so that a
-    process that needs more runs out of memory itself, without affecting the others.
+    `give_back_memory`. On a shared GPU the process can allocate only its share of the memory.
+    If it needs more, it runs out of memory without affecting the other processes.
 
     Args:
         threads: the number of threads for an operation. A training on a CPU is reproducible only if
