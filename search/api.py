@@ -106,7 +106,7 @@ class Trial:
     params: Params
     """The values of the searched parameters, by dotted path: `{"optimizer.lr": 0.01}`."""
     value: float
-    """The metric on the validation set at its best epoch; NaN before the first epoch."""
+    """The metric on the validation set at the trial's best epoch; NaN before the first epoch."""
     metric: str
     """The name of the metric that ranks the trials, such as `macro_f1`."""
     outcome: str
@@ -115,7 +115,7 @@ class Trial:
     epochs: int
     """The number of finished epochs."""
     metrics: dict[str, float]
-    """All metrics of its best epoch, such as `val/loss`; empty before the first epoch."""
+    """All metrics of the trial's best epoch, such as `val/loss`; empty before the first epoch."""
     config: Json
     """The complete configuration of the training, as nested dicts."""
 
@@ -228,7 +228,7 @@ def _unchanged() -> Iterator[None]:
 
 @contextmanager
 def _with_calls() -> Iterator[None]:
-    """Add notes to an exception: the Python calls of the commands that its message recommends."""
+    """If an exception recommends commands, add notes to it with the equivalent Python calls."""
     try:
         yield
     except Exception as error:
@@ -440,7 +440,7 @@ def load(
     Args:
         source: a search's name, `models:/NAME@champion` or `models:/NAME/3` in MLflow's registry,
             or the folder of a promoted model.
-        trial: a trial of the search; None for the chosen or else the best one.
+        trial: a trial of the search; None for the chosen trial, or else the best one.
         storage: the place where the search is stored.
         tracking: MLflow's tracking URI; None for $MLFLOW_TRACKING_URI, or else
             sqlite:///mlflow.db.
@@ -671,10 +671,10 @@ def _trial(trial: TrialResult | None) -> Trial | None:
 
 
 class _Quiet(TextIOBase):
-    """A stream that passes on only error lines until `is_over` is set, and everything after that.
+    """A stream that passes on only error lines until `is_over` is set, and then everything.
 
-    It must still work then, because modules that were imported in the meantime may refer to it, for
-    example in the handler of a logger.
+    The stream must still work when `is_over` is set, because modules that were imported in the
+    meantime may refer to it, for example in the handler of a logger.
     """
 
     def __init__(self, real: TextIO) -> None:

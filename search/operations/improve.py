@@ -134,13 +134,13 @@ class Improvement:
     exit_code: int
     """The exit code of its session if there is no decision yet; otherwise 0."""
     decision: Json | None = None
-    """The decision, as in its file; None if there is none yet."""
+    """The decision, as in the file `DECISION`; None if there is no decision yet."""
     lines: tuple[str, ...] = ()
     """The decision in lines of text."""
 
     @property
     def version(self) -> str | None:
-        """The registered version of its model; None if the model is not registered."""
+        """The version of the improved model in the registry; None if it is not registered."""
         return None if self.decision is None else self.decision["version"]
 
 
@@ -432,7 +432,7 @@ def decide(
 ) -> Json:
     """Compare the challengers with the champion, and return the decision as JSON-compatible values.
 
-    `version` in it is None; `finish` sets it.
+    The value of `version` is None; `finish` sets it.
     """
     decision = decide_outcome(
         request.champion_request(),

@@ -270,8 +270,8 @@ def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchR
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
     """Return the limit that allows no further epoch; None if every limit allows one.
 
-    A time limit must also be larger than the one that ended the search: training stops before the
-    limit is reached, to leave time for the evaluation.
+    A new time limit allows an epoch only if it is larger than the one that ended the search:
+    training stops before the limit is reached, to leave time for the evaluation.
 
     Args:
         experiment: the experiment with its present limits.

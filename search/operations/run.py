@@ -187,7 +187,7 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
 
     Args:
         data: the value of --data.
-        reading: its root and task, and whether unreadable images are skipped.
+        reading: the root folder, the task, and whether unreadable images are skipped.
         seed: the seed, which also decides the split.
     """
     base = TrialConfig().override(

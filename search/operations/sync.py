@@ -35,7 +35,7 @@ class Synced:
 
 
 def sync(request: SyncRequest) -> Synced:
-    """Write those results in the journal that MLflow lacks to MLflow.
+    """Complete MLflow's record of a search: write the results that it lacks from the journal.
 
     Raises:
         NoSuchSearch: there is no such search.

@@ -1,4 +1,4 @@
-"""A session: one run of a search's driver, from its lease to its outcome."""
+"""A session of a search, from the lease of its driver to its outcome."""
 
 import json
 import signal
@@ -321,7 +321,7 @@ def carry_out(session: RunningSession, signals: list[int]) -> None:
 
 @contextmanager
 def announcing(console: Terminal, line: str) -> Iterator[None]:
-    """Print a line on entry, as one of several contexts of a `with` statement."""
+    """Print a line on entry; a context manager, so that a `with` statement can list it."""
     say(console, line)
     yield
 
