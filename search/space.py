@@ -592,7 +592,10 @@ class SearchSpace:
 
     @property
     def _named_values(self) -> dict[str, list[Any]]:
-        """Maps parameters to those of their values that conditions name, without duplicates."""
+        """Maps each parameter to those of its values that conditions (`when`) name.
+
+        There are no duplicates.
+        """
         named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
@@ -633,7 +636,7 @@ class SearchSpace:
             yield from self._points({**params, path: value}, after)
 
     def sample(self, generator: np.random.Generator) -> Params:
-        """Draw a point: each parameter that exists, independently from its domain."""
+        """Draw a point: for each parameter that exists, a value of its domain, independently."""
         params: Params = {}
         for path in self.domains:
             if (domain := self.under(path, params)) is not None:

@@ -136,7 +136,7 @@ class Driver:
         self.closing: tuple[str, str] | None = None
         """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room, regardless of the search's limit.
+        """The number of trials for which the executor has room, regardless of --concurrency.
 
         None if the number varies; the executor then calls `resize`.
         """
@@ -441,8 +441,8 @@ class Driver:
         """Close the search: no trial starts, and none continues after its current epoch.
 
         Only the first call counts, with one exception. A search that was closed by a used-up budget
-        or by a request to stop still evaluates its trials. A second call may then replace the
-        outcome and the reason, in order to interrupt this evaluation.
+        or by a request to stop still evaluates its trials. A second call with another outcome, such
+        as `interrupted`, then replaces the first one, and prevents or interrupts this evaluation.
 
         Args:
             by: the outcome of the search, such as `budget` or `interrupted`.

@@ -248,7 +248,7 @@ class SearchPolicy:
     def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
-        It no longer applies if `min_gain` has changed, or if more trials are planned now.
+        The decision no longer applies if `min_gain` has changed, or if more trials are planned now.
         """
         if (
             event.wanted == self.experiment.min_gain

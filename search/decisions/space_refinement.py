@@ -84,7 +84,7 @@ class Effect:
 
 
 class Factor:
-    """One domain of a parameter, with the observations whose value is in it."""
+    """One domain of a parameter, with the observations in which the parameter's value is in it."""
 
     def __init__(
         self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]

@@ -178,7 +178,7 @@ def request_text(request: Requested) -> str:
 def _refuse_selection(
     experiment: Experiment, result: SearchResult, standing: Standing, what: str
 ) -> None:
-    """Refuse a request that only the search's own trials allow, while a selection is unfinished.
+    """Refuse a request that cannot be applied to a selection, while one is unfinished.
 
     `what` names the requested action in the message.
 

@@ -128,9 +128,9 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
 
 
 def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
-    """Load the model that MODEL names, with the reference that was stored when it was promoted.
+    """Load the reference of the model that MODEL names, stored when the model was promoted.
 
-    With --version, load that version of the registered model.
+    With --version, load the reference of that version of the registered model.
 
     Raises:
         ConfigError: the model has no reference, because it was promoted by an earlier version of

@@ -116,7 +116,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count a prediction, and return it; if there are `roots`, with the column `TRUE_CLASS`."""
+        """Count a prediction, and return it, with the column `TRUE_CLASS` if there are `roots`."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)

@@ -220,7 +220,8 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest) -> bool:
     """True if nothing is left to do: no training, evaluation, test, or HTML report.
 
-    Something is left if the request allows more trials, more time or a smaller gain.
+    Something is left, for example, if the request asks for more trials, or changes the budget or
+    the --min-gain that ended the search.
     """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     has_new_limits = bool(request.limits.budget or request.limits.price)

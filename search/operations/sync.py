@@ -35,7 +35,7 @@ class Synced:
 
 
 def sync(request: SyncRequest) -> Synced:
-    """Complete MLflow's record of a search: write the results that it lacks from the journal.
+    """Write the results that MLflow lacks to MLflow; they are read from the search's journal.
 
     Raises:
         NoSuchSearch: there is no such search.

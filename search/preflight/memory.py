@@ -23,7 +23,10 @@ AMPLE_FOR_PIXEL = 8_000
 RAY_BYTES = 10**9
 """The number of bytes that are reserved for Ray's own processes and all other needs."""
 MAX_COUNTED = 64
-"""The maximum number of networks whose memory is computed: those with the largest options."""
+"""The maximum number of networks whose memory is computed.
+
+If there are more, only those with the largest sum of numeric options are considered.
+"""
 
 
 @dataclass(frozen=True)

@@ -268,9 +268,9 @@ def _sample_trainings(experiment: Experiment) -> _Trainings:
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Choose the device on which steps are measured, and the number of trials at once on it.
+    """Choose the device on which steps are measured, and the number of trials that fit at once.
 
-    The device is one of this machine. A search on a cluster may use another device, which this
+    The device belongs to this machine. A search on a cluster may use another device, which this
     machine lacks.
 
     Raises:

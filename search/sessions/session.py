@@ -102,7 +102,7 @@ class RunningSession:
                 self.inbox.mark_answered(request.id)
 
     def outcome(self, signals: list[int]) -> Finished:
-        """Build the outcome after all parts have ended; `signals` are those that were received."""
+        """Build the outcome after all parts have ended; `signals` are the received signals."""
         return outcome_of(
             self.driver.experiment,
             self.driver.result,
@@ -220,7 +220,7 @@ def connect(
 def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
     """Start reading the trainings of earlier searches, if the session may reuse them.
 
-    It may not reuse them on a cluster, or if the experiment or the plan forbids it.
+    The session may not reuse them on a cluster, or if the experiment or the plan forbids it.
     """
     experiment = prepared.experiment
     is_enabled = experiment.cache and plan.reuses_trainings and experiment.address == LOCAL
