@@ -30,7 +30,7 @@ from search.journal.result import FAILED, SearchResult, furthest_of_each_trainin
 MIN_TRIALS = 20
 """The number of trials that must have ended before a gain is estimated."""
 TOP_SHARE, MIN_TOP = 10, 5
-"""The gain is estimated from the best 1 / `TOP_SHARE` of the trials, at least from `MIN_TOP`."""
+"""The gain is estimated from the best trials: 1 / `TOP_SHARE` of all, but at least `MIN_TOP`."""
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:

@@ -442,7 +442,7 @@ class Driver:
 
         Only the first call counts, with one exception. A search that was closed by a used-up budget
         or by a request to stop still evaluates its trials. A second call with another outcome, such
-        as `interrupted`, then replaces the first one, and prevents or interrupts this evaluation.
+        as `interrupted`, replaces the outcome and the reason, and prevents or ends the evaluation.
 
         Args:
             by: the outcome of the search, such as `budget` or `interrupted`.

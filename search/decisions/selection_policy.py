@@ -1,4 +1,4 @@
-"""The policy of a selection: which candidate and seed are trained next, which candidates dropped.
+"""The policy of a selection: what is trained next, and which candidates are dropped.
 
 See `search.decisions.selection`.
 """

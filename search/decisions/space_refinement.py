@@ -84,7 +84,7 @@ class Effect:
 
 
 class Factor:
-    """One domain of a parameter, with the observations in which the parameter's value is in it."""
+    """A domain of a parameter, with the observations that have a value in this domain."""
 
     def __init__(
         self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]
@@ -537,7 +537,7 @@ def _beyond(
 ) -> tuple[Any, str]:
     """Find a number beyond the first or last option, which has the index `top`.
 
-    The first candidate is as far from this option as the neighbour on the other side. If it is
+    The first attempt is as far from this option as the neighbour on the other side. If it is
     refused, closer numbers are tried.
 
     Returns:

@@ -107,7 +107,10 @@ class Timing:
         self._longest_s.pop(trial.config["model"]["name"], None)
 
     def forecast(self, trial: TrialResult | None) -> float:
-        """Forecast the seconds until a trial's next report; 0 if unknown. None is a new trial."""
+        """Forecast the seconds until the next report of a trial; 0 if unknown.
+
+        `trial` is None for a new trial.
+        """
         if trial is not None and trial.trial in self._last_s:
             return self._last_s[trial.trial]
         if trial is not None and trial.epochs:

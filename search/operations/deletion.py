@@ -18,12 +18,12 @@ class DependentSearch:
 
     search: str
     trials: int
-    """The number of this search's trials that continued trainings of the deleted search.
+    """The number of the other search's trials that continued trainings of the deleted search.
 
     These trials have their own copies of the checkpoints.
     """
     needs_weights: bool
-    """True if this search's trials start from weights in the deleted search's folder."""
+    """True if the other search's trials start from weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)

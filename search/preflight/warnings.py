@@ -70,7 +70,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def idle_options(experiment: Experiment) -> Iterator[str]:
-    """Yield a note if the space has fewer points than --trials, and one if --price is unused."""
+    """Yield a note if the space is smaller than --trials, and one if --price has no effect."""
     if experiment.capped:
         yield f"note: {experiment.capped}."
     if experiment.budget.price is not None and not experiment.budget.is_priced:

@@ -101,8 +101,8 @@ def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     """Close the driver if an error ends the search early.
 
     `NotReady` and `Refused`, which the user can resolve, are added to `troubles`. All errors except
-    `Refused` close the driver. `NotReady`, `Refused` and interrupts are not raised again; all other
-    errors are.
+    `Refused` close the driver. `NotReady`, `Refused`, `Unwritten` and KeyboardInterrupt are not
+    raised again; all other errors are.
     """
     try:
         yield
