@@ -106,7 +106,7 @@ class Trial:
     params: Params
     """The values of the searched parameters, by dotted path: `{"optimizer.lr": 0.01}`."""
     value: float
-    """The metric on the validation set at its best epoch; NaN before the first epoch."""
+    """The metric on the validation set at the trial's best epoch; NaN before the first epoch."""
     metric: str
     """The name of the metric that ranks the trials, such as `macro_f1`."""
     outcome: str
@@ -115,7 +115,7 @@ class Trial:
     epochs: int
     """The number of finished epochs."""
     metrics: dict[str, float]
-    """All metrics of its best epoch, such as `val/loss`; empty before the first epoch."""
+    """All metrics of the trial's best epoch, such as `val/loss`; empty before the first epoch."""
     config: Json
     """The complete configuration of the training, as nested dicts."""
 
@@ -228,7 +228,7 @@ def _unchanged() -> Iterator[None]:
 
 @contextmanager
 def _with_calls() -> Iterator[None]:
-    """Add notes to an exception: the Python calls of the commands that its message recommends."""
+    """If an exception recommends commands, add notes to it with the equivalent Python calls."""
     try:
         yield
     except Exception as error:
@@ -245,9 +245,9 @@ def _with_calls() -> Iterator[None]:
 def _operation() -> Iterator[None]:
     """Restore the state of the process after an operation, and add notes to its exceptions.
 
-    Operations that change no such state do not need this. Operations that another thread calls
-    while a search runs, such as `pause`, must not use it, since it would undo what the search sets
-    in the meantime.
+    The state is the one that `_unchanged` restores; operations that do not change it need only
+    `_with_calls`. Operations that another thread calls while a search runs, such as `pause`, must
+    not restore the state: this would undo what the search sets in the meantime.
     """
     with _with_calls(), _unchanged():
         yield
@@ -263,10 +263,10 @@ def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any)
 def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
     """Run a search until it ends, and return it.
 
-    The output is that of `python -m search.run`. Call this function in the main thread, which
-    receives signals: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the signal has
-    its usual effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the search, and
-    `resume` continues it.
+    The output is the same as from `python -m search.run`. Call this function in the main thread,
+    which receives signals: after Ctrl-C or SIGTERM each trial finishes its epoch, and then the
+    signal has its usual effect, so Ctrl-C raises KeyboardInterrupt. `result` then returns the
+    search, and `resume` continues it.
 
     At the end, signal handlers, exception hooks, environment variables and the levels of existing
     loggers are restored. These changes remain: Ray, MLflow, Optuna and matplotlib are imported, and
@@ -312,7 +312,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
 def resume(
     name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
 ) -> Search:
-    """Continue a search that was cut off until it ends, and return it.
+    """Continue a search that was cut off, wait until it ends, and return it.
 
     Signals, output and errors are as in `run`; the options are those of `python -m search.resume`.
 
@@ -333,7 +333,7 @@ def resume(
 def refine(
     name: str, *, storage: Place = DEFAULT_STORAGE, quiet: bool = False, **options: Any
 ) -> Search:
-    """Continue a search that has ended, in rounds with other ranges, and return it.
+    """Continue a search that has ended, in rounds with other ranges of values, and return it.
 
     Signals, output and errors are as in `run`; the options are those of `python -m search.refine`.
     """
@@ -440,7 +440,7 @@ def load(
     Args:
         source: a search's name, `models:/NAME@champion` or `models:/NAME/3` in MLflow's registry,
             or the folder of a promoted model.
-        trial: a trial of the search; None for the chosen or else the best one.
+        trial: a trial of the search; None for the chosen trial, or else the best one.
         storage: the place where the search is stored.
         tracking: MLflow's tracking URI; None for $MLFLOW_TRACKING_URI, or else
             sqlite:///mlflow.db.
@@ -512,7 +512,7 @@ def monitor(
 def data(source: str | Path, **options: Any) -> "DataReport":
     """Inspect a data set: its classes, files, copies and leaks.
 
-    `source` is a path, or a data set as for the option `data` of `run`.
+    `source` is the path of a folder, or a value of the option `data` of `run`.
     """
     from search.operations.data import DataRequest, inspect_data
 
@@ -671,10 +671,10 @@ def _trial(trial: TrialResult | None) -> Trial | None:
 
 
 class _Quiet(TextIOBase):
-    """A stream that passes on only error lines until `is_over` is set, and everything after that.
+    """A stream that passes on only error lines until `is_over` is set, and then everything.
 
-    It must still work then, because modules that were imported in the meantime may refer to it, for
-    example in the handler of a logger.
+    The stream must still work when `is_over` is set, because modules that were imported in the
+    meantime may refer to it, for example in the handler of a logger.
     """
 
     def __init__(self, real: TextIO) -> None:

@@ -73,7 +73,8 @@ def parse_options(words: Sequence[str]) -> RunOptions:
     if options.config is None:
         return options
     file_words = config_file.words(RunOptions, options.config)
-    # The file's words come first, so --set adds to its settings. --budget must replace its limits.
+    # The file's words come first, so --set on the command line adds to the settings in the file.
+    # But --budget on the command line must replace the limits in the file.
     if options.request.limits.budget:
         file_words = [word for word in file_words if not word.startswith("--budget=")]
     options = parse_request(parser(), RunOptions, [*file_words, *words])

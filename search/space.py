@@ -36,9 +36,12 @@ trials.
 """
 
 MAX_PROBED = 100
-"""If a domain has more values, only its extremes are checked before a search (`Domain.probes`)."""
+"""Up to this number of values of a domain, all are checked before a search (`Domain.probes`).
+
+If there are more, only the extremes are checked.
+"""
 MAX_EDGES = MAX_PROBED**2
-"""If a space has more points, not all are checked before a search (`SearchSpace.edges`)."""
+"""Up to this number of points of a space, all are checked before a search (`SearchSpace.edges`)."""
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
 """The largest absolute bound of an `Int`, and the maximum number of steps of a range.
 
@@ -276,9 +279,9 @@ class Int(Range):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """The whole numbers from low to high, by `step`; None on a log scale.
+        """The whole numbers from low to high, by `step`.
 
-        On a log scale, they are not equally likely.
+        None on a log scale, on which the numbers are not equally likely.
         """
         return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
@@ -377,7 +380,7 @@ class Cases(Domain):
         return {parent for case in self.cases for parent in case.parents}
 
     def under(self, params: Params) -> Domain | None:
-        """Return the first case that exists for these values of other parameters; None if none."""
+        """Return the first case that exists under these values; None if there is no such case."""
         return next((case for case in self.cases if case.under(params) is not None), None)
 
     def refuse_nonsense(self) -> None:
@@ -403,7 +406,7 @@ class Cases(Domain):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """The values of all cases, without duplicates; None if a case has None."""
+        """The values of all cases, without duplicates; None if a case cannot be enumerated."""
         each = [case.values for case in self.cases]
         return (
             None
@@ -438,9 +441,9 @@ class SearchSpace:
         first: complete or partial points with which a random or Bayesian search starts.
 
     Raises:
-        ConfigError: a path is unknown or may not be searched, a domain is not valid, a condition
-            names a parameter that is neither before it nor in the base, or a first point is not in
-            the space.
+        ConfigError: a path is unknown or may not be searched, a domain is not valid, a domain
+            depends on a parameter that is neither in the base nor before it in `domains`, or a
+            first point is not in the space.
     """
 
     domains: Mapping[str, Domain]
@@ -589,7 +592,10 @@ class SearchSpace:
 
     @property
     def _named_values(self) -> dict[str, list[Any]]:
-        """Maps parameters to those of their values that conditions name, without duplicates."""
+        """Maps each parameter to those of its values that conditions (`when`) name.
+
+        There are no duplicates.
+        """
         named_values: dict[str, list[Any]] = {}
         for whole in self.domains.values():
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
@@ -606,7 +612,8 @@ class SearchSpace:
         """Yield every point of the grid exactly once; the last parameter changes fastest.
 
         Raises:
-            ConfigError: a range has no step, or a log scale.
+            ConfigError: a range has no finite number of values: it is a `Float` without a step, or
+                an `Int` with a log scale.
         """
         for path, domain in self.domains.items():
             if domain.count is None:
@@ -629,7 +636,7 @@ class SearchSpace:
             yield from self._points({**params, path: value}, after)
 
     def sample(self, generator: np.random.Generator) -> Params:
-        """Draw a point: each parameter that exists, independently from its domain."""
+        """Draw a point: for each parameter that exists, a value of its domain, independently."""
         params: Params = {}
         for path in self.domains:
             if (domain := self.under(path, params)) is not None:

@@ -86,7 +86,7 @@ def words(request_type: type, path: Path) -> list[str]:
 def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
     """Convert an option to words of the command line.
 
-    There are none if its value is empty, or if it is a flag and the value is false.
+    The list is empty if the option has no value in the file, or if it is a flag that is false.
     """
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")

@@ -22,13 +22,13 @@ from search.views.text.labels import best_text, outcome_text
 from trainables.errors import printable
 
 EVERY_S = 10.0
-"""Seconds between two checks of a search in a bucket. In a folder, it is a fifth of that."""
+"""Seconds between two checks of a search in a bucket; in a folder, a fifth of this time."""
 
 
 class Follow:
     """Shows a search until it ends.
 
-    On a terminal, its table is redrawn; otherwise a line is printed for each change.
+    On a terminal, the table of trials is redrawn; otherwise a line is printed for each change.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class Follow:
         """Prepare to follow a search.
 
         Args:
-            name: its name, for commands in the text.
-            home: its place in the storage.
+            name: the search's name, for commands in the text.
+            home: the search's place in the storage.
             storage: the storage, for commands in the text.
             wait: sleeps between two checks; its argument is the number of seconds.
         """
@@ -62,7 +62,7 @@ class Follow:
         with live or nullcontext():
             while True:
                 # Check the lock before reading the journal: a driver writes its last lines before
-                # it releases the lock, so this loop does not end without them.
+                # it releases the lock, so this loop cannot end before it has read them.
                 holder = self.home.holder()
                 events = self._new()
                 for event in events:

@@ -1,7 +1,7 @@
 """Options of a verb as Python values; dashes in their names become underscores.
 
-They are converted to words of the command line, which argparse converts to values. So a text has
-the same meaning in Python as on the command line.
+The options are converted to words of the command line, which argparse converts to values. So a text
+has the same meaning in Python as on the command line.
 
     {"space": "table3", "max_epochs": 5, "set": {"optimizer": {"name": "sgd"}}, "sealed": True}
 """

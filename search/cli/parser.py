@@ -108,9 +108,9 @@ def _as_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def parse_request(
     parser: Parser, request_type: type[Request], words: Sequence[str] | None
 ) -> Request:
-    """Parse a command line; None stands for that of this process.
+    """Parse a command line; None stands for the command line of this process.
 
-    If it is invalid, the process ends with a message of one line and exit code 2.
+    If the command line is invalid, the process ends with a message of one line and exit code 2.
     """
     values = vars(parser.parse_args(words))
     for declared in options_of(request_type):

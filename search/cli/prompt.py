@@ -14,7 +14,7 @@ Options = TypeVar("Options")
 
 
 def with_confirmed_name(command: Callable[[Options], int], options: Options) -> int:
-    """Carry out a command; if it names no search, ask about the closest one, and try again.
+    """Carry out a command; if its search does not exist, ask about the closest name and try again.
 
     Raises:
         NoSuchSearch: there is no such search, and the user did not confirm the closest one.
@@ -61,7 +61,7 @@ def can_ask() -> bool:
 def confirm(question: str, *, yes: bool) -> bool:
     """Ask the user a yes-no question, and return True if the answer is yes.
 
-    An empty line means `yes`, the default answer. Ctrl-D means no.
+    If the user enters an empty line, the answer is the value of `yes`. Ctrl-D means no.
     """
     sys.stderr.write(f"{printable(question)} [{'Y/n' if yes else 'y/N'}] ")
     sys.stderr.flush()

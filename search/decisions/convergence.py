@@ -10,16 +10,16 @@ exceed the best is binomial, and the largest of j such excesses is on average th
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
 Only the later half of the trials is used, since the late suggestions of an algorithm that learns
-differ from its early ones. Such an algorithm may still improve. Therefore the expected gain is at
-least the gain of the later half over the first half, for each doubling of the number of trials. A
+differ from its early ones. Such an algorithm may still improve. Therefore, for each doubling of the
+number of trials, the expected gain is at least the gain of the later half over the first half. A
 region of good configurations that no trial has reached yet cannot be predicted.
 
 The loss by ending early was measured on simulated searches, 150 of each kind: on nine kinds of
 synthetic values, and on recorded learning curves of two networks, with and without early stopping
 by ASHA. With --min-gain 0.1, searches in random order lost 0.00 to 0.06 points on average, and
 ended after 57 % to 100 % of the planned trials. With 0.3, they lost 0.00 to 0.17 points, and ended
-after 30 % to 98 %. TPE was measured in 60 searches on a noisy bowl-shaped function: it lost 0.13
-and 0.27 points, and ended after 77 % and 56 %.
+after 30 % to 98 %. TPE was measured in 60 searches on a noisy bowl-shaped function: with these two
+values, it lost 0.13 and 0.27 points, and ended after 77 % and 56 % of the planned trials.
 """
 
 import math
@@ -30,7 +30,7 @@ from search.journal.result import FAILED, SearchResult, furthest_of_each_trainin
 MIN_TRIALS = 20
 """The number of trials that must have ended before a gain is estimated."""
 TOP_SHARE, MIN_TOP = 10, 5
-"""The tail is the best 1 / `TOP_SHARE` of the trials, but at least `MIN_TOP` of them."""
+"""The gain is estimated from the best trials: 1 / `TOP_SHARE` of all, but at least `MIN_TOP`."""
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
@@ -44,8 +44,8 @@ def expected_gain(values: Sequence[float], ahead: int) -> float:
         ahead: the number of new trials.
 
     Returns:
-        The gain in the unit of the values; infinite if there are too few of them, or if all of the
-        first half are failures.
+        The gain in the unit of the values; infinite if there are fewer than `MIN_TRIALS` values, or
+        if all trainings in their first half failed.
     """
     count = len(values)
     if count < MIN_TRIALS or max(values[: count // 2]) == -math.inf:

@@ -66,11 +66,11 @@ from trainables.request import TrialRequest
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The maximum number of retries of a trial after failures of each kind.
 
-- `moved`: its machine is about to be reclaimed, so it stopped after an epoch.
-- `lost`: its process or node was lost.
-- `hung`: it made no progress for too long.
-- `memory`: it ran out of memory.
-- `error`: its own code raised an exception.
+- `moved`: the trial stopped after an epoch, because its machine is about to be reclaimed.
+- `lost`: the trial's process or node was lost.
+- `hung`: the trial made no progress for too long.
+- `memory`: the trial ran out of memory.
+- `error`: the trial's own code raised an exception.
 
 Divergence is an outcome, not a failure, and is not retried. While the storage fails, trials wait
 instead of failing.
@@ -136,7 +136,7 @@ class Driver:
         self.closing: tuple[str, str] | None = None
         """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots
-        """The number of trials for which the executor has room, regardless of the search's limit.
+        """The number of trials for which the executor has room, regardless of --concurrency.
 
         None if the number varies; the executor then calls `resize`.
         """
@@ -207,7 +207,7 @@ class Driver:
         self._withdraw()
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Queue a trial that was interrupted, unless it is at a rung and others come first."""
+        """Queue an interrupted trial, or hold it if it is at a rung and is not promoted."""
         # A trial reports all epochs that it inherits from a relative, without waiting at rungs.
         if self._is_at_rung(trial.trial) and trial.is_inheriting:
             self._promote(trial.trial)
@@ -348,7 +348,7 @@ class Driver:
     def _has_left(self) -> bool:
         """True if there is anything to train besides the active trials.
 
-        If not, the search counts as complete, even if its budget is used up as well.
+        If nothing is left, the search counts as complete, even if its budget is used up as well.
         """
         return (
             bool(self.pending)
@@ -440,8 +440,9 @@ class Driver:
     def close(self, by: str, reason: str) -> None:
         """Close the search: no trial starts, and none continues after its current epoch.
 
-        Only the first call counts, unless its reason was a used-up budget or a request to stop:
-        the search then still evaluates its trials, and a later call may interrupt that.
+        Only the first call counts, with one exception. A search that was closed by a used-up budget
+        or by a request to stop still evaluates its trials. A second call with another outcome, such
+        as `interrupted`, replaces the outcome and the reason, and prevents or ends the evaluation.
 
         Args:
             by: the outcome of the search, such as `budget` or `interrupted`.
@@ -464,13 +465,13 @@ class Driver:
     def take_up(self, request: DriverRequest | Unreadable, *, waited: bool = False) -> bool:
         """Write the reply to a request to the journal, then carry out the request.
 
-        A request that has a reply already is ignored: it was carried out at that time, or by
-        `go_on`. While the search is being interrupted, all requests except a pause remain for the
-        session that continues it.
+        A request that has a reply already is ignored: it was carried out when the reply was
+        written, or by `go_on`. While the search is being interrupted, all requests except a pause
+        remain for the next session.
 
         Args:
             request: the request.
-            waited: True if it was sent before this session.
+            waited: True if the request was sent before this session.
 
         Returns:
             False if the request must remain for a later session.
@@ -531,7 +532,7 @@ class Driver:
                 concurrency=facts["concurrency"],
             )
         )
-        # Reopen the search if only its budget had closed it; a signal may have closed it since.
+        # Reopen the search if its budget had closed it, unless a signal has closed it since.
         if self._spent(0) is None and self.closing is not None and self.closing[0] == "budget":
             self.closing = None
             waiting = {*self.active, *self.pending}
@@ -678,7 +679,8 @@ class Driver:
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
         """Pause a trial because no budget remains for it.
 
-        It continues if other trials leave a part of the budget, or in a resume with a larger one.
+        The trial continues if other trials do not need all of the budget that is reserved for them,
+        or in a resume with a larger budget.
         """
         self._write(Paused(trial, epoch, reason))
         self.active.discard(trial)

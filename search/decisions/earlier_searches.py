@@ -1,8 +1,8 @@
 """The trainings of other searches in the same storage, which a search may continue.
 
 Only trainings with the same code and data, on the same kind of machine, are used. The journals are
-read in a thread while Ray starts. The checkpoints are not checked here: the worker that continues
-from one checks that it exists and is complete.
+read in a thread while Ray starts. The checkpoints are not checked here: before a worker continues
+from a checkpoint, it checks that this checkpoint exists and is complete.
 """
 
 import re
@@ -50,8 +50,8 @@ LINE_HEAD = re.compile(
 
 Most lines are epochs, of which only this beginning is read, to save time.
 
-A trial's name is restricted to these characters because it becomes part of a path, and the journal
-is not trusted: other users may have written it.
+Only letters, digits and hyphens are allowed in a trial's name, because it becomes part of a path.
+The journal is not trusted: another user may have written it.
 """
 PARSED = frozenset(b"started resumed selecting suggested freed".split())
 """The kinds of events that are parsed completely."""
@@ -63,7 +63,7 @@ class EarlierTraining(NamedTuple):
     search: str
     trial: str
     epoch: int
-    """The last epoch that it has finished."""
+    """The last epoch that the trial has finished."""
 
 
 class EarlierSearches:
@@ -77,12 +77,12 @@ class EarlierSearches:
         self.training = training_of(experiment, dataset)
         """The fingerprint of everything that a training depends on, except its config.
 
-        Only journals with the same one are read.
+        Only journals with the same fingerprint are read.
         """
         self.trouble = ""
         """The reason why the storage could not be read; empty if it could."""
         self._fingerprints: dict[str, str] = {}
-        """Maps searches to the fingerprint of their trainings, with `FUSED` if they were fused."""
+        """Maps searches to the fingerprints of their trainings (for fused ones, with `FUSED`)."""
         self._trainings: dict[str, list[EarlierTraining]] = {}
         """Maps training keys to trials."""
         self._thread = Thread(
@@ -190,8 +190,8 @@ def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]
         The fingerprints of the sessions, and for each training key the last epoch of each trial.
 
     Raises:
-        ValueError: a session, a suggestion or a removal of checkpoints is damaged, or some line has
-            no beginning of an event.
+        ValueError: an event of a session, of a suggestion or of a removal of checkpoints is
+            damaged, or a line does not begin like an event.
     """
     fingerprints, keys, last_epochs = set[str](), dict[str, str](), dict[str, int]()
     freed = set[str]()
@@ -229,7 +229,7 @@ def training_of(experiment: Experiment, dataset: Dataset) -> str:
 def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield (name, journal) of each other search whose journal starts with this fingerprint.
 
-    In a folder, the newest come first.
+    If the storage is a folder, the journals that were changed last come first.
     """
     return (
         _in_bucket(storage, own, training)

@@ -87,7 +87,7 @@ class Policy(Protocol):
         """Replace the experiment by one with another number of trials, budget or concurrency."""
 
     def begin(self) -> Decisions:
-        """Decide what to do at the start of a session; its first event is in the journal."""
+        """Decide what to do at the start of a session, whose first event is in the journal."""
 
     def receive(self, data: EventData) -> None:
         """Receive an event of an earlier session, or one that the driver has just written."""
@@ -100,7 +100,10 @@ class Policy(Protocol):
         """
 
     def judge(self, trial: str) -> Stop | None:
-        """Return a reason to stop a trial other than the scheduler's; None if there is none."""
+        """Return the policy's own reason to stop a trial; None if it has none.
+
+        The scheduler's reasons are not included.
+        """
 
     def follow_up(self) -> Decisions:
         """Decide on the consequences of trials that have ended."""

@@ -24,15 +24,16 @@ MAX_TRAININGS = 2000
 def observations(result: SearchResult) -> list[Observation]:
     """Return the observations from which the effects of params are estimated, one per training.
 
-    The score of a training is the share of the others that are worse; ties count half.
+    The score of a training is the share of the other trainings that are worse; ties count half.
 
     Trials that differ only in length are one training, and one observation: the trial that has
-    trained furthest. If each counted, a chance effect in one training would seem significant, since
-    all its lengths share it.
+    trained furthest. If each trial counted, a chance effect in one training would be counted
+    several times, and would seem significant.
 
-    Two completed trainings are compared by their best values, others by their best values up to the
-    epoch that both have reached: a stopped trial must not be compared with epochs that it did not
-    train. A diverged training is worse than all that did not diverge; a failed one is left out.
+    Two completed trainings are compared by their best values. Any other two are compared by their
+    best values up to the epoch that both have reached: a stopped trial must not be compared with
+    epochs that it did not train. A diverged training is worse than all trainings that did not
+    diverge; a failed one is left out.
     """
     usable = [
         trial
@@ -144,7 +145,8 @@ def gains(result: SearchResult) -> list[tuple[Refined, int, float]]:
 def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> list[str]:
     """Describe the rounds of a refinement; empty if there is none.
 
-    `go_on` is the command that continues it if it has not ended.
+    `go_on` is the command that continues the refinement. It is named if the refinement has not
+    ended.
     """
     refinement = result.refinement
     if refinement is None:
@@ -167,9 +169,9 @@ def refinement_sentences(result: SearchResult, go_on: Remedy | None = None) -> l
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
-    """Return a line for each parameter with a clear effect and its best value at an edge.
+    """Describe the parameters that have a clear effect and whose best value is at an edge.
 
-    The edge is the first or the last value of the parameter's domain.
+    There is one line for each parameter. An edge is the first or the last value of its domain.
     """
     if not result.ranking:
         return []

@@ -40,9 +40,9 @@ def next_space(
 class RefinementPolicy:
     """The policy of a search and its refinement.
 
-    Once all trials of a round have ended, it starts the next round in a new space, or records the
-    reason why there is none. All other decisions are made by a `SearchPolicy`, a new one for each
-    round.
+    Once all trials of a round have ended, this policy starts the next round in a new space, or
+    records the reason why no round follows. All other decisions are made by a `SearchPolicy`, a new
+    one for each round.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class RefinementPolicy:
         return self.search.begin()
 
     def receive(self, data: EventData) -> None:
-        """Receive an event; the policy of the search ignores those of the refinement."""
+        """Pass an event to the policy of the search, which ignores events of the refinement."""
         self.search.receive(data)
 
     def judge(self, trial: str) -> Stop | None:

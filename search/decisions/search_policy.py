@@ -38,7 +38,7 @@ from trainables.values import Json
 
 
 def course_of(config: Json) -> TrialCourse:
-    """Create the course of a trial from its config, as the journal has it."""
+    """Create the `TrialCourse` of a trial from its config in the journal."""
     epochs, optimizer = config["epochs"], config.get("optimizer", {})
     step = optimizer.get("step_epochs", 0) if optimizer.get("schedule") == "step" else 0
     return TrialCourse(epochs, (epochs - 1) // step * step if step else 0)
@@ -135,7 +135,7 @@ class SearchPolicy:
 
     @property
     def may_wait(self) -> bool:
-        """True unless the algorithm learns from results, which it should then have first."""
+        """True unless the algorithm learns from results; it should then receive results first."""
         return not self.algorithm.learns
 
     def extend(self, experiment: Experiment) -> None:
@@ -196,7 +196,7 @@ class SearchPolicy:
             )
 
     def _has_enough(self) -> Generator[EventData, None, bool]:
-        """Yield `Enough` if the planned trials are expected to gain less than `min_gain`.
+        """Yield `Enough` if the remaining trials are expected to gain less than `min_gain`.
 
         Returns:
             True if further trials are not worthwhile.
@@ -248,7 +248,7 @@ class SearchPolicy:
     def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
-        It no longer applies if `min_gain` has changed, or if more trials are planned now.
+        The decision no longer applies if `min_gain` has changed, or if more trials are planned now.
         """
         if (
             event.wanted == self.experiment.min_gain
@@ -292,7 +292,7 @@ class SearchPolicy:
     def _is_scheduled(self, trial: str) -> bool:
         """True if the scheduler receives the events of a trial.
 
-        It does not receive those of a baseline. A baseline has only one epoch, so networks would be
+        The events of a baseline are left out: a baseline has only one epoch, so networks would be
         compared with it after their first epoch. A model that is no longer in the catalog counts as
         a network.
         """

@@ -6,30 +6,32 @@ to luck. So everything here is based only on fresh seeds. All candidates get the
 differences within a pair are due to the candidates.
 
 - The race: after each seed that all candidates have (from the second on), the leader is compared
-  with every other candidate. One that is behind in a paired t-test is dropped. The variance of the
-  test is that of the pair's differences or, if larger, the one pooled over all candidates (a
-  two-way layout of candidates and seeds), since two or three differences do not determine a
-  variance. The error rate is shared among all possible comparisons (Bonferroni). These include each
-  candidate as the leader, because the leader is found from the same seeds. So the error rate holds
-  for the whole race. On races, see Maron and Moore 1994, "Hoeffding races", and Birattari et al.
-  2002.
+  with every other candidate. A candidate that is significantly behind in a paired t-test is
+  dropped. The test uses the variance of the pair's differences or, if it is larger, the variance
+  pooled over all candidates (a two-way layout of candidates and seeds), since two or three
+  differences do not determine a variance. The error rate is shared among all possible comparisons
+  (Bonferroni). In these, each candidate may be the leader, because the leader is found from the
+  same seeds. So the error rate holds for the whole race. On races, see Maron and Moore 1994,
+  "Hoeffding races", and Birattari et al. 2002.
 - The pooled variance: candidates whose values change in the same way from seed to seed count as one
-  sample. Examples are trainings of which one is the beginning of the other, and baselines, which no
-  seed changes. If each counted, the variance would seem smaller and better known than it is.
+  sample. Examples are two trainings, one of which is the beginning of the other, and baselines,
+  which no seed changes. If each candidate counted, the variance would seem smaller and better known
+  than it is.
 - The pair's own variance: luck may differ between candidates. So the pair's own differences,
   without pooling, must be significant as well, at the whole error rate for all comparisons of this
-  pair. Thus two equal candidates are separated no more often than that, regardless of the others.
+  pair. Thus two equal candidates are separated no more often than this error rate allows,
+  regardless of the other candidates.
 - Rounding: accuracies are multiples of one image. Identical differences do not prove that there is
   no luck, so the variance of rounding, 1/12 of a squared image for each value, is part of each
   variance.
 - Ties: a remaining candidate that is behind the leader by less than half a standard error of the
   difference counts as equal. Among equals, the one with the lowest time per image is chosen, if it
   is faster by a tenth. (With one standard error, as in Breiman et al. 1984, section 3.4.3, and five
-  candidates, the choice loses more than the deviation between seeds too often:
-  `tests/bench/selection.py`.)
+  candidates, the choice is too often behind the truly best candidate by more than the deviation
+  between seeds: `tests/bench/selection.py`.)
 - The expected value: the mean over the seeds. Its confidence interval (Student's t) accounts for
-  the choice: the candidate chosen among several was probably lucky, so the lower bound is that of a
-  simultaneous interval for all candidates.
+  the choice: the candidate that was chosen among several was probably lucky. So the lower bound is
+  the one of a simultaneous interval for all candidates.
 """
 
 import math
@@ -144,7 +146,7 @@ class Candidate:
     ms_per_image: float | None
     """The inference time of a single image in milliseconds; None if it was not measured."""
     best: str
-    """The name of its best training; empty if it has none."""
+    """The name of the candidate's best training; empty if no training has completed."""
 
 
 def decide(

@@ -1,4 +1,4 @@
-"""The policy of a selection: the next candidate and seed to train, and which are dropped.
+"""The policy of a selection: what is trained next, and which candidates are dropped.
 
 See `search.decisions.selection`.
 """
@@ -128,7 +128,7 @@ class SelectionPolicy:
 
     @property
     def best(self) -> dict[str, TrialResult]:
-        """The best training of each candidate in the race that has a completed one."""
+        """The best training of each candidate in the race, if any of its trainings completed."""
         return {
             candidate: ranked[0]
             for candidate in self.race.alive

@@ -23,7 +23,7 @@ from trainables.values import Json
 MAX_LENGTHS = 8
 """The maximum number of distinct training lengths for which checkpoints are kept.
 
-If a space has more, no checkpoints are kept for shorter relatives.
+If a space has more lengths, no checkpoints are kept for shorter relatives.
 """
 MAX_BEGINNINGS = 4
 """The maximum number of sources for a warm start that a worker receives.
@@ -142,7 +142,7 @@ class Relatives:
 def is_shared_between_searches(config: Json) -> bool:
     """True if trainings with this config may be reused by other searches.
 
-    A training that starts from a file of weights may not: the file may have changed since.
+    A training that starts from a file of weights must not be reused: the file may have changed.
     """
     model = config["model"]
     return not (model.get("weights") or model.get("pretrained"))

@@ -39,9 +39,12 @@ Up to the first, a value is at the edge. Up to the second, it is near the edge.
 NARROWEST = 0.25
 """The minimum share of a range that remains after one round."""
 BEST_SHARE, MIN_BEST = 0.25, 3
-"""The best few trials: this share of all, but at least this number."""
+"""The best few observations are this share of all observations, but at least `MIN_BEST`."""
 MARGIN = 0.1
-"""The share of a range that remains on either side of the best few."""
+"""The share of a range that is kept on either side of the best few values.
+
+It is also the share of these values that may be left out at each end.
+"""
 WIDER, MAX_HALVED = 0.5, 6
 """The share of its width by which a range is widened.
 
@@ -81,7 +84,7 @@ class Effect:
 
 
 class Factor:
-    """One domain of a parameter, with the observations whose value is in it."""
+    """A domain of a parameter, with the observations that have a value in this domain."""
 
     def __init__(
         self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]
@@ -197,7 +200,7 @@ def narrow(
 
     Args:
         space: the current space.
-        observed: the trials, with comparable scores.
+        observed: the observations in the current space, or in earlier ones.
         best: the params of the best trial.
         refusal: returns the reason why a new value is not valid; such a value is not added.
     """
@@ -534,7 +537,8 @@ def _beyond(
 ) -> tuple[Any, str]:
     """Find a number beyond the first or last option, which has the index `top`.
 
-    It is as far from that option as the neighbour on the other side, or closer if that is refused.
+    The first attempt is as far from this option as the neighbour on the other side. If it is
+    refused, closer numbers are tried.
 
     Returns:
         The number and an empty text; or None and the reason if all numbers are refused.
@@ -574,9 +578,9 @@ def _finer(
 def _between(start: Any, end: Any, log: bool, part: float = 0.5) -> Any:
     """Return the number at the fraction `part` of the way from `start` to `end`.
 
-    With a `part` of -1, it is at the same distance from `start` on the other side. It is an integer
-    if both are. Otherwise it is rounded to at least two digits, and to as many as are needed to
-    differ from both.
+    With a `part` of -1, the number is as far from `start` as `end` is, but on the other side. If
+    both `start` and `end` are integers, so is the number. Otherwise it is rounded to at least two
+    digits, and to as many as are needed to differ from both.
     """
     value = (
         math.exp(math.log(start) + part * math.log(end / start))
@@ -607,7 +611,8 @@ def _options(
 ) -> tuple[Domain, list[Change]]:
     """Return the next options of a choice without an order, and the changes.
 
-    Clearly worse options are dropped, but at least two remain, and that of the best trial stays.
+    Clearly worse options are dropped, but at least two options remain. The option of the best trial
+    is never dropped.
     """
     if not effect.is_clear:
         return factor.domain, []

@@ -71,7 +71,7 @@ def preview_request(
     Args:
         request: the request.
         result: the search, from `SearchResult.kept_in`.
-        holder: the driver that runs it; empty if none does.
+        holder: the name of the driver that runs the search; empty if none does.
         place: the storage, for the commands in the reply.
     """
     try:
@@ -157,7 +157,7 @@ def is_selecting(result: SearchResult) -> bool:
 
 
 def _current_trials(result: SearchResult) -> Iterable[TrialResult]:
-    """Return the trials of the search, or of the selection if that runs now."""
+    """Return the trainings of the selection if one runs now, otherwise the trials of the search."""
     if result.selection is not None and is_selecting(result):
         return result.selection.repeats.values()
     return result.trials.values()
@@ -178,7 +178,7 @@ def request_text(request: Requested) -> str:
 def _refuse_selection(
     experiment: Experiment, result: SearchResult, standing: Standing, what: str
 ) -> None:
-    """Refuse a request during a selection if it is possible only for the search's own trials.
+    """Refuse a request that cannot be applied to a selection, while one is unfinished.
 
     `what` names the requested action in the message.
 
@@ -317,7 +317,9 @@ def _extend(
 
 
 def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Experiment:
-    """Return the experiment with another number of trials: `60`, or `+20` for additional ones.
+    """Return the experiment with another number of trials.
+
+    `text` is the new total, such as `60`, or the number of trials to add, such as `+20`.
 
     Raises:
         ConfigError: more trials have started already, the space has too few points, or the search
@@ -355,13 +357,14 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
 
 
 def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
-    """Return the experiment with the limits of a request, each of which replaces those of its kind.
+    """Return the experiment with its budget changed as a request asks.
 
-    A limit that begins with + is added to those of its kind instead.
+    Each limit in the request replaces the limits of the same kind in the budget. If it begins with
+    +, it is added to them instead.
 
     Raises:
-        ConfigError: a limit with + has none to which it could be added, or a price is set without a
-            budget in money.
+        ConfigError: a limit begins with +, but the budget has none of the same kind; or a price is
+            set without a budget in money.
     """
     plain = [limit(text) for text in request.budget if not text.startswith("+")]
     budget = experiment.budget.with_limits(plain)
@@ -379,7 +382,9 @@ def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
 
 
 def _add_limit(budget: Budget, more: Limit, text: str) -> Budget:
-    """Add a limit to each limit of its kind.
+    """Increase each limit of the same kind as `more` by its amount (`--budget +2h`).
+
+    `text` is the value of the option, for the error message.
 
     Raises:
         ConfigError: the budget has no limit of this kind.
@@ -446,7 +451,10 @@ def _options(experiment: Experiment) -> dict[str, Word | list[Word]]:
 
 
 def _cost(trials: int, result: SearchResult) -> str:
-    """Describe the estimated time of further trials; empty if no trial has ended yet."""
+    """Describe the estimated time of further trials.
+
+    Empty if there are no further trials, or if no trial has ended yet.
+    """
     ended = [trial for trial in result.trials.values() if trial.ended_ms and trial.own_epochs]
     if trials < 1 or not ended:
         return ""

@@ -1,9 +1,9 @@
 """Forecasts of durations in a session, so that the session stays within its time budget.
 
 The end of a session (evaluation, test, pictures, MLflow, shutdown of Ray) takes up to twice as long
-as its start (imports, Ray), and other processes slow down both to the same degree. So the end is
-forecast from the start. The next epoch of a trial is forecast from its last one, and the first
-epoch of a new trial from those of others.
+as its start (imports, Ray). If other processes slow down the machine, start and end become longer
+by the same factor. So the end is forecast from the start. The next epoch of a trial is forecast
+from its last one, and the first epoch of a new trial from the first epochs of other trials.
 """
 
 import time
@@ -18,9 +18,9 @@ EVALUATION_SHARE, LEAVING_SHARE = 0.5, 1.4
 that imports and the start of Ray took.
 """
 MAX_SHARE = 0.5
-"""At most this share of the time that is left when the first trial starts is reserved for the end.
+"""The maximum share of the remaining time that is reserved for the end of a session.
 
-Most of a budget should be used for training.
+The remaining time is read when the first trial starts. Most of it should be used for training.
 """
 SOONER = 0.8
 """The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
@@ -107,7 +107,10 @@ class Timing:
         self._longest_s.pop(trial.config["model"]["name"], None)
 
     def forecast(self, trial: TrialResult | None) -> float:
-        """Forecast the seconds until the next report of a trial, or of a new one; 0 if unknown."""
+        """Forecast the seconds until the next report of a trial; 0 if unknown.
+
+        `trial` is None for a new trial.
+        """
         if trial is not None and trial.trial in self._last_s:
             return self._last_s[trial.trial]
         if trial is not None and trial.epochs:

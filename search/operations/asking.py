@@ -47,7 +47,7 @@ class DriverReply:
 def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverReply:
     """Send a request to the driver of a search, and wait for its reply.
 
-    It does not wait if no driver runs, or if `ask.no_wait` is set.
+    This function does not wait if no driver runs, or if `ask.no_wait` is set.
 
     Args:
         ask: the search, and whether to wait.

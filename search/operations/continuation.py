@@ -28,8 +28,8 @@ def change_option(what: str) -> bool:
 class UsageLimits:
     """The limits on what trainings may use: a budget, and the price of device time.
 
-    Their help texts have two placeholders, which `group` replaces: `{of}` says what is limited, and
-    `{default}` is the default.
+    The help texts of these options have two placeholders, which `group` replaces: `{of}` says what
+    is limited, and `{default}` is the default.
     """
 
     budget: tuple[Limit, ...] = repeated(

@@ -43,7 +43,7 @@ def delete(
 ) -> Deletion | None:
     """Delete a search, its checkpoints and its runs in MLflow.
 
-    Its runs are deleted first: if that fails (`NotReady`), the search still exists.
+    The runs are deleted first: if this fails (`NotReady`), the search still exists.
 
     Args:
         request: the search.

@@ -18,12 +18,12 @@ class DependentSearch:
 
     search: str
     trials: int
-    """The number of its trials that continued trainings of the deleted search.
+    """The number of the other search's trials that continued trainings of the deleted search.
 
-    They have their own copies of the checkpoints.
+    These trials have their own copies of the checkpoints.
     """
     needs_weights: bool
-    """True if its trials start from weights in the deleted search's folder."""
+    """True if the other search's trials start from weights in the deleted search's folder."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class Deletion:
     place: str
     size: StoredSize
     traces: Traces | None
-    """Its runs, which are deleted, and its registered models, which stay. None if MLflow is left
-    unchanged, or if the runs are unknown because the journal is damaged."""
+    """The search's runs, which are deleted, and its registered models, which stay.
+
+    None if MLflow is left unchanged, or if the runs are unknown because the journal is damaged.
+    """
     uses: tuple[DependentSearch, ...]
 
 

@@ -127,20 +127,20 @@ class ImproveRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Improvement:
-    """The state of an improvement: decided, or at the end of an interrupted session."""
+    """The outcome of an improvement, or its state if its session ended before the decision."""
 
     name: str
-    """The name of its search."""
+    """The name of the improvement's search."""
     exit_code: int
-    """The exit code of its session if there is no decision yet; otherwise 0."""
+    """The exit code of the search's session if there is no decision yet; otherwise 0."""
     decision: Json | None = None
-    """The decision, as in its file; None if there is none yet."""
+    """The decision, as in the file `DECISION`; None if there is no decision yet."""
     lines: tuple[str, ...] = ()
     """The decision in lines of text."""
 
     @property
     def version(self) -> str | None:
-        """The registered version of its model; None if the model is not registered."""
+        """The version of the improved model in the registry; None if it is not registered."""
         return None if self.decision is None else self.decision["version"]
 
 
@@ -149,9 +149,9 @@ class ImprovementPlan:
     """The plan of an improvement that has not been started, or that could continue."""
 
     name: str
-    """The name of its search."""
+    """The name of the improvement's search."""
     lines: tuple[str, ...]
-    """Its challengers, their cost, and the requirements for a new champion, in lines of text."""
+    """The plan in lines of text: challengers, their cost, and requirements for a new champion."""
     facts: Json | None = None
     """The plan as JSON-compatible values; None if the improvement was started before."""
 
@@ -432,7 +432,7 @@ def decide(
 ) -> Json:
     """Compare the challengers with the champion, and return the decision as JSON-compatible values.
 
-    `version` in it is None; `finish` sets it.
+    The value of `version` is None; `finish` sets it.
     """
     decision = decide_outcome(
         request.champion_request(),

@@ -37,7 +37,7 @@ PORT = 8001
 CONNECTIONS = 500
 """The maximum number of connections to the server of a page; each needs a file descriptor."""
 END_S = 3
-"""Seconds in which open requests may finish when the server of a page is stopped."""
+"""Seconds that open requests have to finish when the server of a page is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class LabellingPage:
 
     @property
     def progress(self) -> LabellingProgress:
-        """The number of corrected images, and the number of those that are left."""
+        """The number of corrected images, and the number of images that are left."""
         return self.labelling.progress
 
     @property
@@ -167,7 +167,7 @@ def opened_in_browser(address: str, *, should_open: bool) -> Iterator[None]:
     """Open an address in the browser, if there is a display and `should_open`.
 
     The browser opens a private file that redirects to the address. Every user of the machine can
-    read command lines, so the browser's must not contain the token.
+    read command lines, so the command line of the browser must not contain the token.
     """
     with TemporaryDirectory(prefix="search-page-") as folder:
         if should_open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):

@@ -36,7 +36,7 @@ class ModelLocation:
             storage: the storage of searches.
 
         Raises:
-            NoSuchSearch: it is the name of a search, and there is no such search.
+            NoSuchSearch: `name` has the form of a search's name, but there is no such search.
         """
         source = ModelSource(
             name=name,

@@ -66,10 +66,10 @@ class MonitoredModel:
     """A model in use, with the reference that was stored when it was promoted."""
 
     name: str
-    """Its name in messages."""
+    """The model's name in messages."""
     reference: Reference
     version: str
-    """Its version in the registry; empty if it is not registered."""
+    """The model's version in the registry; empty if it is not registered."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
 
 
 def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
-    """Load the model that MODEL names, with the reference that was stored when it was promoted.
+    """Load the reference of the model that MODEL names, stored when the model was promoted.
 
-    With --version, load that version of the registered model.
+    With --version, load the reference of that version of the registered model.
 
     Raises:
         ConfigError: the model has no reference, because it was promoted by an earlier version of
@@ -155,7 +155,7 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
 
 
 def figures(findings: Findings) -> dict[str, float]:
-    """Return the figures of the findings that were measured, by their names in MLflow."""
+    """Return the measured figures of the findings, by their names in MLflow."""
     numbers: dict[str, float | None] = {
         "images": findings.images,
         "changed": bool(findings.changed),

@@ -49,11 +49,11 @@ class Files:
 
     paths: Sequence[str]
     skipped: int = 0
-    """The number of files in folders so far that were skipped, because of their suffix."""
+    """The number of files in folders that were skipped so far, because of their suffix."""
     first_skipped: str = ""
     """The path of the first skipped file; empty if there is none."""
     unread: list[OSError] = field(default_factory=list)
-    """The errors of the folders so far that could not be read."""
+    """The errors of the folders that could not be read so far."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield each file, in the order of the paths; files in a folder are sorted by name."""
@@ -93,7 +93,7 @@ class FolderAccuracy:
     """The model's accuracy on folders whose sub-folders are named after its classes."""
 
     roots: Sequence[Path]
-    """The folders with a sub-folder for each class; without any, no true classes are known."""
+    """The folders whose sub-folders are named after classes; if empty, no true class is known."""
     images: dict[str, int] = field(default_factory=dict)
     """The number of images so far, by true class."""
     right: dict[str, int] = field(default_factory=dict)
@@ -105,9 +105,9 @@ class FolderAccuracy:
         return cls([Path(path) for path in paths if _has_class_folders(Path(path), set(classes))])
 
     def true_class(self, file: str) -> str | None:
-        """Return the true class of a file, the sub-folder of a root that contains it.
+        """Return the true class of a file: the name of the sub-folder of a root that contains it.
 
-        None if the file is not in such a sub-folder.
+        None if the file is not in a sub-folder of a root.
         """
         for root in self.roots:
             if Path(file).is_relative_to(root):
@@ -116,7 +116,7 @@ class FolderAccuracy:
         return None
 
     def take(self, answer: "FileAnswer") -> "FileAnswer":
-        """Count a prediction, and return it; if there are `roots`, with the column `TRUE_CLASS`."""
+        """Count a prediction, and return it, with the column `TRUE_CLASS` if there are `roots`."""
         if not self.roots or answer.error:
             return answer
         true = self.true_class(answer.file)

@@ -65,7 +65,7 @@ class NextSpace:
     name: str
     """The name of the search."""
     trials: int
-    """The number of its trials so far."""
+    """The number of the search's trials so far."""
     terms: RefinementTerms
     changes: tuple[Change, ...]
 
@@ -227,7 +227,7 @@ def terms_of(
         earlier: the search whose interrupted refinement is continued, and provides the defaults;
             None for a new refinement.
         trial_count: the number of trials of the search. By default, each round of a new refinement
-            has a third of it.
+            has a third of this number, but at least `MIN_TRIALS`.
 
     Raises:
         ConfigError: one of the numbers is below 1.
@@ -251,7 +251,8 @@ def experiment_of(
     """Build the experiment of the refinement.
 
     A refinement uses the Bayesian algorithm. With --budget it has its own limits, which count from
-    now on. Without --budget, a new refinement has no limits, nor has one that its budget has ended.
+    now on. Without --budget, a refinement has no limits if it is new, or if its last budget was
+    used up.
 
     Args:
         request: the requested refinement.

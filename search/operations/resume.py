@@ -220,7 +220,8 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest) -> bool:
     """True if nothing is left to do: no training, evaluation, test, or HTML report.
 
-    Something is left if the request allows more trials, more time or a smaller gain.
+    Something is left, for example, if the request asks for more trials, or changes the budget or
+    the --min-gain that ended the search.
     """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     has_new_limits = bool(request.limits.budget or request.limits.price)
@@ -270,8 +271,8 @@ def check_budget(request: ResumeRequest, experiment: Experiment, result: SearchR
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
     """Return the limit that allows no further epoch; None if every limit allows one.
 
-    A time limit must also be larger than the one that ended the search: training stops before the
-    limit is reached, to leave time for the evaluation.
+    A new time limit allows an epoch only if it is larger than the one that ended the search:
+    training stops before the limit is reached, to leave time for the evaluation.
 
     Args:
         experiment: the experiment with its present limits.

@@ -125,7 +125,7 @@ def refuse_idle(experiment: Experiment) -> None:
         )
     longest = experiment.horizon
     if experiment.grace is not None and not rungs_for(longest, experiment.grace):
-        most = int(longest / math.sqrt(REDUCTION))  # `rungs_for` drops later rungs
+        most = int(longest / math.sqrt(REDUCTION))  # `rungs_for` drops rungs after it
         remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
         raise ConfigError(
             f"{grace} leaves no rung before the end of the longest trial, which has "
@@ -187,7 +187,7 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
 
     Args:
         data: the value of --data.
-        reading: its root and task, and whether unreadable images are skipped.
+        reading: the root folder, the task, and whether unreadable images are skipped.
         seed: the seed, which also decides the split.
     """
     base = TrialConfig().override(
@@ -201,8 +201,8 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:
     """Add the settings for --weights to the settings.
 
-    The added settings are `model.weights`, an absolute path, and `model.pretrained`, unless that is
-    searched.
+    The added settings are `model.weights`, an absolute path, and `model.pretrained`, unless the
+    space searches the latter.
 
     Args:
         weights: the value of --weights; `model.weights` in `settings` takes precedence. If both

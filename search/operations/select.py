@@ -166,7 +166,7 @@ def select(request: SelectRequest, *, as_json: bool = False) -> Finished:
 
 
 def selection_cost(request: SelectRequest) -> SelectionPreview:
-    """Estimate the cost of a selection, with the same checks; nothing is started.
+    """Estimate the cost of a selection, after the same checks as in `select`; start nothing.
 
     Raises:
         NoSuchSearch, Refused, ConfigError: as in `select`.
@@ -266,7 +266,7 @@ def refuse_changed(request: SelectRequest, result: SearchResult, now: SessionSta
     """Check that nothing has changed that affects the selection, unless the request allows it.
 
     The data and weights must be those of the search. If the selection was started before,
-    everything must be as at its start.
+    everything must be as it was then.
 
     Args:
         request: the requested selection.

@@ -35,7 +35,7 @@ class Synced:
 
 
 def sync(request: SyncRequest) -> Synced:
-    """Write those results in the journal that MLflow lacks to MLflow.
+    """Write the results that MLflow lacks to MLflow; they are read from the search's journal.
 
     Raises:
         NoSuchSearch: there is no such search.

@@ -1,5 +1,5 @@
-"""Checks before a machine starts: data, disk, memory, versions, and the changes before a resume.
+"""Checks before a machine starts: data, disk, memory and versions, and changes before a resume.
 
-This package may import `search.design`, `search.process`, `search.journal` and
-`trainables.catalog`; it never starts Ray.
+This package may import `search.decisions`, `search.tracking` and the packages below these, but
+never starts Ray.
 """

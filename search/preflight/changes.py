@@ -66,8 +66,8 @@ def changes(before: SessionStart, now: SessionStart) -> list[str]:
         for session in (before, now)
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        # Compare weights only if both have them: journals of earlier versions and sessions that
-        # start no trials have none.
+        # Compare weights only if both sessions have them: sessions in journals of earlier versions,
+        # and sessions that start no trials, have none.
         if key not in old or key not in new:
             old.pop(key, None)
             new.pop(key, None)

@@ -14,10 +14,10 @@ from trainables.datasets.arrays import Dataset
 from trainables.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""The number of checkpoints that a trial keeps: that of its best epoch, and the latest two.
+"""The number of checkpoints that a trial keeps: the one of its best epoch, and the latest two.
 
-If the space has shorter numbers of epochs, the trial also keeps the checkpoint of each such epoch,
-and that of the best epoch until then.
+If the space also has smaller numbers of epochs, the trial keeps two more checkpoints for each of
+them: one of this epoch, and one of the best epoch until then.
 """
 
 AMPLE_ROOM, AMPLE_ROOM_FOR_FAMILIES = 10**9, 6 * 10**9
@@ -30,8 +30,8 @@ second number is for models of torchvision, the largest of which needs 5 * 10**9
 class DiskEstimate:
     """The number of bytes that the checkpoints of a search need, and the number of free bytes.
 
-    All models are assumed to be trained equally often, in their largest form. `least` is the size
-    of one checkpoint per trial, `needed` that of all checkpoints that trials keep.
+    All models are assumed to be trained equally often, in their largest form. `least` is the total
+    size if each trial keeps one checkpoint, `needed` the total size of all that trials keep.
     """
 
     least: int

@@ -18,11 +18,11 @@ See "What to expect of how many images" in docs/benchmarks.md.
 MIN_SIDE = 32
 """The minimum height and width of a photograph in pixels, which are those of CIFAR-10."""
 SAMPLED = 20
-"""The number of images that are examined."""
+"""The maximum number of images that are examined."""
 MIN_TINT, MIN_VARIETY = 4.0, 0.1
-"""Thresholds for a photograph: the mean difference between the highest and the lowest channel of a
-pixel (0 to 255), and the number of distinct colours divided by the number of pixels. Drawings,
-screenshots and plots have few colours.
+"""The minimum values for a photograph: of the mean difference between the highest and the lowest
+channel of a pixel (0 to 255), and of the number of distinct colours divided by the number of
+pixels. Drawings, screenshots and plots have few colours.
 """
 
 

@@ -23,7 +23,10 @@ AMPLE_FOR_PIXEL = 8_000
 RAY_BYTES = 10**9
 """The number of bytes that are reserved for Ray's own processes and all other needs."""
 MAX_COUNTED = 64
-"""The maximum number of networks whose memory is computed: those with the largest options."""
+"""The maximum number of networks whose memory is computed.
+
+If there are more, only those with the largest sum of numeric options are considered.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class TrialMemory:
     """The memory of the trial that needs the most, and the number of such trials that fit."""
 
     needed: int
-    """An upper estimate of the memory of its process, in bytes."""
+    """An upper estimate of the memory that the trial's process needs, in bytes."""
     free: int
-    """The memory for all trials together, in bytes."""
+    """The memory that is available to all trials together, in bytes."""
     config: TrialConfig
     """The config of the trial."""
     at_once: int
@@ -55,7 +58,7 @@ class TrialMemory:
 
 REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
 SURELY = 0.75
-"""A trial needs at least this share of its estimate: measured trials needed 0.8 to 1.1 of it."""
+"""A trial needs at least this share of its estimate; measured trials needed 0.8 to 1.1 times it."""
 
 
 def trial_memory(
@@ -83,7 +86,7 @@ def trial_memory(
 
 
 def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Return the config with the largest batch of each network, at most `MAX_COUNTED` configs."""
+    """For each network, return its config with the largest batch; at most `MAX_COUNTED` configs."""
     largest_batch: dict[object, TrialConfig] = {}
     for config in edges:
         if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:

@@ -34,7 +34,7 @@ class Overrides:
     fuse: str | None = None
     min_gain: float | None = None
     budget: tuple[Limit, ...] = ()
-    """New limits; each replaces the recorded limit of its kind."""
+    """New limits; each replaces the recorded limits of the same kind."""
     price: float | None = None
 
 

@@ -183,7 +183,7 @@ def refuse_existing(experiment: Experiment) -> None:
     """Refuse the name of an existing search.
 
     Raises:
-        ConfigError: there is a search with this name, or there are files of one without a journal.
+        ConfigError: a search with this name exists, or its folder has files but no journal.
         StorageError: the bucket cannot be read.
     """
     home = experiment.home
@@ -254,7 +254,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
-    """Create the first event of a session, with only the facts of experiment, data and weights."""
+    """Create the first event of a session; set only the experiment, the data and the weights."""
     removed = int(prepared.inspection.removed.sum())
     return SessionStart(
         experiment=experiment.describe(),

@@ -51,7 +51,8 @@ def shadows_here() -> Iterator[str]:
 def put_libraries_first() -> None:
     """Move the working directory to the end of `sys.path` if a file in it hides a module.
 
-    Otherwise it stays first, where Ray puts it: on a cluster, it may contain this program.
+    Otherwise the directory stays first, where Ray puts it: on a cluster, it may contain this
+    program.
     """
     here = Path.cwd()
     if shadows(here, sys.path):

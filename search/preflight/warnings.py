@@ -17,7 +17,7 @@ from trainables.errors import counted, printable
 
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
 """Classes are unbalanced if the largest one has at least the first number as its share of the
-images, or at least the second number times the share of a class among equal ones.
+images, or at least the second number times the share that it would have if all were equally large.
 """
 
 
@@ -70,7 +70,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def idle_options(experiment: Experiment) -> Iterator[str]:
-    """Yield a note if the space has fewer points than --trials, and if --price has no effect."""
+    """Yield a note if the space is smaller than --trials, and one if --price has no effect."""
     if experiment.capped:
         yield f"note: {experiment.capped}."
     if experiment.budget.price is not None and not experiment.budget.is_priced:
@@ -112,8 +112,8 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Yield a note if classes are unbalanced (`SUSPECT`), so that accuracy is a poor measure.
 
-    The note recommends a metric and a way of training for which all classes count equally, except
-    for those that the search already uses.
+    The note recommends a metric and a way of training for which all classes count equally. Of
+    these two, only what the search does not use already is recommended.
     """
     config, primary = experiment.base, CLASSIFICATION.primary.name
     if config.task is not CLASSIFICATION or not len(dataset.train):

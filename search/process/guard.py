@@ -41,8 +41,8 @@ EXIT_CODES = guard.EXIT_CODES | {
 OUTCOME_VARIABLE = "SEARCH_OUTCOME"
 """The environment variable that names a file for the error message (`Message.as_json`).
 
-A process that starts a verb sets it and reads the file, to show the commands that the message
-suggests in its own way.
+A process that starts a verb sets this variable, and reads the file afterwards. The file contains
+the suggested commands as values, so that the process can show them in another form.
 """
 
 

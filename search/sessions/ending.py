@@ -32,17 +32,17 @@ from search.views.opened import OpenViews
 ExitCodeRule = Callable[[SearchResult, list[int], list[str]], int]
 """A function of (result, received signals, reported errors) that returns the exit code."""
 TERM_GRACE_S = 12
-"""Seconds after SIGTERM in which trials may finish their epoch."""
+"""Seconds after SIGTERM that trials have to finish their epoch."""
 HURRY_S = 5.0
-"""Seconds that an interrupted search waits for MLflow."""
+"""The maximum number of seconds that an interrupted search waits for MLflow."""
 
 
 @contextmanager
 def interruptible(driver: Driver, note: Callable[[str], None], command: str) -> Iterator[list[int]]:
-    """Handle Ctrl-C and SIGTERM: the first stops trials after their epoch, the second aborts.
+    """Handle Ctrl-C and SIGTERM: the first signal stops trials after their epoch, the next aborts.
 
     If all trials have finished, the first signal stops their evaluation. After SIGTERM, the search
-    also aborts when `TERM_GRACE_S` has passed, since the sender will usually kill it soon after.
+    also aborts after `TERM_GRACE_S` seconds, since the sender usually kills the process soon after.
 
     Args:
         driver: the driver of the search.
@@ -100,9 +100,9 @@ def stopping_text(driver: Driver, command: str) -> str:
 def closing_early(driver: Driver, troubles: list[str]) -> Iterator[None]:
     """Close the driver if an error ends the search early.
 
-    `NotReady` and `Refused`, which the user can resolve, are added to `troubles`, and a `Refused`
-    does not close the driver. An interrupt closes the driver, but is not raised again. All other
-    errors are.
+    `NotReady` and `Refused`, which the user can resolve, are added to `troubles`. All errors except
+    `Refused` close the driver. `NotReady`, `Refused`, `Unwritten` and KeyboardInterrupt are not
+    raised again; all other errors are.
     """
     try:
         yield
@@ -156,7 +156,7 @@ def wind_up(
 def write_last_event(driver: Driver) -> None:
     """Write the outcome of the search to the journal.
 
-    If it cannot be written, the error is ignored, since the search then correctly counts as cut
+    If writing fails, the error is ignored: without this event, the search correctly counts as cut
     off.
     """
     with suppress(JournalError):
@@ -166,7 +166,7 @@ def write_last_event(driver: Driver) -> None:
 def save_study(driver: Driver) -> None:
     """Save the study of the algorithm in the folder of the search, and in its storage.
 
-    It is not copied to the storage if another driver has taken over the search.
+    The study is not copied to the storage if another driver has taken over the search.
     """
     home = driver.experiment.home
     driver.policy.save(home.folder)

@@ -1,6 +1,6 @@
 """An estimate of a search before it starts (`--dry-run`): its trials, epochs, time and cost.
 
-It starts no Ray and records nothing.
+To compute an estimate, Ray is not started, and nothing is recorded.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from trainables.processors import Load
 from trainables.values import Json
 
 MAX_SAMPLED = 200
-"""The maximum number of configurations that are measured; more are represented by a sample."""
+"""The maximum number of configurations that are measured; a larger number is sampled."""
 LEAST, MOST = 0.7, 1.3
 """The actual time is usually between these multiples of the expected time.
 
@@ -171,10 +171,10 @@ class Estimate:
 
 
 def estimate_search(experiment: Experiment) -> Estimate:
-    """Check everything as a run would, then measure a few training steps on this machine.
+    """Check everything as `search.run` does, then measure a few training steps on this machine.
 
     Raises:
-        ConfigError, NotReady, Unavailable: a run of the search would fail with the same error.
+        ConfigError, NotReady, Unavailable: the search would fail with the same error.
     """
     from trainables.evaluation.estimate import epochs_seconds
 
@@ -243,7 +243,7 @@ class _Trainings:
 
     configs: Sequence[TrialConfig]
     count: int
-    """The number of trainings that they represent."""
+    """The number of trainings that `configs` represent."""
     is_all: bool
     """True if `configs` are exactly the trainings of the search."""
 
@@ -268,9 +268,9 @@ def _sample_trainings(experiment: Experiment) -> _Trainings:
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Choose the device on which steps are measured, and the number of trials at once on it.
+    """Choose the device on which steps are measured, and the number of trials that fit at once.
 
-    The device is one of this machine. A search on a cluster may use another device, which this
+    The device belongs to this machine. A search on a cluster may use another device, which this
     machine lacks.
 
     Raises:

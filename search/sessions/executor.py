@@ -18,7 +18,7 @@ class Executor(Protocol):
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment, with the device on which it trains."""
+        """The experiment, with the device on which its trials are trained."""
 
     @property
     def at_once(self) -> int:
@@ -26,14 +26,14 @@ class Executor(Protocol):
 
     @property
     def room(self) -> int | None:
-        """The number of trials that fit at once.
+        """The number of trials for which the machines have room at once.
 
-        None if that number may change; the executor then resizes the driver.
+        None if this number may change; the executor then calls `Driver.resize`.
         """
 
     @property
     def packing(self) -> Packing:
-        """The number of trials that share a worker, and that of workers that share a GPU."""
+        """The number of trials that share a worker, and the number of workers that share a GPU."""
 
     @property
     def crew(self) -> Crew:
@@ -60,7 +60,7 @@ class Executor(Protocol):
 class Begin(Protocol):
     """A function that starts an executor, as a context manager that stops it on exit.
 
-    Each `ExecutorEntry` names one (`begin`).
+    Each `ExecutorEntry` names such a function (`begin`).
     """
 
     def __call__(

@@ -47,8 +47,9 @@ def run_phases(
 def dropping_failed(driver: Driver, tick: Tick) -> Tick:
     """Extend `tick` to also remove the checkpoints of trials that failed and are not retried.
 
-    If the removal fails, it is repeated at the end of the search. With `--keep all`, `tick` is
-    returned unchanged.
+    If the removal fails, it is repeated at the end of the search. `tick` is returned unchanged with
+    `--keep all`, and if the number of epochs is searched: then another trial may continue from a
+    failed one.
     """
     experiment, journal = driver.experiment, driver.journal
     if experiment.keep == ALL or not can_free_failed_at_once(experiment.space):

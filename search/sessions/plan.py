@@ -24,7 +24,7 @@ class SessionPlan:
     verb: str
     """The verb that runs the session, such as `search.run`."""
     first_event: SessionStart
-    """Its first event, with only the fields that are specific to this kind of session."""
+    """The session's first event, with only the fields that are specific to this kind of session."""
     planned: int | None = None
     """The maximum number of trainings; None for the planned trials of the experiment."""
     policy: MakePolicy = SearchPolicy
@@ -32,17 +32,17 @@ class SessionPlan:
     """Trains, evaluates and tests; its parameters are those of `run_phases`."""
     exit_code: ExitCodeRule = exit_code
     reuses_trainings: bool = True
-    """True if its trials may warm-start from trainings of earlier searches."""
+    """True if the session's trials may warm-start from trainings of earlier searches."""
     as_json: bool = False
-    """True if its result is also printed as JSON."""
+    """True if the session's result is also printed as JSON."""
     advises: bool = True
-    """True if its last lines suggest the next commands (`ViewContext.advises`)."""
+    """True if the last lines of the output suggest the next commands (`ViewContext.advises`)."""
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     """Files to store with the search at its start; maps names to contents."""
 
     @property
     def is_selection(self) -> bool:
-        """True if it selects among the trials of a finished search."""
+        """True if the session selects among the trials of a finished search."""
         return isinstance(self.first_event, Selecting)
 
     @property

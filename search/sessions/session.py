@@ -1,4 +1,4 @@
-"""A session: one run of a search's driver, from its lease to its outcome."""
+"""A session of a search, from the lease of its driver to its outcome."""
 
 import json
 import signal
@@ -102,7 +102,7 @@ class RunningSession:
                 self.inbox.mark_answered(request.id)
 
     def outcome(self, signals: list[int]) -> Finished:
-        """Build the outcome after all parts have ended; `signals` are those that were received."""
+        """Build the outcome after all parts have ended; `signals` are the received signals."""
         return outcome_of(
             self.driver.experiment,
             self.driver.result,
@@ -220,7 +220,7 @@ def connect(
 def find_earlier_trainings(prepared: Prepared, plan: SessionPlan) -> EarlierSearches:
     """Start reading the trainings of earlier searches, if the session may reuse them.
 
-    It may not reuse them on a cluster, or if the experiment or the plan forbids it.
+    The session may not reuse them on a cluster, or if the experiment or the plan forbids it.
     """
     experiment = prepared.experiment
     is_enabled = experiment.cache and plan.reuses_trainings and experiment.address == LOCAL
@@ -321,7 +321,7 @@ def carry_out(session: RunningSession, signals: list[int]) -> None:
 
 @contextmanager
 def announcing(console: Terminal, line: str) -> Iterator[None]:
-    """Print a line on entry, as one of several contexts of a `with` statement."""
+    """Print a line on entry; a context manager, so that a `with` statement can list it."""
     say(console, line)
     yield
 

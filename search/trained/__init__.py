@@ -1,5 +1,6 @@
 """The model of a search: the choice of its trial, its export, its description and its source.
 
-This package may import texts from `search.views`, `search.journal`, `search.tracking` and
-`trainables.export`, but never `search.decisions`, `search.execution`, a verb or the command line.
+Several verbs use the model, such as promote, serve and predict. This package may import
+`search.journal`, `search.tracking`, `trainables.export` and the functions in `search.views.text`,
+but never `search.decisions`, `search.execution`, a verb or the command line.
 """

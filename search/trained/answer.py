@@ -12,7 +12,7 @@ from trainables.errors import ConfigError
 def find_answer(
     result: SearchResult, home: Home, storage: Storage, trial: str | None = None
 ) -> TrialResult:
-    """Return the trial whose model is used: `trial`, or the search's answer if that is None.
+    """Return the trial whose model is used: `trial`, or by default the search's answer.
 
     The search must have ended; an interrupted one counts as ended.
 

@@ -25,7 +25,7 @@ def config_of(
 ) -> TrialConfig:
     """Return the config of a trial, with `data_root` as the folder of its data.
 
-    If `data_root` is None, it is the folder from which the search read the data.
+    If `data_root` is None, the folder is the one from which the search read the data.
     """
     config = TrialConfig.from_dict(trial.config)
     if not config.data.root:
@@ -84,7 +84,7 @@ def export_for_registry(
         trial: a trial with a checkpoint.
         data_root: the current folder of the search's data, if it has moved.
         folder: receives the model.
-        onnx: True to export it as ONNX, too.
+        onnx: True to export the model as ONNX, too.
 
     Raises:
         Refused: the images are not those of the search, the checkpoint is damaged, or the outputs
@@ -131,7 +131,7 @@ def export_for_use(
 
 
 def _identity(result: SearchResult, home: Home, trial: TrialResult) -> list[object]:
-    """Return the cache key of an exported model, including the versions of code and libraries."""
+    """Return the parts of a model's cache key, with the versions of the code and the libraries."""
     manifest = home.read(f"{checkpoint_of(trial, Path())}/manifest.json")
     content = manifest.read_bytes() if manifest.is_file() else b""  # `_write` raises the error
     digest = hashlib.sha256(content).hexdigest()

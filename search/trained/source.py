@@ -38,7 +38,7 @@ class ModelSource:
 
     @property
     def is_registered(self) -> bool:
-        """True if it names a model in MLflow's registry."""
+        """True if the name is the address of a model in MLflow's registry."""
         return str(self).startswith(REGISTERED)
 
     @property
@@ -66,7 +66,7 @@ class ModelSource:
 
     @property
     def has_alias(self) -> bool:
-        """True if it names an alias of a registered model, so that its version may change."""
+        """True if the name contains an alias of a registered model, whose version may change."""
         address = ADDRESS.fullmatch(str(self))
         return address is not None and address["alias"] is not None
 
