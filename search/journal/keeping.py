@@ -42,7 +42,7 @@ class Kind:
 
     def counted(self, count: int) -> str:
         """Format a number of such trials, such as `1 stopped trial`."""
-        return f"{count} {self.title if count != 1 else self.title.removesuffix('s')}"
+        return f"{count} {self.title if count != 1 else self.title.replace('trials', 'trial', 1)}"
 
 
 LOST = Kind("diverged or failed trials", "nothing")

@@ -298,7 +298,10 @@ class Supervisor:
                         )
                     )
             if slot.failures >= FAILURES and not self._is_serving:
-                raise Refused(f"a process ended {FAILURES} times before it could answer.")
+                raise Refused(
+                    f"the server did not start: a worker process exited {FAILURES} times in a row "
+                    "before it was ready. The lines above say how."
+                )
             if slot.failures:
                 await self._pause(slot.failures)
 

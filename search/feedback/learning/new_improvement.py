@@ -134,11 +134,11 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
     lines = "\n".join(f"  {line}" for line in reasons)
     raise Refused(
         Message(
-            "no challenger can become the champion, so nothing was started. With --challenger, "
-            "they are trained anyway, and the best one becomes at most a challenger, which can be "
-            "tried with ",
+            "no new model could become the champion, so nothing was started. With --challenger, "
+            "models are trained anyway; the best one gets at most the alias 'challenger'. To try "
+            "it: ",
             TRY_CHALLENGER,
-            f".\n{lines}",
+            f"\n{lines}",
         )
     )
 

@@ -97,7 +97,8 @@ def request_lines(result: SearchResult) -> list[str]:
     requests = list(result.requests.values())
     last = requests[-SHOWN_REQUESTS:]
     more = len(requests) - len(last)
-    return [f"{more} earlier requests are in the journal"] * bool(more) + [
+    earlier = f"the journal has {counted(more, 'earlier request')}"
+    return [earlier] * bool(more) + [
         f"{moment(answered_request.time_ms)}: {request_text(answered_request.request)}"
         for answered_request in last
     ]

@@ -111,7 +111,10 @@ class Asker:
                 )
                 code = await process.wait()
         except TimeoutError:
-            raise NotReady(f"there was no answer within {LIMIT_S:g} s.") from None
+            raise NotReady(
+                f"the check took more than {LIMIT_S:g} s and was stopped. "
+                "Run the command in a terminal."
+            ) from None
         finally:
             await end(process)
             if self._running is process:
