@@ -1,5 +1,6 @@
-"""A running cluster: our session on it, its nodes, resources and shared folder, and fair shares.
+"""A running cluster: our Ray session, the nodes with their resources, the shared folder, fair
+shares.
 
-Modules here may import the modules that the verbs of `cluster` share, but of the verbs only
-`cluster.spot`.
+The verbs of `cluster` are the modules that are run as commands, such as `cluster.up`. Of these,
+modules in this package may import only `cluster.spot`.
 """

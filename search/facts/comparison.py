@@ -39,9 +39,11 @@ class Contender:
     name: str
     outcome: str
     metric: str
-    """The name of the metric that ranks its trials."""
+    """The name of the metric that ranks the search's trials."""
     trial: str
-    """Its best trial; empty before the first epoch, when `value` and the interval are None."""
+    """The search's best trial; empty before the first epoch, when `value` and the interval are
+    None.
+    """
     value: float | None
     low: float | None
     """The lower end of the 95 % confidence interval of `value`; None if not known.
@@ -72,7 +74,7 @@ class Contrast:
     It is `nothing` if the two searches are not comparable.
     """
     difference: float | None = None
-    """The leader's score minus the other one's; None if the two are not comparable."""
+    """The leader's score minus the other search's; None if the two are not comparable."""
     is_beyond_noise: bool | None = None
     low: float | None = None
     """The lower end of the confidence interval of `difference`; None if the contrast is paired.

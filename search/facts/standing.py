@@ -35,7 +35,7 @@ class SearchStanding:
     """The name with which commands refer to it."""
     result: SearchResult
     holder: str = ""
-    """The driver that runs it, or its selection; empty if none does."""
+    """The driver that runs the search or its selection; empty if there is none."""
     storage: Storage = DEFAULT_STORAGE
 
     @classmethod

@@ -117,7 +117,7 @@ class Records:
         """The model whose records these are; None if there are no records yet.
 
         Raises:
-            ConfigError: the file was written by a newer version, or is damaged.
+            ConfigError: `about.json` was written by a newer version, or is damaged.
         """
         if (stored := self.place.get(INFO_FILE)) is None:
             return None

@@ -1,4 +1,4 @@
-"""Sample the images before an improvement, which represent those that the new model will receive.
+"""Sample images from before an improvement, to represent those that the new model will receive.
 
 The sample is stored in the model's reference. With it, `search.monitor` distinguishes a new change
 from the one for which the model was improved. Images that the model was trained on would bias the

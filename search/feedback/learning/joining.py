@@ -267,7 +267,7 @@ def load_set_aside(folder: Path) -> dict[str, Part]:
 
 
 def joined_data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig:
-    """Build the config of the joined data from the champion's.
+    """Build the config of the joined data from the champion's data config.
 
     Args:
         config: the champion's data config.

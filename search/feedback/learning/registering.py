@@ -117,9 +117,10 @@ def export_and_register(challenger: ChosenChallenger, registry: Registry) -> str
 
 
 def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
-    """Add the images that an exported challenger is expected to receive to its reference.
+    """Extend an exported challenger's reference by a sample of the images that it is expected to
+    receive.
 
-    `search.monitor` compares later images with them.
+    `search.monitor` compares later images with this sample.
 
     Args:
         challenger: the challenger.
