@@ -137,7 +137,8 @@ def check_machines(
 ) -> list[Finding]:
     """Check this machine and, at the same time, the machines of the cluster.
 
-    In a cloud, the account is checked, and the head if it is running.
+    On AWS, the account is checked instead, and the head if it is running. The machines of other
+    providers are not checked.
 
     Args:
         config: the cluster's file, without malformed entries.

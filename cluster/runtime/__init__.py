@@ -1,5 +1,4 @@
-"""A running cluster: our Ray session, the nodes with their resources, the shared folder, fair
-shares.
+"""A running cluster: our Ray session, its nodes and resources, the shared folder, and fair shares.
 
 The verbs of `cluster` are the modules that are run as commands, such as `cluster.up`. Of these,
 modules in this package may import only `cluster.spot`.

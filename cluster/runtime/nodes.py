@@ -71,8 +71,7 @@ class Growth:
     """False if there is an autoscaler whose limits are unknown."""
 
     def largest_cluster(self, demand: Demand) -> Machines:
-        """The machines of the largest possible cluster for trials of this demand, including the
-        head.
+        """The machines of the largest cluster for trials of this demand, including the head.
 
         If `most` limits the number of machines, kinds on which more processes of this demand fit
         are added first.

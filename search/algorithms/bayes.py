@@ -101,9 +101,7 @@ class TrialHistory:
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE that never proposes the same params twice, and models conditional
-    parameters.
-    """
+    """Multivariate TPE with conditional parameters, which never proposes the same params twice."""
 
     learns = True
     most = MAX_TRIALS

@@ -41,8 +41,9 @@ class Contender:
     metric: str
     """The name of the metric that ranks the search's trials."""
     trial: str
-    """The search's best trial; empty before the first epoch, when `value` and the interval are
-    None.
+    """The search's best trial; empty before the first epoch.
+
+    Then `value`, `low` and `high` are None, too.
     """
     value: float | None
     low: float | None

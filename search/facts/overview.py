@@ -192,8 +192,9 @@ class _Totals:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
     def _pass_time(self, line: re.Match[bytes]) -> None:
-        """Count the time until a line, if the session's lines have no elapsed times (earlier
-        versions).
+        """Count the time until a line, if the lines of its session have no elapsed times.
+
+        Only earlier versions wrote such lines.
         """
         session = self.result.current_sessions[-1] if self.result.current_sessions else None
         if session is not None and session.is_dated:

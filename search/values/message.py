@@ -1,9 +1,9 @@
 """Messages that name commands, for the terminal, the pages and Python.
 
 A command that a message suggests is a `Remedy`, a value among the message's texts. Converted to
-text, it is the command line; a page shows the name of its button instead, and an exception in
-Python carries the call. An f-string around a message keeps the text but loses the remedies, so
-build another `Message` from the parts instead.
+text, a remedy is the command line. A page shows the name of its own button instead, and an
+exception in Python contains the function call. An f-string around a message keeps the text but
+loses the remedies, so build another `Message` from the parts instead.
 """
 
 import shlex

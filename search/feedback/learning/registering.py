@@ -117,8 +117,8 @@ def export_and_register(challenger: ChosenChallenger, registry: Registry) -> str
 
 
 def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
-    """Extend an exported challenger's reference by a sample of the images that it is expected to
-    receive.
+    """Add a sample of the images that a challenger is expected to receive to its exported
+    reference.
 
     `search.monitor` compares later images with this sample.
 

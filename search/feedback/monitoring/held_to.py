@@ -32,8 +32,7 @@ class ReferenceSet:
     """Name of the images for the tests of outputs and class mix, in words."""
     probabilities: Values
     right: Values
-    """For each image of known class: 1 minus its luck if the answer was right, otherwise 0,
-    (images,).
+    """For each image of known class, 1 minus its luck if answered right, otherwise 0, (images,).
     """
     right_title: str
     """Name of the images of known class, in words."""

@@ -153,9 +153,9 @@ def quicker_text(
 ) -> Message:
     """Recommend a cheaper trial if it may be as good as the best one.
 
-    It is the cheapest of the trials on the Pareto front that cannot be distinguished from the best
-    one with the number of validation images. The message is empty if no such trial costs less, or
-    if a selection has chosen another trial.
+    A trial on the Pareto front may be as good as the best trial if its score is at least the lower
+    confidence bound of the best score. The cheapest of these trials is recommended. The message is
+    empty if the best trial itself is the cheapest, or if a selection has chosen another trial.
 
     Args:
         result: the search.
