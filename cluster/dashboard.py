@@ -38,8 +38,8 @@ class ClusterJob:
     """A job on a cluster that has not finished."""
 
     name: str
-    """The submission id. A program that joined the cluster without `cluster.submit` has none; its
-    name consists of its Ray job id, process and host.
+    """The submission id. A program that joined the cluster without `cluster.submit` has no such id;
+    its name consists of its Ray job id, process and host.
     """
     status: str
     start_s: float

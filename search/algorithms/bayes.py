@@ -85,7 +85,7 @@ class TrialHistory:
     values: dict[int, float] = field(default_factory=dict)
     """The best score so far, by epoch."""
     costs: Costs = ()
-    """The costs of using its network; empty unless cost is an objective."""
+    """The costs of using the trial's network; empty unless cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
     """True if the trial is a point of the space; other trials are not used."""

@@ -27,7 +27,7 @@ rows or do not affect the result.
 TESTED_RATE = 0.04
 """The nominal error rate of all contrasts together; with it, the actual error rate is below 5 %.
 
-They differ, because the assumptions of the tests hold only approximately.
+The two rates differ, because the assumptions of the tests hold only approximately.
 `tests/bench/rates/compare.py` measures the actual rate.
 """
 

@@ -42,7 +42,7 @@ class Overview:
 
     name: str
     state: str
-    """`running`, `ended`, `interrupted`, or `broken` if its journal cannot be read."""
+    """`running`, `ended`, `interrupted`, or `broken` if the search's journal cannot be read."""
     outcome: str = ""
     """The outcome, as in `SearchResult.outcome`."""
     ended: int = 0
@@ -71,7 +71,7 @@ class Overview:
     task: str = ""
     space: str = ""
     data: str = ""
-    """The data set's name, or its folder."""
+    """The name of the data set, or of the folder with the images."""
     began_ms: int = 0
     """The start of the search, as a Unix time in milliseconds; 0 if not known."""
     wall_s: float = 0

@@ -16,7 +16,7 @@ BY_PAGE = "page"
 MIN_COMPLETENESS = 0.9
 """Minimum share of a sample that must be corrected. It is below 1 because people skip images."""
 MAX_END_TIMES = 20
-"""Number of end times that are tried. It may be exceeded, by a factor below two."""
+"""Approximate number of end times that are tried. The actual number is below twice this number."""
 
 
 def fair_sample(

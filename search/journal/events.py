@@ -296,9 +296,9 @@ class Decided(TrialEvent):
     """
     reason: str
     rung: int | None = None
-    """The epoch at which trials were compared."""
+    """The epoch at which trials were compared; None if they were not compared."""
     rivals: int | None = None
-    """The number of trials that had reached that epoch, including this one."""
+    """The number of trials that had reached this rung, including this trial."""
     risk: float | None = None
     """The probability that this trial would have become the best one; None if not known."""
 
@@ -441,7 +441,9 @@ class Evidence(TrialEvent):
     file: str
     """The path of the file or folder in the search's folder."""
     path: str
-    """The artifact folder of that run into which it is copied; empty for the top folder."""
+    """The artifact folder of the MLflow run into which the file is copied; empty for the top
+    folder.
+    """
 
 
 @dataclass(frozen=True)
@@ -475,7 +477,7 @@ class Risked(EventData):
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float
-    """The probability that the best of all trials is among the waiting ones."""
+    """The probability that the best of all trials is among the waiting trials."""
     epochs: int
     """The approximate number of further epochs that would halve `chance`."""
     new: float = 0.0
@@ -530,7 +532,7 @@ class Refined(EventData):
     known: int
     """The number of trials before this round; the new space is based on their results."""
     before: float
-    """The best value of these trials."""
+    """The best value of the trials before this round."""
     changes: list[Change]
 
 

@@ -65,7 +65,7 @@ class DriverRequest:
     trials: str = ""
     """The total number of trials (`60`), or the number of additional ones (`+20`)."""
     budget: tuple[str, ...] = ()
-    """Limits that replace the limits of the same kind (`2h`), or are increases of them (`+1h`).
+    """Each limit replaces the present limits of its kind (`2h`), or increases them (`+1h`).
     """
     price: float | None = None
     """The price of one device per hour."""

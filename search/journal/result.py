@@ -116,7 +116,7 @@ class TrialResult:
     trial: str
     params: Params
     config: Json
-    """Parts of it are shared with the configs of other trials, so never modify it in place."""
+    """The trial's config. Parts of it are shared with other trials, so never modify it in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
@@ -307,8 +307,9 @@ class Session:
     trials_ms: int = 0
     """The total running time of all trials in this session, in milliseconds."""
     epoch_ms: int = 0
-    """The value of `elapsed_ms` when the last epoch was reported; `ended_ms` is its value when the
-    last trial ended.
+    """The value of `elapsed_ms` when the last epoch was reported.
+
+    `ended_ms` is the value of `elapsed_ms` when the last trial ended.
     """
     ended_ms: int = 0
 

@@ -37,9 +37,9 @@ class Blank:
     """A placeholder in a command line, which the reader replaces."""
 
     title: str
-    """Its text, such as `LIMIT`."""
+    """The text of the placeholder, such as `LIMIT`."""
     hint: str = ""
-    """A description of the value, shown in parentheses after it; may be empty."""
+    """A description of the value, shown in parentheses after the title; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.title} ({self.hint})" if self.hint else self.title

@@ -87,7 +87,7 @@ class ExcludedImage:
     label: str
     why: str
     beside: str = ""
-    """The image that it duplicates, with its class, or another detail."""
+    """The image that this image duplicates, with its class, or another detail of the reason."""
     corrected_ms: int = 0
     """Unix time of the correction in milliseconds if `why` is `PROBABLY_WRONG`. It is 0 for other
     reasons, and if the image was left out by an earlier version of this program.

@@ -26,7 +26,7 @@ VALIDATION = "the validation images"
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The images with which new ones are compared."""
+    """The images with which new images are compared."""
 
     title: str
     """Name of the images for the tests of outputs and class mix, in words."""

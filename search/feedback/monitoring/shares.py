@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
-"""This is added to the level of confidence intervals, because real images are never quite a random
-sample: people skip some images, and the sample ends with an image that was corrected.
+"""Addition to the level of confidence intervals. It is needed because real images are never quite a
+random sample: people skip some images, and the sample ends with an image that was corrected.
 """
 
 

@@ -46,14 +46,15 @@ class Window:
     answer_count: int
     """Number of all answers by this version in this period."""
     other_versions: dict[str, int]
-    """The number of answers by each other version."""
+    """The number of answers by each other version of the model."""
     corrected: list[tuple[RecordedAnswer, int]]
     """The corrected images that are a random sample (`fair_sample`): the answer, and the index of
     the correct class.
     """
     unsampled: int = 0
-    """Number of other corrected images. Visitors of a page, and users of `search.label`, correct
-    mistakes and unsure answers first, so these images do not represent all images.
+    """Number of corrected images outside the random sample. Visitors of a page, and users of
+    `search.label`, correct mistakes and unsure answers first, so these images do not represent all
+    images.
     """
     trained: frozenset[str] = frozenset()
     """The images that this version was trained on and has answered again. The version is more often

@@ -15,11 +15,11 @@ from search.views.text.labels import format_value, state_text, superlative
 from trainables.errors import counted, printable
 
 SHOWN_REQUESTS = 5
-"""Maximum number of requests to show. These are the latest ones."""
+"""Maximum number of requests to show; earlier requests are only counted."""
 
 
 MIN_RISK = 0.01
-"""Probabilities below this one are written as `less than 1%`."""
+"""Probabilities below this value are written as `less than 1%`."""
 
 
 def risk_text(result: SearchResult) -> str:
