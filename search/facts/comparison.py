@@ -118,8 +118,8 @@ def compare_searches(results: Sequence[SearchResult]) -> Compared:
     """Compare two or more searches.
 
     Searches with the same task and metric form a group, and are compared with the best search of
-    the group. For each further group, one contrast states that its best search is not comparable
-    with that of the first group.
+    the group. For each further group, one contrast states that the best search of this group is not
+    comparable with the best search of the first group.
 
     Args:
         results: searches with different names.
@@ -208,7 +208,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Collect the values that determine which images are the validation set, and their size."""
+    """Collect the values that determine the images of the validation set, and the images' size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],

@@ -866,8 +866,8 @@ class SearchResult:
         """The known costs of using the trials' networks, by trial.
 
         If cost is an objective, all trials need the same kind of measurement. If all trials have
-        been measured while nothing else ran, these measurements are used. Otherwise those from
-        their first epochs are used, which other trainings slow down.
+        been measured while nothing else ran, these measurements are used. Otherwise the
+        measurements from the first epochs are used, although other trainings slow these down.
         """
         counted = self._counted
         all_alone = not self.cost_objectives or all(trial.cost for trial in counted)

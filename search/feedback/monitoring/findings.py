@@ -194,7 +194,7 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
     """Find the tests that cannot be run because there are too few images.
 
     Returns:
-        For each of these tests, by its name, the images that are too few and the minimum, in words.
+        For each of these tests, by name, a text with the available images and the minimum number.
     """
     reference_set, earlier, corrected = (
         ReferenceSet.of(reference),

@@ -2,8 +2,9 @@
 
 A model is improved if it receives images that differ from those of its validation set. The improved
 model is expected to receive the same kind of images as before the improvement. Therefore its
-reference is a random sample of them, without training images. Its later accuracy is compared with
-that on the held-out images, whose classes are known.
+reference is a random sample of the images from before the improvement, without training images. The
+model's later accuracy is compared with its accuracy on the held-out images, whose classes are
+known.
 
 The model was registered because it was better on the held-out images, so its accuracy on them is
 probably too high. The likely excess, called luck, is subtracted (`PairedComparison.luck`).

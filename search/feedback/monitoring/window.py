@@ -94,7 +94,8 @@ def load_window(
         version: the version; by default, that of the latest answer.
 
     Raises:
-        ConfigError: there are no records, they have other classes, or contain no such answers.
+        ConfigError: there are no records, the records have other classes, or they contain no such
+            answers.
     """
     info = records.info
     if info is None:
