@@ -209,8 +209,8 @@ def sample_names(
         ]
         for is_unsure in (False, True)
     ]
-    # Draw the same share of the sure and of the unsure answers. It is limited by the side of which
-    # fewer images are stored.
+    # Draw the same share of the sure and of the unsure answers. The group with the smaller share of
+    # stored images limits it.
     share = min(
         (len(recorded_side) / len(all_side) for all_side, recorded_side in sides if all_side),
         default=0.0,
