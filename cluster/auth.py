@@ -47,7 +47,7 @@ def _make(path: Path) -> bool:
     """Create the token if there is none; return True if this call created it.
 
     The file is complete and private before it is linked to its final name, so two processes that
-    create a token at the same time use the same one.
+    create a token at the same time use the same token.
     """
     if _keep(path):
         return False

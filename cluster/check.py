@@ -135,7 +135,10 @@ def is_server(uri: str) -> bool:
 def check_machines(
     config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]
 ) -> list[Finding]:
-    """Check this machine and the hosts, or the cloud's account, at the same time.
+    """Check this machine and, at the same time, the machines of the cluster.
+
+    On AWS, the account is checked instead, and the head if it is running. The machines of other
+    providers are not checked.
 
     Args:
         config: the cluster's file, without malformed entries.

@@ -38,8 +38,8 @@ class ClusterJob:
     """A job on a cluster that has not finished."""
 
     name: str
-    """The submission id. A program that joined the cluster without `cluster.submit` has none; its
-    name consists of its Ray job id, process and host.
+    """The submission id. A program that joined the cluster without `cluster.submit` has no such id;
+    its name consists of its Ray job id, process and host.
     """
     status: str
     start_s: float
@@ -51,8 +51,8 @@ class ClusterJob:
 class ClusterState:
     """A snapshot of a cluster.
 
-    `pending_requests` lists the requests for resources that are not available yet, in words, each
-    with the number of times it was made.
+    `pending_requests` lists the requests that wait for resources, as (description, number of equal
+    requests).
     """
 
     nodes: tuple[ClusterNode, ...]
@@ -134,7 +134,7 @@ def _node(entry: Entry, used: Entry) -> ClusterNode:
 
 
 def pending_requests(load: Entry) -> list[tuple[str, int]]:
-    """List the requests that wait for resources, in words, each with the number of times it exists.
+    """List the requests that wait for resources, as (description, number of equal requests).
 
     A request is for a task, an actor or a placement group.
     """

@@ -43,8 +43,8 @@ def stop_on_signals(numbers: Iterable[int] = STOPPING) -> Iterator[None]:
     _pending_signals.clear()
     before = {number: signal.signal(number, stop) for number in numbers}
     hook = sys.unraisablehook
-    # Python prints exceptions that it cannot propagate, such as those in `__del__`. The ones of our
-    # handler are not printed, because `raise_pending_signal` raises them again.
+    # Python prints exceptions that it cannot propagate, such as those in `__del__`. The exceptions
+    # of our handler are not printed, because `raise_pending_signal` raises them again.
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
     )

@@ -90,7 +90,7 @@ def notice(*, imds: str = IMDS) -> Notice | None:
 
 
 def drain(address: str, instance: str, spot_notice: Notice) -> str:
-    """Let Ray drain this machine's node until the deadline of the notice, and return its id.
+    """Let Ray drain this machine's node until the notice's deadline, and return the node's id.
 
     Args:
         address: the address of the Ray head node, as HOST:PORT.
@@ -180,7 +180,7 @@ def watch(
         say: prints one line for each event.
 
     Raises:
-        NotReady: the metadata service, or Ray after a notice, did not respond in that time.
+        NotReady: the metadata service, or Ray after a notice, did not respond within these times.
     """
     last_answer = time.monotonic()
     while True:

@@ -35,7 +35,9 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 PROGRAMS = ROOT / "cluster" / "bin"
-"""The folder of our `ssh`. Ray's commands use this wrapper, because it is first on their PATH."""
+"""The folder of our wrapper of `ssh`. Ray's commands use it, because the folder is first on their
+PATH.
+"""
 BEGIN_LINE, END_LINE = "cluster-answer-begins", "cluster-answer-ends"
 """Marker lines that a host prints before and after a command's output."""
 CHANGED_KEY = "Host key verification failed"
@@ -391,5 +393,5 @@ def _is_here(host: str) -> bool:
 
 
 def relative_to_here(path: Path) -> str:
-    """Make a path relative to the working directory if it is below it; else return it unchanged."""
+    """Make a path below the working directory relative; return any other path unchanged."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -57,8 +57,8 @@ def command(args: argparse.Namespace) -> int:
 def check_hosts(cluster: definition.Definition) -> None:
     """Check that each host accepts our ssh login and has rsync.
 
-    Without this check, `ray up` would try for minutes to reach a host that fails it. Workers that
-    fail are only reported if `min_workers` allows the cluster to start without them.
+    Without this check, `ray up` would try for minutes to reach a host that fails it. If
+    `min_workers` allows the cluster to start without the workers that fail, they are only reported.
 
     Raises:
         NotReady: the head or too many workers fail the check; the text has the reason for each.

@@ -1,6 +1,7 @@
-"""Compare a cluster's file with the AWS account: its instance types, vCPU quotas and stack.
+"""Check whether an AWS account can run the machines that a cluster's file describes.
 
-The address of a running head is looked up too.
+The instance types, the vCPU quotas and the parts of the stack are checked. The address of a running
+head is looked up too.
 """
 
 import math
@@ -21,8 +22,8 @@ QUOTAS = {
     ("P", False): "L-417A185B",
     ("P", True): "L-7212CCBC",
 }
-"""The codes of EC2's quotas of running vCPUs. The key is the family of instance types, and True for
-spot machines.
+"""EC2's codes for the quotas of running vCPUs. A key is (family of instance types, True for spot
+machines).
 
 In a new account the quotas of the GPU families (G and VT, P) are 0.
 """

@@ -59,7 +59,7 @@ def problems(config: Config) -> list[str]:
 def open_doors(permissions: list[Any], where: str) -> list[str]:
     """Describe each inbound rule of a security group that is too open.
 
-    A rule may only allow ssh from outside the group, and not from everywhere.
+    From outside the group, only ssh may be allowed, and not from the whole internet.
 
     Args:
         permissions: the rules, in the form of EC2's `IpPermissions`.

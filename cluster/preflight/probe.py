@@ -192,7 +192,8 @@ def dashboard(host: str, port: int) -> int | None:
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
     """Check MLflow by listing one experiment, as a client does.
 
-    Unlike for its health page, MLflow checks the Host header and the login of this request.
+    A request for the health page would not be enough: for that page, MLflow checks neither the Host
+    header nor the login.
 
     Args:
         uri: the server's address.
@@ -280,7 +281,7 @@ def _refused_by_mlflow(
 
 
 def shortcoming(place: Any, conflict: type[Exception]) -> str:
-    """Test the operations of a bucket that a search's lock and journal need.
+    """Test that a bucket supports the operations that a search's lock and journal need.
 
     Args:
         place: a place in the bucket, with the methods `put`, `get`, `listing` and `remove` of

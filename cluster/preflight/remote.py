@@ -198,7 +198,7 @@ def _failed_visit(host: str, login: HostLogin, code: int | None, output: str) ->
             problem=f"the host did not respond within {LIMIT_S} s",
             remedy="Check what keeps it busy, and try again.",
         )
-    # 255 is ssh's own exit code; any other one is that of the remote command.
+    # 255 is ssh's own exit code; any other code is that of the remote command.
     if code != 255:
         return Visit(
             host=host,

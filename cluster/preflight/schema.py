@@ -21,7 +21,7 @@ def is_kubernetes(config: Mapping[str, Any]) -> bool:
 def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
     """Describe each entry that `ray up` would refuse, or that would make it fail later.
 
-    The other rules are checked only if the file conforms to the schema.
+    Rules beyond the schema are checked only if the file conforms to the schema.
 
     Returns:
         One line for each problem; empty if there is none.

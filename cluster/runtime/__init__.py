@@ -1,5 +1,5 @@
-"""A running cluster: our session on it, its nodes, resources and shared folder, and fair shares.
+"""A running cluster: our Ray session, its nodes and resources, the shared folder, and fair shares.
 
-Modules here may import the modules that the verbs of `cluster` share, but of the verbs only
-`cluster.spot`.
+The verbs of `cluster` are the modules that are run as commands, such as `cluster.up`. Of these,
+modules in this package may import only `cluster.spot`.
 """

@@ -42,7 +42,7 @@ class Use:
 
 
 class Shares:
-    """The entries in Ray's control store: that of this driver's search, and those of the others."""
+    """This search's entry in Ray's control store, and the entries of the other searches."""
 
     def __init__(self) -> None:
         self.key = _key(ray.get_runtime_context().get_job_id())

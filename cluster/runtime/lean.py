@@ -28,7 +28,7 @@ UNUSED = -1
 """The port that Ray's agent records for a service that it does not offer."""
 NOBODY = 1
 """A port on which nothing listens. It is used for the agent of runtime environments, because Ray
-refuses a negative port for this one.
+refuses a negative port for this agent.
 """
 DASHBOARD = "dashboard"
 """Ray's `process_type` of the dashboard's server."""

@@ -28,8 +28,8 @@ KubeRay's own autoscaler runs next to the head, the command contains `--no-monit
 """
 NOTHING = Resources(cpus=0)
 MAX_REQUESTED = 200
-"""The maximum number of places that are requested at once, and of machines that are counted for
-each kind.
+"""The maximum number of places in one request to the autoscaler, and of machines of each kind in
+the result of `Growth.largest_cluster`.
 """
 
 
@@ -71,7 +71,7 @@ class Growth:
     """False if there is an autoscaler whose limits are unknown."""
 
     def largest_cluster(self, demand: Demand) -> Machines:
-        """Build the largest cluster for trials of this demand, including the head.
+        """The machines of the largest cluster for trials of this demand, including the head.
 
         If `most` limits the number of machines, kinds on which more processes of this demand fit
         are added first.
@@ -90,7 +90,7 @@ class Growth:
 
 
 def growth() -> Growth | None:
-    """Look up the limits up to which an autoscaler may grow this cluster; None without autoscaler.
+    """Look up how far an autoscaler may grow this cluster; None if the cluster cannot grow.
 
     The limits are read from Ray's cluster configuration if there is one, or else from the file that
     `ray up` puts on the head.

@@ -50,7 +50,8 @@ class SharedFolderCheck:
     def ask(self, addresses: dict[str, str]) -> None:
         """Start to inspect the nodes that have not been inspected yet.
 
-        If the folder cannot be written now, none is started, and the next call tries again.
+        If the folder cannot be written now, no inspection is started, and the next call tries
+        again.
 
         Args:
             addresses: the addresses of all nodes, by node id.

@@ -30,7 +30,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 TRIES, CONNECT_S, READ_S = 5, 5, 30
 """boto3's attempts for each request, and its time-outs in seconds."""
 QUICK_TRIES, QUICK_S = 2, 5
-"""boto3's attempts, and its read time-out in seconds, for a bucket with `quick`."""
+"""boto3's attempts, and its read time-out in seconds, for a `Bucket` whose `quick` is True."""
 WAITS = (0.2, 0.5, 1, 2, 4)
 """The pauses before our own retries, in seconds. They are needed because boto3 soon gives up if
 the connection is refused (botocore 1.44).

@@ -69,7 +69,8 @@ class CheckpointMirror:
         """Store this machine's checkpoints in the bucket, and remove old ones from it.
 
         A checkpoint in the bucket is removed if it is older than the newest one here, is not here,
-        and is not in `names_to_keep`: the best checkpoint may be missing here.
+        and is not in `names_to_keep`. The last condition protects the best checkpoint, which may be
+        missing here.
 
         Args:
             folder: the trial's folder on this machine.

@@ -5,16 +5,17 @@ Apart from this module, only the importances of the report page import optuna.
 
 If the scheduler can predict the values of trials that have not ended, all trials are compared at
 the horizon, the maximum number of epochs. For each proposal, the value of such a trial is sampled
-from its prediction, so that the uncertainty of the prediction counts. It is at least the best value
-that the trial has reached. A prediction may be wrong, and is never corrected in a region where
-nothing is proposed. Therefore every `CHANCE_EVERY`th proposal is random, as in BOHB (Falkner et al.
-2018, arXiv 1807.01774).
+from its prediction, so that the uncertainty of the prediction counts. The sampled value is at least
+the best value that the trial has reached. A prediction may be wrong, and is never corrected in a
+region where nothing is proposed. Therefore every `CHANCE_EVERY`th proposal is random, as in BOHB
+(Falkner et al. 2018, arXiv 1807.01774).
 
 Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, by their
 best values up to that epoch. For a trial that completed earlier, this is its best value. A trial
-that has not reached that epoch, because it runs, waits at a rung or was stopped, ranks behind
-these, by its last epoch and its value there. A diverged trial ranks last, and a failed one is
-ignored. So a trial that was stopped early is treated neither as completed nor as bad.
+that has not reached that epoch, because it still runs, waits at a rung or was stopped, ranks behind
+these. Such trials are ordered by their last epoch, and then by their best value. A diverged trial
+ranks last, and a failed one is ignored. So a trial that was stopped early is treated neither as
+completed nor as bad.
 
 A Gaussian process needs values instead of ranks. There, a trial that has not reached the epoch gets
 its own best value plus the mean gain of the other trials since its last epoch. A diverged trial
@@ -84,7 +85,7 @@ class TrialHistory:
     values: dict[int, float] = field(default_factory=dict)
     """The best score so far, by epoch."""
     costs: Costs = ()
-    """The costs of using its network; empty unless cost is an objective."""
+    """The costs of using the trial's network; empty unless cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
     """True if the trial is a point of the space; other trials are not used."""
@@ -100,7 +101,7 @@ class TrialHistory:
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE that never proposes the same params twice, and models conditional ones."""
+    """Multivariate TPE with conditional parameters, which never proposes the same params twice."""
 
     learns = True
     most = MAX_TRIALS

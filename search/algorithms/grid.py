@@ -2,7 +2,7 @@
 
 Because of the shuffled order, even an interrupted search has tried all regions. Points that differ
 only in their number of epochs follow each other, the shortest first, unless the learning rate
-depends on this number. So each of these trainings can continue the one before.
+depends on this number. So each of these trials can continue the training of the one before.
 """
 
 import numpy as np

@@ -269,7 +269,7 @@ def shares_text(shares: Mapping[str, float]) -> str:
 
 
 def limit_option(text: str) -> Limit:
-    """Parse a limit, for the `parse` of an option.
+    """Parse a limit, for the `parse` of an option; the error message does not name `--budget`.
 
     Raises:
         ConfigError: the text is not a limit.

@@ -37,9 +37,9 @@ SURE = 0.88
 """Default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")
-"""The fields that influence the decisions of a search, and those that do not.
+"""The fields in `DECIDING` influence the decisions of a search; those in `PLACE` do not.
 
-The fields in `PLACE` only determine where the search runs and, like its budget, for how long.
+The fields in `PLACE` determine where, how and for how long the search runs, and which files stay.
 """
 AUTO_DEVICE = "auto"
 """The device of a search whose cluster is not known yet; `Experiment.on_device` replaces it.
@@ -118,7 +118,7 @@ class Experiment:
     min_gain: float = 0.0
     """The minimum gain, in points (hundredths) of the metric, that is worth further trials.
 
-    No further trial is started once the expected gain of the remaining ones is below it.
+    No further trial is started once the expected gain of the remaining trials is below this value.
     """
     hang_timeout: float = 600
     space_source: str = ""

@@ -1,4 +1,4 @@
-"""Facts about the answer of a search: the network or baseline that it, or its selection, chose.
+"""Facts about a search's answer: the network or baseline that the search or its selection chose.
 
 The facts are read from the journal and from files that the workers wrote.
 """

@@ -27,7 +27,7 @@ rows or do not affect the result.
 TESTED_RATE = 0.04
 """The nominal error rate of all contrasts together; with it, the actual error rate is below 5 %.
 
-They differ, because the assumptions of the tests hold only approximately.
+The two rates differ, because the assumptions of the tests hold only approximately.
 `tests/bench/rates/compare.py` measures the actual rate.
 """
 
@@ -39,9 +39,12 @@ class Contender:
     name: str
     outcome: str
     metric: str
-    """The name of the metric that ranks its trials."""
+    """The name of the metric that ranks the search's trials."""
     trial: str
-    """Its best trial; empty before the first epoch, when `value` and the interval are None."""
+    """The search's best trial; empty before the first epoch.
+
+    Then `value`, `low` and `high` are None, too.
+    """
     value: float | None
     low: float | None
     """The lower end of the 95 % confidence interval of `value`; None if not known.
@@ -72,7 +75,7 @@ class Contrast:
     It is `nothing` if the two searches are not comparable.
     """
     difference: float | None = None
-    """The leader's score minus the other one's; None if the two are not comparable."""
+    """The leader's score minus the other search's; None if the two are not comparable."""
     is_beyond_noise: bool | None = None
     low: float | None = None
     """The lower end of the confidence interval of `difference`; None if the contrast is paired.
@@ -115,8 +118,8 @@ def compare_searches(results: Sequence[SearchResult]) -> Compared:
     """Compare two or more searches.
 
     Searches with the same task and metric form a group, and are compared with the best search of
-    the group. For each further group, one contrast states that its best search is not comparable
-    with that of the first group.
+    the group. For each further group, one contrast states that the best search of this group is not
+    comparable with the best search of the first group.
 
     Args:
         results: searches with different names.
@@ -205,7 +208,7 @@ def _source(result: SearchResult) -> list[Any]:
 
 
 def _images(result: SearchResult) -> list[Any]:
-    """Collect the values that determine which images are the validation set, and their size."""
+    """Collect the values that determine the images of the validation set, and the images' size."""
     data = result.started.experiment["base"].get("data", {})
     return [
         result.started.data["fingerprint"],

@@ -56,9 +56,10 @@ class History:
         return _clock_text(self._elapsed_s[event.number - 1])
 
     def scores_at(self, rung: int, number: int) -> dict[str, float]:
-        """Return the best score up to a rung of each trial that had reached the rung at an event.
+        """Return the scores of trials at a rung, by trial, as they were known at an event.
 
-        Trials that had failed by then are left out.
+        A trial's score is its best one up to the rung. Trials that had not reached the rung by
+        then, or had failed, are left out.
 
         Args:
             rung: the epoch of the rung.

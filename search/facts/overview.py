@@ -42,7 +42,7 @@ class Overview:
 
     name: str
     state: str
-    """`running`, `ended`, `interrupted`, or `broken` if its journal cannot be read."""
+    """`running`, `ended`, `interrupted`, or `broken` if the search's journal cannot be read."""
     outcome: str = ""
     """The outcome, as in `SearchResult.outcome`."""
     ended: int = 0
@@ -53,7 +53,7 @@ class Overview:
     It differs from `ended` if a search was stopped before its trials had ended.
     """
     is_paused: bool = False
-    """True if it was interrupted by a request to pause."""
+    """True if the search was interrupted by a request to pause."""
     planned: int = 0
     best: float | None = None
     """The metric of the best trial; None before the first epoch."""
@@ -71,15 +71,15 @@ class Overview:
     task: str = ""
     space: str = ""
     data: str = ""
-    """The data set's name, or its folder."""
+    """The name of the data set, or of the folder with the images."""
     began_ms: int = 0
     """The start of the search, as a Unix time in milliseconds; 0 if not known."""
     wall_s: float = 0
     """The total duration of all sessions in seconds, except those of a selection."""
     holder: str = ""
-    """The driver that runs it now; empty if none does."""
+    """The driver that runs the search now; empty if there is none."""
     trouble: str = ""
-    """The reason why its journal cannot be read."""
+    """The reason why the journal cannot be read; empty if it can be read."""
 
     @property
     def counted(self) -> int:
@@ -192,7 +192,10 @@ class _Totals:
             self.passed_over = {name.encode() for name in event.data.passed_over or {}}
 
     def _pass_time(self, line: re.Match[bytes]) -> None:
-        """Count the time until a line of a session that has only dates, as in earlier versions."""
+        """Count the time until a line, if the lines of its session have no elapsed times.
+
+        Only earlier versions wrote such lines.
+        """
         session = self.result.current_sessions[-1] if self.result.current_sessions else None
         if session is not None and session.is_dated:
             session.count_until(int(line["time_ms"]), None)

@@ -32,10 +32,10 @@ class SearchStanding:
     """The state of a search at one moment, and the driver that runs it."""
 
     name: str
-    """The name with which commands refer to it."""
+    """The name with which commands refer to the search."""
     result: SearchResult
     holder: str = ""
-    """The driver that runs it, or its selection; empty if none does."""
+    """The driver that runs the search or its selection; empty if there is none."""
     storage: Storage = DEFAULT_STORAGE
 
     @classmethod

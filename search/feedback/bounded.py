@@ -5,8 +5,8 @@ counted. When images or answers reach their share, the oldest ones are removed. 
 which the model is sure, are removed before uncertain ones. Corrected images are never removed. The
 latest answer on each stored image is removed only if the other answers are too few to make room.
 
-Several processes may write to the same place. Therefore each of them lists all objects in the place
-before its first write, after every fiftieth of the limit that it writes, and before it removes
+Several processes may write to the same place. Therefore each process lists all objects in the place
+before its first write, whenever it has written another fiftieth of the limit, and before it removes
 anything. Between two scans, each process can exceed the limit by at most a fiftieth.
 """
 

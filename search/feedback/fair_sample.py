@@ -16,7 +16,7 @@ BY_PAGE = "page"
 MIN_COMPLETENESS = 0.9
 """Minimum share of a sample that must be corrected. It is below 1 because people skip images."""
 MAX_END_TIMES = 20
-"""Number of end times that are tried. It may be exceeded, by a factor below two."""
+"""Approximate number of end times that are tried. The actual number is below twice this number."""
 
 
 def fair_sample(
@@ -27,8 +27,8 @@ def fair_sample(
     An image's name is its SHA-256, so the first names in sorted order are a random sample of all
     images. The recorder stores every uncertain image, but only the usual images whose names come
     first in this order. Therefore the sample contains no name after that of the last usual image.
-    It ends with the last usual image that was corrected elsewhere than on the server's page, and up
-    to which nearly all images were corrected.
+    It ends with a usual image that was corrected elsewhere than on the server's page: the last such
+    image up to which nearly all images were corrected.
 
     Visitors of the server's page correct mistakes. Their corrections count within the sample,
     because `search.label` does not show these images again, but the sample never ends with one.
@@ -70,14 +70,15 @@ def _complete_sample(
 ) -> set[str]:
     """Select the corrected images in the longest prefix of `names` that is nearly complete.
 
-    A prefix is complete if all its images are corrected. Nearly all of its usual images must be
-    corrected too, because `search.label` also shows uncertain images for other reasons, and these
-    would otherwise be overrepresented.
+    A prefix is nearly complete if the share of corrected images is at least `MIN_COMPLETENESS`,
+    both among all its images and among its usual images. The usual images are checked separately,
+    because `search.label` also shows uncertain images for other reasons, and these would otherwise
+    be overrepresented.
 
     Args:
         names: the names of all images up to the last usual one, sorted.
         corrected: the images that have a correction.
-        labelled: those of them that were not corrected on the server's page.
+        labelled: the corrected images, except those that were corrected on the server's page.
         usual: the images that were stored because they are usual.
     """
     end = all_corrected = all_usual = usual_corrected = 0

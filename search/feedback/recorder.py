@@ -60,8 +60,8 @@ class RecordingPolicy:
     below: float = 0.7
     """An image whose predicted class has a lower probability is uncertain, and is stored."""
     share: float = 0.05
-    """Share of the other images that is stored. They are selected by the hash of the image, so that
-    all processes select the same ones.
+    """Share of the other images that is stored. These images are selected by their hashes, so that
+    all processes select the same images.
     """
     limit: int = 1_000_000_000
     """Maximum size of all images and answers, in bytes (`search.feedback.bounded`)."""

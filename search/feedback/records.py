@@ -117,7 +117,7 @@ class Records:
         """The model whose records these are; None if there are no records yet.
 
         Raises:
-            ConfigError: the file was written by a newer version, or is damaged.
+            ConfigError: `about.json` was written by a newer version, or is damaged.
         """
         if (stored := self.place.get(INFO_FILE)) is None:
             return None
@@ -191,7 +191,7 @@ class Records:
         return self.write_lines(json_lines(answers))
 
     def write_lines(self, lines: bytes, name: str = "") -> str:
-        """Write answers that `json_lines` has encoded as one object, and return its name.
+        """Write encoded answers (see `json_lines`) as one object, and return the object's name.
 
         Args:
             lines: the answers, in the order in which they were sent.

@@ -24,12 +24,11 @@ class EventData:
     ALWAYS: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written even with their default value."""
     HOLDS: ClassVar[Mapping[str, type]] = {}
-    """For fields that hold an instance of a dataclass, or a list of instances: that dataclass, by
-    field name.
+    """Maps each field that holds an instance of a dataclass, or a list of instances, to the
+    dataclass.
     """
     INSIDE: ClassVar[Mapping[str, type]] = {}
-    """For fields with a JSON object: the `TypedDict` of the keys that readers rely on, by field
-    name.
+    """Maps each field with a JSON object to the `TypedDict` of the keys that readers rely on.
     """
 
     @classmethod
@@ -160,7 +159,7 @@ class SessionStart(EventData):
     driver: str = ""
     """The process that runs the session, as named in its lease."""
     boot: str = ""
-    """The id of its machine (`lease.boot_id`), to whose clock `zero_ms` refers."""
+    """The id of the driver's machine (`lease.boot_id`), to whose clock `zero_ms` refers."""
     zero_ms: int = 0
     """The reading of that machine's monotonic clock, in ms, when the session's command started.
 
@@ -243,7 +242,7 @@ class Suggested(TrialEvent):
     """The key of the training, which is equal for trials that differ only in length."""
     params: Json
     config: Json
-    """The config of its training; empty if the params do not make a valid config."""
+    """The config of the training; empty if the params do not make a valid config."""
     repeat_of: str = ""
     """The candidate that is trained again, in a selection; otherwise empty."""
     seed: int | None = None
@@ -258,7 +257,7 @@ class Running(TrialEvent):
     attempt: int
     """The attempt number, from 1."""
     host: str = ""
-    """The host that trains it."""
+    """The host that trains the trial."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +266,7 @@ class Restored(TrialEvent):
 
     HOLDS: ClassVar = {"begun": WarmStart}
     epoch: int
-    """The epoch after which it continues; 0 to start from the beginning."""
+    """The epoch after which the trial continues; 0 to start from the beginning."""
     damaged: list[str]
     """Newer checkpoints that are damaged: a line for each that describes the damage."""
     begun: WarmStart | None = None
@@ -297,9 +296,9 @@ class Decided(TrialEvent):
     """
     reason: str
     rung: int | None = None
-    """The epoch at which trials were compared."""
+    """The epoch at which trials were compared; None if they were not compared."""
     rivals: int | None = None
-    """The number of trials that had reached that epoch, including this one."""
+    """The number of trials that had reached this rung, including this trial."""
     risk: float | None = None
     """The probability that this trial would have become the best one; None if not known."""
 
@@ -396,7 +395,7 @@ class Evaluated(TrialEvent):
     val: Json
     """The evaluation, without its curves."""
     cost: Cost
-    """The cost of using its network, measured while nothing else ran."""
+    """The cost of using the trial's network, measured while nothing else ran."""
 
 
 @dataclass(frozen=True)
@@ -414,7 +413,7 @@ class Opened(TrialEvent):
     ALWAYS: ClassVar = frozenset({"epoch", "by"})
     epoch: int = 0
     by: str = "search.run"
-    """The command that uses it."""
+    """The command that uses the test set."""
 
 
 @dataclass(frozen=True)
@@ -440,9 +439,11 @@ class Evidence(TrialEvent):
     """A file or folder that belongs to the MLflow run of a trial, or of the search."""
 
     file: str
-    """Its path in the search's folder."""
+    """The path of the file or folder in the search's folder."""
     path: str
-    """The artifact folder of that run into which it is copied; empty for the top folder."""
+    """The artifact folder of the MLflow run into which the file is copied; empty for the top
+    folder.
+    """
 
 
 @dataclass(frozen=True)
@@ -476,11 +477,11 @@ class Risked(EventData):
 
     ALWAYS: ClassVar = frozenset({"new"})
     chance: float
-    """The probability that the best of all trials is among the waiting ones."""
+    """The probability that the best of all trials is among the waiting trials."""
     epochs: int
     """The approximate number of further epochs that would halve `chance`."""
     new: float = 0.0
-    """The probability that new trials, with this number of epochs, find a better one.
+    """The probability that new trials find a better one if `epochs` epochs are spent on them.
 
     0 if there are no new trials.
     """
@@ -513,7 +514,8 @@ class Change:
     text: str
     """The change in words."""
     flag: str = ""
-    """The sentence that the best value is at an edge, a part of `text`; empty if it is not."""
+    """The part of `text` that states that the best value is at an edge; empty if there is none.
+    """
     is_clear: bool = False
     """True if the parameter clearly has an effect."""
 
@@ -530,7 +532,7 @@ class Refined(EventData):
     known: int
     """The number of trials before this round; the new space is based on their results."""
     before: float
-    """The best value of these trials."""
+    """The best value of the trials before this round."""
     changes: list[Change]
 
 
@@ -550,9 +552,11 @@ class Dropped(EventData):
     """The number of seeds over which the candidates were compared."""
     reason: str
     difference: float | None = None
-    """The leader's mean minus its own; `error` and `p` belong to it (`statistics.Comparison`).
+    """The leader's mean minus the candidate's.
 
-    All three are None if the candidate was dropped because its trainings failed.
+    `error` and `p` are the standard error and the p-value of this difference
+    (`statistics.Comparison`). All three are None if the candidate was dropped because its trainings
+    failed.
     """
     error: float | None = None
     p: float | None = None
@@ -575,7 +579,7 @@ class Finalist:
     The name is from a version in which accuracy was the only metric.
     """
     difference: float | None
-    """The leader's mean minus its own, over the seeds that both have.
+    """The leader's mean minus the candidate's, over the seeds that both have.
 
     For a dropped candidate, this is the difference at the time when it was dropped.
     """
@@ -602,7 +606,9 @@ class Selected(EventData):
     It is the candidate's training with the best value on the validation set.
     """
     leader: str
-    """The candidate with the best mean. If a faster one is tied with it, that one is chosen."""
+    """The candidate with the best mean. If a faster candidate is tied with the leader, the faster
+    one is chosen.
+    """
     expected: Expected
     search_value: float
     rows: list[Finalist]
@@ -681,7 +687,10 @@ def from_json(kind: str, values: Json) -> EventData:
 
 @cache
 def _written(event_class: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """Return (name, default) of each field; the default is `MISSING` if it is always written."""
+    """Return (name, default) of each field.
+
+    The default is `MISSING` for a field that is always written.
+    """
     return tuple(
         (event_field.name, _omitted_default(event_class, event_field))
         for event_field in fields(event_class)

@@ -174,7 +174,7 @@ def is_tie(result: SearchResult) -> bool:
 
 
 def answer_against(result: SearchResult) -> AgainstGuessing | None:
-    """Compare a search's answer (`SearchResult.chosen`) with guessing; None if one is missing."""
+    """Compare a search's answer (`SearchResult.chosen`) with guessing; None if not possible."""
     guessing, answer = Guessing.of(result), result.chosen
     return guessing.against(answer) if guessing is not None and answer is not None else None
 

@@ -31,7 +31,7 @@ VERSION = 1
 AT_ONCE = 1000
 """The number of lines that are parsed together."""
 LINE = Kinds(time_ms=UnixMs, event=str)
-"""The types of the values that every line has, except `n`, which is compared with its position."""
+"""The types of the values that every line has, except `n`, which must be the number of the line."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
 """Seconds to wait before each retry of a write; the last value repeats."""
@@ -211,7 +211,7 @@ class Journal:
 
         Args:
             clock: a monotonic clock in seconds, such as `time.monotonic`.
-            began_s: its reading when the session's command started.
+            began_s: the reading of this clock when the session's command started.
         """
         self._clock, self._began_s = clock, began_s
 

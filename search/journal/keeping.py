@@ -62,7 +62,7 @@ class Removable:
     names: list[str]
     """The names of the checkpoints, such as `epoch-0003`."""
     size: int
-    """Their size in bytes."""
+    """The total size of these checkpoints in bytes."""
     is_all: bool
     """True if these are all checkpoints of the trial."""
 

@@ -50,7 +50,7 @@ class Holder:
     host: str = ""
     pid: int = 0
     boot: str = ""
-    """The `boot_id` of its machine."""
+    """The `boot_id` of the driver's machine."""
     processes: str = ""
     """The process namespace of `pid`, since each container has its own; only used in buckets."""
     token: str = ""
@@ -167,7 +167,7 @@ class Lease:
         """Wait to see if a holder on another machine, or from before a reboot, is still alive.
 
         Raises:
-            LeaseHeld: it is alive, as its counter has changed.
+            LeaseHeld: the holder is alive, since the counter has changed.
         """
         before = self._read()
         if before == NOBODY or before.boot == self.mine.boot:

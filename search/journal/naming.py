@@ -13,7 +13,7 @@ from trainables.errors import ConfigError
 
 NEAR, CLEAR = 0.6, 0.1
 """A name is suggested if its similarity (`SequenceMatcher.ratio`) is at least `NEAR`, and at least
-`CLEAR` above that of all others.
+`CLEAR` above the similarity of every other name.
 """
 MAX_LISTED = 8
 """The maximum number of names that an error message lists."""

@@ -59,13 +59,14 @@ class DriverRequest:
     by: str
     """The sender: `user@host`, or `user@host (page)` for a request from a page."""
     asked_ms: int
-    """Unix time in milliseconds at which it was sent."""
+    """Unix time in milliseconds at which the request was sent."""
     trial: str = ""
     """The trial to stop; empty for the whole search."""
     trials: str = ""
     """The total number of trials (`60`), or the number of additional ones (`+20`)."""
     budget: tuple[str, ...] = ()
-    """Limits that replace those of the same kind (`2h`), or are added to them (`+1h`)."""
+    """Each limit replaces the present limits of its kind (`2h`), or increases them (`+1h`).
+    """
     price: float | None = None
     """The price of one device per hour."""
     concurrency: int | None = None
@@ -157,7 +158,7 @@ class DriverRequest:
         """Create a request from untrusted JSON values.
 
         Raises:
-            ConfigError: they are not a valid request, or are of another version.
+            ConfigError: the values are not a valid request, or are from another version.
         """
         if not isinstance(values, Mapping):
             raise ConfigError("it is not a JSON object")

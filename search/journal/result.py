@@ -66,7 +66,8 @@ from trainables.values import Json, Params
 FAILED = ("diverged", "failed")
 """Outcomes of trials that are not ranked.
 
-All others are ranked by their best epochs, even if unfinished: all are measured on the same images.
+All other trials are ranked by their best epochs, even unfinished trials, since the values of all
+trials are measured on the same images.
 """
 
 UNFINISHED = ("pending", "running", "interrupted", "held")
@@ -115,7 +116,7 @@ class TrialResult:
     trial: str
     params: Params
     config: Json
-    """Parts of it are shared with the configs of other trials, so never modify it in place."""
+    """The trial's config. Parts of it are shared with other trials, so never modify it in place."""
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
@@ -126,20 +127,23 @@ class TrialResult:
     stop: Stopped | None = None
     """The decision to stop the trial; None if there is none."""
     hold_reason: str = ""
-    """The reason why it waits at a rung; empty if it does not."""
+    """The reason why the trial waits at a rung; empty if it does not wait."""
     wait_reason: str = ""
-    """The reason why it cannot continue now, such as a full disk; empty if there is none."""
+    """The reason why the trial cannot continue now, such as a full disk; empty if there is none."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """With cross-validation: the metrics of each fold, by epoch."""
     costed: Cost = field(default_factory=Cost)
-    """The cost of using it, measured while other trials ran; empty unless cost is an objective."""
-    inherited: list[InheritedEpochs] = field(default_factory=list)
-    """The epochs that it has inherited by warm starts, one entry per warm start."""
-    trainings: set[str] = field(default_factory=set)
-    """The fingerprints of the code, data and machine that trained it.
+    """The cost of using its network, measured while other trials ran.
 
-    There are several if any of these changed between its attempts.
+    Empty unless cost is an objective.
+    """
+    inherited: list[InheritedEpochs] = field(default_factory=list)
+    """The epochs that the trial has inherited by warm starts, one entry per warm start."""
+    trainings: set[str] = field(default_factory=set)
+    """The fingerprints of the code, data and machine with which the trial was trained.
+
+    There are several fingerprints if the code, data or machine changed between its attempts.
     """
     started_ms: int = 0
     ended_ms: int = 0
@@ -151,11 +155,11 @@ class TrialResult:
     See `trainables.checkpoints.lineage`.
     """
     precision: str = ""
-    """The precision of its last epoch, fp32, bf16 or fp16; empty if it is not known."""
+    """The precision of the trial's last epoch: fp32, bf16 or fp16; empty if not known."""
     stop_request: Requested | None = None
-    """The request to stop it; None if there is none."""
+    """The request to stop the trial; None if there is none."""
     is_freed: bool = False
-    """True if its checkpoints were removed, and it has not run since."""
+    """True if the trial's checkpoints were removed, and the trial has not run since."""
     evaluated: Evaluated | None = None
     """The last evaluation on the validation set (see `evaluation`)."""
     _best: tuple[int, int | None] = field(default=(-1, None), init=False, repr=False, compare=False)
@@ -187,7 +191,7 @@ class TrialResult:
 
     @property
     def metric(self) -> Metric:
-        """The metric by which its epochs are ranked."""
+        """The metric by which the trial's epochs are ranked."""
         return metric_of(self.config)
 
     @property
@@ -206,7 +210,7 @@ class TrialResult:
 
     @property
     def task(self) -> TaskEntry:
-        """The task that it was trained for."""
+        """The task for which the trial was trained."""
         return task_of(self.config)
 
     @property
@@ -227,21 +231,21 @@ class TrialResult:
 
     @property
     def evaluation(self) -> Evaluated | None:
-        """The evaluation of its best epoch on the validation set; None if there is none yet."""
+        """The evaluation of the best epoch on the validation set; None if there is none yet."""
         last = self.evaluated
         return last if last is not None and last.epoch == self.best_epoch else None
 
     @property
     def cost(self) -> Cost:
-        """The cost of using its network, measured while nothing else ran.
+        """The cost of using the trial's network, measured while nothing else ran.
 
-        It is the result of `trainables.evaluation.cost`; empty if there is no evaluation yet.
+        This is the result of `trainables.evaluation.cost`; empty if there is no evaluation yet.
         """
         return self.evaluation.cost if self.evaluation is not None else {}
 
     @property
     def reached(self) -> int:
-        """The last epoch that it has finished; 0 before the first epoch."""
+        """The last epoch that the trial has finished; 0 before the first epoch."""
         return max(self.epochs, default=0)
 
     @property
@@ -251,14 +255,14 @@ class TrialResult:
 
     @property
     def is_inheriting(self) -> bool:
-        """True if some of the epochs that it inherits are not in the journal yet."""
+        """True if some of the epochs that the trial inherits are not in the journal yet."""
         return bool(self.inherited) and max(self.inherited[-1].epochs, default=0) > max(
             self.epochs, default=0
         )
 
     @property
     def own_epochs(self) -> dict[int, dict[str, float]]:
-        """The epochs that it has trained itself."""
+        """The epochs that the trial has trained itself, without the inherited ones."""
         if not self.inherited:
             return self.epochs
         inherited = {epoch for source in self.inherited for epoch in source.epochs}
@@ -270,11 +274,10 @@ class Session:
     """A session: the time during which one driver runs the search."""
 
     began_ms: int
-    """The Unix time in milliseconds at which its command started; `last_ms` is that of its last
-    event.
+    """The Unix time in milliseconds at which the session's command started.
 
-    Their difference is not the duration of the session, since the clock may have been set; use
-    `elapsed_ms`.
+    `last_ms` is the Unix time of the session's last event. The difference is not the duration of
+    the session, since the clock may have been set; use `elapsed_ms`.
     """
     last_ms: int
     slots: int
@@ -284,26 +287,29 @@ class Session:
     per_gpu: int = 1
     """The number of workers that share a GPU."""
     driver: str = ""
-    """The process that runs it; empty in journals of earlier versions."""
+    """The process that runs the session; empty in journals of earlier versions."""
     boot: str = ""
     zero_ms: int = 0
-    """The reading of the monotonic clock of its machine when its command started, in ms.
+    """The reading of the machine's monotonic clock when the session's command started, in ms.
 
-    `boot` is the id of this machine (`search.journal.lease.boot_id`).
+    `boot` is the id of the machine (`search.journal.lease.boot_id`).
     """
     is_dated: bool = False
-    """True if its events have dates, but no elapsed times: an earlier version wrote them."""
+    """True if the session's events have dates, but no elapsed times, as in earlier versions.
+    """
     running: int = 0
     """The number of trials that run now."""
     elapsed_ms: int = 0
-    """Milliseconds since its command started, including the start of Ray."""
+    """The duration of the session so far in milliseconds, including the start of Ray.
+    """
     slots_ms: int = 0
     """The total time of all slots in milliseconds, whether they were used or idle."""
     trials_ms: int = 0
     """The total running time of all trials in this session, in milliseconds."""
     epoch_ms: int = 0
-    """The value of `elapsed_ms` when the last epoch was reported; `ended_ms` is its value when the
-    last trial ended.
+    """The value of `elapsed_ms` when the last epoch was reported.
+
+    `ended_ms` is the value of `elapsed_ms` when the last trial ended.
     """
     ended_ms: int = 0
 
@@ -345,7 +351,7 @@ class Session:
         """The current `elapsed_ms` of a running session.
 
         On the session's own machine it is computed from the monotonic clock, on other machines from
-        the date of its last event.
+        the date of the session's last event.
         """
         if self.boot == boot_id():
             return time.monotonic_ns() // 1_000_000 - self.zero_ms
@@ -394,7 +400,7 @@ class Opening:
     trial: str
 
     def __str__(self) -> str:
-        """Format it, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
+        """Format this use, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
         return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
 
 
@@ -411,7 +417,7 @@ class Selection:
     """A selection: the best few trials, trained again with fresh seeds (`search.select`)."""
 
     started: Selecting
-    """The first event of its last session."""
+    """The first event of the selection's last session."""
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
     """The trainings, by name, such as `t0007-s2`. Their `repeat_of` is the candidate."""
@@ -420,7 +426,7 @@ class Selection:
     verdict: Selected | None = None
     """The choice of the selection; None until it is made."""
     tested: Tested | None = None
-    """The last evaluation of one of its trainings on the test set; None if there is none."""
+    """The last evaluation of one of the trainings on the test set; None if there is none."""
     outcome: str = "running"
     reason: str = ""
 
@@ -488,7 +494,7 @@ class Refinement:
     terms: RefinementTerms
     rounds: list[Refined] = field(default_factory=list)
     reason: str = ""
-    """The reason why it ended; empty if it has not ended."""
+    """The reason why the refinement ended; empty if it has not ended."""
 
     @property
     def is_over(self) -> bool:
@@ -514,7 +520,7 @@ class SearchResult:
     """
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: Tested | None = None
-    """The last evaluation of one of its trials on the test set; None if there is none."""
+    """The last evaluation of one of the trials on the test set; None if there is none."""
     openings: list[Opening] = field(default_factory=list)
     """Every use of the test set."""
     selection: Selection | None = None
@@ -602,8 +608,9 @@ class SearchResult:
     def until_now(self, holder: str) -> Self:
         """Return a copy that includes the time since the last event, if `holder` runs the search.
 
-        Return this object if the last session has ended, or if the holder is not its driver. In the
-        first case the driver only waits for MLflow, in the second it is about to start a session.
+        Return this object if the last session has ended: then the holder only waits for MLflow.
+        Return it also if the holder is not the driver of that session: then the holder is about to
+        start a session.
 
         Args:
             holder: the driver with the lease, as named by `Home.holder`; empty if there is none.
@@ -859,8 +866,8 @@ class SearchResult:
         """The known costs of using the trials' networks, by trial.
 
         If cost is an objective, all trials need the same kind of measurement. If all trials have
-        been measured while nothing else ran, these measurements are used. Otherwise those from
-        their first epochs are used, which other trainings slow down.
+        been measured while nothing else ran, these measurements are used. Otherwise the
+        measurements from the first epochs are used, although other trainings slow these down.
         """
         counted = self._counted
         all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
@@ -1079,7 +1086,7 @@ def _is_same(part: Any, other_part: Any) -> bool:
 
 
 def furthest_of_each_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Return the trial of each training that has trained furthest, in the given order.
+    """Return one trial for each training, the one that has trained furthest, in the given order.
 
     Ties go to the trial with more planned epochs. A failed trial represents its training only if
     all trials of the training failed.

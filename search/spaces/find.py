@@ -87,7 +87,7 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
 
 
 def as_space(value: Any, source: str) -> SearchSpace:
-    """Return the space that a value is, or that it returns when it is called.
+    """Return `value` if it is a space, or else the space that it returns when it is called.
 
     Args:
         value: a `SearchSpace`, or a function that returns one.

@@ -19,18 +19,19 @@ class ExecutorEntry:
     """The properties of an executor that are needed before it is imported."""
 
     begin: str
-    """The function that starts it, as `module:function`; it has the type
+    """The function that starts the executor, as `module:function`, of the type
     `search.sessions.executor.Begin`.
     """
     starts: str
-    """Its first step, such as `starting Ray`; the first line that a session prints ends with it."""
+    """The executor's first step, such as `starting Ray`, which ends the first line of a session.
+    """
     start_s: float
-    """Typical seconds for its start and for the test of the best trial together.
+    """Typical seconds for the start of the executor and the test of the best trial together.
 
-    `--dry-run` uses them to estimate the duration of a search.
+    `--dry-run` uses this number to estimate the duration of a search.
     """
     is_sequential: bool = False
-    """True if it trains one trial after another, in the command's own process."""
+    """True if the executor trains one trial after another, in the command's own process."""
 
 
 EXECUTORS = {

@@ -1,9 +1,9 @@
 """Messages that name commands, for the terminal, the pages and Python.
 
 A command that a message suggests is a `Remedy`, a value among the message's texts. Converted to
-text, it is the command line; a page shows the name of its button instead, and an exception in
-Python carries the call. An f-string around a message keeps the text but loses the remedies, so
-build another `Message` from the parts instead.
+text, a remedy is the command line. A page shows the name of its own button instead, and an
+exception in Python contains the function call. An f-string around a message keeps the text but
+loses the remedies, so build another `Message` from the parts instead.
 """
 
 import shlex
@@ -37,9 +37,9 @@ class Blank:
     """A placeholder in a command line, which the reader replaces."""
 
     title: str
-    """Its text, such as `LIMIT`."""
+    """The text of the placeholder, such as `LIMIT`."""
     hint: str = ""
-    """A description of the value, shown in parentheses after it; may be empty."""
+    """A description of the value, shown in parentheses after the title; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.title} ({self.hint})" if self.hint else self.title

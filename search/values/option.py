@@ -38,7 +38,7 @@ class Option:
     field: str
     """The name of the field that holds its value."""
     name: str
-    """Its name on the command line without the leading dashes, such as `max-epochs`."""
+    """The option's name on the command line without the leading dashes, such as `max-epochs`."""
     kind: OptionKind
     help: str
     metavar: str | None = None
@@ -55,9 +55,11 @@ class Option:
     """The default; text is converted by `parse`."""
     is_required: bool = False
     section: str = ""
-    """The heading in the help under which it is listed; empty for the general list."""
+    """The heading in the help under which the option is listed; empty for the general list."""
     before: str = ""
-    """The field of the option before which this one is listed; empty to keep the fields' order."""
+    """The field of another option, before which this option is listed; empty to keep the fields'
+    order.
+    """
 
     @property
     def default_value(self) -> Any:

@@ -15,7 +15,8 @@ def refuse(name: str, text: str) -> None:
         text: its value.
 
     Raises:
-        ConfigError: the name or the value does; the message contains only the redacted name.
+        ConfigError: the name or the value looks like a credential. The message contains only the
+            redacted name.
     """
     if KEY.search(name) or redact(text) != text:
         raise ConfigError(

@@ -11,15 +11,15 @@ class VerbEntry:
     """A verb, which is a module of `search` with a function `main`."""
 
     meaning: str
-    """Its description, which `python -m search` prints."""
+    """The verb's description, which `python -m search` prints."""
     arguments: str = ""
-    """Its positional arguments, such as `NAME`; empty if it has none."""
+    """The verb's positional arguments, such as `NAME`; empty if it has none."""
     start_title: str = ""
-    """Title of the page that shows its start; `{}` stands for the name of the search. Empty if no
-    page starts the verb.
+    """Title of the page that shows how the verb starts; `{}` stands for the name of the search.
+    Empty if no page starts the verb.
     """
     output_option: str = ""
-    """The option with which pages choose its output file; empty if pages do not set one."""
+    """The option with which pages choose the verb's output file; empty if pages choose none."""
     code_titles: Mapping[int, str] = field(default_factory=dict)
     """Titles of the exit codes that have a special meaning for this verb."""
 

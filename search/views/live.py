@@ -123,7 +123,9 @@ class Pace:
         return min(self.ended / until_s, (self.ended + self.at_work) / max(self.elapsed_s, 1e-9))
 
     def left_s(self, count: float) -> float:
-        """Estimate the seconds until `count` more epochs (or trials), with running ones, finish.
+        """Estimate the seconds until `count` more epochs (or trials) finish.
+
+        The running ones are included in `count`.
 
         The time since the last epoch finished is subtracted. But the estimate is at least the time
         that would result if all running epochs finished now, and the others at the resulting rate.

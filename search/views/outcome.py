@@ -69,7 +69,7 @@ class Summary(View):
 
 
 def open_json(context: ViewContext) -> "JsonSummary | None":
-    """Open the view with `--json`; otherwise return None."""
+    """Open the view if `--json` was given; otherwise return None."""
     return JsonSummary(context) if context.as_json else None
 
 

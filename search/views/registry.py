@@ -12,8 +12,9 @@ class ViewEntry:
     """A view, which is imported only when a session opens it."""
 
     opens: str
-    """Import path `module:name` of its factory, which takes a `search.views.base.ViewContext`: the
-    view's class, or a function that returns None if the view does not apply.
+    """Import path `module:name` of the view's factory, which takes a
+    `search.views.base.ViewContext`. It is the view's class, or a function that returns None if the
+    view does not apply.
     """
     title: str
     """The view's name in messages about its failure."""

@@ -29,8 +29,8 @@ class ChampionRequest:
     storage: Storage
     overrides: Overrides
     register: str = ""
-    """Registry name for challengers. If it is empty, they get the champion's registry name, or the
-    name of its search.
+    """The name under which challengers are registered. If it is empty, they are registered under
+    the champion's name or, if the champion is not registered, under the name of its search.
     """
 
 

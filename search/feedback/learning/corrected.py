@@ -87,7 +87,7 @@ class ExcludedImage:
     label: str
     why: str
     beside: str = ""
-    """The image that it duplicates, with its class, or another detail."""
+    """The image that this image duplicates, with its class, or another detail of the reason."""
     corrected_ms: int = 0
     """Unix time of the correction in milliseconds if `why` is `PROBABLY_WRONG`. It is 0 for other
     reasons, and if the image was left out by an earlier version of this program.
@@ -414,7 +414,7 @@ class _CopyFilter:
         return (ALREADY_KNOWN, self._describe(existing[0])) if existing else ("", "")
 
     def _copies_of(self, row: int, pairs: NDArray[np.int64]) -> set[int]:
-        """Rows of all images that are equal to this image or to one that is paired with it.
+        """Rows of all images that equal this image, or an image that is paired with this image.
 
         `pairs` contains pairs of rows, (pairs, 2). The result includes `row`.
         """

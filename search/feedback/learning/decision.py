@@ -102,7 +102,9 @@ class Decision:
     """The allowed loss of accuracy on the old test images, as a share."""
     champion_ms: float
     challenger_ms: float
-    """Milliseconds per image in batches of one. One model is measured after the other."""
+    """The time that each of the two models takes for a batch of one image, in milliseconds. One
+    model is measured after the other.
+    """
     alpha: float = ALPHA
     """The error rate of the test on the new images in this round (see `round_alpha`)."""
     fair: int = 0

@@ -136,8 +136,8 @@ def estimate_wrong_labels(
     """Estimate the share of wrong corrections, and find the corrections that are probably wrong.
 
     Returns:
-        The share, and for each doubted image, by its name, the probability that it is wrong as a
-        text; the most doubtful image comes first.
+        The share, and the doubted images by name, the most doubtful one first. Each is mapped to a
+        text with the probability that its label is wrong.
     """
     from trainables.evaluation.doubts import doubts, features_of
 

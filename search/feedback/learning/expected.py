@@ -1,10 +1,10 @@
-"""Sample the images before an improvement, which represent those that the new model will receive.
+"""Sample images from before an improvement, to represent those that the new model will receive.
 
-The sample is stored in the model's reference. With it, `search.monitor` distinguishes a new change
-from the one for which the model was improved. Images that the model was trained on would bias the
-sample: the model is surer of them than of others, and people do not correct a random choice of
-images. So the sample contains only images that a hash of their content excludes from training
-(`draw_use`), whether they were corrected or not. Such images represent all images.
+The sample is stored in the model's reference. With this sample, `search.monitor` distinguishes a
+new change from the change for which the model was improved. Images that the model was trained on
+would bias the sample: the model is surer of them than of others, and people do not correct a random
+choice of images. So the sample contains only images that a hash of their content excludes from
+training (`draw_use`), whether they were corrected or not. Such images represent all images.
 """
 
 from collections import Counter
@@ -190,7 +190,7 @@ def fair_held_out(
     These are the fair ones, which were chosen independently of the champion's answers. If the
     champion was sure of all of them, although at least one unsure image would be expected, then no
     image is selected. Images that were used to select the best challenger are not included, because
-    its accuracy on them is much too high.
+    the challenger's accuracy on those images is much too high.
 
     Returns:
         The images with their labels, and the champion's predicted class of each, (images,).

@@ -43,9 +43,9 @@ class ChampionIdentity:
     """The model to improve, by its registered version and its trial."""
 
     model: str
-    """The registry name for its challengers; by default that of the champion."""
+    """The name under which challengers are registered; by default the champion's."""
     version: str
-    """The champion's version in the registry; empty if it is not registered yet."""
+    """The champion's version in the registry; empty if the champion is not registered yet."""
     search: str
     id: str
     """The id of the champion's search."""
@@ -267,7 +267,7 @@ def load_set_aside(folder: Path) -> dict[str, Part]:
 
 
 def joined_data_config(config: DataConfig, folder: Path, validation: int) -> DataConfig:
-    """Build the config of the joined data from the champion's.
+    """Build the config of the joined data from the champion's data config.
 
     Args:
         config: the champion's data config.

@@ -117,18 +117,19 @@ def export_and_register(challenger: ChosenChallenger, registry: Registry) -> str
 
 
 def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
-    """Add the images that an exported challenger is expected to receive to its reference.
+    """Add the expected images to the reference of an exported challenger.
 
-    `search.monitor` compares later images with them.
+    They are a sample of the images that the challenger will probably receive. `search.monitor`
+    compares later images with this sample.
 
     Args:
         challenger: the challenger.
         folder: the folder to which it was exported.
 
     Returns:
-        The number of images in the sample ("met"), of those with a known class ("labelled") and of
-        recorded images that it was trained on ("trained"); "lost" is the name of the first
-        champion's search if that no longer exists, or empty.
+        Numbers of images: "met" is the size of the sample, "labelled" counts the images of known
+        class, and "trained" counts the recorded images that the challenger was trained on. "lost"
+        is the name of the first champion's search if that search no longer exists, otherwise empty.
     """
     from trainables.export.predictor import Predictor  # imported late, because it imports pandas
 

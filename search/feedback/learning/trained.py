@@ -16,7 +16,7 @@ class LoadedCheckpoint:
 
     config: TrialConfig
     dataset: Dataset
-    """The data that it was trained on."""
+    """The data that the model was trained on."""
     checkpoint: Path
 
     def correct_predictions(self, part: Part) -> NDArray[np.bool_]:

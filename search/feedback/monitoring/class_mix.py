@@ -71,8 +71,8 @@ class ClassMixDetector(Detector):
         """The change that the test should detect: a class, its share before, and its share after.
 
         The class is the one of median frequency. Its share doubles, or rises halfway to 1 if that
-        is less. If there are only two classes, the first one is used. Choosing the rarer one would
-        be biased, since its share in the reference probably underestimates its true share.
+        is less. If there are only two classes, the first one is used. Choosing the rarer class
+        would be biased, since its share in the reference probably underestimates its true share.
         """
         count = len(self.classes)
         number = int(np.argsort(self.before, kind="stable")[count // 2]) if count > 2 else 0

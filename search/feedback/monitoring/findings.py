@@ -28,7 +28,7 @@ class Check:
     images: int
     """Number of new images that were compared."""
     reference_images: int
-    """Number of the reference's images with which they were compared."""
+    """Number of the reference's images with which the new images were compared."""
     p: float
     """p-value: probability of a difference at least this large if nothing has changed."""
     rate: float
@@ -70,14 +70,14 @@ class Findings:
     `MAX_ANSWERS`.
     """
     others: dict[str, int]
-    """The number of answers by each other version."""
+    """The number of answers by each other version of the model."""
     rate: float
     corrected: int
     """Number of corrected images that are a random sample of all answered images."""
     unsampled: int
-    """Number of other corrected images, from which no accuracy is estimated."""
+    """Number of corrected images outside this sample. No accuracy is estimated from them."""
     held_to: str = VALIDATION
-    """The images with which new ones are compared, in words."""
+    """The images with which new images are compared, in words."""
     is_improved: bool = False
     """True for a model from `search.improve`, whose reference contains earlier images."""
     accuracy_held_to: str = VALIDATION
@@ -194,7 +194,7 @@ def untested_reasons(reference: Reference, window: Window) -> dict[str, str]:
     """Find the tests that cannot be run because there are too few images.
 
     Returns:
-        For each of these tests, by its name, the images that are too few and the minimum, in words.
+        For each of these tests, by name, a text with the available images and the minimum number.
     """
     reference_set, earlier, corrected = (
         ReferenceSet.of(reference),

@@ -2,8 +2,9 @@
 
 A model is improved if it receives images that differ from those of its validation set. The improved
 model is expected to receive the same kind of images as before the improvement. Therefore its
-reference is a random sample of them, without training images. Its later accuracy is compared with
-that on the held-out images, whose classes are known.
+reference is a random sample of the images from before the improvement, without training images. The
+model's later accuracy is compared with its accuracy on the held-out images, whose classes are
+known.
 
 The model was registered because it was better on the held-out images, so its accuracy on them is
 probably too high. The likely excess, called luck, is subtracted (`PairedComparison.luck`).
@@ -26,13 +27,14 @@ VALIDATION = "the validation images"
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The images with which new ones are compared."""
+    """The images with which new images are compared."""
 
     title: str
     """Name of the images for the tests of outputs and class mix, in words."""
     probabilities: Values
     right: Values
-    """For each image of known class, 1 minus its luck if the answer was right, or 0, (images,)."""
+    """For each image of known class, 1 minus its luck if answered right, otherwise 0, (images,).
+    """
     right_title: str
     """Name of the images of known class, in words."""
 

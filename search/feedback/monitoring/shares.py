@@ -1,6 +1,6 @@
 """Exact tests that compare a share of the new images with the same share of the reference's images.
 
-Both are Fisher's exact test, one-sided or two-sided. If the two shares are equal, then the count
+They are Fisher's exact test, one-sided or two-sided. If the two shares are equal, then the count
 among the new images, given the total count, has a hypergeometric distribution that does not depend
 on the share. So the stated false-alarm rate holds for 20 images and a share of 99 % as well as for
 thousands of images and 50 %. If counts are small, the actual rate is lower than stated.
@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from search.values.statistics import LEVEL, share_bounds
 
 RESERVE = 0.01
-"""This is added to the level of confidence intervals, because real images are never quite a random
-sample: people skip some images, and the sample ends with an image that was corrected.
+"""Addition to the level of confidence intervals. It is needed because real images are never quite a
+random sample: people skip some images, and the sample ends with an image that was corrected.
 """
 
 

@@ -46,14 +46,15 @@ class Window:
     answer_count: int
     """Number of all answers by this version in this period."""
     other_versions: dict[str, int]
-    """The number of answers by each other version."""
+    """The number of answers by each other version of the model."""
     corrected: list[tuple[RecordedAnswer, int]]
     """The corrected images that are a random sample (`fair_sample`): the answer, and the index of
     the correct class.
     """
     unsampled: int = 0
-    """Number of other corrected images. Visitors of a page, and users of `search.label`, correct
-    mistakes and unsure answers first, so these images do not represent all images.
+    """Number of corrected images outside the random sample. Visitors of a page, and users of
+    `search.label`, correct mistakes and unsure answers first, so these images do not represent all
+    images.
     """
     trained: frozenset[str] = frozenset()
     """The images that this version was trained on and has answered again. The version is more often
@@ -93,7 +94,8 @@ def load_window(
         version: the version; by default, that of the latest answer.
 
     Raises:
-        ConfigError: there are no records, they have other classes, or contain no such answers.
+        ConfigError: there are no records, the records have other classes, or they contain no such
+            answers.
     """
     info = records.info
     if info is None:
@@ -207,8 +209,8 @@ def sample_names(
         ]
         for is_unsure in (False, True)
     ]
-    # Draw the same share of the sure and of the unsure answers. It is limited by the side of which
-    # fewer images are stored.
+    # Draw the same share of the sure and of the unsure answers. The group with the smaller share of
+    # stored images limits it.
     share = min(
         (len(recorded_side) / len(all_side) for all_side, recorded_side in sides if all_side),
         default=0.0,

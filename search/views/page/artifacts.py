@@ -120,7 +120,7 @@ def _evidence(
 ) -> None:
     """Write the answer's config, its test result and the pictures of the test.
 
-    If the worker has written a test result, which also contains example images, that one stays.
+    If the worker has written a test result, which also contains example images, that file stays.
     """
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))

@@ -215,8 +215,8 @@ def _fresh(result: SearchResult) -> str:
 def cost(result: SearchResult) -> str:
     """Describe the cost of the search and its selection.
 
-    The text has the seconds from start to end, the seconds of training, and the device hours that
-    were used for training and that were reserved.
+    The text has the seconds from start to end, the seconds of training, and two numbers of device
+    hours: those used for training, and those reserved.
     """
     experiment = result.started.experiment
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]

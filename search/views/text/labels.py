@@ -51,7 +51,7 @@ def used_text(result: SearchResult) -> str:
 
 
 def primary_text(trial: TrialResult | None) -> str:
-    """Format a trial's primary metric like `reached_text`, even if another one ranks its epochs."""
+    """Format a trial's primary metric like `reached_text`; another metric may rank the epochs."""
     return reached_text(trial, None if trial is None else trial.task.primary)
 
 
@@ -176,5 +176,5 @@ def superlative(metric: Metric) -> str:
 
 
 def as_good(metric: Metric) -> str:
-    """Return the words for `not worse`: `as accurate` for a share of the images, else `as good`."""
+    """Return `as accurate` if the metric is a share of the images, otherwise `as good`."""
     return "as accurate" if metric.is_share else "as good"

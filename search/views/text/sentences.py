@@ -15,11 +15,11 @@ from search.views.text.labels import format_value, state_text, superlative
 from trainables.errors import counted, printable
 
 SHOWN_REQUESTS = 5
-"""Maximum number of requests to show. These are the latest ones."""
+"""Maximum number of requests to show; earlier requests are only counted."""
 
 
 MIN_RISK = 0.01
-"""Probabilities below this one are written as `less than 1%`."""
+"""Probabilities below this value are written as `less than 1%`."""
 
 
 def risk_text(result: SearchResult) -> str:
@@ -154,9 +154,9 @@ def quicker_text(
 ) -> Message:
     """Recommend a cheaper trial if it may be as good as the best one.
 
-    It is the cheapest of the trials on the Pareto front that cannot be distinguished from the best
-    one with the number of validation images. The message is empty if no such trial costs less, or
-    if a selection has chosen another trial.
+    A trial on the Pareto front may be as good as the best trial if its score is at least the lower
+    confidence bound of the best score. The cheapest of these trials is recommended. The message is
+    empty if the best trial itself is the cheapest, or if a selection has chosen another trial.
 
     Args:
         result: the search.

@@ -1,7 +1,7 @@
 """The story of a trial as lines of text.
 
-The lines describe its suggestion, its values, the trials with which it was compared at rungs, its
-retries and its end.
+The lines describe the trial's suggestion, its values, its comparisons with other trials at rungs,
+its retries and its end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -159,7 +159,7 @@ def _epoch_text(event: Epoch, result: SearchResult) -> str:
 
 
 def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
-    """Format the metric, such as `macro F1 0.9123`, and the primary metric if it is another one."""
+    """Format the metric, such as `macro F1 0.9123`, and the primary metric if that is different."""
     metric, primary = result.metric, result.task.primary
     beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"

@@ -52,7 +52,7 @@ def model_columns(result: SearchResult) -> Columns:
 def models_table(result: SearchResult) -> list[list[str]]:
     """Build the table of models: a row of titles, a row per model, and a row per way to guess.
 
-    Empty if the table would contain nothing that is not known of the best trial.
+    Empty if there is only one model, without a macro F1: the table would only repeat known values.
     """
     rows, columns = models(result), model_columns(result)
     known_keys = {key for row in rows for key, value in row.items() if value is not None}
