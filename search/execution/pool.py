@@ -3,9 +3,9 @@
 Workers are started early, train trials for Tune one after another, and then evaluate.
 
 Processes that Tune starts itself import Tune, which takes two seconds more, and serve only one
-search. Instead, Tune takes workers from this pool (`hire`), which import torch while Tune itself is
-being imported, and returns them (`take_back`). On a cluster, CPU workers outlive the search by five
-minutes, so that the next search of the same user with the same code can reuse them.
+search. Instead, Tune takes workers from this pool (`hire`) and returns them (`take_back`). They
+import torch while the driver's process imports Tune. On a cluster, CPU workers outlive the search
+by five minutes, so that the next search of the same user with the same code can reuse them.
 """
 
 import hashlib
@@ -34,11 +34,13 @@ from trainables.values import Json
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
-"""Seconds in which a worker of an earlier search must answer that it is free. A worker that trains
+"""Maximal seconds for a worker of an earlier search to answer that it is free. A worker that trains
 cannot answer.
 """
 ALIVE_S, START_S = 10.0, 20.0
-"""Seconds that a worker may take to answer that it is alive, and to accept its first job."""
+"""Maximal seconds for a worker to answer that it is alive (`ALIVE_S`), and for a shared worker to
+accept a job (`START_S`).
+"""
 SPARE_THREADS = 4
 """Threads of a shared worker for short calls, in addition to one per trial."""
 
@@ -319,7 +321,7 @@ class Workers:
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait for the first answer, for at most `timeout_s`; return it in a list, or no answer."""
+        """Wait for the first answer, for at most `timeout_s`; return a list with it, or empty."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:
@@ -444,7 +446,7 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker`, the places in it that are taken, and a flag that it should end."""
+    """A `FusedWorker`, the names of its occupied places, and whether it should end (`leaving`)."""
 
     def __init__(self, process: Worker) -> None:
         self.process, self.taken, self.leaving = process, set[str](), False

@@ -1,7 +1,7 @@
 """The interface to Ray Tune: a searcher, a scheduler and a callback that delegate to the driver.
 
-Tune assigns trials to slots; the driver makes all decisions. Tune pickles the three objects, but a
-search is resumed from its journal and never from Tune's files. Therefore they unpickle as None.
+Tune assigns trials to slots; the driver makes all decisions. Tune pickles these three objects, but
+they unpickle as None, since a search is resumed from its journal and never from Tune's files.
 """
 
 import logging
@@ -124,7 +124,7 @@ class DriverSearcher(Unpickled, Searcher):
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """A scheduler for Tune that passes each report to the driver, and stops trials as it decides.
+    """A scheduler for Tune that passes reports to the driver, which decides when a trial stops.
 
     If a result contains several reports, the decision on the last one counts.
     """
@@ -361,8 +361,8 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 def scratch(driver: Driver) -> Iterator[Path]:
     """Yield a folder for Tune's own files, which this project does not read; remove it on exit.
 
-    On a cluster with a shared folder, it is inside the folder of the search. Otherwise it is a
-    temporary folder of this machine.
+    On a cluster with a shared folder, Tune's folder is inside the folder of the search. Otherwise
+    it is a temporary folder of this machine.
     """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared

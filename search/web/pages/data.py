@@ -123,7 +123,7 @@ DATASET_WORDS = {
 
 
 def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
-    """List the folder `at`; if it is empty, the root of allowed folders or the home folder.
+    """List the folder with the path `at`; without a path, the site's root or the home folder.
 
     Returns:
         The listing and an empty text, or None and the text of an error.

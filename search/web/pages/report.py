@@ -19,7 +19,7 @@ POLICY = (
     "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the report. The report runs in a sandbox that allows only the script
-with its hash (`source`), and cannot load anything.
+with the hash `source`. It cannot load other files.
 """
 
 
