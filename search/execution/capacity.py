@@ -42,8 +42,8 @@ class Limit:
     def room(self, workers: "Workers") -> int | None:
         """Return the number of trials that fit on the machine, regardless of `--concurrency`.
 
-        If trials share workers, this is the number of places in the workers that were started. A
-        subclass returns None if the number may change.
+        If trials share workers, this is the number of trials that the started workers can train at
+        the same time. A subclass returns None if the number may change.
         """
         if workers.members > 1:
             return workers.members * len(workers.shared)

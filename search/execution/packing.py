@@ -129,7 +129,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
 
 
 def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
-    """Return the packing with the requested number of members, or with `most_members` if lower.
+    """Return the packing with the requested number of members, but at most `most_members`.
 
     The reason in the packing includes a warning if trials that can be fused will rarely run at the
     same time.

@@ -3,9 +3,9 @@
 Workers are started early, train trials for Tune one after another, and then evaluate.
 
 Processes that Tune starts itself import Tune, which takes two seconds more, and serve only one
-search. Instead, Tune takes workers from this pool (`hire`) and returns them (`take_back`). They
-import torch while the driver's process imports Tune. On a cluster, CPU workers outlive the search
-by five minutes, so that the next search of the same user with the same code can reuse them.
+search. Instead, Tune takes workers from this pool (`hire`) and returns them (`take_back`). The
+workers import torch while the driver's process imports Tune. On a cluster, CPU workers outlive the
+search by five minutes, so that the next search of the same user with the same code can reuse them.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ class Workers:
     | list | its workers | added by | removed by |
     |---|---|---|---|
     | `idle` | are ready to train | `start`, `reuse_returned` | `hire` |
-    | `shared` | train several trials each, which Tune sees as `Member`s | `share`, `resize` |
-      `resize`, once a worker that should leave is empty |
+    | `shared` | train several trials each, which Tune sees as `Member`s | `share`, `resize`,
+      `_place` | `_end_leaving`, or `_place` if the worker has died |
     | `returned` | have trained; on this machine they may train again | `take_back`, at the end of a
       search | `reuse_returned`, if more trials are requested |
     | `evaluating` | were started for the evaluation | `for_test`, `keep` | never |
@@ -228,9 +228,10 @@ class Workers:
     def resize(self, count: int) -> int:
         """Set the number of workers, and return the number of those that are running.
 
-        Surplus shared workers take no more trials: first those that have not started, then those
-        with the fewest trials. They end once they are empty, or immediately if they have not
-        started; in that case their trials are retried.
+        If there are more shared workers than `count`, the surplus ones take no more trials. These
+        are preferably workers that have not started, then those with the fewest trials. A surplus
+        worker ends when it has no trials left. If it has not started, it ends immediately, and its
+        trials are retried.
         """
         self.count = count
         if self.members == 1:

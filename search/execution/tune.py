@@ -49,7 +49,7 @@ from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
-"""Seconds within which Tune must return after Ray has died, before this process is ended."""
+"""If Tune has not returned this number of seconds after Ray has died, this process is ended."""
 LOOK_S = 1.0
 """Seconds between two checks of `RayWatchdog` that Ray is alive."""
 SAME_DEATH_S = 5.0
@@ -208,7 +208,7 @@ class DriverCallback(Unpickled, tune.Callback):
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
-        # If a trial is paused at a rung, its old attempt may fail while it stops: ignore that.
+        # After a trial was held at a rung, its old attempt may fail while it stops: ignore that.
         if attempt != self.driver.attempt(name):
             return
         if hung:
@@ -310,7 +310,7 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver suggests no more. They have no access to the test set.
+    """Run trials until the driver suggests no more. The trials have no access to the test set.
 
     Args:
         driver: the driver of the search.

@@ -69,7 +69,7 @@ class Slot:
 
     process: Process | None = None
     candidate: ModelVersion | None = None
-    """The version that the worker should use next, until its reply arrives; otherwise None."""
+    """The version that the worker should use next; None after the worker has replied to it."""
     reply: "asyncio.Future[VersionReply] | None" = None
     """The future reply to the candidate; None without a candidate."""
     is_sent: bool = False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1000
-"""The number of runs or versions per request."""
+"""The maximum number of runs, or of model versions, in one response of MLflow."""
 
 
 @dataclass(frozen=True)

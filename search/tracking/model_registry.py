@@ -455,7 +455,7 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Create the schema of the model's output, a table.
+    """Create MLflow's signature of the model: the schema of its output, which is a table.
 
     The signature has no schema of the input. With one, MLflow would reject grey images and lists of
     images of different sizes, and its message about any other invalid input would contain every

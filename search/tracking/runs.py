@@ -56,7 +56,7 @@ EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """MLflow's maximum number of entries of each kind in one `log_batch`."""
 EXPERIMENTS = 500
-"""The number of experiments per request in which runs are searched for."""
+"""The maximum number of MLflow experiments in one request that searches for runs."""
 AT_ONCE = 10_000
 """The maximum number of events between two flushes, so that progress is visible in MLflow."""
 

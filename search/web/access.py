@@ -65,8 +65,8 @@ class Access:
         self.hosts = allowed_hosts(host)
         self._session = secrets.token_urlsafe(32)
         self.cookie = f"search-{secrets.token_hex(4)}"
-        """Name of the session cookie. It is random, because browsers send the cookies of a host to
-        all servers on it.
+        """Name of the session cookie. It is random, because all servers on a host share the cookies
+        that a browser stores for this host.
         """
 
     @property

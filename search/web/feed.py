@@ -40,7 +40,7 @@ FEW, MAX_LOOK_S = 5, 0.8
 """
 PASSED_S = 5.0
 """Seconds after which the page of a running search is rendered again even without new events, since
-it shows times.
+it shows elapsed times.
 """
 HOLDER_S = 2.0
 """Seconds between two reads of a search's lease, which names the driver that runs it."""
@@ -51,8 +51,8 @@ MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
 the list of epochs has twice this length, only the latest `MAX_POINTS` are kept.
 """
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
-"""The time between two renderings of a text is chosen so that rendering takes at most the share
-`VIEW_SHARE` of a processor. It is at least `VIEW_S` and at most `MAX_VIEW_S` seconds.
+"""The time between two renderings of a text is chosen so that rendering takes the share
+`VIEW_SHARE` of a processor, but it is at least `VIEW_S` and at most `MAX_VIEW_S` seconds.
 """
 
 
@@ -76,7 +76,7 @@ class Point(NamedTuple):
     seconds: float
     """Seconds since the search began, without the time between its sessions."""
     epochs: int
-    """Number of epochs that all trials had trained by then."""
+    """Total number of epochs that had been trained by then, in all trials together."""
 
 
 class SharedText:

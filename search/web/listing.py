@@ -27,7 +27,7 @@ class Column:
     hint: str = ""
     """An explanation of the column."""
     is_sorted: bool = True
-    """False if the table cannot be sorted by the column, for example one of pictures."""
+    """False if the table cannot be sorted by the column, for example because it shows pictures."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def streamed(
 
     Args:
         request: the request. The header `Last-Event-ID`, or else the parameter `after`, has the
-            number of the last event that the page has. `seen` has the version of its parts.
+            number of the last event that the page has. The parameter `seen` has the version of the
+            page's parts.
         feed: the feed of the search.
         followed: the search.
         key: a key that is equal for all pages with the same parts.

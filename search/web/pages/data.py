@@ -65,7 +65,10 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
-    """Render the reason why data cannot be used; for htmx, with buttons that may help."""
+    """Render the reason why data cannot be used.
+
+    For htmx, the response is a part of a page, with buttons that may help.
+    """
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
     facts = {"search_form": search_form} if is_part else {}

@@ -57,7 +57,7 @@ OPTIONS = ("trials", "budget", "concurrency")
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Build the routes of requests to a search, and of the verbs that continue from it."""
+    """Build the routes of requests to a search, and of the verbs that continue from a search."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
