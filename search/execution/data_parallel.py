@@ -38,7 +38,8 @@ class Gate:
 
     If the decision is to stop, each worker returns from its training function, and Ray Train shuts
     down by itself. If the trial were killed instead, a cleanup process of Ray would have to remove
-    the trial's placement group. This process cannot find the group if two clusters share a machine.
+    the trial's placement group. Ray's process cannot find the group if two clusters share a
+    machine.
 
     Ray's own way to forward reports (`TuneReportCallback`) deadlocks if training ends before its
     last report has been fetched: one thread then waits for space in a queue that only the same

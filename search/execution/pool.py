@@ -322,7 +322,7 @@ class Workers:
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait for the first answer, for at most `timeout_s`; return a list with it, or empty."""
+        """Wait for an answer, for at most `timeout_s`; return a list with one answer or none."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:

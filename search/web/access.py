@@ -41,8 +41,8 @@ LEADS = (
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
 """Page that forwards the browser if the URL with the token was opened from a file, an e-mail or
-another site. An HTTP redirect would not work in these cases, since the browser would not send the
-`SameSite=Strict` cookie after it.
+another site. An HTTP redirect would not work in these cases, since the browser would then not send
+the `SameSite=Strict` cookie.
 """
 ELSEWHERE = "Cross-site request refused: open this page by its own address."
 NO_TOKEN = (

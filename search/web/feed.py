@@ -47,8 +47,8 @@ HOLDER_S = 2.0
 KEEP_S = 300.0
 """Seconds for which a search is kept in memory after its last use."""
 MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
-"""Maximum numbers of epochs, news lines and rendered texts that are stored for each search. When
-the list of epochs has twice this length, only the latest `MAX_POINTS` are kept.
+"""Maximum numbers of epochs, news lines and rendered texts that are stored for each search. The
+list of epochs may grow to twice `MAX_POINTS` before the oldest ones are removed.
 """
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
 """The time between two renderings of a text is chosen so that rendering takes the share

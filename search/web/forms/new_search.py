@@ -152,7 +152,7 @@ class NewSearchForm:
 
 
 def place_options(site: Site) -> dict[str, Any]:
-    """Return the options `storage` and `tracking`, each only if the site uses no default for it."""
+    """Return the site's options `storage` and `tracking`, without those that have the default."""
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)
