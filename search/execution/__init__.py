@@ -1,5 +1,5 @@
 """The execution of trials: executors, workers, capacity, failures and evaluation.
 
-The only package that imports Ray Tune. It may import `search.decisions`, `search.journal` and
-`trainables`, but never MLflow.
+This is the only package that imports Ray Tune. It may also import `search.decisions`,
+`search.journal` and `trainables`, but not MLflow.
 """

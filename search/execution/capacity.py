@@ -42,8 +42,8 @@ class Limit:
     def room(self, workers: "Workers") -> int | None:
         """Return the number of trials that fit on the machine, regardless of `--concurrency`.
 
-        If trials share workers, this is the number of places in the workers that were started. A
-        subclass returns None if the number may change.
+        If trials share workers, this is the number of trials that the started workers can train at
+        the same time. A subclass returns None if the number may change.
         """
         if workers.members > 1:
             return workers.members * len(workers.shared)
@@ -60,8 +60,8 @@ class Limit:
 def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
     """Choose the device of a search on a cluster, if the user left it open (`AUTO_DEVICE`).
 
-    The search trains on GPUs if a trial with GPUs fits on the cluster now, or on the machines that
-    the autoscaler may add.
+    The search trains on GPUs if a trial with GPUs fits on the cluster now, or would fit after the
+    autoscaler has added machines.
 
     Args:
         experiment: the search.
@@ -116,7 +116,8 @@ def limited(
 ) -> Iterator[Limit]:
     """Yield the limit of concurrent trials for a search or a selection.
 
-    On a cluster, the search is announced to other searches on entry, and withdrawn on exit.
+    On a cluster, the search announces itself to other searches on entry, and withdraws the
+    announcement on exit.
 
     Args:
         experiment: the search.

@@ -23,7 +23,9 @@ from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
 
 EVERY_S, WAIT_S = 2.0, 0.5
-"""Seconds between two updates while trials run, and while the first trial waits for machines."""
+"""Seconds between two updates of the limit: `EVERY_S` while trials run, and `WAIT_S` while the
+first trial waits for machines.
+"""
 
 
 class ClusterLimit(Limit):
@@ -136,7 +138,7 @@ class ClusterLimit(Limit):
             )
 
     def _look(self, worker_count: int, demand: Demand) -> None:
-        """Update the machines and the other searches, and request missing machines.
+        """Look up the machines and the other searches, and request further machines if useful.
 
         The resources that this search could use are announced to the other searches.
 

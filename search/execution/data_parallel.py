@@ -36,9 +36,10 @@ class Gate:
     It forwards the reports of the first worker to the search. After each report, all workers wait
     until the search has decided whether the trial continues.
 
-    A worker that should stop returns, so that Ray Train shuts down by itself. If the trial were
-    killed instead, a cleanup process of Ray would have to remove its placement group, but cannot
-    find it if two clusters share a machine.
+    If the decision is to stop, each worker returns from its training function, and Ray Train shuts
+    down by itself. If the trial were killed instead, a cleanup process of Ray would have to remove
+    the trial's placement group. Ray's process cannot find the group if two clusters share a
+    machine.
 
     Ray's own way to forward reports (`TuneReportCallback`) deadlocks if training ends before its
     last report has been fetched: one thread then waits for space in a queue that only the same
@@ -104,14 +105,14 @@ def train_on_workers(
     device: str,
     demand: dict[str, float],
 ) -> None:
-    """Train one trial data-parallel with Ray Train, and forward its reports to Tune.
+    """Train one trial on several workers with Ray Train, and forward its reports to Tune.
 
     Args:
         config: the trial's config in Tune, with its job.
         dataset: a list with one reference to the data. Within a list, Tune leaves the reference as
             it is, so that all trials share one copy of the data.
         device: `cpu` or `cuda`.
-        demand: `cpus` and `gpus` of each worker, and the number of `workers`.
+        demand: the number of `workers`, and the number of `cpus` and `gpus` of each worker.
     """
     from ray import tune
     from ray.train import ScalingConfig

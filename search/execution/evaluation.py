@@ -69,7 +69,7 @@ class Crew(Protocol):
     def crew(self, count: int, *, started: int) -> list[Worker]:
         """Return at most `count` workers for the evaluation.
 
-        If fewer than `started` workers are alive, more may be started where that is worthwhile.
+        If fewer than `started` workers are alive, an executor may start more, up to this number.
         """
 
     def for_test(self) -> Worker:
@@ -82,7 +82,7 @@ class Crew(Protocol):
         """Call a method of `process.Process` asynchronously, and return the pending answer."""
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait until an answer is ready, for at most `timeout_s`; return those that are ready."""
+        """Wait for an answer, for at most `timeout_s`; return the answers that are ready."""
 
     def get(self, answer: Any) -> Any:
         """Return the result of a call, given its pending answer.
@@ -101,8 +101,8 @@ def evaluate_trials(driver: Driver, workers: Crew, *, slots: int, tick: Tick) ->
 
     The best epoch of each trial is evaluated on the validation set, and the cost of inference is
     measured. Each result is written to the journal as soon as it arrives. If a trial cannot be
-    evaluated, the reason is recorded, and the other trials are still evaluated. After the time
-    budget, only the best trial of each model is evaluated.
+    evaluated, the reason is recorded, and the other trials are still evaluated. If the time budget
+    is used up, only the best trial of each model is evaluated.
 
     Args:
         driver: the driver, whose trials have ended.
@@ -135,7 +135,7 @@ def evaluate(
     Args:
         driver: the driver, whose trials have ended.
         workers: the processes that evaluate.
-        first: the trials that are evaluated first, even after the time budget.
+        first: the trials that are evaluated first, even if the time budget is used up.
         rest: further trials, which are evaluated only within the time budget.
         slots: the maximum number of trials that are evaluated at the same time.
         tick: called several times a second.
@@ -214,8 +214,8 @@ class Evaluations:
     def _get_ready(self, slots: int) -> None:
         """Start workers, and let them import the modules for evaluation before timing begins.
 
-        Since the start of a worker takes `READY_S`, the number of workers is proportional to the
-        total time of one epoch of each queued trial.
+        Since the start of a worker takes `READY_S`, more than one is started only if there is
+        enough work: one more for each `READY_S` in the sum of the queued trials' epoch times.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
@@ -286,8 +286,9 @@ class Evaluations:
     def _free(self, worker: Worker, pending: dict[Any, Any]) -> Worker | None:
         """Return the worker that should evaluate the next trial after `worker` has answered.
 
-        That is `worker` if it is alive. If it has died, the result is None while other workers are
-        busy, and after that the first worker of the crew, which may be a replacement.
+        That is `worker` if it is alive. If it has died and other workers are busy, the result is
+        None. If no other worker is busy, it is the first of the crew, which may be a replacement;
+        None if the crew is empty.
         """
         if worker in self.crew:
             return worker
@@ -311,7 +312,7 @@ class Evaluations:
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
         """Remove the next trial from the queue and return it.
 
-        The result is None if the queue is empty or the time budget is used up. With a `worker`,
+        The result is None if no trial may be evaluated any more (`_has_next`). With a `worker`,
         trials whose outputs this worker has cached come first, and trials whose outputs another
         worker has cached come last.
         """
@@ -331,10 +332,11 @@ class Evaluations:
     def _answers(
         self, pending: dict[Any, Context], *, enough: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[EvaluationReply, Context]]:
-        """Yield each reply as it arrives, with the value of its pending answer in `pending`.
+        """Yield each reply as it arrives, with the value that belongs to it in `pending`.
 
-        The iteration ends when no answer is pending, when `enough()` is true, or when the search is
-        interrupted. If a worker does not answer within the hang timeout, its reply has `hung` set.
+        `pending` maps each pending answer to such a value, for instance the worker. The iteration
+        ends when no answer is pending, when `enough()` is true, or when the search is interrupted.
+        If a worker does not answer within the hang timeout, its reply has `hung` set.
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
@@ -421,7 +423,7 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
         driver: the driver, whose trials have finished.
         dataset: the data, with the test set.
         workers: the processes that evaluate.
-        by: the verb that uses the test set, such as `run`, for the journal.
+        by: the command that uses the test set, such as `search.run`; the journal records it.
         tick: called several times a second.
 
     Raises:
@@ -517,8 +519,8 @@ def _test(
 ) -> EvaluationReply | None:
     """Evaluate the best epoch of a trial on the test set, in a worker.
 
-    The journal records that the test set is used before it is used. If the worker dies, a second
-    worker tries again. This still counts as the same use, since no result has been reported.
+    The use of the test set is recorded in the journal before it happens. If the worker dies, a
+    second worker tries again. Both attempts count as one use, since the first reported no result.
 
     Returns:
         The evaluation, or a reply that names the damage of the checkpoint; None if the search was

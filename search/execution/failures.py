@@ -1,4 +1,4 @@
-"""Classification of the errors that end an attempt of a trial, by the kinds in `driver.RETRIES`.
+"""Classification of the errors that end an attempt of a trial into the kinds of `driver.RETRIES`.
 
 An error comes from the training itself or from Ray. Ray's errors are recognised by the names of
 their classes, so that this module works without Ray.
@@ -20,12 +20,12 @@ LOST = {
     "NodeDiedError",
     "ObjectLostError",
 }
-"""Names of Ray's errors for a process, a node or an object that was lost, and for an actor whose
-node was lost before it started.
+"""Names of Ray's errors for a lost process, node or object, and for an actor that could not start
+because its node was lost.
 """
 LEAVES = {"NodeLeaves", "PreemptionError"}
-"""Names of errors of trials whose node is about to be reclaimed: with one worker (`NodeLeaves`),
-and with several workers in Ray Train (`PreemptionError`).
+"""Names of the errors that end a trial because its node is about to be reclaimed: `NodeLeaves` if
+the trial has one worker, `PreemptionError` (of Ray Train) if it has several.
 """
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Parts of Ray's messages when its memory monitor has killed a process."""

@@ -1,7 +1,7 @@
 """Detection of trials that hang.
 
-The process of a trial whose heartbeat has not changed for too long is killed; the driver then
-retries the trial.
+If the heartbeat of a trial has not changed for too long, the trial's process is killed. The driver
+then retries the trial.
 """
 
 import time
@@ -43,7 +43,8 @@ class Watch:
 
         Args:
             timeout_s: the seconds without a new heartbeat after which a trial is killed.
-            beats: returns the last heartbeat of the trial in each folder; None if there is none.
+            beats: given the folders of trials, returns the last heartbeat of each; None for a trial
+                without a heartbeat.
             every_s: the minimal seconds between two calls of `beats`.
             clock: returns the time in seconds.
             kill: kills a process, given its pid and its node; by default `kill_process`.

@@ -56,7 +56,7 @@ class EvaluationReply:
 
 @contextmanager
 def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """Yield the local path of the checkpoint of a trial after this epoch.
+    """Yield the local path of the checkpoint that a trial saved after this epoch.
 
     A checkpoint in a bucket is downloaded to a temporary folder, which is removed on exit.
 

@@ -1,6 +1,6 @@
-"""The numbers of trials that share a worker, and of workers that share a GPU.
+"""The packing of a search: how many trials share a worker, and how many workers share a GPU.
 
-The user sets them, or they are chosen by measurements before the search begins.
+The user sets these numbers, or they are chosen by measurements before the search begins.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Packing:
     per_gpu: int = 1
     reason: str = ""
     measured: dict[str, float] = field(default_factory=dict)
-    """Measured images per second by the way of training, such as `plain` or `fused x8`."""
+    """Maps each measured way of training, such as `plain` or `fused x8`, to images per second."""
 
     def __str__(self) -> str:
         """Describe the packing and its reason in words; empty without a reason."""
@@ -88,9 +88,9 @@ def staff(
 def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
     """Choose the packing for a search on a machine or cluster with these resources.
 
-    With `--fuse N`, N trials share a worker. With `--fuse measure`, or `auto` if each trial has a
-    whole GPU, workers measure the throughput for a sampled network. If the measurement fails, each
-    trial has its own worker.
+    With `--fuse N`, N trials share a worker. With `--fuse measure`, workers measure the throughput
+    of a sampled network; `--fuse auto` does the same if each trial has a whole GPU. In all other
+    cases, and if the measurement fails, each trial has its own worker.
     """
     fuse, count = experiment.fuse, slots(have, experiment.demand)
     if is_whole(fuse):
@@ -129,7 +129,7 @@ def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing
 
 
 def requested_packing(experiment: Experiment, requested: int, count: int) -> Packing:
-    """Return the packing with the requested number of members, or fewer if there are few trials.
+    """Return the packing with the requested number of members, but at most `most_members`.
 
     The reason in the packing includes a warning if trials that can be fused will rarely run at the
     same time.

@@ -3,9 +3,9 @@
 Workers are started early, train trials for Tune one after another, and then evaluate.
 
 Processes that Tune starts itself import Tune, which takes two seconds more, and serve only one
-search. Instead, Tune takes workers from this pool (`hire`), which import torch while Tune itself is
-being imported, and returns them (`take_back`). On a cluster, CPU workers outlive the search by five
-minutes, so that the next search of the same user with the same code can reuse them.
+search. Instead, Tune takes workers from this pool (`hire`) and returns them (`take_back`). The
+workers import torch while the driver's process imports Tune. On a cluster, CPU workers outlive the
+search by five minutes, so that the next search of the same user with the same code can reuse them.
 """
 
 import hashlib
@@ -34,11 +34,13 @@ from trainables.values import Json
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
-"""Seconds in which a worker of an earlier search must answer that it is free. A worker that trains
+"""Maximal seconds for a worker of an earlier search to answer that it is free. A worker that trains
 cannot answer.
 """
 ALIVE_S, START_S = 10.0, 20.0
-"""Seconds that a worker may take to answer that it is alive, and to accept its first job."""
+"""Maximal seconds for a worker to answer that it is alive (`ALIVE_S`), and for a shared worker to
+accept a job (`START_S`).
+"""
 SPARE_THREADS = 4
 """Threads of a shared worker for short calls, in addition to one per trial."""
 
@@ -55,8 +57,8 @@ class Workers:
     | list | its workers | added by | removed by |
     |---|---|---|---|
     | `idle` | are ready to train | `start`, `reuse_returned` | `hire` |
-    | `shared` | train several trials each, which Tune sees as `Member`s | `share`, `resize` |
-      `resize`, once a worker that should leave is empty |
+    | `shared` | train several trials each, which Tune sees as `Member`s | `share`, `resize`,
+      `_place` | `_end_leaving`, or `_place` if the worker has died |
     | `returned` | have trained; on this machine they may train again | `take_back`, at the end of a
       search | `reuse_returned`, if more trials are requested |
     | `evaluating` | were started for the evaluation | `for_test`, `keep` | never |
@@ -226,9 +228,10 @@ class Workers:
     def resize(self, count: int) -> int:
         """Set the number of workers, and return the number of those that are running.
 
-        Surplus shared workers take no more trials: first those that have not started, then those
-        with the fewest trials. They end once they are empty, or immediately if they have not
-        started; in that case their trials are retried.
+        If there are more shared workers than `count`, the surplus ones take no more trials. These
+        are preferably workers that have not started, then those with the fewest trials. A surplus
+        worker ends when it has no trials left. If it has not started, it ends immediately, and its
+        trials are retried.
         """
         self.count = count
         if self.members == 1:
@@ -319,7 +322,7 @@ class Workers:
         return getattr(worker, method).remote(*arguments)
 
     def wait(self, pending: list[Any], timeout_s: float) -> list[Any]:
-        """Wait for the first answer, for at most `timeout_s`; return it in a list, or no answer."""
+        """Wait for an answer, for at most `timeout_s`; return a list with one answer or none."""
         return ray.wait(pending, timeout=timeout_s)[0]
 
     def get(self, answer: Any) -> Any:
@@ -444,7 +447,7 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker`, the places in it that are taken, and a flag that it should end."""
+    """A `FusedWorker`, the names of its occupied places, and whether it should end (`leaving`)."""
 
     def __init__(self, process: Worker) -> None:
         self.process, self.taken, self.leaving = process, set[str](), False

@@ -1,7 +1,7 @@
 """The interface to Ray Tune: a searcher, a scheduler and a callback that delegate to the driver.
 
-Tune assigns trials to slots; the driver makes all decisions. Tune pickles the three objects, but a
-search is resumed from its journal and never from Tune's files. Therefore they unpickle as None.
+Tune assigns trials to slots; the driver makes all decisions. Tune pickles these three objects, but
+they unpickle as None, since a search is resumed from its journal and never from Tune's files.
 """
 
 import logging
@@ -49,7 +49,7 @@ from trainables.messages import decode_reports
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
-"""Seconds within which Tune must return after Ray has died, before this process is ended."""
+"""If Tune has not returned this number of seconds after Ray has died, this process is ended."""
 LOOK_S = 1.0
 """Seconds between two checks of `RayWatchdog` that Ray is alive."""
 SAME_DEATH_S = 5.0
@@ -124,7 +124,7 @@ class DriverSearcher(Unpickled, Searcher):
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """A scheduler for Tune that passes each report to the driver, and stops trials as it decides.
+    """A scheduler for Tune that passes reports to the driver, which decides when a trial stops.
 
     If a result contains several reports, the decision on the last one counts.
     """
@@ -208,7 +208,7 @@ class DriverCallback(Unpickled, tune.Callback):
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
-        # If a trial is paused at a rung, its old attempt may fail while it stops: ignore that.
+        # After a trial was held at a rung, its old attempt may fail while it stops: ignore that.
         if attempt != self.driver.attempt(name):
             return
         if hung:
@@ -310,7 +310,7 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver suggests no more. They have no access to the test set.
+    """Run trials until the driver suggests no more. The trials have no access to the test set.
 
     Args:
         driver: the driver of the search.
@@ -361,8 +361,8 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 def scratch(driver: Driver) -> Iterator[Path]:
     """Yield a folder for Tune's own files, which this project does not read; remove it on exit.
 
-    On a cluster with a shared folder, it is inside the folder of the search. Otherwise it is a
-    temporary folder of this machine.
+    On a cluster with a shared folder, Tune's folder is inside the folder of the search. Otherwise
+    it is a temporary folder of this machine.
     """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared

@@ -1,7 +1,7 @@
 """The executor `tune`: Ray Tune, with workers on this machine or on a cluster.
 
-Ray reads its environment variables when it is imported, so this module imports it only after the
-session has set them.
+Ray reads its environment variables when it is imported. Therefore this module imports Ray only
+after `session` has set these variables.
 """
 
 import os
@@ -97,7 +97,7 @@ def begin(
         from search.execution.pool import Workers
         from search.execution.tune_patches import PATCHES
 
-        check_patches(PATCHES)  # no worker has started yet, and the journal has no event
+        check_patches(PATCHES)  # before workers start and the journal has its first event
         workers = Workers(limit.experiment, prepared.dataset, provenance)
         with waiting.counting():
             at_once, packing = staff(limit.experiment, workers, limit, say=say)

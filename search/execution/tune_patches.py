@@ -110,7 +110,7 @@ def keep_starting_workers(reuse: Function, search: PatchedSearch) -> Function:
 
     Without the patch, Tune would give the trial a worker that has become free, and kill the one
     that starts. A trial whose worker still waits for resources takes the free worker as before,
-    since resources for another one may never become available.
+    since those resources may never become available.
     """
 
     def reuse_if_none_starts(controller: Any, trial: Any) -> bool:

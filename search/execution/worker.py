@@ -19,7 +19,8 @@ from trainables.values import Json
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """Seconds after which an unused worker on a cluster ends: `STAY_S` if no search has claimed it, and
-`LEFT_S` otherwise, since that search may have been killed. It checks this every `LOOK_S` seconds.
+`LEFT_S` otherwise, since that search may have been killed. A worker checks this every `LOOK_S`
+seconds.
 """
 
 TuneResult = dict[str, Any]
@@ -252,8 +253,8 @@ class FusedWorker(RayProcess):
     def train(self, place: str, is_begun: bool = True) -> TuneResult:
         """Continue the trial at this place until its next report.
 
-        An error stops only this trial, unless the process must not be reused after it: then the
-        process ends, and all its trials are retried elsewhere.
+        Most errors stop only this trial. After an error in `BEYOND_REPAIR`, the process ends, and
+        all its trials are retried elsewhere.
 
         Args:
             place: the name of the place.

@@ -1,5 +1,5 @@
-"""Serve a promoted model over HTTP, in batches, and follow its alias to new versions.
+"""The server of a promoted model: it answers over HTTP and follows an alias to new versions.
 
-May import `feedback`, which records answers, and the packages that load a promoted model; never
-those that run a search.
+This package may import `search.feedback`, which records answers, and the packages that load a
+promoted model. It must not import the packages that run a search.
 """

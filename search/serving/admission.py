@@ -16,8 +16,8 @@ from search.serving.metrics import Metrics
 SMOOTHING = 0.2
 """Weight of the last image in the moving average of the decoding time per pixel."""
 LARGE_PIXELS = 16_000_000
-"""An image with more pixels is large, and is decoded in a separate queue. All other images that are
-decoded at the same time have at most this number of pixels per thread in total.
+"""An image with more pixels than this is large, and is decoded in a separate queue. The other queue
+decodes at most this number of pixels, multiplied by the number of threads, at the same time.
 """
 OVERHEAD_PIXELS = 10_000
 """Fixed cost of decoding an image (about 0.2 ms), expressed as an equivalent number of pixels."""
@@ -204,9 +204,10 @@ class Admission:
         Args:
             limits: the limits of all reservations.
             metrics: the metrics to update.
-            seconds_per_image: returns the recent mean time to compute an image, in seconds.
-            decoding_wait_s: estimates the seconds that an image with this number of pixels would
-                wait for a thread.
+            seconds_per_image: returns the seconds that the model recently needed for an image, on
+                average.
+            decoding_wait_s: given the number of pixels of an image, estimates the seconds that the
+                image would wait for a thread.
         """
         self._limits, self._metrics = limits, metrics
         self._seconds_per_image, self._decoding_wait_s = seconds_per_image, decoding_wait_s

@@ -93,7 +93,7 @@ def to_plain(value: Any) -> Any:
 
 
 def table(probabilities: Any, classes: list[str]) -> list[dict[str, Any]]:
-    """Build a row for each image, as MLflow's scoring server returns them.
+    """Build a row for each image, in the format of MLflow's scoring server.
 
     Args:
         probabilities: the predictions, (images, classes).

@@ -90,7 +90,7 @@ class App:
             metrics: the metrics to update.
             observers: further observers, which receive each answer after it was sent.
             more_routes: further routes for Starlette.
-            shadow: the observer that compares a second model.
+            shadow: the observer that compares a second model with the version in use.
             recorder: the observer that records answers; it also stores corrections.
             hosts: the host names by which the server may be addressed; None allows any.
         """

@@ -1,8 +1,9 @@
 """Compute the images of several requests in batches, without waiting for a batch to fill.
 
-A thread computes the batches; small batches are computed in the event loop, if that is faster than
-a handover to the thread. Images that arrive while a batch is being computed form the next batch. If
-the server is idle, an image is computed immediately. So the size of the batches adapts to the load.
+To compute an image means to compute the model's answer on it. A thread computes the batches; small
+batches are computed in the event loop, if that is faster than a handover to the thread. Images that
+arrive while a batch is being computed form the next batch. If the server is idle, an image is
+computed immediately. So the size of the batches adapts to the load.
 """
 
 import asyncio

@@ -23,7 +23,9 @@ TENSORS_FORM = 'the JSON must be {"inputs": [...]} or {"instances": [...]} with 
 JSON_FORM = 'the JSON must be {"images": ["base64", ...]}'
 
 ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
-"""Pattern of a file name encoded by RFC 5987, as some clients send it if it is not ASCII."""
+"""Pattern of a file name encoded by RFC 5987. Some clients encode names like this if they contain
+other characters than ASCII.
+"""
 
 Contents = list[bytes]
 """The contents of image files."""
@@ -35,14 +37,14 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
     Args:
         content_type: the Content-Type of the request, which determines the format of the body.
         body: the body.
-        limits: the maximum number of images.
+        limits: the limits of the server; only the maximum number of images is used.
 
     Returns:
         The contents of image files, or an array of the pixels of all images.
 
     Raises:
-        Refusal: the Content-Type is not supported, the body does not match it, or contains no image
-            or too many.
+        Refusal: the Content-Type is not supported, the body has another format, or the number of
+            images is zero or too high.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind == "application/octet-stream":

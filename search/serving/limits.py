@@ -21,19 +21,21 @@ class Limits:
     pixels: int = 50_000_000
     """Maximum number of pixels of an image, before it is resized."""
     request_pixels: int = 200_000_000
-    """Maximum number of pixels of all files in a request. Decoding them takes seconds, while other
-    requests wait.
+    """Maximum total number of pixels of the files in a request. Decoding this number of pixels
+    takes seconds, and other requests wait meanwhile.
     """
     queue_images: int = 1024
-    """Maximum number of images in a process that wait for the model or are being computed."""
+    """Maximum number of images in a process that wait for the model or are in a running batch."""
     queue_bytes: int = 256 * MIB
     """Maximum total size of the bodies of all requests in progress in a process, in bytes."""
     wait_s: float = 2.0
-    """Maximum estimated waiting time of images, in seconds. Beyond it, they are refused."""
+    """Maximum waiting time of images, in seconds. Images with a longer estimate are refused."""
     receive_s: float = 15.0
-    """Seconds within which the header of a request has to arrive, and then its body."""
+    """Maximum time until the header of a request has arrived, and then until its body has arrived,
+    in seconds.
+    """
     send_s: float = 30.0
-    """Seconds within which a client has to read a part of its response."""
+    """Maximum time in which a client reads nothing of its response, in seconds."""
     header_bytes: int = 32 * 1024
     """Maximum size of the header of a request, or of its trailer, in bytes."""
     connections: int = 4096

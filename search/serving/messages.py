@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from search.serving.limits import Limits
 
 DRAIN_S = 30
-"""Seconds that a server waits for requests in progress when it shuts down."""
+"""Maximum seconds that a server waits for requests in progress when it shuts down."""
 MAIN, SHADOW = "main", "shadow"
 """The roles of a version: MAIN answers requests, SHADOW is compared with it."""
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -60,7 +60,10 @@ class ObserverQueue:
         self._observer.close()
 
     def _next_batch(self) -> list[ServedAnswer]:
-        """Wait for answers and remove them from the queue; empty once the queue is closed."""
+        """Wait for answers, and take up to `BATCH` of them from the queue.
+
+        The result is empty only if the queue is closed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]

@@ -120,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_sending()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, and limit headers and trailers that are incomplete."""
+        """Parse the data, and enforce the limits of an incomplete header or trailer."""
         if self.transport.is_closing() or self._refusal is not None:
             return
         self._has_progressed = False

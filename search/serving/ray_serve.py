@@ -1,8 +1,9 @@
 """Serve a model as a deployment of Ray Serve, on a running cluster.
 
 Ray Serve adapts the number of replicas to the load, sends each request to one of them, and replaces
-replicas that were lost. Each replica answers requests with `app`. This process keeps running: it
-watches the alias, checks each new version by loading it, and lets Ray Serve replace the replicas.
+replicas that were lost. Each replica runs the application of `search.serving.app`. This process
+keeps running: it watches the alias, checks each new version by loading it, and lets Ray Serve
+replace the replicas.
 """
 
 import logging
@@ -36,21 +37,25 @@ from search.serving.worker import build_app, check_task, open_recorder
 from trainables.errors import ConfigError, printable
 
 MAX_ONGOING = 512
-"""Maximum number of concurrent requests in a replica, whose memory and time `Limits` limits."""
+"""Maximum number of concurrent requests in a replica. Their memory and waiting times have further
+limits (`Limits`).
+"""
 TARGET_ONGOING = 64
-"""If there are more requests per replica, Ray Serve starts another replica, up to the maximum."""
+"""If each replica has more requests than this on average, Ray Serve starts another replica, up to
+the maximum number of replicas.
+"""
 MAX_BYTES = 400_000_000
 """Maximum size of a model in bytes. It is limited because Ray's own messages contain the model."""
 CONTROLLER_ENVIRONMENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""Environment variables of Ray Serve's controller. By default, it kills a proxy that is not ready
-within 5 s, as may happen on a busy machine. The start of Ray Serve, which waits 60 s for the proxy,
-would then fail.
+"""Environment variables of Ray Serve's controller. By default, the controller kills a proxy that is
+not ready within 5 s. On a busy machine, a proxy may take longer, and Ray Serve would not start,
+although it waits 60 s for the proxy.
 """
 
 
 @dataclass(frozen=True)
 class ClusterDeployment:
-    """The model to serve on a cluster, its settings, and its address there."""
+    """The model to serve on a cluster, with its settings, and the cluster's address."""
 
     settings: WorkerSettings
     """The settings of each replica."""

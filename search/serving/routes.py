@@ -67,7 +67,7 @@ def routes(app: "App") -> list[BaseRoute]:
 
 
 def describe_state(app: "App") -> dict[str, Any]:
-    """Describe this process: its version, the last refusal, the recorder and the second model."""
+    """Describe this process: version in use, last refused version, recorder and second model."""
     current, refused = app.versions.current, app.versions.refused
     state: dict[str, Any] = {
         "model": app.name,

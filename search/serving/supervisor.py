@@ -41,7 +41,9 @@ from trainables.errors import ConfigError, counted, printable
 FAILURES = 3
 """During the start, the server exits after this number of consecutive failures of a worker."""
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Seconds before the first retry, doubled with each consecutive failure, and the maximum."""
+"""Before the first retry, the server waits for `PAUSE_S` seconds. With each consecutive failure,
+the wait doubles, up to `LONGEST_PAUSE_S`.
+"""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 """A task of the supervisor, which can be restarted after an error."""
@@ -67,12 +69,12 @@ class Slot:
 
     process: Process | None = None
     candidate: ModelVersion | None = None
-    """The version that the worker should use next, until its reply arrives; otherwise None."""
+    """The version that the worker should use next; None after the worker has replied to it."""
     reply: "asyncio.Future[VersionReply] | None" = None
     """The future reply to the candidate; None without a candidate."""
     is_sent: bool = False
-    """True if the running process has received the candidate. If it exits before it replies, this
-    counts as a refusal.
+    """True if the running process has received the candidate. If the process then exits without a
+    reply, the candidate counts as refused.
     """
     is_ready: bool = False
     """True if the process answers requests."""
@@ -108,9 +110,9 @@ class Supervisor:
     """The socket that the processes share."""
     _slots: list[Slot] = field(init=False)
     _accepted: dict[str, ModelVersion] = field(default_factory=dict)
-    """The version in use, by its role."""
+    """Maps each role to the version in use."""
     _pending: dict[str, ModelVersion] = field(default_factory=dict)
-    """The queued version that no worker has received yet, by its role."""
+    """Maps each role to the queued version, which no worker has received yet."""
     _is_serving: bool = False
     """True once all workers are ready: from then on, errors lead to retries, never to an exit."""
 
@@ -269,9 +271,9 @@ class Supervisor:
     async def _ask(self, slot: Slot, model: ModelVersion) -> VersionReply:
         """Send a version to a worker, and wait for its reply.
 
-        A worker that is starting loads the version in use first, so this waits until it is ready.
-        If its processes repeatedly fail to start with that version, the next one starts with
-        `model` instead.
+        A worker that is starting loads the version in use first, so this method waits until the
+        worker is ready. If processes of the worker repeatedly fail to start with the version in
+        use, the next process starts with `model` instead.
         """
         while not slot.is_ready and not (model.role == MAIN and slot.failures > 1):
             await asyncio.sleep(0.01)

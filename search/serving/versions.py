@@ -54,7 +54,8 @@ class ServedVersion:
             images: decoded pixels, (height, width, channels), as `Model.decoded` returns them.
 
         Returns:
-            The probabilities, (images, classes); for other tasks, their predictions.
+            The probabilities, (images, classes). If the task is not classification, the model's
+            predictions in the form of that task.
         """
         if not self.is_classifier:
             return self.model.predictions(list(images))
@@ -69,7 +70,7 @@ def load_version(
     """Load the version in a folder, and check its answers on two images.
 
     Args:
-        folder: the folder of a promoted model, or one of MLflow's that contains it.
+        folder: the folder of a promoted model, or a folder of MLflow that contains such a folder.
         name: the name of the model.
         version: the name of this version.
         threads: the maximum number of threads that compute.
@@ -125,7 +126,7 @@ def _check_answers(model: Model) -> None:
     """Check that a classifier answers each image with a probability of each class.
 
     Raises:
-        ConfigError: its answers have another shape, or are not finite.
+        ConfigError: the answers have another shape, or are not finite.
     """
     if model.task is not CLASSIFICATION:
         return

@@ -4,9 +4,9 @@
 
 MODEL is a `WatchedModel` as JSON. This is a separate process because MLflow's client and torch take
 seconds and memory to import, which the processes that answer requests cannot spare. For each
-version it prints a `FetchedModel` as a line of JSON. If the first fetch fails, it prints the error
-to stderr and exits with an error code. A later error is only printed; while the same error repeats,
-it is printed once.
+version, the process prints a `FetchedModel` as a line of JSON. If the first fetch fails, it prints
+the error to stderr and exits with an error code. If a later fetch fails, it prints the error and
+tries again; an error that repeats is printed only once.
 """
 
 import json

@@ -2,10 +2,10 @@
 
     python -m search.serving.worker SETTINGS
 
-SETTINGS are `WorkerSettings` as JSON. `supervisor` starts the process, and writes each version to
-use to its stdin, as a `ModelVersion` in a line of JSON. The process replies on stdout, with a
-`VersionReply` in a line of JSON. When stdin ends, or after SIGTERM, it finishes the requests in
-progress and exits.
+SETTINGS are `WorkerSettings` as JSON. `search.serving.supervisor` starts the process, and writes a
+`ModelVersion` to its stdin, as a line of JSON, for each version that the process should use. The
+process replies on stdout with a `VersionReply`, as a line of JSON. When stdin ends, or after
+SIGTERM, the process finishes the requests in progress and exits.
 """
 
 import gc

@@ -1,5 +1,6 @@
-"""MLflow: the runs of a search, written from its journal, and the model registry.
+"""The access to MLflow: the runs of a search, and the model registry.
 
-The runs are a projection: no decision depends on the contents of MLflow. The package may import
-`search.journal` and texts from `search.views`, but never `search.decisions` or `search.execution`.
+The runs are written from the search's journal, and no decision depends on the contents of MLflow.
+This package may import `search.journal`, and the functions of `search.views` that compose texts. It
+must not import `search.decisions` or `search.execution`.
 """

@@ -1,7 +1,8 @@
 """MLflow's client, its environment variables, and a request to check a server.
 
-The client reads its login from the environment (`MLFLOW_TRACKING_USERNAME` and
-`MLFLOW_TRACKING_PASSWORD`, or a token) or from `~/.mlflow/credentials`; it is never stored here.
+The client reads its login from environment variables (`MLFLOW_TRACKING_USERNAME` and
+`MLFLOW_TRACKING_PASSWORD`, or a token) or from `~/.mlflow/credentials`. This project never stores
+the login.
 """
 
 import logging
@@ -59,7 +60,7 @@ def client_of(uri: str) -> "MlflowClient":
     """
     os.environ.update(ENVIRONMENT)
     if uri.startswith("sqlite:///"):
-        with suppress(OSError):  # it exists, or MLflow reports why it cannot be created
+        with suppress(OSError):  # the file exists, or MLflow reports why it cannot be created
             sqlite_path(uri).touch(mode=0o600, exist_ok=False)
     from mlflow import MlflowClient
 
@@ -69,7 +70,7 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the absolute path in an `sqlite:///` URI, with `%20` as a space (as in SQLAlchemy)."""
+    """Return the absolute path in an `sqlite:///` URI; as in SQLAlchemy, `%20` is a space."""
     return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
@@ -93,7 +94,7 @@ def add(write: Callable[[], object]) -> None:
 def ask(uri: str, timeout_s: float) -> ServerResponse:
     """Send a small request to the server at an HTTP address, and return its response.
 
-    It uses the same login, certificates and proxies as MLflow's client.
+    The request uses the same login, certificates and proxies as MLflow's client.
 
     Raises:
         OSError: there is no response within `timeout_s`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1000
-"""The number of runs or versions per request."""
+"""The maximum number of runs, or of model versions, in one response of MLflow."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Traces:
 
     uri: str
     runs: tuple[str, ...] = ()
-    """The ids of its runs that are not deleted."""
+    """The ids of the search's runs that are not deleted."""
     versions: tuple[str, ...] = ()
     """The addresses of the model versions, such as `models:/flowers/2`."""
 
@@ -55,9 +55,9 @@ def _find_traces(facts: Started, uri: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def _run_ids_in(client: "MlflowClient", experiment: Any, condition: str) -> tuple[str, ...]:
-    """Return the ids of the runs in an experiment that fulfil a condition.
+    """Return the ids of an experiment's runs that fulfil a condition.
 
-    Empty if `experiment` is None.
+    The result is empty if `experiment` is None.
     """
     run_ids: list[str] = []
     token: str | None = "" if experiment is None else None

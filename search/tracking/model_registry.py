@@ -200,7 +200,8 @@ class Registry:
             version: the version.
             aliases: the aliases, in the order in which they are set.
             over: the tags of the champion that this version may replace. If the champion is now a
-                version without these tags, the alias `champion` is not set. None to replace any.
+                version without these tags, the alias `champion` is not set. With None, this version
+                may replace any champion.
 
         Raises:
             NotReady: MLflow rejected an alias; the message names the last one that was set.
@@ -291,7 +292,7 @@ class Version:
     description: str
     """Markdown with a table of its figures."""
     search: str
-    """The search that it comes from; empty if it was not promoted from one."""
+    """The search that the version was promoted from; empty if there is none."""
     trial: str
 
 
@@ -454,7 +455,7 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Create the schema of the model's output, a table.
+    """Create MLflow's signature of the model: the schema of its output, which is a table.
 
     The signature has no schema of the input. With one, MLflow would reject grey images and lists of
     images of different sizes, and its message about any other invalid input would contain every

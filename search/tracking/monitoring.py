@@ -1,4 +1,7 @@
-"""Monitoring of model versions in MLflow: one run per version, in the experiment of its search."""
+"""Monitoring of model versions in MLflow, with one run per version.
+
+The run is in the MLflow experiment of the search that the version comes from.
+"""
 
 import time
 from collections.abc import Mapping

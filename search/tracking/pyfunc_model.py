@@ -1,7 +1,7 @@
 """The code with which MLflow loads a promoted model.
 
-MLflow copies this file into the model. The copy runs without this project, so it must not import
-any of its modules.
+MLflow copies this file into the model. The copy runs without this project, so this file must not
+import the project's modules.
 """
 
 import importlib.util
@@ -23,8 +23,8 @@ class PromotedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the classifier from the model's folder.
 
-        Its module is not added to `sys.modules`, since a process may load models with different
-        versions of it.
+        The module `predictor` is not added to `sys.modules`, since a process may load several
+        models, each with another version of this module.
 
         Raises:
             ImportError: the folder has no `predictor.py`.

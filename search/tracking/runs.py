@@ -1,7 +1,7 @@
 """The runs of a search in MLflow, written from the events of its journal.
 
-The search has a parent run, with one child run per trial, and below that one run per fold. Only
-this module writes to them.
+The search has a parent run. Each trial has a child run, and each fold of the trial has a run below
+that. Only this module writes metrics, params and tags to these runs.
 """
 
 import json
@@ -56,7 +56,7 @@ EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """MLflow's maximum number of entries of each kind in one `log_batch`."""
 EXPERIMENTS = 500
-"""The number of experiments per request in which runs are searched for."""
+"""The maximum number of MLflow experiments in one request that searches for runs."""
 AT_ONCE = 10_000
 """The maximum number of events between two flushes, so that progress is visible in MLflow."""
 
@@ -85,7 +85,8 @@ def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> s
 def experiment_title(facts: Started) -> str:
     """Return the title of the MLflow experiment for a search with this first event.
 
-    It is computed if the event was written by an earlier version, which did not record it.
+    Usually the event contains the title. It is computed if the event was written by an earlier
+    version of this project, which did not record it.
     """
     return facts.mlflow_experiment or new_title(facts.experiment["space"]["name"], facts.data, {})
 
@@ -374,8 +375,8 @@ class Runs:
     def _artifact_location(self, title: str) -> str | None:
         """Create a folder for artifacts next to the SQLite file, and return its URI.
 
-        Only its owner can read it, since it will contain pictures of the user's images. Returns
-        None without SQLite: the server then chooses the place.
+        Only the owner of the folder can read it, since it will contain pictures of the user's
+        images. Without SQLite, the result is None, and the server chooses the place.
         """
         if not self.uri.startswith("sqlite:"):
             return None
@@ -675,8 +676,8 @@ class Runs:
     def _store(self, event: Event, evidence: Evidence) -> None:
         """Upload a file or folder of the search, after the queued values have been written.
 
-        It is skipped if it was uploaded before, is missing, or has links out of the search's
-        folder.
+        The file or folder is skipped if it was uploaded before, is missing, or has links out of the
+        search's folder.
         """
         trial, path = self.result.find(evidence.trial), self.folder / evidence.file
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
@@ -742,7 +743,7 @@ class Runs:
         params: Params | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Add values to the next batch of a run, except metrics of steps that MLflow has."""
+        """Add values to a run's next batch, except metrics of steps that MLflow already has."""
         from mlflow.entities import Metric, Param, RunTag
 
         queue = self.queues.setdefault(run_id, {"metrics": [], "params": [], "tags": []})

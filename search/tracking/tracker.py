@@ -1,10 +1,10 @@
 """Writes a search to MLflow while it runs, from its journal.
 
 A background thread reads the journal file, and writes new events in batches (`runs`), with the
-timestamps of the journal. Training never waits for the thread. After a failure of MLflow, it starts
-again at the first line of the journal: existing runs are found by their tags, and values that they
-already have are not written again. So the result is the same after an interrupted search, after an
-outage, or if the journal is written to MLflow a second time.
+timestamps of the journal. Training never waits for the thread. After a failure of MLflow, the
+thread starts again at the first line of the journal. It finds existing runs by their tags, and does
+not write values again that these runs already have. So the result is the same after an interrupted
+search, after an outage, or if the journal is written to MLflow a second time.
 
 A `Tracker` is not a view (`search.views.base`): it reads the file instead of receiving events, it
 ends only after the last event has been written, and it affects the exit code of the search.
@@ -72,8 +72,8 @@ class Tracker:
     def __call__(self, event: Event) -> None:
         """Wake the thread for a new event, and return immediately.
 
-        Events before the first trial runs do not wake it, since the CPUs are busy with starting
-        workers. `Evidence` is written with the next event, or at the end.
+        `Started` and `Suggested` do not wake the thread, since the CPUs are busy with starting
+        workers when a search begins. `Evidence` is written with the next event, or at the end.
         """
         if not isinstance(event.data, Started | Suggested | Evidence):
             self._news.set()

@@ -131,7 +131,7 @@ def _ask_health(uri: str) -> None:
     """Check that a server responds, with a request that sends no login.
 
     Raises:
-        OSError: it does not respond, or responds with an HTTP error other than 401 and 403.
+        OSError: the server does not respond, or responds with an HTTP error other than 401 and 403.
     """
     # Imported here, as in `_check`, because commands that only print their help need no HTTP.
     import urllib.error

@@ -1,7 +1,8 @@
 """Access control of the pages: a token is required, and requests of other sites are refused.
 
-The URL that the terminal shows contains the token. The first request with the token receives a
-session cookie. Each server process has its own session, so it does not accept older cookies.
+The URL that the terminal shows contains the token. The response to a request with the token sets a
+session cookie. Each server process has its own session, so the cookies of earlier processes are not
+valid.
 """
 
 import hashlib
@@ -32,13 +33,16 @@ HEADERS = {
 REFUSED = {**HEADERS, "Connection": "close"}
 """Headers of a refusal. The connection is closed, so that unauthorised clients cannot occupy it."""
 TOKEN = "open"
-"""Name of the URL parameter with the token. The output would mask a parameter named `token`."""
+"""Name of the URL parameter with the token. If it were `token`, its value would be masked in the
+output (`cluster.secrets`).
+"""
 LEADS = (
     '<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={0}">'
     '<title>Searches</title><p><a href="{0}">The searches</a></p></html>'
 )
 """Page that forwards the browser if the URL with the token was opened from a file, an e-mail or
-another site. After an HTTP redirect, the browser would not send the `SameSite=Strict` cookie then.
+another site. An HTTP redirect would not work in these cases, since the browser would then not send
+the `SameSite=Strict` cookie.
 """
 ELSEWHERE = "Cross-site request refused: open this page by its own address."
 NO_TOKEN = (
@@ -61,8 +65,8 @@ class Access:
         self.hosts = allowed_hosts(host)
         self._session = secrets.token_urlsafe(32)
         self.cookie = f"search-{secrets.token_hex(4)}"
-        """Name of the session cookie. It is random, because browsers send the cookies of a host to
-        all servers on it.
+        """Name of the session cookie. It is random, because all servers on a host share the cookies
+        that a browser stores for this host.
         """
 
     @property

@@ -31,33 +31,33 @@ from search.web.listing import Row
 from search.web.news import NewsLine, news_lines
 
 LOOK_S, BUCKET_LOOK_S = 0.2, 3.0
-"""Seconds between two reads of the journal of a search that open pages show, if the journal is in a
-folder or in a bucket.
+"""Seconds between two reads of a journal while pages of the search are open: `LOOK_S` if the
+journal is in a folder, `BUCKET_LOOK_S` if it is in a bucket.
 """
 FEW, MAX_LOOK_S = 5, 0.8
-"""With more than `FEW` open pages, `LOOK_S` grows in proportion to their number, to `MAX_LOOK_S` at
-most.
+"""If more than `FEW` pages of a search are open, `LOOK_S` is multiplied by their number divided by
+`FEW`; the result is at most `MAX_LOOK_S`.
 """
 PASSED_S = 5.0
-"""Seconds after which a running search is rendered again even without new events, since it shows
-times.
+"""Seconds after which the page of a running search is rendered again even without new events, since
+it shows elapsed times.
 """
 HOLDER_S = 2.0
 """Seconds between two reads of a search's lease, which names the driver that runs it."""
 KEEP_S = 300.0
 """Seconds for which a search is kept in memory after its last use."""
 MAX_POINTS, MAX_NEWS, MAX_VIEWS = 5000, 40, 32
-"""Numbers of recent epochs, news lines and rendered texts that are stored for each search. The list
-of epochs is cut to `MAX_POINTS` when it has twice that length.
+"""Maximum numbers of epochs, news lines and rendered texts that are stored for each search. The
+list of epochs may grow to twice `MAX_POINTS` before the oldest ones are removed.
 """
 VIEW_S, MAX_VIEW_S, VIEW_SHARE = 1.0, 5.0, 0.003
-"""Minimum and maximum seconds between two renderings of a text, and the share of a processor that
-rendering may take in between.
+"""The time between two renderings of a text is chosen so that rendering takes the share
+`VIEW_SHARE` of a processor, but it is at least `VIEW_S` and at most `MAX_VIEW_S` seconds.
 """
 
 
 class Behind(NotReady):
-    """A page is too far behind, or its search was replaced: it must reload everything."""
+    """A page must reload everything: it is too far behind, or its search was replaced."""
 
 
 class SearchGone(JournalError):
@@ -76,7 +76,7 @@ class Point(NamedTuple):
     seconds: float
     """Seconds since the search began, without the time between its sessions."""
     epochs: int
-    """Number of epochs that all trials had trained by then."""
+    """Total number of epochs that had been trained by then, in all trials together."""
 
 
 class SharedText:
@@ -193,9 +193,10 @@ class Followed:
             return changed
 
     def _has_passed(self, holder: str, *, is_new: bool) -> bool:
-        """True if a running search should be rendered again after `PASSED_S` without an event.
+        """True if the search should be rendered again.
 
-        `is_new` is True if it is rendered now for another reason.
+        That is the case if it has changed (`is_new`), or if it runs and was not rendered for
+        `PASSED_S`.
         """
         now = time.monotonic()
         runs = self.result.until_now(holder) is not self.result
@@ -215,8 +216,8 @@ class Followed:
         """Read the new events, or all events if the journal was replaced."""
         try:
             events = self._new()
-            # A search without a driver was assumed to be cut off. If it really was, it continues
-            # with a new session. Any other event shows that it was not: read everything again.
+            # Without a driver, the search was assumed to be cut off. If that was right, the next
+            # event starts a session. Any other event shows that it was wrong: read all again.
             if not (self._is_cut_off and events and not isinstance(events[0].data, SessionStart)):
                 return events
         except Replaced:

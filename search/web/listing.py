@@ -11,8 +11,8 @@ from starlette.datastructures import QueryParams
 PAGE = 50
 """Number of rows on a page."""
 MAX_TEXT, MAX_DIGITS = 200, 7
-"""Maximum number of characters of a URL parameter, which is cut if it is longer. A page number with
-`MAX_DIGITS` or more digits is ignored.
+"""URL parameters are cut to `MAX_TEXT` characters. A page number with `MAX_DIGITS` digits or more
+is ignored.
 """
 
 
@@ -27,7 +27,7 @@ class Column:
     hint: str = ""
     """An explanation of the column."""
     is_sorted: bool = True
-    """False if the table cannot be sorted by the column, for example one of pictures."""
+    """False if the table cannot be sorted by the column, for example because it shows pictures."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Query:
     def address(self, **changes: str | int | bool) -> str:
         """Return the URL query string of this query after changes of its fields.
 
-        It refers to the first page unless `page` is changed too.
+        The query string is for the first page, unless `changes` sets another `page`.
         """
         changed = replace(self, **({"page": 1} | changes))  # type: ignore[arg-type]
         params = {

@@ -16,8 +16,8 @@ from search.views.text.story import describe_event
 from trainables.errors import counted
 
 OUTCOMES = {**BEFORE_ALL, "completed": "done", "lost": "cluster lost"}
-"""Words for the outcomes of searches that are not running. They replace the state where they are
-more specific.
+"""Words for outcomes of searches that are not running. For any other outcome, the state of the
+search is shown (`state_word`).
 """
 WHY = {
     "completed": "Finished: all trials are done.",

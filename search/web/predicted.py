@@ -1,4 +1,4 @@
-"""The table of a model's predictions for a folder of images, from the file of `search.predict`."""
+"""The table of a model's predictions for a folder, read from a file of `search.predict`."""
 
 import asyncio
 import csv
@@ -20,7 +20,7 @@ MAX_ROWS = 5_000
 MAX_KEPT = 8
 """Maximum number of tables that are cached in memory."""
 FILE, CLASS, PROBABILITY, MARGIN = "file", "class", "probability", "margin"
-"""Titles of the columns in the file that are formatted in a special way."""
+"""Titles of the columns that have a special format."""
 HINTS = {
     PROBABILITY: "of the predicted class, according to the model",
     MARGIN: "the probability minus that of the next class",
@@ -41,7 +41,9 @@ class Answers:
     paths: Mapping[int, str]
     """The image file of each row, by the row's number; empty without a column of files."""
     counts: Mapping[str, int]
-    """Number of files by predicted class; under "" if the predictions are not classes."""
+    """Maps each predicted class to the number of its files. If the predictions are not classes, the
+    only key is "".
+    """
 
     @classmethod
     def read(cls, path: Path, folder: str) -> "Answers":

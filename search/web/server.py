@@ -141,7 +141,7 @@ def name_of(host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that shuts down even if pages are open, together with the processes of pages."""
+    """A server that can shut down while pages are open, and also ends the processes of pages."""
 
     def __init__(self, config: uvicorn.Config, site: Site) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""A cache of texts about searches that take seconds to compute."""
+"""A cache of texts about searches, for texts that take seconds to compute."""
 
 import asyncio
 from collections.abc import Callable

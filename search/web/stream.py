@@ -2,13 +2,13 @@
 
 | event | meaning |
 |---|---|
-| `epochs` | finished epochs, new trials and the best values so far as JSON, immediately |
+| `epochs` | finished epochs, new trials and the best values so far, as JSON; sent immediately |
 | `parts` | the changed parts of the page as HTML, rendered once for all pages with these parts |
 | `reset` | the page is too far behind and must reload everything |
 | `gone` | the search was deleted |
 
-The id of an `epochs` event is the number of an event of the journal, so that a browser can continue
-after a lost connection.
+The id of an `epochs` event is the number of an event in the journal. After a lost connection, the
+browser sends the last id that it received, and gets the epochs and trials after that event.
 """
 
 import asyncio
@@ -41,7 +41,8 @@ def streamed(
 
     Args:
         request: the request. The header `Last-Event-ID`, or else the parameter `after`, has the
-            number of the last event that the page has. `seen` has the version of its parts.
+            number of the last event that the page has. The parameter `seen` has the version of the
+            page's parts.
         feed: the feed of the search.
         followed: the search.
         key: a key that is equal for all pages with the same parts.

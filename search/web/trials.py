@@ -10,7 +10,7 @@ from search.web.listing import Cell, Column, Listed, Query, Row, listed
 PARAM = "param:"
 """Prefix of the key of a searched parameter's column."""
 USUAL = ("outcome", "value", "epochs", "seconds", "why")
-"""Keys of the columns that are visible by default, together with those of the parameters."""
+"""Keys of the columns that are visible by default, besides the columns of the parameters."""
 
 
 def table_of(followed: Followed, query: Query) -> Listed:

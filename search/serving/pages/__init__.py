@@ -1,5 +1,5 @@
-"""Web pages on which people see and correct a model's answers, with the handlers of their requests.
+"""Web pages on which people see and correct a model's answers, and the routes for these pages.
 
-May import `feedback`; never the server, which mounts them. Text from outside is never inserted into
-a page as HTML.
+This package may import `search.feedback`. It must not import the server, which includes the pages.
+Text from outside is never inserted into a page as HTML.
 """

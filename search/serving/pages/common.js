@@ -1,11 +1,11 @@
-// What the pages share: elements, bars of probabilities, and the choice of a class.
+// Functions that the pages share: for elements, for bars of probabilities, and for choosing a class.
 
 export const facts = JSON.parse(document.getElementById("facts").textContent);
 
 const FEW = 12;
 const LISTED = 30;
 
-// Makes an element with attributes (or properties, such as onclick) and text or elements in it.
+// Creates an element. `given` has its attributes, or properties such as onclick; `inside` its content.
 export function element(name, given = {}, ...inside) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(given)) {
@@ -16,20 +16,20 @@ export function element(name, given = {}, ...inside) {
   return made;
 }
 
-// Control characters are shown as they are written: a name may hold a line break.
+// Replaces control characters by escape sequences, since a name may contain a line break.
 export const shown = (name) =>
   name.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (one) => {
     if (one === "\n") return "\\n";
     return "\\u" + one.codePointAt(0).toString(16).padStart(4, "0");
   });
 
-// Near 0 and 1 with a decimal: 99.8 % beside 0.2 %, not 100 %.
+// Formats a share with a decimal place if it is near 0 or 1: 99.8 % next to 0.2 %, not 100 %.
 export const percent = (share) => `${(100 * share).toFixed(share < 0.0995 || share >= 0.9945 ? 1 : 0)} %`;
 
 export const seconds = (ms) =>
   ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;
 
-// The most probable classes, of pairs [class, probability].
+// Creates bars for the `count` most probable classes. `pairs` are [class, probability].
 export function bars(pairs, count = 5) {
   const first = [...pairs].sort((one, other) => other[1] - one[1]).slice(0, count);
   const rows = first.flatMap(([name, share], place) => [
@@ -40,8 +40,9 @@ export function bars(pairs, count = 5) {
   return element("div", { className: "bars" }, ...rows);
 }
 
-// Buttons of all classes if they are few, or a field that finds one among many. `key(name)` is the
-// key of a class; without `listed` none are shown before something is typed.
+// Creates a button for each class if there are few classes, otherwise a field that finds classes.
+// `key(name)` is the keyboard key of a class. If `listed` is false, the field shows no classes until
+// something is typed.
 export function choice(classes, choose, { key = () => "", few = FEW, listed = true } = {}) {
   const list = element("ul", { className: "choices" });
   const show = (names) => {
@@ -99,7 +100,8 @@ export function choice(classes, choose, { key = () => "", few = FEW, listed = tr
   return element("div", {}, field, list);
 }
 
-// Sends JSON; what comes back has `status` too. `error` says what is wrong.
+// Sends `told` as JSON, and returns the response with its HTTP `status`; after a failure, `error` is
+// the reason.
 export async function send(address, told, method = "POST") {
   const body = told === undefined ? {} : { body: JSON.stringify(told) };
   const headers = { "Content-Type": "application/json" };

@@ -1,4 +1,4 @@
-// Images that are dropped, pasted or chosen go to the model; its answers can be corrected.
+// Sends images that are dropped, pasted or chosen to the model, whose answers can be corrected.
 import { bars, choice, element, facts, heard, percent, seconds, send, shown } from "./common.js";
 import { onFiles } from "./dropped.js";
 
@@ -124,10 +124,11 @@ function correction(file, one) {
   return element("div", {}, open, box, said);
 }
 
-// After a first correction the class that was answered may be right after all: it comes last.
+// A correction may be wrong, too. So the class that the model answered can be chosen; it comes last.
 const kept = (others, answered) => [...others, answered];
 
-// Another process of the server, or one that has forgotten, is sent the image again.
+// The process that receives the correction may not know the answer: another process may have given
+// it, or it may have been forgotten since then. In this case, the image itself is sent.
 async function correct(file, id, name) {
   const told = await send("corrections", { id, class: name });
   if (told.status !== 404) return told;

@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # the import would add a fifth of a second to a server's star
 MAX_BYTES = 45_000_000
 """Maximum size of the body of a correction, in bytes: an image of 32 MiB in base64."""
 MAX_CONCURRENT = 4
-"""Maximum number of corrections that are stored at the same time. All bodies that are being read
-together have at most this number times `MAX_BYTES`.
+"""Maximum number of corrections that are stored at the same time. The total size of all bodies that
+are being read is at most this number times `MAX_BYTES`.
 """
 FORM = 'a correction must be {"id": ANSWER, "class": NAME}, or have "image": SHA256 for "id".'
 NOT_RECORDED = "this server does not store corrections. Start it with --record PLACE."

@@ -1,4 +1,4 @@
-// Files that are dropped anywhere on a page, or pasted.
+// Calls `add` with the files that are dropped anywhere on a page, or pasted.
 
 export function onFiles(add) {
   document.addEventListener("paste", (event) => {

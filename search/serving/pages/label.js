@@ -1,4 +1,4 @@
-// One image after another: a key says what it shows, and the next is there at once.
+// Shows one image after another. A key chooses the class, and the next image appears immediately.
 import { bars, choice, element, facts, heard, send, shown } from "./common.js";
 
 const FEW = 5;
@@ -30,7 +30,7 @@ let sending = Promise.resolve();
 document.title = `Correct images: ${shown(facts.model)}`;
 at("model").textContent = shown(facts.model);
 
-// The pictures of the next images are loaded before they are shown.
+// Returns the picture of an image; it is also called for the next images, to load them in advance.
 function picture(item) {
   if (!pictures.has(item.image)) {
     const made = element("img", { alt: "The image to be corrected" });
@@ -58,18 +58,18 @@ function tell(told) {
 async function fill() {
   if (fetching || waiting.length > FEW) return;
   fetching = true;
-  // What was said but has not arrived would be handed out again.
+  // The server would return images again whose corrections it has not received yet.
   await sending;
   const known = [...waiting, ...(now ? [now] : [])].map((item) => item.image);
   const told = await heard(() => fetch(`next?without=${known.join(",")}`));
   fetching = false;
   if (!tell(told)) return;
-  // What was said meanwhile, or brought back.
+  // These images were corrected while the request was running, or are waiting already.
   const here = [...waiting, ...done.filter((one) => one.label !== null).map((one) => one.item)];
   const taken = new Set([now, ...here].map((item) => item?.image));
   waiting.push(...told.items.filter((item) => !taken.has(item.image)));
   waiting.slice(0, AHEAD).forEach(picture);
-  // With nothing to show once the end is said, `setInterval` asks again.
+  // If the end is shown already and no image has arrived, `setInterval` calls this function again.
   if (!now && (waiting.length || at("end").hidden)) show();
 }
 
@@ -103,7 +103,7 @@ function reason(item) {
   return [REASONS[item.why], ...(versions.length > 1 ? said : [])].filter(Boolean).join(" · ");
 }
 
-// All classes with a key each, or the most probable and a field for the others.
+// Shows these classes, each with a key. If they are not all classes, a field finds the others.
 let keys = new Map();
 function offer(names) {
   keys = keyed(names);
@@ -118,8 +118,8 @@ function offer(names) {
   at("classes").replaceChildren(first, note, others);
 }
 
-// A class that is called as a key has that one: 7 is for "7", not for the seventh. Of "C" and "c",
-// which have the same key, it is for "c".
+// Maps classes to keys. A class whose name is a key gets this key: 7 is for the class "7", not for
+// the seventh class. If there are the classes "C" and "c", the key C is for "c".
 function keyed(names) {
   const found = new Map();
   const taken = new Set();
@@ -143,7 +143,7 @@ function next(action, address, told) {
   sending = sending.then(async () => {
     const kept = await send(address, told);
     if (tell(kept)) return;
-    // It was not kept: it comes again.
+    // The change was not stored, so the image is shown again, if the server still has it.
     done.splice(done.findIndex((one) => one.item === item), 1);
     if (kept.status !== 404) waiting.unshift(item);
     if (!now) show();
@@ -182,7 +182,7 @@ document.addEventListener("keydown", (event) => {
   }
   const key = event.key.toLowerCase();
   if (event.repeat) {
-    // A key that is held would say the same of images that nobody has seen.
+    // While a key is held down, it would correct images that nobody has seen.
     if (key === "enter") event.preventDefault();
     return;
   }

@@ -2,7 +2,8 @@
 
 | request | result |
 |---|---|
-| `GET /next?count=N&without=SHA256,...` | the next images (`LabellingItem`), and the progress |
+| `GET /next?count=N&without=SHA256,...` | the next N images (`LabellingItem`), except those listed
+  in `without`, and the progress |
 | `GET /images/SHA256` | an image as PNG |
 | `POST /labels` `{"image": SHA256, "class": NAME}` | set the class of an image |
 | `DELETE /labels/SHA256` | undo the last correction of an image |

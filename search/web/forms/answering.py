@@ -1,8 +1,8 @@
 """python -m search.web.forms.answering MODEL TRACKING: classify images with a promoted model.
 
 This is a child process of the server. The server writes image files to its stdin, each after a line
-with the size of the file in bytes. For each image, the process prints a reply as a line of JSON. It
-exits when stdin is closed.
+with the size of the file in bytes. For each image, the process prints a reply as a line of JSON.
+The process exits when stdin is closed.
 """
 
 import json
@@ -62,7 +62,7 @@ def answer_image(served: ServedVersion, content: bytes) -> Json:
 
 
 def images(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the image files in a stream; a line with its size in bytes precedes each file."""
+    """Yield the image files in a stream. Before each file, a line has the file's size in bytes."""
     while line := stream.readline():
         content = stream.read(int(line))
         yield content

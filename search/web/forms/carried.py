@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # The command inherits the lock that `launch` holds for this process: the start counts
-        # as running while either of the two is alive.
+        # The command inherits the lock that this process inherited from `launch`. So the lock
+        # is held while either of the two is alive.
         close_fds=False,
         env={**os.environ, OUTCOME_VARIABLE: str(Path(folder, OUTCOME))},
     ) as process:

@@ -52,7 +52,8 @@ class ProcessOutput:
         """Check that the exit code is 0.
 
         Raises:
-            ConfigError: the process failed; the error has its message, or else its text on stderr.
+            ConfigError: the process failed. The error contains the message of the process or,
+                without one, the text that the process wrote to stderr.
         """
         if self.code and self.message:
             raise ConfigError(self.message)

@@ -50,8 +50,8 @@ are removed first.
 MAX_LINES = 12
 """Maximum number of log lines on a page; the last ones are shown."""
 REFUSES_S, LOOK_S = 3.0, 0.05
-"""Seconds for which a new process is watched, so that the form can show an early error, and seconds
-between two checks.
+"""A new process is watched for `REFUSES_S` seconds, so that the form can show an early error. It is
+checked every `LOOK_S` seconds.
 """
 ERROR = "error: "
 """Prefix of the lines in which a command reports its errors."""
@@ -160,7 +160,7 @@ class Launched:
 
 
 def command_line(verb: str, words: Sequence[str]) -> str:
-    """Format the command line of a verb, quoted for a shell."""
+    """Format the command line of `search.VERB` with these arguments, quoted for a shell."""
     return shlex.join([program("python"), "-m", f"search.{verb}", *words])
 
 

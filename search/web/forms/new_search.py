@@ -152,7 +152,7 @@ class NewSearchForm:
 
 
 def place_options(site: Site) -> dict[str, Any]:
-    """Return the options `storage` and `tracking`, if the site does not use the defaults."""
+    """Return the site's options `storage` and `tracking`, without those that have the default."""
     options: dict[str, Any] = {}
     if site.place != DEFAULT_STORAGE:
         options["storage"] = str(site.place)

@@ -71,7 +71,7 @@ def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions on a folder, which a page has started."""
+    """Predictions for the images of a folder, made by a command that a page has started."""
 
     launched: Launched
     """The command that makes the predictions."""
@@ -118,5 +118,5 @@ class Prediction:
 
 
 def earlier(launcher: Launcher, name: str) -> list[Prediction]:
-    """List the predictions on folders that were started with a model, the latest first."""
+    """List the predictions for folders that pages have started for a model, the latest first."""
     return [Prediction(launched) for launched in launcher.of(f"{MODEL}{name}")]

@@ -1,4 +1,7 @@
-"""The verbs that continue from an existing search: their forms, buttons and requests."""
+"""The forms, buttons and requests of the verbs that continue from an existing search.
+
+A verb is the name of a command after `search.`, such as `resume`.
+"""
 
 import re
 import shlex

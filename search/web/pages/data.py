@@ -65,7 +65,10 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def refused(request: Request, site: Site, search_form: NewSearchForm, text: str) -> Response:
-    """Render the reason why data cannot be used; for htmx, with buttons that may help."""
+    """Render the reason why data cannot be used.
+
+    For htmx, the response is a part of a page, with buttons that may help.
+    """
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
     facts = {"search_form": search_form} if is_part else {}
@@ -123,7 +126,7 @@ DATASET_WORDS = {
 
 
 def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
-    """List the folder `at`; if it is empty, the root of allowed folders or the home folder.
+    """List the folder with the path `at`; without a path, the site's root or the home folder.
 
     Returns:
         The listing and an empty text, or None and the text of an error.

@@ -31,8 +31,8 @@ KEEPS = {
     ANSWER: "Keep only the answer",
 }
 Choice = tuple[str, str, str, list[tuple[str, int, str, str]]]
-"""A value of `--keep` with its description, the size of the checkpoints that would be removed, and
-rows about these (`removable_rows`).
+"""A value of `--keep`, its description, the size of the checkpoints that it would remove, and table
+rows about these checkpoints (`removable_rows`).
 """
 
 

@@ -49,7 +49,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def show(request: Request) -> Response:
         """Render the page. The models are listed only if the query has `list`.
 
-        Listing takes seconds, so the page requests it after it is shown.
+        Listing takes seconds. So the page is first shown without the list, which it then requests.
         """
         if "list" not in request.query_params:
             return site.render(request, "models.html", is_whole=False)
@@ -143,7 +143,7 @@ def model_page(
         request: the request.
         site: the objects that all pages share.
         model: the model.
-        number: the version to show; if empty, the champion, or else the first version.
+        number: the version to show; if empty, the champion or, without one, the newest version.
         predictions: earlier predictions on folders.
         answers: the replies to uploaded images.
 

@@ -22,7 +22,7 @@ from trainables.errors import ConfigError
 from trainables.values import Json
 
 NAV = ("New search", "/new")
-# The value of a default is empty, so that it adds no option to the command line.
+# The key of a default is empty, so that this choice adds no option to the command line.
 ALGORITHM_WORDS = {
     "": "learn from the earlier trials (bayes)",
     "gp": "the same with a Gaussian process, for few settings (gp)",
@@ -135,7 +135,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
 
 
 def plan_context(output: ProcessOutput) -> Json:
-    """Collect the variables for the plan's template from `search.run --dry-run --json`."""
+    """Collect the variables for the plan's template from the output of `search.run --dry-run`."""
     plan = json.loads(output.out.splitlines()[-1])
     # The page has its own recommendation of pretrained weights for few photographs.
     lines = [line for line in output.notes[2:-1] if "--space transfer" not in line]

@@ -117,7 +117,7 @@ async def folder_page(
     model_address(name, number)
     at = request.query_params.get("at", "") or folder
     listing, trouble = await run_in_threadpool(open_listing, at, site)
-    if listing is None:  # list the first folder, so that another can be chosen
+    if listing is None:  # list the root or the home folder, so that a folder can be chosen
         listing, _ = await run_in_threadpool(open_listing, "", site)
     error = refused or trouble
     return site.render(

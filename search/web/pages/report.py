@@ -19,7 +19,7 @@ POLICY = (
     "script-src {source}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the report. The report runs in a sandbox that allows only the script
-with its hash (`source`), and cannot load anything.
+with the hash `source`. It cannot load other files.
 """
 
 
@@ -55,9 +55,9 @@ def _report(followed: Followed) -> str:
 
 
 def _importance(followed: Followed) -> str:
-    """Compute the importance of each parameter with its bounds, as JSON.
+    """Compute the importance of each parameter, with a lower and an upper bound, as JSON.
 
-    The JSON also has the number of trainings, and the number that is needed for an estimate.
+    The JSON also has the number of trainings, and the number of trainings that an estimate needs.
     """
     from search.facts.importance import MIN_TRIALS, importance  # imports Optuna
 

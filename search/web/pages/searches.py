@@ -23,8 +23,8 @@ NAV = ("Searches", "/")
 CURVE = (120, 28)
 """Width and height of a curve in the table, in pixels."""
 FRESH_S, BUCKET_FRESH_S = 4.0, 20.0
-"""Seconds for which open pages reuse a listing of a folder, and of a bucket. A listing of a bucket
-takes two requests per search.
+"""Seconds for which open pages reuse a listing: `FRESH_S` if the storage is a folder,
+`BUCKET_FRESH_S` if it is a bucket, whose listing takes two requests per search.
 """
 COLUMNS = (
     Column("name", "search"),
@@ -86,7 +86,7 @@ class ListingCache:
     def lines(self, *, is_poll: bool) -> list[Overview]:
         """List an overview of each search.
 
-        If `is_poll`, the listing may be the last one, which is reused for open pages.
+        If `is_poll`, the previous listing is returned as long as it is recent (`FRESH_S`).
         """
         with self._lock:
             if not is_poll or time.monotonic() - self._at > self._fresh_s:

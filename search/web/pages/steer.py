@@ -1,7 +1,8 @@
 """Actions on the page of a search, with previews of their effect.
 
 While the search runs, a person can send requests to its driver, such as pause or stop. Otherwise, a
-person can start a verb that continues from the search, such as resume or select.
+person can start a command that continues from the search, such as resume or select. The name of
+such a command is called a verb here.
 """
 
 import hashlib
@@ -47,14 +48,16 @@ NAV = None
 MAX_LISTED = 8
 """Maximum number of requests, and of started commands, that the page lists."""
 EVENTS = ("steer-changed", "now-changed")
-"""The htmx events on which a page reloads the whole panel, or only the possible requests."""
+"""The htmx events on which a page reloads the whole panel (the first event), or only the possible
+requests (the second).
+"""
 NO_MESSAGE = Message()
 OPTIONS = ("trials", "budget", "concurrency")
 """The options of `extend`, which are also the names of the form's fields."""
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """Build the routes of requests to a search, and of the verbs that continue from it."""
+    """Build the routes of requests to a search, and of the verbs that continue from a search."""
     asker, launcher = Asker(), Launcher(site.place)
     site.ending.append(asker.end)
 
@@ -100,7 +103,7 @@ def routes(site: Site) -> list[BaseRoute]:
 
 
 def verb_routes(site: Site, asker: Asker, launcher: Launcher) -> list[BaseRoute]:
-    """Build the routes of verbs that continue from a search: the form, its cost, and the start."""
+    """Build the routes for the form, the cost and the start of each verb in `FORMS`."""
 
     async def show(request: Request) -> Response:
         return verb_page(request, site, dict(request.query_params))

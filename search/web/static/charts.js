@@ -69,8 +69,9 @@ const charts = (() => {
 
   dark.addEventListener("change", () => all.forEach((chart) => chart.draw()));
 
-  // The best value so far of each search as uPlot's aligned columns: stepped lines that extend to
-  // the present. A record is [seconds, epochs, value]; `at` is 0 for seconds, 1 for epochs.
+  // Converts the best values so far of several searches to uPlot's aligned columns, for stepped lines
+  // that extend to the present. A record is [seconds, epochs, value]; `at` is 0 for an axis of
+  // seconds, and 1 for an axis of epochs.
   function courses(searches, at) {
     const across = [...new Set(searches.flatMap((one) => [...one.course.map((record) => record[at]), at ? one.epochs : one.seconds]))].sort((a, b) => a - b);
     const columns = searches.map(({ course, seconds, epochs }) => {

@@ -1,5 +1,5 @@
-// Server-sent events for visible pages only: a browser has just six connections to a server for
-// all its tabs (with HTTP/1.1).
+// Server-sent events for visible pages only: with HTTP/1.1, a browser opens at most six connections
+// to a server for all its tabs.
 const events = (() => {
   const AGAIN_MS = 5000;
   const WHY = { 401: "The server was restarted. Open the address that it shows.", 404: "This no longer exists." };

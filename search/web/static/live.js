@@ -44,7 +44,8 @@
     return values.filter((value) => value != null).length === 1;
   };
 
-  // The other trials are many and change little: their picture is reused for some seconds.
+  // The trials without their own colour are many and change little, so their picture is reused for
+  // some seconds.
   let others = { canvas: null, key: "", until: 0 };
 
   function drawOthers(plot) {

@@ -1,11 +1,11 @@
-// Parallel coordinates: an axis for each parameter and, at the right, one for the metric; a line
-// for each trial. Of equally good trials, the first one in the table is the best here too.
+// Parallel coordinates, with a line for each trial. Each parameter has an axis, and the last axis, at
+// the right, is for the metric. Of equally good trials, the first in the table is the best here too.
 function parallel(box, pointed) {
   const canvas = document.createElement("canvas");
   const HEIGHT = 340, TOP = 34, BOTTOM = 24, SIDE = 46, NEAR = 8, STEPS = 12;
   let axes = [], rows = [], metric = { mode: "max", title: "" };
   let hovered = -1, dragged = null;
-  const kept = new Map(); // by axis, the range that lines must pass through, from 0 to 1
+  const kept = new Map(); // maps an axis to the range of positions (0 to 1) that lines must pass through
 
   // Labelled values of an axis, and the position of each value from 0 (bottom) to 1 (top).
   function scale(values, isLog, isChoice) {
