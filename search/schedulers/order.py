@@ -41,34 +41,52 @@ class Orders:
 
     def __init__(self, standings: Standings, horizon: int) -> None:
         self.standings, self.ends = standings, [*standings.rungs, horizon]
-        self._cache: dict[int, tuple[list[int], Order]] = {}
+        self._orders: dict[int, tuple[list[int], Order]] = {}
         """For each rung, the numbers of changes that its order rests on, and the order."""
+        self._likelihoods: dict[tuple[int, int], tuple[tuple[int, int], Array]] = {}
+        """For each pair of rungs, the numbers of changes at both, and the log likelihoods."""
 
     def at(self, level: int) -> Order:
         """Return the order at a rung, from what later rungs show of it."""
-        standings = self.standings
-        changes, cached = standings.changes[level:], self._cache.get(level)
+        changes, cached = self.standings.changes[level:], self._orders.get(level)
         if cached is not None and cached[0] == changes:
             return cached[1]
-        places = standings.places[level]
         to_go = math.log2(self.ends[-1] / self.ends[level])
         exponents = np.exp(EXPONENT + EXPONENT_TO_GO * math.log(to_go) + EXPONENT_DEVIATION * NODES)
         likelihood = np.zeros(len(NODES))
         for later in range(level + 1, len(self.ends)):
-            came = np.flatnonzero(~np.isnan(standings.places[later]) & ~np.isnan(places))
-            if len(came) < 2:
-                continue
-            # From a nearer rung places predict better: the exponent grows with the root.
-            doublings = math.log2(self.ends[later] / self.ends[level])
-            nearer = exponents * math.sqrt(to_go / doublings)
-            strengths = np.exp(-np.outer(nearer, np.log(places[came])))
-            remaining = strengths.sum(axis=1)
-            for leader in np.argsort(standings.places[later, came], kind="stable")[:2].tolist():
-                likelihood += np.log(strengths[:, leader] / remaining)
-                remaining = np.maximum(remaining - strengths[:, leader], 1e-300)
+            likelihood += self._log_likelihood(level, later, exponents)
         posterior = np.log(WEIGHTS) + ORDER_POWER * (likelihood - likelihood.max())
+        places = self.standings.places[level]
         log_places = np.log(places[~np.isnan(places)])
         totals = np.exp(-np.outer(exponents, log_places)).sum(axis=1)
         order = Order(exponents, posterior - np.logaddexp.reduce(posterior) - np.log(totals))
-        self._cache[level] = list(changes), order
+        self._orders[level] = list(changes), order
         return order
+
+    def _log_likelihood(self, level: int, later: int, exponents: Array) -> Array:
+        """Return the log likelihood of each exponent, from the first two at a later rung."""
+        standings = self.standings
+        changes = standings.changes[level], standings.changes[later]
+        cached = self._likelihoods.get((level, later))
+        if cached is not None and cached[0] == changes:
+            return cached[1]
+        places, later_places = standings.places[level], standings.places[later]
+        came = np.flatnonzero(~np.isnan(later_places) & ~np.isnan(places))
+        likelihood = np.zeros(len(exponents))
+        if len(came) > 1:
+            # From a nearer rung places predict better: the exponent grows with the root.
+            to_go, doublings = (
+                math.log2(end / self.ends[level]) for end in (self.ends[-1], self.ends[later])
+            )
+            nearer = exponents * math.sqrt(to_go / doublings)
+            strengths = np.exp(-np.outer(nearer, np.log(places[came])))
+            remaining = strengths.sum(axis=1)
+            later_places = later_places[came]
+            for _ in range(2):
+                leader = int(later_places.argmin())
+                later_places[leader] = np.inf
+                likelihood += np.log(strengths[:, leader] / remaining)
+                remaining = np.maximum(remaining - strengths[:, leader], 1e-300)
+        self._likelihoods[level, later] = changes, likelihood
+        return likelihood
