@@ -420,7 +420,7 @@ def moving_date(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def test_a_real_search_is_trained_whole_while_its_date_is_set_to_and_fro(
     inline: Any, moving_date: list[int], tmp_path: Path
 ) -> None:
-    words = ("--space", "smoke", "--trials", "3", "--name", "moved")
+    words = ("--space", "smoke", "--trials", "3", "--scheduler", "fifo", "--name", "moved")
     limits = ("--budget", "2h", "--budget", "0.1cpu-hours", "--budget", "0.1usd", "--price", "1")
     done, summary = inline("run", *words, *limits)
     assert done.returncode in (0, 3, 6), done.stderr

@@ -60,8 +60,10 @@ def played(open_driver: OpenDriver, experiment: Experiment) -> Callable[..., Dri
     written so many events; give each two checkpoints.
     """
 
-    def make(events: int = 10**6, *, evaluated: bool = True, **changes: Any) -> Driver:
-        search = changed(experiment, scheduler="asha", sure=0.0, **changes)
+    def make(
+        events: int = 10**6, *, evaluated: bool = True, sure: float = 0.0, **changes: Any
+    ) -> Driver:
+        search = changed(experiment, scheduler="asha", sure=sure, **changes)
         driver = play(open_driver(search), one_diverges, slots=3, events=events)
         for trial in driver.result.ranking if evaluated else ():
             driver.journal.append(Evaluated(trial.trial, trial.best_epoch or 0, **evaluation()))
@@ -203,7 +205,7 @@ def over(
     request: pytest.FixtureRequest, played: Callable[..., Driver], call: Command
 ) -> tuple[Home, Callable[..., Any]]:
     """A search that is over, in a folder and in a bucket, and `search.clean` of it."""
-    driver = played()
+    driver = played(sure=0.8)
     folder, storage = driver.experiment.folder, driver.experiment.storage
     if request.param == "bucket":
         storage = request.getfixturevalue("bucket")

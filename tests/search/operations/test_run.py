@@ -459,6 +459,8 @@ def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path)
         2,
         "--max-epochs",
         2,
+        "--sure",
+        0.999,
         *settings,
         "--workers",
         2,
