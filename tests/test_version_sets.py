@@ -125,7 +125,17 @@ def test_the_versions_of_the_set_are_tried(python: Path, versions: dict[str, str
 def test_a_search_trains_with_the_versions_of_the_set(
     executor: str, python: Path, tmp_path: Path
 ) -> None:
-    words = ["--space", "smoke", "--trials", "2", "--no-cache", "--name", "s"]
+    words = [
+        "--space",
+        "smoke",
+        "--trials",
+        "2",
+        "--scheduler",
+        "fifo",
+        "--no-cache",
+        "--name",
+        "s",
+    ]
     done = subprocess.run(
         [python, "-m", "search.run", *words, "--executor", executor],
         cwd=tmp_path,
