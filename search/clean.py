@@ -68,8 +68,8 @@ def confirm_removal(name: str, size: int) -> bool:
     """
     if not can_ask():
         raise ConfigError(
-            "there is no terminal to ask at. Pass --yes to remove them, or --dry-run to see what "
-            "would be removed."
+            "confirmation needs a terminal, so nothing was removed. Pass --yes to remove the "
+            "checkpoints without it, or --dry-run to see them."
         )
     return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 

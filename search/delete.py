@@ -35,7 +35,8 @@ def command(options: DeleteOptions) -> int:
                 say(console, line)
         if not options.yes and not can_ask():
             raise ConfigError(
-                "there is no terminal to ask at, so nothing was deleted. Pass --yes to delete it."
+                "confirmation needs a terminal, so nothing was deleted. Pass --yes to delete "
+                f"'{deletion.name}' without it."
             )
         return options.yes or confirm(f"Delete '{deletion.name}'?", yes=False)
 

@@ -119,7 +119,7 @@ class Bucket:
             or not NAME.fullmatch(name)
             or not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix)
         ):
-            raise ValueError(f"'{uri}' is not a place in a bucket. Use s3://BUCKET/PREFIX")
+            raise ValueError(f"'{uri}' is not a valid S3 address. Use s3://BUCKET/PREFIX")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         try:
             is_valid = not endpoint or bool(urlsplit(endpoint).port or urlsplit(endpoint).hostname)

@@ -14,7 +14,7 @@ def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:
 
 
 def least_score(trial: TrialResult, images: int) -> float:
-    """Return the lower 95 % confidence bound of a trial's score, or else the score itself."""
+    """Return the lower 95 % confidence bound of a trial's score; the score if it is not known."""
     return min(map(trial.metric.score, interval(trial, images) or (trial.value,)))
 
 

@@ -49,7 +49,9 @@ class Course:
         self.metric = metric
         self.records: list[CourseRecord] = []
         self.seconds, self.epochs = 0.0, 0
-        """Time of the last epoch (as `CourseRecord.seconds`), and number of trained epochs."""
+        """When the last epoch ended, in seconds as in `CourseRecord.seconds`, and the number of epochs
+        that were trained until then, without reused ones.
+        """
         self._best = BestSoFar(metric)
         self._trials: list[str] = []
         self._failed: set[str] = set()

@@ -79,10 +79,12 @@ def ask_driver(ask: DriverAsk, request: DriverRequest, talk: Talk) -> DriverRepl
         return DriverReply(wait_for_reply(home, request, ask.storage, go_on))
     except KeyboardInterrupt:
         return DriverReply(
-            "the wait for the reply was interrupted; the request stays", was_interrupted=True
+            "the wait for the reply was interrupted; the request remains sent", was_interrupted=True
         )
     except StorageError as error:
-        raise StorageError(f"{error.strerror}. The request stays.") from error
+        raise StorageError(
+            f"{error.strerror}. The request was sent, but no reply could be read."
+        ) from error
 
 
 def wait_for_reply(

@@ -236,8 +236,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         if name in MODELS
     ):
         raise ConfigError(
-            f"--weights: no model of '{', '.join(names or ())}' can start from given weights. Use "
-            "--space transfer or --space zoo."
+            f"--weights: the models ({', '.join(names or ())}) cannot start from trained weights. "
+            "Use --space transfer or --space zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:

@@ -255,8 +255,8 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     if not result.ranking:
         raise Refused(
             Message(
-                f"no trial of '{experiment.name}' has a result that counts, so there is nothing "
-                "to choose from. To see the reasons: ",
+                f"every trial of '{experiment.name}' failed, diverged or has no epoch, so there "
+                "is nothing to choose from. To see the reasons: ",
                 Remedy("status", experiment.name, experiment.storage),
             )
         )

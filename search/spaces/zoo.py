@@ -31,7 +31,7 @@ FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
 """All models, in the order in which the first trials try them."""
 
 UNNORMALISED = ("alexnet", "vit_b_16", "squeezenet1_0")
-"""Families without batch normalisation, which large learning rates make diverge."""
+"""Families without batch normalisation. They diverge at large learning rates."""
 NORMALISED = tuple(name for name in FAMILIES if name not in UNNORMALISED)
 DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
 """Families with large dense layers, which overfit without dropout."""

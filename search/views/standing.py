@@ -164,7 +164,7 @@ def _trials_to_show(result: SearchResult, count: int) -> list[TrialResult]:
 def status_lines(standing: SearchStanding) -> list[str]:
     """Describe a search in a few lines, which include the command that adds trials to it."""
     lines, result = standing_lines(standing), standing.result
-    with suppress(ConfigError):  # another version wrote it, and this one cannot continue it
+    with suppress(ConfigError):  # this version cannot continue a search of some others
         experiment = Experiment.from_description(
             standing.name, result.started.experiment, standing.storage
         )

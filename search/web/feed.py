@@ -160,7 +160,7 @@ class Followed:
         self.news_lines: deque[NewsLine] = deque(maxlen=MAX_NEWS)
         """The latest decisions and events, as texts."""
         self.history = History()
-        """Past states of the search, for the stories of its trials."""
+        """Facts about all trials from which the course of a single one is described."""
         self.rows: dict[str, Row] = {}
         """Cached rows of the table of trials; a row is removed when its trial changes."""
         self.holder, self._holder_at, self._is_cut_off = "", 0.0, False

@@ -296,7 +296,7 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights: no model of 'deep_cnn' can start from given weights. Use --space transfer "
+            "--weights: the models (deep_cnn) cannot start from trained weights. Use --space transfer "
             "or --space zoo."
         ),
         2,
@@ -399,7 +399,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
-        "40 images, 40 labels and 10 classes do not fit together.",
+        "40 images with 40 labels from 0 to 10, but 10 classes.",
         2,
     ),
     (
@@ -543,7 +543,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s3://"],
-        "argument --storage: 's3://' is not a place in a bucket. Use s3://BUCKET/PREFIX",
+        "argument --storage: 's3://' is not a valid S3 address. Use s3://BUCKET/PREFIX",
         2,
     ),
     (

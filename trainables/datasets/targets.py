@@ -104,8 +104,9 @@ class ClassNumbers(Targets):
                 or part.targets.max(initial=0) >= len(decoded.classes)
             ):
                 raise DataError(
-                    f"{len(part.images)} images, {len(part.targets)} labels and "
-                    f"{len(decoded.classes)} classes do not fit together. The files are damaged."
+                    f"{len(part.images)} images with {len(part.targets)} labels from 0 to "
+                    f"{part.targets.max(initial=0)}, but {len(decoded.classes)} classes. The "
+                    "files are damaged."
                 )
         counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
         own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]

@@ -35,7 +35,7 @@ A forward pass takes about a third of the time of a training step.
 BOX_S = 3.0
 """The maximum number of seconds for the steps of one network, or for the fits of one baseline."""
 LONG_S = 0.5
-"""If a step with two images takes longer than this, the larger step is measured only once.
+"""If a step with two images takes longer than this, a step with a whole batch is timed only once.
 
 The time of long steps varies little.
 """

@@ -134,11 +134,10 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
     lines = "\n".join(f"  {line}" for line in reasons)
     raise Refused(
         Message(
-            "no new model could become the champion, so nothing was started. With --challenger, "
-            "models are trained anyway; the best one gets at most the alias 'challenger'. To try "
-            "it: ",
+            "nothing was started, because no new model can become the champion, however good it "
+            f"is:\n{lines}\nWith --challenger, models are trained anyway; the best one gets at most "
+            "the alias 'challenger'. To try it: ",
             TRY_CHALLENGER,
-            f"\n{lines}",
         )
     )
 

@@ -28,7 +28,7 @@ from tests.support.stand_in import FAULTS, REFUSALS, stand_in
     ],
 )
 def test_what_names_no_place_in_a_bucket_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a place in a bucket\. Use s3://BUCKET/PREFIX$"):
+    with pytest.raises(ValueError, match=r"is not a valid S3 address\. Use s3://BUCKET/PREFIX$"):
         Bucket.of(uri)
 
 

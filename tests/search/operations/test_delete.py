@@ -90,7 +90,8 @@ def test_where_nobody_can_answer_it_wants_yes(played: Path, call: Command) -> No
     done = call("search.delete", *WHERE)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: there is no terminal to ask at, so nothing was deleted. Pass --yes to delete it.\n"
+        "error: confirmation needs a terminal, so nothing was deleted. Pass --yes to delete "
+        "'played' without it.\n"
     )
     assert (played / FILE_NAME).exists()
 

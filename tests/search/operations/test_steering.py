@@ -336,7 +336,10 @@ def test_a_storage_that_refuses_while_an_answer_is_waited_for_is_asked_again(
         done = call("search.stop", "played")
     assert sum(waits) > experiment.home.patience_s
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
-    assert "the bucket does not answer. The request stays." in done.stderr
+    assert (
+        "the bucket does not answer. The request was sent, but no reply could be read."
+        in done.stderr
+    )
     assert len(waiting_requests(experiment.home)) == 1
 
 
@@ -376,7 +379,7 @@ def test_ctrl_c_ends_the_waiting_alone(
     with experiment.home.lease():
         done = call("search.stop", "played")
     assert done.returncode == 130
-    assert "the request stays" in done.stdout
+    assert "the request remains sent" in done.stdout
     assert len(waiting_requests(experiment.home)) == 1
 
 
