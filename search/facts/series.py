@@ -49,8 +49,8 @@ class Course:
         self.metric = metric
         self.records: list[CourseRecord] = []
         self.seconds, self.epochs = 0.0, 0
-        """When the last epoch ended, in seconds as in `CourseRecord.seconds`, and the number of epochs
-        that were trained until then, without reused ones.
+        """When the last epoch ended, in seconds (as `CourseRecord.seconds`), and the number of
+        epochs that were trained until then, without reused ones.
         """
         self._best = BestSoFar(metric)
         self._trials: list[str] = []

@@ -135,8 +135,8 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
     raise Refused(
         Message(
             "nothing was started, because no new model can become the champion, however good it "
-            f"is:\n{lines}\nWith --challenger, models are trained anyway; the best one gets at most "
-            "the alias 'challenger'. To try it: ",
+            f"is:\n{lines}\nWith --challenger, models are trained anyway; the best one gets at "
+            "most the alias 'challenger'. To try it: ",
             TRY_CHALLENGER,
         )
     )
