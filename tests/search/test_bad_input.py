@@ -296,8 +296,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights: the models (deep_cnn) cannot start from trained weights. Use --space transfer "
-            "or --space zoo."
+            "--weights: the models (deep_cnn) cannot start from trained weights. Use --space "
+            "transfer or --space zoo."
         ),
         2,
     ),
