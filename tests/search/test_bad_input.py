@@ -399,7 +399,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
-        "40 images with 40 labels from 0 to 10, but 10 classes.",
+        "40 images with 40 labels from 0 to 12, but 10 classes.",
         2,
     ),
     (
