@@ -16,7 +16,8 @@ from cluster.runtime.patches import Patch
 from search.run import main
 
 Patch.misfit = lambda patch: f"Ray has no {{patch.target}}" if {condition} else ""
-sys.exit(main(["--space", "smoke", "--trials", "2", "--no-cache", "--name", "s"]))
+options = ["--trials", "2", "--scheduler", "fifo", "--no-cache", "--name", "s"]
+sys.exit(main(["--space", "smoke", *options]))
 """
 
 
