@@ -83,3 +83,8 @@ def brief(config, evaluation):
 def plain(config, evaluation):
     """All of it: there are no pictures."""
     return evaluation
+
+
+def load_model(config, dataset, path, **options):
+    """Refuse: there is no network, and nothing that is played looks into one."""
+    raise RuntimeError("a training that is only played has no network")
