@@ -147,12 +147,7 @@ class Driver:
         self.has_trained = False
         """True once this session has nothing left to train, and evaluates its trials."""
         self._had_ended = self._has_session = self._is_settled = False
-        """The state of the session.
-
-        `_had_ended` is True if the search, or the selection, had ended before this session.
-        `_has_session` is True once the session's first event is in `result`. `_is_settled` is True
-        once the session's trials have ended.
-        """
+        """True if the search had ended before, once `result` has the session, once it settled."""
 
     @property
     def experiment(self) -> Experiment:

@@ -8,7 +8,7 @@ values of the whole data set, so that their brightness stays comparable.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,17 +80,7 @@ class FolderFindings:
 def load(
     config: DataConfig, *, download: bool, layout: Layout, allocate: Allocate = in_memory
 ) -> Decoded:
-    """Decode every image of the folder.
-
-    Args:
-        config: the data set.
-        download: not used, because a user's folder is never downloaded.
-        layout: the result of `find`.
-        allocate: allocates the arrays into which images are decoded.
-
-    Raises:
-        DataError: lists all problems with the folder and its images.
-    """
+    """Decode every image that `find` found; all problems are listed in one `DataError`."""
     parts, paths, findings = layout.parts, layout.paths, FolderFindings()
     classes = sorted({name for part in parts.values() for name, _ in part})
     problems, value_range = list(layout.problems), None
@@ -142,11 +132,14 @@ def load(
             *_about_range(whole.values(), findings.headers.values(), value_range),
             *_about_files(layout, findings, size),
         ),
-        left_out=tuple(
-            LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
-            for path, error in sorted(findings.errors.items())
-        ),
+        left_out=tuple(_left_out(layout, findings)),
     )
+
+
+def _left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]:
+    """Yield the files that cannot be read, each with the reason."""
+    for path, error in sorted(findings.errors.items()):
+        yield LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
 
 
 def _part(

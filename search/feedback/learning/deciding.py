@@ -42,12 +42,10 @@ def decide_outcome(
     records: Records,
     margin: float,
 ) -> Decision:
-    """Select the best challenger, compare it with the champion, and decide.
-
-    The images that were used for the decision are noted in the records.
+    """Compare the best challenger with the champion, and note in the records by which images.
 
     Args:
-        request: the options with which the first champion of all rounds is loaded.
+        request: the options to load the first champion of all rounds.
         champion_model: the champion.
         search_home: the place of the improvement's search.
         result: the result of the improvement's search.

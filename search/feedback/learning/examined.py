@@ -58,8 +58,7 @@ def examine_corrections(
         data_root: the current folder of its search's data, if it has moved.
         rounds: the improvements that led to the champion, the first one first.
         keep_doubted: keep corrections that are probably wrong.
-        note: is called with a line of text when the search for wrong labels starts, which may take
-            minutes.
+        note: prints a line before the search for wrong labels, which may take minutes.
 
     Returns:
         The corrected images, and the estimated share of wrong corrections among the new ones. The

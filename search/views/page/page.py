@@ -55,8 +55,7 @@ def render(
 
     Args:
         result: the search.
-        folder: the search's folder, which contains the workers' files; None to use only the
-            journal. The page states which files are missing.
+        folder: the search's folder, with the workers' files; None to use only the journal.
         pictures: all pictures, by name; None to draw them.
     """
     judgement, highlighted = evidence(result, folder), answer_trial(result)
