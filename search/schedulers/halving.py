@@ -7,9 +7,8 @@ quarter of those that came there before it. A trial that was stopped does not co
 
 import numpy as np
 
-from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
+from search.schedulers.base import Scheduler, Setting, Stop
 from search.schedulers.rungs import rungs_for
-from trainables.values import Params
 
 REDUCTION = 4
 """One in so many continues from a rung; the default of Ray Tune."""
@@ -26,11 +25,6 @@ class Halving(Scheduler):
         self._stops: dict[str, Stop] = {}
         """Why each trial that waits was stopped."""
 
-    def begin(
-        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
-    ) -> None:
-        """Do nothing: a trial has no place before its first rung."""
-
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Return True at a rung, if the value is below those that continue."""
         before = self.values.get(epoch)
@@ -46,10 +40,6 @@ class Halving(Scheduler):
         )
         self._stops[trial] = Stop(reason, rung=epoch, rivals=len(before))
         return True
-
-    def go_on(self, trial: str) -> None:
-        """Forget why a trial was stopped: it continues by a journal of another scheduler."""
-        self._stops.pop(trial, None)
 
     def why(self, trial: str) -> Stop:
         """Return the place of a trial at its rung."""

@@ -46,10 +46,6 @@ class Hyperband(Scheduler):
         """Return True at a rung of the trial's bracket, if it stops there."""
         return self._bracket[trial].on_epoch(trial, epoch, value)
 
-    def go_on(self, trial: str) -> None:
-        """Forget why a trial was stopped."""
-        self._bracket[trial].go_on(trial)
-
     def why(self, trial: str) -> Stop:
         """Return the place of a trial at its rung."""
         return self._bracket[trial].why(trial)

@@ -8,8 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
-from trainables.values import Params
+from search.schedulers.base import Scheduler, Setting, Stop
 
 FIRST_SHARE = 0.05
 """The first epoch at which a trial may stop, as a share of the longest trial."""
@@ -27,11 +26,6 @@ class Median(Scheduler):
         """For each epoch, the mean of each trial's values until then."""
         self._stops: dict[str, Stop] = {}
 
-    def begin(
-        self, trial: str, params: Params, training: str, course: TrialCourse | None = None
-    ) -> None:
-        """Do nothing: a trial has no place before its first epoch."""
-
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Return True if the value is below the median."""
         self.sums[trial] += value
@@ -42,10 +36,6 @@ class Median(Scheduler):
         reason = f"below the median of {len(rivals)} trials at epoch {epoch}"
         self._stops[trial] = Stop(reason, rung=epoch, rivals=len(rivals) + 1)
         return True
-
-    def go_on(self, trial: str) -> None:
-        """Forget why a trial was stopped."""
-        self._stops.pop(trial, None)
 
     def why(self, trial: str) -> Stop:
         """Return the reason why a trial waits."""
