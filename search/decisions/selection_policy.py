@@ -11,7 +11,7 @@ from search.decisions.selection import Race
 from search.design.experiment import Experiment
 from search.journal.events import Concluded, Dropped, Ended, EventData, Finished, Suggested
 from search.journal.result import FAILED, SearchResult, Selection, TrialResult
-from search.schedulers.base import Stop
+from search.schedulers.base import Setting, Stop
 from search.schedulers.fifo import Fifo
 from search.values.statistics import Comparison
 from search.values.wording import last_line_of
@@ -51,7 +51,8 @@ class SelectionPolicy:
     outcome, risk = ("completed", ""), None
 
     def __init__(self, experiment: Experiment, record: Record) -> None:
-        self.experiment, self.record, self.scheduler = experiment, record, Fifo()
+        self.experiment, self.record = experiment, record
+        self.scheduler = Fifo(Setting(experiment.horizon))
         self.metric = experiment.base.ranked_by
         self.race = Race([], 0, images=1)
         self._failed: list[TrialResult] = []

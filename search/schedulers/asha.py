@@ -97,6 +97,8 @@ MIN_CHANCE = 0.0001
 class Asha(Scheduler):
     """The rule, with a coefficient for each of `FEATURES`: by default the package's table."""
 
+    title, summary = "ASHA", "stop early the trials that are behind"
+
     def __init__(self, setting: Setting, coefficients: dict[str, float] | None = None) -> None:
         self.horizon, self.acceptable_risk = setting.horizon, 1 - setting.sure
         self.highest_possible = setting.highest

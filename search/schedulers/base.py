@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -107,6 +108,14 @@ class Scheduler(ABC):
     The driver calls one method for each event of a trial: its begin, each of its epochs, its
     promotion from a rung, and its end.
     """
+
+    title: ClassVar[str]
+    """What ended trials early, in the verdict of a search; empty if nothing does."""
+    summary: ClassVar[str]
+    """What the scheduler does, for the form of a new search."""
+
+    def __init__(self, setting: Setting) -> None:  # noqa: B027 - some need no setting
+        """Create the scheduler of a search with this setting."""
 
     def error_of(self, value: float) -> float:
         """Return the standard error of a value of the metric; 0 where it is not known.

@@ -6,6 +6,8 @@ from search.schedulers.base import Scheduler
 class Fifo(Scheduler):
     """A scheduler that stops nothing."""
 
+    title, summary = "", "train each trial to its end"
+
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Return False: there are no rungs."""
         return False

@@ -17,6 +17,8 @@ REDUCTION = 4
 class Halving(Scheduler):
     """Halving that stops; `reduction` is the ratio of rungs and of the trials that continue."""
 
+    title, summary = "successive halving", "keep a fixed share at each rung"
+
     def __init__(self, setting: Setting, reduction: int = REDUCTION) -> None:
         self.reduction = reduction
         rungs = rungs_for(setting.horizon, setting.grace or 1, reduction)

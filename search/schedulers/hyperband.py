@@ -20,6 +20,8 @@ BRACKETS, REDUCTION = 3, 3
 class Hyperband(Scheduler):
     """Several brackets of halving that stops."""
 
+    title, summary = "Hyperband", "the same from several first rungs"
+
     def __init__(
         self, setting: Setting, brackets: int = BRACKETS, reduction: int = REDUCTION
     ) -> None:

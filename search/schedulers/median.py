@@ -19,6 +19,8 @@ MIN_TRIALS = 3
 class Median(Scheduler):
     """Median stopping from a `share` of the longest trial on, or from `Setting.grace`."""
 
+    title, summary = "the median rule", "stop trials that are below the median"
+
     def __init__(self, setting: Setting, share: float = FIRST_SHARE) -> None:
         self.first = setting.grace or max(1, round(share * setting.horizon))
         self.sums: dict[str, float] = defaultdict(float)

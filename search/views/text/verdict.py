@@ -14,6 +14,7 @@ from search.facts.parameters import searched, short_names, value_text
 from search.facts.trials import is_baseline, ms_per_image
 from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
+from search.schedulers.registry import SCHEDULERS
 from search.values.message import Message, Remedy, Start
 from search.values.statistics import LEVEL
 from search.values.wording import duration
@@ -97,17 +98,9 @@ def _question(result: SearchResult) -> str:
     }.get(experiment["algorithm"], experiment["algorithm"])
     stopped = "those that fell behind" if "stopped" in result.counts else "none"
     paused = f" and {result.counts['held']} are held" if "held" in result.counts else ""
-    rule = {
-        "asha": "ASHA",
-        "halving": "successive halving",
-        "hyperband": "Hyperband",
-        "median": "the median rule",
-    }.get(experiment["scheduler"], experiment["scheduler"])
-    until = (
-        "each was trained to its end"
-        if experiment["scheduler"] == "fifo"
-        else f"{rule} stopped {stopped}{paused}"
-    )
+    scheduler = SCHEDULERS.get(experiment["scheduler"])
+    rule = scheduler.title if scheduler is not None else experiment["scheduler"]
+    until = f"{rule} stopped {stopped}{paused}" if rule else "each was trained to its end"
     low = "".join(f", with low {name}" for name in result.cost_objectives[:1]) + "".join(
         f" and {name}" for name in result.cost_objectives[1:]
     )

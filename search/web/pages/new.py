@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
 from search.journal.store import home
+from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names, purpose
 from search.values.option import words_of
 from search.values.wording import durations
@@ -28,13 +29,6 @@ ALGORITHM_WORDS = {
     "gp": "the same with a Gaussian process, for few settings (gp)",
     "grid": "every combination (grid)",
     "random": "at random (random)",
-}
-SCHEDULER_WORDS = {
-    "": "stop early the trials that are behind (asha)",
-    "halving": "keep a fixed share at each rung (halving)",
-    "hyperband": "the same from several first rungs (hyperband)",
-    "median": "stop trials that are below the median (median)",
-    "fifo": "train each trial to its end (fifo)",
 }
 SIZES = {
     "": "as they are, up to 224 x 224",
@@ -113,7 +107,10 @@ def form_page(
         trials=None if own is None else own.trials,
         metrics=[(metric.name, metric.title) for metric in CLASSIFICATION.metrics],
         algorithms=ALGORITHM_WORDS.items(),
-        schedulers=SCHEDULER_WORDS.items(),
+        schedulers=[
+            ("" if name == "asha" else name, f"{scheduler.summary} ({name})")
+            for name, scheduler in SCHEDULERS.items()
+        ],
         sizes=SIZES.items(),
         has_more=bool(search_form.values.keys() - {*OPENING, "data"}),
     )

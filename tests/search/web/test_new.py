@@ -40,9 +40,11 @@ def test_every_space_says_what_it_is_for(space: str, visitor: Visitor) -> None:
     )
 
 
-def test_every_algorithm_and_scheduler_is_offered_in_words() -> None:
-    offered = {"bayes", *new.ALGORITHM_WORDS} - {""}, {"asha", *new.SCHEDULER_WORDS} - {""}
-    assert offered == (set(ALGORITHMS), set(SCHEDULERS))
+def test_every_algorithm_and_scheduler_is_offered_in_words(visitor: Visitor) -> None:
+    assert {"bayes", *new.ALGORITHM_WORDS} - {""} == set(ALGORITHMS)
+    page = text(visitor.see("/new", data="digits"))
+    for name, scheduler in SCHEDULERS.items():
+        assert f"{scheduler.summary} ({name})" in page
 
 
 def test_a_search_is_started_as_the_form_describes_it(
