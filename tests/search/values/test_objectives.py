@@ -310,7 +310,10 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
 
 @pytest.mark.slow(100)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
-    """On known curves. The front has several ends, and costs more epochs than the best alone."""
+    """On known curves, by each one's default, at which the one for the front spends more epochs.
+
+    At equal cost it comes no nearer: one for accuracy that is surer finds about as good a front.
+    """
     front, accuracy = (
         [replay(sized(seed), seed, 4, objectives=names) for seed in range(200, 208)]
         for names in (LATENCY, ("val_accuracy",))
@@ -319,7 +322,7 @@ def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> No
         [np.mean([getattr(one, figure) for one in those]) for those in (front, accuracy)]
         for figure in ("regret", "cost")
     )
-    assert cost[0] < 0.45
+    assert cost[0] < 0.37
     assert regret[0] < 0.6 * regret[1]
 
 
