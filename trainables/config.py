@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
+from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
 from trainables.errors import ConfigError, unknown
 from trainables.fields import check, name_of, number, parse
 from trainables.values import Json, Params
@@ -133,7 +133,7 @@ class DataConfig:
     """
 
     name: str = name_of("digits", "data set", DATASETS)
-    task: str = name_of(DEFAULT_TASK, "task", TASKS)
+    task: str = name_of(task_name({}), "task", TASKS)
     """The name of the task, which determines the targets (`trainables.catalog.tasks.TASKS`)."""
     root: str = ""
     image_size: int | None = number(None, low=1, high=4096)
@@ -424,7 +424,7 @@ class TrialConfig:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
-        if self.data.task == DEFAULT_TASK:
+        if self.task.is_implied:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:
                 del values["metric"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.schedulers.base import Expected
 from search.values.objectives import Costs
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.tasks import TASKS, task_name
 from trainables.values import Params
 
 
@@ -24,7 +24,7 @@ class Algorithm(ABC):
     learns = False
     """True if the algorithm's proposals depend on results."""
 
-    metric = CLASSIFICATION.primary
+    metric = TASKS[task_name({})].primary
     """The metric of the scores that the algorithm receives; set by the policy."""
 
     @abstractmethod

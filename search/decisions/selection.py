@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 
 from search.journal.events import Finalist, Selected
 from search.values.statistics import LEVEL, Comparison, Expected, compare, expect
-from trainables.catalog.tasks import CLASSIFICATION, Metric
+from trainables.catalog.tasks import Metric
 
 ALPHA = 0.05
 """The error rate that all comparisons share."""
@@ -149,9 +149,7 @@ class Candidate:
     """The name of the candidate's best training; empty if no training has completed."""
 
 
-def decide(
-    race: Race, facts: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
-) -> Selected:
+def decide(race: Race, facts: Mapping[str, Candidate], metric: Metric) -> Selected:
     """Compute the verdict of a race that has finished.
 
     At least one candidate must remain, and all that remain must have completed all seeds. The race

@@ -58,7 +58,7 @@ from search.journal.store import Home
 from search.values.objectives import costs_of
 from search.values.statistics import error_of
 from trainables.catalog.ranking import rank
-from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
+from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
 from trainables.checkpoints.lineage import training_key_of
 from trainables.messages import Cost
 from trainables.values import Json, Params
@@ -1169,7 +1169,7 @@ def task_of(config: Mapping[str, Any]) -> TaskEntry:
     Raises:
         JournalError: this version does not know the task.
     """
-    name = config.get("data", {}).get("task", DEFAULT_TASK)
+    name = task_name(config.get("data", {}))
     if name not in TASKS:
         raise JournalError(
             f"the search is for '{name}', a task that this version does not know. "

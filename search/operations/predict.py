@@ -15,7 +15,6 @@ from search.process.versions import check_versions
 from search.trained.source import load_model
 from search.values.option import group, positional
 from search.values.statistics import share_interval
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError
@@ -204,10 +203,5 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
         # The model is exported and compared with its checkpoint, which takes seconds.
         talk.note(f"preparing the model of {source}")
     model = load_model(source)
-    accuracy = FolderAccuracy.over(request.paths, class_names(model))
+    accuracy = FolderAccuracy.over(request.paths, model.image_classes)
     return Predictions(model, Files(request.paths), accuracy)
-
-
-def class_names(model: "Model") -> Sequence[str]:
-    """Return the names of the model's classes; empty unless its task is classification."""
-    return model.classes if model.task is CLASSIFICATION else ()

@@ -6,7 +6,7 @@ import numpy as np
 
 from search.design.experiment import Experiment
 from search.spaces.transfer import FAMILIES
-from trainables.catalog.tasks import CLASSIFICATION, TaskEntry
+from trainables.catalog.tasks import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 
@@ -27,9 +27,9 @@ pixels. Drawings, screenshots and plots have few colours.
 
 
 def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
-    """True for classification with few training images per class, most of them photographs."""
+    """True if there are classes with few training images each, most of them photographs."""
     return (
-        task is CLASSIFICATION
+        task.load_targets().are_classes
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
         and _are_photographs(dataset.train)
     )

@@ -10,7 +10,6 @@ from search.design.experiment import Experiment
 from search.preflight.disk import image_memory, room
 from search.preflight.first_step import to_trained_weights
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import DataConfig, TrainConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
@@ -115,8 +114,8 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     The note recommends a metric and a way of training for which all classes count equally. Of
     these two, only what the search does not use already is recommended.
     """
-    config, primary = experiment.base, CLASSIFICATION.primary.name
-    if config.task is not CLASSIFICATION or not len(dataset.train):
+    config, primary = experiment.base, experiment.base.task.primary.name
+    if "balance" not in config.task.can or not len(dataset.train):
         return
     counts = np.bincount(dataset.train.targets.astype(np.int64), minlength=len(dataset.classes))
     largest, images = int(counts.argmax()), int(counts.sum())

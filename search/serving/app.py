@@ -200,7 +200,7 @@ class App:
         answering = self._compute_answers(raw_images)
         is_long = len(raw_images) > 1 or len(body) > SMALL_BYTES
         images, answers = await (_run_while_connected(receive, answering) if is_long else answering)
-        if self.versions.current.is_classifier:
+        if self.versions.current.image_classes:
             check_numbers([prediction for prediction, _ in answers])
         names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
         self._note_answers(ticket, raw_images, images, answers, names)
@@ -231,7 +231,7 @@ class App:
         model = self.versions.current.model
         is_long = len(raw_images) > 1 or len(body) > LARGE_BODY
         images = await self._run(is_long, model.accepted, raw_images)
-        if not self.versions.current.is_classifier:
+        if not self.versions.current.image_classes:
             rows = await self._run(True, model.rows, images)
             return json.dumps({"predictions": to_plain(rows)}) + "\n"
         answers = await self._batcher.answers(images)
@@ -258,7 +258,7 @@ class App:
             answers: the prediction for each image, and the version that made it.
             names: the unique id of each answer.
         """
-        if not self._queues or not self.versions.current.is_classifier:
+        if not self._queues or not self.versions.current.image_classes:
             return
         now = time.time_ns() // 1_000_000
         ticket.answers = [

@@ -109,9 +109,9 @@ class Metrics:
         if (images := self._version_series.get(version)) is None:
             images = self._version_series[version] = self._images.labels(version)
         images.inc(len(result.batch))
-        if not result.served.is_classifier:
+        if not result.served.image_classes:
             return
-        names = result.served.model.classes
+        names = result.served.image_classes
         for number, count in Counts(result.predictions.argmax(axis=1).tolist()).items():
             self._series_of_class(names[number]).inc(count)
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.serving.answers import Encoder
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import ConfigError, counted, printable
 from trainables.export.model import Model, folder_in
 from trainables.export.runtime import Runtime, load
@@ -43,9 +42,9 @@ class ServedVersion:
         return self.runtime.model
 
     @cached_property
-    def is_classifier(self) -> bool:
-        """True if the model predicts probabilities of classes."""
-        return self.model.task is CLASSIFICATION
+    def image_classes(self) -> list[str]:
+        """The classes whose probabilities the model predicts; empty if it predicts none."""
+        return self.model.image_classes
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> Any:
         """Compute the model's answers on images.
@@ -54,14 +53,9 @@ class ServedVersion:
             images: decoded pixels, (height, width, channels), as `Model.decoded` returns them.
 
         Returns:
-            The probabilities, (images, classes). If the task is not classification, the model's
-            predictions in the form of that task.
+            The probabilities, (images, classes), or the predictions in the form of another task.
         """
-        if not self.is_classifier:
-            return self.model.predictions(list(images))
-        # `np.stack` would copy a single image for nothing.
-        batch = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
-        return self.model.predictions(batch)
+        return self.model.predictions(list(images))
 
 
 def load_version(
@@ -98,7 +92,7 @@ def load_version(
 
 def _load(folder: Path, name: str, threads: int) -> Runtime:
     runtime = load(folder, name, threads)
-    _check_answers(runtime.model)
+    runtime.model.check()
     return runtime
 
 
@@ -120,25 +114,6 @@ def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
     if not wait([future], limit_s).done:
         raise ConfigError(f"it was not loaded within {limit_s:g} s")
     return future.result()
-
-
-def _check_answers(model: Model) -> None:
-    """Check that a classifier answers each image with a probability of each class.
-
-    Raises:
-        ConfigError: the answers have another shape, or are not finite.
-    """
-    if model.task is not CLASSIFICATION:
-        return
-    expected_shape = (2, len(model.classes))
-    probabilities = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
-    if probabilities.shape != expected_shape:
-        raise ConfigError(
-            f"it returned probabilities of shape {probabilities.shape} for two images instead of "
-            f"{expected_shape}."
-        )
-    if not np.isfinite(probabilities).all():
-        raise ConfigError("its probabilities are NaN or infinite.")
 
 
 def describe_error(error: Exception) -> str:

@@ -60,11 +60,8 @@ def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     options = ["--record"] * (settings.record is not None) + ["--shadow"] * bool(
         settings.shadow_share
     )
-    if options and not first.is_classifier:
-        raise ConfigError(
-            f"{' and '.join(options)} can only be used with a classifier, but this model is for "
-            f"{first.model.task.title}. Remove {'them' if len(options) > 1 else 'it'}."
-        )
+    for option in options:
+        first.model.task.require("feedback", option)
 
 
 def open_recorder(

@@ -45,7 +45,7 @@ from search.tracking.data_inputs import data_input
 from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import reached_text
-from trainables.catalog.tasks import DEFAULT_TASK, Metric
+from trainables.catalog.tasks import Metric
 from trainables.messages import WarmStart
 from trainables.values import Evaluation, Params
 
@@ -77,7 +77,7 @@ def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> s
     source = (
         data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
     )
-    suffixes = [task.name] if task.name != DEFAULT_TASK else []
+    suffixes = [] if task.is_implied else [task.name]
     suffixes += [] if metric.is_primary else [metric.name]
     return "-".join([space, source, *suffixes])
 

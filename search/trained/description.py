@@ -11,7 +11,7 @@ from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
 from search.views.text.labels import classes_text, figure_text
 from search.views.text.sentences import against_text
-from trainables.catalog.tasks import CLASSIFICATION, Metric
+from trainables.catalog.tasks import Metric
 from trainables.errors import printable
 from trainables.values import Evaluation
 
@@ -51,26 +51,13 @@ a table with a row for each image: {_columns(chosen, exported)}.{_needs(exported
 
 def _images(chosen: TrialResult, exported: "Exported") -> str:
     """Describe the form in which the model takes images."""
-    if chosen.task is CLASSIFICATION:
-        return (
-            "Pass images as one uint8 NumPy array of shape (count, height, width, channels), of "
-            "any height and width, grey (1 channel) or RGB (3 channels); as a grey array of shape "
-            "(count, height, width); or as a list of images, whose sizes may differ. Pass a single "
-            "image as `image[None]`. The model converts images to grey or colour, and resizes and "
-            "scales them; transparent pixels become white."
-        )
     shape = " x ".join(map(str, exported.example.shape[1:]))
-    return (
-        "Pass images as one uint8 NumPy array of shape (count, height, width, channels), where an "
-        f"image has the same shape as in the training: {shape}. The model scales them."
-    )
+    return chosen.task.accepts.format(shape=shape)
 
 
 def _columns(chosen: TrialResult, exported: "Exported") -> str:
     """List the columns of the table that the model returns, as Markdown."""
-    if chosen.task is CLASSIFICATION:
-        return "`class`, `probability`, and `probability of NAME` for each class"
-    return ", ".join(f"`{column}`" for column in exported.columns)
+    return chosen.task.columns or ", ".join(f"`{column}`" for column in exported.columns)
 
 
 def _drafts(result: SearchResult) -> str:
@@ -148,7 +135,7 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
                 "thread of a CPU, features included"
             )
         }
-    what = "probabilities" if chosen.task is CLASSIFICATION else "predictions"
+    what = chosen.task.output
     figures = {
         "torch": (
             f"{_times(exported.inference)}, from pixels in memory to {what} on one thread of a CPU"

@@ -12,7 +12,7 @@ from search.tracking.uri import registry_uri
 from search.trained.answer import find_answer
 from search.trained.export import export_for_use
 from trainables.errors import ConfigError
-from trainables.export.model import Model, folder_in
+from trainables.export.model import Model, folder_in, model_class
 
 REGISTERED = "models:"
 """The prefix of the address of a registered model."""
@@ -142,4 +142,5 @@ def load_model(source: ModelSource) -> Model:
         ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as in `ModelSource.fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="load-") as temporary:
-        return Model(source.fetch(Path(temporary) / "classifier"), str(source))
+        folder = source.fetch(Path(temporary) / "classifier")
+        return model_class(folder)(folder, str(source))

@@ -21,10 +21,9 @@ from sklearn.metrics import log_loss
 from trainables.baselines.features import Values, compute_features, kinds_of, length
 from trainables.baselines.shared import features_of
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
-from trainables.datasets.targets import class_weights
+from trainables.datasets.class_numbers import class_weights
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import SCORES, epoch_metrics
 from trainables.values import State
@@ -86,7 +85,7 @@ class Fitting:
             "lr": 0.0,
             "train/loss": train_loss,
             "val/loss": _loss(val_probabilities, val.targets),
-            CLASSIFICATION.primary.key: float(
+            self.config.task.primary.key: float(
                 np.mean(val.targets == val_probabilities.argmax(axis=1))
             ),
         }

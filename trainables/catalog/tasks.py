@@ -174,6 +174,29 @@ class TaskEntry:
     """The metrics that can rank the task's trials; the first is the primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
     """The class that checks and describes the task's targets without torch, as `module:Class`."""
+    model: str = "trainables.export.model:Model"
+    """The class that applies an exported model without importing torch, as `module:Class`.
+
+    It is `trainables.export.model.Model` or a subclass of it.
+    """
+    goal: str = "are best for {task} of {data}"
+    """What a search asks of the values of its parameters, after "which values ...".
+
+    The placeholders are `task` (its `title`), `data` (the name of the data set) and `classes` (the
+    number of classes).
+    """
+    output: str = "predictions"
+    """The noun for what a model of this task returns."""
+    columns: str = ""
+    """The columns of the predictor's table, in Markdown; if empty, their names are listed."""
+    accepts: str = (
+        "Pass images as one uint8 NumPy array of shape (count, height, width, channels), where an "
+        "image has the same shape as in the training: {shape}. The model scales them."
+    )
+    """The form in which an exported model takes images, in Markdown.
+
+    The placeholder is `shape`, the shape of a training image (height x width x channels).
+    """
     can: frozenset[str] = frozenset()
     """The task's capabilities beyond training a network in one process: keys of `CAPABILITIES`."""
 
@@ -187,6 +210,14 @@ class TaskEntry:
     def primary(self) -> Metric:
         """The metric that ranks the task's trials by default, and that every page shows."""
         return self.metrics[0]
+
+    @property
+    def is_implied(self) -> bool:
+        """True for the task that configs, cache keys and model folders do not name.
+
+        Those written before there were several tasks name none, and must stay equal to new ones.
+        """
+        return self.name == DEFAULT_TASK
 
     @property
     def names(self) -> list[str]:
@@ -234,6 +265,7 @@ CAPABILITIES = {
     "workers": "its metrics cannot be collected from several processes",
     "half": "its targets cannot be represented in half precision",
     "onnx": "its networks cannot be exported to ONNX",
+    "feedback": "its predictions cannot be recorded, compared and corrected",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
 
@@ -245,7 +277,18 @@ CLASSIFICATION = TaskEntry(
     title="classification",
     implementation="trainables.tasks.classification:Classification",
     predictor="trainables.export.predictor",
-    targets="trainables.datasets.targets:ClassNumbers",
+    targets="trainables.datasets.class_numbers:ClassNumbers",
+    model="trainables.export.classifier:Classifier",
+    goal="classify {data} ({classes} classes) best",
+    output="probabilities",
+    columns="`class`, `probability`, and `probability of NAME` for each class",
+    accepts=(
+        "Pass images as one uint8 NumPy array of shape (count, height, width, channels), of "
+        "any height and width, grey (1 channel) or RGB (3 channels); as a grey array of shape "
+        "(count, height, width); or as a list of images, whose sizes may differ. Pass a single "
+        "image as `image[None]`. The model converts images to grey or colour, and resizes and "
+        "scales them; transparent pixels become white."
+    ),
     metrics=(
         Metric(
             name="accuracy",
@@ -274,9 +317,15 @@ CLASSIFICATION = TaskEntry(
         ),
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
     ),
-    can=frozenset(CAPABILITIES),
+    can=frozenset({"augment", "balance", "folds", "fuse", "workers", "half", "onnx", "feedback"}),
 )
 
 TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION,)}
 
 DEFAULT_TASK = CLASSIFICATION.name
+
+
+def task_name(values: Mapping[str, Any]) -> str:
+    """Return the name of the task in the values of a `DataConfig`, or of an `about.json`."""
+    name: str = values.get("task", DEFAULT_TASK)
+    return name

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
 from trainables.catalog.datasets import DECODING
-from trainables.catalog.tasks import DEFAULT_TASK
+from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
     Allocate,
@@ -59,7 +59,7 @@ def read_or_decode(
 def _key(config: DataConfig, files: list[Path]) -> str:
     root = str(Path(config.root).resolve())
     settings = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
-    settings += [config.task] if config.task != DEFAULT_TASK else []
+    settings += [] if TASKS[config.task].is_implied else [config.task]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path in files:
         status = path.stat() if path.exists() else path.lstat()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.tasks import DEFAULT_TASK, TASKS
+from trainables.catalog.tasks import TASKS, task_name
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
     MAX_LEFT_OUT,
@@ -296,7 +296,7 @@ def with_root(config: DataConfig, source: str, root: str, task: str = "") -> Dat
         ConfigError: the name is unknown, or `~` cannot be expanded.
     """
     name, _, path = source.partition(":")
-    task = task or (DATASETS[name].tasks[0] if name in DATASETS else DEFAULT_TASK)
+    task = task or (DATASETS[name].tasks[0] if name in DATASETS else task_name({}))
     if name == "folder":
         folder = str(_expand_home(path)) if path else ""  # Path("") would be the current folder
         return replace(config, name=name, root=folder, task=task)

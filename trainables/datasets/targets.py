@@ -1,6 +1,7 @@
 """The code of a task that does not need torch: checks of the targets, and facts about them.
 
-Classification uses `ClassNumbers`; a task whose images are split at random uses `Targets`.
+`Targets` is for a task whose images are split at random; `class_numbers` has the subclass for
+classification.
 """
 
 from collections.abc import Collection, Mapping
@@ -8,7 +9,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.guesses import Guess, guesses_of
+from trainables.catalog.guesses import Guess
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded
 from trainables.errors import DataError
@@ -16,22 +17,11 @@ from trainables.errors import DataError
 Labels = NDArray[np.int64]
 
 
-def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64]:
-    """Return the weight of each class, (classes,); the mean weight of these images is 1.
-
-    Args:
-        kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
-        labels: the class of each training image, (images,).
-        classes: the number of classes.
-    """
-    counts = np.bincount(labels, minlength=classes)
-    weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
-    normalised: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
-    return normalised
-
-
 class Targets:
     """Targets of any kind: only their number is checked, and images are not stratified."""
+
+    are_classes = False
+    """True if each image has one class, int64 (images,)."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check the images and targets that a loader returned.
@@ -86,92 +76,3 @@ class Targets:
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return the ways of guessing without looking at an image; empty if none are known."""
         return []
-
-
-class ClassNumbers(Targets):
-    """The targets of classification: class numbers, int64 (images,)."""
-
-    def check(self, decoded: Decoded, config: DataConfig) -> None:
-        """Check that every class has an image for every part that is drawn.
-
-        Raises:
-            DataError: a class has too few images, or the numbers of images, labels and classes do
-                not fit together.
-        """
-        for part in (decoded.train, decoded.val, decoded.test):
-            if part is not None and (
-                len(part.images) != len(part.targets)
-                or part.targets.max(initial=0) >= len(decoded.classes)
-            ):
-                raise DataError(
-                    f"{len(part.images)} images with {len(part.targets)} labels from 0 to "
-                    f"{part.targets.max(initial=0)}, but {len(decoded.classes)} classes. The "
-                    "files are damaged."
-                )
-        counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
-        own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]
-        if lines := self.about_sizes(dict(zip(decoded.classes, counts, strict=True)), own_parts):
-            raise DataError("\n".join(lines))
-
-    def about_sizes(self, sizes: Mapping[str, int], own_parts: Collection[str]) -> list[str]:
-        """Return a line for each class that has too few images for the parts that are drawn.
-
-        If there are fewer than two classes, the only line states that.
-        """
-        if len(sizes) < 2:
-            return [
-                f"only one class was found ({min(sizes, default='')!r}). "
-                "A classifier needs at least two."
-            ]
-        drawn = [
-            "a training",
-            *(
-                f"a {title}"
-                for title, part in (("validation", "val"), ("test", "test"))
-                if part not in own_parts
-            ),
-        ]
-        parts = (
-            f"{', '.join(drawn[:-1])} and {drawn[-1]} image"
-            if len(drawn) > 1
-            else "a training image"
-        )
-        return [
-            f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs "
-            f"{parts}. Add images or remove the class."
-            for name, count in sizes.items()
-            if count < len(drawn)
-        ]
-
-    def check_split(self, dataset: Dataset) -> None:
-        """Check that every class has at least one image for each fold.
-
-        Raises:
-            DataError: a class has fewer images than there are folds.
-        """
-        counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
-        name, count = dataset.classes[counts.argmin()], int(counts.min())
-        if dataset.folds is not None and count < dataset.folds:
-            remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
-            raise DataError(
-                f"class {name!r} has {count} training image{'s' * (count != 1)}, but "
-                f"each of {dataset.folds} folds needs one. {remedy}, or add images."
-            )
-
-    def strata(self, targets: Arrays) -> Labels:
-        """Return the class of each image."""
-        labels: Labels = targets
-        return labels
-
-    def guesses(self, dataset: Dataset) -> list[Guess]:
-        """Return constant guesses, and one that draws classes by frequency (`guesses_of`)."""
-        none = np.zeros(0, np.int64)
-        train, val, test = (
-            np.bincount(labels, minlength=len(dataset.classes)).tolist()
-            for labels in (
-                dataset.train.targets,
-                dataset.val.targets,
-                none if dataset.test is None else dataset.test.targets,
-            )
-        )
-        return guesses_of(dataset.classes, train, val, test)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TaskEntry
+from trainables.catalog.tasks import TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
@@ -141,7 +141,7 @@ def write(
     """
     with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
-    if watched and config.task is CLASSIFICATION:
+    if watched and "feedback" in config.task.can:
         images = dataset.val.take(reference.sample(dataset)).images
         reference.write(folder, dataset, predictor.Predictor(folder).predictions(images))
 
@@ -163,7 +163,7 @@ def _write(
     }
     if dataset.value_range is not None:
         description["value_range"] = dataset.value_range
-    if config.task.name != DEFAULT_TASK:
+    if not config.task.is_implied:
         description["task"] = config.task.name
     with torch.autocast("cpu", enabled=False):
         description |= (
@@ -206,7 +206,7 @@ def _compare(
     difference = task.difference(before, after)
     if precision not in HALVES:
         _check_agreement(task, "the exported network", "the checkpoint", difference)
-    if config.task is CLASSIFICATION:
+    if "feedback" in config.task.can:
         reference.write(folder, dataset, after[reference.sample(dataset)])
     # Measured before ONNX Runtime starts threads: their busy-waiting would slow down the model.
     inference = times(written.predictions, task, dataset)
@@ -293,7 +293,7 @@ def _write_network(
                 dynamo=True,
                 external_data=False,
                 input_names=["images"],
-                output_names=[task.output],
+                output_names=[task.entry.output],
                 verbose=False,
             )
     return {}

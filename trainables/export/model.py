@@ -5,7 +5,7 @@ Images are preprocessed as in training, and predicted by the `Predictor` of the 
 
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TASKS
+from trainables.catalog.entries import import_object
+from trainables.catalog.tasks import TASKS, task_name
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, unknown
 from trainables.export import predictor
-from trainables.export.predictor import DESCRIPTION, MODES, Images, Probabilities
+from trainables.export.predictor import DESCRIPTION, MODES, Images
 
 INSIDE = Path("artifacts") / "classifier"
 """The path of a classifier's folder within an MLflow model."""
@@ -51,8 +52,28 @@ class TaskPredictor(Protocol):
         """Return the predictions as a pandas table, one row for each image."""
 
 
+def model_class(folder: Path) -> "type[Model]":
+    """Return the class for the model in a folder, `Model` or a subclass of it.
+
+    Raises:
+        ConfigError: the model's task is unknown in this version.
+    """
+    name = task_name(json.loads(read_regular(folder / DESCRIPTION)))
+    if name not in TASKS:
+        raise ConfigError(unknown("task", name, TASKS))
+    cls: type[Model] = import_object(TASKS[name].model)
+    return cls
+
+
 class Model:
-    """A trained model, ready for predictions."""
+    """A trained model, ready for predictions.
+
+    The defaults here are for a task whose predictions refer to the pixels of an image: images are
+    not resized. `TaskEntry.model` names the class of each task; `model_class` finds it.
+    """
+
+    onnx_predictor: Callable[[Path, int], TaskPredictor] | None = None
+    """Loads `model.onnx` of a folder for a number of threads; None if torch runs this task."""
 
     def __init__(
         self, folder: Path, source: str, task_predictor: TaskPredictor | None = None
@@ -63,16 +84,10 @@ class Model:
             folder: the model's folder.
             source: the model's name in messages.
             task_predictor: used instead of the predictor of the model's task.
-
-        Raises:
-            ConfigError: the model's task is unknown in this version.
         """
         self.source = source
         description = json.loads(read_regular(folder / DESCRIPTION))
-        name = description.get("task", DEFAULT_TASK)
-        if name not in TASKS:
-            raise ConfigError(unknown("task", name, TASKS))
-        self.task = TASKS[name]
+        self.task = TASKS[task_name(description)]
         self._predictor: TaskPredictor = task_predictor or importlib.import_module(
             self.task.predictor
         ).Predictor(folder)
@@ -83,8 +98,13 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes, in the order of the columns of `probabilities`."""
+        """The names of the classes; empty if the task has none."""
         return list(self._predictor.classes)
+
+    @property
+    def image_classes(self) -> list[str]:
+        """The names of the classes of which each image has one; empty for other tasks."""
+        return []
 
     @property
     def batch(self) -> int:
@@ -105,25 +125,13 @@ class Model:
     def rows(self, images: list[Images]) -> list[dict[str, Any]]:
         """Predict images, and return a dict for each, as a row of a table.
 
-        For classification its keys are the most probable `class`, its `probability`, and the
-        `margin` by which this exceeds the second highest probability.
-
         Args:
             images: pixels, as returned by `pixels`.
         """
         if not images:
             return []
-        if self.task is not CLASSIFICATION:
-            rows: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
-            return rows
-        chances, classes = self._predictor.predictions(images), self.classes
-        ranked = np.sort(
-            np.pad(chances, ((0, 0), (1, 0))), axis=1
-        )  # padded, for models with a single class
-        return [
-            {"class": classes[best], "probability": float(first), "margin": float(first - second)}
-            for best, (second, first) in zip(chances.argmax(axis=1), ranked[:, -2:], strict=True)
-        ]
+        rows: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
+        return rows
 
     def pixels(self, path: str | PathLike[str]) -> Images:
         """Decode a file like the training images, to uint8 (height, width, channels).
@@ -133,10 +141,7 @@ class Model:
         Raises:
             ConfigError: the file does not exist, or the model does not accept this image.
         """
-        pixels: Images = self._pixels(path)
-        if self.task is not CLASSIFICATION:
-            self._check(pixels.shape)
-        return pixels
+        return self._decode_file(Path(path))
 
     def decoded(self, image: Image.Image, name: str = "") -> Images:
         """Decode an image that `open_image` has opened, like `pixels`.
@@ -148,46 +153,26 @@ class Model:
             ConfigError: the model does not accept this image.
         """
         levels = self._range_of(image.mode, name or "the image")
-        height, width, channels = self.image
-        size = (width, height) if self.task is CLASSIFICATION else None
         try:
-            pixels = decode_opened(image, size, MODES[channels], levels)[0]
+            pixels = decode_opened(image, self._decoded_size, MODES[self.image[2]], levels)[0]
         except DataError as error:
             raise DataError(f"{name}: {error}." if name else f"{error}.") from error
-        if self.task is not CLASSIFICATION:
-            self._check(pixels.shape)
-        return pixels
+        return self._fit(pixels)
 
     def accepted(self, images: Any) -> list[Images]:
-        """Convert arrays in any form that `probabilities` accepts to the form returned by `pixels`.
+        """Convert arrays in any form that `predict` accepts to the form returned by `pixels`.
 
         Raises:
             ConfigError: the images have another form.
         """
-        arrays = self._check_images(images)
-        if self.task is not CLASSIFICATION:
-            return list(arrays)
-        return [predictor.as_trained(image[None], self.image)[0] for image in arrays]
+        return [self._fit(image) for image in self._as_arrays(images)]
 
     def predictions(self, images: Any) -> Any:
         """Return the task's predictions for images in the form that `pixels` returns."""
         return self._predictor.predictions(images)
 
     def predict(self, images: Any) -> Any:
-        """Return the name of each image's most probable class; for other tasks, their predictions.
-
-        Raises:
-            ConfigError: the images have none of the accepted forms (see `probabilities`).
-        """
-        if self.task is not CLASSIFICATION:
-            return self._predictions(images)
-        classes = self._predictor.classes
-        return [classes[number] for number in self.probabilities(images).argmax(axis=1)]
-
-    def probabilities(self, images: Any) -> Probabilities:
-        """Return the probability of each class, float64 (images, classes).
-
-        Images may have any size. Transparent pixels become white.
+        """Return the task's predictions: an array, or a list with one element for each image.
 
         Args:
             images: uint8 pixels, (count, height, width, channels) or, if grey, (count, height,
@@ -196,16 +181,28 @@ class Model:
                 Files and Pillow images are rotated according to their EXIF tag.
 
         Raises:
-            ConfigError: the images have none of these forms, a file cannot be read (`DataError`),
-                or the task of the model is not classification.
+            ConfigError: the images have none of these forms, or a file cannot be read
+                (`DataError`).
         """
-        if self.task is not CLASSIFICATION:
-            raise ConfigError(
-                f"a model for {self.task.title} does not return class probabilities of images. "
-                "Use predict()."
-            )
-        probabilities: Probabilities = self._predictions(images)
-        return probabilities
+        return self._predictions(images)
+
+    def probabilities(self, images: Any) -> Any:
+        """Return the probability of each class, for a classifier.
+
+        Raises:
+            ConfigError: the task of the model is not classification.
+        """
+        raise ConfigError(
+            f"a model for {self.task.title} does not return class probabilities of images. "
+            "Use predict()."
+        )
+
+    def check(self) -> None:
+        """Check the model's answers on two images.
+
+        Raises:
+            ConfigError: the model cannot be used.
+        """
 
     def _predictions(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image."""
@@ -222,27 +219,35 @@ class Model:
             for first in range(0, len(sources), size)
         ]
         if not batches:
-            return [] if self.task is not CLASSIFICATION else np.empty((0, len(self.classes)))
+            return self._none()
         if all(isinstance(some, np.ndarray) for some in batches):
             return np.concatenate(batches)
         return [prediction for some in batches for prediction in some]
 
     def _of_pixels(self, images: Any) -> Any:
-        return self._predictor.predictions(self._check_images(images))
+        arrays = self._as_arrays(images)
+        for image in arrays:
+            self._fit(image)
+        return self._predictor.predictions(arrays)
 
-    def _check_images(self, images: Any) -> Any:
-        """Convert images by `predictor.as_images`, and check their shapes."""
+    def _as_arrays(self, images: Any) -> Any:
+        """Convert images by `predictor.as_images`."""
         try:
-            arrays = predictor.as_images(images)
+            return predictor.as_images(images)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        if self.task is not CLASSIFICATION:
-            for image in arrays:
-                self._check(image.shape)
-        return arrays
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        """Check that an image of shape (height, width, channels) fits the model.
+    @property
+    def _decoded_size(self) -> tuple[int, int] | None:
+        """The (width, height) to which files are resized; None for their own size."""
+        return None
+
+    def _none(self) -> Any:
+        """Return the predictions of no images."""
+        return []
+
+    def _fit(self, image: Images) -> Images:
+        """Check that an image (height, width, channels) fits the model, and return it.
 
         Its channels must be those of the training images and, unless the model accepts any size,
         its height and width too. Images are not resized here, because the predictions refer to
@@ -251,13 +256,14 @@ class Model:
         Raises:
             ConfigError: the image does not fit.
         """
-        trained = self._predictor.image
+        trained, shape = self._predictor.image, image.shape
         if shape[2] != trained[2] or not (self._any_size or shape == trained):
             size = "" if self._any_size else f"{trained[0]} x {trained[1]} pixels and "
             raise ConfigError(
                 f"images must have {size}{trained[2]} channels, as the training images did "
                 f"(got {shape[0]} x {shape[1]} pixels and {shape[2]} channels)."
             )
+        return image
 
     def _pixels(self, image: Any) -> Any:
         """Convert a file or a Pillow image to pixels in the model's form; return arrays unchanged.
@@ -265,14 +271,11 @@ class Model:
         Files are decoded like those of the training, large JPEGs at a reduced size.
         """
         if isinstance(image, str | PathLike):
-            pixels = self._decode_file(Path(image))
-        elif isinstance(image, Image.Image):
-            pixels = pixels_of(image, MODES[self.image[2]], self._range_of(image.mode, "an image"))
-        else:
-            return image
-        if self.task is not CLASSIFICATION:
-            return pixels
-        return predictor.as_trained(pixels[None], self._predictor.image)[0]
+            return self._decode_file(Path(image))
+        if isinstance(image, Image.Image):
+            levels = self._range_of(image.mode, "an image")
+            return self._fit(pixels_of(image, MODES[self.image[2]], levels))
+        return image
 
     def _decode_file(self, path: Path) -> Images:
         if not path.is_file():
@@ -302,7 +305,7 @@ class Model:
         classes, (height, width, channels) = self.classes, self._predictor.image
         colour = "grey" if channels == 1 else "colour"
         facts = f"{len(classes)} classes, " if classes else ""
-        if self.task is not CLASSIFICATION:
+        if not self.task.is_implied:
             facts = f"{self.task.title}, {facts}"
         return f"<model of {self.source}: {facts}trained on {colour} images of {height} x {width}>"
 

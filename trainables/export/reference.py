@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import DEFAULT_TASK
+from trainables.catalog.tasks import CAPABILITIES, TASKS, task_name
 from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images
 from trainables.datasets.images import ValueRange, decode
 from trainables.disk import read_regular
@@ -163,15 +163,16 @@ def read(folder: Path) -> Reference | None:
     project promoted the model.
 
     Raises:
-        ConfigError: the task of the model is not classification.
+        ConfigError: the predictions of the model's task cannot be corrected.
         DataError: the file cannot be read, or has another version.
     """
     from trainables.export.predictor import DESCRIPTION
 
     description = json.loads(read_regular(folder / DESCRIPTION))
-    if (task := description.get("task", DEFAULT_TASK)) != DEFAULT_TASK:
+    if "feedback" not in TASKS[task_name(description)].can:
         raise ConfigError(
-            f"this model is for {task}, but only models for classification can be monitored."
+            f"this model is for {task_name(description)}, and such models cannot be monitored: "
+            f"{CAPABILITIES['feedback']}."
         )
     if not (folder / FILE).exists():
         return None

@@ -4,7 +4,6 @@ With `model.onnx`, ONNX Runtime is used if it is installed, and neither torch no
 imported. Otherwise torch or scikit-learn computes the predictions.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.catalog.tasks import DEFAULT_TASK
-from trainables.disk import read_regular
-from trainables.export import predictor
-from trainables.export.model import Model
-from trainables.export.predictor import DESCRIPTION, NETWORK, ONNX, Images, Probabilities
+from trainables.export.model import Model, model_class
+from trainables.export.predictor import NETWORK, ONNX
 
 BUDGET_S = 0.25
 """The time of a batch is measured up to `TRIES` times, but not again after this many seconds.
@@ -32,34 +28,6 @@ LARGEST = 128
 """The maximum batch size: larger batches are no faster on a CPU, but delay responses."""
 TRIED = 8
 """The batch size for comparing numbers of threads."""
-
-
-class _Onnx(predictor.Predictor):
-    """A classifier whose network runs in ONNX Runtime."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        description = json.loads(read_regular(folder / DESCRIPTION))
-        self.classes = description["classes"]
-        self.image = tuple(description["image"])
-        self.batch = description["batch"]
-        self._session = _session(folder / ONNX, threads)
-        self._classify = self._run
-
-    def _run(self, images: Images) -> Probabilities:
-        probabilities: Probabilities = self._session.run(None, {"images": images})[0]
-        return probabilities
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Busy-waiting threads would take processor time from the threads that read requests.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @dataclass(frozen=True)
@@ -93,21 +61,18 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
         ConfigError: the model's task is unknown in this version.
         Exception: the libraries may raise anything for a damaged folder.
     """
-    description = json.loads(read_regular(folder / DESCRIPTION))
-    is_classifier = description.get("task", DEFAULT_TASK) == DEFAULT_TASK
-    if is_classifier and (folder / ONNX).exists() and find_spec("onnxruntime"):
-        choice = fastest(
-            lambda threads: Model(folder, source, _Onnx(folder, threads)), most_threads
-        )
+    cls = model_class(folder)
+    if (onnx := cls.onnx_predictor) and (folder / ONNX).exists() and find_spec("onnxruntime"):
+        choice = fastest(lambda threads: cls(folder, source, onnx(folder, threads)), most_threads)
         model, engine = choice.value, "ONNX Runtime"
     elif (folder / NETWORK).exists():
         import torch
 
-        model, engine = Model(folder, source), "torch"
+        model, engine = cls(folder, source), "torch"
         choice = fastest(lambda threads: _with_threads(model, threads, torch), most_threads)
         torch.set_num_threads(choice.threads)
     else:
-        model, engine = Model(folder, source), "scikit-learn"
+        model, engine = cls(folder, source), "scikit-learn"
         choice = Fastest(model, 0)
     return Runtime(model, engine, choice.threads, dict(_times(model)))
 

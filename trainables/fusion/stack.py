@@ -39,7 +39,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
@@ -137,7 +136,7 @@ def incompatibility(trainings: Sequence[Training]) -> str:
             "in float16, each scales its loss separately, and may skip steps that the others take"
         )
     if any("fuse" not in training.config.task.can for training in trainings):
-        return f"their task is not {CLASSIFICATION.name}"
+        return "the networks of their task cannot be trained as one"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),
@@ -290,7 +289,7 @@ class Stack:
             self._beat()
         losses, hits = (sums / len(self.first.val)).tolist()
         metrics = [
-            {"val/loss": loss, CLASSIFICATION.primary.key: right}
+            {"val/loss": loss, self.first.config.task.primary.key: right}
             for loss, right in zip(losses, hits, strict=True)
         ]
         if measured:

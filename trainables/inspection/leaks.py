@@ -17,7 +17,7 @@ from trainables.catalog.tasks import TASKS
 from trainables.config import KEEP, TOGETHER, DataConfig
 from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derive_fingerprint
 from trainables.datasets.load import divide, load, read
-from trainables.datasets.targets import ClassNumbers, Labels
+from trainables.datasets.targets import Labels
 from trainables.errors import DataError
 from trainables.inspection.copies import Copies
 from trainables.inspection.matches import EXACT, NEAR, Pairs, Places, pairs_of, parts_of
@@ -88,7 +88,7 @@ def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
 
     targets = TASKS[config.task].load_targets()
     strata = np.concatenate([targets.strata(part.targets) for part in decoded.parts.values()])
-    near = copies.near if isinstance(targets, ClassNumbers) else copies.near[:0]
+    near = copies.near if targets.are_classes else copies.near[:0]
     near = near[strata[near[:, 0]] == strata[near[:, 1]]]
     count = len(strata)
     ends = np.concatenate([np.stack([copies.original, np.arange(count)], axis=1), near]).T

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.arrays import Dataset, Part
-from trainables.datasets.targets import ClassNumbers, Labels, Targets
+from trainables.datasets.targets import Labels, Targets
 from trainables.errors import printable
 from trainables.inspection.copies import Copies, Rows
 
@@ -81,7 +81,7 @@ class Places:
             np.repeat(np.arange(len(sizes)), sizes),
             np.concatenate([np.arange(size) for size in sizes]),
             np.concatenate([targets.strata(part.targets) for part in parts.values()]),
-            dataset.classes if isinstance(targets, ClassNumbers) else (),
+            dataset.classes if targets.are_classes else (),
         )
 
     def image(self, number: int) -> Image:

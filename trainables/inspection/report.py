@@ -18,7 +18,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
-from trainables.datasets.targets import ClassNumbers, Targets
+from trainables.datasets.targets import Targets
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
@@ -166,7 +166,7 @@ def half_width(images: int, share: float = EXPECTED) -> float:
 
 def class_counts(dataset: Dataset, targets: Targets) -> dict[str, tuple[int, ...]]:
     """Count the images of each class, by part; empty if targets are not classes."""
-    if not isinstance(targets, ClassNumbers):
+    if not targets.are_classes:
         return {}
     return {
         name: tuple(np.bincount(part.targets, minlength=len(dataset.classes)).tolist())

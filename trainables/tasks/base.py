@@ -93,9 +93,6 @@ class Task:
     """True if images of any size are predicted without resizing, one by one if their sizes differ.
     """
 
-    output = "predictions"
-    """The name of the network's output in ONNX."""
-
     def __init__(self, entry: TaskEntry) -> None:
         self.entry = entry
         self.targets: Targets = entry.load_targets()

@@ -28,8 +28,6 @@ class Classification(Task):
     Targets are class numbers, int64 (images,).
     """
 
-    output = "probabilities"
-
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:

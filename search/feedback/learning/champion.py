@@ -15,7 +15,7 @@ from search.tracking.uri import check_tracking, registry_uri, uri_of
 from search.trained.answer import find_answer
 from search.trained.export import config_of, dataset_of, local_checkpoint
 from search.trained.source import REGISTERED, ModelSource, load_model
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.tasks import CAPABILITIES
 from trainables.errors import ConfigError
 from trainables.export.model import Model
 
@@ -125,16 +125,17 @@ def champion_data(
     """Collect the champion's search, config and data.
 
     Raises:
-        ConfigError: the model cannot be improved: it is not a classifier, or has folds.
+        ConfigError: the task has no feedback, or the model has folds.
     """
     experiment = Experiment.from_description(
         result.name, result.started.experiment, request.storage
     )
     experiment = replace(apply_overrides(experiment, request.overrides, result), tracking=tracking)
     config = config_of(result, chosen, request.overrides.data_root)
-    if config.task is not CLASSIFICATION:
+    if "feedback" not in config.task.can:
         raise ConfigError(
-            f"'{result.name}' is for {config.task.title}, but only classifiers can be improved."
+            f"'{result.name}' is for {config.task.title} and cannot be improved: "
+            f"{CAPABILITIES['feedback']}."
         )
     if config.data.folds is not None:
         raise ConfigError(

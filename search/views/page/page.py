@@ -28,7 +28,6 @@ from search.views.text import labels
 from search.views.text.labels import AT_CHANCE, reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.verdict import one_observation, tiles, verdict
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import counted
 
 TEMPLATE = "page.html"
@@ -97,7 +96,7 @@ def render(
         count=counted,
         reached=functools.partial(reference_text, result),
         metric=result.metric,
-        classifies=result.task is CLASSIFICATION,
+        classifies=result.task.load_targets().are_classes,
         words=labels,
         pictures=pictures,
         edge=curves.worst_shown(result),

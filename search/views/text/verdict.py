@@ -20,7 +20,8 @@ from search.values.statistics import LEVEL
 from search.values.wording import duration
 from search.views.text.labels import outcome_text, superlative, with_article
 from search.views.text.sentences import GONE_ON, guessing_text, quicker_text, risk_text
-from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
+from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import WIDTH, Metric
 from trainables.errors import counted, printable
 from trainables.values import Evaluation
 
@@ -105,13 +106,11 @@ def _question(result: SearchResult) -> str:
         f" and {name}" for name in result.cost_objectives[1:]
     )
     by = "" if result.metric.is_primary else f" by {result.metric.title}"
-    does = (
-        f"classify {source_text(data)} ({len(data['classes'])} classes) best"
-        if result.task is CLASSIFICATION
-        else f"are best for {result.task.title} of {source_text(data)}"
+    goal = result.task.goal.format(
+        task=result.task.title, data=source_text(data), classes=len(data["classes"])
     )
     return (
-        f"Which values of {what} (space {experiment['space']['name']}) {does}{by}{low}? {how} "
+        f"Which values of {what} (space {experiment['space']['name']}) {goal}{by}{low}? {how} "
         f"search proposed {counted(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -312,7 +311,8 @@ def _compared(verdict: Selected) -> str:
 
 def _network(result: SearchResult) -> str:
     """Compare the best network with the best baseline; empty for a task without baselines."""
-    if result.task is not CLASSIFICATION:
+    models = [model for model in MODELS.values() if result.task.name in model.tasks]
+    if not any(model.kind == "baseline" for model in models):
         return ""
     images = result.started.data["val"]
     best_trials = list(result.best_of_models.values())

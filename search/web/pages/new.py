@@ -18,7 +18,7 @@ from search.web.forms.launch import Launched, Launcher, refusal_of
 from search.web.forms.new_search import FIELDS, NewSearchForm
 from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.tasks import TASKS
 from trainables.errors import ConfigError
 from trainables.values import Json
 
@@ -105,7 +105,7 @@ def form_page(
         error=error,
         spaces=[(name, purpose(name)) for name in names()],
         trials=None if own is None else own.trials,
-        metrics=[(metric.name, metric.title) for metric in CLASSIFICATION.metrics],
+        metrics=[(metric.name, metric.title) for task in TASKS.values() for metric in task.metrics],
         algorithms=ALGORITHM_WORDS.items(),
         schedulers=[
             ("" if name == "asha" else name, f"{scheduler.summary} ({name})")

@@ -22,6 +22,7 @@ from search.journal.result import SearchResult, Selection, TrialResult
 from tests.bench.rates.case import Case, Promise, Tally, measure
 from tests.bench.rates.selection import race_of
 from tests.support.played import started_event
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 
 ERROR, INTERVAL, SEEN = (
@@ -126,7 +127,7 @@ def selection_of(values: Floats, images: int) -> Selection:
     """Return a selection among candidates with these accuracies, (candidates, seeds)."""
     race, *_ = race_of(values, images)
     known = {name: Candidate("m", 0.0, None, f"{name}-s1") for name in race.candidates}
-    verdict = decide(race, known)
+    verdict = decide(race, known, CLASSIFICATION.primary)
     started = Selecting(
         candidates=race.candidates, seeds=SEEDS, alpha=race.alpha, slots=1, began_ms=1
     )

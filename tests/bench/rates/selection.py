@@ -13,6 +13,7 @@ from search.journal.events import Selected
 from search.journal.result import SearchResult, TrialResult
 from search.operations.select import best_few
 from tests.bench.rates.case import Case, Promise
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 
@@ -59,7 +60,7 @@ def verdict_of(race: Race, generator: np.random.Generator) -> Selected:
         name: Candidate("m", 0.0, float(time), name)
         for name, time in zip(race.candidates, times, strict=True)
     }
-    return decide(race, known)
+    return decide(race, known, CLASSIFICATION.primary)
 
 
 def synthetic(

@@ -14,7 +14,7 @@ from scipy import stats
 
 from search.decisions.selection import Candidate, Race, decide, fastest
 from search.values.statistics import compare, expect, share_interval
-from trainables.catalog.tasks import INTERVAL_LEVEL
+from trainables.catalog.tasks import CLASSIFICATION, INTERVAL_LEVEL
 
 EXACT = 10**9
 """So many images that the rounding of accuracies to whole images does not show."""
@@ -159,7 +159,9 @@ def test_who_has_left_is_waited_for_no_more() -> None:
 
 def test_equals_are_told_apart_by_their_time_and_others_are_not() -> None:
     scores = {"a": [0.960, 0.950, 0.955], "b": [0.955, 0.958, 0.951], "c": [0.90, 0.93, 0.91]}
-    verdict = decide(raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}))
+    verdict = decide(
+        raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}), CLASSIFICATION.primary
+    )
     assert (verdict.leader, verdict.candidate, verdict.trial) == ("a", "b", "b-s1")
     assert {row.candidate: row.state for row in verdict.rows} == {
         "b": "chosen",
@@ -175,7 +177,9 @@ def test_of_those_that_left_the_verdict_says_how() -> None:
     race = raced(scores)
     _, pairs = compare(np.array([[0.96, 0.95], [0.5, 0.5]]), 1, 1, images=1000)
     race.out, race.worse = {"b": "far behind", "c": "c-s2 diverged"}, {"b": pairs[1]}
-    verdict = decide(race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}))
+    verdict = decide(
+        race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}), CLASSIFICATION.primary
+    )
     rows = {row.candidate: row for row in verdict.rows}
     assert (verdict.candidate, rows["b"].state, rows["c"].state) == ("a", "dropped", "failed")
     assert (rows["b"].reason, rows["c"].reason, rows["c"].p, rows["c"].std) == (
@@ -188,7 +192,7 @@ def test_of_those_that_left_the_verdict_says_how() -> None:
 
 def test_one_candidate_alone_is_measured_without_a_comparison() -> None:
     scores = {"a": [0.96, 0.95]}
-    verdict = decide(raced(scores), candidates(scores, {"a": None}))
+    verdict = decide(raced(scores), candidates(scores, {"a": None}), CLASSIFICATION.primary)
     assert (verdict.candidate, verdict.expected.seeds, verdict.rows[0].state) == ("a", 2, "chosen")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from search.api import load, run
-from search.operations.predict import Files, FolderAccuracy, PredictRequest, class_names, predict
+from search.operations.predict import Files, FolderAccuracy, PredictRequest, predict
 from search.views.predictions import accuracy_lines
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
@@ -22,6 +22,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.load import load as load_data
 from trainables.export import kept
 from trainables.export.export import write
+from trainables.export.model import Model
 from trainables.export.stream import FileAnswer
 from trainables.training.loop import Training
 
@@ -258,22 +259,16 @@ def test_a_large_jpeg_is_decoded_as_in_the_training(exported: Path, tmp_path: Pa
 def test_another_task_gives_the_columns_of_its_table(exported: Path) -> None:
     import pandas as pd
 
-    from trainables.catalog.tasks import TaskEntry
-
-    model: Any = load(exported)
-    model.task = object.__new__(TaskEntry)
+    model: Any = Model(exported, "it")
     model._predictor.table = lambda images: pd.DataFrame({"boxes": [len(images)]})
     assert model.rows([np.zeros((8, 8, 1), np.uint8)]) == [{"boxes": 1}]
 
 
 def test_only_a_model_of_classes_is_right_or_wrong_about_folders(exported: Path) -> None:
     """The table of another task has columns of its own, although its targets may have classes."""
-    from trainables.catalog.tasks import TaskEntry
-
-    model: Any = load(exported)
-    assert list(class_names(model)) == model.classes
-    model.task = object.__new__(TaskEntry)
-    assert list(class_names(model)) == []
+    model = load(exported)
+    assert model.image_classes == model.classes
+    assert Model(exported, "it").image_classes == []
 
 
 def test_a_searchs_model_is_exported_once_and_again_when_its_checkpoint_has_changed(

@@ -20,7 +20,7 @@ from search.serving.limits import Limits
 from tests.support.promoted import linear, png
 from tests.support.serving import BUSY_S, Answer, Running, running, until
 from trainables.datasets.images import open_image
-from trainables.export.model import Model
+from trainables.export.classifier import Classifier as Model
 from trainables.export.predictor import column
 from trainables.export.runtime import load
 from trainables.processors import processors

@@ -13,9 +13,10 @@ from search.serving import versions
 from search.serving.messages import WorkerSettings
 from search.serving.versions import load_version
 from search.serving.worker import check_task
+from tests.support.tasks import boxes
 from trainables.errors import ConfigError
+from trainables.export.classifier import OnnxPredictor
 from trainables.export.predictor import Predictor
-from trainables.export.runtime import _Onnx
 
 
 @pytest.mark.parametrize(
@@ -25,20 +26,16 @@ from trainables.export.runtime import _Onnx
 def test_a_model_whose_answers_are_no_probabilities_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: np.ndarray, why: str
 ) -> None:
-    for kind in (_Onnx, Predictor):
+    for kind in (OnnxPredictor, Predictor):
         monkeypatch.setattr(kind, "predictions", lambda self, images: said)
     with pytest.raises(ConfigError, match=why):
         load_version(folder, "pets", "1", threads=1, delay_s=0.05)
 
 
-def test_only_classifiers_are_recorded_and_compared() -> None:
-    served: Any = SimpleNamespace(
-        is_classifier=False, model=SimpleNamespace(task=SimpleNamespace(title="boxes"))
-    )
+def test_only_models_with_feedback_are_recorded_and_compared() -> None:
+    served: Any = SimpleNamespace(model=SimpleNamespace(task=boxes.TASK))
     settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
-    with pytest.raises(
-        ConfigError, match=r"--shadow can only be used with a classifier.* for boxes"
-    ):
+    with pytest.raises(ConfigError, match=r"--shadow cannot be used for boxes: .* Remove it\."):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
 

@@ -14,6 +14,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, DataError
+from trainables.export.classifier import Classifier
 from trainables.export.export import write
 from trainables.export.model import Model
 from trainables.training.loop import Training
@@ -32,7 +33,7 @@ def make_model(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable
         list(training.epochs())
         path = checkpoint.save(tmp_path / "saved", training.state(), {})
         write(config, replace(dataset, **changes), path, tmp_path / "model")
-        return Model(tmp_path / "model", "it")
+        return Classifier(tmp_path / "model", "it")
 
     return make
 

@@ -1,0 +1,139 @@
+"""A classifier loaded from its folder: class names and probabilities of images of any size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.disk import read_regular
+from trainables.errors import ConfigError
+from trainables.export import predictor
+from trainables.export.model import Model
+from trainables.export.predictor import DESCRIPTION, ONNX, Images, Probabilities
+
+
+class OnnxPredictor(predictor.Predictor):
+    """A classifier whose network runs in ONNX Runtime, without torch and pandas."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        description = json.loads(read_regular(folder / DESCRIPTION))
+        self.classes = description["classes"]
+        self.image = tuple(description["image"])
+        self.batch = description["batch"]
+        self._session = _open_session(folder / ONNX, threads)
+        self._classify = self._run
+
+    def _run(self, images: Images) -> Probabilities:
+        probabilities: Probabilities = self._session.run(None, {"images": images})[0]
+        return probabilities
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Busy-waiting threads would take processor time from the threads that read requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class Classifier(Model):
+    """A trained classifier, which converts images to the form of the training images itself."""
+
+    onnx_predictor = OnnxPredictor
+
+    @property
+    def image_classes(self) -> list[str]:
+        """The classes, one of which an image has."""
+        return self.classes
+
+    def rows(self, images: list[Images]) -> list[dict[str, Any]]:
+        """Predict images, and return a dict for each, as a row of a table.
+
+        Its keys are the most probable `class`, its `probability`, and the `margin` by which this
+        exceeds the second highest probability.
+
+        Args:
+            images: pixels, as returned by `pixels`.
+        """
+        if not images:
+            return []
+        chances, classes = self._predictor.predictions(images), self.classes
+        ranked = np.sort(
+            np.pad(chances, ((0, 0), (1, 0))), axis=1
+        )  # padded, for models with a single class
+        return [
+            {"class": classes[best], "probability": float(first), "margin": float(first - second)}
+            for best, (second, first) in zip(chances.argmax(axis=1), ranked[:, -2:], strict=True)
+        ]
+
+    def predictions(self, images: Any) -> Probabilities:
+        """Return class probabilities for images in the form that `pixels` returns."""
+        if isinstance(images, list) and images:
+            # `np.stack` would copy a single image for nothing.
+            images = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
+        probabilities: Probabilities = self._predictor.predictions(images)
+        return probabilities
+
+    def predict(self, images: Any) -> list[str]:
+        """Return the name of each image's most probable class.
+
+        Raises:
+            ConfigError: the images have none of the accepted forms (see `probabilities`).
+        """
+        return [self.classes[number] for number in self.probabilities(images).argmax(axis=1)]
+
+    def probabilities(self, images: Any) -> Probabilities:
+        """Return the probability of each class, float64 (images, classes).
+
+        Images may have any size. Transparent pixels become white.
+
+        Args:
+            images: uint8 pixels, (count, height, width, channels) or, if grey, (count, height,
+                width); or a list of images, each of them pixels (height, width, channels) or
+                (height, width), the path of a file, or a Pillow image; or a single one of these.
+                Files and Pillow images are rotated according to their EXIF tag.
+
+        Raises:
+            ConfigError: the images have none of these forms, or a file cannot be read
+                (`DataError`).
+        """
+        probabilities: Probabilities = self._predictions(images)
+        return probabilities
+
+    def check(self) -> None:
+        """Check that images are answered with finite probabilities of the classes.
+
+        Raises:
+            ConfigError: the answers have another shape, or are not finite.
+        """
+        expected_shape = (2, len(self.classes))
+        probabilities = np.asarray(self.predictions(np.zeros((2, *self.image), dtype=np.uint8)))
+        if probabilities.shape != expected_shape:
+            raise ConfigError(
+                f"it returned probabilities of shape {probabilities.shape} for two images instead "
+                f"of {expected_shape}."
+            )
+        if not np.isfinite(probabilities).all():
+            raise ConfigError("its probabilities are NaN or infinite.")
+
+    def _of_pixels(self, images: Any) -> Probabilities:
+        # The predictor converts whole arrays, which is faster than image by image.
+        probabilities: Probabilities = self._predictor.predictions(self._as_arrays(images))
+        return probabilities
+
+    @property
+    def _decoded_size(self) -> tuple[int, int]:
+        height, width, _ = self.image
+        return width, height
+
+    def _fit(self, image: Images) -> Images:
+        fitted: Images = predictor.as_trained(image[None], self.image)[0]
+        return fitted
+
+    def _none(self) -> Probabilities:
+        return np.empty((0, len(self.classes)))
