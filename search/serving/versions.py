@@ -90,7 +90,7 @@ def load_version(
     except ConfigError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        raise ConfigError(f"it cannot be loaded ({describe_error(error)})") from error
+        raise ConfigError(f"the model cannot be loaded ({describe_error(error)})") from error
     encoder = Encoder(name, version, tuple(runtime.model.classes))
     largest_batch = max(1, runtime.batch_within(delay_s))
     return ServedVersion(version, runtime, largest_batch, runtime.batch_within(QUICK_S), encoder)
@@ -118,7 +118,7 @@ def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
 
     threading.Thread(target=run, name="loading", daemon=True).start()
     if not wait([future], limit_s).done:
-        raise ConfigError(f"it was not loaded within {limit_s:g} s")
+        raise ConfigError(f"the model was not loaded within {limit_s:g} s")
     return future.result()
 
 
@@ -134,11 +134,11 @@ def _check_answers(model: Model) -> None:
     probabilities = np.asarray(model.predictions(np.zeros((2, *model.image), dtype=np.uint8)))
     if probabilities.shape != expected_shape:
         raise ConfigError(
-            f"it returned probabilities of shape {probabilities.shape} for two images instead of "
-            f"{expected_shape}."
+            f"the model returned probabilities of shape {probabilities.shape} for two images "
+            f"instead of {expected_shape}."
         )
     if not np.isfinite(probabilities).all():
-        raise ConfigError("its probabilities are NaN or infinite.")
+        raise ConfigError("the model returned probabilities that are NaN or infinite.")
 
 
 def describe_error(error: Exception) -> str:

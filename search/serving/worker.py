@@ -63,7 +63,8 @@ def check_task(settings: WorkerSettings, first: ServedVersion) -> None:
     if options and not first.is_classifier:
         raise ConfigError(
             f"{' and '.join(options)} can only be used with a classifier, but this model is for "
-            f"{first.model.task.title}. Remove {'them' if len(options) > 1 else 'it'}."
+            f"{first.model.task.title}. Remove "
+            f"{'these options' if len(options) > 1 else 'this option'}."
         )
 
 

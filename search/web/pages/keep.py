@@ -128,7 +128,7 @@ def going(site: Site, name: str) -> list[str]:
         LeaseHeld: a driver is running the search.
     """
     if holder := _existing_home(site, name).holder():
-        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
+        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop the search first.")
     deletion = deletion_of(DeleteRequest(name=name, storage=site.place))
     what, where, *further_lines = [line.strip() for line in deletion_lines(deletion)]
     return [f"{what} {where}", *further_lines]
@@ -152,5 +152,5 @@ def _existing_home(site: Site, name: str) -> Home:
     """
     home = home_or_404(site, name)
     if not home.names():
-        raise JournalError(f"there is no search '{name}' here.")
+        raise JournalError(f"there is no search '{name}' in the storage of this server.")
     return home
