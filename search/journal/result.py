@@ -1157,8 +1157,9 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     name = str(config.get("metric", task.primary.name))
     if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
-            f"the search ranks trials by '{name}', a metric that this version does not know. "
-            f"Known metrics: {', '.join(task.names)}. Use the version that ran the search."
+            f"the search ranks trials by '{name}', a metric that this version of the "
+            f"program does not know. Known metrics: {', '.join(task.names)}. Use the version that "
+            "ran the search."
         )
     return metric
 
@@ -1172,7 +1173,7 @@ def task_of(config: Mapping[str, Any]) -> TaskEntry:
     name = config.get("data", {}).get("task", DEFAULT_TASK)
     if name not in TASKS:
         raise JournalError(
-            f"the search is for '{name}', a task that this version does not know. "
+            f"the search is for '{name}', a task that this version of the program does not know. "
             f"Known tasks: {', '.join(TASKS)}. Use the version that ran the search."
         )
     return TASKS[name]

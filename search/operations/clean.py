@@ -49,7 +49,7 @@ def removable_checkpoints(request: CleanRequest) -> list[Removable]:
     if holder := home.holder():
         raise LeaseHeld(
             f"the search '{request.name}' is being run by {holder}. Wait until the search ends, "
-            "or stop it first."
+            "or stop the search first."
         )
     return removable_of(result, home, request.storage, request.keep)
 

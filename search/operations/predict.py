@@ -186,7 +186,7 @@ class Predictions:
         if not self.images:
             paths = ", ".join(self.files.paths)[:200]
             raise ConfigError(
-                f"no readable image was found in {paths}. Pass image files, or folders that "
+                f"no readable image was found in {paths}. Pass image files or folders that "
                 "contain images."
             )
 

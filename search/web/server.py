@@ -116,11 +116,15 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     with listening(host, request.address.port) as listener:
         place = f"{name_of(host)}:{listener.getsockname()[1]}"
         address = f"http://{place}/?{TOKEN}={site.access.token}"
-        say(console, f"searches in {request.storage}: {address} (press Ctrl-C to end the server)")
+        say(
+            console,
+            f"the searches in {request.storage} are shown at {address} (press Ctrl-C to end the "
+            "server)",
+        )
         if not is_own:
             say(
                 console,
-                "note: everyone who has this address can start and stop searches as you can",
+                "note: everyone who has this address can start and stop searches, as you can",
             )
         config = uvicorn.Config(
             app_of(site),

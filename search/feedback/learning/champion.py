@@ -136,7 +136,7 @@ def champion_data(
     if config.task is not CLASSIFICATION:
         raise ConfigError(
             f"'{result.name}' is for {config.task.title}, but only classifiers can be improved. "
-            "Choose a classifier."
+            "Pass a classifier."
         )
     if config.data.folds is not None:
         raise ConfigError(

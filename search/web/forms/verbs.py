@@ -163,7 +163,7 @@ def verb_request(name: str, search: str, values: Mapping[str, str], site: Site) 
         value = values.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
             raise ConfigError(
-                f"{field.label}: the value is too long (limit {MAX_VALUE:,} characters)."
+                f"the value of '{field.label}' is too long (limit {MAX_VALUE:,} characters)."
             )
         if value:
             options[field.option] = True if field.option in verb.flags else value

@@ -111,7 +111,9 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     """
     result, holder = result_and_holder(site, name)
     if holder:
-        raise LeaseHeld(f"the search '{name}' is running. Wait until it ends, or stop it first.")
+        raise LeaseHeld(
+            f"the search '{name}' is running. Wait until the search ends, or stop the search."
+        )
     home = home_or_404(site, name)
     removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
     return [

@@ -278,7 +278,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert told.endswith(f"the request is carried out first. To continue it: {GO_ON}")
+    assert told.endswith(f"the request is carried out first. To continue the search: {GO_ON}")
     assert waiting_requests(experiment.home) == [one]
 
 
