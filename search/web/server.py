@@ -124,7 +124,7 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
         if not is_own:
             say(
                 console,
-                "note: everyone who has this address can start and stop searches, as you can",
+                "note: everyone who has this address can start and stop searches, just like you",
             )
         config = uvicorn.Config(
             app_of(site),

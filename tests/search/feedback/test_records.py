@@ -201,7 +201,7 @@ def test_what_is_damaged_is_named_once_and_left_out(
 def test_a_place_whose_owner_cannot_be_read_is_refused(opened: Reader) -> None:
     opened().begin(PETS)
     opened().place.put(b"", "about.json")
-    with pytest.raises(ConfigError, match=r"about\.json' is damaged\. Remove it"):
+    with pytest.raises(ConfigError, match=r"about\.json' is damaged\. Remove this file"):
         opened().begin(PETS)
 
 
