@@ -175,9 +175,9 @@ class LabellingQueue:
             self._has_reported = True
             say(
                 Terminal(stderr=True),
-                f"note: image {name[:12]} could not be compared with others "
-                f"({type(error).__name__}: {printable(str(error))}). Labelling continues; further "
-                "errors of this kind are not reported.",
+                f"note: image {name[:12]} could not be compared with the other images "
+                f"({type(error).__name__}: {printable(str(error))}). Labelling continues. "
+                "Further errors of this kind are not printed.",
             )
 
     def _compare_image(self, name: str) -> None:

@@ -209,7 +209,10 @@ class Recorder:
         if (recent_image := self._recent.get(answer)) is not None:
             content = _as_file(recent_image)
         if not content and not image:
-            raise NotRecorded("that answer is no longer known. Send its image too, as content.")
+            raise NotRecorded(
+                "the image of this answer is no longer known. Send the image too, as `content` "
+                "in base64."
+            )
         name = image_name(content) if content else image
         now_ms = time.time_ns() // 1_000_000
         self._ensure_place()
@@ -236,7 +239,8 @@ class Recorder:
                 if (free := limit - count) <= 0:
                     raise RecordsFull(
                         f"'{self.records.place}' has {count:,} corrections, and this server "
-                        f"accepts at most {limit:,}. Start it with a larger --record-bytes."
+                        f"accepts at most {limit:,}. Start the server with a larger "
+                        "--record-bytes."
                     )
                 self._free_corrections = min(free, math.ceil(limit / 50))
             self._free_corrections -= 1

@@ -129,14 +129,16 @@ class Records:
         except DAMAGE_ERRORS as error:
             raise ConfigError(
                 Message(
-                    f"'{self.place / INFO_FILE}' is damaged. Remove it, and write it again with `",
+                    f"'{self.place / INFO_FILE}' is damaged. Remove this file, and create it "
+                    "again with `",
                     serve_and_record(self.place),
                     "`.",
                 )
             ) from error
         if info.version > VERSION:
             raise ConfigError(
-                f"the records in '{self.place}' were written by a newer version. Use that version."
+                f"the records in '{self.place}' have format {info.version}, but this version of "
+                f"the program reads formats up to {VERSION}. Update the program."
             )
         return info
 
@@ -156,10 +158,10 @@ class Records:
                     _restrict_to_owner(self.place.path)
                 return True
         if existing is not None and existing != info:
-            what = "other classes" if existing.model == info.model else f"'{existing.model}'"
+            what = f"'{existing.model}'" + " with other classes" * (existing.model == info.model)
             raise ConfigError(
-                f"'{self.place}' contains the records of {what}. Use another place for the records "
-                f"of '{info.model}'."
+                f"'{self.place}' contains the records of {what}. Choose another place for the "
+                f"records of '{info.model}'."
             )
         return False
 
@@ -265,7 +267,9 @@ class Records:
         if info is None or label not in info.classes:
             raise ConfigError(unknown("class", label, info.classes if info is not None else ()))
         if self.image(image) is None:
-            raise NotRecorded(f"there is no recorded image '{image[:80]}'.")
+            raise NotRecorded(
+                f"there is no recorded image '{image[:80]}'. It may have been removed to make room."
+            )
         correction = Correction(image, label, now_ms(), by)
         name = f"{self._unique_name(self._next_place())}.json"
         self.place.put(json.dumps(asdict(correction)).encode(), f"{CORRECTIONS}/{name}")
@@ -288,7 +292,9 @@ class Records:
         }
         own_names = [name for name in image_corrections if f"-{self._writer}-" in name]
         if not own_names:
-            raise NotRecorded("that image was not corrected in this session.")
+            raise NotRecorded(
+                f"there is nothing to undo: image '{image[:80]}' was not corrected in this session."
+            )
         (self.place / CORRECTIONS).remove(own_names[-1:])
         del image_corrections[own_names[-1]]
         return next(reversed(image_corrections.values()), None)

@@ -38,15 +38,15 @@ class JournalCopy:
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
             raise DamagedJournal(
-                f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} "
-                "...). Restore it from a backup."
+                f"a piece of the journal in {self.place} is missing (found "
+                f"{', '.join(names[:3])} ...). Restore the missing piece from a backup."
             )
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = list(pool.map(self.place.get, names))
         if None in answers:
             raise StorageError(
-                f"{self.place}: a piece of the journal was removed while it was being read; try "
-                "again"
+                f"{self.place}: a piece of the journal was removed while the journal was being "
+                "read; try again"
             )
         pieces = [piece for piece in answers if piece is not None]
         if pieces:
@@ -62,14 +62,18 @@ class JournalCopy:
         content = b""
         while (stored := self.place.get(_name(self.number))) is not None:
             if not stored.content.startswith(self.piece):
-                raise Replaced(f"{self.place}: the journal was replaced by another one")
+                raise Replaced(
+                    f"the journal in {self.place} was replaced by another journal. Try again."
+                )
             content += stored.content[len(self.piece) :]
             self.piece, self.tag = stored.content, stored.tag
             if len(self.piece) < PIECE:
                 return content
             self.number, self.piece, self.tag = self.number + 1, b"", ""
         if self.piece:
-            raise Replaced(f"{self.place}: the journal no longer exists")
+            raise Replaced(
+                f"the journal in {self.place} was removed. Check that the search still exists."
+            )
         return content
 
     def append(self, line: bytes) -> None:
@@ -87,7 +91,7 @@ class JournalCopy:
         except WriteConflict:
             stored = self.place.get(_name(self.number))
             if self.tag == (stored.tag if stored is not None else ""):
-                raise StorageError(f"{self.place}: another write was in progress") from None
+                raise StorageError(f"another write to {self.place} was in progress") from None
             if stored is None or stored.content != content:
                 raise
             tag = stored.tag

@@ -726,7 +726,7 @@ def _read(data_class: type[Read], values: Mapping[str, Any], holds: Mapping[str,
         except TypeError:
             pass
     if not isinstance(values, Mapping):
-        raise ValueError(f"{values!r} is not a valid {data_class.__name__}")
+        raise ValueError(f"a {data_class.__name__} must be a JSON object (got {values!r:.80})")
     hashable: Any = data_class
     arguments = {name: values[name] for name in _names(hashable) if name in values}
     for name, inner_class in holds.items():

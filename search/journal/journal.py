@@ -100,12 +100,16 @@ class Event:
             if type(time_ms) is not int or not 0 <= time_ms <= MAX_MS or type(kind) is not str:
                 LINE.check({"time_ms": time_ms, "event": kind})
             if type(elapsed_ms) not in (int, type(None)) or not 0 <= (elapsed_ms or 0) <= MAX_MS:
-                raise TypeError(f"elapsed_ms must be a whole number up to {MAX_MS}")
+                raise TypeError(
+                    f"elapsed_ms must be a whole number from 0 to {MAX_MS} (got {elapsed_ms!r:.80})"
+                )
             event = cls(number, time_ms, from_json(kind, values), elapsed_ms)
         except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"not an event: {line[:80].decode(errors='replace')!r}") from error
+            raise ValueError(
+                f"the line is not an event: {line[:80].decode(errors='replace')!r}"
+            ) from error
         if checksum != _checksum(line.rpartition(b', "crc"')[0]):
-            raise ValueError("its checksum does not match its text")
+            raise ValueError("the line's checksum does not match its text")
         return event
 
     def to_line(self) -> str:
@@ -280,8 +284,8 @@ class Journal:
                     raise Unwritten(f"{self.path} cannot be written ({error.strerror})") from error
                 if tries == 0:
                     self.complain(
-                        f"waiting: {self.path} cannot be written ({error.strerror}). The search "
-                        "continues when it can be written again."
+                        f"{self.path} cannot be written ({error.strerror}). The search waits, "
+                        "and continues when the file can be written again."
                     )
                 self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
@@ -306,8 +310,8 @@ class Journal:
             os.pread(self._descriptor, len(self._partial_line) + 1, self._size)
         ):
             raise TakenOver(
-                f"{self.path} has lines that this driver did not write: another driver has taken "
-                "over the search."
+                f"{self.path} has lines that this driver did not write. Another driver has taken "
+                "over this search, so this driver has stopped."
             )
         if self._partial_line:
             os.ftruncate(self._descriptor, self._size)
@@ -319,7 +323,7 @@ class Journal:
             self.copy(line)
         except WriteConflict as error:
             raise TakenOver(
-                f"{error}: another driver has taken over this search, so this driver has stopped."
+                f"another driver has taken over this search, so this driver has stopped ({error})."
             ) from error
         self._partial_line = b""
 
@@ -358,8 +362,8 @@ def events_of(path: Path) -> Iterator[Event]:
     except FileNotFoundError:
         if (path.parent / "trials").exists():
             raise DamagedJournal(
-                f"'{path.parent}' contains trials, but no {FILE_NAME}. Restore that file from a "
-                "backup."
+                f"'{path.parent}' contains trials, but no {FILE_NAME}. Restore {FILE_NAME} from "
+                "a backup."
             ) from None
         raise JournalError(
             Message(
@@ -441,13 +445,13 @@ def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
         if event.number != number:
-            raise ValueError(f"it is event {event.number} instead of event {number}")
+            raise ValueError(f"the line has event {event.number} instead of event {number}")
     except (ValueError, RecursionError) as error:
         remedy = (
-            f", or keep only the lines before it ('head -n {number - 1}'): a resume then trains "
-            "again what followed."
+            f", or keep only the lines before line {number} ('head -n {number - 1}'). A resume "
+            "then repeats the trainings that followed."
             if number > 1
-            else "; it cannot be used without that line."
+            else ". Without its first line, the journal cannot be used."
         )
         raise DamagedJournal(
             f"{path}:{number} is damaged ({error}). Restore the file from a backup{remedy}"
@@ -482,7 +486,7 @@ class Tail:
         with opened as file:
             status = os.fstat(file.fileno())
             if self._offset and (status.st_ino != self._inode or status.st_size < self._offset):
-                raise Replaced(f"{self.path} was replaced by another journal")
+                raise Replaced(f"{self.path} was replaced by another journal. Try again.")
             self._inode = status.st_ino
             file.seek(self._offset)
             *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")

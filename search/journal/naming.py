@@ -100,10 +100,12 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
         return Message(
             f"there is no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
             Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
-            " registers one.)",
+            " registers a model.)",
         )
     if not existing:
-        return Message(f"there is no search '{name}': '{place}' contains no searches.")
+        return Message(
+            f"there is no search '{name}': '{place}' contains no searches. Check --storage."
+        )
     hint = f" Did you mean '{closest}'?" if closest else ""
     listed = [entry for _, entry in by_likeness(Path(name).name, existing)]
     more = f" and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""

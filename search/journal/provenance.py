@@ -136,7 +136,10 @@ def _sum_of(patterns: Sequence[str]) -> str:
     for pattern in patterns:
         matches = set(root.glob(pattern))
         if not matches:
-            raise FileNotFoundError(f"no file of this program matches '{pattern}'")
+            raise FileNotFoundError(
+                f"no file of this program matches the pattern '{pattern}'. Install the program "
+                "again."
+            )
         paths |= matches
     for path in sorted(paths):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())

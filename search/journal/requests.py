@@ -112,10 +112,11 @@ class DriverRequest:
         options = [name for name in self.OPTIONS if getattr(self, name) not in (None, "", ())]
         if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
             raise ConfigError(
-                f"a request to {self.action} with {', '.join(options) or 'no option'}"
-                f"{' and a trial' * bool(self.trial)} is not valid: extend requires --trials, "
-                "--budget, --price or --concurrency; stop accepts only a trial, and pause accepts "
-                "nothing."
+                f"a request to {self.action} with "
+                f"{', '.join(options) or 'no option'}{' and a trial' * bool(self.trial)} is not "
+                "valid. A request to extend requires --trials, --budget, --price or "
+                "--concurrency. A request to stop accepts only a trial, and a request to pause "
+                "accepts nothing."
             )
 
     def _check_trials(self) -> None:
@@ -161,10 +162,12 @@ class DriverRequest:
             ConfigError: the values are not a valid request, or are from another version.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError("it is not a JSON object")
+            raise ConfigError("the request is not a JSON object")
         known_fields = {request_field.name: request_field for request_field in fields(cls)}
         if unknown := [name for name in values if name not in known_fields]:
-            raise ConfigError(f"this version does not know the field '{unknown[0][:MAX_NAME]}'")
+            raise ConfigError(
+                f"this version of the program does not know the field '{unknown[0][:MAX_NAME]}'"
+            )
         if missing := [
             name
             for name, request_field in known_fields.items()
@@ -299,7 +302,10 @@ class Inbox:
         if not self._has_complained:
             self._has_complained = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            self.say(f"note: the requests to this search cannot be read ({reason}); trying again")
+            self.say(
+                f"note: the requests to this search cannot be read ({reason}). The driver tries "
+                "again."
+            )
 
     def _watch(self) -> None:
         while not self._over.wait(self.home.asked_every_s):
@@ -337,12 +343,12 @@ def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable 
     """Read a request; None if it was removed in the meantime."""
     if size > MAX_BYTES:
         return Unreadable(
-            request_id, f"it has {size:,} bytes, but at most {MAX_BYTES:,} are allowed"
+            request_id, f"the request has {size:,} bytes, but at most {MAX_BYTES:,} are allowed"
         )
     try:
         content = home.request(f"{request_id}{ENDING}", MAX_BYTES + 1)
         if len(content) > MAX_BYTES:  # it has grown since its size was read
-            raise ConfigError(f"it has more than the {MAX_BYTES:,} bytes that are allowed")
+            raise ConfigError(f"the request has more than {MAX_BYTES:,} bytes, the allowed maximum")
         request = DriverRequest.from_json(json.loads(content.decode()))
     except FileNotFoundError:
         return None
@@ -353,7 +359,7 @@ def _read(home: Home, request_id: str, size: int) -> DriverRequest | Unreadable 
             request_id, (str(error).splitlines() or [type(error).__name__])[0][:MAX_BY]
         )
     if request.id != request_id:
-        return Unreadable(request_id, "its id differs from its file name")
+        return Unreadable(request_id, "the request's id differs from its file name")
     return request
 
 

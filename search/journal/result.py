@@ -580,12 +580,12 @@ class SearchResult:
         if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(
-                    f"the journal {folder / FILE_NAME} has no first event, but there are trials. "
-                    "Restore it from a backup."
+                    f"there are trials, but the journal {folder / FILE_NAME} has no first event. "
+                    "Restore the journal from a backup."
                 )
             raise JournalError(
-                f"the search at '{folder}' was cut off before it started. Start it again under "
-                "another name."
+                f"the search at '{folder}' ended before its first event was written. Start the "
+                "search again under another name."
             )
         return result
 
@@ -1157,8 +1157,9 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     name = str(config.get("metric", task.primary.name))
     if (metric := task.metric_of_name.get(name)) is None:
         raise JournalError(
-            f"the search ranks trials by '{name}', a metric that this version does not know. "
-            f"Known metrics: {', '.join(task.names)}. Use the version that ran the search."
+            f"the search ranks trials by '{name}', a metric that this version of the "
+            f"program does not know. Known metrics: {', '.join(task.names)}. Use the version that "
+            "ran the search."
         )
     return metric
 
@@ -1172,7 +1173,7 @@ def task_of(config: Mapping[str, Any]) -> TaskEntry:
     name = task_name(config.get("data", {}))
     if name not in TASKS:
         raise JournalError(
-            f"the search is for '{name}', a task that this version does not know. "
+            f"the search is for '{name}', a task that this version of the program does not know. "
             f"Known tasks: {', '.join(TASKS)}. Use the version that ran the search."
         )
     return TASKS[name]

@@ -74,7 +74,7 @@ def own_path(text: str) -> Path:
     except RuntimeError as error:
         user = text.partition("/")[0]
         raise ConfigError(
-            f"there is no home folder for '{user[:80]}'; for a folder with that name, use "
+            f"there is no home folder for '{user[:80]}'; to use a folder with this name, write "
             f"'./{user[:80]}'"
         ) from error
 
@@ -88,7 +88,7 @@ def storage(text: str) -> Storage:
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise ConfigError(f"must be a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
+        raise ConfigError(f"expected a folder or s3://BUCKET/PREFIX (got '{text[:200]}')")
     try:
         return Bucket.of(text)
     except ValueError as error:

@@ -146,14 +146,16 @@ def _text_without_reply(home: Home, request: DriverRequest, place: Storage, go_o
     if result.has_ended:
         withdraw(home, request.id)
         preview = preview_request(request, result, holder, place)
-        raise ConfigError(Message("the search ended before it replied: ", preview.message))
+        raise ConfigError(
+            Message("the search ended before it replied to the request: ", preview.message)
+        )
     if request.action == PAUSE:
         withdraw(home, request.id)
         return (
-            "its driver ended before it replied, and the search is no longer running. To continue "
-            f"it: {go_on}"
+            "the driver ended before it replied to the request, and the search is no longer "
+            f"running. To continue the search: {go_on}"
         )
     return (
-        "its driver ended before it replied; when the search continues, the request is carried "
-        f"out first. To continue it: {go_on}"
+        "the driver ended before it replied to the request. When the search continues, the request "
+        f"is carried out first. To continue the search: {go_on}"
     )

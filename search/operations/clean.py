@@ -48,8 +48,8 @@ def removable_checkpoints(request: CleanRequest) -> list[Removable]:
     result = SearchResult.read(home.opened())
     if holder := home.holder():
         raise LeaseHeld(
-            f"the search '{request.name}' is being run by {holder}. Wait until it ends, or stop "
-            "it first"
+            f"the search '{request.name}' is being run by {holder}. Wait until the search ends, "
+            "or stop the search first."
         )
     return removable_of(result, home, request.storage, request.keep)
 

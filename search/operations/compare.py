@@ -39,7 +39,8 @@ def compare(request: CompareRequest) -> ComparedSearches:
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             Message(
-                f"pass the names of at least two different searches (got {', '.join(names)}). See ",
+                "pass the names of at least two searches, each name only once (got "
+                f"{', '.join(names)}). See ",
                 Remedy("list", start=Start.ANYWHERE),
                 ".",
             )

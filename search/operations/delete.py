@@ -63,7 +63,8 @@ def delete(
     if not NAME.fullmatch(name):
         raise ConfigError(
             Message(
-                f"'{name[:80]}' is not the name of a search. See ",
+                f"'{name[:80]}' cannot be the name of a search. For the names of all searches, "
+                "see ",
                 Remedy("list", start=Start.ANYWHERE),
                 ".",
             )
@@ -71,7 +72,7 @@ def delete(
     request = replace(request, name=name)
     search_home = request.home()
     if not search_home.names():
-        raise JournalError(f"no search at '{search_home}'. Check the name and --storage.")
+        raise JournalError(f"there is no search at '{search_home}'. Check the name and --storage.")
     with search_home.lease(say=talk.note):
         deletion = deletion_of(request)
         if not confirm(deletion):

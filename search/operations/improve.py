@@ -233,7 +233,7 @@ def begun_or_new(request: ImproveRequest, talk: Talk) -> Home | NewImprovement:
         resolve_name(request.model, request.storage)
     champion_model = find_champion(request.champion_request())
     records, champion = Records.at(request.place), champion_model.champion
-    talk.note(f"the champion is {champion_model.data.trial.trial} of {champion.search}")
+    talk.note(f"the champion is {champion_model.data.trial.trial} of the search {champion.search}")
     talk.note("reading the corrections and their images")
     if (
         request.name is None
@@ -271,7 +271,9 @@ def check_request(request: ImproveRequest) -> None:
     if request.trials < 3:
         raise ConfigError(f"--trials must be >= 3 (got {request.trials}).")
     if not 0 < request.margin < 100:
-        raise ConfigError(f"--margin must be > 0 and < 100 points (got {request.margin:g}).")
+        raise ConfigError(
+            f"--margin must be > 0 and < 100 percentage points (got {request.margin:g})."
+        )
     if request.name is not None:
         check_search_name(request.name)
     if request.register is not None:
@@ -330,7 +332,10 @@ def read_improvement(request: ImproveRequest, search_home: Home) -> SearchResult
     result = SearchResult.read(search_home.opened())
     if FOLDER not in search_home.names():
         name = name_in(request.storage, search_home)
-        raise ConfigError(f"the search '{name}' is not an improvement. Use another --name.")
+        raise ConfigError(
+            f"the search '{name}' is not an improvement: search.improve did not start it. Use "
+            "another --name."
+        )
     return result
 
 

@@ -129,9 +129,9 @@ def labelling_of(place: Storage) -> LabellingQueue:
     if (info := records.info) is None:
         raise ConfigError(
             Message(
-                f"there are no records in '{place}'. `",
+                f"there are no records in '{place}'. Start a server that writes records: `",
                 serve_and_record(place),
-                "` records some.",
+                "`.",
             )
         )
     return LabellingQueue(records, info)

@@ -148,8 +148,9 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
         reference = read(source.fetch(Path(temporary) / "classifier", watched=True))
     if reference is None:
         raise ConfigError(
-            f"'{source}' was promoted by an earlier version and does not contain the statistics "
-            "of its validation images, with which new images are compared. Promote it again."
+            f"'{source}' was promoted by an earlier version of this program. It lacks the "
+            "statistics of its validation images, with which new images are compared. Promote "
+            "the model again."
         )
     return MonitoredModel(str(source), reference, version)
 

@@ -184,7 +184,10 @@ class Predictions:
         """
         if not self.images:
             paths = ", ".join(self.files.paths)[:200]
-            raise ConfigError(f"no readable image was found in {paths}")
+            raise ConfigError(
+                f"no readable image was found in {paths}. Pass image files or folders that "
+                "contain images."
+            )
 
 
 def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:

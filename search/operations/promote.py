@@ -143,9 +143,9 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     luck = ", which may be luck" if against.difference > 0 else ""
     raise NoBetterThanGuessing(
         Message(
-            f"{chosen.trial} is no better than {against.guess.doing}: it reaches "
-            f"{against.value:.4g}{luck}, and guessing {_reached(against, against.guessed)}. To "
-            "register it anyway: ",
+            f"{chosen.trial} is no better than {against.guess.doing}: the trial reaches "
+            f"{against.value:.4g}{luck}, and guessing reaches "
+            f"{_reached(against, against.guessed)}. To register the trial anyway: ",
             Remedy(
                 "promote",
                 result.name,

@@ -191,22 +191,23 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         remedy = "Start another search with a space of your own."
         raise Refused(
             f"'{experiment.name}' optimizes {', '.join(experiment.objectives)}, but a refinement "
-            f"would only optimize {result.metric.title}. {remedy}"
+            f"can optimize only {result.metric.title}. {remedy}"
         )
     if not experiment.space.domains:
         raise Refused(
-            f"'{experiment.name}' cannot be refined, because none of its parameters has a range."
+            f"'{experiment.name}' cannot be refined, because its space has no searched "
+            "parameters. Refine a search that has at least one searched parameter."
         )
     if len(result.distinct) < MIN_COMPARED:
         lengths = (
-            " (those that differ only in length count once)"
+            " (trials that differ only in the number of epochs count once)"
             if len(result.ranking) >= MIN_COMPARED
             else ""
         )
         raise Refused(
             Message(
-                f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there "
-                "is nothing to compare. Run more: ",
+                f"a refinement compares at least {MIN_COMPARED} trials, but '{experiment.name}' "
+                f"has {len(result.distinct)} with a result{lengths}. Run more trials: ",
                 Remedy(
                     "resume",
                     experiment.name,

@@ -143,8 +143,8 @@ def experiment_of(request: ResumeRequest, result: SearchResult) -> Experiment:
         refine = Remedy("refine", name, place, options={"trials": Blank("N")})
         raise ConfigError(
             Message(
-                f"--trials: '{name}' has been refined; set the number of trials of each round "
-                "with ",
+                f"--trials cannot be used, because '{name}' has been refined. Set the number of "
+                "trials of each round with ",
                 refine,
                 ".",
             )
@@ -184,8 +184,8 @@ def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResul
     file = file_of(source) if result.refinement is None else None
     if file is not None and recorded and file[0].is_file() and sha256_of(source) != recorded:
         remedy = (
-            f"Undo the change, or pass --space {shlex.quote(source)} to see what has changed, and "
-            "--allow-change to continue with it."
+            f"Undo the change, or pass --space {shlex.quote(source)} to see what has changed. To "
+            "continue with the change, also pass --allow-change."
         )
         raise Refused(f"the space file '{file[0]}' has changed. {remedy}")
     return experiment.space
@@ -208,11 +208,11 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
     lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
         remedy = (
-            f"Restore the file from a backup, or remove {', '.join(lost)} there to train again "
-            "what was lost."
+            f"Restore the journal from a backup, or remove {', '.join(lost)} from "
+            f"'{home}/{TRIALS}' to repeat the lost trainings."
         )
         raise Refused(
-            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, "
+            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, but "
             f"the journal does not. {remedy}"
         )
 

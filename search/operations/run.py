@@ -54,7 +54,7 @@ def experiment_of(request: RunRequest) -> Experiment:
         ConfigError: the request has no space, or is invalid.
     """
     if request.space is None:
-        raise ConfigError(f"space is missing: {', '.join(names())}, or one of your own.")
+        raise ConfigError(f"--space is missing. Pass {', '.join(names())}, or a space of your own.")
     source = data_source(request.data)
     settings = settings_of(request)
     space, space_name, space_source = space_of(request.space)
@@ -121,15 +121,16 @@ def refuse_idle(experiment: Experiment) -> None:
     if sure and len(experiment.objectives) > 1:
         raise ConfigError(
             f"{sure} cannot be combined with --objective {','.join(experiment.objectives)}, "
-            f"because it only concerns {experiment.base.ranked_by.title}. Leave one of them out."
+            f"because --sure concerns only {experiment.base.ranked_by.title}. Leave one of them "
+            "out."
         )
     longest = experiment.horizon
     if experiment.grace is not None and not rungs_for(longest, experiment.grace):
         most = int(longest / math.sqrt(REDUCTION))  # `rungs_for` drops rungs after it
-        remedy = f"Use at most {most}, or leave it out." if most else "Leave it out."
+        remedy = f"Use --grace {most} or less, or no --grace." if most else "Leave --grace out."
         raise ConfigError(
-            f"{grace} leaves no rung before the end of the longest trial, which has "
-            f"{counted(longest, 'epoch')}, so no trial would be stopped. {remedy}"
+            f"{grace} leaves no rung before the end of the longest trial "
+            f"({counted(longest, 'epoch')}), so no trial would be stopped. {remedy}"
         )
 
 
@@ -152,10 +153,10 @@ def data_source(data: str) -> str:
     """
     source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
-        raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
+        raise ConfigError(f"'{data}' is a folder. Use --data folder:{data}.")
     if source == "folder" and not path:
         raise ConfigError(
-            f"'{data}' does not contain the path of a folder: use --data folder:PATH."
+            f"--data '{data}' does not contain the path of a folder. Use --data folder:PATH."
         )
     if source != "folder" and data not in named_data_sets():
         raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
@@ -222,8 +223,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         return settings
     if not path.exists():
         raise ConfigError(
-            f"--weights '{path}' not found. Pass a file, a checkpoint, or a folder of files with "
-            "torchvision's names."
+            f"--weights '{path}' does not exist. Pass a file of weights, a checkpoint, or a "
+            "folder of files with torchvision's names."
         )
     names = (
         space.domains["model.name"].values
@@ -236,14 +237,14 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         if name in MODELS
     ):
         raise ConfigError(
-            f"--weights: the models ({', '.join(names or ())}) cannot start from trained weights. "
-            "Use --space transfer or --space zoo."
+            "--weights cannot be used with models that do not start from trained weights "
+            f"({', '.join(names or ())}). Use --space transfer or --space zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
         raise ConfigError(
-            "initial weights and model.pretrained=false contradict each other. Leave one of them "
-            "out."
+            "initial weights (--weights) and model.pretrained=false contradict each other. Leave "
+            "one of them out."
         )
     return {**begins, **settings, "model.weights": str(path.absolute())}
 
@@ -280,7 +281,7 @@ def device_and_gpus(request: RunRequest) -> tuple[str, float]:
         )
     if device == "cuda" and request.gpus_per_trial == 0:
         raise ConfigError(
-            "--gpus-per-trial 0 contradicts --device cuda. A fraction such as 0.25 lets trials "
-            "share a GPU."
+            "--gpus-per-trial 0 contradicts --device cuda. Use a number above 0, such as 0.25 to "
+            "let four trials share a GPU, or use --device cpu."
         )
     return device, (request.gpus_per_trial or 1.0) if device == "cuda" else 0.0

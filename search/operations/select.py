@@ -255,8 +255,8 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     if not result.ranking:
         raise Refused(
             Message(
-                f"every trial of '{experiment.name}' failed, diverged or has no epoch, so there "
-                "is nothing to choose from. To see the reasons: ",
+                f"every trial of '{experiment.name}' failed, diverged or ended before its first "
+                "epoch, so there is nothing to choose from. To see the reasons: ",
                 Remedy("status", experiment.name, experiment.storage),
             )
         )
@@ -388,7 +388,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
         return
     if not policy.race.alive:
         raise Refused(
-            "no candidate is left: "
+            "no candidate is left in the selection: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in policy.race.out.items())}"
         )
     crew = executor.crew

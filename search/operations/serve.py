@@ -53,7 +53,9 @@ def replicas(text: str) -> tuple[int, int]:
     fewest, colon, most = text.partition(":")
     numbers = [fewest, most] if colon else [fewest, fewest]
     if not all(map(is_whole, numbers)) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= 1000:
-        raise ConfigError(f"expected MIN:MAX replicas, such as 1:4 (got '{text[:80]}')")
+        raise ConfigError(
+            f"expected MIN:MAX replicas from 1 to 1000, such as 1:4 (got '{text[:80]}')"
+        )
     return int(numbers[0]), int(numbers[1])
 
 
@@ -65,7 +67,8 @@ def prefix(text: str) -> str:
     """
     if not re.fullmatch("/|(/[A-Za-z0-9_-]+)+", text):
         raise ConfigError(
-            f"expected a path of letters, digits, _ and -, such as /flowers (got '{text[:80]}')"
+            "expected a path that begins with / and has only letters, digits, _ and -, such as "
+            f"/flowers (got '{text[:80]}')"
         )
     return text
 
@@ -225,7 +228,8 @@ def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedMod
         return watched_model(source, folder, poll_s)
     if (model_folder := source.local_folder) is None:
         raise ConfigError(
-            f"'{source}' does not contain a promoted model (a folder with about.json)."
+            f"'{source}' does not contain a promoted model (a folder with about.json). Pass the "
+            "folder of a promoted model, or models:/NAME@champion."
         )
     return model_folder
 
@@ -255,8 +259,8 @@ def shadow_model(request: ServeRequest, source: ModelSource, folder: Path) -> Wa
         return None
     if not source.registered_name:
         raise ConfigError(
-            f"--shadow needs a registered model, and '{request.model}' is not one. Serve "
-            "models:/NAME@champion instead."
+            f"--shadow requires a registered model, but '{request.model}' is not registered. "
+            "Serve models:/NAME@champion instead."
         )
     return watched_model(source.at_alias(request.shadow), folder, request.poll)
 
@@ -277,10 +281,12 @@ def serve_on_cluster(
     from search.serving import ray_serve
 
     if address == LOCAL:
-        raise ConfigError(f"--address {LOCAL}: leave it out to serve on this machine.")
+        raise ConfigError(
+            f"--address {LOCAL} is not allowed. To serve on this machine, leave --address out."
+        )
     if request.shadow is not None or request.workers != 1:
         refused = "--shadow" if request.shadow is not None else "--workers"
-        remedy = "Use --replicas" if request.shadow is None else "Serve it on one machine"
+        remedy = "Use --replicas instead" if request.shadow is None else "Leave one of them out"
         raise ConfigError(f"{refused} cannot be used on a cluster (--address). {remedy}.")
     settings = WorkerSettings(
         name=name,

@@ -56,8 +56,8 @@ def sync(request: SyncRequest) -> Synced:
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise NotReady(
-                f"MLflow did not accept everything ({redact(reason)}). Try again later; "
-                f"{home}/{FILE_NAME} contains everything."
+                f"MLflow did not accept everything ({redact(reason)}). Try again later. Nothing "
+                f"is lost: {home}/{FILE_NAME} contains everything."
             ) from error
     return Synced(
         name=result.name, trials=len(result.trials), epochs=result.epochs_trained, uri=uri

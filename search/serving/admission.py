@@ -258,7 +258,7 @@ class Admission:
             raise Refusal(
                 413,
                 f"the images have {pixels // 1_000_000} million pixels in total (limit "
-                f"{limit // 1_000_000} million): send fewer images in a request",
+                f"{limit // 1_000_000} million): send fewer or smaller images in a request",
             )
         if (wait_s := self._decoding_wait_s(max(pixel_counts))) > self._limits.wait_s:
             raise _busy_refusal(wait_s)

@@ -225,7 +225,7 @@ class App:
         """Answer in the format of MLflow's scoring server."""
         kind, body = await self._read_body(scope, receive, ticket)
         if kind.partition(";")[0].strip().lower() != "application/json":
-            raise Refusal(415, "the Content-Type must be application/json")
+            raise Refusal(415, f"the Content-Type must be application/json (got {kind[:80]!r})")
         raw_images = await self._run(len(body) > LARGE_BODY, inputs.read_tensors, body, self.limits)
         self.admission.take_images(ticket, len(raw_images))
         model = self.versions.current.model
@@ -360,7 +360,7 @@ class App:
                         return kind, pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except TimeoutError as error:
             raise Refusal(
-                408, f"the body did not arrive within {self.limits.receive_s:g} s"
+                408, f"the body of the request did not arrive within {self.limits.receive_s:g} s"
             ) from error
         raise ClientLeft
 
@@ -418,7 +418,11 @@ def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
         elif name == b"content-length":
             length = int(value)  # httptools has validated it
         elif name == b"content-encoding" and value.lower() != b"identity":
-            raise Refusal(415, "compressed bodies are not supported: omit Content-Encoding")
+            raise Refusal(
+                415,
+                "compressed bodies are not supported: send the body uncompressed, without "
+                "Content-Encoding",
+            )
     return kind, length
 
 
@@ -432,10 +436,10 @@ def _parse_top(query: bytes) -> int | None:
         return None
     options = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     if len(options) != 1 or options[0][0] != "top":
-        raise Refusal(400, "the only query parameter that is allowed is ?top=NUMBER")
+        raise Refusal(400, "the only allowed query parameter is ?top=NUMBER")
     text = options[0][1]
     if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 6 and int(text)):
-        raise Refusal(400, "?top= must be a whole number above 0")
+        raise Refusal(400, f"?top= must be a whole number from 1 to 999999 (got {text[:80]!r})")
     return int(text)
 
 

@@ -122,7 +122,7 @@ class Batcher:
             predictions = served.predictions(images)
             if len(predictions) != len(images):
                 raise ValueError(
-                    f"it returned {len(predictions)} predictions for {len(images)} images"
+                    f"the model returned {len(predictions)} predictions for {len(images)} images"
                 )
         except Exception as raised:  # noqa: BLE001 - a model may raise anything
             LOG.error("version %s could not answer: %r", served.version, raised)

@@ -57,7 +57,7 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
     if len(images) > limits.images:
         raise _too_many_refusal(limits)
     if not len(images):
-        raise Refusal(400, "the request contains no image")
+        raise Refusal(400, "the request contains no image: send at least one image")
     return images
 
 
@@ -69,7 +69,7 @@ def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
     """Read the files of a form. Each part of the form has to be a file."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise Refusal(400, "multipart/form-data needs a boundary in its Content-Type")
+        raise Refusal(400, "the Content-Type multipart/form-data must contain a boundary")
     form = _Form(limits)
     try:
         parser = MultipartParser(boundary, form.callbacks(), max_header_size=4096)
@@ -78,7 +78,7 @@ def _read_multipart(content_type: str, body: bytes, limits: Limits) -> Contents:
     except FormParserError as error:
         raise Refusal(400, f"invalid multipart/form-data: {_first_line(error)}") from error
     if not form.is_whole:
-        raise Refusal(400, "invalid multipart/form-data: it ends before its last boundary")
+        raise Refusal(400, "invalid multipart/form-data: the body ends before its last boundary")
     return form.files
 
 
@@ -125,7 +125,9 @@ class _Form:
         options = parse_options_header(self._disposition)[1]
         if b"filename" not in options and not ENCODED_FILE_NAME.search(self._disposition):
             name = printable(options.get(b"name", b"").decode("utf-8", "replace")[:80])
-            raise Refusal(400, f"the field '{name}' of the form is not a file")
+            raise Refusal(
+                400, f"the field '{name}' of the form is not a file: send each image as a file"
+            )
 
     def _end(self) -> None:
         self.is_whole = True
@@ -167,9 +169,13 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         shape, is_fortran, kind = read_header(file)
         size, start = math.prod(shape), file.tell()
     except Exception as error:  # any error, since NumPy parses the header as Python
-        raise Refusal(400, "the body is not an array in the format of numpy.save") from error
+        raise Refusal(400, "the body must be an array in the format of numpy.save") from error
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
-        raise Refusal(400, "the shape in the array's header is not valid")
+        raise Refusal(
+            400,
+            "the shape in the array's header must have whole numbers from 0 to the size of the "
+            "body",
+        )
     if kind != np.uint8 or is_fortran or not 2 <= len(shape) <= 4:
         raise Refusal(
             422,
@@ -178,7 +184,7 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         )
     if size != len(body) - start:
         raise Refusal(
-            400, f"the array must have {size:,} bytes by its header (got {len(body) - start:,})"
+            400, f"by its header, the array must have {size:,} bytes (got {len(body) - start:,})"
         )
     images = np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
     is_single = images.ndim == 2 or (images.ndim == 3 and shape[-1] <= 4)
@@ -213,7 +219,7 @@ def read_tensors(body: bytes, limits: Limits) -> Any:
         raise Refusal(400, TENSORS_FORM)
     images = document[keys[0]]
     if not isinstance(images, list) or not images:
-        raise Refusal(400, f"'{keys[0]}' must be a list of images")
+        raise Refusal(400, f"'{keys[0]}' must be a list of images that is not empty")
     if len(images) > limits.images:
         raise _too_many_refusal(limits)
     _check_numbers(images, axes=4)
@@ -236,7 +242,9 @@ def _check_numbers(values: list[Any], axes: int) -> None:
         return
     if kinds != {list} or axes == 1:
         raise Refusal(
-            422, "images must be nested lists of numbers from 0 to 255, with rows of equal length"
+            422,
+            "images must be lists of rows, and rows lists of numbers from 0 to 255 or of "
+            "pixels; all rows of an image must have the same length",
         )
     for value in values:
         _check_numbers(value, axes - 1)

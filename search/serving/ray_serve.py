@@ -248,7 +248,7 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise ConfigError(
             f"the model has {size / 1e6:,.0f} MB, but a model on a cluster may have at most "
-            f"{MAX_BYTES / 1e6:,.0f} MB."
+            f"{MAX_BYTES / 1e6:,.0f} MB. Serve the model on one machine, without --address."
         )
     fewest, most = deployment.replicas
     setup = ReplicaSetup(deployment.settings, model.version, files)
@@ -269,7 +269,7 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
     except (RuntimeError, TimeoutError) as error:
         raise NotReady(
             f"the replicas of {deployment.settings.name} did not start "
-            f"({printable(str(error))[:300]})"
+            f"({printable(str(error))[:300]}). Ray's logs have the details."
         ) from error
 
 

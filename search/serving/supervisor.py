@@ -296,13 +296,15 @@ class Supervisor:
                 if (model := slot.unanswered) is not None and slot.is_sent:
                     slot.settle(
                         VersionReply(
-                            model.version, model.role, "a process ended while it was loading it"
+                            model.version,
+                            model.role,
+                            "a process ended while it was loading the model",
                         )
                     )
             if slot.failures >= FAILURES and not self._is_serving:
                 raise Refused(
-                    f"the server did not start: a worker process exited {FAILURES} times in a row "
-                    "before it was ready. The lines above say how."
+                    f"the server did not start: a worker process exited {FAILURES} times in a "
+                    "row before it was ready. See the lines above for the reason."
                 )
             if slot.failures:
                 await self._pause(slot.failures)

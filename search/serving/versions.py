@@ -84,7 +84,7 @@ def load_version(
     except ConfigError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        raise ConfigError(f"it cannot be loaded ({describe_error(error)})") from error
+        raise ConfigError(f"the model cannot be loaded ({describe_error(error)})") from error
     encoder = Encoder(name, version, tuple(runtime.model.classes))
     largest_batch = max(1, runtime.batch_within(delay_s))
     return ServedVersion(version, runtime, largest_batch, runtime.batch_within(QUICK_S), encoder)
@@ -112,7 +112,7 @@ def _call_within(limit_s: float, make: Callable[[], Runtime]) -> Runtime:
 
     threading.Thread(target=run, name="loading", daemon=True).start()
     if not wait([future], limit_s).done:
-        raise ConfigError(f"it was not loaded within {limit_s:g} s")
+        raise ConfigError(f"the model was not loaded within {limit_s:g} s")
     return future.result()
 
 

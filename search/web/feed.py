@@ -113,7 +113,9 @@ def _make_text(followed: "Followed", make: Callable[[SearchResult], str]) -> tup
     """Render a text; return the search's version, the text, and the processor time in seconds."""
     with followed.reading() as result:
         if not result.sessions:
-            raise Behind(f"'{followed.name}' was started again: reload the page in a moment.")
+            raise Behind(
+                f"the search '{followed.name}' was started again. Reload the page in a moment."
+            )
         start_s = time.thread_time()
         return followed.version, make(result), time.thread_time() - start_s
 
@@ -229,12 +231,17 @@ class Followed:
         try:
             return self.tail.new()
         except FileNotFoundError:
-            raise SearchGone(f"there is no search '{self.name}' here.") from None
+            raise SearchGone(
+                f"there is no search '{self.name}' in the storage of this server."
+            ) from None
 
     def _unbegun(self, holder: str) -> Exception:
         if holder:
             return NotReady(f"'{self.name}' is being prepared: reload the page in a moment.")
-        return SearchGone(f"there is no search '{self.name}' here, or it ended before it started.")
+        return SearchGone(
+            f"there is no search '{self.name}' in the storage of this server, or it ended before "
+            "its first event was written."
+        )
 
     def _apply(self, event: Event) -> None:
         data, result = event.data, self.result
@@ -298,7 +305,9 @@ class Followed:
         points, proposed = self.points, self.proposed
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
         if number > self.number or (is_cut and number < points[0].number - 1):
-            raise Behind("more events have happened since then than are stored.")
+            raise Behind(
+                f"the epochs since event {number} are not stored, or the search has no such event."
+            )
         first = bisect_right(points, number, key=lambda point: point.number)
         new = bisect_right(proposed, number, key=lambda pair: pair[0])
         return points[first:], [trial for _, trial in proposed[new:]]
@@ -321,7 +330,7 @@ class Feed:
             NotReady: the search is being prepared, and its journal has no event yet.
         """
         if not NAME.fullmatch(name):
-            raise JournalError("there is no search of that name.")
+            raise JournalError(f"'{name[:80]}' is not a valid name of a search.")
         self._drop_unused()
         if name not in self._followed:
             self._followed[name] = Followed(self.place, name)

@@ -39,7 +39,9 @@ def token(text: str) -> str:
             is not printable ASCII.
     """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigError(f"at least {MIN_TOKEN} letters, digits and signs without a space")
+        raise ConfigError(
+            f"expected at least {MIN_TOKEN} ASCII letters, digits and signs without spaces"
+        )
     return text
 
 
@@ -96,11 +98,14 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     is_own = allowed_hosts(host) is not None
     if not is_own and request.data_root is None:
         raise ConfigError(
-            f"--host {host}: other machines can reach this server. Pass --data-root DIR, "
-            "the folder that contains the images that they may use."
+            f"with --host {host}, other machines can reach this server. Pass --data-root DIR, "
+            "the folder that contains the images that these machines may use."
         )
     if request.data_root is not None and not request.data_root.is_dir():
-        raise ConfigError(f"--data-root '{request.data_root}': there is no such folder.")
+        raise ConfigError(
+            f"--data-root '{request.data_root}' is not an existing folder. Pass the folder that "
+            "contains the images."
+        )
     site = Site(
         request.storage,
         request.tracking or default_uri(),
@@ -111,11 +116,15 @@ def serve_pages(request: UiRequest, pages: Sequence[Page]) -> None:
     with listening(host, request.address.port) as listener:
         place = f"{name_of(host)}:{listener.getsockname()[1]}"
         address = f"http://{place}/?{TOKEN}={site.access.token}"
-        say(console, f"searches in {request.storage}: {address} (press Ctrl-C to end the server)")
+        say(
+            console,
+            f"the searches in {request.storage} are shown at {address} (press Ctrl-C to end the "
+            "server)",
+        )
         if not is_own:
             say(
                 console,
-                "note: everyone who has this address can start and stop searches as you can",
+                "note: everyone who has this address can start and stop searches, just like you",
             )
         config = uvicorn.Config(
             app_of(site),

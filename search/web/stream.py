@@ -53,7 +53,10 @@ def streamed(
         Behind: the journal was replaced, and its first event is not written yet.
     """
     if len(followed.watchers) >= MAX_WATCHERS:
-        raise Refused(f"{MAX_WATCHERS} pages on this search are already open. Close one of them.")
+        raise Refused(
+            f"{MAX_WATCHERS} pages of this search are already open, and more are not allowed. "
+            "Close one of these pages."
+        )
     after = request.headers.get("last-event-id") or request.query_params.get("after", "")
     seen_version = request.query_params.get("seen", "")
     stream = _Stream(followed, followed.view(key), make, _whole(after), _whole(seen_version))
@@ -137,7 +140,9 @@ class _Stream:
         result = self.followed.result
         if result.started is not self.started:  # a round of a refinement has begun, for example
             if _axes(result) != self.axes or result.started.id != self.started.id:
-                raise Behind("the charts now have different axes, or this is a different search.")
+                raise Behind(
+                    "the axes of the charts have changed, or the page now shows a different search."
+                )
             self.started = result.started
         points, trials = self.followed.since(self.after)
         course = self.followed.course
@@ -159,7 +164,7 @@ def _axes(result: SearchResult) -> list[Axis]:
         Behind: the journal was replaced, and its first event is not written yet.
     """
     if not result.sessions:
-        raise Behind("it was started again: reload the page in a moment.")
+        raise Behind("the search was started again. Reload the page in a moment.")
     return Axis.all_of(result)
 
 

@@ -274,10 +274,14 @@ CASES: list[Case] = [
     (["--space", "transfer", "--download"], "none of the weights 'mobilenet_v2-7ebf99e0.pth', ", 4),
     (
         ["--space", "transfer", "--weights", "none.pth"],
-        "--weights 'none.pth' not found. Pass a file, a checkpoint, or a folder of files",
+        "--weights 'none.pth' does not exist. Pass a file of weights, a checkpoint, or a folder",
         2,
     ),
-    (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
+    (
+        ["--space", "zoo", "--set", "model.weights=none.pth"],
+        "--weights 'none.pth' does not exist.",
+        2,
+    ),
     (
         ["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"],
         "--set model.weights: there is no home folder for '~nobody-of-ours'",
@@ -285,7 +289,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"],
-        "initial weights and model.pretrained=false contradict",
+        "initial weights (--weights) and model.pretrained=false contradict",
         2,
     ),
     (
@@ -296,8 +300,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights: the models (deep_cnn) cannot start from trained weights. Use --space "
-            "transfer or --space zoo."
+            "--weights cannot be used with models that do not start from trained weights "
+            "(deep_cnn). Use --space transfer or --space zoo."
         ),
         2,
     ),
@@ -374,12 +378,12 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "table3", "--data", "single"],
-        "'single' is a folder: use --data folder:single.",
+        "'single' is a folder. Use --data folder:single.",
         2,
     ),
     (
         ["--space", "smoke", "--data", "folder"],
-        "'folder' does not contain the path of a folder: use --data folder:PATH.",
+        "--data 'folder' does not contain the path of a folder. Use --data folder:PATH.",
         2,
     ),
     (
@@ -389,7 +393,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:"],
-        "'folder:' does not contain the path of a folder: use --data folder:PATH.",
+        "--data 'folder:' does not contain the path of a folder. Use --data folder:PATH.",
         2,
     ),
     (
@@ -538,7 +542,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "gs://bucket/x"],
-        "argument --storage: must be a folder or s3://BUCKET/PREFIX (got 'gs://bucket/x')",
+        "argument --storage: expected a folder or s3://BUCKET/PREFIX (got 'gs://bucket/x')",
         2,
     ),
     (
@@ -667,20 +671,20 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "0.5", "--objective", "val_accuracy,latency"],
-        "--sure 0.5 cannot be combined with --objective val_accuracy,latency, because it only "
-        "concerns accuracy. Leave one of them out.",
+        "--sure 0.5 cannot be combined with --objective val_accuracy,latency, because --sure "
+        "concerns only accuracy. Leave one of them out.",
         2,
     ),
     (
         ["--space", "smoke", "--set", "epochs=10", "--grace", "8"],
-        "--grace 8 leaves no rung before the end of the longest trial, which has 10 epochs, so no "
-        "trial would be stopped. Use at most 7, or leave it out.",
+        "--grace 8 leaves no rung before the end of the longest trial (10 epochs), so no "
+        "trial would be stopped. Use --grace 7 or less, or no --grace.",
         2,
     ),
     (
         ["--space", "smoke", "--max-epochs", "1", "--grace", "1"],
-        "--grace 1 leaves no rung before the end of the longest trial, which has 1 epoch, so no "
-        "trial would be stopped. Leave it out.",
+        "--grace 1 leaves no rung before the end of the longest trial (1 epoch), so no "
+        "trial would be stopped. Leave --grace out.",
         2,
     ),
     (

@@ -244,7 +244,9 @@ def test_a_search_for_a_task_that_is_gone_is_told(
         assert search.status.main([searched.name, *searched.place]) != 0
     finally:
         TASKS[entry.name] = entry
-    told = f"the search is for '{entry.name}', a task that this version does not know"
+    told = (
+        f"the search is for '{entry.name}', a task that this version of the program does not know"
+    )
     assert told in capsys.readouterr().err
 
 

@@ -115,11 +115,11 @@ class Classifier(Model):
         probabilities = np.asarray(self.predictions(np.zeros((2, *self.image), dtype=np.uint8)))
         if probabilities.shape != expected_shape:
             raise ConfigError(
-                f"it returned probabilities of shape {probabilities.shape} for two images instead "
+                f"the model returned probabilities of shape {probabilities.shape} for two images instead "
                 f"of {expected_shape}."
             )
         if not np.isfinite(probabilities).all():
-            raise ConfigError("its probabilities are NaN or infinite.")
+            raise ConfigError("the model returned probabilities that are NaN or infinite.")
 
     def _of_pixels(self, images: Any) -> Probabilities:
         # The predictor converts whole arrays, which is faster than image by image.

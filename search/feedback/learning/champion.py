@@ -73,8 +73,8 @@ def find_champion(request: ChampionRequest) -> ChampionModel:
     at = origin_of(request.model, registry_uri(request.overrides.tracking))
     if not at.tags.get("search.name"):
         raise ConfigError(
-            f"{request.model} was not registered by search.promote. Use a model that was, or the "
-            "name of a search."
+            f"{request.model} was not registered by search.promote. Pass a model that "
+            "search.promote has registered, or the name of a search."
         )
     tags = (at.tags[f"search.{name}"] for name in ("name", "id", "trial"))
     return load_champion(request, ChampionIdentity(at.name, at.version, *tags))
@@ -93,14 +93,15 @@ def load_champion(request: ChampionRequest, identity: ChampionIdentity) -> Champ
     search_home = home(request.storage, name)
     if not search_home.exists():
         raise ConfigError(
-            f"{request.model} is from the search '{name}', which is not in '{request.storage}'. "
-            "Pass the storage of that search with --storage."
+            f"{request.model} is from the search '{name}', but '{request.storage}' does not "
+            "contain this search. Pass the storage of the search with --storage."
         )
     result = SearchResult.read(search_home.opened())
     if identity.id and identity.id != result.started.id:
         raise Refused(
-            f"{request.model} was registered from a different search than '{name}' in "
-            f"'{request.storage}'. Pass the right storage with --storage."
+            f"the search '{name}' in '{request.storage}' is not the search from which "
+            f"{request.model} was registered. Pass the storage of the original search with "
+            "--storage."
         )
     chosen = result.find(identity.trial) if identity.trial else None
     chosen = chosen or find_answer(result, search_home, request.storage)
@@ -139,8 +140,9 @@ def champion_data(
         )
     if config.data.folds is not None:
         raise ConfigError(
-            f"'{result.name}' is a search with --folds and cannot be improved: its champion "
-            "consists of several networks, and there is no validation set that could be kept."
+            f"'{result.name}' cannot be improved, because it is a search with --folds: its "
+            "champion consists of several networks and has no validation set of its own. Use a "
+            "search without --folds."
         )
     check_tracking(tracking)
     return ChampionData(experiment, result, chosen, config, dataset_of(result, config))

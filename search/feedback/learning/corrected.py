@@ -264,7 +264,7 @@ def _read_new_images(
             file.write_bytes(content)
             try:
                 if correction.label not in dataset.classes:
-                    raise ConfigError(f"there is no class '{printable(correction.label)}'")
+                    raise ConfigError(f"the model has no class '{printable(correction.label)}'")
                 pixels = model.pixels(file)
             except ConfigError as error:
                 reason = str(error).replace(f"'{file}': ", "")

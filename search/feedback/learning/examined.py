@@ -71,13 +71,13 @@ def examine_corrections(
     dataset = champion.data.dataset
     if (info := records.info) is None:
         raise ConfigError(
-            f"'{records.place}' contains no records (--from). Start a server that writes them with "
-            "--record PLACE."
+            f"--from '{records.place}' contains no records. To record images, start a server "
+            f"with --record '{records.place}'."
         )
     if info.classes != dataset.classes:
         raise ConfigError(
-            f"'{records.place}' contains the records of '{info.model}', whose classes differ from "
-            f"those of {champion.source}. Use the records of that model."
+            f"--from '{records.place}' contains the records of '{info.model}', whose classes "
+            f"differ from those of {champion.source}. Pass the records of {champion.source}."
         )
     model = champion.load_model(data_root)
     corrected_images = read_corrected_images(records, model, dataset, joined_labels(rounds))
@@ -94,9 +94,9 @@ def examine_corrections(
         doubted_lines = "\n".join(f"  {line}" for line in exclusion_lines(doubted))
         raise Refused(
             f"about {100 * suspected:.0f} % of the {len(corrected_images.new):,} corrections are "
-            f"probably wrong, more than the allowed {100 * MAX_SUSPECTED:g} %, so nothing was "
-            "started. Check and correct those that contradict the others most, or train on all "
-            f"with --anyway:\n{doubted_lines}"
+            f"probably wrong, more than the allowed {100 * MAX_SUSPECTED:g} %, so no training "
+            "was started. Check these corrections, or train on all corrections with "
+            f"--anyway:\n{doubted_lines}"
         )
     return corrected_images.without_doubted(
         doubted_for_training(corrected_images, wrong)
@@ -163,11 +163,11 @@ def refuse_few(corrected_images: CorrectedImages) -> None:
         return
     raise ConfigError(
         Message(
-            f"there are too few corrected images: {counts[TRAINING]} for training, "
-            f"{counts[SELECTION]} for the selection of the best challenger and {counts[HELD_OUT]} "
-            f"held out; at least {MIN_NEW_IMAGES[TRAINING]}, {MIN_NEW_IMAGES[SELECTION]} and "
-            f"{MIN_NEW_IMAGES[HELD_OUT]} are required. About 60 corrections are enough: correct "
-            "more with ",
+            f"there are too few corrected images: {counts[TRAINING]} for training (at least "
+            f"{MIN_NEW_IMAGES[TRAINING]}), {counts[SELECTION]} for the selection of the best "
+            f"challenger (at least {MIN_NEW_IMAGES[SELECTION]}) and {counts[HELD_OUT]} held out "
+            f"for the comparison with the champion (at least {MIN_NEW_IMAGES[HELD_OUT]}). About "
+            "60 corrections are enough. Correct more images with ",
             Remedy("label", start=Start.MODULE),
             ", or on the server's page.",
         )

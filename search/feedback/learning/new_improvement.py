@@ -134,9 +134,9 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
     lines = "\n".join(f"  {line}" for line in reasons)
     raise Refused(
         Message(
-            "nothing was started, because no new model can become the champion, however good it "
-            f"is:\n{lines}\nWith --challenger, models are trained anyway; the best one gets at "
-            "most the alias 'challenger'. To try it: ",
+            "nothing was started, because even a perfect model could not become the "
+            f"champion:\n{lines}\nWith --challenger, models are trained anyway, but the best "
+            "model can get only the alias 'challenger'. To do this: ",
             TRY_CHALLENGER,
         )
     )

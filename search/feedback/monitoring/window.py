@@ -107,9 +107,9 @@ def load_window(
         )
     if info.classes != reference.classes:
         raise ConfigError(
-            f"'{records.place}' contains the records of '{info.model}', which has "
-            f"{len(info.classes)} classes. They must be the {len(reference.classes)} classes of "
-            "this model, in the same order."
+            f"'{records.place}' contains the records of '{info.model}', whose "
+            f"{len(info.classes)} classes differ from the {len(reference.classes)} classes of "
+            "the monitored model. Pass records with the same classes in the same order."
         )
     answers = [
         answer
@@ -117,7 +117,10 @@ def load_window(
         if len(answer.probabilities) == len(reference.classes)
     ]
     if not answers:
-        raise ConfigError(f"'{records.place}' has no answers in this period. Use a longer --since.")
+        raise ConfigError(
+            f"'{records.place}' has no answers in this period that fit the model. Use an earlier "
+            "--since."
+        )
     counts = Counter(answer.version for answer in answers)
     version = version or answers[-1].version
     if version not in counts:
@@ -125,8 +128,8 @@ def load_window(
             f"{name or '(none)'} ({count:,})" for name, count in counts.items()
         )
         raise ConfigError(
-            f"'{records.place}' has no answers by version '{version}' in this period. It has "
-            f"answers by: {versions_text}."
+            f"'{records.place}' has no answers by version '{version}' in this period. Choose "
+            f"another --version, or an earlier --since. Versions with answers: {versions_text}."
         )
     other_versions = {name: count for name, count in counts.items() if name != version}
     return _window(

@@ -141,7 +141,9 @@ class BodyMemory:
         def take(size: int) -> None:
             nonlocal taken_bytes
             if size > self._free_bytes:
-                raise HTTPException(503, "too many requests are being read; try again in a moment.")
+                raise HTTPException(
+                    503, "the server is reading too many requests. Try again in a moment."
+                )
             self._free_bytes -= size
             taken_bytes += size
 
@@ -175,7 +177,9 @@ async def read_fields(
                     raise HTTPException(413, f"the body must have at most {limit:,} bytes.")
         values = await run_in_threadpool(json.loads, bytes(content))
     except TimeoutError:
-        raise HTTPException(408, f"the body did not arrive within {RECEIVE_S:g} s.") from None
+        raise HTTPException(
+            408, f"the body of the request did not arrive within {RECEIVE_S:g} s."
+        ) from None
     except (ValueError, RecursionError):
         raise HTTPException(400, hint) from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):

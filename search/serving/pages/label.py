@@ -74,7 +74,7 @@ class LabelCalls:
         count = request.query_params.get("count", "20")
         if not (is_whole(count) and 0 < int(count) <= MAX_COUNT):
             raise HTTPException(
-                400, f"count must be a number from 1 to {MAX_COUNT} (got '{count[:80]}')."
+                400, f"count must be a whole number from 1 to {MAX_COUNT} (got '{count[:80]}')."
             )
         without = request.query_params.get("without", "").split(",")
         return json_response(await run_in_threadpool(self._next, int(count), without))
@@ -90,7 +90,9 @@ class LabelCalls:
 
     def _png(self, name: str) -> bytes:
         if (content := self._labelling.records.image(name)) is None:
-            raise NotRecorded("this image does not exist, or it has been removed.")
+            raise NotRecorded(
+                f"there is no recorded image '{name[:80]}'. It may have been removed to make room."
+            )
         return as_png(content)
 
     async def correct(self, request: Request) -> Response:

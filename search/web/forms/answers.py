@@ -107,7 +107,9 @@ class _Model:
                 line = await self.process.stdout.readline()
             reply: Json = json.loads(line)
         except TimeoutError:
-            raise NotReady(f"the model did not answer within {limit_s:g} s.") from None
+            raise NotReady(
+                f"the model did not answer within {limit_s:g} s. Try again later."
+            ) from None
         except ValueError:
             raise NotReady("the model's process ended before it answered. Try again.") from None
         return reply

@@ -181,5 +181,8 @@ async def _read_all(stream: asyncio.StreamReader) -> str:
     while piece := await stream.read(65_536):
         content += piece
         if len(content) > MAX_BYTES:
-            raise NotReady("the answer is too large to be shown.")
+            raise NotReady(
+                f"the output of the command is larger than {MAX_BYTES:,} bytes, so it cannot be "
+                "shown. Run the command in a terminal."
+            )
     return content.decode(errors="replace")

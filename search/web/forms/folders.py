@@ -60,7 +60,8 @@ def allowed(text: str, root: Path | None) -> Path:
             path = path.resolve()
             if not path.is_relative_to(root.resolve()):
                 raise ConfigError(
-                    f"'{text[:200]}' is not below '{root}', where images must be on this server."
+                    f"'{text[:200]}' is not below '{root}'. On this server, all images must be "
+                    f"in '{root}' or in its subfolders."
                 )
         if not path.is_dir():
             raise ConfigError(f"there is no folder '{text[:200]}' on the machine of this server.")
@@ -86,12 +87,18 @@ def check_links(path: Path, root: Path) -> None:
         for entry in _entries(waiting.pop()):
             target, count = Path(entry.path), count + 1
             if count > MAX_LOOKED:
-                raise ConfigError(f"'{path}' contains more than {MAX_LOOKED:,} files and folders.")
+                raise ConfigError(
+                    f"'{path}' contains more than {MAX_LOOKED:,} files and folders. Choose a "
+                    "smaller folder."
+                )
             if entry.is_symlink():
                 target = target.resolve()
                 if not target.is_relative_to(root):
                     text = f"'{entry.path[:200]}' is a link that leads out of '{root}'"
-                    raise ConfigError(f"{text}, which is not allowed on this server.")
+                    raise ConfigError(
+                        f"{text}, which is not allowed on this server. Remove the link, or "
+                        "choose another folder."
+                    )
             elif not entry.is_dir():
                 continue
             if target not in visited and target.is_dir():

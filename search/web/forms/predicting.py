@@ -25,7 +25,7 @@ def model_address(name: str, number: str) -> str:
         ConfigError: the version is not a number.
     """
     if not VERSION.fullmatch(number):
-        raise ConfigError("the version must be a number, such as 3.")
+        raise ConfigError(f"the version must be a number, such as 3 (got '{number[:40]}').")
     return f"{MODEL}{name}/{number}"
 
 
@@ -51,8 +51,8 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
     ]:
         raise ConfigError(
-            f"the model is already predicting '{at_work[0].folder}'. Wait until it ends, or stop "
-            "it."
+            f"the model is already predicting '{at_work[0].folder}'. Wait until this prediction "
+            "ends, or stop this prediction."
         )
     words = predict_words(name, number, folder, site)
     back = form_address(name, version=number, folder=folder)

@@ -162,7 +162,9 @@ def verb_request(name: str, search: str, values: Mapping[str, str], site: Site) 
     for field in verb.fields:
         value = values.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
-            raise ConfigError(f"{field.label}: too long (limit {MAX_VALUE:,} characters).")
+            raise ConfigError(
+                f"the value of '{field.label}' is too long (limit {MAX_VALUE:,} characters)."
+            )
         if value:
             options[field.option] = True if field.option in verb.flags else value
     return request_from(verb.request_type, options)

@@ -111,7 +111,9 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     """
     result, holder = result_and_holder(site, name)
     if holder:
-        raise LeaseHeld(f"the search '{name}' is running. Wait until it ends, or stop it first.")
+        raise LeaseHeld(
+            f"the search '{name}' is running. Wait until the search ends, or stop the search."
+        )
     home = home_or_404(site, name)
     removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
     return [
@@ -128,7 +130,7 @@ def going(site: Site, name: str) -> list[str]:
         LeaseHeld: a driver is running the search.
     """
     if holder := _existing_home(site, name).holder():
-        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop it first.")
+        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop the search first.")
     deletion = deletion_of(DeleteRequest(name=name, storage=site.place))
     what, where, *further_lines = [line.strip() for line in deletion_lines(deletion)]
     return [f"{what} {where}", *further_lines]
@@ -152,5 +154,5 @@ def _existing_home(site: Site, name: str) -> Home:
     """
     home = home_or_404(site, name)
     if not home.names():
-        raise JournalError(f"there is no search '{name}' here.")
+        raise JournalError(f"there is no search '{name}' in the storage of this server.")
     return home

@@ -67,7 +67,7 @@ def routes(site: Site) -> list[BaseRoute]:
         name = request.path_params["name"]
         registered = await in_time(threads, lambda: models_in(site.tracking, name))
         if not registered:
-            raise HTTPException(404, "there is no model of this name.")
+            raise HTTPException(404, f"there is no registered model '{name[:80]}'.")
         return registered[0]
 
     async def show_model(request: Request) -> Response:
@@ -155,7 +155,9 @@ def model_page(
     champion = [row for row in versions if "champion" in row.version.aliases]
     chosen = matching if number else champion or versions
     if not chosen:
-        raise HTTPException(404, f"'{model.name}' has no such version.")
+        raise HTTPException(
+            404, f"the model '{model.name}' has no version{f' {number[:40]}' * bool(number)}."
+        )
     address = model_address(model.name, chosen[0].version.number)
     options = [f"--{name}={value}" for name, value in place_options(site).items()]
     return site.render(

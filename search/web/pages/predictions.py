@@ -97,7 +97,9 @@ def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
     launched = launcher.find(name)
     file = None if launched is None else launched.result
     if launched is None or file is None:
-        raise HTTPException(404, "these predictions do not exist, or do not exist yet.")
+        raise HTTPException(
+            404, "there are no predictions with this id, or they are not finished yet."
+        )
     return Prediction(launched), file
 
 

@@ -30,7 +30,7 @@ def routes(site: Site) -> list[BaseRoute]:
     async def show(request: Request) -> Response:
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None:
-            raise HTTPException(404, "nothing with this name was started here.")
+            raise HTTPException(404, "no command with this id was started on this server.")
         if await is_there(site, launched):
             return leads_to(request, came_of(launched))
         is_part = "hx-request" in request.headers
@@ -41,7 +41,11 @@ def routes(site: Site) -> list[BaseRoute]:
         """Stop predictions; other commands cannot be stopped on this page."""
         launched = await run_in_threadpool(launcher.find, request.path_params["id"])
         if launched is None or launched.verb != "predict":
-            raise HTTPException(404, "there is nothing with this name that could be stopped here.")
+            raise HTTPException(
+                404,
+                "no predictions with this id were started on this server, so there is nothing to "
+                "stop.",
+            )
         await run_in_threadpool(launched.stop)
         return RedirectResponse(f"/started/{launched.id}", 303)
 

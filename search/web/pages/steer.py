@@ -223,7 +223,7 @@ def home_or_404(site: Site, name: str) -> Home:
         HTTPException: this is not a valid name of a search.
     """
     if not NAME.fullmatch(name):
-        raise HTTPException(404, "there is no search of this name.")
+        raise HTTPException(404, f"'{name[:80]}' is not a valid name of a search.")
     return home(site.place, name)
 
 
@@ -413,7 +413,10 @@ def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
             f"the number of trials at once must be a whole number (got '{count[:40]}')."
         )
     if not any(values.values()):
-        raise ConfigError("enter a number of trials, a time, or a number of trials at once.")
+        raise ConfigError(
+            "enter at least one value: the number of trials, the time, or the number of trials "
+            "at once."
+        )
     return DriverRequest.now(
         EXTEND,
         by=by,

@@ -92,7 +92,7 @@ async def _search_and_trial(site: Site, request: Request) -> tuple[Followed, str
     followed = await site.feed.follow(request.path_params["name"])
     name = request.path_params["trial"]
     if not NAME.fullmatch(name) or followed.result.find(name) is None:
-        raise HTTPException(404, f"there is no such trial in {followed.name}.")
+        raise HTTPException(404, f"the search '{followed.name}' has no trial '{name[:80]}'.")
     return followed, name
 
 

@@ -167,5 +167,5 @@ def test_a_metric_that_is_not_known_any_more_is_told_in_one_line(
     told = {name: value for name, value in first.items() if name not in WRITTEN}
     with closing(Journal(by_loss.folder)) as journal:
         journal.append(Started(**told))
-    with pytest.raises(JournalError, match="by 'kappa', a metric that this version does not know"):
+    with pytest.raises(JournalError, match="by 'kappa', a metric that this version of the program"):
         _ = SearchResult.read(by_loss.folder).metric

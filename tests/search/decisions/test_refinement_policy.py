@@ -198,7 +198,7 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     request = ResumeRequest(name=planted.name, storage=planted.storage, trials=40)
     with pytest.raises(
         ConfigError,
-        match=r"--trials: 'played' has been refined; set the number of trials of each round with "
+        match=r"because 'played' has been refined\. Set the number of trials of each round with "
         r".*search\.refine .*--trials N",
     ):
         experiment_of(request, result)

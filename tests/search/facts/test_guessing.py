@@ -376,8 +376,8 @@ def test_a_model_at_chance_is_not_promoted(tmp_path: Path) -> None:
     with pytest.raises(NoBetterThanGuessing) as refused:
         refuse_at_chance(result, result.trials["t1"], tmp_path)
     assert str(refused.value).startswith(
-        "t1 is no better than always predicting 'dog': it reaches 0.9286, and guessing 0.9524 of "
-        "the 42 validation images. To register it anyway: "
+        "t1 is no better than always predicting 'dog': the trial reaches 0.9286, and guessing "
+        "reaches 0.9524 of the 42 validation images. To register the trial anyway: "
     )
     assert str(refused.value).endswith(f"search.promote x --storage {tmp_path} --trial t1 --anyway")
     good = with_test(searched(0.99), 0.99)

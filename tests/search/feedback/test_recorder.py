@@ -241,7 +241,7 @@ def test_an_answer_of_another_process_is_corrected_with_its_image(
     tmp_path: Path, record: Maker
 ) -> None:
     made = record(tmp_path / "met")
-    with pytest.raises(NotRecorded, match="Send its image too"):
+    with pytest.raises(NotRecorded, match="Send the image too"):
         made.correct("cat", "page", answer="elsewhere")
     said = made.correct("cat", "page", answer="elsewhere", content=b"image")
     assert made.records.image(said.image) == b"image"

@@ -92,7 +92,7 @@ def test_nobody_takes_back_what_another_said(opened: Reader) -> None:
     now = first.take_back(name)
     assert now is not None
     assert now.label == opened().corrections()[name].label == "dog"
-    with pytest.raises(NotRecorded, match="that image was not corrected in this session"):
+    with pytest.raises(NotRecorded, match="was not corrected in this session"):
         first.take_back(name)
     assert second.take_back(name) is None
     assert opened().corrections() == {}
@@ -159,7 +159,9 @@ def test_a_place_has_the_records_of_one_model(opened: Reader) -> None:
     opened().begin(PETS)
     with pytest.raises(ConfigError, match="contains the records of 'models:/pets'"):
         opened().begin(RecordsInfo("models:/cars", ("fast", "slow")))
-    with pytest.raises(ConfigError, match="contains the records of other classes"):
+    with pytest.raises(
+        ConfigError, match="contains the records of 'models:/pets' with other classes"
+    ):
         opened().begin(RecordsInfo("models:/pets", ("cat", "cow")))
 
 
@@ -199,7 +201,7 @@ def test_what_is_damaged_is_named_once_and_left_out(
 def test_a_place_whose_owner_cannot_be_read_is_refused(opened: Reader) -> None:
     opened().begin(PETS)
     opened().place.put(b"", "about.json")
-    with pytest.raises(ConfigError, match=r"about\.json' is damaged\. Remove it"):
+    with pytest.raises(ConfigError, match=r"about\.json' is damaged\. Remove this file"):
         opened().begin(PETS)
 
 

@@ -72,7 +72,7 @@ def test_a_piece_that_is_missing_is_told(bucket: Bucket, monkeypatch: pytest.Mon
         copy.append(line)
     bucket.remove(["000002"])
     with pytest.raises(
-        DamagedJournal, match=r"a piece of the journal is missing \(found 000001, 000003"
+        DamagedJournal, match=r"a piece of the journal in .* is missing \(found 000001, 000003"
     ):
         JournalCopy(bucket).read()
 
@@ -111,10 +111,7 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for(
     assert [event.kind for event in read(tmp_path / FILE_NAME)] == ["started"]
     assert JournalCopy(bucket).read() == (tmp_path / FILE_NAME).read_bytes()
     assert len(said) == 2
-    assert (
-        "(s3://models: HTTP 503 SlowDown). The search continues when it can be written again."
-        in said[0]
-    )
+    assert "(s3://models: HTTP 503 SlowDown). The search waits, and continues when" in said[0]
 
 
 def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(

@@ -139,12 +139,16 @@ def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> 
     path = tmp_path / "journal.jsonl"
     line = Event(1, 0, Epoch("t1", 1, {"val/accuracy": 0.5})).to_line()
     path.write_text(line.replace("0.5", "0.9"))
-    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:1 is damaged \(its checksum") as told:
+    with pytest.raises(
+        DamagedJournal, match=r"journal\.jsonl:1 is damaged \(the line.s checksum"
+    ) as told:
         read(path)
-    assert "backup; it cannot be used without that line." in str(told.value)
+    assert "backup. Without its first line, the journal cannot be used." in str(told.value)
     assert "head" not in str(told.value)
     path.write_text(Event(1, 0, ENDED).to_line() + line.replace('"n": 1', '"n": 2'))
-    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2 .*lines before it \('head -n 1'\)"):
+    with pytest.raises(
+        DamagedJournal, match=r"journal\.jsonl:2 .*lines before line 2 \('head -n 1'\)"
+    ):
         read(path)
 
 

@@ -64,7 +64,7 @@ def test_a_model_without_its_address_is_meant(
     assert str(caught.value) == (
         "there is no search 'birds@champion'. Did you mean the promoted model "
         "'models:/birds@champion'? "
-        "(python -m search.promote NAME registers one.)"
+        "(python -m search.promote NAME registers a model.)"
     )
 
 

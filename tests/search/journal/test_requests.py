@@ -62,7 +62,7 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
     ("content", "why"),
     [
         (b"{", "Expecting"),
-        (b"[]", "it is not a JSON object"),
+        (b"[]", "the request is not a JSON object"),
         (b"[" * 3000, "recursion|Expecting value"),  # Python 3.13 reads so many levels
         (b"\xff\xfe", "codec"),
         (plain(action="format"), "action must be one of stop, pause, extend"),
@@ -80,8 +80,8 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
         (plain(action=EXTEND, price=float("inf")), "--price must be"),
         (plain(action=EXTEND, concurrency=2.5), "--concurrency must be"),
         (plain(action=PAUSE, trial="t0001"), "a request to pause"),
-        (plain(shell="rm"), "this version does not know the field 'shell'"),
-        (plain(id="two"), "its id differs from its file name"),
+        (plain(shell="rm"), "this version of the program does not know the field 'shell'"),
+        (plain(id="two"), "the request's id differs from its file name"),
         (b" " * (MAX_BYTES + 1), "but at most 4,096 are allowed"),
     ],
 )
@@ -167,7 +167,9 @@ def test_whatever_is_wrong_with_a_request_the_inbox_goes_on(
         inbox.look()
     inbox.look()
     assert inbox.next() == one
-    assert told == ["note: the requests to this search cannot be read (a mistake); trying again"]
+    assert told == [
+        "note: the requests to this search cannot be read (a mistake). The driver tries again."
+    ]
 
 
 def test_the_folder_of_requests_is_open_to_whom_the_search_is(tmp_path: Path) -> None:

@@ -292,8 +292,8 @@ def test_the_command_prints_a_table_or_json(
     told = json.loads(call("search.compare", "first", "second", *where, "--json").stdout)
     assert [one["value"] for one in told["searches"]] == [0.8, 0.7]
     for words, line in (
-        (["first"], "pass the names of at least two different searches"),
-        (["first", "first"], "at least two different searches"),
+        (["first"], "pass the names of at least two searches"),
+        (["first", "first"], "at least two searches, each name only once"),
         (["first", "secnd"], "Did you mean 'second'?"),
     ):
         refused = call("search.compare", *words, *where)

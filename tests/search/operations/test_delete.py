@@ -110,7 +110,7 @@ def test_what_is_no_name_of_a_search_deletes_nothing(
 ) -> None:
     done = call("search.delete", name, "--storage", "searches", "--yes")
     assert done.returncode == 2
-    assert "is not the name of a search" in done.stderr
+    assert "cannot be the name of a search" in done.stderr
     assert (played / FILE_NAME).exists()
 
 

@@ -410,7 +410,7 @@ def test_copies_of_test_images_are_refused_by_name(
     said = capsys.readouterr().err
     assert "70 refused: shows a test image" in said
     assert "shows a test image: test image 0 (" in said
-    assert "there are too few corrected images: 0 for training" in said
+    assert "there are too few corrected images: 0 for training (at least " in said
 
 
 def test_a_dry_run_says_what_would_join_and_what_it_takes_to_tell(
@@ -469,12 +469,12 @@ def test_an_improvement_that_was_killed_goes_on(
         (("models:/other@champion",), "unknown model 'other'. Known: knn"),
         (("nosuch",), "no search 'nosuch' in 'searches'"),
         (("knn", "--trials", "2"), "--trials must be >= 3 (got 2)"),
-        (("knn", "--margin", "0"), "--margin must be > 0 and < 100 points (got 0)"),
+        (("knn", "--margin", "0"), "--margin must be > 0 and < 100 percentage points (got 0)"),
         (("knn", "--name", "a/b"), "--name must have 1 to 64 of the characters"),
         (("knn", "--name", "knn"), "the search 'knn' is not an improvement"),
         (
             ("knn",),
-            "'met' contains the records of 'models:/knn', whose classes differ from those of knn",
+            "--from 'met' contains the records of 'models:/knn', whose classes differ from",
         ),
     ],
 )

@@ -43,8 +43,8 @@ def test_a_place_without_records_is_refused(
 ) -> None:
     assert main([str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err == (
-        f"error: there are no records in '{tmp_path / 'none'}'. `python -m search.serve MODEL "
-        f"--record {tmp_path / 'none'}` records some.\n"
+        f"error: there are no records in '{tmp_path / 'none'}'. Start a server that writes "
+        f"records: `python -m search.serve MODEL --record {tmp_path / 'none'}`.\n"
     )
 
 

@@ -115,7 +115,7 @@ def test_a_model_without_a_reference_is_to_be_promoted_again(
     done = call("search.monitor", model, "--from", "met")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "promoted by an earlier version" in done.stderr
-    assert "Promote it again." in done.stderr
+    assert "Promote the model again." in done.stderr
 
 
 def test_other_tasks_are_refused(model: Path, tmp_path: Path, call: Command) -> None:

@@ -73,7 +73,7 @@ def test_a_search_with_nothing_to_compare_is_refused(
     play(open_driver(changed(planted, trials=1)), peak)
     with pytest.raises(
         Refused,
-        match=r"only 1 trial of 'played' counts: there is nothing to compare\. Run more: "
+        match=r"at least 2 trials, but 'played' has 1 with a result\. Run more trials: "
         r".*search\.resume played --trials 7",
     ):
         refine(asked())

@@ -243,7 +243,7 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(
         Refused,
         match=r"the space file '.*my\.py' has changed\. Undo the change, or pass "
-        r"--space .*my\.py:space to see what has changed, and --allow-change to continue",
+        r"--space .*my\.py:space to see what has changed\. To continue with the change, ",
     ):
         experiment_of(given(allow_change=True), result)
     experiment = experiment_of(given(space="my.py:space"), result)
@@ -385,7 +385,7 @@ def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(
     with pytest.raises(
         Refused,
         match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, "
-        r"the journal does not",
+        r"but the journal does not",
     ):
         check_trials(experiment.home, experiment.home.trials(), driver.result)
     (experiment.folder / "trials" / "t0002").rmdir()

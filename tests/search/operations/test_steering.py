@@ -278,7 +278,7 @@ def test_a_driver_that_dies_before_it_answers_is_told(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
-    assert told.endswith(f"the request is carried out first. To continue it: {GO_ON}")
+    assert told.endswith(f"the request is carried out first. To continue the search: {GO_ON}")
     assert waiting_requests(experiment.home) == [one]
 
 
@@ -290,8 +290,8 @@ def test_a_pause_whose_driver_dies_does_not_hit_the_next_session(
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert told == (
-        "its driver ended before it replied, and the search is no longer running. To continue it: "
-        f"{GO_ON}"
+        "the driver ended before it replied to the request, and the search is no longer running. "
+        f"To continue the search: {GO_ON}"
     )
     assert waiting_requests(experiment.home) == []
 
@@ -352,7 +352,7 @@ def test_a_driver_on_another_machine_that_says_nothing_counts_as_dead(
     one = asked(STOP)
     ask(experiment.home, one)
     told = asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON, waits.append)
-    assert "its driver ended before it replied" in told
+    assert "the driver ended before it replied" in told
     assert sum(waits) > experiment.home.patience_s
 
 
@@ -362,7 +362,7 @@ def test_a_search_that_ends_before_it_hears_takes_nothing_into_the_next_session(
     play(open_driver(experiment))
     one = asked(STOP)
     ask(experiment.home, one)
-    with pytest.raises(Exception, match="the search ended before it replied: 'played' has ended"):
+    with pytest.raises(Exception, match="before it replied to the request: 'played' has ended"):
         asking.wait_for_reply(experiment.home, one, experiment.storage, GO_ON)
     assert waiting_requests(experiment.home) == []
 

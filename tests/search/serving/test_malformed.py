@@ -175,7 +175,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "too many in an array": ("/predict", as_npy(np.zeros((9, 8, 8), np.uint8)), NPY, 413, "many"),
     "another question": ("/predict?url=http://a", GOOD, PNG, 400, "?top=NUMBER"),
     "top without number": ("/predict?top=all", GOOD, PNG, 400, "whole number"),
-    "top below 1": ("/predict?top=0", GOOD, PNG, 400, "above 0"),
+    "top below 1": ("/predict?top=0", GOOD, PNG, 400, "from 1 to 999999"),
     "MLflow's CSV": ("/invocations", b"a,b\n1,2", "text/csv", 415, "application/json"),
     "MLflow's table": ("/invocations", b'{"dataframe_split": {}}', JSON, 400, "inputs"),
     "both keys": ("/invocations", b'{"inputs": [1], "instances": [1]}', JSON, 400, "inputs"),

@@ -119,7 +119,7 @@ def test_an_alias_that_moves_swaps_versions_without_a_failed_request(
             broken = linear(tmp_path / "broken", always=2)
             (broken / "model.onnx").write_bytes(b"no network")
             registry.add(broken)
-            said = made.said("version 3 is not used: it cannot be loaded")
+            said = made.said("version 3 is not used: the model cannot be loaded")
             assert said.endswith("version 1 stays in use")
             registry.add(linear(tmp_path / "other", classes=("cat", "dog")))
             assert "its classes differ (without '0', '1', '2' and 7 more, with 'cat', 'dog')" in (
@@ -157,7 +157,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
     ("words", "text"),
     [
         (["/nowhere"], "'/nowhere' does not contain a promoted model"),
-        (["MODEL", "--shadow", "x"], "--shadow needs a registered model"),
+        (["MODEL", "--shadow", "x"], "--shadow requires a registered model"),
         (
             ["MODEL", "--port", "70000"],
             "a port must be a whole number from 0 to 65,535 (got '70000')",
@@ -198,7 +198,7 @@ def test_a_damaged_model_is_said_and_nothing_is_served(tmp_path: Path, command: 
     (folder / "model.onnx").write_bytes(b"no network")
     done = command("search.serve", folder, "--port", "0")
     assert done.returncode == 2
-    assert "cannot be served: it cannot be loaded" in done.stderr
+    assert "cannot be served: the model cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -47,7 +47,7 @@ def test_a_version_that_hangs_while_it_is_loaded_keeps_no_other_waiting(
     with monkeypatch.context() as hanging:
         hanging.setattr(versions, "LOAD_S", 0.01)
         hanging.setattr(versions, "load", lambda *_: never.wait() and load(folder, "pets", 1))
-        with pytest.raises(ConfigError, match="it was not loaded within"):
+        with pytest.raises(ConfigError, match="the model was not loaded within"):
             load_version(folder, "pets", "1", threads=1, delay_s=0.05)
     assert load_version(folder, "pets", "2", threads=1, delay_s=0.05).version == "2"
     never.set()

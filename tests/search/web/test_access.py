@@ -273,4 +273,7 @@ def test_pages_without_end_are_not_told_what_is_new(
 ) -> None:
     monkeypatch.setattr("search.web.stream.MAX_WATCHERS", 0)
     reply = visitor.see("/searches/played/events")
-    assert (reply.status, b"are already open. Close one of them." in reply.content) == (409, True)
+    assert (reply.status, b"are already open, and more are not allowed." in reply.content) == (
+        409,
+        True,
+    )

@@ -110,7 +110,7 @@ def test_every_form_belongs_to_a_verb_that_pages_may_start() -> None:
 def test_what_was_never_started_is_not_there(visitor: Visitor) -> None:
     for name in ("1-00000000", "nosuch", "..", "1-0000000*"):
         reply = visitor.see(f"/started/{name}")
-        assert (reply.status, "nothing with this name was started here" in text(reply)) == (
+        assert (reply.status, "no command with this id was started" in text(reply)) == (
             404,
             True,
         )

@@ -104,7 +104,7 @@ def test_trials_time_and_trials_at_once_are_asked_for(begun: Experiment, visitor
         ({"action": "stop", "trial": "x" * 500}, "a text of at most 64 characters"),
         ({"action": "delete"}, "action"),
         ({"action": ""}, "action"),
-        ({"action": "extend"}, "enter a number of trials"),
+        ({"action": "extend"}, "enter at least one value"),
         ({"action": "extend", "trials": "-3"}, "--trials"),
         ({"action": "extend", "concurrency": "²"}, "whole number"),
         ({"action": "extend", "budget": HOSTILE}, "--budget"),
