@@ -149,7 +149,7 @@ def _node_of(store: Any, instance: str) -> str:
     for node, info in nodes:
         if info.instance_id == instance and info.state == alive:
             return str(node.hex())
-    raise NotReady(f"Ray has no running node on {instance}")
+    raise NotReady(f"Ray has no running node on the instance {instance}")
 
 
 def draining_nodes() -> dict[str, float]:

@@ -43,7 +43,7 @@ class Targets:
             if part is not None and len(part.images) != len(part.targets):
                 raise DataError(
                     f"the numbers of images ({len(part.images)}) and targets ({len(part.targets)}) "
-                    "differ. The files are damaged."
+                    "differ. The files are damaged; replace them."
                 )
         drawn = 1 + (decoded.val is None) + (decoded.test is None)
         if len(decoded.train) < drawn:
@@ -104,9 +104,9 @@ class ClassNumbers(Targets):
                 or part.targets.max(initial=0) >= len(decoded.classes)
             ):
                 raise DataError(
-                    f"{len(part.images)} images with {len(part.targets)} labels from 0 to "
-                    f"{part.targets.max(initial=0)}, but {len(decoded.classes)} classes. The "
-                    "files are damaged."
+                    f"a set has {len(part.images)} images with {len(part.targets)} labels from 0 "
+                    f"to {part.targets.max(initial=0)}, but the data set has "
+                    f"{len(decoded.classes)} classes. The files are damaged; replace them."
                 )
         counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
         own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]
@@ -154,8 +154,8 @@ class ClassNumbers(Targets):
         if dataset.folds is not None and count < dataset.folds:
             remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
             raise DataError(
-                f"class {name!r} has {count} training image{'s' * (count != 1)}, but "
-                f"each of {dataset.folds} folds needs one. {remedy}, or add images."
+                f"class {name!r} has {count} training image{'s' * (count != 1)}, but each of the "
+                f"{dataset.folds} folds needs an image of every class. {remedy}, or add images."
             )
 
     def strata(self, targets: Arrays) -> Labels:

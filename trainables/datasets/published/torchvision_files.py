@@ -42,7 +42,7 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unavailable(
             f"{config.name} could not be downloaded to '{config.root}' ({reason}). "
-            "Check the network, or put the files there."
+            "Check the network, or copy the files into this folder."
         ) from error
     return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
