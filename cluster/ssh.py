@@ -353,8 +353,8 @@ def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
                     else process.stdout.read()
                 )
                 raise NotReady(
-                    f"the head node of '{cluster.name}' cannot be reached ({last_line(output)}). If "
-                    f"the cluster is not running, start it: python -m cluster.up {cluster.path}"
+                    f"the head node of '{cluster.name}' cannot be reached ({last_line(output)}). "
+                    f"If the cluster is not running, start it: python -m cluster.up {cluster.path}"
                 )
             time.sleep(0.2)
         yield

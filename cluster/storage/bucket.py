@@ -334,9 +334,7 @@ class Bucket:
                 "Fix the problem, or use another --storage."
             ) from error
         if lacking:
-            raise NotReady(
-                f"storage '{self}' {lacking}. Use a bucket of another service, or a folder."
-            )
+            raise NotReady(f"storage '{self}' {lacking}. Use another object store, or a folder.")
 
     def reach(self) -> None:
         """Check that a server listens at the service's address; AWS itself is not checked.

@@ -434,9 +434,12 @@ def _why_late(
     """
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
-        why = "its trials have ended, and it is being evaluated. When that is done, continue"
+        why = (
+            f"the trials of '{experiment.name}' have ended, and the search is being evaluated. "
+            "Continue after the evaluation"
+        )
     elif standing.closing is not None and standing.closing[0] != "budget":
-        why = "it is stopping. When it has stopped, continue"
+        why = f"'{experiment.name}' is stopping. When the search has stopped, continue"
     elif is_over and not is_selecting(result):
         why = f"'{experiment.name}' has ended ({result.outcome}). Continue"
     else:

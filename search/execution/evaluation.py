@@ -540,7 +540,8 @@ def _test(
                 # The results on a test set that was used before are optimistic.
                 for opening in driver.result.openings:
                     driver.journal.complain(
-                        f"note: the test set was already used on {opening}; its results may be optimistic"
+                        f"note: the test set was already used on {opening}, so a new result may be "
+                        "optimistic"
                     )
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True

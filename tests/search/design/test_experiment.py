@@ -62,11 +62,11 @@ def dataset(images: int, side: int) -> Dataset:
                     }
                 )
             },
-            "optimizer.momentum requires sgd",
+            "requires optimizer.name=sgd",
         ),
         (
             {"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})},
-            "'optimizer.lr' is a continuous range",
+            "'optimizer.lr' is a range without steps",
         ),
         (
             {"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})},

@@ -427,7 +427,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     code, line = refused()
     assert (
         code,
-        "has no run of the search 'small'. Write it to MLflow first: " in line,
+        "has no run of the search 'small'. Write the search to MLflow first: " in line,
         "search.sync small" in line,
     ) == (4, True, True)
     assert sync.main(["small"]) == 0
@@ -461,10 +461,7 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
         (False, "the images of 'small' have changed since the search"),
         (
             True,
-            (
-                "images of more than 8 bits differently. The exported network could not be "
-                "checked against them. Promote with that version"
-            ),
+            ("images of more than 8 bits differently. Promote with the version of the search"),
         ),
     ],
 )
