@@ -76,7 +76,7 @@ def _words(name: str, value: Any, declared: Option) -> Iterator[str]:
     if not isinstance(value, Mapping | list | tuple | set):
         value = [value]
     elif isinstance(value, Mapping) or not declared.is_repeated:
-        raise ConfigError(f"{name} accepts only one value (got {value!r}).")
+        raise ConfigError(f"{name} accepts one value (got {value!r}).")
     if declared.kind is OptionKind.POSITIONAL:
         yield from ["--", *map(str, value)]
     else:

@@ -111,7 +111,7 @@ class OpenViews:
         with suppress(OSError):  # writing to the terminal may be what failed
             say(
                 self.context.console,
-                f"note: {VIEWS[name].title} {what}; the journal contains all results.",
+                f"note: {VIEWS[name].title} {what}; the journal contains everything.",
             )
 
 

@@ -16,7 +16,7 @@ from trainables.errors import counted, printable
 if TYPE_CHECKING:
     from trainables.export.stream import FileAnswer
 
-NOT_READ = "could not read "
+NOT_READ = "not read: "
 """The beginning of a line about a file or folder that could not be read."""
 TELL_S = 15.0
 """Seconds between two lines of progress if stderr is not a terminal."""

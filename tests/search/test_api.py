@@ -380,7 +380,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
         ConfigError, match=r"there is no MLflow database at .* Promote a model first"
     ):
         load("models:/flowers@champion", tracking="sqlite:///other.db")
-    with pytest.raises(ConfigError, match=r"no model is registered .* Promote a model first: "):
+    with pytest.raises(ConfigError, match=r"no model is registered, .* Promote a model first: "):
         load("models:/flowers@champion")
     (storage / "broken" / "trials").mkdir(parents=True)
     (storage / "broken" / "journal.jsonl").write_text("nonsense\n")
