@@ -466,15 +466,15 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
     wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
     for one in wanted:
         assert preview_request(one, selecting.result, "process 1", PLACE).text.startswith(
-            "a selection is running, "
+            "a selection of 'played' is running, "
         )
     selecting.take_up(asked(PAUSE))
     selecting.finish()
     for one in wanted:
         told = preview_request(one, selecting.result, "", PLACE)
         assert told.is_refused
-        assert told.text.startswith("a selection is not finished, ")
-        assert "Continue it first: python -m search.select " in told.text
+        assert told.text.startswith("a selection of 'played' is not finished, ")
+        assert "Continue the selection first: python -m search.select " in told.text
 
 
 def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
