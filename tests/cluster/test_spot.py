@@ -137,7 +137,7 @@ def test_a_machine_told_of_its_end_takes_nothing_new_finishes_and_leaves() -> No
     found = played("machine")
     first, announced, last = found["said"]
     assert first.startswith("the metadata service did not respond (HTTP Error 503")
-    assert announced.startswith("spot notice for i-leaves: terminate in ")
+    assert announced.startswith("spot notice: AWS will terminate the instance i-leaves in ")
     assert last.endswith(" is draining")
     assert found["code"] == 0
     assert found["before"] == [{}, None]

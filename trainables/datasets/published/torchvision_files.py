@@ -92,7 +92,7 @@ def idx(path: Path, axes: int) -> Images:
     """
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, 8, axes]):
-        raise ValueError(f"{path} is not an IDX file of bytes with {axes} axes")
+        raise ValueError(f"{path} is not an IDX file of uint8 values with {axes} axes")
     shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
