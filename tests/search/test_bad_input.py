@@ -60,7 +60,7 @@ CASES: list[Case] = [
     (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
     (
         ["--space", "spaces.py:broken"],
-        "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).",
+        "space file 'spaces.py' cannot be imported (ZeroDivisionError: division by zero).",
         2,
     ),
     (
@@ -217,8 +217,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"],
-        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use "
-        "cpu-hours, or --device cuda.",
+        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use a "
+        "limit in cpu-hours, or --device cuda.",
         2,
     ),
     (
@@ -402,7 +402,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
-        "40 images with 40 labels from 0 to 12, but 10 classes.",
+        "a set has 40 images with 40 labels from 0 to 12, but the data set has 10 classes.",
         2,
     ),
     (
@@ -582,7 +582,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"],
-        "the folder of sqlite:////proc/none/x.db does not exist or is not writable",
+        "the folder '/proc/none' of sqlite:////proc/none/x.db does not exist or is not writable",
         4,
     ),
     (
