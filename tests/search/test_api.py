@@ -370,7 +370,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
     for ask in (result, load):
         with pytest.raises(ConfigError, match=r"no search 'playd' in .*Did you mean 'played'"):
             ask("playd", storage=storage)
-    with pytest.raises(ConfigError, match="has no trial with this name that has a result"):
+    with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
     with pytest.raises(ConfigError, match="does not contain a promoted model"):
         load(here, storage=storage)

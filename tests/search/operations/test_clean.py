@@ -379,7 +379,7 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
     kept, storage = driver.experiment.home, driver.experiment.storage
     assert find_answer(driver.result, kept, storage, stopped).trial == stopped
     drop_unneeded(driver)
-    with pytest.raises(ConfigError, match="its checkpoints were removed"):
+    with pytest.raises(ConfigError, match="the checkpoints of this trial were removed"):
         find_answer(driver.result, kept, storage, stopped)
     assert find_answer(driver.result, kept, storage) == driver.result.best
     best = best_of(driver.result)
