@@ -96,7 +96,7 @@ def token() -> str:
         text = ""
     if not text:
         raise NotReady(
-            f"there is no token in {path}. Start the cluster with: python -m cluster.up FILE, or "
-            "copy the token file from the person who started it."
+            f"there is no token in {path}. Copy this file from the person who started the cluster, "
+            "or start a cluster with: python -m cluster.up FILE"
         )
     return text

@@ -179,7 +179,8 @@ def _get(url: str, path: str) -> Any:
         if isinstance(getattr(error, "reason", None), TimeoutError):
             raise _slow_dashboard() from error
         raise NotReady(
-            f"the dashboard on the head does not respond ({getattr(error, 'reason', error)}). "
+            "the dashboard on the cluster's head node does not respond "
+            f"({getattr(error, 'reason', error)}). "
             "Start the cluster with: python -m cluster.up FILE"
         ) from error
 

@@ -58,8 +58,8 @@ def read(path: Path) -> Definition:
     auth = _section(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
         raise Mistake(
-            f"{path} does not define a cluster. It must contain cluster_name, provider: type and "
-            "auth: ssh_user. See cluster/onprem.yaml for an example."
+            f"{path} does not define a cluster. It must contain cluster_name, provider.type and "
+            "auth.ssh_user. See cluster/onprem.yaml for an example."
         )
     key = expand_path(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     definition = Definition(
@@ -90,14 +90,14 @@ def mapping(path: Path) -> Config:
     except OSError as error:
         raise Mistake(
             f"{path} cannot be read ({error.strerror}). "
-            "Pass the path of a cluster's file, for example cluster/onprem.yaml."
+            "Pass a YAML file that defines a cluster, for example cluster/onprem.yaml."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Mistake(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
         raise Mistake(
-            f"{path} does not contain a mapping. "
-            "Pass the path of a cluster's file, for example cluster/onprem.yaml."
+            f"{path} does not contain a YAML mapping. "
+            "Pass a YAML file that defines a cluster, for example cluster/onprem.yaml."
         )
     return content
 

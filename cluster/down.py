@@ -47,8 +47,8 @@ def give_back(cluster: definition.Definition) -> None:
     if result.returncode:
         raise NotReady(
             f"'ray down' failed ({ssh.last_line(result.stdout)}). "
-            "Machines may still be running and cost money. Try again, and check the console of "
-            "your cloud."
+            "Machines may still be running and cost money. Run the command again, and check the "
+            "machines in your cloud's console."
         )
     ssh.login_of(cluster).known_hosts.unlink(missing_ok=True)  # a new machine may get this address
     say("all machines were terminated")

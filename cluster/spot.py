@@ -149,7 +149,7 @@ def _node_of(store: Any, instance: str) -> str:
     for node, info in nodes:
         if info.instance_id == instance and info.state == alive:
             return str(node.hex())
-    raise NotReady(f"Ray has no running node on {instance}")
+    raise NotReady(f"Ray has no running node on the instance {instance}")
 
 
 def draining_nodes() -> dict[str, float]:
@@ -189,7 +189,10 @@ def watch(
             last_answer = time.monotonic()
             if spot_notice is not None:
                 remaining_s = spot_notice.time - time.time()
-                say(f"spot notice for {instance}: {spot_notice.action} in {remaining_s:.0f} s")
+                say(
+                    f"spot notice: AWS will {spot_notice.action} the instance {instance} in "
+                    f"{remaining_s:.0f} s"
+                )
                 return _drain_in_time(address, str(instance), spot_notice, poll_s, say)
         except (OSError, ValueError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:

@@ -306,9 +306,9 @@ def _own_tunnel(cluster: Definition, port: int) -> Iterator[None]:
                     or "no answer"
                 )
                 raise Denied(
-                    f"the head {cluster.head} cannot be reached by ssh as {cluster.user} "
-                    f"({last_line(message)}). "
-                    f"Try: ssh -i {cluster.key} {cluster.user}@{cluster.head}"
+                    f"the head node {cluster.head} cannot be reached by ssh as {cluster.user} "
+                    f"({last_line(message)}). Test the connection with: "
+                    f"ssh -i {cluster.key} {cluster.user}@{cluster.head}"
                 )
             watchdog.cancel()
             yield
@@ -353,8 +353,8 @@ def _rays_tunnel(cluster: Definition, port: int) -> Iterator[None]:
                     else process.stdout.read()
                 )
                 raise NotReady(
-                    f"the head of '{cluster.name}' cannot be reached ({last_line(output)}). If "
-                    f"the cluster is not running, start it: python -m cluster.up {cluster.path}"
+                    f"the head node of '{cluster.name}' cannot be reached ({last_line(output)}). "
+                    f"If the cluster is not running, start it: python -m cluster.up {cluster.path}"
                 )
             time.sleep(0.2)
         yield

@@ -54,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
         if args.no_wait:
             print(job)
             return 0
-        say(f"job {job} was submitted to '{cluster.name}'. Press Ctrl-C to stop it.")
+        say(f"job {job} was submitted to '{cluster.name}'. Press Ctrl-C to stop the job.")
         code = follow_job(jobs, job)
     return code if code is not None else follow_again(cluster, job, jobs.printed_chars)
 
@@ -71,7 +71,7 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
     except KeyboardInterrupt:
         say(
             "\nstopping the job. A search pauses within about 12 s and can be resumed. "
-            "Press Ctrl-C again to exit without waiting for it."
+            "Press Ctrl-C again to exit without waiting for the job."
         )
         jobs.stop(job)
         jobs.follow(job, write)
@@ -108,13 +108,13 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
                 time.sleep(5)
     except KeyboardInterrupt:
         say(
-            f"job {job} could not be reached, and may still be running. "
-            f"Check it with: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
+            f"job {job} may still be running, but the cluster cannot be reached now. Check the job "
+            f"with: python -m cluster.status {ssh.relative_to_here(cluster.path)}"
         )
         return ExitCode.INTERRUPTED
     raise NotReady(
         f"the cluster could not be reached for {PATIENCE_S} s; job {job} may still be running. "
-        f"Check it with: python -m cluster.status {cluster.path}"
+        f"Check the job with: python -m cluster.status {cluster.path}"
     )
 
 
@@ -169,7 +169,8 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
         if KEY.search(name) or redact(value) != value:
             raise Mistake(
                 f"--env {name} looks like a credential, which everybody with access to the jobs "
-                "could read. Store it on the hosts in ~/.aws/credentials, or give them a role."
+                "could read. Store the credential in ~/.aws/credentials on the hosts, or give the "
+                "hosts an IAM role."
             )
         variables[name] = value
     return variables
@@ -196,7 +197,8 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     if any(redact(word) != word for word in words):
         raise Mistake(
             "the command contains a text that looks like a credential, which everybody with access "
-            "to the jobs could read. Store it on the hosts, or in MLflow's login file."
+            "to the jobs could read. Store the credential on the hosts instead, for example in "
+            "~/.mlflow/credentials."
         )
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if not module.startswith("search.") or any(word in OPTIONS_WITHOUT_RESULT for word in words):
@@ -206,7 +208,7 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     if storage is None or not is_outside_job(storage):
         got = f"got '{storage}'" if storage else "none was given"
         raise Mistake(
-            f"--storage must outlive the job ({got}). "
+            f"--storage must name a place that remains after the job ({got}). "
             "Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder "
             "that all hosts share."
         )
@@ -216,8 +218,8 @@ def check_command(words: Sequence[str], environment: dict[str, str]) -> list[str
     ):
         got = f"got '{tracking}'" if tracking else "none was given"
         raise Mistake(
-            f"--tracking must outlive the job ({got}). "
-            "Use --tracking http://HOST:5000 with a server that the head can reach."
+            f"--tracking must name a place that remains after the job ({got}). "
+            "Use --tracking http://HOST:5000 with a server that the head node can reach."
         )
     return (
         [*words, "--address", "auto"]
@@ -370,9 +372,9 @@ def named_files(words: Sequence[str]) -> list[Path]:
             continue
         if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
             raise Mistake(
-                f"'{path}' cannot be uploaded: it is a folder, larger than "
-                f"{LARGEST_FILE // 2**20} MB, or outside of the working directory. "
-                "Put it where all hosts can read it, and pass its absolute path."
+                f"'{path}' cannot be uploaded, because only files of at most "
+                f"{LARGEST_FILE // 2**20} MB inside the working directory can be uploaded. Copy "
+                f"'{path.name}' to a place that all hosts can read, and pass its absolute path."
             )
         files.append(path)
     return files

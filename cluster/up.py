@@ -43,7 +43,7 @@ def command(args: argparse.Namespace) -> int:
     ray_up(cluster)
     with ssh.tunnel(cluster) as url:
         wait_for_workers(cluster, url, args.timeout)
-    say(f"'{cluster.name}' is up after {time.monotonic() - start:.0f} s")
+    say(f"the cluster '{cluster.name}' is up after {time.monotonic() - start:.0f} s")
     file = ssh.relative_to_here(cluster.path)
     say(
         f"run a search:   python -m cluster.submit {file} -- python -m search.run --space table3 "
@@ -104,7 +104,7 @@ def give_keys(cluster: definition.Definition) -> None:
     if result.returncode:
         raise NotReady(
             f"the host keys could not be copied to {cluster.head} ({ssh.reason(result)}). "
-            "Fix this, and try again."
+            "Fix the problem, and run the command again."
         )
 
 
@@ -125,8 +125,8 @@ def refuse_to_interrupt(cluster: definition.Definition) -> None:
         return
     if running:
         raise Refused(
-            f"'{cluster.name}' is up and runs {', '.join(running)}, which a restart would stop. "
-            "Wait until this has finished, or pass --restart."
+            f"'{cluster.name}' is running jobs that a restart would stop: {', '.join(running)}. "
+            "Wait until the jobs have finished, or pass --restart to stop them."
         )
 
 
@@ -176,7 +176,7 @@ def ray_up(cluster: definition.Definition) -> None:
                     )
                     break
         if process.returncode:
-            raise NotReady(f"'ray up' failed ({last}). Its whole output is in {log.name}")
+            raise NotReady(f"'ray up' failed ({last}). The complete output is in {log.name}")
     Path(log.name).unlink()
 
 
@@ -195,7 +195,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
     if cluster.least_workers:
         say(
             f"waiting for {cluster.least_workers} workers; "
-            "the first time, each of them installs everything too"
+            "at its first start, each worker also installs all packages"
         )
     while True:
         try:

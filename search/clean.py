@@ -38,7 +38,10 @@ def command(options: CleanOptions) -> int:
     if not removable:
         say(console, f"{request.name}: there is nothing to remove with --keep {keep}")
     else:
-        say(console, f"{request.name}: {size_text(size)} of checkpoints, with --keep {keep}")
+        say(
+            console,
+            f"{request.name}: with --keep {keep}, {size_text(size)} of checkpoints can be removed",
+        )
         console.print(removable_table(removable))
     if removable and not options.dry_run and (options.yes or confirm_removal(request.name, size)):
         removed_bytes = clean(request, _Notes(console))
@@ -68,8 +71,8 @@ def confirm_removal(name: str, size: int) -> bool:
     """
     if not can_ask():
         raise ConfigError(
-            "confirmation needs a terminal, so nothing was removed. Pass --yes to remove the "
-            "checkpoints without it, or --dry-run to see them."
+            "nothing was removed, because the confirmation needs a terminal. Pass --yes to remove "
+            "the checkpoints without confirmation, or --dry-run to list them."
         )
     return confirm(f"Remove {size_text(size)} of checkpoints of '{name}'?", yes=False)
 

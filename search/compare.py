@@ -39,9 +39,9 @@ def command(options: CompareOptions) -> int:
     if any(contrast.by == "images" for contrast in contrasts):
         say(
             console,
-            "The best of many trials is partly lucky. The comparison accounts for this, the "
-            "intervals in the table do not. search.select trains the best few trials again, and "
-            "can detect smaller differences.",
+            "The best of many trials is the best partly by chance. The comparison accounts for "
+            "this, but the intervals in the table do not. To detect smaller differences, train the "
+            "best few trials again with search.select.",
         )
     return 0
 

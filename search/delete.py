@@ -35,8 +35,8 @@ def command(options: DeleteOptions) -> int:
                 say(console, line)
         if not options.yes and not can_ask():
             raise ConfigError(
-                "confirmation needs a terminal, so nothing was deleted. Pass --yes to delete "
-                f"'{deletion.name}' without it."
+                "nothing was deleted, because the confirmation needs a terminal. Pass --yes to "
+                f"delete '{deletion.name}' without confirmation."
             )
         return options.yes or confirm(f"Delete '{deletion.name}'?", yes=False)
 

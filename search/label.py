@@ -29,7 +29,9 @@ def command(options: LabelOptions) -> int:
     with label(options.request) as page:
         images = counted(page.progress.left, "image")
         corrected = page.progress.corrected
-        say(console, f"{page.labelling.info.model}: {images} to correct, {corrected} corrected")
+        say(
+            console, f"{page.labelling.info.model}: {images} left to correct, {corrected} corrected"
+        )
         say(console, f"label the images at {page.address} (press Ctrl-C to stop the server)")
         if page.is_reachable:
             say(console, "note: everyone who has this address can see the images and correct them")

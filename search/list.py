@@ -28,7 +28,11 @@ def command(options: ListOptions) -> int:
     console = Terminal()
     if not overviews:
         start_one = Remedy("run", start=Start.ANYWHERE)
-        say(console, f"no searches in '{options.request.storage}'. '{start_one}' starts one.")
+        say(
+            console,
+            f"there are no searches in '{options.request.storage}'. Start a search with: "
+            f"{start_one}",
+        )
         return 0
     console.print(overview_table(overviews), markup=False)
     for overview in overviews:

@@ -54,7 +54,10 @@ def command(options: MonitorOptions) -> int:
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
         raise ConfigError(f"--page '{page}' must be a file in an existing folder.")
     if options.track and not request.model.startswith(REGISTERED):
-        raise ConfigError("--track needs a registered model (models:/NAME@champion).")
+        raise ConfigError(
+            "--track needs a registered model, such as models:/NAME@champion "
+            f"(got '{request.model}')."
+        )
     result = monitor(request, TerminalTalk())
     findings, console = result.findings, Terminal(stderr=options.json)
     say(console, f"{findings.model}: {verdict(findings)}")

@@ -68,7 +68,7 @@ def print_summary(predictions: Predictions, progress: Progress) -> None:
     for error in files.unread:
         say(console, f"{NOT_READ}{error.filename}: {error.strerror}")
     if files.skipped:
-        more = f"{counted(files.skipped, 'other file')} left out"
+        more = f"skipped {counted(files.skipped, 'file')} with an unsupported suffix"
         say(console, f"note: {more} (first: {files.first_skipped})")
     predictions.check_any_image()
     say(console, progress.text)

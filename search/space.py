@@ -402,7 +402,9 @@ class Cases(Domain):
 
     def times(self, value: Any) -> int:
         """Raise TypeError: call the method of the case that `under` returns."""
-        raise TypeError("call this method of the case that `under` returns")
+        raise TypeError(
+            "call this method for the case that `under` returns, not for all cases together"
+        )
 
     @property
     def values(self) -> Sequence[Any] | None:
@@ -425,7 +427,9 @@ class Cases(Domain):
 
     def sample(self, generator: np.random.Generator) -> Any:
         """Raise TypeError: call the method of the case that `under` returns."""
-        raise TypeError("call this method of the case that `under` returns")
+        raise TypeError(
+            "call this method for the case that `under` returns, not for all cases together"
+        )
 
 
 @dataclass(frozen=True)
@@ -463,7 +467,7 @@ class SearchSpace:
             if path.startswith("data.") and path not in PER_TRIAL_DATA:
                 raise ConfigError(
                     f"{path} cannot be searched, because all trials share one copy of the data. "
-                    "Set it with --set or in the base."
+                    f"Set {path} with --set, or in the space's base."
                 )
             if path == "metric":
                 raise ConfigError(
@@ -483,12 +487,13 @@ class SearchSpace:
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(
-                    f"a first point sets '{path}', which is not a searched parameter."
+                    f"a point of 'first' sets '{path}', which is not a searched parameter. "
+                    f"Remove '{path}' from the point, or add it to the space."
                 )
             for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
-                    f"a first point sets {path}={params[path]}, which its domain does not contain "
-                    "for the point's other values."
+                    f"a point of 'first' sets {path}={params[path]}, which the domain of {path} "
+                    "does not contain for the point's other values."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
@@ -618,8 +623,8 @@ class SearchSpace:
         for path, domain in self.domains.items():
             if domain.count is None:
                 raise ConfigError(
-                    f"a grid requires a finite number of values, but '{path}' is a continuous "
-                    "range. Use Choice(...) or step=..., or --algorithm random."
+                    f"a grid requires a finite number of values, but '{path}' is a range without "
+                    "steps. Use Choice(...) or step=..., or --algorithm random."
                 )
         yield from self._points({}, list(self.domains))
 

@@ -32,7 +32,9 @@ def command(options: StatusOptions) -> int:
     if options.follow:
         home = request.home()
         if options.json or options.all:
-            raise ConfigError("--follow cannot be combined with --json or --all. Leave them out.")
+            raise ConfigError(
+                "--follow cannot be combined with --json or --all. Remove --follow, or the others."
+            )
         return Follow(request.name, home, request.storage).run()
     standing = status(request)
     if options.json:

@@ -157,7 +157,7 @@ def test_an_image_or_a_config_that_is_a_pickle_is_refused(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(forms(trap, tmp_path)[form])
     for words, text in (
-        (["--config", "a.yaml"], "error: config file 'a.yaml' is not UTF-8"),
+        (["--config", "a.yaml"], "error: config file 'a.yaml' (--config) is not UTF-8"),
         (["--data", "folder:images"], "error: 2 images cannot be read"),
     ):
         done = call("search.run", "--space", "smoke", *words)

@@ -225,8 +225,9 @@ class OptimizerConfig:
         check(self, "optimizer.")
         if self.momentum is not None and self.name != "sgd":
             raise ConfigError(
-                f"optimizer.momentum requires sgd (got {self.momentum} with {self.name}). "
-                "Remove it, or search it only when optimizer.name is sgd."
+                f"optimizer.momentum={self.momentum} requires optimizer.name=sgd "
+                f"(got {self.name}). Remove optimizer.momentum, or search it only when "
+                "optimizer.name is sgd."
             )
 
 
@@ -302,8 +303,8 @@ class TrialConfig:
         self._check_task()
         if self.warm_start and (self.model.is_baseline or self.data.folds is not None):
             raise ConfigError(
-                f"warm_start={self.warm_start} requires a single network: neither a baseline nor "
-                "the networks of data.folds can continue from a checkpoint. Remove it."
+                f"warm_start={self.warm_start} cannot be combined with a baseline or data.folds, "
+                "because only a single network can continue from a checkpoint. Remove warm_start."
             )
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
@@ -311,7 +312,7 @@ class TrialConfig:
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(
                 f"augment.flip cannot be used for '{self.data.name}', because mirroring changes "
-                "the meaning of its images. Remove it."
+                "the meaning of its images. Remove augment.flip."
             )
         if self.optimizer.backbone_lr is not None and (
             not self.model.pretrained or self.model.freeze == "backbone"
@@ -380,7 +381,7 @@ class TrialConfig:
         """
         suited = models_for(data.task)
         if not suited:
-            raise ConfigError(f"there is no model for {data.task} (--task).")
+            raise ConfigError(f"there is no model for {data.task}. Choose another --task.")
         return dataclasses.replace(
             self,
             data=data,

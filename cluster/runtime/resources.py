@@ -113,7 +113,7 @@ def local_gpus() -> int:
         )
     except subprocess.TimeoutExpired as error:
         raise NotReady(
-            "nvidia-smi does not respond. Fix the driver, or use --device cpu."
+            "nvidia-smi did not respond within 10 s. Repair the NVIDIA driver, or use --device cpu."
         ) from error
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
@@ -134,6 +134,6 @@ def slots(resources: Resources, demand: Demand) -> int:
         there = f"there are {resources.cpus:g} CPUs and {resources.gpus:g} GPUs" + resources.where
         raise NotReady(
             f"one trial needs {demand.in_words}, but {there}. "
-            "Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
+            "Reduce --workers, --cpus-per-trial or --gpus-per-trial."
         )
     return count

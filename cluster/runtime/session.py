@@ -88,7 +88,7 @@ def check_address(address: str) -> None:
     except OSError as error:
         raise NotReady(
             f"there is no Ray cluster at '{address}' ({error}). "
-            "Use --address local, or start one with 'ray start --head'."
+            "Use --address local, or start a cluster with 'ray start --head'."
         ) from error
 
 
@@ -141,7 +141,7 @@ def session(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
             f"no Ray cluster could be reached or started at '{address}' ({reason}). "
-            "Use --address local, or start one with 'ray start --head'."
+            "Use --address local, or start a cluster with 'ray start --head'."
         ) from error
     try:
         from cluster.runtime.nodes import machines

@@ -121,18 +121,18 @@ class SharedFolderCheck:
         )
         if blind:
             raise NotReady(
-                f"storage '{self.storage}' is not shared: "
-                f"files that are written here do not appear on node {', '.join(blind)}. {remedy}"
+                f"storage '{self.storage}' is not shared: files that this machine writes "
+                f"do not appear on these nodes: {', '.join(blind)}. {remedy}"
             )
         if mute:
             raise NotReady(
-                f"storage '{self.storage}' is not shared: "
-                f"files that node {', '.join(mute)} writes do not appear here. {remedy}"
+                f"storage '{self.storage}' is not shared: files that these nodes write "
+                f"do not appear on this machine: {', '.join(mute)}. {remedy}"
             )
         if differences:
             raise NotReady(
-                f"the nodes of the cluster have different versions: {'; '.join(differences)}. "
-                "Install cluster/requirements.txt on all of them."
+                "the nodes of the cluster have different software versions: "
+                f"{'; '.join(differences)}. Install cluster/requirements.txt on every node."
             )
 
     def _late(self, *, wait: bool) -> set[str]:

@@ -270,8 +270,8 @@ class Bucket:
             )
             if refused := answer.get("Errors"):
                 raise StorageError(
-                    f"{self}: {refused[0].get('Key')} cannot be removed "
-                    f"({refused[0].get('Code', 'unknown error')}, s3:DeleteObject)"
+                    f"{self}: the object {refused[0].get('Key')} cannot be removed "
+                    f"({refused[0].get('Code', 'unknown error')}; this needs s3:DeleteObject)"
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
@@ -300,8 +300,8 @@ class Bucket:
         def download_file(part: str) -> None:
             if Path(part).is_absolute() or ".." in Path(part).parts:
                 raise StorageError(
-                    f"{self}: the name '{part[:200]}' leads out of the folder into which it is "
-                    "copied; remove this object from the bucket"
+                    f"{self}: the object name '{part[:200]}' is an absolute path or contains '..', "
+                    "so the object cannot be copied into a folder; remove it from the bucket"
                 )
             path = folder / part
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -331,10 +331,10 @@ class Bucket:
         except StorageError as error:
             raise NotReady(
                 f"storage '{self}' cannot be used: {error.strerror}. "
-                "Fix this, or use another --storage."
+                "Fix the problem, or use another --storage."
             ) from error
         if lacking:
-            raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
+            raise NotReady(f"storage '{self}' {lacking}. Use another object store, or a folder.")
 
     def reach(self) -> None:
         """Check that a server listens at the service's address; AWS itself is not checked.

@@ -72,7 +72,8 @@ def words(request_type: type, path: Path) -> list[str]:
         try:
             if entry.name in first_lines:
                 raise ConfigError(
-                    f"'{entry.key}' is given twice (first in line {first_lines[entry.name]})."
+                    f"'{entry.key}' is given twice (first in line {first_lines[entry.name]}). "
+                    "Remove one of the two entries."
                 )
             first_lines[entry.name] = entry.line
             arguments += _words(entry, options)
@@ -144,12 +145,14 @@ def _entries(path: Path) -> Iterator[Entry]:
     except yaml.reader.ReaderError as error:
         raise ConfigError(
             f"{path}:{text.count(chr(10), 0, error.position) + 1}: this line has a character that "
-            "YAML does not allow."
+            "YAML does not allow. Remove the character."
         ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
     elif root is not None:
-        raise ConfigError(f"{path}:1: expected keys and values, such as 'space: table3'.")
+        raise ConfigError(
+            f"{path}:1: the file must contain keys and values, such as 'space: table3'."
+        )
 
 
 def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
@@ -176,15 +179,19 @@ def _text(path: Path) -> str:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) "
-            "(--config)."
+            f"config file {str(path)!r} (--config) cannot be read "
+            f"({getattr(error, 'strerror', error)})."
         ) from error
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"config file {str(path)!r} is larger than 1 MB (--config).")
+        raise ConfigError(
+            f"config file {str(path)!r} (--config) is larger than 1 MB, which is the limit."
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config file {str(path)!r} is not UTF-8 (--config).") from error
+        raise ConfigError(
+            f"config file {str(path)!r} (--config) is not UTF-8. Save the file as UTF-8."
+        ) from error
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
@@ -198,7 +205,9 @@ def _refuse_tricks(path: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if getattr(event, "anchor", None):
-            raise ConfigError(f"{where}: anchors and aliases are not allowed.")
+            raise ConfigError(
+                f"{where}: YAML anchors and aliases are not allowed. Write the values out."
+            )
         if tag := getattr(event, "tag", None):
             raise ConfigError(
                 f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; use plain "
@@ -208,4 +217,6 @@ def _refuse_tricks(path: Path, text: str) -> None:
             event, yaml.CollectionEndEvent
         )
         if depth > MAX_DEPTH:
-            raise ConfigError(f"{where}: the values are nested more than {MAX_DEPTH} levels deep.")
+            raise ConfigError(
+                f"{where}: the values are nested too deep (at most {MAX_DEPTH} levels are allowed)."
+            )

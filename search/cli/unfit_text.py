@@ -30,9 +30,12 @@ def refuse_unfit_texts(options: Any) -> None:
     settings = [(text.partition("=")[0], text) for text in values["settings"]]
     for name, text in [*texts, *settings]:
         if not is_text(text):
-            raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
+            raise ConfigError(f"{name} must be valid UTF-8 text (got {text!r}).")
         if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):
-            raise ConfigError(f"{name} is too long (at most {MAX_NAME} bytes per name).")
+            raise ConfigError(
+                f"{name} is too long: at most {MAX_TEXT:,} characters are allowed, and {MAX_NAME} "
+                "bytes for each name in a path."
+            )
         if name == "--tracking":
             secrets.refuse_in_uri(text)
         secrets.refuse(name, text)

@@ -125,8 +125,8 @@ class EarlierSearches:
         if (searches := self.searches) and self._may_match():
             names = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(
-                "note: trainings of earlier searches with this code, data and kind of machine are "
-                f"reused ({names}); --no-cache trains them again"
+                f"note: trainings of earlier searches ({names}) with the same code, data and kind "
+                "of machine are reused; --no-cache trains them again"
             )
         if self.trouble:
             say(

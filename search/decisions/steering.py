@@ -78,7 +78,9 @@ def preview_request(
         described = result.started.experiment
         experiment = Experiment.from_description(result.name, described, place)
     except ConfigError as error:  # recorded by another version of this program
-        message = Message("this version cannot continue it: ", message_of(error))
+        message = Message(
+            f"this version of the program cannot continue '{result.name}': ", message_of(error)
+        )
         return Reply(message, is_refused=True)
     standing = Standing(
         bool(holder),
@@ -188,9 +190,9 @@ def _refuse_selection(
     if not is_selecting(result):
         return
     state, advice = (
-        ("is running", "It can be paused")
+        ("is running", "To pause the selection")
         if standing.is_live
-        else ("is not finished", "Continue it first")
+        else ("is not finished", "Continue the selection first")
     )
     remedy = Remedy(
         "pause" if standing.is_live else "select",
@@ -200,8 +202,8 @@ def _refuse_selection(
     )
     raise ConfigError(
         Message(
-            f"a selection {state}, and {what} is possible only for the search's own trials. "
-            f"{advice}: ",
+            f"a selection of '{experiment.name}' {state}, and {what} is not possible during a "
+            f"selection. {advice}: ",
             remedy,
         )
     )
@@ -238,18 +240,26 @@ def _stop_trial(
         epoch = trial.reached + 1
         return Reply(Message(f"{name} stops after epoch {epoch}, which it is training now"))
     at = f"after epoch {trial.reached}" if trial.reached else "before its first epoch"
-    return Reply(Message(f"{name} ends {at}, because it is not training now"))
+    return Reply(Message(f"{name} is not training now, so it ends {at}"))
 
 
 def _stop(experiment: Experiment, result: SearchResult, standing: Standing) -> Reply:
-    _refuse_selection(experiment, result, standing, "stopping early")
+    _refuse_selection(experiment, result, standing, "stopping the search early")
     _refuse_over(experiment, result, standing)
     if result.stopping is not None:
-        return Reply(Message(f"it is already stopping ({request_text(result.stopping)})"))
+        return Reply(
+            Message(f"'{experiment.name}' is already stopping ({request_text(result.stopping)})")
+        )
     if standing.is_live and not standing.is_training:
-        raise ConfigError("too late: its trials have ended, and it ends after their evaluation.")
+        raise ConfigError(
+            f"it is too late to stop '{experiment.name}': its trials have ended, and the search "
+            "ends after their evaluation."
+        )
     if standing.closing is not None:
-        raise ConfigError(f"too late: it is already ending ({standing.closing[1]}).")
+        raise ConfigError(
+            f"it is too late to stop '{experiment.name}': the search is already ending "
+            f"({standing.closing[1]})."
+        )
     count = len(standing.active)
     finish = (
         f"the {count} running trials stop after their current epoch"
@@ -271,7 +281,9 @@ def _pause(experiment: Experiment, result: SearchResult, standing: Standing) -> 
     if not standing.is_live:
         raise ConfigError(f"'{experiment.name}' is not running, so there is nothing to pause.")
     if standing.closing is not None and standing.closing[0] not in OPEN:
-        return Reply(Message(f"its process is already ending ({standing.closing[1]})"))
+        return Reply(
+            Message(f"the process of '{experiment.name}' is already ending ({standing.closing[1]})")
+        )
     go_on = Remedy(
         "select" if is_selecting(result) else "resume",
         experiment.name,
@@ -290,7 +302,7 @@ def _extend(
     request: DriverRequest, experiment: Experiment, result: SearchResult, standing: Standing
 ) -> Reply:
     if request.trials or request.budget or request.price is not None:
-        _refuse_selection(experiment, result, standing, "extending it")
+        _refuse_selection(experiment, result, standing, "extending the search")
     changed, texts = experiment, list[str]()
     if request.trials:
         changed = _with_trials(request.trials, changed, result)
@@ -335,8 +347,8 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
         )
         raise ConfigError(
             Message(
-                f"--trials: '{experiment.name}' has been refined. Set the number of trials of "
-                "each round with ",
+                f"--trials cannot be changed, because '{experiment.name}' has been refined. Set "
+                "the number of trials of each round with ",
                 refine,
                 ".",
             )
@@ -345,13 +357,14 @@ def _with_trials(text: str, experiment: Experiment, result: SearchResult) -> Exp
     count = planned + int(text) if text.startswith("+") else int(text)
     if count < started:
         raise ConfigError(
-            f"--trials {text} is too few: {counted(started, 'trial')} have already started."
+            f"--trials {text} is too low, because {counted(started, 'trial')} have already "
+            f"started. Use at least {started}."
         )
     changed = replace(experiment, trials=count)
     if count > planned >= changed.planned_trials:
         raise ConfigError(
-            f"--trials {text} is too many: the space has {planned - experiment.outside:,} points, "
-            "and a trial is already planned for each."
+            f"--trials {text} is too high: the space has {planned - experiment.outside:,} points, "
+            "and a trial is already planned for each point."
         )
     return changed
 
@@ -375,7 +388,7 @@ def _with_budget(request: DriverRequest, experiment: Experiment) -> Experiment:
         if not budget.is_priced:
             raise ConfigError(
                 f"--price {request.price:g} has no effect: the search has no budget in money. "
-                "Add one, for example --budget 20usd."
+                "Add a budget in money, for example --budget 20usd."
             )
         budget = replace(budget, price=request.price)
     return replace(experiment, budget=budget)
@@ -391,8 +404,8 @@ def _add_limit(budget: Budget, more: Limit, text: str) -> Budget:
     """
     if all(present.of != more.of for present in budget.limits):
         raise ConfigError(
-            f"--budget {text}: the search has no limit of this kind to which it could be added. "
-            f"Set one with --budget {str(more).replace(' ', '')}."
+            f"--budget {text} cannot be added, because the search has no limit of this kind. "
+            f"Set a limit with --budget {str(more).replace(' ', '')}."
         )
     limits = (
         present.plus(more.amount) if present.of == more.of else present for present in budget.limits
@@ -421,9 +434,12 @@ def _why_late(
     """
     is_over = result.outcome in ENDED and not standing.is_live
     if standing.is_live and not standing.is_training:
-        why = "its trials have ended, and it is being evaluated. When that is done, continue"
+        why = (
+            f"the trials of '{experiment.name}' have ended, and the search is being evaluated. "
+            "Continue after the evaluation"
+        )
     elif standing.closing is not None and standing.closing[0] != "budget":
-        why = "it is stopping. When it has stopped, continue"
+        why = f"'{experiment.name}' is stopping. When the search has stopped, continue"
     elif is_over and not is_selecting(result):
         why = f"'{experiment.name}' has ended ({result.outcome}). Continue"
     else:

@@ -78,7 +78,7 @@ def limit(text: str) -> Limit:
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
     match = FORM.fullmatch(plain)
     if match is None:
-        raise ConfigError(f"--budget must be a limit such as {FORMS} (got '{text[:80]}').")
+        raise ConfigError(f"--budget must have one of these forms: {FORMS} (got '{text[:80]}').")
     amount, of = (
         float(match["number"]),
         next(name for name in ("time", "epochs", "device", "money") if match[name]),
@@ -142,18 +142,19 @@ class Budget:
         """
         if self.price is not None and not 0 < self.price < math.inf:
             raise ConfigError(
-                f"--price must be > 0 (got {self.price:g}). It is the cost of one device per hour."
+                f"--price must be positive and finite (got {self.price:g}). The price is the cost "
+                "of one device per hour."
             )
         for limit in self.limits:
             if limit.of == "money" and self.price is None:
                 raise ConfigError(
                     f"--budget {limit} requires the price of one device per hour (a GPU if trials "
-                    "use GPUs, otherwise a CPU core). Add it, for example --price 1.20."
+                    "use GPUs, otherwise a CPU core). Add the price, for example --price 1.20."
                 )
             if limit.of == "gpu" and not demand.gpus:
                 raise ConfigError(
-                    f"--budget {limit} limits GPU time, but the trials do not use a GPU. Use "
-                    "cpu-hours, or --device cuda."
+                    f"--budget {limit} limits GPU time, but the trials do not use a GPU. Use a "
+                    "limit in cpu-hours, or --device cuda."
                 )
 
     def used(

@@ -180,7 +180,7 @@ class Experiment:
             if is_set:
                 raise ConfigError(
                     f"--executor {self.executor} cannot be combined with {option} {value}, because "
-                    "it trains one trial after another in this process. Use "
+                    "this executor trains one trial after another in this process. Use "
                     f"{option} {instead}, or --executor {DEFAULT_EXECUTOR}."
                 )
 
@@ -226,8 +226,8 @@ class Experiment:
             )
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(
-                "--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 "
-                f"(got {self.demand.cpus:g} and {self.demand.gpus:g})."
+                "--cpus-per-trial must be > 0, and --gpus-per-trial must be >= 0 "
+                f"(got {self.demand.cpus:g} CPUs and {self.demand.gpus:g} GPUs)."
             )
 
     def _check_model_options(self) -> None:
@@ -288,8 +288,8 @@ class Experiment:
         if len(self.objectives) > 1 and self.min_gain:
             raise ConfigError(
                 f"--min-gain {self.min_gain:g} cannot be combined with --objective "
-                f"{','.join(self.objectives)}, because it applies only to "
-                f"{self.base.ranked_by.title}. Remove one of the two options."
+                f"{','.join(self.objectives)}, because a minimum gain is possible only if "
+                f"{self.base.ranked_by.title} is the only objective. Remove one of the two options."
             )
         baseline = next(
             (config.model.name for config in self.edges if config.model.is_baseline), ""

@@ -66,13 +66,13 @@ class ClusterLimit(Limit):
             mine = _trials(self.workers(self.experiment.demand))
             few = slots(self.have, self.experiment.demand) < len(self.searches)
             when = (
-                "and it starts when another search frees a place"
+                "as soon as another search has freed resources"
                 if few
                 else "as soon as trials of the other searches have ended"
             )
             self.say(
                 f"note: {len(self.searches)} searches share the cluster; "
-                f"this one runs {mine} at once, {when}"
+                f"this search runs {mine} at once, {when}"
             )
 
     def end(self) -> None:
@@ -130,11 +130,12 @@ class ClusterLimit(Limit):
         at_once = min(count * workers.members, self.most)
         if at_once != driver.slots:
             reason = _in_words(self.have) + (
-                f", and {len(self.searches)} searches" if len(self.searches) > 1 else ""
+                f", which {len(self.searches)} searches share" if len(self.searches) > 1 else ""
             )
             driver.resize(at_once, reason)
             driver.journal.complain(
-                f"note: {_trials(at_once)} at once from now on, because the cluster has {reason}"
+                f"note: the search runs {_trials(at_once)} at once from now on, because the "
+                f"cluster has {reason}"
             )
 
     def _look(self, worker_count: int, demand: Demand) -> None:
@@ -199,11 +200,11 @@ class ClusterLimit(Limit):
                 )
                 raise NotReady(
                     f"one trial needs {demand.in_words}, but {there}. "
-                    "Increase max_workers in the cluster's file, or use fewer --gpus-per-trial."
+                    "Increase max_workers in the cluster's file, or reduce --gpus-per-trial."
                 )
             elif not is_told:
                 self.say(
-                    f"waiting for machines: one trial needs {demand.in_words}, and the cluster has "
+                    f"waiting for machines: one trial needs {demand.in_words}, but the cluster has "
                     f"{_in_words(self.have)}; more machines were requested"
                 )
                 is_told = True

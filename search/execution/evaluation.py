@@ -485,8 +485,7 @@ def evaluate_chosen(
             driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer.found))
             return
         driver.journal.complain(
-            f"note: {trial.trial} is passed over, because its checkpoint is damaged: "
-            f"{answer.damaged}"
+            f"note: {trial.trial} is skipped, because its checkpoint is damaged: {answer.damaged}"
         )
     raise Refused(
         f"{candidate} cannot be tested: the checkpoints of all its training runs are damaged. "
@@ -540,7 +539,10 @@ def _test(
             if not is_open:
                 # The results on a test set that was used before are optimistic.
                 for opening in driver.result.openings:
-                    driver.journal.complain(f"note: the test set was used before: {opening}")
+                    driver.journal.complain(
+                        f"note: the test set was already used on {opening}, so a new result may be "
+                        "optimistic"
+                    )
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True
             reply: EvaluationReply | None = _awaited(

@@ -158,7 +158,7 @@ class Process:
             ValueError: the data set has no test set.
         """
         if dataset.test is None:
-            raise ValueError("the test set of the data is sealed")
+            raise ValueError("this data set was loaded without its test set")
         return self._evaluated(job, dataset, epoch, "test")
 
     @in_use

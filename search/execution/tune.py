@@ -351,7 +351,8 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
             if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
                 raise first from error
             raise NotReady(
-                f"Ray failed ({last_line(first)}); the results so far are kept"
+                f"Ray failed ({last_line(first)}). The results so far are kept, and the search can "
+                "be continued."
             ) from error
         finally:
             callback.last_words.cancel()

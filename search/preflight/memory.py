@@ -56,7 +56,7 @@ class TrialMemory:
         )
 
 
-REMEDY = "smaller batches (--set batch_size=N) or images (--set data.image_size=N)"
+REMEDY = "smaller batches (--set batch_size=N) or smaller images (--set data.image_size=N)"
 SURELY = 0.75
 """A trial needs at least this share of its estimate; measured trials needed 0.8 to 1.1 times it."""
 
@@ -129,7 +129,7 @@ def check_trials(
     if estimate is None or estimate.fits >= estimate.at_once:
         return local, []
     if SURELY * estimate.needed * demand.workers > estimate.free:
-        raise NotReady(f"{estimate}. Use {REMEDY}, or another machine.")
+        raise NotReady(f"{estimate}. Use {REMEDY}, or a machine with more memory.")
     fits = max(1, estimate.fits // demand.workers)
     if experiment.concurrency is not None:
         return local, [

@@ -77,4 +77,4 @@ def _with_advice(command: Callable[[], int]) -> int:
     try:
         return command()
     except StorageError as error:
-        raise NotReady(f"{error.strerror}. Fix this, or use another --storage.") from error
+        raise NotReady(f"{error.strerror}. Fix the problem, or use another --storage.") from error

@@ -68,21 +68,24 @@ def sha256_of(source: str) -> str:
 def _from_file(path: Path, attribute: str) -> SearchSpace:
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ConfigError(f"space file not found: '{path}' (--space). Expected file.py:function.")
+        raise ConfigError(
+            f"space file not found: '{path}' (--space). Pass the path of a Python file as "
+            "--space FILE.py:FUNCTION."
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         if not hasattr(module, attribute):
             raise ConfigError(
-                f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function "
-                "that returns one."
+                f"space file '{path}' has no '{attribute}'. Name a SearchSpace in this file, or a "
+                "function that returns a SearchSpace."
             )
         return as_space(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
     except Exception as error:  # report any error in a user's file in one line
         raise ConfigError(
-            f"space file '{path}' cannot be read ({type(error).__name__}: {error})."
+            f"space file '{path}' cannot be imported ({type(error).__name__}: {error})."
         ) from error
 
 
@@ -99,7 +102,7 @@ def as_space(value: Any, source: str) -> SearchSpace:
     space = value() if callable(value) else value
     if not isinstance(space, SearchSpace):
         raise ConfigError(
-            f"space '{source}' is a {type(space).__name__}. Expected a SearchSpace or a function "
-            "that returns one."
+            f"space '{source}' is a {type(space).__name__}. It must be a SearchSpace, or a "
+            "function that returns a SearchSpace."
         )
     return space

@@ -77,7 +77,7 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
             "--model must have 1 to 128 letters, digits, '.', '_', '-' or spaces, and must start "
-            f"with a letter, a digit or '_' (got '{name[:80]}')"
+            f"with a letter, a digit or '_' (got '{name[:80]}')."
         )
 
 
@@ -99,8 +99,8 @@ class Registry:
         if run is None:
             raise NotReady(
                 Message(
-                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write it to "
-                    "MLflow first: ",
+                    f"MLflow ({redact(uri)}) has no run of the search '{result.name}'. Write the "
+                    "search to MLflow first: ",
                     Remedy("sync", result.name, storage),
                 )
             )
@@ -421,7 +421,7 @@ def _absent_text(uri: str, name: str, client: "MlflowClient") -> str | Message:
         return (
             unknown("model", name, models)
             if models
-            else Message(f"no model is registered ('{uri}'). ", PROMOTE)
+            else Message(f"no model is registered, so '{uri}' does not exist. ", PROMOTE)
         )
     aliases = [f"models:/{name}@{alias}" for alias in sorted(models[name].aliases)]
     versions = sorted(

@@ -34,8 +34,9 @@ def log_monitoring(uri: str, tracking: str, figures: Mapping[str, float]) -> str
     address = ADDRESS.fullmatch(uri)
     if address is None:
         raise ConfigError(
-            "--track requires a registered model, because it writes to the MLflow experiment of "
-            "the model's search. Use models:/NAME@ALIAS or models:/NAME/VERSION."
+            f"--track requires a registered model (got '{redact(uri)[:200]}'), because it writes "
+            "to the MLflow experiment of the model's search. Use models:/NAME@ALIAS or "
+            "models:/NAME/VERSION."
         )
     name, version = address["name"], version_at(uri, tracking)
     from mlflow.entities import Metric

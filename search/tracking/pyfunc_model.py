@@ -32,7 +32,9 @@ class PromotedModel(PythonModel):
         folder = Path(context.artifacts["classifier"])
         spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
         if spec is None or spec.loader is None:
-            raise ImportError(f"{folder} does not contain predictor.py")
+            raise ImportError(
+                f"the model in {folder} is incomplete: it does not contain predictor.py"
+            )
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         self.classifier = module.Predictor(folder)

@@ -73,7 +73,7 @@ def check_tracking(uri: str) -> None:
         )
     if kind in ("", "file"):
         raise ConfigError(
-            f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking "
+            f"MLflow no longer supports a folder as the tracking URI (got '{uri}'). Use --tracking "
             "sqlite:///mlflow.db or a server's http:// address."
         )
     if kind not in KINDS:
@@ -89,8 +89,8 @@ def check_tracking(uri: str) -> None:
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(
-                f"the folder of {uri} does not exist or is not writable: '{folder}'. Use another "
-                "--tracking."
+                f"the folder '{folder}' of {uri} does not exist or is not writable. Create the "
+                "folder, or use another --tracking."
             )
         _open_sqlite(uri)
     elif kind in ("http", "https"):
@@ -157,7 +157,7 @@ def _log_in(uri: str) -> None:
     """
     response = ask(uri, LOGIN_TIMEOUT_S)
     if response.status == 403 and HOST_REFUSED in response.text:
-        remedy = "Add it to the server's --allowed-hosts, or use an address that it allows."
+        remedy = "Add this host to the server's --allowed-hosts, or use an allowed address."
         raise NotReady(
             f"MLflow at {redact(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}"
         )

@@ -35,8 +35,8 @@ def find_answer(
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
         raise ConfigError(
             Message(
-                f"--trial '{trial[:80]}': '{result.name}' has no trial with this name that "
-                "has a result. See ",
+                f"--trial '{trial[:80]}': '{result.name}' has no trial of this name with a "
+                "result. To list its trials: ",
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )
@@ -51,8 +51,8 @@ def find_answer(
     if chosen.is_freed and trial is None:
         raise ConfigError(
             Message(
-                f"the checkpoints of {chosen.trial}, the answer of '{result.name}', were removed. "
-                "Promote another trial: ",
+                f"the checkpoints of {chosen.trial}, the trial that '{result.name}' recommends, "
+                "were removed. Promote another trial: ",
                 Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
                 " (to list them: ",
                 Remedy("status", result.name, storage, options={"all": True}),
@@ -62,8 +62,8 @@ def find_answer(
     if chosen.is_freed:
         raise ConfigError(
             Message(
-                f"--trial {chosen.trial}: its checkpoints were removed, because they were no "
-                "longer needed. Promote the search's answer instead: ",
+                f"--trial {chosen.trial}: the checkpoints of this trial were removed, because they "
+                "were no longer needed. Promote the recommended trial instead: ",
                 Remedy("promote", result.name, storage),
                 ". A search with --keep all keeps the checkpoints of every trial.",
             )

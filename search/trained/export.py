@@ -53,15 +53,15 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
-            remedy = "Promote with that version, or search again with this one."
+            remedy = "Promote with the version of the search, or search again with this version."
             raise Refused(
-                f"the images of '{result.name}' are decoded differently than in the search: "
-                f"{DECODED_OTHERWISE}. The exported network could not be checked against them. "
+                f"the images of '{result.name}' are decoded differently than in the search, so "
+                f"the exported network could not be checked: {DECODED_OTHERWISE}. "
                 f"{remedy}"
             )
         raise Refused(
-            f"the images of '{result.name}' have changed since the search. "
-            "The exported network could not be checked against them. Restore the images from a "
+            f"the images of '{result.name}' have changed since the search, "
+            "so the exported network could not be checked. Restore the images from a "
             "backup."
         )
     return dataset
@@ -153,9 +153,9 @@ def _write(
         dataset = dataset_of(result, config)
     except DataError as error:
         raise ConfigError(
-            f"{error} The images of a search are required to use its model, because the model is "
-            "first compared with its checkpoint on them. A registered model does not need them: "
-            f"models:/{result.name}@champion."
+            f"{error} The images of '{result.name}' are required, because its model is compared "
+            "with its checkpoint on these images before it is used. A registered model does not "
+            f"need the images: models:/{result.name}@champion."
         ) from error
     with _refusing_mismatch(trial, "used"):
         write(config, dataset, local_checkpoint(home, trial), folder, watched=watched)

@@ -52,8 +52,8 @@ def check(names: Sequence[str], metric: str) -> None:
     ):
         got = ",".join(names)[:80]
         raise ConfigError(
-            f"--objective must be {value_of(metric)}, optionally followed by {' or '.join(COSTS)} "
-            f"or both, separated by commas (got '{got}')."
+            f"--objective must be {value_of(metric)}, optionally followed by one or more of "
+            f"{', '.join(COSTS)}, separated by commas (got '{got}')."
         )
 
 

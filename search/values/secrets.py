@@ -20,8 +20,8 @@ def refuse(name: str, text: str) -> None:
     """
     if KEY.search(name) or redact(text) != text:
         raise ConfigError(
-            f"'{redact(name)}' looks like a credential, so it was refused and not logged. Use an "
-            "environment variable."
+            f"'{redact(name)}' looks like a credential, so its value was refused and not logged. "
+            "Pass credentials in environment variables."
         )
 
 

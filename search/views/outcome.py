@@ -137,7 +137,7 @@ def _print_course(finished: Finished, console: Console) -> None:
     for name, reason in result.passed_over.items():
         say(
             console,
-            f"  passed over: {name} ({figure_text(result.trials[name])}), "
+            f"  skipped: {name} ({figure_text(result.trials[name])}), "
             f"whose checkpoint is lost: {reason}",
         )
 

@@ -797,7 +797,7 @@ def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, wo
     ("text", "words"),
     [
         ("cluster_name: [", "cluster.yaml is not valid YAML ("),
-        ("- a\n- b\n", "cluster.yaml does not contain a mapping."),
+        ("- a\n- b\n", "cluster.yaml does not contain a YAML mapping."),
         (
             "a: !!python/object/apply:os.system [echo]",
             "cluster.yaml is not valid YAML (could not determine a constructor",
@@ -838,8 +838,8 @@ LOCAL = {
         (
             {"auth": {}},
             (
-                "FILE does not define a cluster. It must contain cluster_name, provider: type and "
-                "auth: ssh_user. See cluster/onprem.yaml for an example."
+                "FILE does not define a cluster. It must contain cluster_name, provider.type and "
+                "auth.ssh_user. See cluster/onprem.yaml for an example."
             ),
         ),
         (

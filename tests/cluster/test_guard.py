@@ -87,7 +87,7 @@ def test_verbs_expect_more_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines() == [
         "error: no such search",
         "error: line 3",
-        "error: no answer. Fix this, or use another --storage.",
+        "error: no answer. Fix the problem, or use another --storage.",
     ]
 
 

@@ -418,7 +418,7 @@ def pauses_on_ctrl_c(bed: Bed) -> None:
     )
     again = subprocess.run(bed.verb("up"), capture_output=True, text=True, check=False)
     assert again.returncode == 5
-    assert "which a restart would stop" in again.stderr
+    assert "jobs that a restart would stop" in again.stderr
     signal_inside(process, signal.SIGINT)
     said = ended(process)
     assert process.returncode == 130, said

@@ -85,7 +85,7 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
     def drain(address: str, instance: str, until: spot.Notice) -> str:
         asked.append((address, instance, until.action))
         if len(asked) < 3:
-            raise NotReady("Ray has no running node on i-0123")
+            raise NotReady("Ray has no running node on the instance i-0123")
         return "node"
 
     monkeypatch.setattr(spot, "drain", drain)
@@ -93,7 +93,7 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
     said: list[str] = []
     assert spot.watch("head:6379", imds=machine.url, poll_s=0.01, say=said.append) == "node"
     assert asked == [("head:6379", "i-0123", "terminate")] * 3
-    assert said[1:] == ["Ray has no running node on i-0123; trying again"] * 2 + [
+    assert said[1:] == ["Ray has no running node on the instance i-0123; trying again"] * 2 + [
         "node node is draining"
     ]
 
@@ -137,7 +137,7 @@ def test_a_machine_told_of_its_end_takes_nothing_new_finishes_and_leaves() -> No
     found = played("machine")
     first, announced, last = found["said"]
     assert first.startswith("the metadata service did not respond (HTTP Error 503")
-    assert announced.startswith("spot notice for i-leaves: terminate in ")
+    assert announced.startswith("spot notice: AWS will terminate the instance i-leaves in ")
     assert last.endswith(" is draining")
     assert found["code"] == 0
     assert found["before"] == [{}, None]

@@ -202,8 +202,8 @@ def test_a_shell_that_hangs_is_not_waited_for(
             pytest.raises(
                 Denied,
                 match=(
-                    r"^the head .* cannot be reached by ssh as root \(no answer within 1\.5 s\)\. "
-                    r"Try: ssh -i "
+                    r"^the head node .* cannot be reached by ssh as root \(no answer within "
+                    r"1\.5 s\)\. Test the connection with: ssh -i "
                 ),
             ),
             ssh.tunnel(at),

@@ -215,7 +215,7 @@ def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(serve
             "anna",
             (
                 "refuses the Host header '127.1:PORT' (403). "
-                "Add it to the server's --allowed-hosts, or use an address that it allows."
+                "Add this host to the server's --allowed-hosts, or use an allowed address."
             ),
         ),
     ],

@@ -305,17 +305,23 @@ def test_what_outlives_the_job_may_come_from_elsewhere(
     ("words", "said"),
     [
         ([], "the command is missing"),
-        (SEARCH, r"--storage must outlive the job \(none was given\)"),
-        ([*SEARCH, "--storage", "searches"], r"--storage must outlive the job \(got 'searches'\)"),
+        (SEARCH, r"--storage must name a place that remains after the job \(none was given\)"),
+        (
+            [*SEARCH, "--storage", "searches"],
+            r"--storage must name a place that remains after the job \(got 'searches'\)",
+        ),
         (
             [*SEARCH, "--storage=s3://bucket/x"],
-            r"--tracking must outlive the job \(none was given\)",
+            r"--tracking must name a place that remains after the job \(none was given\)",
         ),
         (
             [*SEARCH, "--storage", "/shared", "--tracking", "sqlite:///mlflow.db"],
-            r"--tracking must outlive the job \(got 'sqlite:///mlflow.db'\)",
+            r"--tracking must name a place that remains after the job \(got 'sqlite:///mlflow.db'\)",
         ),
-        (["python", "-m", "search.resume", "s"], "--storage must outlive the job"),
+        (
+            ["python", "-m", "search.resume", "s"],
+            "--storage must name a place that remains after the job",
+        ),
         (
             [*SEARCH, *KEPT[:2], "--tracking", "http://me:secret@host:5000"],
             "contains a text that looks like a credential",
@@ -549,8 +555,8 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
     with pytest.raises(
         Refused,
         match=(
-            r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\), "
-            r"which a restart would stop"
+            r"is running jobs that a restart would stop: raysubmit_x, "
+            r"04000000 \(process 77 on 10\.0\.0\.9\)\. Wait"
         ),
     ):
         up.refuse_to_interrupt(definition.read(FILE))

@@ -212,7 +212,7 @@ def test_nodes_with_other_versions_are_refused(
     with pytest.raises(
         NotReady,
         match=(
-            r"different versions: 10\.0\.0\.3 has torch 2\.12\.1, but this machine has .*; "
+            r"software versions: 10\.0\.0\.3 has torch 2\.12\.1, but this machine has .*; "
             r"10\.0\.0\.4 has torch"
         ),
     ):

@@ -258,7 +258,7 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(
     first = paused.resume(*INLINE).finish()
     assert first.code == REFUSED, first.err
     assert (
-        f"passed over: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost"
+        f"skipped: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost"
         in first.err
     )
     assert first.summary["best"]["trial_id"] != best["trial_id"]

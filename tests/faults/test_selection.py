@@ -142,8 +142,8 @@ def test_a_later_opening_is_announced_with_the_one_before(
     assert first.code == 0, first.err
     (by_search, by_selection) = first.summary["openings"]
     assert f"by search.run for {first.summary['candidate']}" in by_search
-    assert f"note: the test set was used before: {by_search}" in first.err
-    assert f"the test set was used before: {by_selection}" not in first.err
+    assert f"note: the test set was already used on {by_search}" in first.err
+    assert f"the test set was already used on {by_selection}" not in first.err
     second = select(search, "--top", "2", "--seeds", "2").finish()
     assert second.code == 0, second.err
     assert second.summary["openings"][:2] == [by_search, by_selection]

@@ -141,7 +141,7 @@ def test_trials_asked_for_as_the_last_one_ends_are_trained_or_come_too_late(
     (told,) = search.events("requested")
     ended = [event["trial"] for event in search.events("ended")]
     if told.get("is_refused"):
-        assert "too late: its trials have ended" in told["answer"]
+        assert f"too late: the trials of '{search.name}' have ended" in told["answer"]
         assert ended == ["t0001"]
     else:
         assert told["answer"].startswith("2 trials in total")

@@ -370,7 +370,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
     for ask in (result, load):
         with pytest.raises(ConfigError, match=r"no search 'playd' in .*Did you mean 'played'"):
             ask("playd", storage=storage)
-    with pytest.raises(ConfigError, match="has no trial with this name that has a result"):
+    with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
     with pytest.raises(ConfigError, match="does not contain a promoted model"):
         load(here, storage=storage)
@@ -380,7 +380,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
         ConfigError, match=r"there is no MLflow database at .* Promote a model first"
     ):
         load("models:/flowers@champion", tracking="sqlite:///other.db")
-    with pytest.raises(ConfigError, match=r"no model is registered .* Promote a model first: "):
+    with pytest.raises(ConfigError, match=r"no model is registered, .* Promote a model first: "):
         load("models:/flowers@champion")
     (storage / "broken" / "trials").mkdir(parents=True)
     (storage / "broken" / "journal.jsonl").write_text("nonsense\n")

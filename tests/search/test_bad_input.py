@@ -30,7 +30,8 @@ from tests.support.broken_files import FILES
 from trainables.catalog.models import MODELS
 
 CREDENTIAL = (
-    "looks like a credential, so it was refused and not logged. Use an environment variable."
+    "looks like a credential, so its value was refused and not logged. "
+    "Pass credentials in environment variables."
 )
 CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
@@ -51,14 +52,15 @@ CASES: list[Case] = [
     (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
     (
         ["--space", "none.py"],
-        "space file not found: 'none.py' (--space). Expected file.py:function.",
+        "space file not found: 'none.py' (--space). Pass the path of a Python file as --space "
+        "FILE.py:FUNCTION.",
         2,
     ),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
     (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
     (
         ["--space", "spaces.py:broken"],
-        "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).",
+        "space file 'spaces.py' cannot be imported (ZeroDivisionError: division by zero).",
         2,
     ),
     (
@@ -86,7 +88,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "mnist_cnn", "--algorithm", "grid"],
-        "a grid requires a finite number of values, but 'optimizer.lr' is a continuous range.",
+        "a grid requires a finite number of values, but 'optimizer.lr' is a range without steps.",
         2,
     ),
     # Values
@@ -166,7 +168,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--folds", "20", "--set", "data.train_limit=60"],
-        "class '0' has 6 training images, but each of 20 folds needs one. Use --folds 6",
+        "class '0' has 6 training images, but each of the 20 folds needs an image of every "
+        "class. Use --folds 6",
         2,
     ),
     (
@@ -197,14 +200,14 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--budget", "600"],
         (
-            "argument --budget: must be a limit such as 90s, 30m, 2h, 1d; 500epochs; "
+            "argument --budget: must have one of these forms: 90s, 30m, 2h, 1d; 500epochs; "
             "10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
         ),
         2,
     ),
     (
         ["--space", "smoke", "--budget", "nan"],
-        "argument --budget: must be a limit such as 90s, 30m,",
+        "argument --budget: must have one of these forms: 90s, 30m,",
         2,
     ),
     (
@@ -214,8 +217,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"],
-        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use "
-        "cpu-hours, or --device cuda.",
+        "--budget 2 gpu-hours limits GPU time, but the trials do not use a GPU. Use a "
+        "limit in cpu-hours, or --device cuda.",
         2,
     ),
     (
@@ -226,8 +229,8 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--objective", "latency"],
         (
-            "--objective must be val_accuracy, optionally followed by latency or "
-            "parameters or both, separated by commas"
+            "--objective must be val_accuracy, optionally followed by one or more of "
+            "latency, parameters, separated by commas"
         ),
         2,
     ),
@@ -243,8 +246,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "auc", "--objective", "val_accuracy,latency"],
-        "--objective must be val_auc, optionally followed by latency or parameters or "
-        "both, separated by commas",
+        "--objective must be val_auc, optionally followed by one or more of latency, "
+        "parameters, separated by commas",
         2,
     ),
     (
@@ -360,13 +363,13 @@ CASES: list[Case] = [
         ),
         2,
     ),
-    (["--config", "bomb.yaml"], "bomb.yaml:1: anchors and aliases are not allowed.", 2),
+    (["--config", "bomb.yaml"], "bomb.yaml:1: YAML anchors and aliases are not allowed.", 2),
     (
         ["--config", "none.yaml"],
-        "config file 'none.yaml' cannot be read (No such file or directory) (--config).",
+        "config file 'none.yaml' (--config) cannot be read (No such file or directory).",
         2,
     ),
-    (["--config", "/dev/zero"], "config file '/dev/zero' is larger than 1 MB (--config).", 2),
+    (["--config", "/dev/zero"], "config file '/dev/zero' (--config) is larger than 1 MB", 2),
     # The data
     (
         ["--space", "table3", "--data", "minst"],
@@ -403,7 +406,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
-        "40 images with 40 labels from 0 to 12, but 10 classes.",
+        "a set has 40 images with 40 labels from 0 to 12, but the data set has 10 classes.",
         2,
     ),
     (
@@ -478,7 +481,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:\udcff"],
-        "--data is not UTF-8 (got 'folder:\\udcff').",
+        "--data must be valid UTF-8 text (got 'folder:\\udcff').",
         2,
     ),
     # Names and places
@@ -510,7 +513,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--name", "a" * 300],
-        "--name is too long (at most 255 bytes per name).",
+        "--name is too long: at most 4,000 characters are allowed, and 255 bytes for each name",
         2,
     ),
     (
@@ -537,7 +540,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--storage", "s" * 300],
-        "--storage is too long (at most 255 bytes per name).",
+        "--storage is too long: at most 4,000 characters are allowed, and 255 bytes for each name",
         2,
     ),
     (
@@ -568,7 +571,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "./mlruns"],
-        "folder tracking is no longer supported by MLflow",
+        "MLflow no longer supports a folder as the tracking URI",
         2,
     ),
     (
@@ -583,7 +586,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"],
-        "the folder of sqlite:////proc/none/x.db does not exist or is not writable",
+        "the folder '/proc/none' of sqlite:////proc/none/x.db does not exist or is not writable",
         4,
     ),
     (

@@ -119,7 +119,7 @@ def test_a_conditional_parameter_exists_only_under_its_condition() -> None:
 def test_a_range_has_no_grid() -> None:
     space = SearchSpace({"optimizer.lr": Float(0.1, 0.2)})
     assert space.size is None
-    with pytest.raises(ConfigError, match=r"'optimizer.lr' is a continuous range\. Use Choice"):
+    with pytest.raises(ConfigError, match=r"'optimizer.lr' is a range without steps\. Use Choice"):
         next(space.points())
 
 
@@ -189,7 +189,7 @@ def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
         ("tabel3", None, f"Known: {', '.join(names())}. Did you mean 'table3'"),
         ("nowhere.py:space", None, "space file not found"),
         ("{path}:spaces", "space = 1", "has no 'spaces'"),
-        ("{path}:space", "space = 1", "is a int. Expected a SearchSpace"),
+        ("{path}:space", "space = 1", "is a int. It must be a SearchSpace"),
         ("{path}:space", "space = 1 / 0", "ZeroDivisionError"),
     ],
 )
@@ -297,7 +297,7 @@ def test_what_a_fixed_value_leaves_of_the_first_points() -> None:
 def test_a_first_point_that_its_domain_does_not_hold_is_refused() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"a first point sets model\.dropout=0\.9, which its domain does not contain",
+        match=r"a point of 'first' sets model\.dropout=0\.9, which the domain of",
     ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"model.dropout": 0.9}])
 
@@ -316,7 +316,8 @@ def test_cases_may_be_nested() -> None:
 
 def test_a_first_point_of_something_else_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"a first point sets 'optimizer\.lr', which is not a searched parameter"
+        ConfigError,
+        match=r"a point of 'first' sets 'optimizer\.lr', which is not a searched parameter",
     ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"optimizer.lr": 1}])
 

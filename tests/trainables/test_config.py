@@ -230,7 +230,7 @@ def test_an_option_that_the_model_does_not_take_is_refused():
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_momentum_is_refused_for_all_but_sgd(name):
     with pytest.raises(
-        ConfigError, match=r"^optimizer\.momentum requires sgd \(got 0\.5 with " + name
+        ConfigError, match=r"^optimizer\.momentum=0\.5 requires optimizer\.name=sgd \(got " + name
     ):
         OptimizerConfig(name=name, momentum=0.5)
     assert OptimizerConfig(name="sgd", momentum=0.5).momentum == 0.5
@@ -244,7 +244,7 @@ def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
     else:
         with refused(
             f"augment.flip cannot be used for '{name}', because mirroring changes the meaning of "
-            "its images. Remove it."
+            "its images. Remove augment.flip."
         ):
             TrialConfig().override({"data.name": name, "augment.flip": True})
 

@@ -204,7 +204,7 @@ class TaskEntry:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
             len(self.metrics) - 1
         ):
-            raise ValueError(f"the first metric of {self.name} must be primary, and no other one")
+            raise ValueError(f"the first metric of {self.name} must be its only primary metric")
 
     @property
     def primary(self) -> Metric:
@@ -245,7 +245,8 @@ class TaskEntry:
         """
         if capability not in self.can:
             raise ConfigError(
-                f"{setting} cannot be used for {self.name}: {CAPABILITIES[capability]}. Remove it."
+                f"{setting} cannot be used for {self.name}: {CAPABILITIES[capability]}. Remove "
+                "this setting."
             )
 
     def load(self) -> Any:

@@ -193,13 +193,13 @@ def _bring(
         ConfigError,
     ) as error:
         raise checkpoint.CheckpointError(
-            f"{last} was written by another version ({error})"
+            f"{last} was written by another version of this program ({error})"
         ) from error
     if not is_ours:
         raise checkpoint.CheckpointError(f"{last} belongs to another configuration")
     if not has_same_metrics:
         raise checkpoint.CheckpointError(
-            f"the values of the first epochs in {last} differ from those that were trained here"
+            f"the metrics of the first epochs in {last} differ from the metrics of this trial"
         )
     if best == last:
         return [last]

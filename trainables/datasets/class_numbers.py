@@ -44,9 +44,9 @@ class ClassNumbers(Targets):
                 or part.targets.max(initial=0) >= len(decoded.classes)
             ):
                 raise DataError(
-                    f"{len(part.images)} images with {len(part.targets)} labels from 0 to "
-                    f"{part.targets.max(initial=0)}, but {len(decoded.classes)} classes. The "
-                    "files are damaged."
+                    f"a set has {len(part.images)} images with {len(part.targets)} labels from 0 "
+                    f"to {part.targets.max(initial=0)}, but the data set has "
+                    f"{len(decoded.classes)} classes. The files are damaged; replace them."
                 )
         counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
         own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]
@@ -94,8 +94,8 @@ class ClassNumbers(Targets):
         if dataset.folds is not None and count < dataset.folds:
             remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
             raise DataError(
-                f"class {name!r} has {count} training image{'s' * (count != 1)}, but "
-                f"each of {dataset.folds} folds needs one. {remedy}, or add images."
+                f"class {name!r} has {count} training image{'s' * (count != 1)}, but each of the "
+                f"{dataset.folds} folds needs an image of every class. {remedy}, or add images."
             )
 
     def strata(self, targets: Arrays) -> Labels:

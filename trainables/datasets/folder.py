@@ -153,7 +153,9 @@ def _part(
     members = layout.parts[title]
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
-        raise DataError(f"no image of the {TITLES[title]} set can be read.")
+        raise DataError(
+            f"no image of the {TITLES[title]} set can be read. Check the files of this set."
+        )
     for place, row in enumerate(rows):
         if place != row:
             images[place] = images[row]
@@ -243,8 +245,8 @@ def _value_range(
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
-            f"the images are of different kinds: {counts}. Their brightness cannot be compared. "
-            "Convert all of them to 8 bits, or to the same kind."
+            f"the images have different pixel types: {counts}. Their brightness cannot be "
+            "compared. Convert all images to the same type, for example to 8 bits."
         )
     if low == high:
         raise DataError(

@@ -400,7 +400,7 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     low, high = value_range
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            raise DataError("the image has values that are not numbers")
+            raise DataError("the image contains NaN or infinite values")
         levels = np.rint((values.astype(np.float64) - low) * (255 / (high - low)))
     else:
         levels = (values.astype(np.int64) - int(low)) * 255 // (int(high) - int(low))

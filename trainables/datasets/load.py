@@ -257,8 +257,8 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     least = int(min(part.images.shapes[:, :2].min() for part in parts))
     if config.image_size is not None and config.image_size > least:
         raise DataError(
-            f"data.image_size {config.image_size} is larger than some images, whose smaller side "
-            f"is {least} pixels. Use at most {least}, or leave such images out."
+            f"data.image_size {config.image_size} is larger than the smallest image, whose shorter "
+            f"side has {least} pixels. Use at most {least}, or remove the smaller images."
         )
     return config.image_size or min(MAX_SIDE, least)
 

@@ -108,9 +108,9 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
         raise layout.refuse(
-            f"{names} in {place} may stand for classes, like {beside}, or for training, validation "
-            "or test sets. If they are sets, put all training classes into 'train' and remove "
-            f"{beside}. {as_classes}"
+            f"{names} in {place} may be classes, like {beside}, or the folders of the training, "
+            "validation or test set. If they are sets, put all training classes into 'train' and "
+            f"remove {beside}. {as_classes}"
         )
     if "train" not in parts:
         raise layout.refuse(
@@ -147,8 +147,9 @@ def _take_parts(top: Folder, parts: dict[str, Folder], layout: Layout) -> None:
         _note_inner(folder, inner, layout)
         if _is_set(inner):
             raise layout.refuse(
-                f"{layout.quote(inner)} is the {TITLES[part]} set, but is divided into such sets "
-                f"itself. Put the folders of all sets directly into {str(top.path)!r}."
+                f"{layout.quote(inner)} is the {TITLES[part]} set, but it is itself divided into "
+                "training, validation or test sets. Put the folders of all sets directly into "
+                f"{str(top.path)!r}."
             )
         if inner.filled or part == "train":
             layout.parts[part] = classes_in(inner, layout)
@@ -195,8 +196,8 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
         ):
             raise layout.refuse(
                 f"{layout.quote(divided[0])} in {place} is divided into training, validation or "
-                f"test images, but {layout.quote(class_folder)} is not, or has other images too. "
-                "Divide all classes in the same way, or none."
+                f"test images, but {layout.quote(class_folder)} is not, or also has other images. "
+                "Divide all classes in the same way, or divide none of them."
             )
     return True
 

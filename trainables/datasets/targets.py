@@ -33,7 +33,7 @@ class Targets:
             if part is not None and len(part.images) != len(part.targets):
                 raise DataError(
                     f"the numbers of images ({len(part.images)}) and targets ({len(part.targets)}) "
-                    "differ. The files are damaged."
+                    "differ. The files are damaged; replace them."
                 )
         drawn = 1 + (decoded.val is None) + (decoded.test is None)
         if len(decoded.train) < drawn:

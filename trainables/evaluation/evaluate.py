@@ -221,7 +221,7 @@ def _states(dataset: Dataset, path: Path) -> list[State]:
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
         raise ValueError(
             f"{path} contains {len(states)} networks, but the data are divided into "
-            f"{dataset.folds or 'no'} folds. Load the data with the checkpoint's config"
+            f"{dataset.folds or 'no'} folds. Load the data with the checkpoint's config."
         )
     return states
 

@@ -296,7 +296,7 @@ class Model:
         """
         if mode in DEPTHS and self._levels is None:
             raise DataError(
-                f"{image} has {DEPTHS[mode]} values, but the training images had 8 bits. Scale its "
+                f"{image} has {DEPTHS[mode]} values, but the training images had 8 bits. Scale the "
                 "values to 0 to 255 as in the training images, and pass them as a uint8 array."
             )
         return self._levels or (0, 255)

@@ -44,8 +44,8 @@ DESCRIPTION, NETWORK, CODE, FEATURES, ONNX = (
 CHANNELS = 4
 """The maximum number of channels: RGB and alpha."""
 ACCEPTED = (
-    "images must be uint8 (count, height, width, channels), with 1 to 4 channels, "
-    "or grey (count, height, width), or a list of images"
+    "images must be a uint8 array (count, height, width, channels) with 1 to 4 channels, a uint8 "
+    "array (count, height, width) of grey images, or a list of image arrays"
 )
 MODES = {1: "L", 3: "RGB"}
 """Pillow's modes, by the number of channels of the training images."""

@@ -186,7 +186,8 @@ def read(folder: Path) -> Reference | None:
         raise DataError(f"{FILE} in '{folder}' cannot be read. Promote the model again.") from error
     if int(version) != VERSION:
         raise DataError(
-            f"{FILE} in '{folder}' was written by another version. Promote the model again."
+            f"{FILE} in '{folder}' was written by another version of this program. "
+            "Promote the model again."
         )
     return Reference(
         tuple(description["classes"]),

@@ -106,14 +106,14 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     start = time.perf_counter()
     refusal = incompatibility(trainings)
     if refusal:
-        raise ValueError(f"these trainings cannot be trained together: {refusal}")
+        raise ValueError(f"these trainings cannot be fused into one network: {refusal}")
     stack = Stack(trainings)
     train, val = stack.train_epoch(), stack.validate()
     try:
         stack.hand_back()
     except Exception as error:
         raise PartialUpdateError(
-            "some of the trainings received their new weights, but others did not"
+            "the new weights of a fused epoch were copied to some of its trials, but not to all"
         ) from error
     return [
         training.end_epoch(*means, start)

@@ -183,7 +183,7 @@ def find_weights(model: ModelConfig) -> Path:
         return place
     if model.options.get("weights"):
         raise NotFound(
-            f"the weights of '{model.name}' were not found: '{place}' (--weights). Pass a file, "
+            f"the weights of '{model.name}' were not found at '{place}' (--weights). Pass a file, "
             f"or a folder that contains '{MODELS[model.name].weights}'.",
             f"whose weights are not in '{place.parent}'",
             place,
@@ -379,12 +379,12 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
         name = SCALING_NAMES[SCALING_NAMES.index(config["data"]["scaling"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem = (
-            f"'{folder / 'state.json'}' next to them is damaged and does not contain the scaling "
-            "of pixels"
+            f"'{folder / 'state.json'}' next to the weights is damaged, so the scaling of pixels "
+            "is unknown"
         )
         remedy = (
-            "Pass another checkpoint, or move the tensors into a folder without this file to scale "
-            "pixels as for ImageNet."
+            "Pass another checkpoint. To scale pixels as for ImageNet, move the weights into a "
+            "folder without this file."
         )
         raise ConfigError(f"the weights '{place}' cannot be used: {problem}. {remedy}") from error
     return scaling(name)

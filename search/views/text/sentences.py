@@ -183,7 +183,7 @@ def quicker_text(
     )
     compared = _within_chance(result.trials[least], answer, images)
     return Message(
-        f"{least} takes {saved}, and {compared}. To use it: ",
+        f"{least} needs {saved}, and {compared}. To use {least}: ",
         Remedy("promote", result.name, storage, options={"trial": least}, start=start),
     )
 

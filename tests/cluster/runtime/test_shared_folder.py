@@ -107,9 +107,12 @@ def test_a_folder_that_all_share_is_left_empty(
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        (read_only, r"files that node 10\.0\.0\.3 writes do not appear here\."),
-        (own_folder, r"files that node 10\.0\.0\.3 writes do not appear here\."),
-        (another_folder, r"files that are written here do not appear on node 10\.0\.0\.3\."),
+        (read_only, r"files that these nodes write do not appear on this machine: 10\.0\.0\.3\."),
+        (own_folder, r"files that these nodes write do not appear on this machine: 10\.0\.0\.3\."),
+        (
+            another_folder,
+            r"files that this machine writes do not appear on these nodes: 10\.0\.0\.3\.",
+        ),
     ],
 )
 def test_a_node_that_does_not_share_it_both_ways_is_named(

@@ -107,7 +107,7 @@ def test_files_go_there_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["../planted", "epoch-0001/../../planted", "/planted"])
 def test_nothing_is_written_outside_the_folder(bucket: Bucket, tmp_path: Path, part: str) -> None:
     """Whoever can write the bucket may name a file as they like."""
-    with pytest.raises(StorageError, match="leads out of the folder into which it is copied"):
+    with pytest.raises(StorageError, match="the object cannot be copied into a folder"):
         bucket.download(tmp_path / "here", [part])
     assert not list(tmp_path.rglob("planted"))
 
@@ -122,7 +122,7 @@ def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
         NotReady,
         match=(
             r"^storage 's3://other/x' cannot be used: there is no bucket 'other'\. "
-            r"Fix this, or use another --storage\.$"
+            r"Fix the problem, or use another --storage\.$"
         ),
     ):
         Bucket.of("s3://other/x").check()
@@ -138,7 +138,8 @@ def test_a_service_that_lacks_what_lock_and_journal_rely_on_is_not_ready(
     with stand_in(fault) as (endpoint, store):
         with pytest.raises(
             NotReady,
-            match=rf"^storage 's3://models/searches' {words}\. Use another service, or a folder\.$",
+            match=rf"^storage 's3://models/searches' {words}\. "
+            r"Use another object store, or a folder\.$",
         ):
             Bucket("models", "searches", endpoint).check()
         assert not store.objects or fault == "keeps what is removed"

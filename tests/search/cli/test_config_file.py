@@ -167,9 +167,21 @@ REFUSED = {
         "config.yaml:2: expected a single document in the stream, but found another document.",
         "",
     ),
-    "no keys": ("- a\n", "config.yaml:1: expected keys and values, such as 'space: table3'.", ""),
-    "an anchor": ("space: &a table3\n", "config.yaml:1: anchors and aliases are not allowed.", ""),
-    "an alias": ("space: *a\n", "config.yaml:1: anchors and aliases are not allowed.", ""),
+    "no keys": (
+        "- a\n",
+        "config.yaml:1: the file must contain keys and values, such as 'space: table3'.",
+        "",
+    ),
+    "an anchor": (
+        "space: &a table3\n",
+        "config.yaml:1: YAML anchors and aliases are not allowed. Write the values out.",
+        "",
+    ),
+    "an alias": (
+        "space: *a\n",
+        "config.yaml:1: YAML anchors and aliases are not allowed. Write the values out.",
+        "",
+    ),
     "an object": (
         "space: a\nname: !!python/object/apply:os.system [x]\n",
         "config.yaml:2: the tag '!!python/object/apply:os.system' is not allowed",
@@ -187,14 +199,14 @@ REFUSED = {
     ),
     "a credential's key": (
         "aws_secret_access_key: abcdef\n",
-        "config.yaml:1: 'aws_secret_access_key' looks like a credential, so it was "
-        "refused and not logged.",
+        "config.yaml:1: 'aws_secret_access_key' looks like a credential, so its "
+        "value was refused and not logged.",
         "",
     ),
     "a credential": (
         "name: AKIAABCDEFGHIJKLMNOP\n",
-        "config.yaml:1: 'name' looks like a credential, so it was refused and not "
-        "logged. Use an environment variable.",
+        "config.yaml:1: 'name' looks like a credential, so its value was refused and not "
+        "logged. Pass credentials in environment variables.",
         "",
     ),
 }
@@ -217,12 +229,14 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_text_or_too_large_or_not_there_is_refused(tmp_path: Path) -> None:
-    assert problems(tmp_path, b"\xff") == ["config file 'config.yaml' is not UTF-8 (--config)."]
+    assert problems(tmp_path, b"\xff") == [
+        "config file 'config.yaml' (--config) is not UTF-8. Save the file as UTF-8."
+    ]
     assert problems(tmp_path, "# " + "x" * 1_000_000) == [
-        "config file 'config.yaml' is larger than 1 MB (--config)."
+        "config file 'config.yaml' (--config) is larger than 1 MB, which is the limit."
     ]
     with pytest.raises(
-        ConfigError, match=r"'none.yaml' cannot be read \(No such file or directory\) \(--config\)"
+        ConfigError, match=r"'none.yaml' \(--config\) cannot be read \(No such file or directory\)"
     ):
         words(RunOptions, Path("none.yaml"))
 
@@ -250,8 +264,8 @@ def test_a_bomb_is_refused_before_it_is_read_to_its_end(
     (said,) = problems(tmp_path, text)
     assert len(events) < 50
     assert said in (
-        "config.yaml:1: anchors and aliases are not allowed.",
-        "config.yaml:1: the values are nested more than 8 levels deep.",
+        "config.yaml:1: YAML anchors and aliases are not allowed. Write the values out.",
+        "config.yaml:1: the values are nested too deep (at most 8 levels are allowed).",
     )
 
 

@@ -646,7 +646,7 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         fused=False, say=said.append
     )
     assert earlier.searches == ["one"]
-    assert "(one); --no-cache trains them again" in said[0]
+    assert "earlier searches (one) with the same code" in said[0]
     stems = {event.data.stem for event in read(driver.journal.path) if event.kind == "suggested"}
     found = [one for stem in stems for one in earlier.of(stem, 2, 4)]
     assert [one.epoch for one in found] == 2 * [2, 3, 1], "the nearest first"
@@ -671,7 +671,7 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     journal.close()
     said: list[str] = []
     EarlierSearches(changed(small, name="mine"), dataset).with_fusion(fused=False, say=said.append)
-    assert "(known); --no-cache trains them again" in said[0]
+    assert "earlier searches (known) with the same code" in said[0]
     other = changed(small, name="other", base=small.base.override({"seed": 99}))
     EarlierSearches(other, dataset).with_fusion(fused=False, say=said.append)
     assert len(said) == 1

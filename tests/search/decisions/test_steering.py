@@ -271,12 +271,19 @@ def test_a_budget_that_is_cut_below_what_is_used_ends_the_search(
     [
         (
             {"budget": ("+1h",)},
-            "no limit of this kind to which it could be added. Set one with --budget 1h.",
+            "cannot be added, because the search has no limit of this kind. Set a limit with "
+            "--budget 1h.",
         ),
-        ({"budget": ("1 parsec",)}, "--budget must be a limit such as 90s"),
+        ({"budget": ("1 parsec",)}, "--budget must have one of these forms: 90s"),
         ({"budget": ("5usd",)}, "requires the price of one device per hour"),
-        ({"price": 2.0}, "--price 2 has no effect: the search has no budget in money. Add one"),
-        ({"trials": "1"}, "--trials 1 is too few: 2 trials have already started."),
+        (
+            {"price": 2.0},
+            "--price 2 has no effect: the search has no budget in money. Add a budget",
+        ),
+        (
+            {"trials": "1"},
+            "--trials 1 is too low, because 2 trials have already started. Use at least 2.",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_as_a_whole(
@@ -379,7 +386,9 @@ def test_an_extension_after_the_last_trial_is_told_how_to_go_on(
     driver.take_up(asked(EXTEND, trials="+5", budget=("2h",)))
     (told,) = answers(driver)
     assert told.is_refused
-    assert told.answer.startswith("too late: its trials have ended, and it is being evaluated.")
+    assert told.answer.startswith(
+        "too late: the trials of 'played' have ended, and the search is being evaluated."
+    )
     assert "search.resume played" in told.answer
     assert told.answer.endswith("--trials 17 --budget 2h")
 
@@ -457,15 +466,15 @@ def test_of_a_paused_selection_it_is_not_said_that_it_runs(selecting: Driver) ->
     wanted = [asked(STOP), asked(STOP, trial="t0001"), asked(EXTEND, trials="+1")]
     for one in wanted:
         assert preview_request(one, selecting.result, "process 1", PLACE).text.startswith(
-            "a selection is running, "
+            "a selection of 'played' is running, "
         )
     selecting.take_up(asked(PAUSE))
     selecting.finish()
     for one in wanted:
         told = preview_request(one, selecting.result, "", PLACE)
         assert told.is_refused
-        assert told.text.startswith("a selection is not finished, ")
-        assert "Continue it first: python -m search.select " in told.text
+        assert told.text.startswith("a selection of 'played' is not finished, ")
+        assert "Continue the selection first: python -m search.select " in told.text
 
 
 def test_a_selection_that_is_over_does_not_run(selecting: Driver) -> None:
@@ -555,7 +564,7 @@ def test_a_second_pause_while_the_first_winds_up_is_told_so(
     driver.is_done = True
     driver.take_up(asked(PAUSE))
     told = answers(driver)[-1]
-    assert told.answer == "its process is already ending (asked to pause by ada@lab)"
+    assert told.answer == "the process of 'played' is already ending (asked to pause by ada@lab)"
     assert not told.is_refused
 
 

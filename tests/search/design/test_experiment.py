@@ -47,8 +47,8 @@ def dataset(images: int, side: int) -> Dataset:
             {"budget": Budget((limit("20usd"),))},
             "--budget 20 usd requires the price of one device per hour",
         ),
-        ({"budget": Budget((), -1.0)}, "--price must be > 0 (got -1)"),
-        ({"budget": Budget((), float("nan"))}, "--price must be > 0 (got nan)"),
+        ({"budget": Budget((), -1.0)}, "--price must be positive and finite (got -1)"),
+        ({"budget": Budget((), float("nan"))}, "--price must be positive and finite (got nan)"),
         ({"min_gain": -0.1}, "--min-gain must be at least 0 and below 100 points (got -0.1)"),
         ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
         ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
@@ -62,11 +62,11 @@ def dataset(images: int, side: int) -> Dataset:
                     }
                 )
             },
-            "optimizer.momentum requires sgd",
+            "requires optimizer.name=sgd",
         ),
         (
             {"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})},
-            "'optimizer.lr' is a continuous range",
+            "'optimizer.lr' is a range without steps",
         ),
         (
             {"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})},

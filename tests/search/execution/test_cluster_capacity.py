@@ -199,7 +199,7 @@ def test_two_searches_share_a_cluster_of_two_nodes(played: Played) -> None:
         assert done.code == 0, done.err
         assert done.summary["trials"] == {"completed": 9}
         assert runs(played.folder, search.name) == [f"t000{number}" for number in range(1, 10)]
-    assert "2 searches share the cluster; this one runs 1 trial at once" in second.err
+    assert "2 searches share the cluster; this search runs 1 trial at once" in second.err
     assert second.events("started")[0]["slots"] == 1
 
 
@@ -264,7 +264,7 @@ def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     done = search.finish()
     assert done.code == 0, done.err
     assert (
-        "waiting for machines: one trial needs 1 CPUs and 0 GPUs, and "
+        "waiting for machines: one trial needs 1 CPUs and 0 GPUs, but "
         "the cluster has 1 machine with 0 CPUs" in done.err
     )
     logs = "".join(
@@ -297,8 +297,8 @@ def test_a_folder_that_one_node_does_not_see_is_refused(played: Played) -> None:
         assert found.code == 4
         (line,) = [line for line in found.err.splitlines() if line.startswith("error:")]
         assert line.startswith(
-            f"error: storage '{storage}' is not shared: files that are written here do not appear "
-            "on node "
+            f"error: storage '{storage}' is not shared: files that this machine writes do not "
+            "appear on these nodes: "
         )
         assert line.endswith(
             ". A cluster of several nodes needs --storage s3://bucket/prefix "

@@ -379,16 +379,16 @@ def test_a_trial_without_checkpoints_is_not_promoted(played: Callable[..., Drive
     kept, storage = driver.experiment.home, driver.experiment.storage
     assert find_answer(driver.result, kept, storage, stopped).trial == stopped
     drop_unneeded(driver)
-    with pytest.raises(ConfigError, match="its checkpoints were removed"):
+    with pytest.raises(ConfigError, match="the checkpoints of this trial were removed"):
         find_answer(driver.result, kept, storage, stopped)
     assert find_answer(driver.result, kept, storage) == driver.result.best
     best = best_of(driver.result)
     driver.journal.append(Freed([best.trial], ANSWER, 0))
     with pytest.raises(
-        ConfigError, match=f"the checkpoints of {best.trial}, the answer of"
+        ConfigError, match=f"the checkpoints of {best.trial}, the trial that"
     ) as told:
         find_answer(driver.result, kept, storage)
-    assert "its checkpoints were removed, because" not in str(told.value)
+    assert "were removed, because" not in str(told.value)
 
 
 def test_nothing_begins_with_what_was_removed(

@@ -90,8 +90,8 @@ def test_where_nobody_can_answer_it_wants_yes(played: Path, call: Command) -> No
     done = call("search.delete", *WHERE)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: confirmation needs a terminal, so nothing was deleted. Pass --yes to delete "
-        "'played' without it.\n"
+        "error: nothing was deleted, because the confirmation needs a terminal. Pass --yes to "
+        "delete 'played' without confirmation.\n"
     )
     assert (played / FILE_NAME).exists()
 

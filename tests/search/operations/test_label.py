@@ -104,7 +104,7 @@ def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
         try:
             assert it.stdout is not None
-            assert it.stdout.readline() == "models:/pets: 1 image to correct, 0 corrected\n"
+            assert it.stdout.readline() == "models:/pets: 1 image left to correct, 0 corrected\n"
             (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", it.stdout.readline())
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address.rsplit("/", 2)[0] + "/next", timeout=600)

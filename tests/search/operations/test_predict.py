@@ -178,7 +178,9 @@ def test_paths_keep_their_order_and_come_from_stdin_too(
 def test_csv_says_what_the_model_says(exported: Path, images: Path, call: Command) -> None:
     done = call("search.predict", exported, "images", "--csv", "out.csv")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "note: 1 other file left out (first: images/notes.txt)" in done.stderr
+    assert (
+        "note: skipped 1 file with an unsupported suffix (first: images/notes.txt)" in done.stderr
+    )
     assert "5 images, " in done.stderr
     rows = list(csv.DictReader((images.parent / "out.csv").read_text().splitlines()))
     model = load(exported)

@@ -341,8 +341,7 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     )
     assert promote.main(["small", "--trial", "t9"]) == 2
     assert (
-        "--trial 't9': 'small' has no trial with this name that has a result."
-        in capsys.readouterr().err
+        "--trial 't9': 'small' has no trial of this name with a result." in capsys.readouterr().err
     )
     assert promoted().tags["search.trial"] == result.best.trial
 
@@ -427,7 +426,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     code, line = refused()
     assert (
         code,
-        "has no run of the search 'small'. Write it to MLflow first: " in line,
+        "has no run of the search 'small'. Write the search to MLflow first: " in line,
         "search.sync small" in line,
     ) == (4, True, True)
     assert sync.main(["small"]) == 0
@@ -461,10 +460,7 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
         (False, "the images of 'small' have changed since the search"),
         (
             True,
-            (
-                "images of more than 8 bits differently. The exported network could not be "
-                "checked against them. Promote with that version"
-            ),
+            ("images of more than 8 bits differently. Promote with the version of the search"),
         ),
     ],
 )

@@ -402,7 +402,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
     assert {key: value for key, value in again["best"].items() if key != "checkpoint"} == {
         key: value for key, value in first["best"].items() if key != "checkpoint"
     }
-    assert "are reused (first); --no-cache trains them again" in done.stderr
+    assert "trainings of earlier searches (first) with the same code" in done.stderr
     assert f"reused {first['epochs_trained']} epochs (6 trials) of 'first'" in done.stderr
     result = SearchResult.read(tmp_path / "searches" / "again")
     assert all(trial.evaluation for trial in result.ranking)

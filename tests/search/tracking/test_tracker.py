@@ -386,7 +386,7 @@ def test_a_server_that_does_not_answer_is_asked_twice_and_reported(
 
 @pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///tmp/mlruns"])
 def test_folder_tracking_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match="folder tracking is no longer supported"):
+    with pytest.raises(ConfigError, match="MLflow no longer supports a folder as the tracking URI"):
         check_tracking(uri)
 
 

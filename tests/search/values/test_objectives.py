@@ -131,8 +131,8 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match="--objective must be val_accuracy, optionally followed by latency or "
-            "parameters or both, separated by commas",
+            match="--objective must be val_accuracy, optionally followed by one or more of "
+            "latency, parameters, separated by commas",
         ):
             parse_objectives(text, "accuracy")
 
@@ -142,7 +142,7 @@ def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
         ConfigError,
         match=(
             r"--min-gain 0.5 cannot be combined with --objective val_accuracy,latency, "
-            r"because it applies only to accuracy"
+            r"because a minimum gain is possible only if accuracy is the only objective"
         ),
     ):
         changed(experiment, objectives=LATENCY, min_gain=0.5)
@@ -422,9 +422,9 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     said = quicker_text(result)
     assert str(said) == (
-        f"{names[5]} takes 33% of the time of {names[15]}, and classifies 5 of 50 images fewer "
-        f"correctly, which may be chance. To use it: python -m search.promote {result.name} "
-        f"--trial {names[5]}"
+        f"{names[5]} needs 33% of the time of {names[15]}, and classifies 5 of 50 images fewer "
+        f"correctly, which may be chance. To use {names[5]}: python -m search.promote "
+        f"{result.name} --trial {names[5]}"
     )
     result.started.data["val"] = 5000
     assert not quicker_text(result), "so many images tell them apart"

@@ -58,8 +58,8 @@ def test_a_credential_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse("--name", text)
     assert str(caught.value) == (
-        "'--name' looks like a credential, so it was refused and not logged. Use an "
-        "environment variable."
+        "'--name' looks like a credential, so its value was refused and not "
+        "logged. Pass credentials in environment variables."
     )
     assert redact(redact(text)) == redact(text)
     assert "hunter2" not in redact(text)
@@ -87,7 +87,7 @@ def test_what_is_none_passes(text: str) -> None:
 )
 def test_a_key_that_names_a_credential_is_refused_whatever_it_holds(key: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"^'{key}' looks like a credential, so it was refused and not logged\."
+        ConfigError, match=rf"^'{key}' looks like a credential, so its value was refused"
     ):
         refuse(key, "x")
 

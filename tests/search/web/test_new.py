@@ -104,7 +104,7 @@ def test_no_value_becomes_an_option(
         ("data", "x" * 4000, "unknown data set"),
         ("name", "../../x", "--name must have 1 to 64 of the characters"),
         ("trials", "many", "invalid int value"),
-        ("budget", "1 week", "must be a limit such as 90s"),
+        ("budget", "1 week", "must have one of these forms: 90s"),
         ("trials", "1" * 5000, "too long"),
     ],
 )

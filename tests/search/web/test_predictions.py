@@ -252,7 +252,8 @@ def test_an_end_leads_to_the_results(visitor: Visitor, photos: Path) -> None:
 def test_what_could_not_be_read_is_named(visitor: Visitor, photos: Path) -> None:
     said = (
         f"not read: {photos}/b{HOSTILE}.png: the file is empty\n"
-        "note: 2 other files left out (first: notes.txt)\n1 image, 9 a second; 1 not read\n"
+        "note: skipped 2 files with an unsupported suffix (first: notes.txt)\n"
+        "1 image, 9 a second; 1 not read\n"
     )
     row = (photos / "a.png", "rose", 0.9, 0.8)
     launched = ended(visitor, [row], said=said, code=ExitCode.SOME_FAILED)
@@ -261,7 +262,7 @@ def test_what_could_not_be_read_is_named(visitor: Visitor, photos: Path) -> None
     page = text(visitor.see(f"/predictions/{ID}"))
     assert "Some files could not be read" in page
     assert ".png: the file is empty" in page
-    assert "2 other files left out" in page
+    assert "skipped 2 files with an unsupported suffix" in page
     assert "<img src=x" not in page
 
 

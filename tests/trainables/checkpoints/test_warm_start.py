@@ -338,8 +338,8 @@ def test_one_whose_first_epochs_came_out_otherwise_is_passed_over(
     )
     assert (restored.epoch, restored.begun) == (2, None)
     assert all(
-        "the values of the first epochs in " in line
-        and " differ from those that were trained here" in line
+        "the metrics of the first epochs in " in line
+        and " differ from the metrics of this trial" in line
         for line in restored.restored
     )
     assert restored.restored

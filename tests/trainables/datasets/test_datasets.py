@@ -394,7 +394,7 @@ def test_a_failed_download_is_unavailable_not_the_users_fault(name, error, tmp_p
         Unavailable,
         match=(
             rf"(?s)^{name} could not be downloaded to '{tmp_path}' .*Check the network, "
-            r"or put the files there\.$"
+            r"or copy the files into this folder\.$"
         ),
     ):
         load(DataConfig(name=name, root=str(tmp_path)), download=True)

@@ -220,10 +220,10 @@ def test_kinds_of_images_that_do_not_compare_are_refused(tmp_path, write_images)
     write_deep(tmp_path, ramps(0, 4095, np.uint16))
     write_images(tmp_path / "b", 2, mode="L")
     text = (
-        "the images are of different kinds: 6 16-bit (first: a/0.tif) and 2 8-bit (first: "
+        "the images have different pixel types: 6 16-bit (first: a/0.tif) and 2 8-bit (first: "
         "b/L-9x8-0.png). Their brightness cannot be compared."
     )
-    with refused(f"{text} Convert all of them to 8 bits, or to the same kind."):
+    with refused(f"{text} Convert all images to the same type, for example to 8 bits."):
         loaded(tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
     images[3, 2, 2] = np.nan
     write_deep(tmp_path, images)
     with refused(
-        "1 image cannot be read (first: b/3.tif: the image has values that are not numbers). "
+        "1 image cannot be read (first: b/3.tif: the image contains NaN or infinite values). "
         "Remove it, or leave it out with --skip-bad."
     ):
         loaded(tmp_path)
@@ -482,13 +482,15 @@ AMBIGUOUS = {
     ),
     "classes and a test part": (
         ("a", "b", "test"),
-        "'test' in {root} may stand for classes, like 'a', or for training, validation or test "
-        "sets. If they are sets, put all training classes into 'train' and remove 'a'.",
+        "'test' in {root} may be classes, like 'a', or the folders of the training, "
+        "validation or test set. If they are sets, put all training classes into 'train' and "
+        "remove 'a'.",
     ),
     "classes and a part": (
         ("a", "train/a", "train/b"),
-        "'train' in {root} may stand for classes, like 'a', or for training, validation or test "
-        "sets. If they are sets, put all training classes into 'train' and remove 'a'.",
+        "'train' in {root} may be classes, like 'a', or the folders of the training, "
+        "validation or test set. If they are sets, put all training classes into 'train' and "
+        "remove 'a'.",
     ),
 }
 

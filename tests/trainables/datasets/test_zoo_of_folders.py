@@ -229,7 +229,7 @@ ZOO["parts: within one class alone"] = Animal(
     lambda root: fill(root, "cat/train", "cat/test", "dog"),
     (
         "'cat' in '{root}' is divided into training, validation or test images, but 'dog' is not, "
-        "or has other images too. Divide all classes in the same way, or none.",
+        "or also has other images. Divide all classes in the same way, or divide none of them.",
     ),
     refused=True,
 )
@@ -244,9 +244,9 @@ ZOO["parts: in each of two folders"] = Animal(
 ZOO["parts: beside classes"] = Animal(
     lambda root: fill(root, "cat", "dog", "test"),
     (
-        "'test' in '{root}' may stand for classes, like 'cat', or for training, validation or test "
-        "sets. If they are sets, put all training classes into 'train' and remove 'cat'. If they "
-        "are classes, put all class folders into '{root}/train'.",
+        "'test' in '{root}' may be classes, like 'cat', or the folders of the training, validation "
+        "or test set. If they are sets, put all training classes into 'train' and remove 'cat'. If "
+        "they are classes, put all class folders into '{root}/train'.",
     ),
     refused=True,
 )
@@ -263,8 +263,8 @@ ZOO["parts: a class is spelled otherwise, another is new"] = Animal(
 ZOO["parts: one in another"] = Animal(
     in_parts("train/train", "train/val", "test"),
     (
-        "'train' is the training set, but is divided into such sets itself. Put the folders of all "
-        "sets directly into '{root}'.",
+        "'train' is the training set, but it is itself divided into training, validation or test "
+        "sets. Put the folders of all sets directly into '{root}'.",
     ),
     refused=True,
 )
@@ -622,7 +622,7 @@ ZOO["floats that are no numbers"] = Animal(
         ),
     ),
     (
-        "1 image cannot be read (first: cat/1.tif: the image has values that are not numbers). "
+        "1 image cannot be read (first: cat/1.tif: the image contains NaN or infinite values). "
         "Remove it, or leave it out with --skip-bad.",
     ),
     refused=True,
@@ -653,9 +653,9 @@ ZOO["8 bits beside floats"] = Animal(
         tifffile.imwrite(root / "cat" / "9.tif", np.ones((HEIGHT, WIDTH), np.float32)),
     ),
     (
-        "the images are of different kinds: 6 8-bit (first: cat/0.png) and 1 floating-point "
-        "(first: cat/9.tif). Their brightness cannot be compared. Convert all of them to 8 bits, "
-        "or to the same kind.",
+        "the images have different pixel types: 6 8-bit (first: cat/0.png) and 1 floating-point "
+        "(first: cat/9.tif). Their brightness cannot be compared. Convert all images to the same "
+        "type, for example to 8 bits.",
     ),
     refused=True,
 )

@@ -54,7 +54,8 @@ def test_another_version_is_refused(kept, tmp_path: Path, monkeypatch) -> None:
     kept()
     monkeypatch.setattr(reference, "VERSION", 2)
     with pytest.raises(
-        DataError, match=r"was written by another version\. Promote the model again\."
+        DataError,
+        match=r"was written by another version of this program\. Promote the model again\.",
     ):
         reference.read(tmp_path)
 

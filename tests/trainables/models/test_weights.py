@@ -372,12 +372,12 @@ def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(
     with pytest.raises(ConfigError) as caught:
         weights.check(pretrained("mobilenet_v3_small", weights=str(place)), IMAGE, 3)
     told = (
-        f"the weights '{place}' cannot be used: '{path / 'state.json'}' next to them is damaged "
-        "and does not contain the scaling of pixels. "
+        f"the weights '{place}' cannot be used: '{path / 'state.json'}' next to the weights is "
+        "damaged, so the scaling of pixels is unknown. "
     )
     assert str(caught.value) == told + (
-        "Pass another checkpoint, or move the tensors into a folder without this file to scale "
-        "pixels as for ImageNet."
+        "Pass another checkpoint. To scale pixels as for ImageNet, move the weights into a "
+        "folder without this file."
     )
 
 

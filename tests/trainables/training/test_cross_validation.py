@@ -97,7 +97,8 @@ def test_a_limit_holds_for_the_images_that_are_in_folds():
 def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
     with pytest.raises(
         DataError,
-        match=r"^class '\w' has (\d) training images, but each of 20 folds needs one\. "
+        match=r"^class '\w' has (\d) training images, but each of the 20 folds needs an image "
+        r"of every class\. "
         r"Use --folds \1, or add images\.$",
     ):
         load(DataConfig(name="digits", folds=20, train_limit=60))

@@ -514,5 +514,7 @@ def test_a_warm_start_makes_another_training(make_config):
 
 @pytest.mark.parametrize("values", [{"model.name": "knn"}, {"data.folds": 3}])
 def test_what_cannot_go_on_from_a_checkpoint_is_refused(values):
-    with pytest.raises(ConfigError, match="warm_start=champion-1 requires a single network"):
+    with pytest.raises(
+        ConfigError, match="warm_start=champion-1 cannot be combined with a baseline"
+    ):
         TrialConfig().override({"warm_start": "champion-1", **values})

@@ -42,7 +42,7 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unavailable(
             f"{config.name} could not be downloaded to '{config.root}' ({reason}). "
-            "Check the network, or put the files there."
+            "Check the network, or copy the files into this folder."
         ) from error
     return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
@@ -92,7 +92,7 @@ def idx(path: Path, axes: int) -> Images:
     """
     content = path.read_bytes()
     if content[:4] != bytes([0, 0, 8, axes]):
-        raise ValueError(f"{path} is not an IDX file of bytes with {axes} axes")
+        raise ValueError(f"{path} is not an IDX file of uint8 values with {axes} axes")
     shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
