@@ -115,8 +115,8 @@ class Classifier(Model):
         probabilities = np.asarray(self.predictions(np.zeros((2, *self.image), dtype=np.uint8)))
         if probabilities.shape != expected_shape:
             raise ConfigError(
-                f"the model returned probabilities of shape {probabilities.shape} for two images instead "
-                f"of {expected_shape}."
+                f"the model returned probabilities of shape {probabilities.shape} for two images "
+                f"instead of {expected_shape}."
             )
         if not np.isfinite(probabilities).all():
             raise ConfigError("the model returned probabilities that are NaN or infinite.")
