@@ -57,8 +57,8 @@ The decisions
     number of completed trainings on the front. No risk is reported, since it would not be that of
     one best training.
 
-Features are computed again after each event, from arrays; orders and forecasts only at rungs where
-a value has changed since.
+Features are computed again after each event but an epoch between two rungs, from arrays; orders
+and forecasts only at rungs where a value has changed since.
 """
 
 import json
@@ -125,8 +125,10 @@ class Asha(Scheduler):
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Receive a trial's value after an epoch; return True at a rung, where the trial waits."""
-        self._chances = None
-        return self.standings.arrive(trial, epoch, value)
+        is_at_rung = self.standings.arrive(trial, epoch, value)
+        if is_at_rung or self.standings.trials[trial].training in self.standings.shared:
+            self._chances = None
+        return is_at_rung
 
     def go_on(self, trial: str) -> None:
         """Move a waiting trial from its rung to those that continued."""
