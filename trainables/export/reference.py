@@ -169,10 +169,10 @@ def read(folder: Path) -> Reference | None:
     from trainables.export.predictor import DESCRIPTION
 
     description = json.loads(read_regular(folder / DESCRIPTION))
-    if "feedback" not in TASKS[task_name(description)].can:
+    task = task_name(description)
+    if task not in TASKS or "feedback" not in TASKS[task].can:
         raise ConfigError(
-            f"this model is for {task_name(description)}, and such models cannot be monitored: "
-            f"{CAPABILITIES['feedback']}."
+            f"this model is for {task}, and cannot be monitored: {CAPABILITIES['feedback']}."
         )
     if not (folder / FILE).exists():
         return None

@@ -123,10 +123,7 @@ def test_other_tasks_are_refused(model: Path, tmp_path: Path, call: Command) -> 
     (model / predictor.DESCRIPTION).write_text(json.dumps({**about, "task": "segmentation"}))
     done = call("search.monitor", model, "--from", "met")
     assert done.returncode == 2
-    assert (
-        "this model is for segmentation, but only models for classification can be monitored"
-        in done.stderr
-    )
+    assert "this model is for segmentation, and cannot be monitored: its predictions" in done.stderr
 
 
 def test_times() -> None:
