@@ -191,7 +191,7 @@ def test_the_command_prints_a_table_or_json(storage: Path, call: Command) -> Non
     (line,) = json.loads(call("search.list", "--storage", storage, "--json").stdout)
     assert (line["name"], line["metric"], line["mode"]) == ("played", "accuracy", "max")
     empty = call("search.list", "--storage", storage / "empty")
-    assert (empty.returncode, empty.stdout.startswith("no searches in ")) == (0, True)
+    assert (empty.returncode, empty.stdout.startswith("there are no searches in ")) == (0, True)
 
 
 def test_a_search_whose_budget_was_used_up_is_not_listed_as_one_with_all_its_trials() -> None:

@@ -184,7 +184,7 @@ def used_elsewhere(name: str, images: Any, folder: Path, pasted: str = "") -> li
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
-        r"images must be uint8 .* \(got float64 \(.*\)\)\. Scale the pixels to 0 to 255 .*",
+        r"images must be a uint8 array .* \(got float64 \(.*\)\)\. Scale the pixels to 0 to 255 .*",
         done.stdout.splitlines()[-2],
     )
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

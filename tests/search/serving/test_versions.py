@@ -35,7 +35,9 @@ def test_a_model_whose_answers_are_no_probabilities_is_refused(
 def test_only_models_with_feedback_are_recorded_and_compared() -> None:
     served: Any = SimpleNamespace(model=SimpleNamespace(task=boxes.TASK))
     settings = WorkerSettings("m", "", 0, 1, 0.1, shadow_share=0.1)
-    with pytest.raises(ConfigError, match=r"--shadow cannot be used for boxes: .* Remove it\."):
+    with pytest.raises(
+        ConfigError, match=r"--shadow cannot be used for boxes: .* Remove this setting\."
+    ):
         check_task(settings, served)
     check_task(replace(settings, shadow_share=0.0), served)
 

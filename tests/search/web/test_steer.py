@@ -187,7 +187,7 @@ def test_what_a_verb_costs_is_told_in_words(
 
 def test_more_trials_tell_their_cost_before_a_resume(ended: Experiment, visitor: Visitor) -> None:
     page = text(visitor.see("/searches/played/cost/resume", part=True, trials="5"))
-    assert "is too few" in page
+    assert "is too low" in page
 
 
 @pytest.mark.parametrize("verb", FORMS)

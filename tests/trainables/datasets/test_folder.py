@@ -845,7 +845,7 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(two):
         loaded(two, skip_bad=True)
     for path in (two / "dog").iterdir():
         path.write_text("no image")
-    with refused("no image of the training set can be read."):
+    with refused("no image of the training set can be read. Check the files of this set."):
         loaded(two, skip_bad=True)
 
 

@@ -94,5 +94,5 @@ def test_values_of_more_bits_are_scaled_strip_by_strip(
     assert np.array_equal(to_levels(values, (100, 60_000)), expected)
     if kind is np.float32:
         values[-1, -1] = np.nan
-        with pytest.raises(DataError, match="not numbers"):
+        with pytest.raises(DataError, match="NaN or infinite"):
             to_levels(values, (100, 60_000))

@@ -281,7 +281,7 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
     ],
 )
 def test_what_is_no_images_is_refused_in_one_line(images, came, exported):
-    with pytest.raises(ValueError, match=rf"^images must be uint8 .*\({re.escape(came)}$"):
+    with pytest.raises(ValueError, match=rf"^images must be a uint8 array .*\({re.escape(came)}$"):
         Predictor(exported("deep_cnn")[0].folder).predictions(images)
 
 
@@ -298,7 +298,7 @@ def test_other_arrays_are_refused_with_what_came(images, exported):
     written = Predictor(exported("deep_cnn")[0].folder)
     with pytest.raises(
         ValueError,
-        match=r"uint8 \(count, height, width, channels\)"
+        match=r"uint8 array \(count, height, width, channels\)"
         rf".*got {images.dtype} \({images.shape[0]}, ",
     ):
         written.predictions(images)

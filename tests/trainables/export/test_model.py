@@ -105,9 +105,9 @@ def test_what_is_no_image_is_told(make_model: Callable[..., Model], tmp_path: Pa
     model = make_model()
     (tmp_path / "text.png").write_text("no image")
     for given, line in (
-        (np.zeros((2, 8, 8, 3)), "images must be uint8"),
-        (b"png", "images must be uint8"),
-        (7, "images must be uint8"),
+        (np.zeros((2, 8, 8, 3)), "images must be a uint8 array"),
+        (b"png", "images must be a uint8 array"),
+        (7, "images must be a uint8 array"),
         (tmp_path / "absent.png", "absent.png' is not a file"),
         (tmp_path, "is a folder. Pass the files in it"),
         ([tmp_path / "text.png"], "text.png': the file is not an image"),

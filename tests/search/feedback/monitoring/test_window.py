@@ -139,5 +139,5 @@ def test_other_classes_and_no_records_are_refused(records: Records) -> None:
     with pytest.raises(ConfigError, match="no records in"):
         load_window(records, made_reference())
     records.begin(RecordsInfo("models:/cars", ("fast", "slow")))
-    with pytest.raises(ConfigError, match="the records of 'models:/cars', which has 2 classes"):
+    with pytest.raises(ConfigError, match="the records of 'models:/cars', whose 2 classes differ"):
         load_window(records, made_reference())

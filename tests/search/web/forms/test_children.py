@@ -107,5 +107,5 @@ def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.Monk
 
 def test_an_answer_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "MAX_BYTES", 100)
-    with pytest.raises(NotReady, match="too large"):
+    with pytest.raises(NotReady, match="larger than 100 bytes"):
         asyncio.run(Asker().ask("this", []))
