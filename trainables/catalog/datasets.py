@@ -1,10 +1,12 @@
 """The registry of data sets. The module of a data set is imported only when its data is loaded.
 
 To add a data set, write `load(config, *, download)` and `files(config)` in a module of
-`trainables/datasets`, and list it in `DATASETS`.
+`trainables/datasets`, and list it in `DATASETS`. To read a user's folder for another task, write a
+module like `trainables/datasets/masks/folder.py`, and list it among the `readers` of `folder`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 DECODING = 3
 """The version of the code that finds and decodes images.
@@ -34,11 +36,23 @@ class DatasetEntry:
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which the data set has targets (`DataConfig.task`); the first is the default.
     """
+    readers: Mapping[str, str] = field(default_factory=dict)
+    """The modules that replace `module` for other tasks than the first, by the task's name.
+
+    Such a module also has `recognise(root) -> str`, which returns the reason why a folder is meant
+    for this task, as a clause; empty if it is not.
+    """
     is_own: bool = False
     """True if a command of this project creates the data set, and users do not select it by name.
     """
+    has_files: bool = True
+    """False if the data is part of a package or drawn, so that it needs no folder."""
     flip: bool = False
     """True if mirroring an image horizontally does not change its class."""
+
+    def reader(self, task: str) -> str:
+        """Return the module that loads the data set for a task."""
+        return self.readers.get(task, self.module)
 
     @property
     def decoding(self) -> int | None:
@@ -47,10 +61,22 @@ class DatasetEntry:
 
 
 DATASETS: dict[str, DatasetEntry] = {
-    "digits": DatasetEntry(module="trainables.datasets.published.digits"),
+    "digits": DatasetEntry(module="trainables.datasets.published.digits", has_files=False),
     "mnist": DatasetEntry(module="trainables.datasets.published.mnist"),
     "fashion_mnist": DatasetEntry(module="trainables.datasets.published.fashion_mnist", flip=True),
     "cifar10": DatasetEntry(module="trainables.datasets.published.cifar10", flip=True),
-    "folder": DatasetEntry(module="trainables.datasets.folder", flip=True, from_folder=True),
+    "scenes": DatasetEntry(
+        module="trainables.datasets.published.scenes",
+        tasks=("segmentation",),
+        has_files=False,
+        flip=True,
+    ),
+    "folder": DatasetEntry(
+        module="trainables.datasets.folder",
+        tasks=("classification", "segmentation"),
+        readers={"segmentation": "trainables.datasets.masks.folder"},
+        flip=True,
+        from_folder=True,
+    ),
     "joined": DatasetEntry(module="trainables.datasets.joined", flip=True, is_own=True),
 }

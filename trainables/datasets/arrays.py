@@ -365,6 +365,11 @@ class Decoded:
     """Lines on how the images were read, which are printed when a search starts."""
     left_out: tuple[LeftOut, ...] = ()
     """The unreadable images that were skipped."""
+    groups: Labels | None = None
+    """The group of each image, across the parts; images of one group are in the same drawn set.
+
+    None if the data has no groups. Copies are not considered here.
+    """
 
     @property
     def parts(self) -> dict[str, Part]:

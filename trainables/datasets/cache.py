@@ -41,6 +41,7 @@ VERSION = 4
 """The version of the format of entries; entries of other versions are ignored."""
 ENTRY_FILE = "entry.json"
 PARTS = ("train", "val", "test")
+GROUPS_FILE = "groups.npy"
 SHAPES = "-shapes.npy"
 """The suffix of a file with the shapes of `Ragged` arrays, whose buffer is in another file."""
 
@@ -97,6 +98,9 @@ def read_entry(folder: Path) -> Decoded:
             value_range=None if entry["value_range"] is None else tuple(entry["value_range"]),
             remarks=tuple(entry["remarks"]),
             left_out=tuple(LeftOut(*fields) for fields in entry["left_out"]),
+            groups=np.load(groups, allow_pickle=False)
+            if (groups := folder / GROUPS_FILE).exists()
+            else None,
         )
         if decoded.fingerprint != entry["fingerprint"]:
             raise ValueError(f"{folder} is damaged")
@@ -206,6 +210,8 @@ def write_entry(new: Path, decoded: Decoded) -> None:
         for kind, values in (("images", part.images), ("labels", part.targets)):
             if isinstance(values, Ragged):
                 np.save(new / f"{name}-{kind}{SHAPES}", values.shapes, allow_pickle=False)
+    if decoded.groups is not None:
+        np.save(new / GROUPS_FILE, decoded.groups, allow_pickle=False)
     entry = {
         "classes": decoded.classes,
         "parts": list(parts),

@@ -12,15 +12,13 @@ from trainables.datasets.targets import Labels, Targets
 from trainables.errors import DataError
 
 
-def class_weights(kind: str, labels: Labels, classes: int) -> NDArray[np.float64]:
-    """Return the weight of each class, (classes,); the mean weight of these images is 1.
+def class_weights(kind: str, counts: Labels) -> NDArray[np.float64]:
+    """Return the weight of each class, (classes,); the mean weight of what is counted is 1.
 
     Args:
         kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
-        labels: the class of each training image, (images,).
-        classes: the number of classes.
+        counts: the number of training images (or pixels) of each class, (classes,).
     """
-    counts = np.bincount(labels, minlength=classes)
     weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
     normalised: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
     return normalised

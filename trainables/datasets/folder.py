@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from trainables.errors import DataError, counted, did_you_mean, printable
 from trainables.memory import require_memory
 from trainables.processors import processors
 
+AnyLayout = TypeVar("AnyLayout", bound=Layout)
 DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
 HALF_OF_16_BITS = 32767
@@ -89,7 +91,7 @@ def load(
         headers = zip(paths, pool.map(header, paths), strict=True)
         findings.headers = {path: each for path, each in headers if each}
         try:
-            value_range = _value_range(layout, findings.headers, pool.map)
+            value_range = find_value_range(layout, findings.headers, pool.map)
         except DataError as error:
             problems.append(str(error))
         size, mode = _common_form(findings.headers.values(), config.image_size)
@@ -113,8 +115,8 @@ def load(
             each = [path for _, path in members]
             list(pool.map(decode, [images] * len(each), range(len(each)), each))
     problems += [
-        *_about_dark(layout, findings),
-        *([] if config.skip_bad else _unreadable(layout, findings)),
+        *find_dark(layout, findings),
+        *([] if config.skip_bad else list_unreadable(layout, findings)),
     ]
     if problems:
         raise layout_error(problems)
@@ -129,14 +131,14 @@ def load(
         val=whole.get("val"),
         value_range=value_range,
         remarks=(
-            *_about_range(whole.values(), findings.headers.values(), value_range),
-            *_about_files(layout, findings, size),
+            *describe_range(whole.values(), findings.headers.values(), value_range),
+            *describe_files(layout, findings, size),
         ),
-        left_out=tuple(_left_out(layout, findings)),
+        left_out=tuple(list_left_out(layout, findings)),
     )
 
 
-def _left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]:
+def list_left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]:
     """Yield the files that cannot be read, each with the reason."""
     for path, error in sorted(findings.errors.items()):
         yield LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
@@ -173,6 +175,20 @@ def find(config: DataConfig) -> Layout:
     Raises:
         DataError: the folder is missing, unreadable, ambiguous or has no images.
     """
+    return find_layout(config, layout_of, "one sub-folder per class")
+
+
+def find_layout(config: DataConfig, read: Callable[[Path], AnyLayout], content: str) -> AnyLayout:
+    """Return the layout of the folder that `config.root` names.
+
+    Args:
+        config: the data set.
+        read: returns the layout of an existing folder.
+        content: what the folder should contain, for messages.
+
+    Raises:
+        DataError: the folder is missing or unreadable, or `read` refuses it.
+    """
     if not config.root:  # Path("") would be the current folder
         raise DataError("the data set has no folder (data.root is empty). Use --data folder:PATH.")
     root = Path(config.root)
@@ -180,14 +196,14 @@ def find(config: DataConfig) -> Layout:
         if root.is_file():
             raise DataError(
                 f"{str(root)!r} is a file (--data folder:PATH). "
-                "Unpack it if it is an archive, and pass the folder with one sub-folder per class."
+                f"Unpack it if it is an archive, and pass the folder with {content}."
             )
         if not root.is_dir():
             raise DataError(
                 f"data set folder not found: {str(root)!r} (--data folder:PATH). "
-                f"Expected one sub-folder per class.{_beside(root)}"
+                f"Expected {content}.{_beside(root)}"
             )
-        return layout_of(root)
+        return read(root)
     except OSError as error:
         place = printable(str(error.filename or root))
         raise DataError(f"data set folder {place!r} cannot be read ({error.strerror}).") from error
@@ -202,10 +218,16 @@ def _beside(root: Path) -> str:
     return did_you_mean(root.name, names)
 
 
+def common_mode(headers: Iterable[Header]) -> str:
+    """Return the mode to which all images are converted: "L" if all are grey, else "RGB"."""
+    modes = {each.mode for each in headers}
+    return "L" if modes and modes <= GREY_MODES else "RGB"
+
+
 def _common_form(headers: Iterable[Header], image_size: int | None) -> tuple[tuple[int, int], str]:
     """Return the (width, height) and mode to which all images are converted."""
     read_headers = list(headers)
-    mode = "L" if read_headers and all(each.mode in GREY_MODES for each in read_headers) else "RGB"
+    mode = common_mode(read_headers)
     if image_size is not None:
         return (image_size, image_size), mode
     sizes = {each.size for each in read_headers}
@@ -214,7 +236,7 @@ def _common_form(headers: Iterable[Header], image_size: int | None) -> tuple[tup
     return (DEFAULT_SIDE, DEFAULT_SIDE), mode
 
 
-def _value_range(
+def find_value_range(
     layout: Layout,
     headers: dict[Path, Header],
     each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]],
@@ -241,7 +263,7 @@ def _value_range(
         return SIXTEEN_BITS  # these images use the full range, as 8-bit images do
     if len(kinds) > 1:
         counts = " and ".join(
-            f"{len(paths):,} {kind} (first: {_name(layout, paths)})"
+            f"{len(paths):,} {kind} (first: {quote_first(layout, paths)})"
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
@@ -256,9 +278,10 @@ def _value_range(
     return low, high
 
 
-def _about_range(
+def describe_range(
     parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
 ) -> list[str]:
+    """Return lines on the scaling of images of more than 8 bits; empty if there are none."""
     if value_range is None:
         return []
     counts = np.zeros(256, np.int64)
@@ -288,62 +311,70 @@ def _about_range(
     return lines
 
 
-def _about_dark(layout: Layout, findings: FolderFindings) -> list[str]:
+def find_dark(layout: Layout, findings: FolderFindings) -> list[str]:
     """Return a problem if reading only 8 of 16 bits made all 16-bit colour images nearly black."""
     brightest = max(findings.brightest.values(), default=255)
     if brightest > UPPER_QUARTER:
         return []
     return [
         "only the upper 8 bits of the 16-bit colour images are read (first: "
-        f"{_name(layout, findings.brightest)}), and their largest value is {brightest} of 255. "
-        "Convert the images to 8 bits, scaled by their own range."
+        f"{quote_first(layout, findings.brightest)}), and their largest value is {brightest} of "
+        "255. Convert the images to 8 bits, scaled by their own range."
     ]
 
 
-def _about_files(layout: Layout, findings: FolderFindings, size: tuple[int, int]) -> list[str]:
-    """Return notes and warnings on images that were changed when they were read."""
+def describe_files(
+    layout: Layout, findings: FolderFindings, size: tuple[int, int] | None
+) -> list[str]:
+    """Return notes and warnings on images that were changed when they were read.
+
+    `size` is the (width, height) to which all images were resized; None if they were not.
+    """
     lines = []
     if findings.transparent:
         lines.append(
             f"note: {are(findings.transparent, 'image')} partly transparent; the background is "
-            f"made white (first: {_name(layout, findings.transparent)})."
+            f"made white (first: {quote_first(layout, findings.transparent)})."
         )
     if findings.blank:
         lines.append(
             f"warning: {are(findings.blank, 'transparent image')} completely white on a white "
-            f"background (first: {_name(layout, findings.blank)})."
+            f"background (first: {quote_first(layout, findings.blank)})."
         )
     if several := [path for path, each in findings.headers.items() if each.has_frames]:
         lines.append(
             f"note: only the first page or frame of {counted(len(several), 'file')} is read "
-            f"(first: {_name(layout, several)})."
+            f"(first: {quote_first(layout, several)})."
         )
-    if long := [
-        path
-        for path, each in findings.headers.items()
-        if each.size != size and max(each.size) > LONG * min(each.size)
-    ]:
+    if size is not None and (
+        long := [
+            path
+            for path, each in findings.headers.items()
+            if each.size != size and max(each.size) > LONG * min(each.size)
+        ]
+    ):
         width, height = findings.headers[min(long)].size
         lines.append(
             f"warning: {are(long, 'image')} more than {LONG} times as long as wide, and distorted "
-            f"by resizing to {size[0]} x {size[1]} pixels (first: {_name(layout, long)}, "
+            f"by resizing to {size[0]} x {size[1]} pixels (first: {quote_first(layout, long)}, "
             f"{width} x {height})."
         )
     return lines
 
 
-def _name(layout: Layout, paths: Iterable[Path]) -> str:
+def quote_first(layout: Layout, paths: Iterable[Path]) -> str:
+    """Return the first of these paths, relative to the root, in printable characters."""
     return printable(layout.name(min(paths)))
 
 
-def _unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
+def list_unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
     """Return the problems of files that cannot be read, a line for each reason."""
     by_reason: dict[str, list[Path]] = {}
     for path, error in sorted(findings.errors.items()):
         by_reason.setdefault(str(error), []).append(path)
     return [
         f"{counted(len(paths), 'image')} cannot be read "
-        f"(first: {_name(layout, paths)}: {reason}). "
+        f"(first: {quote_first(layout, paths)}: {reason}). "
         + (
             "Remove it, or leave it out with --skip-bad."
             if len(paths) == 1

@@ -307,7 +307,7 @@ def decode_opened(
     try:
         if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
             image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
-        _turn_upright(image)
+        turn_upright(image)
         upright, was_transparent = _in_mode(image, mode, value_range)
     except DAMAGED as error:
         raise (
@@ -321,7 +321,7 @@ def decode_opened(
     return pixels, was_transparent
 
 
-def _turn_upright(image: Image.Image) -> None:
+def turn_upright(image: Image.Image) -> None:
     """Turn an image upright, by its EXIF or XMP tag.
 
     `exif_transpose` takes time even without a tag, so it is skipped for most PNG files.

@@ -39,6 +39,14 @@ class Layout:
     problems: list[str] = field(default_factory=list)
     """Lines on what is wrong with the folder; if there are any, its images cannot be used."""
 
+    resizes = True
+    """True if images are resized to `data.image_size` when they are decoded."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The paths of all files that decide on the decoded images and their targets."""
+        return self.paths
+
     @property
     def paths(self) -> list[Path]:
         """The paths of all images, part by part."""

@@ -20,7 +20,7 @@ from trainables.datasets.arrays import (
 )
 from trainables.datasets.cache import read_or_decode
 from trainables.datasets.layout import Layout, layout_error
-from trainables.datasets.sources import decode, files, find
+from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted
@@ -83,8 +83,8 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
     folds, the data set's own validation set is divided among them like the training set.
 
     Before and after the split, images are numbered consecutively across the parts
-    (`Decoded.parts`). `groups` has the group of each image, in the order before the split. If
-    possible, no group is divided.
+    (`Decoded.parts`). `groups` has the group of each image, in the order before the split; None for
+    those of the data set itself. If possible, no group is divided.
 
     Raises:
         DataError: there are too few images.
@@ -104,6 +104,8 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
 
 def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple[Dataset, Rows]:
     """Split like `divide`, but without checks, and without the remarks on a folder's layout."""
+    if groups is None and (config.folds is not None or None in (decoded.val, decoded.test)):
+        groups = decoded.groups
     train, val, test, numbers = decoded.train, decoded.val, decoded.test, decoded.numbers
     remarks = list(decoded.remarks)
     if val is not None and config.folds is not None:
@@ -112,7 +114,7 @@ def _split(decoded: Decoded, config: DataConfig, groups: Labels | None) -> tuple
         remarks.append(
             "note: the images of the data set's own validation set are divided among the folds too."
         )
-    draw = _Draw(train, numbers["train"], groups, config)
+    draw = _Draw(train, numbers["train"], groups, config, has_own_groups=decoded.groups is not None)
     behind = config.folds or 1 + (val is None)  # groups per class for the other sets
     remarks += draw.keep_together(behind + (test is None))
     rows = np.arange(len(train))
@@ -158,7 +160,13 @@ class _Draw:
     """Draws parts from the training images of a data set."""
 
     def __init__(
-        self, train: Part, numbers: Rows, groups: Labels | None, config: DataConfig
+        self,
+        train: Part,
+        numbers: Rows,
+        groups: Labels | None,
+        config: DataConfig,
+        *,
+        has_own_groups: bool = False,
     ) -> None:
         """Prepare the drawing of parts with the config's seed.
 
@@ -167,10 +175,15 @@ class _Draw:
             numbers: the numbers of these images among all images.
             groups: the group of each image of the data set, in any part; None for no groups.
             config: the data set's config.
+            has_own_groups: True if the data itself has groups. Their images are of several strata,
+                which are then ignored, because a group is kept together only within a stratum.
         """
         targets: Targets = TASKS[config.task].load_targets()
         self.train, self.numbers = train, numbers
-        self.strata = targets.strata(train.targets)
+        self.has_own_groups = has_own_groups
+        self.strata = (
+            np.zeros(len(train), np.int64) if has_own_groups else targets.strata(train.targets)
+        )
         self.groups = None if groups is None else groups[numbers]
         self.generator = np.random.default_rng(config.split_seed)
 
@@ -184,15 +197,27 @@ class _Draw:
         """
         if self.groups is None:
             return []
+        if self.has_own_groups and (count := len(np.unique(self.groups))) < needed:
+            self.groups = None
+            return [
+                f"warning: {counted(count, 'group')} cannot be divided into {needed} sets, so "
+                "images of one group are in several sets. Add groups, or put the images of each "
+                "set into train/, val/ and test/."
+            ]
         self.groups = divisible(self.strata, self.groups, needed)
         sizes = np.bincount(self.groups)
         several = sizes[sizes > 1]
         if not len(several):
             self.groups = None
             return []
+        kind = (
+            "belong together or are copies of each other"
+            if self.has_own_groups
+            else "are copies or near copies of each other"
+        )
         return [
-            f"note: {several.sum():,} images, in {counted(len(several), 'group')}, are copies or "
-            "near copies of each other. Each group is in only one of the drawn sets."
+            f"note: {several.sum():,} images, in {counted(len(several), 'group')}, {kind}. Each "
+            "group is in only one of the drawn sets."
         ]
 
     def part(self, rows: Rows, count: int, *, min_left: int = 1) -> tuple[Rows, Part, Rows]:
@@ -215,9 +240,14 @@ class _Draw:
         """Return a note if a part is much larger or smaller than requested, because of groups."""
         if self.groups is None or abs(drawn - count) <= TOLERATED * count:
             return []
+        reason = (
+            "no group is divided"
+            if self.has_own_groups
+            else "it contains every class and no group of copies is divided"
+        )
         return [
-            f"note: the {part} set has {counted(drawn, 'image')} instead of {count:,}, because it "
-            "contains every class and no group of copies is divided."
+            f"note: the {part} set has {counted(drawn, 'image')} instead of {count:,}, because "
+            f"{reason}."
         ]
 
 
@@ -244,14 +274,19 @@ def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part,
 
 
 def _side(decoded: Decoded, config: DataConfig) -> int | None:
-    """Return the side of training inputs, in pixels, for images of mixed sizes.
+    """Return the side of training inputs, in pixels, if they are squares cut out of the images.
 
-    None if all images have the same size.
+    None if networks are trained on whole images, which then all have the same size.
 
     Raises:
-        DataError: `data.image_size` is larger than the smaller side of some image.
+        DataError: `data.image_size` is larger than the smaller side of some image, and the task
+            does not fill up images.
     """
-    parts = [part for part in (decoded.train, decoded.val) if part is not None and part.is_ragged]
+    targets: Targets = TASKS[config.task].load_targets()
+    parts = [part for part in (decoded.train, decoded.val) if part is not None]
+    if targets.fills_up:
+        return _filled_side(parts, config.image_size, targets.side_step)
+    parts = [part for part in parts if part.is_ragged]
     if not parts:
         return None
     least = int(min(part.images.shapes[:, :2].min() for part in parts))
@@ -263,6 +298,28 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     return config.image_size or min(MAX_SIDE, least)
 
 
+def _filled_side(parts: list[Part], image_size: int | None, step: int) -> int | None:
+    """Return the side of training inputs for which smaller images are filled up.
+
+    Whole images are used only if all of them have the same size, of at most `MAX_SIDE` and a
+    multiple of `step`. Otherwise the default side is the median of the images' smaller sides, so
+    that at most half of the images are filled up, and no single small image decides.
+    """
+    if image_size is not None:
+        return image_size
+    sizes = np.concatenate(
+        [
+            part.images.shapes[:, :2]
+            if part.is_ragged
+            else np.tile(part.shape[1:3], (len(part), 1))
+            for part in parts
+        ]
+    )
+    if (sizes == sizes[0]).all() and sizes.max() <= MAX_SIDE and not (sizes[0] % step).any():
+        return None
+    return min(MAX_SIDE, -(-int(np.median(sizes.min(axis=1))) // step) * step)
+
+
 def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:
     """Return the whole data set, if possible from the cache.
 
@@ -272,9 +329,12 @@ def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Dec
         # Not from the cache: its keys cover only images, but problems may concern other files.
         if layout is not None and layout.problems:
             return decode(config, layout=layout)
-        if paths := files(config) if layout is None else layout.paths:
+        if paths := files(config) if layout is None else layout.files:
+            is_resized = layout is None or layout.resizes
             return read_or_decode(
-                config, paths, lambda allocate: decode(config, layout=layout, allocate=allocate)
+                config if is_resized else replace(config, image_size=None),
+                paths,
+                lambda allocate: decode(config, layout=layout, allocate=allocate),
             )
         return decode(config)
     except DataError:
@@ -290,16 +350,18 @@ def with_root(config: DataConfig, source: str, root: str, task: str = "") -> Dat
         config: provides all other settings.
         source: a data set's name, or `folder:PATH`.
         root: the folder of the data set's files; not used for `folder:PATH`.
-        task: the name of the task; if empty, the first of the data set's tasks.
+        task: the name of the task; if empty, the one that the content of a folder suggests, or
+            the first of the data set's tasks.
 
     Raises:
         ConfigError: the name is unknown, or `~` cannot be expanded.
     """
     name, _, path = source.partition(":")
-    task = task or (DATASETS[name].tasks[0] if name in DATASETS else task_name({}))
     if name == "folder":
         folder = str(_expand_home(path)) if path else ""  # Path("") would be the current folder
+        task = task or recognise_task(name, folder)
         return replace(config, name=name, root=folder, task=task)
+    task = task or (DATASETS[name].tasks[0] if name in DATASETS else task_name({}))
     return replace(config, name=source, root=str(_expand_home(root)) if root else "", task=task)
 
 

@@ -14,7 +14,19 @@ from trainables.datasets.layout import Layout
 
 
 def _module(config: DataConfig) -> ModuleType:
-    return importlib.import_module(DATASETS[config.name].module)
+    return importlib.import_module(DATASETS[config.name].reader(config.task))
+
+
+def recognise_task(name: str, root: str) -> str:
+    """Return the task of the first reader that recognises a user's folder, else the default task.
+
+    `name` is the data set's name.
+    """
+    entry = DATASETS[name]
+    for task, module in entry.readers.items():
+        if root and importlib.import_module(module).recognise(Path(root)):
+            return task
+    return entry.tasks[0]
 
 
 def find(config: DataConfig) -> Layout | None:

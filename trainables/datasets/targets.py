@@ -5,16 +5,41 @@ classification.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.catalog.guesses import Guess
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Arrays, Dataset, Decoded
+from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
 from trainables.errors import DataError
 
 Labels = NDArray[np.int64]
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """The pixels of each class in a part of a data set."""
+
+    pixels: tuple[int, ...]
+    """The number of pixels of each class."""
+    images: tuple[int, ...]
+    """The number of images in which each class occurs."""
+    ignored: int
+    """The number of pixels that belong to no class."""
+
+    @property
+    def shares(self) -> list[float]:
+        """The share of each class among the pixels that belong to a class."""
+        return [count / max(1, sum(self.pixels)) for count in self.pixels]
+
+    @property
+    def ignored_share(self) -> float:
+        """The share of the pixels that belong to no class."""
+        return self.ignored / max(1, self.ignored + sum(self.pixels))
 
 
 class Targets:
@@ -22,6 +47,18 @@ class Targets:
 
     are_classes = False
     """True if each image has one class, int64 (images,)."""
+    copies_follow_images = False
+    """True if nearly equal images are copies, whatever their targets.
+
+    Otherwise they are copies only if the targets are equal classes.
+    """
+    fills_up = False
+    """True if networks are trained on squares, for which smaller images are filled up.
+
+    Then `data.image_size` is the side of these squares, and may be larger than some images.
+    """
+    side_step = 1
+    """The side of these squares is a multiple of this number of pixels."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check the images and targets that a loader returned.
@@ -62,9 +99,49 @@ class Targets:
         """Return the (channels, height, width) of a network's input in training."""
         return dataset.image
 
+    def samples_per_image(self, dataset: Dataset) -> int:
+        """Return the number of samples that an epoch draws from each training image, on average.
+
+        It is 1 for a task that trains on whole images, and more for one that trains on crops.
+        """
+        return 1
+
+    def inputs_per_image(self, dataset: Dataset) -> float:
+        """Return the work of predicting a validation image, in inputs of the training's size."""
+        return 1.0
+
     def width(self, dataset: Dataset) -> int:
         """Return the number of outputs of a network for this data set."""
         return len(dataset.classes)
+
+    def class_counts(self, part: Part, classes: int) -> Labels:
+        """Count the targets of each class, int64 (classes,), for weights of the classes."""
+        counts: Labels = np.bincount(part.targets, minlength=classes)
+        return counts
+
+    def count_pixels(self, part: Part, classes: int) -> PixelCounts | None:
+        """Count the pixels of each class; None if pixels have no classes."""
+        return None
+
+    def occurrences(self, part: Part, classes: int) -> NDArray[np.bool_]:
+        """Find the classes that occur in each image, (images, classes)."""
+        occurs: NDArray[np.bool_] = part.targets[:, None] == np.arange(classes)
+        return occurs
+
+    def class_colours(self, classes: int) -> list[Colour]:
+        """Return the colour of each class in pictures; empty if classes have no colours."""
+        return []
+
+    def picture(self, image: Images, target: Arrays, side: int) -> Images:
+        """Return an image with its target drawn on it, for a thumbnail.
+
+        Args:
+            image: (height, width, channels).
+            target: its target.
+            side: the longer side of the thumbnail. The result may be a reduced image, which is at
+                least twice as large.
+        """
+        return image
 
     def strata(self, targets: Arrays) -> Labels:
         """Return the stratum of each image, int64 (images,).

@@ -1,0 +1,48 @@
+"""Crops for training, and tiles for predicting: their sizes, and their number an image."""
+
+import numpy as np
+
+from trainables.datasets.arrays import Arrays, Dataset, Ragged
+from trainables.datasets.masks.values import SIDE_STEP
+from trainables.predictors.segmentation import spans
+
+MAX_SAMPLES = 4096
+"""The maximum number of crops an epoch, unless there are more images."""
+
+
+def crops_per_image(dataset: Dataset) -> int:
+    """Return the mean number of crops of an image in an epoch.
+
+    Together they have about as many pixels as the images, so that an epoch shows about all of them:
+    with one crop an image, an epoch of 30 photographs would be 30 small samples, and validation
+    values would change by chance from one epoch to the next.
+    """
+    _, height, width = dataset.image
+    count = len(dataset.train)
+    crops = round(count_pixels(dataset.train.targets) / (count * height * width))
+    return max(1, min(crops, MAX_SAMPLES // count))
+
+
+def tile_side(dataset: Dataset) -> int:
+    """Return the side of the tiles in which images are predicted, a multiple of `SIDE_STEP`.
+
+    It is twice the side of a crop, since larger tiles overlap less, but no larger than the largest
+    training image needs.
+    """
+    side = max(dataset.image[1:])
+    largest = max(dataset.train.shape[1:3])
+    return -(-max(side, min(2 * side, largest)) // SIDE_STEP) * SIDE_STEP
+
+
+def pixels_in_tiles(dataset: Dataset) -> int:
+    """Count the pixels of all tiles of the validation images."""
+    side = tile_side(dataset)
+    return sum(
+        len(spans(height, side)) * len(spans(width, side)) * side**2
+        for height, width in (mask.shape for mask in dataset.val.targets)
+    )
+
+
+def count_pixels(masks: Arrays) -> int:
+    """Count the pixels of masks, which may differ in size."""
+    return len(masks.buffer) if isinstance(masks, Ragged) else int(np.prod(masks.shape))

@@ -1,0 +1,165 @@
+"""The targets of segmentation: for each image the class number of every pixel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.catalog.guesses import Guess, constant_mask
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part, Ragged
+from trainables.datasets.masks.crops import crops_per_image, pixels_in_tiles
+from trainables.datasets.masks.decoding import count_values
+from trainables.datasets.masks.values import IGNORED, MAX_CLASSES, SIDE_STEP
+from trainables.datasets.targets import Colour, Labels, PixelCounts, Targets
+from trainables.errors import DataError, printable
+from trainables.predictors.segmentation import overlay, palette
+
+LEAST_IMAGES = 10
+"""The number of images that a class needs to be a stratum.
+
+Of fewer images, a fifth is one image at most; many such strata would make the drawn sets larger
+than requested, because at least one image of each stratum is drawn.
+"""
+
+
+class MaskTargets(Targets):
+    """Masks: uint8 (images, height, width), or `Ragged` of (height, width); 255 is ignored."""
+
+    copies_follow_images = True
+    fills_up = True
+    side_step = SIDE_STEP
+
+    def check(self, decoded: Decoded, config: DataConfig) -> None:
+        """Check that masks fit the images and classes, and that the training masks differ.
+
+        Raises:
+            DataError: a mask has another size than its image or a number without a class, all
+                training pixels are of one class, there are too few images, or `data.image_size`
+                does not suit the networks.
+        """
+        super().check(decoded, config)
+        if not 0 < len(decoded.classes) <= MAX_CLASSES:
+            raise DataError(
+                f"the masks have {len(decoded.classes)} classes; 1 to {MAX_CLASSES} are allowed."
+            )
+        for part in decoded.parts.values():
+            _check_shapes(part)
+            numbers = np.flatnonzero(present_classes(part.targets).any(axis=0))
+            if (largest := int(numbers.max(initial=0))) >= len(decoded.classes):
+                raise DataError(
+                    f"a mask has the class number {largest}, but there are "
+                    f"{len(decoded.classes)} classes. The files are damaged."
+                )
+        present = np.flatnonzero(present_classes(decoded.train.targets).any(axis=0))
+        if len(present) < 2:
+            only = (
+                f"of class {printable(decoded.classes[present[0]])!r}"
+                if len(present)
+                else "ignored"
+            )
+            raise DataError(
+                f"every pixel of the {len(decoded.train):,} training masks is {only}, so there is "
+                "nothing to learn. Check that the masks were saved with their values."
+            )
+        if config.image_size is not None and config.image_size % SIDE_STEP:
+            below = config.image_size // SIDE_STEP * SIDE_STEP
+            sizes = [str(size) for size in (below, below + SIDE_STEP) if size]
+            raise DataError(
+                f"data.image_size {config.image_size} is not a multiple of {SIDE_STEP}, which "
+                f"networks for segmentation need. Use {' or '.join(sizes)}."
+            )
+
+    def samples_per_image(self, dataset: Dataset) -> int:
+        """Return the number of crops that an epoch draws from each training image."""
+        return crops_per_image(dataset)
+
+    def inputs_per_image(self, dataset: Dataset) -> float:
+        """Return the pixels of the tiles of a validation image, in crops."""
+        _, height, width = dataset.image
+        return float(pixels_in_tiles(dataset) / (len(dataset.val) * height * width))
+
+    def class_counts(self, part: Part, classes: int) -> Labels:
+        """Count the pixels of each class, int64 (classes,)."""
+        counts = np.zeros(256, np.int64)
+        for mask in part.targets:
+            counts += count_values(mask)
+        return counts[:classes]
+
+    def count_pixels(self, part: Part, classes: int) -> PixelCounts:
+        """Count the pixels of each class, and the images in which it occurs."""
+        pixels, images = np.zeros((2, 256), np.int64)
+        for mask in part.targets:
+            counts = np.bincount(mask.ravel(), minlength=256)
+            pixels += counts
+            images += counts > 0
+        return PixelCounts(
+            tuple(pixels[:classes].tolist()), tuple(images[:classes].tolist()), int(pixels[IGNORED])
+        )
+
+    def occurrences(self, part: Part, classes: int) -> NDArray[np.bool_]:
+        """Find the classes that occur in each mask, (images, classes)."""
+        return present_classes(part.targets)[:, :classes]
+
+    def class_colours(self, classes: int) -> list[Colour]:
+        """Return the colour of each class in masks."""
+        values = palette()
+        return [
+            (values[3 * number], values[3 * number + 1], values[3 * number + 2])
+            for number in range(classes)
+        ]
+
+    def picture(self, image: Images, target: Arrays, side: int) -> Images:
+        """Return a reduced image with its mask laid over it."""
+        step = max(1, max(target.shape) // (2 * side))
+        return overlay(image[::step, ::step], target[::step, ::step])
+
+    def strata(self, targets: Arrays) -> Labels:
+        """Return the number of the rarest class that occurs in each image, int64 (images,).
+
+        A class is rare if it occurs in few of these images. Therefore images with a rare class are
+        divided evenly, and for two classes, so are images without foreground. Classes that occur in
+        fewer than `LEAST_IMAGES` images are not considered.
+        """
+        present = present_classes(targets)
+        counts = present.sum(axis=0)
+        costs = np.where(present & (counts >= LEAST_IMAGES), counts, len(present) + 1)
+        strata: Labels = costs.argmin(axis=1).astype(np.int64)
+        return strata
+
+    def guesses(self, dataset: Dataset) -> list[Guess]:
+        """Return the guesses that every pixel is of the commonest class (`constant_mask`)."""
+        classes = len(dataset.classes)
+        train, val, test = (
+            [0] * classes if part is None else self.class_counts(part, classes).tolist()
+            for part in (dataset.train, dataset.val, dataset.test)
+        )
+        return constant_mask(dataset.classes, train, val, test)
+
+
+def present_classes(targets: Arrays) -> NDArray[np.bool_]:
+    """Return for each image which class numbers occur in its mask, (images, 255)."""
+    present = np.zeros((len(targets), 256), bool)
+    for row, mask in enumerate(targets):
+        present[row] = count_values(mask) > 0
+    return present[:, :IGNORED]
+
+
+def _check_shapes(part: Part) -> None:
+    """Check that each mask is as large as its image.
+
+    Raises:
+        DataError: one is not.
+    """
+    images, masks = (
+        values.shapes if isinstance(values, Ragged) else np.tile(values.shape[1:], (len(values), 1))
+        for values in (part.images, part.targets)
+    )
+    differs = (images[:, :2] != masks).any(axis=1)
+    if differs.any():
+        row = int(differs.argmax())
+        name = part.names[row] if part.names is not None else f"number {row + 1}"
+        (height, width), (mask_height, mask_width) = images[row, :2], masks[row]
+        raise DataError(
+            f"{int(differs.sum()):,} masks have another size than their images (first: "
+            f"{printable(name)}: {mask_width} x {mask_height} instead of {width} x {height}). "
+            "The files are damaged."
+        )
