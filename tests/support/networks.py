@@ -3,10 +3,24 @@
 from trainables.catalog.models import FAMILIES, MODELS
 
 OWN = sorted(
-    name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES
+    name
+    for name, entry in MODELS.items()
+    if entry.kind == "network" and entry.builder != FAMILIES and "classification" in entry.tasks
 )
-"""Our own networks: small, and quick on the smallest images."""
+"""Our own networks that classify: small, and quick on the smallest images."""
 
-BASELINES = sorted(name for name, entry in MODELS.items() if entry.kind == "baseline")
+BASELINES = sorted(
+    name
+    for name, entry in MODELS.items()
+    if entry.kind == "baseline" and "classification" in entry.tasks
+)
+"""The baselines that classify."""
 
 OF_TORCHVISION = sorted(name for name, entry in MODELS.items() if entry.builder == FAMILIES)
+
+SEGMENTING = sorted(
+    name
+    for name, entry in MODELS.items()
+    if entry.kind == "network" and "segmentation" in entry.tasks
+)
+"""The networks of segmentation."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from trainables.catalog.entries import import_object
 
 if TYPE_CHECKING:
-    from sklearn.base import ClassifierMixin
     from torch import nn
 
 
@@ -21,11 +20,11 @@ class ModelEntry:
     """The facts about a model that are known before torch is imported."""
 
     builder: str
-    """The builder, as `module:function`.
+    """The builder, as `module:name`.
 
-    A network's builder is called with the image's (channels, height, width), the number of outputs
-    (for classification the number of classes), and the options. A baseline's builder is called with
-    the seed and the options.
+    A network's builder is a function of the image's (channels, height, width), the number of
+    outputs (for classification the number of classes), and the options. A baseline's is a subclass
+    of `trainables.baselines.base.Baseline`.
     """
     name: str = ""
     """The `name` argument of the builder, if it builds several networks; else empty."""
@@ -45,16 +44,24 @@ class ModelEntry:
     """
     weights: str = ""
     """The file name of torchvision's `DEFAULT` weights; empty if there are none."""
+    source: str = ""
+    """Torchvision's name of the network with which these weights were published.
+
+    Empty if it is the model's own name, and not that of the encoder of a larger network.
+    """
     tasks: tuple[str, ...] = ("classification",)
     """The tasks for which the model can be trained."""
     kind: str = "network"
     """`network` or `baseline`.
 
-    A network is trained in epochs by gradient descent; a baseline is a classifier that is fitted
-    once to hand-crafted features.
+    A network is trained in epochs by gradient descent; a baseline is fitted once.
     """
     takes_class_weights: bool = True
-    """False for a baseline whose classifier cannot weight classes."""
+    """False for a baseline that cannot weight classes."""
+    method: str = ""
+    """For a baseline: the words that follow its name in a sentence, such as `on ... features`."""
+    max_classes: int | None = None
+    """The largest number of classes that the model can predict; None if there is no limit."""
 
     def effective_size(
         self, image: tuple[int, int, int], options: Mapping[str, Any]
@@ -84,20 +91,16 @@ class ModelEntry:
         network: nn.Module = import_object(self.builder)(image, outputs, **name_option, **options)
         return network
 
-    def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
-        """Build a baseline's classifier, which is not fitted yet.
-
-        It predicts class probabilities from features, float32 (images, length).
-        """
-        classifier: ClassifierMixin = import_object(self.builder)(seed, **options)
-        return classifier
+    @property
+    def baseline(self) -> Any:
+        """The class of a baseline (`trainables.baselines.base.Baseline`); imports scikit-learn."""
+        return import_object(self.builder)
 
 
 TRANSFER: dict[str, Any] = {
     "pretrained": False,
     "weights": None,
     "freeze": "nothing",
-    "input_size": None,
 }
 """The options, with their defaults, of networks that can start with pre-trained weights."""
 
@@ -111,11 +114,11 @@ def family(
     dropout: float | None = None,
     multiple: int = 1,
 ) -> ModelEntry:
-    """Build the catalog entry of a torchvision network, which may be pre-trained.
+    """Build the catalog entry of a torchvision network that classifies, and may be pre-trained.
 
     `dropout` is the network's default dropout rate; None if it has no dropout.
     """
-    options = {**TRANSFER, **({} if dropout is None else {"dropout": dropout})}
+    options = {**TRANSFER, "input_size": None, **({} if dropout is None else {"dropout": dropout})}
     return ModelEntry(
         builder=FAMILIES,
         name=name,
@@ -127,7 +130,39 @@ def family(
     )
 
 
+def segmenting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
+    """Build the catalog entry of a network with logits for each pixel.
+
+    Args:
+        builder: the builder in `trainables.models`, as `module:function`.
+        encoder: torchvision's name of the encoder; empty for a network without one.
+        weights: the file name of the encoder's weights.
+        options: the network's other options, with their defaults.
+    """
+    return ModelEntry(
+        builder=f"trainables.models.{builder}",
+        name=encoder,
+        options={**(TRANSFER if encoder else {}), **options},
+        min_side=SEGMENTING_SIDE,
+        weights=weights,
+        source=encoder,
+        tasks=("segmentation",),
+    )
+
+
 FAMILIES = "trainables.models.families:build"
+
+SEGMENTING_SIDE = 32
+"""The smallest side, in pixels, for the networks of segmentation, and the divisor of all sides.
+
+They halve their images up to five times.
+"""
+
+HAND_MADE = "on hand-made features"
+
+MOBILENET_V2 = "mobilenet_v2-7ebf99e0.pth"
+SQUEEZENET = "squeezenet1_0-b66bff10.pth"
+RESNET18, RESNET50 = "resnet18-f37072fd.pth", "resnet50-11ad3fa6.pth"
 
 MODELS: dict[str, ModelEntry] = {
     "table2": ModelEntry(
@@ -150,8 +185,8 @@ MODELS: dict[str, ModelEntry] = {
     "alexnet": family("alexnet", "alexnet-owt-7be5be79.pth", min_side=63, dropout=0.5),
     "vgg11_bn": family("vgg11_bn", "vgg11_bn-6002323d.pth", min_side=32, dropout=0.5),
     "vgg16_bn": family("vgg16_bn", "vgg16_bn-6c64b313.pth", min_side=32, dropout=0.5),
-    "resnet18": family("resnet18", "resnet18-f37072fd.pth"),
-    "resnet50": family("resnet50", "resnet50-11ad3fa6.pth"),
+    "resnet18": family("resnet18", RESNET18),
+    "resnet50": family("resnet50", RESNET50),
     "googlenet": family("googlenet", "googlenet-1378be20.pth", min_side=15, dropout=0.2),
     "inception_v3": family(
         "inception_v3",
@@ -164,36 +199,71 @@ MODELS: dict[str, ModelEntry] = {
     "efficientnet_b0": family(
         "efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", dropout=0.2
     ),
-    "mobilenet_v2": family("mobilenet_v2", "mobilenet_v2-7ebf99e0.pth", dropout=0.2),
+    "mobilenet_v2": family("mobilenet_v2", MOBILENET_V2, dropout=0.2),
     "mobilenet_v3_small": family(
         "mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2
     ),
-    "squeezenet1_0": family(
-        "squeezenet1_0", "squeezenet1_0-b66bff10.pth", min_side=21, dropout=0.5
-    ),
+    "squeezenet1_0": family("squeezenet1_0", SQUEEZENET, min_side=21, dropout=0.5),
     "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
     "vit": ModelEntry(
         builder=FAMILIES,
         name="vit",
         options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None},
     ),
+    "unet": segmenting("unet:build", depth=4, width=32, norm="batch"),
+    "unet_mobilenet_v2": segmenting(
+        "unet_decoder:build", "mobilenet_v2", MOBILENET_V2, width=16, norm="batch"
+    ),
+    "unet_squeezenet1_0": segmenting(
+        "unet_decoder:build", "squeezenet1_0", SQUEEZENET, width=16, norm="batch"
+    ),
+    "unet_resnet18": segmenting("unet_decoder:build", "resnet18", RESNET18, width=16, norm="batch"),
+    "unet_resnet34": segmenting(
+        "unet_decoder:build", "resnet34", "resnet34-b627a593.pth", width=16, norm="batch"
+    ),
+    "lraspp_mobilenet_v2": segmenting("lraspp:build", "mobilenet_v2", MOBILENET_V2, width=128),
+    "lraspp_mobilenet_v3_large": segmenting(
+        "lraspp:build", "mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", width=128
+    ),
+    "enet": segmenting("enet:build", dropout=0.1),
+    "fcn_resnet50": segmenting("dilated:fcn", "resnet50", RESNET50, dropout=0.1),
+    "pspnet_resnet50": segmenting("dilated:pspnet", "resnet50", RESNET50, dropout=0.1),
+    "deeplabv3_resnet50": segmenting("dilated:deeplabv3", "resnet50", RESNET50, dropout=0.5),
     "svm": ModelEntry(
-        builder="trainables.baselines.classifiers:svm",
+        builder="trainables.baselines.classification:SupportVectorMachine",
         options={"features": "hog", "c": 10.0, "gamma": 1.0},
         min_side=8,
         kind="baseline",
+        method=HAND_MADE,
     ),
     "knn": ModelEntry(
-        builder="trainables.baselines.classifiers:knn",
+        builder="trainables.baselines.classification:NearestNeighbours",
         options={"features": "hog", "neighbours": 5},
         min_side=8,
         kind="baseline",
+        method=HAND_MADE,
         takes_class_weights=False,
     ),
     "tree": ModelEntry(
-        builder="trainables.baselines.classifiers:tree",
+        builder="trainables.baselines.classification:DecisionTree",
         options={"features": "hog", "tree_depth": 12},
         min_side=8,
         kind="baseline",
+        method=HAND_MADE,
+    ),
+    "otsu": ModelEntry(
+        builder="trainables.baselines.segmentation:Otsu",
+        kind="baseline",
+        takes_class_weights=False,
+        tasks=("segmentation",),
+        method="with a threshold for each image",
+        max_classes=2,
+    ),
+    "pixel_forest": ModelEntry(
+        builder="trainables.baselines.segmentation:PixelForest",
+        options={"trees": 20, "tree_depth": 16},
+        kind="baseline",
+        tasks=("segmentation",),
+        method="on hand-made features of pixels",
     ),
 }

@@ -1,9 +1,10 @@
 """Paths of files of pre-trained weights on this machine. This module does not import torch."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
-from trainables.catalog.models import MODELS
+from trainables.catalog.models import MODELS, ModelEntry
 from trainables.errors import ConfigError
 
 SUFFIXES = {".pth", ".pt", ".safetensors"}
@@ -17,13 +18,19 @@ def cache() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
-def cached() -> list[str]:
-    """Return the names of the models whose published weights are in torch's cache."""
+def cached(tasks: Collection[str] = ModelEntry.tasks) -> list[str]:
+    """Return the names of the models for these tasks whose published weights are in torch's cache.
+
+    Args:
+        tasks: a model is included if it can be trained for one of them.
+    """
     folder = cache()
     return [
         name
         for name, entry in MODELS.items()
-        if entry.weights and (folder / entry.weights).exists()
+        if entry.weights
+        and not set(tasks).isdisjoint(entry.tasks)
+        and (folder / entry.weights).exists()
     ]
 
 
@@ -31,19 +38,20 @@ def in_folder(folder: Path, name: str) -> Path:
     """Return the path of a model's weights in a user's folder; the file may be missing.
 
     It is the file with torchvision's name or, if that is missing, the file whose name begins with
-    the model's name and a dot or hyphen.
+    the name of torchvision's network and a dot or hyphen.
 
     Raises:
         ConfigError: several files have such a name.
     """
-    published = folder / MODELS[name].weights
+    entry = MODELS[name]
+    source, published = entry.source or name, folder / entry.weights
     if published.exists():
         return published
-    candidates = sorted(path for path in folder.glob(f"{name}[-.]*") if path.suffix in SUFFIXES)
+    candidates = sorted(path for path in folder.glob(f"{source}[-.]*") if path.suffix in SUFFIXES)
     if len(candidates) > 1:
         names = ", ".join(f"'{path.name}'" for path in candidates)
         raise ConfigError(
-            f"'{folder}' contains several files with weights of '{name}' ({names}). "
+            f"'{folder}' contains several files with weights of '{source}' ({names}). "
             "Choose one with --weights FILE."
         )
     return candidates[0] if candidates else published

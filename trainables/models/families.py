@@ -3,69 +3,31 @@
 The paper is that of Nimma and Uddagiri (see `trainables.models`). All networks have the same
 interface: the head has an output for each of the data set's classes, grey images are repeated as
 three channels, and images of an unsuitable size are resized. A network that starts from pretrained
-weights expects pixels from 0 to 1, and normalises them as in the training of those weights. The
-weights may be published ones, or come from a checkpoint.
+weights expects pixels from 0 to 1, and normalises them as in the training of those weights.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
 from trainables.catalog.models import MODELS
+from trainables.models.pretrained import Anatomy, Pretrainable, features
 from trainables.tasks.losses import WithAuxiliary
-
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""The mean and standard deviation of each channel in the training of the published weights.
-
-Source: https://docs.pytorch.org/vision/stable/models.html.
-"""
-
-
-class Scaling(TypedDict):
-    """A scaling of pixels from 0 to 1, as it is stored in a checkpoint."""
-
-    mean: list[float]
-    """A value for each channel."""
-    deviation: list[float]
-    transform_input: NotRequired[bool]
-    """True if torchvision's network itself converts ImageNet's scaling to its own one."""
-
-
-IMAGENET: Scaling = {
-    "mean": list(IMAGENET_MEAN),
-    "deviation": list(IMAGENET_DEVIATION),
-    "transform_input": True,
-}
-
-MOMENTUM = 0.1
-"""The minimum momentum of batch normalisation in a training from random weights.
-
-MobileNet's 0.01 is meant for trainings of weeks: after a hundred steps the running statistics are
-still close to their initial values, and the validation accuracy is at chance level.
-"""
 
 HEAD_WIDTH = 32
 """The approximate width of each attention head of the small transformer."""
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class FamilyAnatomy(Anatomy):
     """The parts of a network, as prefixes of the names of its weights."""
 
-    head: tuple[str, ...]
-    """The layer with an output for each class, and the output layers of the auxiliary heads."""
-    last_stage: tuple[str, ...]
-    """The layers that are trained in addition to the head with `freeze=all_but_last_stage`."""
     dropout: str = "dropout"
     """The name of torchvision's argument for the dropout rate; empty if the network has no dropout.
     """
-    auxiliary: tuple[str, ...] = ()
-    """Heads at earlier layers that are used only in training."""
     auxiliary_weight: float = 0.0
     """The weight of each auxiliary head's loss.
 
@@ -76,40 +38,40 @@ class Anatomy:
     """The minimum side of an image, in pixels, with which the auxiliary heads are used."""
 
 
-def features(*numbers: int) -> tuple[str, ...]:
-    """Return the name prefixes of these layers in torchvision's `features`."""
-    return tuple(f"features.{number}." for number in numbers)
-
-
 ANATOMY = {
-    "alexnet": Anatomy(("classifier.6.",), (*features(10), "classifier.")),
-    "vgg11_bn": Anatomy(("classifier.6.",), (*features(22, 23, 25, 26), "classifier.")),
-    "vgg16_bn": Anatomy(("classifier.6.",), (*features(34, 35, 37, 38, 40, 41), "classifier.")),
-    "resnet18": Anatomy(("fc.",), ("layer4.",), dropout=""),
-    "resnet50": Anatomy(("fc.",), ("layer4.",), dropout=""),
-    "googlenet": Anatomy(
+    "alexnet": FamilyAnatomy(("classifier.6.",), (*features(10), "classifier.")),
+    "vgg11_bn": FamilyAnatomy(("classifier.6.",), (*features(22, 23, 25, 26), "classifier.")),
+    "vgg16_bn": FamilyAnatomy(
+        ("classifier.6.",), (*features(34, 35, 37, 38, 40, 41), "classifier.")
+    ),
+    "resnet18": FamilyAnatomy(("fc.",), ("layer4.",), dropout=""),
+    "resnet50": FamilyAnatomy(("fc.",), ("layer4.",), dropout=""),
+    "googlenet": FamilyAnatomy(
         ("fc.", "aux1.fc2.", "aux2.fc2."),
         ("inception5a.", "inception5b."),
         auxiliary=("aux1.", "aux2."),
         auxiliary_weight=0.3,
     ),
-    "inception_v3": Anatomy(
+    "inception_v3": FamilyAnatomy(
         ("fc.", "AuxLogits.fc."),
         ("Mixed_7a.", "Mixed_7b.", "Mixed_7c."),
         auxiliary=("AuxLogits.",),
         auxiliary_weight=0.4,
         auxiliary_side=299,
     ),
-    "densenet121": Anatomy(
+    "densenet121": FamilyAnatomy(
         ("classifier.",), ("features.denseblock4.", "features.norm5."), dropout="drop_rate"
     ),
-    "efficientnet_b0": Anatomy(("classifier.1.",), features(7, 8)),
-    "mobilenet_v2": Anatomy(("classifier.1.",), features(17, 18)),
-    "mobilenet_v3_small": Anatomy(("classifier.3.",), (*features(9, 10, 11, 12), "classifier.")),
-    "squeezenet1_0": Anatomy(("classifier.1.",), features(9, 10, 12)),
-    "vit_b_16": Anatomy(("heads.",), ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
-    "vit": Anatomy(("heads.",), ()),
+    "efficientnet_b0": FamilyAnatomy(("classifier.1.",), features(7, 8)),
+    "mobilenet_v2": FamilyAnatomy(("classifier.1.",), features(17, 18)),
+    "mobilenet_v3_small": FamilyAnatomy(
+        ("classifier.3.",), (*features(9, 10, 11, 12), "classifier.")
+    ),
+    "squeezenet1_0": FamilyAnatomy(("classifier.1.",), features(9, 10, 12)),
+    "vit_b_16": FamilyAnatomy(("heads.",), ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
+    "vit": FamilyAnatomy(("heads.",), ()),
 }
+"""The head is the layer with an output for each class, and the same layer of auxiliary heads."""
 
 
 def build(
@@ -180,98 +142,32 @@ def small_transformer(
     return network
 
 
-def frozen_modules(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost modules whose parameters are all frozen.
-
-    Modules without parameters, such as dropout between trained layers, are not included.
-    """
-    for module in network.children():
-        weights = list(module.parameters())
-        if weights and not any(weight.requires_grad for weight in weights):
-            yield module
-        else:
-            yield from frozen_modules(module)
-
-
-class Family(nn.Module):
+class Family(Pretrainable):
     """A torchvision network with this project's interface.
 
     It maps images of any size, grey or colour, to logits.
     """
 
-    mean: Tensor
-    deviation: Tensor
+    part_name = "net"
+    net: nn.Module
+    anatomy: FamilyAnatomy
 
     def __init__(
         self,
         net: nn.Module,
-        anatomy: Anatomy,
+        anatomy: FamilyAnatomy,
         *,
         size: tuple[int, int],
         pretrained: bool,
         freeze: str,
     ) -> None:
-        super().__init__()
-        self.net, self.anatomy, self.size, self.pretrained = net, anatomy, size, pretrained
-        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        if not pretrained:
-            for module in net.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.momentum = max(module.momentum or 0.0, MOMENTUM)
-        learning = {
-            "nothing": ("",),
-            "backbone": anatomy.head,
-            "all_but_last_stage": (*anatomy.head, *anatomy.last_stage),
-        }[freeze]
-        for weights_name, weights in net.named_parameters():
-            weights.requires_grad_(weights_name.startswith(learning))
-        self._frozen = list(frozen_modules(net))
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        """Return the weights of the head, which are never pretrained."""
-        return [
-            weights
-            for name, weights in self.net.named_parameters()
-            if name.startswith(self.anatomy.head)
-        ]
-
-    def normalise(self, scaling: Scaling) -> None:
-        """Set the scaling of pixels; a single value is used for all three channels."""
-        for buffer, values in (
-            (self.mean, scaling["mean"]),
-            (self.deviation, scaling["deviation"]),
-        ):
-            buffer.copy_(torch.tensor(values, dtype=buffer.dtype).view(-1, 1, 1))
-        if hasattr(self.net, "transform_input"):
-            self.net.transform_input = scaling.get("transform_input", False)  # type: ignore[assignment]
-
-    @property
-    def scaling(self) -> Scaling:
-        """The network's own scaling of pixels, in the form of `normalise`."""
-        scaling: Scaling = {
-            "mean": self.mean.flatten().tolist(),
-            "deviation": self.deviation.flatten().tolist(),
-        }
-        if getattr(self.net, "transform_input", False):
-            scaling["transform_input"] = True
-        return scaling
+        super().__init__(net, anatomy, pretrained=pretrained, freeze=freeze)
+        self.size = size
 
     @property
     def for_training(self) -> tuple[str, ...]:
         """The name prefixes of weights that are used only in training."""
         return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
-
-    def train(self, mode: bool = True) -> "Family":
-        """Set the training (or evaluation) mode of all but the frozen modules.
-
-        Frozen modules stay in evaluation mode, so that their batch normalisation keeps its
-        statistics, and their dropout is off.
-        """
-        super().train(mode)
-        for module in self._frozen:
-            module.eval()
-        return self
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
         """Map float32 (batch, 1 or 3, height, width) to logits (batch, classes).
@@ -280,11 +176,7 @@ class Family(nn.Module):
         """
         if images.shape[-2:] != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
-        if images.shape[1] == 1:
-            images = images.repeat(1, 3, 1, 1)
-        if self.pretrained:
-            images = (images - self.mean) / self.deviation
-        outputs = self.net(images)
+        outputs = self.net(self.prepare(images))
         if isinstance(outputs, Tensor):
             return outputs
         auxiliary = tuple(logits for logits in outputs[1:] if logits is not None)

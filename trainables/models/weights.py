@@ -26,7 +26,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import SCALING_NAMES, ModelConfig
 from trainables.disk import open_regular, read_regular
 from trainables.errors import ConfigError, Unavailable
-from trainables.models.families import IMAGENET, Family, Scaling
+from trainables.models.pretrained import IMAGENET, Pretrainable, Scaling
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
@@ -283,7 +283,7 @@ def check(
     place = fetch(model) if download else find_weights(model)
     with torch.device("meta"):
         network = MODELS[model.name].build(image, classes, **model.options)
-    assert isinstance(network, Family)
+    assert isinstance(network, Pretrainable)
     select_fitting(network, read(place), place, model.name)
     scaling_of(place, lambda name: IMAGENET)
     return place
@@ -330,21 +330,21 @@ def digest(place: Path) -> str:
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
-    """Load the pretrained weights, except those of the head, into a new network.
+    """Load the pretrained weights, except those of the head, into the part that starts with them.
 
     The network's scaling of pixels is set to the one with which these weights were trained.
 
     Args:
-        network: a `Family`.
+        network: a new network, a `Pretrainable`.
         model: the model's config, which names the path of the weights.
         scaling: returns a scaling for the data set, by its name in the config (`data.scaling`).
 
     Raises:
         ConfigError: the weights do not fit, or are missing.
     """
-    assert isinstance(network, Family)
+    assert isinstance(network, Pretrainable)
     place = find_weights(model)
-    network.net.load_state_dict(
+    network.part.load_state_dict(
         select_fitting(network, read(place), place, model.name), strict=False
     )
     network.normalise(scaling_of(place, scaling))
@@ -410,7 +410,7 @@ def _check_scaling(scaling: Any) -> Scaling:
     return checked
 
 
-def select_fitting(network: Family, weights: Weights, place: Path, name: str) -> Weights:
+def select_fitting(network: Pretrainable, weights: Weights, place: Path, name: str) -> Weights:
     """Select the weights to load into this network.
 
     The head's weights are left out, because the head is new. Those of auxiliary heads are included
@@ -422,12 +422,10 @@ def select_fitting(network: Family, weights: Weights, place: Path, name: str) ->
     """
     own_weights = {
         key: value
-        for key, value in network.net.state_dict().items()
+        for key, value in network.part.state_dict().items()
         if not key.startswith(network.anatomy.head)
     }
-    weights = _resize_positions(
-        weights, own_weights.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0]
-    )
+    weights = _resize_positions(_weights_of_part(weights, network.part_name), network.part)
     if difference := _difference(network, own_weights, weights):
         raise Unfit(
             f"the weights '{place}' do not fit {name}: {difference}",
@@ -436,7 +434,18 @@ def select_fitting(network: Family, weights: Weights, place: Path, name: str) ->
     return {key: value for key, value in weights.items() if key in own_weights}
 
 
-def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
+def _weights_of_part(weights: Weights, part_name: str) -> Weights:
+    """Select the part's weights from those of a larger network, a checkpoint of this project.
+
+    Other weights, which are those of the part itself, are returned unchanged.
+    """
+    prefix = f"{part_name}."
+    return {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    } or weights
+
+
+def _difference(network: Pretrainable, own_weights: Weights, weights: Weights) -> str:
     """Describe the first difference between a network's weights and those to load.
 
     The result is empty if they fit.
@@ -461,11 +470,12 @@ def _difference(network: Family, own_weights: Weights, weights: Weights) -> str:
 
 
 def _url(model: str) -> str:
-    return str(models.get_model_weights(model).DEFAULT.url)
+    return str(models.get_model_weights(MODELS[model].source or model).DEFAULT.url)
 
 
 def _missing(models: Sequence[str]) -> str:
-    names = [f"'{MODELS[model].weights}'" for model in models]
+    # Several networks may start with the same file.
+    names = list(dict.fromkeys(f"'{MODELS[model].weights}'" for model in models))
     if len(names) == 1:
         return f"the weights {names[0]} are not in '{cache()}'"
     return f"none of the weights {', '.join(names[:-1])} and {names[-1]} is in '{cache()}'"
@@ -476,7 +486,9 @@ def _remedy(names: Sequence[str]) -> str:
     url, pronoun, file_noun = _url(names[0]), "it", "the file"
     if len(names) > 1:
         url, pronoun, file_noun = f"{url.rpartition('/')[0]}/", "one", "one"
-    available = [name for name in cached() if name not in names]
+    entry = MODELS[names[0]]
+    without = "set model.pretrained=false" if entry.source else "use for example --space table3"
+    available = [name for name in cached(entry.tasks) if name not in names]
     alternatives = (
         f" The weights of {', '.join(available)} are available: --set model.name={available[0]}."
         if available
@@ -484,7 +496,7 @@ def _remedy(names: Sequence[str]) -> str:
     )
     return (
         f"put {file_noun} there (from {url}), or pass {pronoun} with --weights PATH. To train "
-        f"without pretrained weights, use for example --space table3.{alternatives}"
+        f"without pretrained weights, {without}.{alternatives}"
     )
 
 
@@ -495,22 +507,20 @@ def _plain(name: str) -> str:
     return OLD_DENSE_LAYER.sub(r"\1\2", name)
 
 
-def _resize_positions(
-    weights: Weights, own_positions: Tensor | None, patch: int, side: int
-) -> Weights:
+def _resize_positions(weights: Weights, part: nn.Module) -> Weights:
     """Interpolate a transformer's position embeddings to the network's image size.
 
     This is torchvision's method. If it cannot be applied, the weights are returned unchanged.
     """
     if (
-        own_positions is None
+        not isinstance(part, models.VisionTransformer)
         or POSITIONS not in weights
-        or weights[POSITIONS].shape == own_positions.shape
-        or weights[POSITIONS].dim() != own_positions.dim()
+        or weights[POSITIONS].shape == part.encoder.pos_embedding.shape
+        or weights[POSITIONS].dim() != part.encoder.pos_embedding.dim()
     ):
         return weights
     try:
-        return dict(interpolate_embeddings(side, patch, dict(weights)))
+        return dict(interpolate_embeddings(part.image_size, part.patch_size, dict(weights)))
     except (ValueError, RuntimeError):  # the weights have another width, or only a single patch
         return weights
 

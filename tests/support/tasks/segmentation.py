@@ -26,8 +26,8 @@ from trainables.tasks.pixels import Pixels, units
 
 NAME = "discs"
 TASK = TaskEntry(
-    name="segmentation",
-    title="segmentation",
+    name="outlines",
+    title="outlines",
     implementation=f"{__name__}:Segmentation",
     predictor="tests.support.tasks.segmentation_predictor",
     metrics=(

@@ -23,7 +23,8 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.evaluate import predictions
 from trainables.models import weights
-from trainables.models.families import ANATOMY, IMAGENET, Family, Scaling
+from trainables.models.families import ANATOMY, Family
+from trainables.models.pretrained import IMAGENET, Scaling
 from trainables.training.loop import Training
 
 IMAGE = (3, 32, 32)
