@@ -1,4 +1,6 @@
-"""Traditional classifiers, as baselines for the networks.
+"""Traditional models, as baselines for the networks.
 
-`features` computes hand-crafted features, to which a classifier (`classifiers`) is fitted once.
+`base` has their interface. For classification, `features` computes hand-crafted features, to which
+a classifier (`classifiers`) is fitted once; for segmentation, `pixel_models` has a threshold and
+random forests on features of pixels.
 """

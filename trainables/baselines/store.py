@@ -11,24 +11,30 @@ from typing import Any
 
 import numpy as np
 import skops.io
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import TREE_LEAF, Tree
 
 from trainables.baselines.classifiers import CalibratedSVC
+from trainables.baselines.threshold import OtsuThreshold
 
-TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
+TRUSTED = [
+    "sklearn.tree._tree.Tree",
+    "trainables.baselines.classifiers.CalibratedSVC",
+    "trainables.baselines.threshold.OtsuThreshold",
+]
 """Types that skops may load in addition to those that it trusts by default."""
 
 
-def write(classifier: ClassifierMixin, path: Path) -> None:
+def write(classifier: BaseEstimator, path: Path) -> None:
     """Write a fitted classifier to a file."""
     skops.io.dump(classifier, path)
 
 
-def read(path: Path) -> ClassifierMixin:
+def read(path: Path) -> BaseEstimator:
     """Read a classifier that `write` wrote.
 
     Raises:
@@ -55,7 +61,7 @@ def read(path: Path) -> ClassifierMixin:
         raise ValueError(
             f"{path.name} contains a {type(classifier).__name__} whose parts do not fit together"
         )
-    fitted: ClassifierMixin = classifier
+    fitted: BaseEstimator = classifier
     return fitted
 
 
@@ -191,9 +197,30 @@ def _is_sound_tree(classifier: Any) -> bool:
     )
 
 
+def _is_sound_forest(forest: Any) -> bool:
+    """True if all trees are sound, and made for the features and classes of the forest."""
+    classes, trees = forest.classes_, forest.estimators_
+    return bool(
+        _is(classes, np.int64, len(classes))
+        and (forest.n_classes_, forest.n_outputs_, forest.n_jobs) == (len(classes), 1, None)
+        and type(trees) is list
+        and trees
+        and all(
+            type(tree) is DecisionTreeClassifier
+            and not _hides_a_method(tree)
+            and (tree.n_features_in_, tree.n_outputs_) == (forest.n_features_in_, 1)
+            and len(tree.classes_) == len(classes)
+            and _is_sound_tree(tree)
+            for tree in trees
+        )
+    )
+
+
 SOUND: dict[type, Callable[[Any], bool]] = {
     CalibratedSVC: _is_sound_svm,
     KNeighborsClassifier: _is_sound_knn,
     DecisionTreeClassifier: _is_sound_tree,
+    RandomForestClassifier: _is_sound_forest,
+    OtsuThreshold: lambda threshold: threshold.is_sound,
 }
 """The accepted classifiers, each with the check of its arrays."""

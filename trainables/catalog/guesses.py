@@ -13,7 +13,10 @@ from trainables.errors import printable
 
 @dataclass(frozen=True)
 class Guess:
-    """A way of guessing, and the expected values of the metrics, by the metric's name."""
+    """A way of guessing, and the expected values of its task's metrics, by the metric's name.
+
+    A metric whose value is not known is left out.
+    """
 
     says: str
     """The class that is always predicted; empty if classes are drawn by their frequencies."""
@@ -62,12 +65,10 @@ def guesses_of(
         val: the number of validation images of each class.
         test: the number of test images of each class; all 0 if there is no test set.
     """
-    parts = [counts for counts in (val, test) if sum(counts)] or [train]
     numbers = range(len(classes))
-    largest = [max(numbers, key=lambda number: (own[number], train[number])) for own in parts]
     errors = blind_error(val), blind_error(test)
     guesses = []
-    for number in dict.fromkeys(largest):
+    for number in _commonest(train, val, test):
         always = [float(own == number) for own in numbers]
         guesses.append(
             Guess(
@@ -83,6 +84,46 @@ def guesses_of(
             "", expected_values(_shares(val), val), expected_values(_shares(test), test), *errors
         ),
     ]
+
+
+def constant_mask(
+    classes: Sequence[str], train: Sequence[int], val: Sequence[int], test: Sequence[int]
+) -> list[Guess]:
+    """Return the guesses with which masks are compared: every pixel is of the commonest class.
+
+    As for `guesses_of`, it is the commonest class of the set on which the guess is measured.
+
+    Args:
+        classes: the names of the classes.
+        train: the number of training pixels of each class, which breaks ties between classes.
+        val: the number of validation pixels of each class.
+        test: the number of test pixels of each class; all 0 if there is no test set.
+    """
+    return [
+        Guess(classes[number], mask_values(number, val), mask_values(number, test))
+        for number in _commonest(train, val, test)
+    ]
+
+
+def mask_values(number: int, counts: Sequence[int]) -> dict[str, float]:
+    """Return the metrics of masks that consist of one class.
+
+    Of N pixels, n have this class. Its IoU is n / N, because the union are all pixels, and its Dice
+    coefficient 2 n / (n + N). Both are 0 for the other classes that occur.
+
+    Args:
+        number: the number of the predicted class.
+        counts: the number of pixels of each class; if all are 0, the result is empty.
+    """
+    if not (pixels := sum(counts)):
+        return {}
+    own = counts[number]
+    occurring = sum(count > 0 for count in counts) + (not own)
+    return {
+        "iou": own / pixels / occurring,
+        "dice": 2 * own / (own + pixels) / occurring,
+        "pixel_accuracy": own / pixels,
+    }
 
 
 def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
@@ -161,6 +202,14 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
     least = max(0.0, 2 * max(factors) - math.fsum(factors)) ** 2
     auc = math.sqrt((images + 1) / (12 * images) * (ranks - least / images)) / len(counts_present)
     return {"balanced_accuracy": balanced, "macro_f1": balanced, "auc": auc}
+
+
+def _commonest(train: Sequence[int], val: Sequence[int], test: Sequence[int]) -> list[int]:
+    """Return the number of the commonest class of each set, without duplicates."""
+    parts = [counts for counts in (val, test) if sum(counts)] or [train]
+    numbers = range(len(train))
+    largest = [max(numbers, key=lambda number: (own[number], train[number])) for own in parts]
+    return list(dict.fromkeys(largest))
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

@@ -17,12 +17,13 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.support.networks import BASELINES
-from trainables.baselines import features, fitting
+from trainables.baselines import classification, features
+from trainables.baselines.base import load_baseline
+from trainables.baselines.classifiers import knn, svm
 from trainables.baselines.features import FEATURES, compute_features, grey, length
-from trainables.baselines.fitting import Fitting, keep_alive, probabilities_of_images
+from trainables.baselines.fitting import Fitting, keep_alive
 from trainables.baselines.shared import features_of
 from trainables.caches import cache_folder
-from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import FEATURE_NAMES, TrialConfig
@@ -289,12 +290,12 @@ def test_each_class_with_one_image_is_enough(name, tmp_path):
 def test_a_class_without_training_images_has_no_chance(name, make_dataset):
     dataset = make_dataset(classes=4, train=80, val=40)
     kept = np.flatnonzero(dataset.train.targets != 1)
-    fitting_ = Fitting(
+    fitting = Fitting(
         config_of(name),
         Dataset("made", dataset.classes, dataset.train.take(kept), dataset.val, None, "f00d"),
     )
-    (epoch,) = fitting_.epochs()
-    found = fitting.probabilities(fitting_.config, dataset, dataset.val, fitting_.classifier)
+    (epoch,) = fitting.epochs()
+    found = fitting.baseline.predict_part(fitting.fitted, dataset.val, dataset)
     assert found[:, 1].tolist() == [0] * 40
     assert np.isfinite(epoch.values["val/loss"])
 
@@ -304,7 +305,7 @@ def test_an_svms_temperature_is_fitted_and_leaves_its_decisions(classes, make_da
     dataset = make_dataset(classes=classes, train=200, val=200)
     part, val = dataset.train, dataset.val
     inputs, others = compute_features(part.images, "edges"), compute_features(val.images, "edges")
-    ours = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(inputs, part.targets)
+    ours = svm(0, c=10.0, gamma=1.0).fit(inputs, part.targets)
     theirs = SVC(C=10.0, gamma="scale").fit(inputs, part.targets)
     scores = theirs.decision_function(others)
     expected = (scores > 0).astype(int) if classes == 2 else scores.argmax(axis=1)
@@ -317,7 +318,7 @@ def test_an_svm_that_tells_all_of_few_images_right_is_not_certain():
     generator = np.random.default_rng(0)
     labels = np.arange(50) % 2
     features = generator.normal(size=(50, 4)) + 20 * labels[:, None]
-    fitted = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(features, labels)
+    fitted = svm(0, c=10.0, gamma=1.0).fit(features, labels)
     chances = fitted.predict_proba(features)
     assert np.array_equal(chances.argmax(axis=1), labels)
     assert 0.85 < np.median(chances.max(axis=1)) < 0.97, "one of twelve is thought to be wrong"
@@ -366,13 +367,11 @@ def test_what_was_saved_is_what_was_fitted(name, make_dataset, tmp_path):
     (epoch,) = fitted.epochs()
     path = checkpoint.save(tmp_path, fitted.state(), {"config": config.to_dict()})
     found = predictions(config, dataset, dataset.val, path)
-    assert np.array_equal(
-        found, fitting.probabilities(config, dataset, dataset.val, fitted.classifier)
-    )
+    assert np.array_equal(found, fitted.baseline.predict_part(fitted.fitted, dataset.val, dataset))
     assert np.array_equal(
         found,
-        probabilities_of_images(
-            config, dataset, dataset.val.images, checkpoint.load(path)["classifier"]
+        load_baseline(config).predict(
+            [checkpoint.load(path)["classifier"]], dataset.val.images, dataset
         ),
     )
     assert evaluate(config, dataset, dataset.val, path)["accuracy"] == epoch.values["val/accuracy"]
@@ -419,7 +418,7 @@ def test_a_baseline_has_no_shape_and_its_cost_is_estimated(name, make_dataset):
 def test_the_cost_is_estimated_of_more_neighbours_than_images_in_the_sample(
     make_dataset, monkeypatch
 ):
-    monkeypatch.setattr(fitting, "SAMPLE", 30)
+    monkeypatch.setattr(classification, "SAMPLE", 30)
     assert (
         0
         < estimate.epochs_seconds(
@@ -639,10 +638,8 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
     dataset = make_dataset(train=60)
-    found = (
-        MODELS["svm"]
-        .classifier(0, c=1.0, gamma=1.0)
-        .fit(compute_features(dataset.train.images, "edges"), dataset.train.targets)
+    found = svm(0, c=1.0, gamma=1.0).fit(
+        compute_features(dataset.train.images, "edges"), dataset.train.targets
     )
     change(found)
     with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
@@ -666,10 +663,8 @@ def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
 )
 def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
     dataset = make_dataset(train=60)
-    found = (
-        MODELS["knn"]
-        .classifier(0, neighbours=5)
-        .fit(compute_features(dataset.train.images, "edges"), dataset.train.targets)
+    found = knn(0, neighbours=5).fit(
+        compute_features(dataset.train.images, "edges"), dataset.train.targets
     )
     vars(found).update(values)
     with pytest.raises(

@@ -1,0 +1,102 @@
+"""The interface of a baseline: a model that is fitted once, instead of trained in epochs.
+
+A baseline is a class in this package; its entry in `trainables.catalog.models.MODELS` names it.
+Checkpoints, evaluation, export and estimates use only this interface.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.catalog.models import MODELS
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Arrays, Dataset, Part
+from trainables.values import Json
+
+Beat = Callable[[], None]
+"""Called from time to time by a process that works."""
+Fitted = Any
+"""A fitted estimator, of one of the types that `trainables.baselines.store` writes and reads."""
+Predictions = Any
+"""The predictions of the baseline's task (`trainables.tasks.base.Predictions`)."""
+
+
+def no_beat() -> None:
+    """Do nothing: the `Beat` of a process that nobody watches."""
+
+
+class Baseline(ABC):
+    """A model that is fitted once, on the CPU.
+
+    An instance has the settings; the result of a fit is a separate value, which is stored in a
+    checkpoint.
+    """
+
+    def __init__(self, config: TrialConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> Fitted:
+        """Fit to the training set; all randomness comes from the config's seed."""
+
+    @abstractmethod
+    def measure(self, fitted: Fitted, dataset: Dataset, beat: Beat = no_beat) -> dict[str, float]:
+        """Return the values that the only epoch reports, apart from its time and learning rate.
+
+        They are `train/loss`, `val/loss`, and the values that the task's meter reports
+        (`trainables.tasks.base.Meter.values`).
+        """
+
+    @abstractmethod
+    def predict_part(self, fitted: Fitted, part: Part, dataset: Dataset) -> Predictions:
+        """Predict a part of the data set, which may be cached."""
+
+    @abstractmethod
+    def predict(self, fitted: Sequence[Fitted], images: Arrays, dataset: Dataset) -> Predictions:
+        """Predict images in memory, uint8 (count, height, width, channels).
+
+        Args:
+            fitted: the results of one fit or, with folds, of one for each fold, which are combined.
+            images: the images.
+            dataset: the data of the training.
+        """
+
+    @abstractmethod
+    def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
+        """Write the files from which the stand-alone predictor of the task loads the model.
+
+        The files contain no types of this project.
+
+        Returns:
+            Further values for `about.json`.
+        """
+
+    @abstractmethod
+    def fit_seconds(self, dataset: Dataset, *, box_s: float) -> float:
+        """Estimate how many seconds the epoch takes, by fitting samples.
+
+        Args:
+            dataset: the data.
+            box_s: the time, in seconds, that a second and larger sample may take.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def most_bytes(
+        options: Mapping[str, Any], image: tuple[int, int, int], outputs: int, images: int
+    ) -> int:
+        """Return a generous upper bound on the size of the fitted model on disk, in bytes.
+
+        Args:
+            options: the model's options (`ModelConfig.options`).
+            image: the (channels, height, width) of an image.
+            outputs: the number of classes.
+            images: the number of training images.
+        """
+
+
+def load_baseline(config: TrialConfig) -> Baseline:
+    """Build the baseline that the config names, not fitted yet."""
+    baseline: Baseline = MODELS[config.model.name].baseline(config)
+    return baseline
