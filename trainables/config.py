@@ -15,7 +15,7 @@ from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
 from trainables.errors import ConfigError, unknown
-from trainables.fields import check, name_of, number, parse
+from trainables.fields import Options, check, name_of, number, parse
 from trainables.values import Json, Params
 
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
@@ -27,6 +27,9 @@ SAMPLING_NAMES = ("shuffled", "balanced")
 TOGETHER, DROP, KEEP = "together", "drop", "keep"
 LEAKS_NAMES = (TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
+NORM_NAMES = ("batch", "group", "none")
+LATER_OPTIONS = ("depth", "norm", "trees")
+"""Options of models that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
 
@@ -46,6 +49,12 @@ class ModelConfig:
     layers: int | None = number(None, low=3, high=200)
     filter_size: int | None = number(None, low=1, high=31)
     dropout: float | None = number(None, low=0, below=1)
+    depth: int | None = number(None, low=1, high=5)
+    """For `unet`: how often images are halved."""
+    norm: str | None = name_of(None, "model.norm", NORM_NAMES)
+    """For U-Nets: the normalisation after each convolution of the network or, with an encoder, of
+    its decoder.
+    """
     patch: int | None = number(None, low=1, high=64)
     """The side of a transformer's patches, in pixels."""
     pretrained: bool | None = None
@@ -85,7 +94,9 @@ class ModelConfig:
     neighbours: int | None = number(None, low=1)
     """For `knn`: the number of nearest training images that vote on the class."""
     tree_depth: int | None = number(None, low=1)
-    """For `tree`: the maximum depth."""
+    """For `tree` and `pixel_forest`: the maximum depth of a tree."""
+    trees: int | None = number(None, low=1, high=500)
+    """For `pixel_forest`: the number of trees."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
@@ -112,7 +123,7 @@ class ModelConfig:
 
     @property
     def is_baseline(self) -> bool:
-        """True for a classifier that is fitted once to hand-crafted features, not a network."""
+        """True for a model that is fitted once, and is not a network."""
         return MODELS[self.name].kind == "baseline"
 
     @property
@@ -274,6 +285,8 @@ class TrialConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     """For a baseline, only `class_weights` has an effect, if its classifier supports weights."""
+    options: Options = field(default_factory=Options)
+    """The options of the task, an instance of `TaskEntry.options`; their paths are `task.NAME`."""
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """The number format in which the network is trained.
@@ -300,6 +313,8 @@ class TrialConfig:
     def __post_init__(self) -> None:
         check(self)
         object.__setattr__(self, "metric", self.metric or self.task.primary.name)
+        if self.options == Options():
+            object.__setattr__(self, "options", self.task.options_class())
         self._check_task()
         if self.warm_start and (self.model.is_baseline or self.data.folds is not None):
             raise ConfigError(
@@ -338,8 +353,10 @@ class TrialConfig:
             )
         if self.augment.is_on:
             task.require("augment", "augment")
-        if self.train != TrainConfig():
-            task.require("balance", "train.class_weights or train.sampling")
+        if self.train.class_weights != "none":
+            task.require("balance", "train.class_weights")
+        if self.train.sampling != "shuffled":
+            task.require("sampling", "train.sampling")
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
 
@@ -360,14 +377,36 @@ class TrialConfig:
         changes: Params = {path: value for path, value in values.items() if "." not in path}
         if values.get("data.task", self.data.task) != self.data.task:
             changes.setdefault("metric", "")
+            changes["options"] = Options()
         parts: dict[str, Params] = {}
         for path, value in values.items():
             if "." in path:
                 part, name = path.split(".")
                 parts.setdefault(part, {})[name] = value
+        options = parts.pop("task", {})
         for part, part_values in parts.items():
             changes[part] = dataclasses.replace(getattr(self, part), **part_values)
-        return dataclasses.replace(self, **changes)
+        changed = dataclasses.replace(self, **changes)
+        return changed._with_options(options) if options else changed
+
+    def _with_options(self, values: Params) -> Self:
+        """Return a copy with these options of the task, by name.
+
+        Raises:
+            ConfigError: the task has no such option, or a value is not allowed.
+        """
+        accepted = [field.name for field in dataclasses.fields(self.options)]
+        for name in values:
+            if name not in accepted:
+                raise ConfigError(
+                    f"{self.task.name} has no option task.{name}. "
+                    + (
+                        f"It accepts: task.{', task.'.join(accepted)}."
+                        if accepted
+                        else "Remove it."
+                    )
+                )
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, **values))
 
     def on(self, data: DataConfig) -> Self:
         """Return a copy for another data set.
@@ -386,6 +425,7 @@ class TrialConfig:
             self,
             data=data,
             model=self.model if self.model.name in suited else ModelConfig(name=suited[0]),
+            options=self.options if data.task == self.data.task else Options(),
             metric=self.metric if self.metric in TASKS[data.task].names else "",
         )
 
@@ -394,6 +434,8 @@ class TrialConfig:
         part, _, name = path.rpartition(".")
         if part == "model" and name != "name":
             return self.model.options.get(name)
+        if part == "task":
+            return getattr(self.options, name, None)
         return getattr(getattr(self, part) if part else self, name)
 
     @property
@@ -406,6 +448,10 @@ class TrialConfig:
         """The catalog's entry of the task."""
         return TASKS[self.data.task]
 
+    def load_task(self) -> Any:
+        """Return the task with its options, a `trainables.tasks.base.Task`; imports torch."""
+        return self.task.load(self.options)
+
     @property
     def ranked_by(self) -> Metric:
         """The metric that ranks epochs and trials."""
@@ -414,17 +460,27 @@ class TrialConfig:
     def to_dict(self) -> Json:
         """Return the config as a nested dict of JSON-compatible values.
 
-        The default task and its primary metric are left out, and so are `train`, `warm_start` and
-        `data.leaks` if they have no effect. Therefore a config that does not use these fields still
-        has the training key (`trainables.checkpoints.lineage`) that it had before they existed.
+        The default task and its primary metric are left out, and so are the task's options that
+        have their defaults, and `train`, `warm_start`, `data.leaks` and `LATER_OPTIONS` if they
+        have no effect. Therefore a config that does not use these fields still has the training key
+        (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
+        defaults = dataclasses.asdict(self.task.options_class())
+        options = values.pop("options")
+        if set_options := {
+            name: options[name] for name in options if options[name] != defaults[name]
+        }:
+            values["task"] = set_options
         if self.train == TrainConfig():
             del values["train"]
         if not self.warm_start:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
+        for option in LATER_OPTIONS:
+            if values["model"][option] is None:
+                del values["model"][option]
         if self.task.is_implied:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:
@@ -465,7 +521,14 @@ def models_for(task: str) -> list[str]:
     return [name for name, entry in MODELS.items() if task in entry.tasks]
 
 
-PATHS: dict[str, Any] = _paths(TrialConfig)
+def _all_paths() -> dict[str, Any]:
+    paths = _paths(TrialConfig)
+    for entry in TASKS.values():
+        paths |= _paths(entry.options_class, "task.")
+    return paths
+
+
+PATHS: dict[str, Any] = _all_paths()
 """The dotted paths into a `TrialConfig`, each with the type of its value."""
 
 

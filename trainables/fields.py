@@ -14,6 +14,15 @@ from typing import Any
 
 from trainables.errors import ConfigError, unknown
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a task: a subclass declares them as fields. This class has none."""
+
+    def __post_init__(self) -> None:
+        check(self, "task.")
+
+
 HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 

@@ -10,6 +10,7 @@ import pytest
 import trainables
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
+from trainables.catalog.segmentation_options import SegmentationOptions
 from trainables.catalog.tasks import TASKS
 from trainables.checkpoints.lineage import training_key
 from trainables.config import (
@@ -25,7 +26,15 @@ from trainables.config import (
 )
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
 
-PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrainConfig, TrialConfig)
+PARTS = (
+    ModelConfig,
+    DataConfig,
+    AugmentConfig,
+    OptimizerConfig,
+    TrainConfig,
+    SegmentationOptions,
+    TrialConfig,
+)
 
 
 def refused(text: str):
@@ -167,7 +176,7 @@ def test_a_value_on_its_limit_is_taken(path, value):
             "data.name",
             "minst",
             "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, joined, "
-            "mnist. Did you mean 'mnist'?",
+            "mnist, scenes. Did you mean 'mnist'?",
         ),
         (
             "data.scaling",
@@ -236,7 +245,9 @@ def test_momentum_is_refused_for_all_but_sgd(name):
     assert OptimizerConfig(name="sgd", momentum=0.5).momentum == 0.5
 
 
-@pytest.mark.parametrize("name", sorted(DATASETS))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, entry in DATASETS.items() if "classification" in entry.tasks)
+)
 def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
     assert DATASETS[name].flip == (name not in ("digits", "mnist"))
     if DATASETS[name].flip:
@@ -332,6 +343,11 @@ TRANSFERRED = TrialConfig(
     ),
     optimizer=OptimizerConfig(backbone_lr=1e-4),
 )
+SEGMENTING = TrialConfig(
+    model=ModelConfig(name="unet", depth=3, norm="group"),
+    data=DataConfig(name="scenes", task="segmentation"),
+    options=SegmentationOptions(loss="focal", focal_gamma=1.0, turns=True),
+)
 EXAMPLES = {
     "all": every_value_changed(),
     "metric": TrialConfig(metric="macro_f1"),
@@ -343,6 +359,8 @@ EXAMPLES = {
     "svm": TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),
     "knn": TrialConfig(model=ModelConfig(name="knn", neighbours=2)),
     "tree": TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
+    "segmenting": SEGMENTING,
+    "forest": dataclasses.replace(SEGMENTING, model=ModelConfig(name="pixel_forest", trees=7)),
 }
 
 
@@ -353,6 +371,12 @@ EXAMPLES = {
 )
 def test_a_config_survives_the_way_through_json(config):
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_options_that_came_later_leave_earlier_configs_as_they_were():
+    model = TrialConfig().to_dict()["model"]
+    assert not {"depth", "norm"} & set(model)
+    assert SEGMENTING.to_dict()["model"] == model | {"name": "unet", "depth": 3, "norm": "group"}
 
 
 def test_copies_across_parts_stay_in_a_config_of_a_version_that_kept_them():
@@ -428,7 +452,7 @@ def test_value_reads_a_path_and_takes_the_models_default_for_an_open_option():
 
 
 def test_paths_lead_to_every_value_of_every_part():
-    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 5
+    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 6
     for path in PATHS:
         TrialConfig().value(path)
 

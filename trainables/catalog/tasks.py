@@ -12,6 +12,7 @@ from typing import Any
 
 from trainables.catalog.entries import import_object
 from trainables.errors import ConfigError
+from trainables.fields import Options
 
 WIDTH = NormalDist().inv_cdf(0.975)
 """The half-width of a 95 % confidence interval of a normal distribution, in standard errors."""
@@ -174,6 +175,11 @@ class TaskEntry:
     """The metrics that can rank the task's trials; the first is the primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
     """The class that checks and describes the task's targets without torch, as `module:Class`."""
+    options: str = "trainables.fields:Options"
+    """The dataclass of the task's own options, a subclass of `Options`, as `module:Class`.
+
+    Their paths in a config are `task.NAME`. Its module does not import torch.
+    """
     model: str = "trainables.export.model:Model"
     """The class that applies an exported model without importing torch, as `module:Class`.
 
@@ -197,6 +203,8 @@ class TaskEntry:
 
     The placeholder is `shape`, the shape of a training image (height x width x channels).
     """
+    baselines: str = ""
+    """A sentence that names a space with baselines of this task; empty if there is none."""
     can: frozenset[str] = frozenset()
     """The task's capabilities beyond training a network in one process: keys of `CAPABILITIES`."""
 
@@ -249,9 +257,19 @@ class TaskEntry:
                 "this setting."
             )
 
-    def load(self) -> Any:
-        """Return an instance of `implementation`, a `trainables.tasks.base.Task`; imports torch."""
-        return import_object(self.implementation)(self)
+    def load(self, options: Options | None = None) -> Any:
+        """Return an instance of `implementation`, a `trainables.tasks.base.Task`; imports torch.
+
+        Args:
+            options: an instance of `options_class`; None for the default of each option.
+        """
+        return import_object(self.implementation)(self, options or self.options_class())
+
+    @property
+    def options_class(self) -> type[Options]:
+        """The class that `options` names."""
+        cls: type[Options] = import_object(self.options)
+        return cls
 
     def load_targets(self) -> Any:
         """Return an instance of `targets`, which checks and describes targets without torch."""
@@ -261,6 +279,7 @@ class TaskEntry:
 CAPABILITIES = {
     "augment": "no augmentation also transforms its targets",
     "balance": "its targets have no classes that could be weighted",
+    "sampling": "its images have no classes of which equal numbers could be drawn",
     "folds": "the predictions of several networks cannot be combined",
     "fuse": "its networks cannot be trained as one",
     "workers": "its metrics cannot be collected from several processes",
@@ -290,6 +309,10 @@ CLASSIFICATION = TaskEntry(
         "image as `image[None]`. The model converts images to grey or colour, and resizes and "
         "scales them; transparent pixels become white."
     ),
+    baselines=(
+        "The space baselines fits a support vector machine, nearest neighbours and a decision tree "
+        "to hand-made features."
+    ),
     metrics=(
         Metric(
             name="accuracy",
@@ -318,10 +341,47 @@ CLASSIFICATION = TaskEntry(
         ),
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
     ),
-    can=frozenset({"augment", "balance", "folds", "fuse", "workers", "half", "onnx", "feedback"}),
+    can=frozenset(
+        {"augment", "balance", "sampling", "folds", "fuse", "workers", "half", "onnx", "feedback"}
+    ),
 )
 
-TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION,)}
+SEGMENTATION = TaskEntry(
+    name="segmentation",
+    title="segmentation",
+    implementation="trainables.tasks.segmentation:Segmentation",
+    predictor="trainables.predictors.segmentation",
+    targets="trainables.datasets.masks.targets:MaskTargets",
+    options="trainables.catalog.segmentation_options:SegmentationOptions",
+    model="trainables.export.segmenter:Segmenter",
+    goal="give each pixel of {data} its class ({classes} classes) best",
+    output="masks",
+    columns="the share of each class, and `mask`, a PNG whose pixels are class numbers",
+    accepts=(
+        "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
+        "width, with as many channels as the training images had. They are predicted at their own "
+        "size, tile by tile, so that memory does not grow with their size."
+    ),
+    baselines=(
+        "The space segmentation_zoo also has a threshold for each image, and a random forest on "
+        "hand-made features of pixels."
+    ),
+    metrics=(
+        Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
+        Metric(name="dice", title="mean Dice", key="val/dice", limits=UNIT),
+        Metric(
+            name="pixel_accuracy",
+            title="pixel accuracy",
+            key="val/pixel_accuracy",
+            limits=UNIT,
+            in_percent=True,
+        ),
+        Metric(name="boundary_f1", title="boundary F1", key="val/boundary_f1", limits=UNIT),
+    ),
+    can=frozenset({"augment", "balance", "workers", "half", "onnx"}),
+)
+
+TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION)}
 
 DEFAULT_TASK = CLASSIFICATION.name
 

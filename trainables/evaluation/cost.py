@@ -46,7 +46,7 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     device = "cpu" if config.model.is_baseline else device
     with load_model(config, dataset, path, device=device) as saved:
         inference = {

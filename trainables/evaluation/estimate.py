@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from trainables.baselines.base import load_baseline
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.datasets.targets import Targets
 from trainables.evaluation.memory import size_for, training_bytes
 from trainables.memory import free_memory
 from trainables.tasks.metrics import MetricAverage
@@ -71,11 +73,12 @@ class Times:
         share = work / self.work if work and self.work else 1.0
         return Times(self.step_s, self.image_s * share, work)
 
-    def epoch_s(self, batch: int, dataset: Dataset) -> float:
+    def epoch_s(self, batch: int, dataset: Dataset, targets: Targets) -> float:
         """Return the seconds of an epoch of one network, with training and validation."""
-        count = len(dataset.train)
+        count = len(dataset.train) * targets.samples_per_image(dataset)
         steps = math.ceil(count / min(batch, count))
-        return self.step_s * steps + self.image_s * (count + VALIDATION_SHARE * len(dataset.val))
+        validated = len(dataset.val) * targets.inputs_per_image(dataset)
+        return self.step_s * steps + self.image_s * (count + VALIDATION_SHARE * validated)
 
 
 def epochs_seconds(
@@ -116,7 +119,9 @@ def epochs_seconds(
         * (
             _nearest(fits, baselines, _kind(config))
             if config.model.is_baseline
-            else _most_like(steps, works[_kind(config)]).epoch_s(config.batch_size, fold)
+            else _most_like(steps, works[_kind(config)]).epoch_s(
+                config.batch_size, fold, config.task.load_targets()
+            )
         )
         for config in configs
     ]
@@ -125,7 +130,7 @@ def epochs_seconds(
 def _kind(config: TrialConfig) -> Hashable:
     """Return a key that configs share if their steps, or fits, take the same time per image."""
     if config.model.is_baseline:
-        return config.model.name, config.model.options["features"]
+        return replace(config.model, c=None, gamma=None, neighbours=None, tree_depth=None)
     # All dropout rates take the same time, except that 0 is faster.
     model = replace(config.model, dropout=None)
     return model, config.model.dropout == 0, config.augment, config.precision
@@ -140,11 +145,7 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
 def _fits(
     kinds: Iterable[Hashable], alike: dict[Hashable, TrialConfig], dataset: Dataset
 ) -> dict[Hashable, float]:
-    if not (measured := list(kinds)):
-        return {}
-    from trainables.baselines.fitting import fit_seconds
-
-    return {kind: fit_seconds(alike[kind], dataset, box_s=BOX_S) for kind in measured}
+    return {kind: load_baseline(alike[kind]).fit_seconds(dataset, box_s=BOX_S) for kind in kinds}
 
 
 def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
@@ -201,12 +202,12 @@ def _times(
     def step_s(size: int) -> float:
         start = clock()
         (changes,) = training.task.draw(config.augment, 1, size, generator, training.device)
-        training.step(torch.arange(size), changes, means)
+        training.step(torch.arange(size) % len(training.train), changes, means)
         means.means("train")
         return clock() - start
 
     training.wrapped.train()
-    most = min(config.batch_size, len(dataset.train))
+    most = min(config.batch_size, training.samples)
     first = min(FIRST, most)
     step_s(first)  # warm-up: the first step allocates memory and chooses kernels
     least_s = step_s(first)
@@ -233,9 +234,9 @@ def checkpoint_bytes(
     bound for a fit to `images` training images.
     """
     if config.is_baseline:
-        from trainables.baselines.fitting import most_bytes
-
-        return most_bytes(config, image, outputs, images)
+        baseline = MODELS[config.name].baseline
+        most: int = baseline.most_bytes(config.options, image, outputs, images)
+        return most
     with torch.device("meta"):
         network = MODELS[config.name].build(image, outputs, **config.options)
     weights, buffers = (

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainables.baselines.base import load_baseline
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
@@ -64,7 +65,7 @@ def evaluate(
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     parts = _parts_of_networks(config, dataset, part)
     each = _predict_each(config, task, dataset, parts, path, device)
     evaluation = task.evaluate(_combine(task, parts, each), part, dataset, config.ranked_by)
@@ -81,13 +82,13 @@ def evaluate(
 
 def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
     """Shorten an evaluation on the validation set for the journal (`Task.brief`)."""
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     return task.brief(evaluation)
 
 
 def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
     """Remove pictures and other bulky values from an evaluation (`Task.plain`)."""
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     return task.plain(evaluation)
 
 
@@ -100,7 +101,7 @@ def predictions(
     of pixels. With folds, the ensemble of all networks predicts images outside the folds; an image
     of the folds is predicted only by the network that was not trained on it.
     """
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     parts = _parts_of_networks(config, dataset, part)
     return _combine(task, parts, _predict_each(config, task, dataset, parts, path, device))
 
@@ -148,14 +149,11 @@ def _predict_each(
 ) -> list[Predictions]:
     """Predict each part with the checkpoint's network of the same index."""
     if config.model.is_baseline:
-        # Imported here because networks do not need scikit-image, whose import takes half a second.
-        from trainables.baselines import fitting
-
-        # `probabilities` uses the cached features; `load_model` would compute them again.
-        fitted = [state["classifier"] for state in _states(dataset, path)]
+        # `predict_part` may use cached features; `load_model` would compute them again.
+        baseline = load_baseline(config)
         return [
-            fitting.probabilities(config, dataset, part, own)
-            for part, own in zip(parts, fitted, strict=True)
+            baseline.predict_part(state["classifier"], part, dataset)
+            for part, state in zip(parts, _states(dataset, path), strict=True)
         ]
     if (
         torch.device(device).type == "cpu"
@@ -165,7 +163,7 @@ def _predict_each(
     with load_model(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset, torch.device(device))
         return [
-            task.predict(member, task.given(part), size, device)
+            task.predict(member, task.given(part), size, device, dataset)
             for part, member in zip(parts, saved.members, strict=True)
         ]
 
@@ -184,14 +182,10 @@ def load_model(
     """
     states = _states(dataset, path)
     if config.model.is_baseline:
-        from trainables.baselines import fitting
-
-        fitted = [state["classifier"] for state in states]
-        yield TrainedModel(
-            lambda images: fitting.probabilities_of_images(config, dataset, images, *fitted), [], ""
-        )
+        baseline, fitted = load_baseline(config), [state["classifier"] for state in states]
+        yield TrainedModel(lambda images: baseline.predict(fitted, images, dataset), [], "")
         return
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     place = torch.device(device)
     networks, members = [], []
     for own, state in zip(_data_of_networks(config, dataset), states, strict=True):
@@ -202,7 +196,7 @@ def load_model(
     module = task.ensemble(members).eval() if dataset.folds is not None else members[0]
     with torch.no_grad(), autocast(states[0]["precision"], place):
         yield TrainedModel(
-            lambda images: task.decode(task.raw(module, images, device)),
+            lambda images: task.predict(module, images, max(1, len(images)), device, dataset),
             networks,
             states[0]["precision"],
             module,

@@ -187,7 +187,8 @@ def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     moments = MOMENTS.get(config.optimizer.name, 2)
     is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
     state_bytes = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half
-    batch = min(config.batch_size, dataset.least_trained)
+    per_image: int = config.task.load_targets().samples_per_image(dataset)
+    batch = min(config.batch_size, dataset.least_trained * per_image)
     tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))
     images = max(batch * size.trained_image, tested * size.tested_image)
     return PROCESS_BYTES + state_bytes + round(images * SLACK * (HALF if is_half else 1))

@@ -11,6 +11,7 @@ from trainables.errors import ConfigError
 from trainables.export import predictor
 from trainables.export.model import Model
 from trainables.export.predictor import DESCRIPTION, ONNX, Images, Probabilities
+from trainables.export.sessions import open_session
 
 
 class OnnxPredictor(predictor.Predictor):
@@ -21,24 +22,12 @@ class OnnxPredictor(predictor.Predictor):
         self.classes = description["classes"]
         self.image = tuple(description["image"])
         self.batch = description["batch"]
-        self._session = _open_session(folder / ONNX, threads)
+        self._session = open_session(folder / ONNX, threads)
         self._classify = self._run
 
     def _run(self, images: Images) -> Probabilities:
         probabilities: Probabilities = self._session.run(None, {"images": images})[0]
         return probabilities
-
-
-def _open_session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Busy-waiting threads would take processor time from the threads that read requests.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Classifier(Model):

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainables.baselines.base import load_baseline
 from trainables.catalog.tasks import TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -31,6 +32,9 @@ from trainables.export import predictor, reference
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
@@ -59,8 +63,10 @@ class Exported:
     """An exported folder, and its comparison with the checkpoint on the validation images."""
 
     folder: Path
-    columns: tuple[str, ...]
-    """The columns of the model's table of predictions (`predictor.Predictor.table`)."""
+    columns: dict[str, str]
+    """The columns of the model's table of predictions (`predictor.Predictor.table`), each with its
+    type: `string`, `binary` or `double`.
+    """
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
     requirements: tuple[str, ...]
@@ -122,7 +128,7 @@ def export(
         check_onnx(config)
     with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
-        before = in_batches(saved.predict, config.task.load().given(dataset.val), batch)
+        before = in_batches(saved.predict, config.load_task().given(dataset.val), batch)
         _write(saved, config, dataset, path, folder, onnx=onnx)
     return _compare(config, dataset, before, folder, saved.precision)
 
@@ -155,7 +161,7 @@ def _write(
     *,
     onnx: bool,
 ) -> None:
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     folder.mkdir(parents=True)
     description: Json = {
         **task.about(dataset),
@@ -167,7 +173,7 @@ def _write(
         description["task"] = config.task.name
     with torch.autocast("cpu", enabled=False):
         description |= (
-            _write_baselines(config, path, folder)
+            _write_baseline(config, path, folder)
             if saved.module is None
             else _write_network(
                 saved.module, task, dataset, description["batch"], folder, onnx=onnx
@@ -199,7 +205,7 @@ def _compare(
         folder: the exported folder.
         precision: the precision in which the network was trained.
     """
-    task: Task = config.task.load()
+    task: Task = config.load_task()
     images = task.given(dataset.val)
     written = _code(config.task).Predictor(folder)
     after = written.predictions(images)
@@ -212,18 +218,21 @@ def _compare(
     inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
-        session = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
-        onnx_predictions = in_batches(
-            lambda some: task.decode(session(some)), images, written.batch
+        session, alone = (
+            in_onnxruntime(folder / predictor.ONNX, threads)
+            for threads in (torch.get_num_threads(), 1)
         )
+        onnx_predictions = task.apply(session, images, written.batch, dataset)
         onnx_facts = {
             "onnx_difference": task.difference(after, onnx_predictions),
-            "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), task, dataset),
+            "onnx_inference": times(
+                lambda some: task.apply(alone, some, len(some), dataset), task, dataset
+            ),
         }
         _check_agreement(task, "the ONNX network", "torch", onnx_facts["onnx_difference"])
     return Exported(
         folder=folder,
-        columns=tuple(written.table(task.examples(dataset, 1)).columns),
+        columns=_columns(written.table(task.examples(dataset, 1))),
         example=task.examples(dataset, 1),
         requirements=OF_NETWORKS if (folder / predictor.NETWORK).exists() else OF_BASELINES,
         precision=precision,
@@ -234,6 +243,12 @@ def _compare(
         value_range=dataset.value_range,
         **onnx_facts,
     )
+
+
+def _columns(table: "pd.DataFrame") -> dict[str, str]:
+    """Return the type of each column of a table in MLflow's schemas, by its title."""
+    kinds: dict[type, str] = {str: "string", bytes: "binary"}
+    return {title: kinds.get(type(table[title][0]), "double") for title in table}
 
 
 def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
@@ -265,14 +280,15 @@ def _write_network(
 ) -> Json:
     """Export `module`, from pixels to raw predictions, as a torch.export program.
 
-    The program accepts any batch size and, if the task does, images of any size. It is compared
+    The program accepts any batch size and, unless the task has tiles, images of any size if the
+    task does. It is compared
     with the network on one batch. The result is empty, because `about.json` needs no further values
     for a network.
     """
     pixels = torch.from_numpy(
-        np.ascontiguousarray(task.examples(dataset, min(batch, len(dataset.val))))
+        np.ascontiguousarray(task.module_inputs(dataset, min(batch, len(dataset.val))))
     )
-    free = ("batch", "height", "width") if task.any_size else ("batch",)
+    free = ("batch", "height", "width") if task.any_size and not task.has_tiles else ("batch",)
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
     with _quiet():
         program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=(axes,))
@@ -324,26 +340,8 @@ def in_onnxruntime(path: Path, threads: int) -> Predict:
     return predict
 
 
-def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> Json:
-    """Write the fitted classifiers (one, or one for each fold) and the code of their features.
-
-    The files contain no types of this project, so that they can be loaded without it.
-
-    Returns:
-        Further values for `about.json`.
-    """
-    import skops.io
-
-    from trainables.baselines import features
-
+def _write_baseline(config: TrialConfig, path: Path, folder: Path) -> Json:
+    """Write the files of a baseline (`Baseline.export`); return values for `about.json`."""
     saved = checkpoint.load(path)
-    members = []
-    for number, state in enumerate(saved.get("folds", [saved]), 1):
-        fitted, file = state["classifier"], f"classifier-{number}.skops"
-        temperature = getattr(fitted, "temperature_", None)
-        skops.io.dump(fitted if temperature is None else fitted.svc_, folder / file)
-        members.append(
-            {"file": file, "temperature": None if temperature is None else float(temperature)}
-        )
-    shutil.copy(features.__file__, folder / predictor.FEATURES)
-    return {"features": config.model.options["features"], "members": members}
+    fitted = [state["classifier"] for state in saved.get("folds", [saved])]
+    return load_baseline(config).export(fitted, folder)

@@ -6,6 +6,7 @@ Images are preprocessed as in training, and predicted by the `Predictor` of the 
 import importlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +31,16 @@ def folder_in(path: Path) -> Path | None:
     return next(
         (folder for folder in (path, path / INSIDE) if (folder / DESCRIPTION).is_file()), None
     )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer on one image, in the form in which it leaves the program."""
+
+    row: dict[str, Any]
+    """Plain values, as a row of a table."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """The contents of files, such as a mask, by the ending of their names."""
 
 
 class TaskPredictor(Protocol):
@@ -58,7 +69,15 @@ def model_class(folder: Path) -> "type[Model]":
     Raises:
         ConfigError: the model's task is unknown in this version.
     """
-    name = task_name(json.loads(read_regular(folder / DESCRIPTION)))
+    return class_of_task(task_name(json.loads(read_regular(folder / DESCRIPTION))))
+
+
+def class_of_task(name: str) -> "type[Model]":
+    """Return the class for the models of a task.
+
+    Raises:
+        ConfigError: the task is unknown in this version.
+    """
     if name not in TASKS:
         raise ConfigError(unknown("task", name, TASKS))
     cls: type[Model] = import_object(TASKS[name].model)
@@ -72,6 +91,8 @@ class Model:
     not resized. `TaskEntry.model` names the class of each task; `model_class` finds it.
     """
 
+    has_files = False
+    """True if answers contain files."""
     onnx_predictor: Callable[[Path, int], TaskPredictor] | None = None
     """Loads `model.onnx` of a folder for a number of threads; None if torch runs this task."""
 
@@ -132,6 +153,18 @@ class Model:
             return []
         rows: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
         return rows
+
+    def answers(self, images: list[Images]) -> list[Answer]:
+        """Predict images, and return an answer for each: its row, and files if the task has any.
+
+        Args:
+            images: pixels, as returned by `pixels`.
+        """
+        return [Answer(row) for row in self.rows(images)]
+
+    def plain(self, prediction: Any) -> Any:
+        """Convert a prediction to a value for JSON, where it is not an array of numbers."""
+        return prediction
 
     def pixels(self, path: str | PathLike[str]) -> Images:
         """Decode a file like the training images, to uint8 (height, width, channels).

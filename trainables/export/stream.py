@@ -27,6 +27,8 @@ class FileAnswer:
     file: str
     values: dict[str, Any] = field(default_factory=dict)
     """A row of `Model.rows`; empty if the file could not be read."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """The contents of files that belong to the answer (`Answer.files`)."""
     error: str = ""
     """The reason why the file could not be read; empty if it was read."""
 
@@ -75,6 +77,10 @@ def _fetch_pixels(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
 
 
 def _answer_batch(model: Model, decoded: list[tuple[str, Any, str]]) -> Iterator[FileAnswer]:
-    rows = iter(model.rows([pixels for _, pixels, error in decoded if not error]))
+    answers = iter(model.answers([pixels for _, pixels, error in decoded if not error]))
     for file, _, error in decoded:
-        yield FileAnswer(file, error=error) if error else FileAnswer(file, next(rows))
+        if error:
+            yield FileAnswer(file, error=error)
+        else:
+            answer = next(answers)
+            yield FileAnswer(file, answer.row, answer.files)

@@ -134,7 +134,7 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         return f"the task is {config.task.name}, and {CAPABILITIES['fuse']}"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
-    network = config.task.load().network(config.model, dataset)
+    network = config.load_task().network(config.model, dataset)
     if (
         precision_for(
             config.precision, network, dataset.image, config.batch_size, torch.device(device)

@@ -4,7 +4,8 @@ Parts and folds are drawn such that all copies of a picture are in the same one.
 its own parts, copies of training images are removed from the validation and the test set, and
 copies of validation images from the test set. Nearly equal images count as copies only if they have
 the same class: if classes differ only in a detail, two images may be nearly equal without being
-copies. Mirror images do not count, because a mirrored picture may mean something else.
+copies. Where each pixel has a class, nearly equal images always count. Mirror images do not count,
+because a mirrored picture may mean something else.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,16 @@ from trainables.datasets.load import divide, load, read
 from trainables.datasets.targets import Labels
 from trainables.errors import DataError
 from trainables.inspection.copies import Copies
-from trainables.inspection.matches import EXACT, NEAR, Pairs, Places, pairs_of, parts_of
+from trainables.inspection.matches import (
+    EXACT,
+    NEAR,
+    Pairs,
+    Places,
+    counts_near_copies,
+    pairs_of,
+    parts_of,
+    strata_of_copies,
+)
 from trainables.inspection.remembered import copies_before, copies_in
 
 
@@ -81,17 +91,22 @@ def should_draw_together(config: DataConfig, decoded: Decoded) -> bool:
 def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
     """Return the group of each image, int64 (images,): connected components of the graph of copies.
 
-    Its edges connect equal images, and nearly equal ones of the same class.
+    Its edges connect equal images, nearly equal ones that count as copies, and the images of each
+    group of the data itself.
     """
     from scipy.sparse import coo_array  # imported here because importing scipy is slow
     from scipy.sparse.csgraph import connected_components
 
     targets = TASKS[config.task].load_targets()
-    strata = np.concatenate([targets.strata(part.targets) for part in decoded.parts.values()])
-    near = copies.near if targets.are_classes else copies.near[:0]
+    strata = strata_of_copies(decoded.parts.values(), targets)
+    near = copies.near if counts_near_copies(targets) else copies.near[:0]
     near = near[strata[near[:, 0]] == strata[near[:, 1]]]
     count = len(strata)
-    ends = np.concatenate([np.stack([copies.original, np.arange(count)], axis=1), near]).T
+    edges = [np.stack([copies.original, np.arange(count)], axis=1), near]
+    if decoded.groups is not None:
+        _, firsts, numbers = np.unique(decoded.groups, return_index=True, return_inverse=True)
+        edges.append(np.stack([firsts[numbers], np.arange(count)], axis=1))
+    ends = np.concatenate(edges).T
     joins = coo_array((np.ones(len(ends[0])), (ends[0], ends[1])), shape=(count, count))
     return np.asarray(connected_components(joins, directed=False)[1], np.int64)
 
@@ -123,14 +138,14 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
     """Return the mask of the pairs whose image is a leak, (pairs,).
 
     With folds, every image validates a network that was trained on other folds, so that any copy
-    within the training set is a leak. If targets are not classes, only equal images are leaks, as
-    nearly equal ones may have different targets.
+    within the training set is a leak. Of targets that are not classes, only some make nearly equal
+    images leaks (`counts_near_copies`), as nearly equal images may have different targets.
     """
     part, strata = places.part, places.strata
     is_across = part[pairs.image] > part[pairs.same_as]
     is_of_one_class = strata[pairs.image] == strata[pairs.same_as]
     is_same = pairs.kind == EXACT
-    if places.classes:
+    if places.has_near_copies:
         is_same |= (pairs.kind == NEAR) & is_of_one_class
     is_leak: NDArray[np.bool_] = is_same & (is_across | (in_folds & (part[pairs.image] == 0)))
     return is_leak

@@ -1,6 +1,6 @@
 """Pairs of images that show the same picture, with the part, class and file of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,24 @@ def parts_of(dataset: Dataset) -> dict[str, Part]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
+def counts_near_copies(targets: Targets) -> bool:
+    """True if nearly equal images, and not only equal ones, may be copies."""
+    return targets.are_classes or targets.copies_follow_images
+
+
+def strata_of_copies(parts: Iterable[Part], targets: Targets) -> Labels:
+    """Return the class of each image, int64 (images,); 0 if the targets are not classes.
+
+    Nearly equal images are copies only within a class.
+    """
+    return np.concatenate(
+        [
+            targets.strata(part.targets) if targets.are_classes else np.zeros(len(part), np.int64)
+            for part in parts
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class Places:
     """The parts and rows of images, which are numbered across all parts."""
@@ -70,6 +88,8 @@ class Places:
     """The class of each image, (images,), or 0 if the targets are not classes."""
     classes: tuple[str, ...]
     """The classes' names; empty if the targets are not classes."""
+    has_near_copies: bool
+    """True if nearly equal images of one stratum are copies (`counts_near_copies`)."""
 
     @classmethod
     def of(cls, dataset: Dataset, targets: Targets) -> "Places":
@@ -80,8 +100,9 @@ class Places:
             parts,
             np.repeat(np.arange(len(sizes)), sizes),
             np.concatenate([np.arange(size) for size in sizes]),
-            np.concatenate([targets.strata(part.targets) for part in parts.values()]),
+            strata_of_copies(parts.values(), targets),
             dataset.classes if targets.are_classes else (),
+            counts_near_copies(targets),
         )
 
     def image(self, number: int) -> Image:

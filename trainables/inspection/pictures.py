@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from trainables.catalog.tasks import TASKS
 from trainables.datasets.arrays import Images, Part
+from trainables.datasets.splits import Rows
+from trainables.datasets.targets import Colour, Targets
 from trainables.errors import counted, printable
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import EXACT, NEAR
@@ -22,31 +26,59 @@ SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
 """
 SAMPLES, MAX_CLASSES, MAX_PAIRS = 8, 30, 4
 """The maximum numbers of samples of a class, of classes, and of pairs of one kind and parts."""
+LARGE_SIDE, LARGE_SAMPLES = 2 * SIDE + GAP, SAMPLES // 2
+"""The side and the number of samples with masks, whose details would be lost in small ones."""
+SWATCH = 10
+"""The side of the square with the colour of a class, in pixels."""
 WIDTH = TEXT + SAMPLES * (SIDE + GAP)
 INK, PAPER = "#1f2933", "white"
-Row = tuple[list[str], list[Images], list[str]]
-"""The lines of text before the images of a row, the images, and the lines after them."""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """A row of the picture."""
+
+    before: list[str]
+    """The lines of text before the images."""
+    images: list[Image.Image]
+    """Thumbnails."""
+    behind: list[str] = field(default_factory=list)
+    """The lines of text after the images."""
+    side: int = SIDE
+    """The side of the square for each image, in pixels."""
+    colour: Colour | None = None
+    """The colour of the class, which is shown before its name."""
 
 
 def picture(report: DataReport, inspected: InspectedData) -> bytes:
     """Draw samples of each class, and below them pairs of copies; return the picture as PNG."""
     rows = [*_samples(report, inspected.dataset.train), *_pairs(report, inspected)]
-    pitch = SIDE + GAP
-    canvas = Image.new("RGB", (WIDTH, len(rows) * pitch), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for number, (before, images, behind) in enumerate(rows):
-        end_x = TEXT + len(images) * pitch
-        for column, image in enumerate(images):
-            small = _fit_square(image)
-            place = TEXT + column * pitch + (SIDE - small.width) // 2
-            canvas.paste(small, (place, number * pitch + (SIDE - small.height) // 2))
-        for x, limit, lines in ((0, TEXT - GAP, before), (end_x, WIDTH - end_x, behind)):
-            for line, text in enumerate(lines):
-                y = number * pitch + (SIDE - LINE * len(lines)) // 2 + line * LINE
-                draw.text((x, y), _shorten(text, limit), fill=INK, font=_font())
+    canvas = Image.new("RGB", (WIDTH, sum(row.side + GAP for row in rows)), PAPER)
+    top = 0
+    for row in rows:
+        _draw_row(canvas, row, top)
+        top += row.side + GAP
     buffer = io.BytesIO()
     canvas.save(buffer, format="png")
     return buffer.getvalue()
+
+
+def _draw_row(canvas: Image.Image, row: PictureRow, top: int) -> None:
+    draw = ImageDraw.Draw(canvas)
+    pitch = row.side + GAP
+    start_x, end_x = 0, TEXT + len(row.images) * pitch
+    for column, image in enumerate(row.images):
+        place = TEXT + column * pitch + (row.side - image.width) // 2
+        canvas.paste(image, (place, top + (row.side - image.height) // 2))
+    if row.colour is not None:
+        y = top + (row.side - SWATCH) // 2
+        draw.rectangle((0, y, SWATCH - 1, y + SWATCH - 1), fill=row.colour)
+        start_x = SWATCH + GAP
+    texts = ((start_x, TEXT - GAP - start_x, row.before), (end_x, WIDTH - end_x, row.behind))
+    for x, limit, lines in texts:
+        for line, text in enumerate(lines):
+            y = top + (row.side - LINE * len(lines)) // 2 + line * LINE
+            draw.text((x, y), _shorten(text, limit), fill=INK, font=_font())
 
 
 @cache
@@ -72,26 +104,54 @@ def _shorten(text: str, width: int) -> str:
     return "..." + ending
 
 
-def _samples(report: DataReport, train: Part) -> Iterator[Row]:
+def _samples(report: DataReport, train: Part) -> Iterator[PictureRow]:
     """Yield a row for each of the first `MAX_CLASSES` classes; one row if there are no classes."""
-    for number, name in enumerate(report.classes[:MAX_CLASSES] or ("training",)):
-        rows = np.flatnonzero(train.targets == number) if report.classes else np.arange(len(train))
-        if len(rows):
-            yield [name], _images(train, rows[_spread(len(rows))].tolist()), []
+    targets: Targets = TASKS[report.task].load_targets()
+    if not report.classes:
+        yield PictureRow(["training"], _thumbnails(train, _spread(np.arange(len(train)), SAMPLES)))
+        return
+    occurs, colours = targets.occurrences(train, len(report.classes)), None
+    side, samples = SIDE, SAMPLES
+    if report.pixels:
+        colours = targets.class_colours(len(report.classes))
+        side, samples = LARGE_SIDE, LARGE_SAMPLES
+    for number, name in enumerate(report.classes[:MAX_CLASSES]):
+        rows = _spread(np.flatnonzero(occurs[:, number]), samples)
+        if rows:
+            images = _thumbnails(train, rows, side, targets)
+            yield PictureRow([name], images, side=side, colour=colours[number] if colours else None)
     if (more := len(report.classes) - MAX_CLASSES) > 0:
-        yield [f"and {counted(more, 'more class', 'more classes')}"], [], []
+        yield PictureRow([f"and {counted(more, 'more class', 'more classes')}"], [])
 
 
-def _spread(count: int) -> Sequence[int]:
-    """Return at most `SAMPLES` indices, evenly spread over `count` images."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, SAMPLES)})
+def _spread(rows: Rows, samples: int) -> list[int]:
+    """Return at most `samples` of these rows, evenly spread."""
+    places = {round(place) for place in np.linspace(0, len(rows) - 1, samples)} if len(rows) else ()
+    return [int(rows[place]) for place in sorted(places)]
 
 
-def _images(part: Part, rows: Sequence[int]) -> list[Images]:
-    return list(part.take(np.asarray(rows)).each())
+def _thumbnails(
+    part: Part, rows: Sequence[int], side: int = SIDE, targets: Targets | None = None
+) -> list[Image.Image]:
+    """Shrink images one by one, because whole images may be large.
+
+    Args:
+        part: the part with the images.
+        rows: their rows.
+        side: the side of the square into which they are fitted.
+        targets: draws the targets of the images on them; None to draw none.
+    """
+    thumbnails = []
+    for row in rows:
+        single = part.take(np.array([row]))
+        image = next(single.each())
+        if targets is not None:
+            image = targets.picture(image, single.targets[0], side)
+        thumbnails.append(_fit_square(image, side))
+    return thumbnails
 
 
-def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[Row]:
+def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[PictureRow]:
     """Yield a row for each of the first `MAX_PAIRS` pairs of the same kind and parts."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for match in report.matches:
@@ -100,16 +160,16 @@ def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[Row]:
         if counts[group] > MAX_PAIRS:
             continue
         pair = (match.image, match.same_as)
-        images = [_images(inspected.places.parts[image.part], [image.row])[0] for image in pair]
+        images = [_thumbnails(inspected.places.parts[image.part], [image.row])[0] for image in pair]
         names = [image_text(image) for image in pair]
         relation = {EXACT: "equal", NEAR: "nearly equal"}.get(match.kind, "mirrored")
-        yield [relation, *(["left out"] if match.removed else [])], images, names
+        yield PictureRow([relation, *(["left out"] if match.removed else [])], images, names)
 
 
-def _fit_square(image: Images) -> Image.Image:
+def _fit_square(image: Images, side: int) -> Image.Image:
     """Scale an image to fit into a square; small ones are enlarged without interpolation."""
     original = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    scale = SIDE / max(original.size)
+    scale = side / max(original.size)
     size = max(1, round(original.width * scale)), max(1, round(original.height * scale))
-    small = max(original.size) <= SIDE // 2
+    small = max(original.size) <= side // 2
     return original.resize(size, Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR)

@@ -6,7 +6,7 @@ puts them into sentences.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
-from trainables.datasets.targets import Targets
+from trainables.datasets.targets import PixelCounts, Targets
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
@@ -71,11 +71,11 @@ class DataReport:
     task: str
     fingerprint: str
     classes: tuple[str, ...]
-    """The classes' names; empty if the targets are not classes."""
+    """The names of the classes of images or pixels; empty if the targets are not classes."""
     images: dict[str, int]
     """The number of images by part: `train`, `val`, `test`; with folds `val` is missing."""
     counts: dict[str, tuple[int, ...]]
-    """The number of images of each class, by part; empty if the targets are not classes."""
+    """The number of images of each class, by part; empty if images do not have one class each."""
     shape: tuple[int, ...]
     """(height, width, channels) of the arrays; if sizes differ, the maximum of each."""
     folds: int | None = None
@@ -94,6 +94,8 @@ class DataReport:
     match_counts: tuple[MatchCount, ...] = ()
     together: bool = False
     """True if folds were drawn such that copies of a picture are in the same one."""
+    pixels: dict[str, PixelCounts] = field(default_factory=dict)
+    """The pixels of each class, by part; empty if pixels have no classes."""
     compared: str = ""
     """A clause on what was not searched (`Copies.limit`); empty if the search was complete."""
 
@@ -119,6 +121,10 @@ class DataReport:
             "files": FileFacts(**values["files"]) if values["files"] else None,
             "matches": tuple(_match(match) for match in values["matches"]),
             "match_counts": tuple(MatchCount(**count) for count in values["match_counts"]),
+            "pixels": {
+                part: PixelCounts(tuple(each["pixels"]), tuple(each["images"]), each["ignored"])
+                for part, each in values.get("pixels", {}).items()
+            },
         }
         return cls(**fields)
 
@@ -132,15 +138,20 @@ class DataReport:
 
     @property
     def majority(self) -> tuple[str, float]:
-        """The name of the largest class of the training set, and its share."""
-        counts = self.counts["train"]
+        """The name of the largest class of the training set, and its share of images or pixels."""
+        counts = self.pixels["train"].pixels if self.pixels else self.counts["train"]
         largest = int(np.argmax(counts))
         return self.classes[largest], counts[largest] / max(1, sum(counts))
 
     @property
+    def occurrences(self) -> dict[str, tuple[int, ...]]:
+        """The number of images in which each class occurs, by part."""
+        return self.counts or {part: counts.images for part, counts in self.pixels.items()}
+
+    @property
     def small_classes(self) -> dict[str, int]:
-        """The number of training images of each class that has fewer than `MIN_CLASS`."""
-        counts = zip(self.classes, self.counts.get("train", ()), strict=False)
+        """The number of training images with each class that has fewer than `MIN_CLASS`."""
+        counts = zip(self.classes, self.occurrences.get("train", ()), strict=False)
         return {name: count for name, count in counts if count < MIN_CLASS}
 
     @property
@@ -148,7 +159,7 @@ class DataReport:
         """The classes without images, by part; parts that have all classes are left out."""
         absent = {
             part: tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
-            for part, counts in self.counts.items()
+            for part, counts in self.occurrences.items()
         }
         return {part: names for part, names in absent.items() if names}
 
@@ -174,16 +185,26 @@ def class_counts(dataset: Dataset, targets: Targets) -> dict[str, tuple[int, ...
     }
 
 
+def pixel_counts(dataset: Dataset, targets: Targets) -> dict[str, PixelCounts]:
+    """Count the pixels of each class, by part; empty if pixels have no classes."""
+    counts = {
+        name: targets.count_pixels(part, len(dataset.classes))
+        for name, part in parts_of(dataset).items()
+    }
+    return {name: each for name, each in counts.items() if each is not None}
+
+
 def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
     """Build the report on a data set that was loaded with this config."""
     dataset, targets = inspected.dataset, TASKS[config.task].load_targets()
     parts, counts = parts_of(dataset), class_counts(dataset, targets)
+    pixels = pixel_counts(dataset, targets)
     return DataReport(
         name=dataset.name,
         root=str(Path(config.root).absolute()) if config.root else "",
         task=config.task,
         fingerprint=dataset.fingerprint,
-        classes=dataset.classes if counts else (),
+        classes=dataset.classes if counts or pixels else (),
         images={name: len(part) for name, part in parts.items()},
         counts=counts,
         shape=dataset.train.shape[1:],
@@ -197,6 +218,7 @@ def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
         matches=_matches(inspected),
         match_counts=_match_counts(inspected),
         together=dataset.groups is not None,
+        pixels=pixels,
         compared=inspected.copies.limit,
     )
 

@@ -80,7 +80,7 @@ def warnings(report: DataReport) -> Iterator[str]:
         f"±{100 * report.precision(part):.0f} points on "
         f"{counted(report.images[part], f'{TITLES[part]} image')}"
         for part in ("val", "test")
-        if report.classes and report.images.get(part) and report.precision(part) > COARSE
+        if report.counts and report.images.get(part) and report.precision(part) > COARSE
     ]
     if coarse:
         precisions = " and ".join(coarse)
@@ -168,11 +168,15 @@ def _classes(report: DataReport) -> Iterator[str]:
             yield f"warning: the {TITLES[part]} set has no image of {classes}."
     if small := report.small_classes:
         fewest = min(small, key=lambda name: small[name])
+        remedy = (
+            "Add images of them."
+            if report.pixels
+            else "Add images, or use pretrained networks, which need fewer (--space transfer)."
+        )
         yield (
             f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "
             f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
-            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). Add images, or use pretrained "
-            "networks, which need fewer (--space transfer)."
+            f"(fewest: '{printable(fewest)}', {small[fewest]:,}). {remedy}"
         )
 
 
@@ -196,16 +200,45 @@ def image_text(image: Image) -> str:
 
 
 def class_table(report: DataReport) -> list[list[str]]:
-    """Return a table of the number of images by class and part.
+    """Return a table of the number of images by class and part; empty without classes.
 
-    Its rows are the titles, one row for each class, and the sums.
+    Its rows are the titles, one row for each class, and the sums. If pixels have classes, there are
+    shares of the pixels instead, and no sums.
     """
+    if report.pixels:
+        return _pixel_table(report)
+    if not report.counts:
+        return []
     titles = ["class", *(_title(report, part) for part in report.counts)]
     rows = [
         [printable(name), *(f"{counts[row]:,}" for counts in report.counts.values())]
         for row, name in enumerate(report.classes)
     ]
     return [titles, *rows, ["all", *(f"{images:,}" for images in report.images.values())]]
+
+
+def _pixel_table(report: DataReport) -> list[list[str]]:
+    """Return for each part the share of each class, and the number of images that have it."""
+    columns = [["class", *(printable(name) for name in report.classes)]]
+    for part, counts in report.pixels.items():
+        cells = [
+            f"{share_text(share)} in {counted(images, 'image')}"
+            for share, images in zip(counts.shares, counts.images, strict=True)
+        ]
+        columns.append([_title(report, part), *cells])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def share_text(share: float) -> str:
+    """Format a share in percent, such that a small one is not shown as 0."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
+
+
+def picture_title(report: DataReport) -> str:
+    """Return the title of the report's picture (`pictures.picture`)."""
+    if report.pixels:
+        return "Training images with each class, and their masks laid over them"
+    return "Training images of each class"
 
 
 def facts(report: DataReport) -> list[tuple[str, str]]:
@@ -239,6 +272,13 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
             for part in ("val", "test")
             if report.images.get(part)
         ]
+    if report.pixels:
+        name, share = report.majority
+        text = f"{100 * share:.3g} % of the training pixels are '{printable(name)}'"
+        titled.append(("largest class", text))
+        if ignored := report.pixels["train"].ignored_share:
+            text = f"{share_text(ignored)} of the training pixels belong to no class"
+            titled.append(("ignored", text))
     titled.append(("copies", _copies(report)))
     if report.left_out_count:
         titled.append(("left out", f"{counted(report.left_out_count, 'file')}"))
@@ -260,8 +300,8 @@ def lines(report: DataReport) -> list[str]:
     ]
     for line in sorted(remarks, key=lambda line: not line.startswith("warning")):
         text_lines += wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
-    if report.counts:
-        text_lines += ["", *align_columns(class_table(report))]
+    if table := class_table(report):
+        text_lines += ["", *align_columns(table)]
     text_lines.append("")
     for title, text in facts(report):
         text_lines += wrap(

@@ -20,12 +20,15 @@ from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.targets import Targets
+from trainables.fields import Options
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
 Predictions = Any
 """A task's predictions: an array (images, ...), or a list with one element for each image."""
+Run = Callable[[Images], NDArray[Any]]
+"""A function from inputs of a task's module to its raw predictions."""
 Predict = Callable[[Images], Predictions]
 """A function from images, uint8 (count, height, width, channels), to predictions."""
 
@@ -92,9 +95,15 @@ class Task:
     any_size = False
     """True if images of any size are predicted without resizing, one by one if their sizes differ.
     """
+    has_tiles = False
+    """True if `module` maps tiles of one size (`module_inputs`), of which `apply` makes the whole.
 
-    def __init__(self, entry: TaskEntry) -> None:
-        self.entry = entry
+    Then the exported network has a fixed height and width, and images of any size need no more
+    memory than a tile.
+    """
+
+    def __init__(self, entry: TaskEntry, options: Options) -> None:
+        self.entry, self.options = entry, options
         self.targets: Targets = entry.load_targets()
 
     def network(self, model: ModelConfig, dataset: Dataset) -> nn.Module:
@@ -140,6 +149,15 @@ class Task:
         An implementation calls the network within the context `autocast`.
         """
         raise NotImplementedError
+
+    def weigh(self, batch: Batch, class_weights: Tensor) -> Batch:
+        """Return the batch with the weights of its images in the loss, from those of the classes.
+
+        Args:
+            batch: a batch of `batch`.
+            class_weights: the weight of each class, (classes,), on the device.
+        """
+        return batch._replace(weights=class_weights[batch.targets])
 
     def outputs(self, network: nn.Module, batch: Batch) -> Any:
         """Compute the outputs of a batch in validation, for the meter."""
@@ -195,9 +213,22 @@ class Task:
         """
         return difference(first, second)
 
-    def predict(self, module: nn.Module, images: Arrays, size: int, device: str) -> Predictions:
-        """Predict images in batches of `size`; one by one if their sizes differ."""
-        return in_batches(lambda some: self.decode(self.raw(module, some, device)), images, size)
+    def predict(
+        self, module: nn.Module, images: Arrays, size: int, device: str, dataset: Dataset
+    ) -> Predictions:
+        """Predict images with the module that `module` built, on its device (`apply`)."""
+        return self.apply(lambda some: self.raw(module, some, device), images, size, dataset)
+
+    def apply(self, run: Run, images: Arrays, size: int, dataset: Dataset) -> Predictions:
+        """Predict images with a function from the inputs of `module` to its raw predictions.
+
+        Args:
+            run: computes raw predictions, for example in ONNX Runtime.
+            images: the images in the form of `given`.
+            size: the number of images of a batch; one if their sizes differ.
+            dataset: the data of the training.
+        """
+        return in_batches(lambda some: self.decode(run(some)), images, size)
 
     def given(self, part: Part) -> Arrays:
         """Return the images of a part in the form in which a user would pass them to a model."""
@@ -216,6 +247,10 @@ class Task:
         return np.stack(
             [cut(images[number % len(images)], height, width) for number in range(count)]
         )
+
+    def module_inputs(self, dataset: Dataset, count: int) -> Images:
+        """Return `count` inputs of `module`, by which it is exported."""
+        return self.examples(dataset, count)
 
     # Evaluation.
 

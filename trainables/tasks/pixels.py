@@ -35,6 +35,7 @@ class Pixels:
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
         """The rows of a `PartSubset` in the whole part; None for other parts."""
         self.device, self.image, self.augment = device, dataset.image, config.augment
+        self.dataset = dataset
         scaling_name = "unit" if config.model.pretrained else config.data.scaling
         self.mean, self.deviation = (value.to(device) for value in scaling(scaling_name, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation

@@ -32,7 +32,7 @@ from trainables.training.world import World
 from trainables.values import State
 
 if TYPE_CHECKING:
-    from trainables.models.families import Scaling
+    from trainables.models.pretrained import Scaling
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
@@ -66,12 +66,14 @@ class Training:
         if dataset.folds is not None:
             raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
         self.config, self.device, self.world = config, torch.device(device), world or World()
-        self.task: Task = config.task.load()
+        self.task: Task = config.load_task()
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.train, self.val = (
             Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
         )
+        self.samples = len(self.train) * self.task.targets.samples_per_image(dataset)
+        """The number of samples of an epoch."""
         self._balance(dataset)
         with seeded(config.seed, "weights", 0, self.device):
             network = self.task.network(config.model, dataset)
@@ -115,18 +117,19 @@ class Training:
 
     def _balance(self, dataset: Dataset) -> None:
         """Set the loss weights and the sampling probabilities of the classes, as in the config."""
-        settings, labels, classes = self.config.train, dataset.train.targets, len(dataset.classes)
+        settings, targets, classes = self.config.train, self.task.targets, len(dataset.classes)
         self.class_weights: Tensor | None = None
         """The weight of each class in the training loss, (classes,); None for equal weights."""
         if settings.class_weights != "none":
-            weights = torch.from_numpy(class_weights(settings.class_weights, labels, classes))
+            counts = targets.class_counts(dataset.train, classes)
+            weights = torch.from_numpy(class_weights(settings.class_weights, counts))
             self.class_weights = weights.float().to(self.device)
         self.chances: Tensor | None = None
         """The sampling weight of each image, on the CPU; None to draw each image once."""
         if settings.sampling != "shuffled":
-            self.chances = torch.from_numpy(
-                class_weights(settings.sampling, labels, classes)[labels]
-            )
+            labels = targets.strata(dataset.train.targets)
+            counts = targets.class_counts(dataset.train, classes)
+            self.chances = torch.from_numpy(class_weights(settings.sampling, counts)[labels])
 
     def _compute_in(self, precision: str) -> None:
         """Set the precision; in float16, also start a new `LossScaler`.
@@ -161,9 +164,9 @@ class Training:
         A network that starts from pretrained weights does this scaling itself.
         """
         if self.config.model.pretrained:
-            from trainables.models.families import Family
+            from trainables.models.pretrained import Pretrainable
 
-            assert isinstance(self.network, Family)
+            assert isinstance(self.network, Pretrainable)
             return self.network.scaling
         return as_values(self.train.mean, self.train.deviation)
 
@@ -210,10 +213,11 @@ class Training:
             of this process's share of each batch (`Task.draw`).
         """
         generator = generator_for(self.config.seed, "order", epoch)
+        rounds = self.samples // len(self.train)
         order = (
-            torch.randperm(len(self.train), generator=generator)
+            torch.cat([torch.randperm(len(self.train), generator=generator) for _ in range(rounds)])
             if self.chances is None
-            else self.chances.multinomial(len(self.train), replacement=True, generator=generator)
+            else self.chances.multinomial(self.samples, replacement=True, generator=generator)
         )
         rows_of_batches = batches(order, self.config.batch_size)
         generator = generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
@@ -244,9 +248,9 @@ class Training:
         """
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
-            batch = batch._replace(weights=self.class_weights[batch.targets])
+            batch = self.task.weigh(batch, self.class_weights)
         loss, own_loss = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
-        loss = self.world.weigh(loss, batch.size, min(self.config.batch_size, len(self.train)))
+        loss = self.world.weigh(loss, batch.size, min(self.config.batch_size, self.samples))
         self.optimizer.zero_grad()
         if self.scaler is None:
             loss.backward()
@@ -354,9 +358,9 @@ def put_weights(network: nn.Module, config: TrialConfig, state: State) -> None:
     """Load the weights of a training's `state`, and their scaling of pixels, into the network."""
     network.load_state_dict(state["model"])
     if config.model.pretrained:
-        from trainables.models.families import IMAGENET, Family
+        from trainables.models.pretrained import IMAGENET, Pretrainable
 
-        assert isinstance(network, Family)
+        assert isinstance(network, Pretrainable)
         network.normalise(state.get("scaling", IMAGENET))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from tests.support.networks import OF_TORCHVISION, OWN
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
@@ -57,7 +58,7 @@ def test_multiply_adds_are_half_the_operations_counted_at_each_layer(name):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", sorted(name for name, entry in MODELS.items() if entry.weights))
+@pytest.mark.parametrize("name", [name for name in OF_TORCHVISION if MODELS[name].weights])
 def test_a_known_network_has_the_published_multiply_adds(name):
     """In thousand millions, as torchvision's documentation has them."""
     image = (3, MODELS[name].native_side, MODELS[name].native_side)
@@ -128,10 +129,7 @@ def test_the_time_is_an_image_s_share_of_its_batch(saved, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    sorted(
-        {name for name, entry in MODELS.items() if entry.kind == "network" and not entry.weights}
-        | {"mobilenet_v3_small"}
-    ),
+    sorted({*OWN, "mobilenet_v3_small"}),
 )
 def test_a_model_has_a_cost(name, saved, make_dataset):
     found = cost.cost(*saved(make_dataset(channels=3), **{"model.name": name, "batch_size": 8}))

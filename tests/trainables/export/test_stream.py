@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import DataError
+from trainables.export.model import Answer
 from trainables.export.stream import AHEAD, answers
 
 
@@ -28,9 +29,9 @@ class Counting:
             raise PermissionError("denied")
         return path
 
-    def rows(self, images: list[Any]) -> list[dict[str, Any]]:
+    def answers(self, images: list[Any]) -> list[Answer]:
         self.batches.append(len(images))
-        return [{"class": f"of {image}"} for image in images]
+        return [Answer({"class": f"of {image}"}) for image in images]
 
 
 @pytest.fixture

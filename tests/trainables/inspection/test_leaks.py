@@ -139,7 +139,7 @@ def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
     dataset.val.images[4] = as_jpeg(dataset.train.images[6])
     dataset.val.images[5] = dataset.train.images[7]
     assert len(inspect_data(dataset, FOLDER).dataset.val) == 10
-    places = replace(inspect_data(dataset, FOLDER).places, classes=())
+    places = replace(inspect_data(dataset, FOLDER).places, has_near_copies=False)
     pairs = inspect_data(dataset, FOLDER).pairs
     assert _leaks(pairs, places, in_folds=False).sum() == 1
 

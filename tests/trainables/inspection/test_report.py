@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import InspectedData, inspect_data
-from trainables.inspection.pictures import SIDE, _font, picture
+from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, picture
 from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
 from trainables.inspection.words import contradictions, headline, lines, warnings
+from trainables.predictors.segmentation import palette
 
 
 @pytest.fixture
@@ -174,3 +176,56 @@ def test_with_folds_copies_within_the_test_part_are_no_warning(folder: Path) -> 
 def test_the_pictures_font_has_the_letters_of_european_languages(letter: str) -> None:
     missing = bytes(_font().getmask("\uffff"))
     assert bytes(_font().getmask(letter)) != missing
+
+
+def with_masks(folder: Path) -> tuple[InspectedData, DataReport]:
+    """Thirty scenes with masks; the last class is in three of them, and a corner is ignored."""
+    images = photographs(30, side=40)
+    for number, image in enumerate(images):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[:10] = 1 if number % 10 else 2
+        mask[-4:, :10] = 255
+        for name, pixels in (("images", image), ("masks", mask)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    (folder / "classes.txt").write_text("ground\nleaf\nfruit\n")
+    config = DataConfig(name="folder", root=str(folder), task="segmentation")
+    inspected = inspect_data(load(config), config)
+    return inspected, report_of(inspected, config)
+
+
+def test_of_masks_pixels_are_counted(tmp_path: Path) -> None:
+    _, report = with_masks(tmp_path)
+    train = report.pixels["train"]
+    images = report.images["train"]
+    assert report.classes == ("ground", "leaf", "fruit")
+    assert report.counts == {}
+    assert (train.pixels[0], train.ignored) == (images * (30 * 40 - 40), images * 40)
+    assert sum(train.pixels) + train.ignored == images * 1600
+    assert train.images[0] == images == train.images[1] + train.images[2]
+    assert sum(part.images[2] for part in report.pixels.values()) == 3
+    assert report.majority == ("ground", pytest.approx(29 / 39))
+    assert "fruit" in report.small_classes
+    assert DataReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_masks_are_told_in_pixels_and_nothing_of_accuracy(tmp_path: Path) -> None:
+    _, report = with_masks(tmp_path)
+    text = "\n".join(lines(report))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "ground" in text
+    assert re.search(r"ground +74.4 % in \d+ images", text)
+    assert "ignored         2.5 % of the training pixels belong to no class" in text
+    assert "1 class of 3 has fewer than 10 training images (fewest: 'fruit'" in text
+    assert "accuracy" not in text
+    assert "--space transfer" not in text
+
+
+def test_masks_are_laid_over_the_samples(tmp_path: Path) -> None:
+    inspected, report = with_masks(tmp_path)
+    drawn = np.asarray(Image.open(io.BytesIO(picture(report, inspected))))
+    assert drawn.shape[0] == 3 * (LARGE_SIDE + GAP)
+    colours = palette()
+    for number in range(3):
+        swatch = drawn[number * (LARGE_SIDE + GAP) + LARGE_SIDE // 2, 2]
+        assert swatch.tolist() == colours[3 * number : 3 * number + 3]

@@ -8,8 +8,8 @@ import torch
 from sklearn.svm import SVC
 from torch.nn import functional
 
+from trainables.baselines.base import load_baseline
 from trainables.baselines.features import compute_features
-from trainables.baselines.fitting import fit_classifier
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.class_numbers import class_weights
 from trainables.tasks.losses import WithAuxiliary, losses
@@ -33,7 +33,7 @@ def unlike(make_dataset):
 
 @pytest.mark.parametrize(("kind", "ratio"), [("none", 1), ("sqrt", 2), ("balanced", 4)])
 def test_a_rare_class_weighs_more_and_the_mean_is_one(kind, ratio):
-    weights = class_weights(kind, LABELS, 2)
+    weights = class_weights(kind, np.bincount(LABELS, minlength=2))
     assert weights[1] / weights[0] == pytest.approx(ratio)
     assert weights[LABELS].mean() == pytest.approx(1)
 
@@ -92,7 +92,7 @@ def test_a_baseline_is_fitted_as_scikit_learn_balances(name, unlike, make_config
     config = make_config(
         model__name=name, model__width=None, model__dropout=None, train__class_weights="balanced"
     )
-    found = fit_classifier(config, inputs, dataset)
+    found = load_baseline(config).fit_to(inputs, dataset)
     if name == "svm":
         gamma = 1 / (inputs.shape[1] * float(inputs.var()))
         theirs = SVC(C=10.0, gamma=gamma, class_weight="balanced").fit(inputs, LABELS)
@@ -111,5 +111,5 @@ def test_each_fold_weighs_by_its_own_training_images(make_config):
     fold = dataset.fold(2, 0)
     training = Training(make_config(train__class_weights="balanced"), fold)
     assert training.class_weights.tolist() == pytest.approx(
-        class_weights("balanced", fold.train.targets, 2).tolist()
+        class_weights("balanced", np.bincount(fold.train.targets, minlength=2)).tolist()
     )

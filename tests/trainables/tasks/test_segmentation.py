@@ -1,0 +1,171 @@
+"""Segmentation: crops for training, whole images for all else, and an export that agrees."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.catalog.tasks import SEGMENTATION
+from trainables.checkpoints import checkpoint
+from trainables.config import AugmentConfig, TrialConfig
+from trainables.datasets.arrays import Dataset, Part, Ragged
+from trainables.datasets.masks.crops import crops_per_image, tile_side
+from trainables.errors import ConfigError
+from trainables.evaluation.evaluate import evaluate, predictions
+from trainables.export.export import export
+from trainables.export.model import model_class
+from trainables.tasks.pixels import Pixels
+from trainables.tasks.segmentation import Segmentation
+from trainables.training.loop import Training
+
+BASE = {
+    "data.task": "segmentation",
+    "data.name": "scenes",
+    "model.name": "unet",
+    "model.width": 8,
+    "model.depth": 2,
+    "optimizer.lr": 5e-3,
+    "batch_size": 8,
+    "epochs": 8,
+    "precision": "fp32",
+}
+
+
+@pytest.fixture
+def make_discs() -> Callable[..., Dataset]:
+    """Bright discs on noise, in images of mixed sizes, cut to 32 x 32."""
+
+    def make(count: int = 45, *, low: int = 24, high: int = 90) -> Dataset:
+        generator = np.random.default_rng(0)
+        images, masks = [], []
+        for _ in range(count):
+            height, width = generator.integers(low, high, 2)
+            down, across = np.mgrid[:height, :width]
+            mask = (down - height // 2) ** 2 + (across - width // 3) ** 2 < 100
+            noise = generator.normal(80, 20, (height, width, 3)) + 90 * mask[..., None]
+            images.append(np.clip(noise, 0, 255).astype(np.uint8))
+            masks.append(mask.astype(np.uint8))
+        cut = 2 * count // 3
+        train, val = (
+            Part(Ragged.of(images[rows]), Ragged.of(masks[rows]))
+            for rows in (slice(0, cut), slice(cut, None))
+        )
+        return Dataset("scenes", ("ground", "disc"), train, val, None, "f", side=32)
+
+    return make
+
+
+@pytest.fixture
+def trained(make_discs: Callable[..., Dataset], tmp_path: Path) -> tuple[Any, ...]:
+    """A small U-Net after a few epochs: its config, data, checkpoint and last values."""
+    dataset, config = make_discs(), TrialConfig().override(BASE)
+    training = Training(config, dataset)
+    values = [epoch.values for epoch in training.epochs()]
+    path = checkpoint.save(tmp_path / "saved", training.state(), {})
+    return config, dataset, path, values
+
+
+def test_it_learns_and_its_values_are_those_of_whole_images(trained: tuple[Any, ...]) -> None:
+    config, dataset, path, values = trained
+    found = evaluate(config, dataset, dataset.val, path)
+    assert values[-1]["val/iou"] > 0.8
+    assert values[-1]["val/loss"] < values[0]["val/loss"]
+    assert found["iou"] == pytest.approx(values[-1]["val/iou"], abs=1e-6)
+    assert found["pixel_accuracy"] == pytest.approx(values[-1]["val/pixel_accuracy"], abs=1e-6)
+    assert found["metric"]["low"] < found["iou"] < found["metric"]["high"]
+    masks = predictions(config, dataset, dataset.val, path)
+    assert [mask.shape for mask in masks] == [mask.shape for mask in dataset.val.targets]
+    both = [
+        (((mask == 1) & (truth == 1)).sum(), ((mask == 1) | (truth == 1)).sum())
+        for mask, truth in zip(masks, dataset.val.targets, strict=True)
+    ]
+    shared, union = np.sum(both, axis=0)
+    assert found["tables"][0]["rows"][1][3] == pytest.approx(shared / union)
+
+
+def test_the_exported_model_and_onnx_give_the_masks_of_the_checkpoint(
+    trained: tuple[Any, ...], tmp_path: Path
+) -> None:
+    config, dataset, path, _ = trained
+    exported = export(config, dataset, path, tmp_path / "model", onnx=True)
+    assert exported.difference == 0
+    assert exported.onnx_difference is not None
+    assert exported.onnx_difference <= Segmentation.tolerance
+    assert exported.columns == {
+        "share of ground": "double",
+        "share of disc": "double",
+        "mask": "binary",
+    }
+    model = model_class(tmp_path / "model")(tmp_path / "model", "it")
+    large = np.random.default_rng(0).integers(0, 256, (300, 410, 3), dtype=np.uint8)
+    (answer,) = model.answers([large])
+    assert set(answer.files) == {"_mask.png", "_overlay.png"}
+    assert sum(answer.row.values()) == pytest.approx(1)
+
+
+def test_an_epoch_shows_about_all_pixels(make_discs: Callable[..., Dataset]) -> None:
+    dataset, config = make_discs(), TrialConfig().override(BASE)
+    crops = crops_per_image(dataset)
+    pixels = sum(mask.size for mask in dataset.train.targets)
+    assert crops == round(pixels / len(dataset.train) / 32**2) > 1
+    training = Training(config, dataset)
+    rows, _ = training.draws(1)
+    drawn = rows.flatten()[: len(dataset.train) * crops]  # the last batch is filled up
+    assert rows.numel() - len(drawn) < rows.shape[1]
+    assert (torch.bincount(drawn) == crops).all()
+
+
+def test_a_tile_is_larger_than_a_crop_but_not_than_the_images(
+    make_discs: Callable[..., Dataset],
+) -> None:
+    assert tile_side(make_discs(high=200)) == 64
+    assert tile_side(make_discs(low=30, high=34)) in (32, 64)
+
+
+def test_images_and_masks_move_together_and_what_comes_from_outside_is_ignored(
+    make_discs: Callable[..., Dataset],
+) -> None:
+    """The disc is bright, so its mask can be read from each augmented crop."""
+    dataset = make_discs()
+    augment = AugmentConfig(rotation=30, scale=0.2, crop=3, flip=True)
+    config = TrialConfig().override(
+        {**BASE, "task.turns": True, "data.scaling": "unit"}
+        | {f"augment.{name}": value for name, value in vars(augment).items()}
+    )
+    task = config.load_task()
+    pixels = Pixels(dataset.train, dataset, config, torch.device("cpu"))
+    changes = task.draw(config.augment, 1, 64, torch.Generator().manual_seed(0), pixels.device)
+    rows = torch.arange(64) % len(dataset.train)
+    batch = task.batch(pixels, rows, changes[0])
+    assert batch.inputs.shape == (64, 3, 32, 32)
+    assert set(batch.targets.unique().tolist()) == {0, 1, 255}
+    grey = batch.inputs.mean(dim=1)
+    assert grey[batch.targets == 1].mean() > grey[batch.targets == 0].mean() + 0.25
+    assert (batch.targets == 255).float().mean() < 0.5
+
+
+def test_a_loss_is_an_option_of_the_task_and_not_of_another() -> None:
+    config = TrialConfig().override(BASE)
+    assert config.value("task.loss") == "cross_entropy_dice"
+    assert "task" not in config.to_dict()
+    changed = config.override({"task.loss": "focal"})
+    assert changed.to_dict()["task"] == {"loss": "focal"}
+    assert TrialConfig.from_dict(changed.to_dict()) == changed
+    with pytest.raises(ConfigError, match=r"classification has no option task.loss. Remove it"):
+        TrialConfig().override({"task.loss": "focal"})
+    with pytest.raises(ConfigError, match=r"unknown key 'task\.speed'.*task\.loss"):
+        config.override({"task.speed": 1})
+    with pytest.raises(ConfigError, match=r"unknown task\.loss 'hinge'"):
+        config.override({"task.loss": "hinge"})
+    other = {"data.task": "classification", "model.name": "deep_cnn", "model.depth": None}
+    assert changed.override({**other, "data.name": "digits"}).to_dict().get("task") is None
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    assert not {"folds", "fuse", "feedback", "sampling"} & SEGMENTATION.can
+    with pytest.raises(ConfigError, match=r"train.sampling cannot be used for segmentation"):
+        TrialConfig().override({**BASE, "train.sampling": "balanced"})
+    assert TrialConfig().override({**BASE, "train.class_weights": "sqrt"}).train.class_weights

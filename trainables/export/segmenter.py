@@ -1,0 +1,62 @@
+"""A segmentation network loaded from its folder: masks of images of any size."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.export.model import Answer, Model
+from trainables.export.predictor import ONNX, Images
+from trainables.export.sessions import open_session
+from trainables.predictors import segmentation
+from trainables.predictors.segmentation import Mask, encode_png, overlay, png, row_of
+
+
+class OnnxSegmentation(segmentation.Predictor):
+    """A segmentation network that runs in ONNX Runtime, without torch and pandas."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        session = open_session(folder / ONNX, threads)
+        super().__init__(folder, lambda tiles: session.run(None, {"images": tiles})[0])
+
+
+class Segmenter(Model):
+    """A trained segmentation network."""
+
+    onnx_predictor = OnnxSegmentation
+    has_files = True
+
+    def answers(self, images: list[Images]) -> list[Answer]:
+        """Predict images: the row has the share of each class, the files are pictures.
+
+        They are the mask, a PNG whose pixels are class numbers, and the image with the colours of
+        the mask laid over it.
+        """
+        return [
+            Answer(
+                row_of(mask, self.classes),
+                {"_mask.png": png(mask), "_overlay.png": encode_png(overlay(image, mask))},
+            )
+            for image, mask in zip(images, self.predictions(images), strict=True)
+        ]
+
+    def rows(self, images: list[Images]) -> list[dict[str, Any]]:
+        """Return the rows of the predictor's table; masks are text, as in `plain`."""
+        return [
+            row_of(mask, self.classes) | {"mask": as_text(mask)}
+            for mask in self.predictions(images)
+        ]
+
+    def plain(self, prediction: Mask) -> Any:
+        """Return a mask for JSON: its PNG in base64, and the share of each class."""
+        shares = np.bincount(prediction.ravel(), minlength=len(self.classes)) / prediction.size
+        return {
+            "mask": as_text(prediction),
+            "shares": dict(zip(self.classes, shares.tolist(), strict=True)),
+        }
+
+
+def as_text(mask: Mask) -> str:
+    """Encode a mask as PNG in base64, as MLflow's server encodes the bytes in a table."""
+    return base64.b64encode(png(mask)).decode()
