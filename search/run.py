@@ -14,10 +14,11 @@ from search.cli.face import Face
 from search.cli.parser import parse_request
 from search.cli.unfit_text import refuse_unfit_texts
 from search.journal.store import own_path
-from search.operations.run import estimate, run
+from search.operations.run import data_config, estimate, run
 from search.operations.run_request import RunRequest
 from search.process.guard import guarded
 from search.process.lifetime import leave
+from search.spaces.find import names
 from search.values.option import flag, group, option
 from search.views.terminal import Terminal, say
 
@@ -86,8 +87,17 @@ def command_line_options(argv: Sequence[str] | None) -> RunOptions:
     """Parse the options as `parse_options` does; exit with code 2 if --space is missing."""
     options = parse_options(sys.argv[1:] if argv is None else argv)
     if options.request.space is None:
-        parser().error("the following arguments are required: --space")
+        parser().error(
+            f"the following arguments are required: --space{space_hint(options.request)}"
+        )
     return options
+
+
+def space_hint(request: RunRequest) -> str:
+    """Name the spaces for the task of the data, as text in brackets; empty for the usual task."""
+    task = data_config(request.data, request.reading, request.seed).task
+    spaces = " or ".join(f"--space {name}" for name in names(task.name))
+    return f" (for {task.title}: {spaces})" if spaces and not task.is_implied else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

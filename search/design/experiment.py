@@ -432,7 +432,7 @@ class Experiment:
         unfit = [
             size
             for size in choice.options
-            if isinstance(size, int) and size > dataset.least_trained
+            if isinstance(size, int) and size > least_samples(self.base, dataset)
         ]
         if not unfit or len(unfit) == len(choice.options):
             return self, []
@@ -471,7 +471,7 @@ class Experiment:
         sizes = dict.fromkeys(
             config.batch_size
             for config in self.edges
-            if not config.model.is_baseline and config.batch_size > dataset.least_trained
+            if not config.model.is_baseline and config.batch_size > least_samples(config, dataset)
         )
         together = {
             _too_large_text([size], dataset): _too_large_text(sizes, dataset) for size in sizes
@@ -645,8 +645,14 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
             f"batch_size {config.batch_size} must be at least {2 * workers}, because each of "
             f"{workers} workers needs 2 images of a batch. {remedy}"
         )
-    if config.batch_size > dataset.least_trained:
+    if config.batch_size > least_samples(config, dataset):
         yield _too_large_text([config.batch_size], dataset)
+
+
+def least_samples(config: TrialConfig, dataset: Dataset) -> int:
+    """Return the smallest number of samples that a network of this config sees in an epoch."""
+    per_image: int = config.task.load_targets().samples_per_image(dataset)
+    return dataset.least_trained * per_image
 
 
 def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
@@ -660,6 +666,12 @@ def _too_large_text(sizes: Iterable[int], dataset: Dataset) -> str:
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     if problem := workers_problem(config, workers):
         yield problem
+    most = MODELS[config.model.name].max_classes
+    if most is not None and len(dataset.classes) > most:
+        yield (
+            f"{config.model.name} predicts at most {most} classes, and {dataset.name} has "
+            f"{len(dataset.classes)}. Use another model with --set model.name=NAME."
+        )
     neighbours = config.model.options.get("neighbours", 1)
     if neighbours > dataset.least_trained:
         yield (

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.journal.store import Storage
+from search.journal.store import Storage, own_path
 from search.operations.model_options import ModelLocation
 from search.operations.options import storage_option
 from search.operations.talk import SILENT, Talk
 from search.process.versions import check_versions
 from search.trained.source import load_model
-from search.values.option import group, positional
+from search.values.option import group, option, positional
 from search.values.statistics import share_interval
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
@@ -39,6 +39,13 @@ class PredictRequest:
     )
     location: ModelLocation = group(
         ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
+    )
+    out: Path | None = option(
+        "write the masks of a segmentation model, and the images with the masks laid over them, to "
+        "this folder",
+        metavar="DIR",
+        parse=own_path,
+        before="trial",
     )
 
 
@@ -155,10 +162,14 @@ class Predictions:
     model: "Model"
     files: Files
     accuracy: FolderAccuracy
+    out: Path | None = None
+    """The folder for the files of the answers (`Answer.files`); None to write none."""
     images: int = 0
     """The number of predicted images so far."""
     unread_files: int = 0
     """The number of files so far that could not be read."""
+    _written: dict[Path, str] = field(default_factory=dict, repr=False)
+    """The image of each file that was written."""
 
     def __iter__(self) -> "Iterator[FileAnswer]":
         """Predict each file (see `trainables.export.stream`), and count it."""
@@ -169,7 +180,26 @@ class Predictions:
                 self.unread_files += 1
             else:
                 self.images += 1
+                self._write_files(answer)
             yield self.accuracy.take(answer)
+
+    def _write_files(self, answer: "FileAnswer") -> None:
+        """Write the files of an answer, if there is a folder for them.
+
+        Raises:
+            ConfigError: a file of another image has the same path.
+        """
+        if self.out is None:
+            return
+        for ending, content in answer.files.items():
+            target = picture_path(self.out, answer.file, self.files.paths, ending)
+            if (first := self._written.setdefault(target, answer.file)) != answer.file:
+                raise ConfigError(
+                    f"the pictures of '{first}' and of '{answer.file}' would both be written to "
+                    f"'{target}'. Predict these images separately, with another --out."
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
 
     @property
     def unread(self) -> int:
@@ -190,6 +220,21 @@ class Predictions:
             )
 
 
+def picture_path(out: Path, image: str, paths: Sequence[str], ending: str) -> Path:
+    """Return the path of a file of an answer, below `out` as the image is below its folder.
+
+    Args:
+        out: the folder for the files of all answers.
+        image: the path of the image.
+        paths: the paths of images and folders that were predicted.
+        ending: what replaces the suffix of the image, such as `_mask.png`.
+    """
+    file = Path(image)
+    roots = [Path(path) for path in paths if file.is_relative_to(path)]
+    inner = file.relative_to(roots[0]) if roots and roots[0] != file else Path(file.name)
+    return out / inner.with_name(inner.stem + ending)
+
+
 def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     """Load a model, and return its predictions, which are computed while they are iterated over.
 
@@ -206,5 +251,10 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
         # The model is exported and compared with its checkpoint, which takes seconds.
         talk.note(f"preparing the model of {source}")
     model = load_model(source)
+    if request.out is not None and not model.has_files:
+        raise ConfigError(
+            f"--out cannot be used for {model.task.title}, whose predictions are values, not "
+            "pictures. Use --csv FILE."
+        )
     accuracy = FolderAccuracy.over(request.paths, model.image_classes)
-    return Predictions(model, Files(request.paths), accuracy)
+    return Predictions(model, Files(request.paths), accuracy, request.out)

@@ -53,14 +53,18 @@ def experiment_of(request: RunRequest) -> Experiment:
     Raises:
         ConfigError: the request has no space, or is invalid.
     """
-    if request.space is None:
-        raise ConfigError(f"--space is missing. Pass {', '.join(names())}, or a space of your own.")
     source = data_source(request.data)
+    data = data_config(request.data, request.reading, request.seed)
+    if request.space is None:
+        spaces = [*names(data.data.task), "or a space of your own"]
+        raise ConfigError(f"--space is missing. Pass {', '.join(spaces)}.")
     settings = settings_of(request)
     space, space_name, space_source = space_of(request.space)
     settings = with_weights(request.weights, space, settings)
     space = space.fixed(settings)
-    base = base_of(data_config(request.data, request.reading, request.seed), space)
+    if "model.name" not in settings:
+        check_space(request, space, data)
+    base = base_of(data, space)
     device, gpus = device_and_gpus(request)
     experiment = Experiment(
         name=request.name
@@ -194,8 +198,7 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
     base = TrialConfig().override(
         {"seed": seed, "data.split_seed": seed, "data.skip_bad": reading.skip_bad}
     )
-    # The digits are part of scikit-learn, and have no folder.
-    root = "" if data_source(data) == "digits" else str(reading.data_root)
+    root = str(reading.data_root) if DATASETS[data_source(data)].has_files else ""
     return base.on(with_root(base.data, data, root, task=reading.task))
 
 
@@ -247,6 +250,42 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
             "one of them out."
         )
     return {**begins, **settings, "model.weights": str(path.absolute())}
+
+
+def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) -> None:
+    """Check that a space is for the task of the data.
+
+    A space that names a task decides which one is learned, if the data has targets for it.
+
+    Args:
+        request: the request, whose settings are those of the space too.
+        space: the space.
+        config: the default config for the data.
+
+    Raises:
+        ConfigError: the space is for another task, or none of its models is for this one.
+    """
+    requested, possible = request.reading.task, DATASETS[config.data.name].tasks
+    task = space.base.get("data.task", config.data.task)
+    if task in ([requested] if requested else possible) and _has_model_for(task, space):
+        return
+    source = f"--space {request.space}" if isinstance(request.space, str) else "the space"
+    suited = " or ".join(f"--space {name}" for name in names(config.data.task))
+    remedies = [suited or "a space of your own", *(["another --task"] if len(possible) > 1 else [])]
+    raise ConfigError(
+        f"{source} is not for {config.task.title}, the task of {request.data}. "
+        f"Use {', or '.join(remedies)}."
+    )
+
+
+def _has_model_for(task: str, space: SearchSpace) -> bool:
+    """True if a space has a model for a task, or leaves the choice of the model to the task.
+
+    Unknown models count too: they are refused by a message of their own.
+    """
+    searched = space.domains.get("model.name")
+    models = searched.values if searched else [space.base.get("model.name")]
+    return any(name not in MODELS or task in MODELS[name].tasks for name in models or [None])
 
 
 def absolute_source(space: str) -> str:

@@ -71,7 +71,8 @@ class RunRequest:
     """The space, which is required. None only until the config file has been read, since the file
     may name the space. Python code may pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
-        f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class)",
+        f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class, or "
+        "images with masks)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

@@ -115,7 +115,7 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     these two, only what the search does not use already is recommended.
     """
     config, primary = experiment.base, experiment.base.task.primary.name
-    if "balance" not in config.task.can or not len(dataset.train):
+    if "sampling" not in config.task.can or not len(dataset.train):
         return
     counts = np.bincount(dataset.train.targets.astype(np.int64), minlength=len(dataset.classes))
     largest, images = int(counts.argmax()), int(counts.sum())

@@ -4,7 +4,7 @@ The parts that all answers of a version have in common are encoded only once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -19,7 +19,22 @@ COLUMN = "probability of {}"
 class Encoder:
     """Encodes the answers of a version as JSON."""
 
-    def __init__(self, name: str, version: str, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        classes: tuple[str, ...],
+        plain: Callable[[Any], Any] = lambda prediction: prediction,
+    ) -> None:
+        """Prepare the parts that all answers have in common.
+
+        Args:
+            name: the name of the model.
+            version: the name of the version.
+            classes: the classes whose probabilities the model predicts.
+            plain: converts another task's prediction to a value for JSON (`Model.plain`).
+        """
+        self._plain = plain
         self._class_names = [json.dumps(label) for label in classes]
         self._version = json.dumps(version)
         self.head = f'{{"model":{json.dumps(name)},"predictions":['
@@ -43,7 +58,7 @@ class Encoder:
             or np.ndim(prediction) != 1
             or len(prediction) != len(self._class_names)
         ):
-            return f'{{"prediction":{json.dumps(to_plain(prediction))},{tail}'
+            return f'{{"prediction":{json.dumps(to_plain(self._plain(prediction)))},{tail}'
         values = prediction.tolist()
         highest = max(values)
         index = values.index(highest)

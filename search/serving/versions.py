@@ -85,7 +85,8 @@ def load_version(
         raise
     except Exception as error:  # a damaged file may raise anything
         raise ConfigError(f"the model cannot be loaded ({describe_error(error)})") from error
-    encoder = Encoder(name, version, tuple(runtime.model.classes))
+    model = runtime.model
+    encoder = Encoder(name, version, tuple(model.classes), model.plain)
     largest_batch = max(1, runtime.batch_within(delay_s))
     return ServedVersion(version, runtime, largest_batch, runtime.batch_within(QUICK_S), encoder)
 

@@ -10,23 +10,31 @@ from typing import Any
 import search.spaces
 from cluster.cli import expand_path
 from search.space import SearchSpace
+from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
 
 NOT_SPACES = {"find"}
 
 
-def names() -> list[str]:
-    """Return the names of the spaces in this folder, sorted."""
-    return sorted(
+def names(task: str = "") -> list[str]:
+    """Return the names of the spaces in this folder, sorted; with `task`, those for this task."""
+    every = sorted(
         module.name
         for module in pkgutil.iter_modules(search.spaces.__path__)
         if module.name not in NOT_SPACES
     )
+    return [name for name in every if task in ("", task_of(name))]
 
 
 def purpose(name: str) -> str:
     """Return the text that describes the purpose of a named space."""
     return str(importlib.import_module(f"search.spaces.{name}").FOR)
+
+
+def task_of(name: str) -> str:
+    """Return the name of the task for which a named space is meant."""
+    module = importlib.import_module(f"search.spaces.{name}")
+    return str(getattr(module, "TASK", task_name({})))
 
 
 def find(source: str) -> SearchSpace:

@@ -22,6 +22,7 @@ from search.tracking.runs import experiment_title, find_experiment
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
 from search.values.message import Blank, Message, Remedy, Start
+from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -294,6 +295,8 @@ class Version:
     search: str
     """The search that the version was promoted from; empty if there is none."""
     trial: str
+    task: str = task_name({})
+    """The name of the task; versions of the default task have no tag for it."""
 
 
 @dataclass(frozen=True)
@@ -348,6 +351,7 @@ def _versions(client: "MlflowClient", model: Any) -> tuple[Version, ...]:
             entry.description or "",
             entry.tags.get("search.name", ""),
             entry.tags.get("search.trial", ""),
+            entry.tags.get("search.task", task_name({})),
         )
         for entry in client.search_model_versions(_name_filter(model.name), max_results=MAX_MODELS)
     ]
@@ -464,7 +468,5 @@ def signature(exported: "Exported") -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    columns: list[Any] = [
-        ColSpec("string" if title == "class" else "double", title) for title in exported.columns
-    ]
+    columns: list[Any] = [ColSpec(kind, title) for title, kind in exported.columns.items()]
     return ModelSignature(outputs=Schema(columns))

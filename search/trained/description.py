@@ -62,7 +62,7 @@ def _columns(chosen: TrialResult, exported: "Exported") -> str:
 
 def _drafts(result: SearchResult) -> str:
     """Describe how large JPEGs were decoded for the training; empty unless the data is a folder."""
-    if result.started.data["name"] != "folder":
+    if result.started.data["name"] != "folder" or result.task.load_targets().fills_up:
         return ""
     size = " x ".join(map(str, result.started.data["image"][1:]))
     return (
@@ -142,12 +142,12 @@ def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, s
         )
     }
     if exported.onnx_inference is not None:
-        beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
+        beside = f"{what} differ from torch's by at most {exported.onnx_difference:.1g}"
         figures["ONNX"] = f"{_times(exported.onnx_inference)}, the same in onnxruntime; {beside}"
     is_half = exported.precision in ("bf16", "fp16")
     trained = (
         (
-            f" (it was trained in {exported.precision}: probabilities differ from that by at most "
+            f" (it was trained in {exported.precision}: {what} differ from that by at most "
             f"{exported.difference:.2g})"
         )
         if is_half
@@ -191,8 +191,10 @@ def _times(inference: dict[str, dict[str, float]]) -> str:
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
-    """Return the tags of a model version, which identify its search and its trial."""
+    """Return the tags of a model version, which identify its search, its trial and its task."""
     by = {} if chosen.metric.is_primary else {"search.metric": chosen.metric.name}
+    if not chosen.task.is_implied:
+        by["search.task"] = chosen.task.name
     return {
         "search.name": result.name,
         "search.id": result.started.id,

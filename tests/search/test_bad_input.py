@@ -346,6 +346,23 @@ CASES: list[Case] = [
     # The config file
     ([], "the following arguments are required: --space.", 2),
     (
+        ["--data", "scenes"],
+        "the following arguments are required: --space (for segmentation: --space segmentation or "
+        "--space segmentation_zoo).",
+        2,
+    ),
+    (
+        ["--space", "table3", "--data", "scenes"],
+        "--space table3 is not for segmentation, the task of scenes. Use --space segmentation or "
+        "--space segmentation_zoo.",
+        2,
+    ),
+    (
+        ["--space", "segmentation", "--data", "digits"],
+        "--space segmentation is not for classification, the task of digits. Use --space baselines",
+        2,
+    ),
+    (
         ["--config", "typo.yaml"],
         (
             "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: "
@@ -374,8 +391,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--data", "minst"],
         (
-            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. "
-            "Did you mean 'mnist'?"
+            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist, "
+            "scenes. Did you mean 'mnist'?"
         ),
         2,
     ),

@@ -8,6 +8,7 @@ import pytest
 from search.algorithms.registry import ALGORITHMS
 from search.space import Cases, Choice, Domain, Float, Int, SearchSpace, Steps
 from search.spaces.find import find, names
+from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -157,8 +158,10 @@ def test_a_fixed_key_is_no_longer_searched_but_still_a_condition() -> None:
 def test_named_spaces_make_valid_configs(name: str) -> None:
     space = find(name)
     generator = np.random.default_rng(0)
+    task = space.base.get("data.task")
+    data = next(name for name, entry in DATASETS.items() if task in (None, *entry.tasks))
     for params in [*space.edges(), *(space.sample(generator) for _ in range(20))]:
-        TrialConfig().override({**space.base, **params})
+        TrialConfig().override({"data.name": data, **space.base, **params})
 
 
 def test_table3_is_the_papers() -> None:
@@ -324,7 +327,22 @@ def test_a_first_point_of_something_else_is_refused() -> None:
 
 def test_the_zoo_begins_with_every_model_once_and_searches_them_all() -> None:
     space = find("zoo")
-    wanted = {name for name, entry in MODELS.items() if entry.weights or entry.kind == "baseline"}
+    wanted = {
+        name
+        for name, entry in MODELS.items()
+        if "classification" in entry.tasks and (entry.weights or entry.kind == "baseline")
+    }
+    assert set(space.domains["model.name"].values or ()) == wanted
+    assert sorted(params["model.name"] for params in space.first) == sorted(wanted)
+
+
+def test_the_zoo_of_segmentation_begins_with_every_model_that_suits_a_cpu() -> None:
+    space = find("segmentation_zoo")
+    wanted = {
+        name
+        for name, entry in MODELS.items()
+        if "segmentation" in entry.tasks and not name.endswith("resnet50")
+    }
     assert set(space.domains["model.name"].values or ()) == wanted
     assert sorted(params["model.name"] for params in space.first) == sorted(wanted)
 
@@ -471,3 +489,9 @@ def test_edges_take_a_parents_values_of_the_case_that_exists():
         for params in space.edges()
     }
     assert names == {("champion", "sgd", True), ("", "adam", False), ("", "sgd", True)}
+
+
+def test_a_space_names_the_task_that_it_is_for() -> None:
+    assert names("segmentation") == ["segmentation", "segmentation_zoo"]
+    assert "table3" in names("classification")
+    assert sorted(names("classification") + names("segmentation")) == names()

@@ -168,7 +168,7 @@ def test_what_is_promoted_needs_no_part_of_the_project(searched: Searched) -> No
     chosen = searched.result.chosen
     assert chosen is not None
     config = TrialConfig.from_dict(chosen.config)
-    task, dataset = config.task.load(), load(config.data)
+    task, dataset = config.load_task(), load(config.data)
     path = searched.folder / "trials" / chosen.trial / f"epoch-{chosen.best_epoch:04d}"
     mlflow.set_tracking_uri(searched.tracking)
     served = pyfunc.load_model(f"models:/{searched.name}@champion")
@@ -195,7 +195,7 @@ def test_the_table_of_trials_names_its_metric(searched: Searched) -> None:
         (
             segmentation,
             {"data.folds": 3},
-            "data.folds cannot be used for segmentation: the predictions",
+            "data.folds cannot be used for outlines: the predictions",
         ),
         (boxes, {"augment.flip": True}, "augment cannot be used for boxes: no augmentation also"),
         (boxes, {"precision": "bf16"}, "precision=bf16 cannot be used for boxes: its targets"),
@@ -231,8 +231,8 @@ def test_a_data_set_that_has_no_such_targets_is_refused(
 ) -> None:
     with registered(segmentation):
         place = ["--storage", str(tmp_path), "--data", "digits", "--dry-run"]
-        assert search.run.main(["--space", "smoke", "--task", "segmentation", *place]) == 2
-    told = "the data set 'digits' has no targets for segmentation (--task). It supports: "
+        assert search.run.main(["--space", "smoke", "--task", "outlines", *place]) == 2
+    told = "the data set 'digits' has no targets for outlines (--task). It supports: "
     assert told in capsys.readouterr().err
 
 

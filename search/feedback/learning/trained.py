@@ -33,5 +33,5 @@ class LoadedCheckpoint:
         from trainables.export.export import times
 
         with load_model(self.config, self.dataset, self.checkpoint) as saved:
-            measured = times(saved.predict, self.config.task.load(), self.dataset)
+            measured = times(saved.predict, self.config.load_task(), self.dataset)
         return measured["batch_1"]["median_ms"]

@@ -83,7 +83,7 @@ function show(file, said, told) {
     ),
     isClassified
       ? bars(Object.entries(one.probabilities))
-      : element("pre", {}, JSON.stringify(one.prediction, null, 1)),
+      : predicted(one.prediction),
     element(
       "p",
       { className: "note" },
@@ -91,6 +91,17 @@ function show(file, said, told) {
     ),
   );
   if (facts.records && isClassified) said.append(correction(file, one));
+}
+
+function predicted(prediction) {
+  if (!prediction?.mask) return element("pre", {}, JSON.stringify(prediction, null, 1));
+  const mask = element("img", {
+    src: `data:image/png;base64,${prediction.mask}`,
+    alt: "the predicted mask, a colour for each class",
+  });
+  const box = element("div", { className: "mask" });
+  box.append(mask, bars(Object.entries(prediction.shares)));
+  return box;
 }
 
 function correction(file, one) {

@@ -24,6 +24,7 @@ from trainables.inspection.words import (
     facts,
     headline,
     image_text,
+    picture_title,
     warnings,
 )
 
@@ -78,7 +79,7 @@ def _read(folder: Path | None, name: str) -> bytes:
 
 def render_section(report: DataReport, picture: bytes) -> Markup:
     """Render a report as a section of the page, with its picture (a PNG) embedded."""
-    titles, *rows = class_table(report) if report.counts else [[]]
+    titles, *rows = class_table(report) or [[]]
     matched = sum(count.images for count in report.match_counts)
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     filled = template(SECTION).render(
@@ -89,6 +90,7 @@ def render_section(report: DataReport, picture: bytes) -> Markup:
         visible=VISIBLE_CLASSES,
         facts=facts(report),
         picture=_inline(picture),
+        picture_title=picture_title(report),
         width=WIDTH,
         contradictions=contradictions(report),
         matches=[_row(match) for match in report.matches],

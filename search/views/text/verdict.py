@@ -311,18 +311,14 @@ def _compared(verdict: Selected) -> str:
 
 def _network(result: SearchResult) -> str:
     """Compare the best network with the best baseline; empty for a task without baselines."""
-    models = [model for model in MODELS.values() if result.task.name in model.tasks]
-    if not any(model.kind == "baseline" for model in models):
+    if not result.task.baselines:
         return ""
     images = result.started.data["val"]
     best_trials = list(result.best_of_models.values())
     network = next((trial for trial in best_trials if not is_baseline(trial)), None)
     baseline = next((trial for trial in best_trials if is_baseline(trial)), None)
     if baseline is None:
-        return (
-            "Not known: only networks were tried. The space baselines fits a support vector "
-            "machine, nearest neighbours and a decision tree to hand-made features."
-        )
+        return f"Not known: only networks were tried. {result.task.baselines}"
     name = baseline.config["model"]["name"]
     if network is None:
         return f"No network was tried: {name} is the best of the baselines."
@@ -339,7 +335,7 @@ def _network(result: SearchResult) -> str:
         f"{worth(network.value, metric, images)}"
     )
     return (
-        f"{judged}: {reached}, {name} on hand-made features "
+        f"{judged}: {reached}, {name} {MODELS[name].method} "
         f"{worth(baseline.value, metric, images)}: {behind}.{_speed(network, baseline)}"
     )
 

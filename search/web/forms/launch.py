@@ -38,8 +38,8 @@ CARRIER = "search.web.forms.carried"
 DESCRIPTION, LOCK = "about.json", "lock"
 MODEL = "models:/"
 """Prefix of a subject that is a model. It contains characters that no name of a search contains."""
-RESULT = "answers.csv"
-"""Name of the file with the result of a command, if the command has an option for such a file."""
+RESULT, PICTURES = "answers.csv", "pictures"
+"""Names of the file and of the folder with the results of a command that has options for them."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 """Errors that occur if the description of a start is missing or incomplete."""
 ID = re.compile(r"[0-9]{1,20}-[0-9a-f]{8}")
@@ -182,7 +182,9 @@ class Launcher:
         name = str(place.absolute()) if isinstance(place, Path) else str(place)
         self._folder = cache_folder("started") / hashlib.sha256(name.encode()).hexdigest()[:16]
 
-    def start(self, verb: str, subject: str, words: Sequence[str], back: str) -> Launched:
+    def start(
+        self, verb: str, subject: str, words: Sequence[str], back: str, pictures_option: str = ""
+    ) -> Launched:
         """Start a command as a separate process.
 
         Args:
@@ -190,6 +192,7 @@ class Launcher:
             subject: the search or model, in the form of `Launched.subject`.
             words: the command's arguments, without the option for its result file.
             back: the address of the form that starts the command.
+            pictures_option: the command's option for a folder of pictures; empty for no pictures.
 
         Raises:
             OSError: the cache cannot be written, or the process cannot be started.
@@ -202,6 +205,8 @@ class Launcher:
         name = f"{began_ms}-{secrets.token_hex(4)}"
         if option := VERBS[verb].output_option:
             words = [f"{option}={place / name / RESULT}", *words]
+        if pictures_option:
+            words = [f"{pictures_option}={place / name / PICTURES}", *words]
         launched = Launched(name, verb, subject, tuple(words), began_ms, back, place / name)
         launched.folder.mkdir(mode=0o700)
         description = {key: value for key, value in asdict(launched).items() if key != "folder"}

@@ -23,7 +23,10 @@ from search.values.wording import DEFAULT_STORAGE
 from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import command_line
 from search.web.site import Site
+from trainables.catalog.tasks import TASKS, TaskEntry, task_name
 from trainables.catalog.weights import cached
+from trainables.config import DataConfig
+from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, unknown
 
 TEXTS = (
@@ -44,6 +47,8 @@ SIZE = "image_size"
 FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
 FOLDER = "folder:"
 """Prefix of the value of `--data` for a folder of images."""
+SUGGESTED = "table3"
+"""The space that is suggested for classification."""
 MAX_VALUE = 4000
 """Maximum number of characters of a form field."""
 
@@ -82,27 +87,45 @@ class NewSearchForm:
         """The path of the folder of images; empty for a named data set."""
         return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else ""
 
-    @property
-    def space(self) -> str:
-        """The chosen search space, or else a suggestion.
+    def task(self, site: Site) -> TaskEntry:
+        """Return the task of the data; that of a folder is recognised by its content.
 
-        The suggestion is `transfer` for a folder of images if pretrained weights are in the cache,
-        and `table3` otherwise.
+        It is the default task if the data is not allowed on this server.
         """
+        try:
+            data = self.check_data(site)
+        except ConfigError:
+            return TASKS[task_name({})]
+        return TASKS[with_root(DataConfig(), data, "").task]
+
+    def space(self, task: TaskEntry) -> str:
+        """Return the chosen search space, or else suggest one.
+
+        For classification, the suggestion is `transfer` for a folder of images if pretrained
+        weights are in the cache, and `table3` otherwise. For another task, it is the first space.
+
+        Args:
+            task: the task of the data.
+        """
+        if chosen := self.values.get("space"):
+            return chosen
+        if SUGGESTED not in (suited := names(task.name)):
+            return suited[0] if suited else SUGGESTED
         has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
-        return self.values.get("space") or ("transfer" if has_weights else "table3")
+        return "transfer" if has_weights else SUGGESTED
 
     @property
     def query(self) -> str:
         """The form's fields as a URL query string."""
         return urlencode(self.values)
 
-    def with_name(self) -> "NewSearchForm":
+    def with_name(self, site: Site) -> "NewSearchForm":
         """Copy the form, and fill in the name of the search as `search.run` would choose it.
 
         A name that is already filled in is kept.
         """
-        default = f"{self.space}-{data_source(self.data)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        space, source = self.space(self.task(site)), data_source(self.data)
+        default = f"{space}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
         return NewSearchForm({**self.values, "name": self.values.get("name", default)})
 
     def check_data(self, site: Site) -> str:
@@ -130,11 +153,13 @@ class NewSearchForm:
         Raises:
             ConfigError: a value is not allowed.
         """
-        if self.space not in names():
-            raise ConfigError(unknown("space", self.space[:80], names()))
+        data = self.check_data(site)
+        space = self.space(self.task(site))
+        if space not in names():
+            raise ConfigError(unknown("space", space[:80], names()))
         if name := self.values.get("name"):
             check_search_name(name)
-        options: dict[str, Any] = {"space": self.space, "data": self.check_data(site)}
+        options: dict[str, Any] = {"space": space, "data": data}
         options |= {field: self.values[field] for field in TEXTS[1:] if field in self.values}
         options |= {field: True for field in FLAGS if field in self.values}
         if SIZE in self.values:

@@ -2,18 +2,21 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from search.cli.keywords import request_from
 from search.journal.result import moment
-from search.operations.predict import PredictRequest
+from search.operations.predict import PredictRequest, picture_path
+from search.tracking.model_registry import models_in
 from search.values.option import words_of
 from search.views.predictions import NOT_READ
 from search.web.forms.folders import allowed, check_links
-from search.web.forms.launch import MODEL, Launched, Launcher
+from search.web.forms.launch import MODEL, PICTURES, Launched, Launcher
 from search.web.forms.new_search import place_options
 from search.web.site import Site
 from trainables.errors import ConfigError
+from trainables.export.model import class_of_task
 
 VERSION = re.compile("[0-9]{1,9}")
 
@@ -56,7 +59,16 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
         )
     words = predict_words(name, number, folder, site)
     back = form_address(name, version=number, folder=folder)
-    return launcher.start("predict", f"{MODEL}{name}", words, back)
+    option = "--out" if has_pictures(name, number, site) else ""
+    return launcher.start("predict", f"{MODEL}{name}", words, back, option)
+
+
+def has_pictures(name: str, number: str, site: Site) -> bool:
+    """True if the predictions of a version of a registered model are pictures."""
+    versions = (version for model in models_in(site.tracking, name) for version in model.versions)
+    return any(
+        class_of_task(version.task).has_files for version in versions if version.number == number
+    )
 
 
 def predict_words(name: str, number: str, folder: str, site: Site) -> list[str]:
@@ -92,6 +104,22 @@ class Prediction:
     def folder(self) -> str:
         """The folder of the images."""
         return next(word for word in reversed(self.launched.words) if not word.startswith("--"))
+
+    def overlay(self, file: str) -> Path | None:
+        """Return the picture of an image with its mask laid over it; None if there is none.
+
+        `file` is the path of the image; empty if it is not known.
+        """
+        if not file:
+            return None
+        pictures = self.launched.folder / PICTURES
+        path = picture_path(pictures, file, [self.folder], "_overlay.png")
+        return path if path.is_file() else None
+
+    @property
+    def has_overlays(self) -> bool:
+        """True if there are pictures of the images with their masks laid over them."""
+        return (self.launched.folder / PICTURES).is_dir()
 
     @property
     def began(self) -> str:

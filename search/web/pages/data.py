@@ -15,11 +15,19 @@ from search.web.forms.folders import Listing, allowed, listing
 from search.web.forms.look import DataPreview
 from search.web.forms.new_search import FOLDER, NewSearchForm
 from search.web.site import Site
+from trainables.catalog.tasks import TASKS
 from trainables.catalog.weights import cached
 from trainables.errors import ConfigError
 from trainables.inspection.matches import Match
 from trainables.inspection.report import DataReport
-from trainables.inspection.words import class_table, facts, headline, image_text, warnings
+from trainables.inspection.words import (
+    class_table,
+    facts,
+    headline,
+    image_text,
+    picture_title,
+    warnings,
+)
 
 NAV = ("Data", "/data")
 LOOK = "search.web.forms.look"
@@ -122,6 +130,7 @@ DATASET_WORDS = {
     "mnist": "70,000 handwritten digits, 28 x 28 pixels",
     "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
     "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",
+    "scenes": "400 drawn scenes, 96 x 96 pixels, with masks of their digits: already installed",
 }
 
 
@@ -141,7 +150,9 @@ def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:
 def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str, Any]:
     """Collect the variables for the template of the report."""
     report = preview.report
-    titles, *rows = class_table(report) if report.counts else [[]]
+    task = TASKS[report.task]
+    is_transfer = search_form.space(task) == "transfer"
+    titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")
     matched = sum(count.images for count in report.match_counts)
@@ -150,16 +161,19 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "remarks": lines,
         "titles": titles,
         "rows": rows,
+        "class_count": len(report.classes),
         "visible": VISIBLE,
         "facts": facts(report),
         "picture": preview.picture,
+        "picture_title": picture_title(report),
+        "has_pixels": bool(report.pixels),
         "matches": [match_row(match) for match in report.matches],
         "matched": matched,
         "left_out": [(omitted.path, omitted.reason) for omitted in report.left_out],
         "left_out_count": report.left_out_count,
-        "leads_to_transfer": preview.few_photographs and search_form.space != "transfer",
+        "leads_to_transfer": preview.few_photographs and not is_transfer,
         "has_weights": bool(cached()),
-        "is_large": is_large(report) and search_form.space != "transfer",
+        "is_large": is_large(report) and not (is_transfer or task.load_targets().fills_up),
     }
 
 

@@ -189,6 +189,12 @@ class ImageAnswer:
         """The reason why there is no prediction; empty if there is one."""
         return str(self.reply.get("error", ""))
 
+    @property
+    def mask(self) -> str:
+        """The predicted mask as a PNG in base64; empty if the model predicts no masks."""
+        prediction = self.reply.get("prediction")
+        return str(prediction.get("mask", "")) if isinstance(prediction, dict) else ""
+
 
 async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer:
     """Let a model predict an uploaded image.

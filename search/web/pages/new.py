@@ -18,7 +18,7 @@ from search.web.forms.launch import Launched, Launcher, refusal_of
 from search.web.forms.new_search import FIELDS, NewSearchForm
 from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
-from trainables.catalog.tasks import TASKS
+from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError
 from trainables.values import Json
 
@@ -36,6 +36,14 @@ SIZES = {
     "64": "64 x 64: a twelfth of the work",
     "32": "32 x 32",
 }
+CROP_SIZES = {
+    "": "by the size of the images, up to 224 x 224",
+    "224": "224 x 224",
+    "128": "128 x 128",
+    "64": "64 x 64",
+    "32": "32 x 32",
+}
+"""The sizes for tasks that train on crops; images are not resized."""
 LONG_S = 3600
 """Expected duration in seconds above which the plan suggests how to shorten the search."""
 OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
@@ -54,7 +62,7 @@ def routes(site: Site) -> list[BaseRoute]:
             return await choose(request, site, "/new", str(error))
         if not search_form.data:
             return await choose(request, site, "/new")
-        return form_page(request, site, search_form)
+        return await form_page(request, site, search_form)
 
     async def checked(request: Request) -> Response:
         """Check the form; render the equivalent command line, and a placeholder for the plan."""
@@ -75,9 +83,9 @@ def routes(site: Site) -> list[BaseRoute]:
         try:
             started = await run_in_threadpool(started_by, search_form, site, launcher)
         except ConfigError as error:
-            return form_page(request, site, search_form, str(error))
+            return await form_page(request, site, search_form, str(error))
         if refused := await refusal_of(started):
-            return form_page(request, site, search_form, str(refused))
+            return await form_page(request, site, search_form, str(refused))
         return RedirectResponse(f"/started/{started.id}", 303)
 
     return [
@@ -88,14 +96,18 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def form_page(
+async def form_page(
     request: Request, site: Site, search_form: NewSearchForm, error: str = ""
 ) -> Response:
     """Render the form with its values.
 
     `error` is the reason of a refusal; it is empty if there was none.
     """
-    own = find(search_form.space) if search_form.space in names() else None
+    task = await run_in_threadpool(search_form.task, site)
+    space = search_form.space(task)
+    suited = names(task.name)
+    own = find(space) if space in suited else None
+    takes_crops = task.load_targets().fills_up
     return site.render(
         request,
         "new.html",
@@ -103,17 +115,27 @@ def form_page(
         search_form=search_form,
         values={name: search_form.values.get(name, "") for name in FIELDS},
         error=error,
-        spaces=[(name, purpose(name)) for name in names()],
+        space=space,
+        spaces=[(name, purpose(name)) for name in suited],
         trials=None if own is None else own.trials,
-        metrics=[(metric.name, metric.title) for task in TASKS.values() for metric in task.metrics],
+        metrics=[
+            ("" if metric.is_primary else metric.name, metric_words(metric))
+            for metric in task.metrics
+        ],
         algorithms=ALGORITHM_WORDS.items(),
         schedulers=[
             ("" if name == "asha" else name, f"{scheduler.summary} ({name})")
             for name, scheduler in SCHEDULERS.items()
         ],
-        sizes=SIZES.items(),
+        sizes=(CROP_SIZES if takes_crops else SIZES).items(),
+        size_title="Size of the crops in training" if takes_crops else "Image size",
         has_more=bool(search_form.values.keys() - {*OPENING, "data"}),
     )
+
+
+def metric_words(metric: Metric) -> str:
+    """Return a metric's title; that of the primary one says that it is the usual one."""
+    return f"{metric.title} (usual)" if metric.is_primary else metric.title
 
 
 def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> Launched:
@@ -124,7 +146,7 @@ def started_by(search_form: NewSearchForm, site: Site, launcher: Launcher) -> La
     """
     back = f"/new?{search_form.query}"
     search_form.request(site)
-    search_form = search_form.with_name()
+    search_form = search_form.with_name(site)
     name = search_form.values["name"]
     if home(site.place, name).exists():
         raise ConfigError(f"there is already a search named '{name}'. Choose another name.")

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from search.feedback.pictures import as_png
+from search.feedback.pictures import MAX_SIDE, as_png
 from search.web.access import HEADERS
 from search.web.forms.launch import Launcher, refusal_of
 from search.web.forms.predicting import Prediction, model_address, started_by
@@ -75,12 +75,22 @@ def routes(site: Site) -> list[BaseRoute]:
         content = await loop.run_in_executor(threads, small, file, site.data_root)
         return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
 
+    async def overlay(request: Request) -> Response:
+        prediction, _, answers = await prediction_and_answers(request)
+        file = prediction.overlay(answers.paths.get(request.path_params["number"], ""))
+        side = MAX_SIDE if "large" in request.query_params else SIDE
+        loop = asyncio.get_running_loop()
+        path, folder = str(file or ""), prediction.launched.folder
+        content = await loop.run_in_executor(threads, small, path, folder, side)
+        return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
+
     return [
         site.shows("/models/{name}/folder", choose),
         site.changes("/models/{name}/folder", start),
         site.shows("/predictions/{id}", show),
         site.shows("/predictions/{id}/answers.csv", table),
         site.shows("/predictions/{id}/images/{number:int}", image),
+        site.shows("/predictions/{id}/overlays/{number:int}", overlay),
     ]
 
 
@@ -154,12 +164,13 @@ def results_page(
     )
 
 
-def small(file: str, root: Path | None) -> bytes:
+def small(file: str, root: Path | None, side: int = SIDE) -> bytes:
     """Make a thumbnail of an image file, as PNG.
 
     Args:
         file: the path of the file; empty if it is not known.
         root: the folder that must contain the file; None allows any.
+        side: the longer side of the result, in pixels.
 
     Raises:
         HTTPException: there is no such file, or it is outside `root`.
@@ -168,4 +179,4 @@ def small(file: str, root: Path | None) -> bytes:
     is_there = bool(file) and path.is_file()
     if not is_there or not (root is None or path.is_relative_to(root.resolve())):
         raise HTTPException(404, "there is no such image.")
-    return as_png(path, SIDE)
+    return as_png(path, side)

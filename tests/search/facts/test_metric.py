@@ -41,7 +41,8 @@ from search.views.text.tables import front_table, models_table
 from search.views.text.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
-from trainables.catalog.tasks import CLASSIFICATION, Metric
+from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import CLASSIFICATION, TASKS, Metric
 from trainables.config import TrialConfig
 from trainables.messages import Report
 
@@ -363,6 +364,14 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
     )
     other.best[metric.error_key] = 1.0
     assert verdict_texts(searched.result)["A network?"].startswith("Not clearly: ")
+
+
+def test_the_words_on_a_network_are_those_of_the_task(searched: Searched) -> None:
+    result = searched.result
+    assert result.task.baselines in verdict_texts(result)["A network?"]
+    assert all(task.baselines for task in TASKS.values())
+    for model in MODELS.values():
+        assert bool(model.method) == (model.kind == "baseline")
 
 
 def finalists(best: str) -> list[dict[str, Any]]:

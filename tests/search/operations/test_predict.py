@@ -14,12 +14,13 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from search.api import load, run
-from search.operations.predict import Files, FolderAccuracy, PredictRequest, predict
+from search.operations.predict import Files, FolderAccuracy, Predictions, PredictRequest, predict
 from search.views.predictions import accuracy_lines
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load as load_data
+from trainables.errors import ConfigError
 from trainables.export import kept
 from trainables.export.export import write
 from trainables.export.model import Model
@@ -311,3 +312,13 @@ def test_a_disk_that_is_full_keeps_no_model(
     kept.keep(exported, "key")
     assert kept.fetch("key", tmp_path / "copy")
     assert (tmp_path / "copy" / "about.json").read_text() == (exported / "about.json").read_text()
+
+
+def test_no_picture_of_an_image_is_written_over_that_of_another(tmp_path: Path) -> None:
+    answers = [
+        FileAnswer(f"{tmp_path}/a.{suffix}", {}, {"_mask.png": b""}) for suffix in ("png", "jpg")
+    ]
+    made = Predictions(None, Files([str(tmp_path)]), FolderAccuracy([]), tmp_path / "out")  # type: ignore[arg-type]
+    made._write_files(answers[0])
+    with pytest.raises(ConfigError, match=r"a\.png' and of '.*a\.jpg' would both be written to"):
+        made._write_files(answers[1])

@@ -34,7 +34,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Collects the command lines that would be started."""
     found: list[list[str]] = []
 
-    def start(self: launch.Launcher, verb: str, subject: str, words: Any, back: str) -> Any:
+    def start(
+        self: launch.Launcher,
+        verb: str,
+        subject: str,
+        words: Any,
+        back: str,
+        pictures_option: str = "",
+    ) -> Any:
         found.append([verb, subject, *words])
         return launch.Launched("1", verb, subject, tuple(words), 0, back, Path("/nowhere"))
 

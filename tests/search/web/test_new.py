@@ -5,14 +5,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from search.algorithms.registry import ALGORITHMS
+from search.operations.run import experiment_of
 from search.run import parse_options
 from search.schedulers.registry import SCHEDULERS
-from search.spaces.find import names, purpose
+from search.spaces.find import names, purpose, task_of
+from search.values.option import words_of
 from search.web.forms.children import Asker, ProcessOutput
-from search.web.forms.new_search import FIELDS
+from search.web.forms.new_search import FIELDS, NewSearchForm
 from search.web.pages import new
 from tests.support.asgi import Reply
 from tests.support.site import Visitor
@@ -35,8 +39,9 @@ def text(reply: Reply) -> str:
 @pytest.mark.parametrize("space", names())
 def test_every_space_says_what_it_is_for(space: str, visitor: Visitor) -> None:
     assert 20 < len(purpose(space)) < 120
+    data = {"classification": "digits", "segmentation": "scenes"}[task_of(space)]
     assert purpose(space).split(":")[0].replace("'", "&#39;") in text(
-        visitor.see("/new", data="digits")
+        visitor.see("/new", data=data)
     )
 
 
@@ -185,3 +190,58 @@ def test_a_plan_that_is_refused_is_a_part_of_the_page(
 def test_a_mistake_in_a_child_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^ValueError: no$"):
         ProcessOutput(1, "", "Traceback (most recent call last):\n  File\nValueError: no\n").check()
+
+
+@pytest.fixture
+def masks(visitor: Visitor) -> Path:
+    """A folder of images with masks, below the folder that may be named."""
+    folder = visitor.folder / "root" / "leaves"
+    for number in range(4):
+        for name in ("images", "masks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            pixels = np.full((40, 40), number % 2, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_a_folder_of_masks_gets_the_spaces_metrics_and_sizes_of_its_task(
+    visitor: Visitor, masks: Path
+) -> None:
+    page = text(visitor.see("/new", folder=str(masks)))
+    assert re.findall('name="space" value="([^"]*)"( checked)?', page) == [
+        ("segmentation", " checked"),
+        ("segmentation_zoo", ""),
+    ]
+    chosen = page.partition('<select id="metric"')[2].partition("</select>")[0]
+    assert re.findall('value="([^"]*)"', chosen) == ["", "dice", "pixel_accuracy", "boundary_f1"]
+    assert "mean IoU (usual)" in chosen
+    assert "Size of the crops in training" in page
+    assert "a twelfth of the work" not in page
+
+
+def test_a_folder_of_masks_is_searched_in_the_space_of_its_task(
+    visitor: Visitor, masks: Path, started: list[list[str]]
+) -> None:
+    assert visitor.send("/new", {"data": f"folder:{masks}"}).status == 303
+    assert started[0][1].startswith("segmentation-folder-")
+    request = parse_options(started[0][2:]).request
+    assert experiment_of(request).base.data.task == "segmentation"
+
+
+def test_the_metrics_of_classes_are_those_of_classification(visitor: Visitor) -> None:
+    page = text(visitor.see("/new", data="digits"))
+    assert "accuracy (usual)" in page
+    assert "mean IoU" not in page
+    assert 'value="segmentation"' not in page
+
+
+def test_a_space_for_another_task_is_refused_with_the_right_one(
+    visitor: Visitor, masks: Path
+) -> None:
+    words = words_of(
+        NewSearchForm({"data": f"folder:{masks}", "space": "table3"}).request(visitor.site)
+    )
+    with pytest.raises(
+        ConfigError, match=r"--space table3 is not for segmentation.*Use --space segm"
+    ):
+        experiment_of(parse_options(words).request)

@@ -148,8 +148,9 @@ def steers(newcomer: Newcomer) -> None:
     # It stops after its epoch, or ends at once where it waits by now.
     newcomer.reads(re.compile("(stops|ends) after epoch"))
     newcomer.press("Stop this trial")
-    newcomer.reads(re.compile(r"The request was sent: t\d+ (stops|ends) after epoch"))
-    newcomer.reads(re.compile(r"\(page\) asked to stop (t\d+): \1 (stops|ends) after epoch"))
+    end = "(stops|is not training now, so it ends) after epoch"
+    newcomer.reads(re.compile(rf"The request was sent: t\d+ {end}"))
+    newcomer.reads(re.compile(rf"\(page\) asked to stop (t\d+): \1 {end}"))
     page.get_by_label("Trials: +5 more").fill("+5")
     newcomer.reads("35 trials in total instead of 30")
     newcomer.press("Change it")

@@ -12,9 +12,9 @@ from cluster.exit_codes import ExitCode
 from search import predict
 from search.views.csv_output import Rows
 from search.web import predicted
-from search.web.forms import launch
+from search.web.forms import launch, predicting
 from search.web.forms.carried import CODE, LOG
-from search.web.forms.launch import DESCRIPTION, RESULT, Launched, Launcher
+from search.web.forms.launch import DESCRIPTION, PICTURES, RESULT, Launched, Launcher
 from search.web.forms.predicting import Prediction, earlier
 from search.web.pages import models
 from search.web.predicted import Answers
@@ -421,3 +421,61 @@ def test_a_file_is_read_once_for_all_pages(
     visitor.see(f"/predictions/{ID}")
     monkeypatch.delattr(Answers, "read")
     assert visitor.see(f"/predictions/{ID}", sort="file").status == 200
+
+
+SHARES = ("file", "share of ground", "share of leaf")
+SORTED = (("a", 0.25), ("b", 0.75))
+
+
+def test_a_model_of_masks_writes_pictures_into_the_folder_of_its_prediction(
+    visitor: Visitor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = tuple(
+        models.Version(number, (), 0, "", "", "", task)
+        for number, task in (("3", "segmentation"), ("2", "classification"))
+    )
+    found = [models.RegisteredModel("leaves", versions)]
+    monkeypatch.setattr(predicting, "models_in", lambda tracking, name="": found)
+    commands: list[list[str]] = []
+
+    class Process:
+        def __init__(self, command: list[str], **more: object) -> None:
+            commands.append(command)
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(launch.subprocess, "Popen", Process)
+    for number in ("3", "2"):
+        started = predicting.started_by(
+            "leaves", number, str(photos), visitor.site, Launcher(visitor.site.place)
+        )
+        (started.folder / CODE).write_text("0")
+        option = f"--out={started.folder / PICTURES}"
+        assert (option in commands[-1]) == (number == "3")
+
+
+def test_shares_are_numbers_by_which_rows_are_sorted_beside_the_masks(
+    visitor: Visitor, photos: Path
+) -> None:
+    rows = [(photos / "in" / f"{name}.jpg", 1 - share, share) for name, share in SORTED]
+    launched = ended(visitor, rows, titles=SHARES, name="leaves")
+    for name, _ in SORTED:
+        target = launched.folder / PICTURES / "in" / f"{name}_overlay.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300, 200), (0, 0, 255)).save(target)
+    page = text(visitor.see(f"/predictions/{ID}", sort="column2", down="1"))
+    assert order(page, "in/a.jpg", "in/b.jpg") == ["in/b.jpg", "in/a.jpg"]
+    assert "0.7500" in page
+    assert f'src="/predictions/{ID}/overlays/1"' in page
+    sizes = [
+        Image.open(io.BytesIO(visitor.see(f"/predictions/{ID}/overlays/1", **more).content)).size
+        for more in ({}, {"large": "1"})
+    ]
+    assert sizes == [(128, 85), (300, 200)]
+
+
+def test_predictions_without_masks_have_no_pictures_of_them(visitor: Visitor, photos: Path) -> None:
+    ended(visitor, [(photos / "a.png", "rose", 0.9, 0.8)])
+    assert "/overlays/" not in text(visitor.see(f"/predictions/{ID}"))
+    assert visitor.see(f"/predictions/{ID}/overlays/0").status == 404
