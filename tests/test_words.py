@@ -29,7 +29,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/journal": 4,
     "search/serving": 3,
     "trainables": 2,
-    "trainables/tasks": 5,
+    "trainables/tasks": 3,
 }
 """By room, the definitions, parameters and variables with a vague name."""
 
@@ -40,8 +40,6 @@ CLASSES_LEFT: dict[str, int] = {
     "Expected": 2,
     "Finished": 2,
     "Limit": 2,
-    # A file that is copied with a model has a class of this name, by which it is found.
-    "Predictor": 2,
 }
 """Names that several classes have, with their number."""
 

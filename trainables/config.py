@@ -398,14 +398,10 @@ class TrialConfig:
         accepted = [field.name for field in dataclasses.fields(self.options)]
         for name in values:
             if name not in accepted:
-                raise ConfigError(
-                    f"{self.task.name} has no option task.{name}. "
-                    + (
-                        f"It accepts: task.{', task.'.join(accepted)}."
-                        if accepted
-                        else "Remove it."
-                    )
+                remedy = (
+                    f"It accepts: task.{', task.'.join(accepted)}." if accepted else "Remove it."
                 )
+                raise ConfigError(f"{self.task.name} has no option task.{name}. {remedy}")
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **values))
 
     def on(self, data: DataConfig) -> Self:

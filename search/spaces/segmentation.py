@@ -5,6 +5,17 @@ from search.space import Choice, Float, SearchSpace
 FOR = "Images with masks, which give each pixel a class: U-Nets of several sizes."
 TASK = "segmentation"
 
+LOSSES = ("cross_entropy", "cross_entropy_dice", "focal_dice")
+BASE = {
+    "data.task": TASK,
+    "model.name": "unet",
+    "optimizer.name": "adamw",
+    "optimizer.schedule": "cosine",
+    "augment.flip": True,
+    "epochs": 20,
+}
+"""The settings that all spaces of segmentation share."""
+
 
 def space() -> SearchSpace:
     """Return the space for segmentation on a CPU or one GPU.
@@ -17,21 +28,14 @@ def space() -> SearchSpace:
         {
             "model.width": Choice(8, 12, 16, 24),
             "model.depth": Choice(3, 4, when={"model.name": "unet"}),
-            "task.loss": Choice("cross_entropy", "cross_entropy_dice", "focal_dice"),
+            "task.loss": Choice(*LOSSES),
             "optimizer.lr": Float(3e-4, 1e-2, log=True),
             "optimizer.weight_decay": Float(1e-6, 1e-2, log=True),
             "batch_size": Choice(8, 16, 32),
             "augment.jitter": Choice(0.0, 0.2),
             "augment.scale": Choice(0.0, 0.2),
         },
-        base={
-            "data.task": "segmentation",
-            "model.name": "unet",
-            "optimizer.name": "adamw",
-            "optimizer.schedule": "cosine",
-            "augment.flip": True,
-            "epochs": 20,
-        },
+        base=BASE,
         trials=16,
         first=[
             {

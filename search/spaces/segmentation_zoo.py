@@ -4,6 +4,7 @@ Networks with a ResNet-50 are left out: an epoch on a CPU takes tens of times as
 """
 
 from search.space import Choice, Float, SearchSpace
+from search.spaces.segmentation import BASE, LOSSES
 
 FOR = (
     "Images with masks: a comparison of the networks that suit a CPU with a threshold and with a "
@@ -23,7 +24,6 @@ NETWORKS = (
 )
 """The networks, roughly from the most to the least promising on a CPU."""
 BASELINES = ("otsu", "pixel_forest")
-LOSSES = ("cross_entropy", "cross_entropy_dice", "focal_dice")
 
 
 def space() -> SearchSpace:
@@ -42,14 +42,7 @@ def space() -> SearchSpace:
             "optimizer.weight_decay": Float(1e-6, 1e-2, log=True, when=is_network),
             "batch_size": Choice(8, 16, 32, when=is_network),
         },
-        base={
-            "data.task": "segmentation",
-            "model.name": "unet",
-            "optimizer.name": "adamw",
-            "optimizer.schedule": "cosine",
-            "augment.flip": True,
-            "epochs": 20,
-        },
+        base=BASE,
         trials=24,
         first=[
             {"model.name": "otsu"},

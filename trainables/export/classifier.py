@@ -82,10 +82,7 @@ class Classifier(Model):
         Images may have any size. Transparent pixels become white.
 
         Args:
-            images: uint8 pixels, (count, height, width, channels) or, if grey, (count, height,
-                width); or a list of images, each of them pixels (height, width, channels) or
-                (height, width), the path of a file, or a Pillow image; or a single one of these.
-                Files and Pillow images are rotated according to their EXIF tag.
+            images: in any form that `Model.predict` accepts.
 
         Raises:
             ConfigError: the images have none of these forms, or a file cannot be read

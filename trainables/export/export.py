@@ -164,7 +164,7 @@ def _write(
     task: Task = config.load_task()
     folder.mkdir(parents=True)
     description: Json = {
-        **task.about(dataset),
+        **task.describe(dataset),
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
     if dataset.value_range is not None:
@@ -280,10 +280,9 @@ def _write_network(
 ) -> Json:
     """Export `module`, from pixels to raw predictions, as a torch.export program.
 
-    The program accepts any batch size and, unless the task has tiles, images of any size if the
-    task does. It is compared
-    with the network on one batch. The result is empty, because `about.json` needs no further values
-    for a network.
+    The program accepts any batch size. It accepts images of any size if the task does, and has no
+    tiles. It is compared with the network on one batch. The result is empty, because `about.json`
+    needs no further values for a network.
     """
     pixels = torch.from_numpy(
         np.ascontiguousarray(task.module_inputs(dataset, min(batch, len(dataset.val))))

@@ -46,7 +46,7 @@ class Answer:
 class TaskPredictor(Protocol):
     """The interface of `Predictor` in a task's stand-alone module (`TaskEntry.predictor`).
 
-    It is built from a model's folder, whose `about.json` has the values of `Task.about`.
+    It is built from a model's folder, whose `about.json` has the values of `Task.describe`.
     """
 
     classes: list[str]
@@ -231,11 +231,14 @@ class Model:
         )
 
     def check(self) -> None:
-        """Check the model's answers on two images.
+        """Check that the model predicts two images.
 
         Raises:
-            ConfigError: the model cannot be used.
+            ConfigError: there is not one prediction for each image.
         """
+        images = [np.zeros(self.image, np.uint8)] * 2
+        if (count := len(self.predictions(images))) != len(images):
+            raise ConfigError(f"the model returned {count} predictions for two images.")
 
     def _predictions(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image."""

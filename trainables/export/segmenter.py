@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from trainables.errors import ConfigError
 from trainables.export.model import Answer, Model
 from trainables.export.predictor import ONNX, Images
 from trainables.export.sessions import open_session
-from trainables.predictors import segmentation
-from trainables.predictors.segmentation import Mask, encode_png, overlay, png, row_of
+from trainables.predictors.segmentation import (
+    Mask,
+    MaskPredictor,
+    encode_png,
+    overlay,
+    png,
+    row_of,
+)
 
 
-class OnnxSegmentation(segmentation.Predictor):
+class OnnxSegmentation(MaskPredictor):
     """A segmentation network that runs in ONNX Runtime, without torch and pandas."""
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -26,6 +33,21 @@ class Segmenter(Model):
 
     onnx_predictor = OnnxSegmentation
     has_files = True
+
+    def check(self) -> None:
+        """Check that two images are answered with masks of their size, of class numbers.
+
+        Raises:
+            ConfigError: a mask has another size, or a number without a class.
+        """
+        height, width, _ = self.image
+        for mask in self.predictions([np.zeros(self.image, np.uint8)] * 2):
+            if mask.shape != (height, width) or mask.max() >= len(self.classes):
+                raise ConfigError(
+                    f"the model returned a mask of shape {mask.shape} with numbers up to "
+                    f"{mask.max()} for an image of {height} x {width} pixels and "
+                    f"{len(self.classes)} classes."
+                )
 
     def answers(self, images: list[Images]) -> list[Answer]:
         """Predict images: the row has the share of each class, the files are pictures.

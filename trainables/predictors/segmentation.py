@@ -116,7 +116,7 @@ def predict_mask(run: Run, image: Images, side: int) -> Mask:
     return mask
 
 
-class Predictor:
+class MaskPredictor:
     """A segmentation network loaded from its folder."""
 
     def __init__(self, folder: Path, run: Run | None = None) -> None:
@@ -147,6 +147,10 @@ class Predictor:
 
         masks = self.predictions(images)
         return pd.DataFrame([row_of(mask, self.classes) | {"mask": png(mask)} for mask in masks])
+
+
+Predictor = MaskPredictor
+"""The name by which the code that loads a model finds the class, whatever the model's task is."""
 
 
 def row_of(mask: Mask, classes: Sequence[str]) -> dict[str, float]:

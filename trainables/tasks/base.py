@@ -282,7 +282,7 @@ class Task:
 
     # Export.
 
-    def about(self, dataset: Dataset) -> Json:
+    def describe(self, dataset: Dataset) -> Json:
         """Return the task's values for `about.json`, which the stand-alone predictor reads."""
         image = list(self.examples(dataset, 1).shape[1:])
         any_size = {"any_size": True} if self.any_size else {}

@@ -207,7 +207,7 @@ class Segmentation(Task):
 
     # Export.
 
-    def about(self, dataset: Dataset) -> Json:
+    def describe(self, dataset: Dataset) -> Json:
         """Return the values for `about.json`."""
         channels, height, width = dataset.image
         return {

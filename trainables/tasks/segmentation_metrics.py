@@ -93,12 +93,21 @@ def epoch_values(counts: Counts, boundaries: Values, metric: Metric) -> dict[str
     """
     pooled = counts.sum(axis=0)
     values = {f"val/{name}": float(measure(pooled)) for name, measure in MEASURES.items()}
-    if metric.name in MEASURES:
-        error = bootstrap_error(counts, MEASURES[metric.name])
-    else:
+    if metric.name not in MEASURES:
         values[metric.key] = float(boundaries.mean())
-        error = float(boundaries.std(ddof=1) / len(boundaries) ** 0.5)
-    return values | {metric.error_key: error}
+    return values | {metric.error_key: metric_error(counts, boundaries, metric)}
+
+
+def metric_error(counts: Counts, boundaries: Values, metric: Metric) -> float:
+    """Return the standard error of a metric over images; the arguments are those of `epoch_values`.
+
+    That of a single image is 0, because nothing shows how images differ.
+    """
+    if len(counts) < 2:
+        return 0.0
+    if metric.name in MEASURES:
+        return bootstrap_error(counts, MEASURES[metric.name])
+    return float(boundaries.std(ddof=1) / len(boundaries) ** 0.5)
 
 
 def boundary_f1(prediction: Mask, truth: Mask) -> float:

@@ -16,12 +16,12 @@ from trainables.tasks.segmentation_metrics import (
     MEASURES,
     Counts,
     Mask,
-    bootstrap_error,
     boundary_f1,
     class_dices,
     class_ious,
     count_pixels,
     mean_iou,
+    metric_error,
 )
 from trainables.values import Evaluation, Json
 
@@ -47,11 +47,7 @@ def report(
     boundaries = np.array([boundary_f1(*pair) for pair in pairs])
     pooled = {name: float(measure(counts.sum(axis=0))) for name, measure in MEASURES.items()}
     values = {**pooled, "boundary_f1": float(boundaries.mean())}
-    error = (
-        bootstrap_error(counts, MEASURES[metric.name])
-        if metric.name in MEASURES
-        else float(boundaries.std(ddof=1) / len(boundaries) ** 0.5)
-    )
+    error = metric_error(counts, boundaries, metric)
     worst = np.argsort(by_image, kind="stable")[:WORST].tolist()
     return {
         "images": len(part),

@@ -5,6 +5,7 @@ FEATURES: dict[str, str] = {
     "early-stopping": "early_stopping",
     "predict": "predicted",
     "intervals": "intervals",
+    "intervals-of-masks": "intervals_of_masks",
     "guessing": "guessing",
     "compare": "compare",
     "select": "selection",

@@ -1,7 +1,9 @@
 """Segmentation: crops for training, whole images for all else, and an export that agrees."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,21 @@ def test_the_exported_model_and_onnx_give_the_masks_of_the_checkpoint(
     large = np.random.default_rng(0).integers(0, 256, (300, 410, 3), dtype=np.uint8)
     (answer,) = model.answers([large])
     assert set(answer.files) == {"_mask.png", "_overlay.png"}
+    model.check()
     assert sum(answer.row.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.zeros((16, 32), np.uint8), np.full((32, 32), 2, np.uint8)], ids=["size", "number"]
+)
+def test_a_model_with_masks_of_another_form_is_refused(tmp_path: Path, mask: Any) -> None:
+    about = {"task": "segmentation", "any_size": True}
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    own = SimpleNamespace(
+        classes=["a", "b"], image=(32, 32, 3), batch=1, predictions=lambda images: [mask] * 2
+    )
+    with pytest.raises(ConfigError, match=r"a mask of shape \(.* numbers up to"):
+        model_class(tmp_path)(tmp_path, "it", own).check()
 
 
 def test_an_epoch_shows_about_all_pixels(make_discs: Callable[..., Dataset]) -> None:

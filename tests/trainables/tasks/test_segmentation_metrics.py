@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
+from trainables.catalog.tasks import SEGMENTATION, Metric
 from trainables.tasks.segmentation_metrics import (
     bootstrap_error,
     boundary_f1,
     class_ious,
     count_pixels,
+    epoch_values,
     mean_dice,
     mean_iou,
     pixel_accuracy,
@@ -65,3 +67,10 @@ def test_an_image_without_a_boundary_is_right_or_wrong() -> None:
     empty = np.zeros((8, 8), np.uint8)
     assert boundary_f1(empty, empty) == 1
     assert boundary_f1(empty + 1, empty) == 0
+
+
+@pytest.mark.parametrize("metric", SEGMENTATION.metrics, ids=lambda metric: metric.name)
+def test_a_single_image_has_finite_values(metric: Metric) -> None:
+    values = epoch_values(COUNTS[:1], np.array([0.5]), metric)
+    assert all(np.isfinite(value) for value in values.values())
+    assert values[metric.error_key] == 0

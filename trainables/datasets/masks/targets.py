@@ -79,16 +79,13 @@ class MaskTargets(Targets):
 
     def class_counts(self, part: Part, classes: int) -> Labels:
         """Count the pixels of each class, int64 (classes,)."""
-        counts = np.zeros(256, np.int64)
-        for mask in part.targets:
-            counts += count_values(mask)
-        return counts[:classes]
+        return np.array(self.count_pixels(part, classes).pixels, np.int64)
 
     def count_pixels(self, part: Part, classes: int) -> PixelCounts:
         """Count the pixels of each class, and the images in which it occurs."""
         pixels, images = np.zeros((2, 256), np.int64)
         for mask in part.targets:
-            counts = np.bincount(mask.ravel(), minlength=256)
+            counts = count_values(mask)
             pixels += counts
             images += counts > 0
         return PixelCounts(

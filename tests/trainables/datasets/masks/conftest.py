@@ -1,4 +1,4 @@
-"""The task of masks, and images with masks as people have them."""
+"""Images with masks as people have them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,24 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-
-from trainables.catalog.tasks import TASKS, UNIT, Metric, TaskEntry
-
-TASK = TaskEntry(
-    name="segmentation",
-    title="segmentation",
-    implementation="trainables.tasks.segmentation:Segmentation",
-    predictor="trainables.predictors.segmentation",
-    targets="trainables.datasets.masks.targets:MaskTargets",
-    metrics=(Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),),
-)
-
-
-@pytest.fixture(autouse=True)
-def task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the catalog a task whose targets are masks."""
-    monkeypatch.setitem(TASKS, TASK.name, TASK)
-
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
