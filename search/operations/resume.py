@@ -23,6 +23,7 @@ from search.operations.continuation import (
 )
 from search.operations.options import SearchRequest, seed
 from search.preflight.changes import changes, facts_now
+from search.preflight.exports import check_exports
 from search.preflight.overrides import Overrides, apply_overrides
 from search.preflight.prepare import prepare
 from search.preflight.warnings import idle_options
@@ -108,6 +109,8 @@ def resume(request: ResumeRequest, *, as_json: bool = False, advises: bool = Tru
     differences = changes(result.started, facts_now(experiment, prepared))
     if differences and not request.allow_change:
         raise Refused(changes_text(request.name, differences))
+    if request.space is not None:
+        check_exports(experiment.edges, prepared.dataset, partial(say, console))
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)

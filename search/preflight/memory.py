@@ -91,10 +91,11 @@ def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
     for config in edges:
         if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:
             largest_batch[config.model] = config
-    return sorted(largest_batch.values(), key=_options, reverse=True)[:MAX_COUNTED]
+    return sorted(largest_batch.values(), key=sum_of_options, reverse=True)[:MAX_COUNTED]
 
 
-def _options(config: TrialConfig) -> float:
+def sum_of_options(config: TrialConfig) -> float:
+    """Return the sum of the numeric options of a config's network, by which its size is judged."""
     return sum(value for value in config.model.options.values() if isinstance(value, int | float))
 
 

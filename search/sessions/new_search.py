@@ -1,11 +1,13 @@
 """A new search, from its experiment to its outcome."""
 
+from functools import partial
 from uuid import uuid4
 
 from search.design.budget import Budget
 from search.design.experiment import Experiment
 from search.journal.events import Started
 from search.journal.journal import VERSION
+from search.preflight.exports import check_exports
 from search.preflight.prepare import data_facts, prepare, refuse_existing
 from search.process.lifetime import command_start
 from search.sessions.plan import SessionPlan
@@ -24,8 +26,8 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
     """Run a new search until it ends, and print its result; with `as_json`, print JSON as well.
 
     Raises:
-        ConfigError: the name is used already, the search cannot work, or the time budget was used
-            up before the first trial could start.
+        ConfigError: the name is used already, the search cannot work, a model cannot be exported,
+            or the time budget was used up before the first trial could start.
         NotReady, Unavailable: as in `prepare`.
         LeaseHeld: another process is starting a search with this name.
     """
@@ -36,6 +38,8 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
     for line in (headline(prepared.report), *prepared.notes):
         say(console, line)
     experiment = prepared.experiment
+    with prepared.waiting.counting():
+        check_exports(experiment.edges, prepared.dataset, partial(say, console))
     if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
         raise ConfigError(
             f"--budget {limit} is too small: {began.ago_s:.0f} s have passed before the first "

@@ -12,6 +12,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +27,7 @@ from search.spaces.find import names
 from search.tracking import uri as tracking_uri
 from search.values.verbs import VERBS
 from tests.conftest import Command
+from tests.search.preflight.test_exports import build_hesitating
 from tests.support.broken_files import FILES
 from trainables.catalog.models import MODELS
 
@@ -942,6 +944,22 @@ def test_all_problems_are_listed_at_once(folder: Path, call: Command) -> None:
         "batch_size",
         "table2 nee",
     ]
+
+
+@pytest.mark.usefixtures("no_session")
+def test_a_network_that_cannot_be_exported_is_told_before_the_search(
+    folder: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = f"{build_hesitating.__module__}:{build_hesitating.__name__}"
+    monkeypatch.setitem(MODELS, "table2", replace(MODELS["table2"], builder=builder))
+    done = call("search.run", "--space", "smoke", "--name", "new")
+    assert done.returncode == 2
+    assert "checking that networks can be exported after the search (once for each): table2\n" in (
+        done.stderr
+    )
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: 'table2' cannot be exported, so that it could be trained but")
+    assert not (folder / "searches" / "new").exists()
 
 
 def test_weights_that_do_not_fit_are_told_by_the_first_difference(

@@ -7,9 +7,6 @@ pixels. The predictions are compared with those of the checkpoint, and timed.
 import importlib
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +25,7 @@ from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
 from trainables.evaluation.evaluate import TrainedModel, load_model
-from trainables.export import predictor, reference
+from trainables.export import predictor, program, reference
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
@@ -280,30 +277,25 @@ def _write_network(
 ) -> Json:
     """Export `module`, from pixels to raw predictions, as a torch.export program.
 
-    The program accepts any batch size. It accepts images of any size if the task does, and has no
-    tiles. It is compared with the network on one batch. The result is empty, because `about.json`
+    The program is compared with the network on one batch. The result is empty, because `about.json`
     needs no further values for a network.
     """
-    pixels = torch.from_numpy(
-        np.ascontiguousarray(task.module_inputs(dataset, min(batch, len(dataset.val))))
-    )
-    free = ("batch", "height", "width") if task.any_size and not task.has_tiles else ("batch",)
-    axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
-    with _quiet():
-        program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=(axes,))
+    pixels = program.inputs_of(task, dataset, batch)
+    with program.quiet():
+        exported = program.program_of(module, task, pixels)
         _check_agreement(
             task,
             "the exported network",
             "the trained one",
-            difference(module(pixels).numpy(), program.module()(pixels).numpy()),
+            difference(module(pixels).numpy(), exported.module()(pixels).numpy()),
         )
         # Otherwise torch would store these images of the data set in the file, as a pickle.
-        program.example_inputs = None
-        torch.export.save(program, folder / predictor.NETWORK)
+        exported.example_inputs = None
+        torch.export.save(exported, folder / predictor.NETWORK)
         if onnx:
             path = folder / predictor.ONNX
             torch.onnx.export(
-                program,
+                exported,
                 f=path,
                 dynamo=True,
                 external_data=False,
@@ -312,13 +304,6 @@ def _write_network(
                 verbose=False,
             )
     return {}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the warnings of torch's exporters about their own code."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:

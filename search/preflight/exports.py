@@ -1,0 +1,74 @@
+"""A check that the networks of a search can be exported, so that the best can be used later.
+
+Without it, a network that trains but cannot be exported would be found out by `promote`, hours
+later. A network that was checked on this machine with the same code is not checked again.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from search.journal.provenance import training_fingerprint
+from search.preflight.memory import sum_of_options
+from trainables.caches import cache_folder, make_private
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+
+KIND = "exportable"
+"""The name of the cache folder; it has an empty file for each checked network."""
+
+
+def check_exports(
+    configs: Iterable[TrialConfig], dataset: Dataset, print_line: Callable[[str], None]
+) -> None:
+    """Check that one network of each model can be exported (`check_exportable`).
+
+    Of each model's networks, the one with the largest sum of numeric options is checked.
+
+    Args:
+        configs: the configs at the edges of the search's space.
+        dataset: the data of the search.
+        print_line: receives a line if there are networks to check.
+
+    Raises:
+        ConfigError: a network cannot be exported.
+    """
+    unchecked = {
+        file: config
+        for config in _largest(configs)
+        if not (file := _file(config, dataset)).exists()
+    }
+    if not unchecked:
+        return
+    names = ", ".join(config.model.name for config in unchecked.values())
+    print_line(f"checking that networks can be exported after the search (once for each): {names}")
+    from trainables.export.program import check_exportable  # imports torch
+
+    for file, config in unchecked.items():
+        check_exportable(config, dataset)
+        with suppress(OSError):  # without a cache the network is checked again
+            make_private(file.parent)
+            file.touch()
+
+
+def _largest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
+    """Return the config of the largest network of each model; baselines are left out."""
+    largest: dict[str, TrialConfig] = {}
+    for config in configs:
+        if not config.model.is_baseline:
+            other = largest.setdefault(config.model.name, config)
+            if sum_of_options(config) > sum_of_options(other):
+                largest[config.model.name] = config
+    return list(largest.values())
+
+
+def _file(config: TrialConfig, dataset: Dataset) -> Path:
+    """Return the file that exists if this network was checked with the present code."""
+    targets = config.task.load_targets()
+    key = training_fingerprint(
+        task=config.task.name,
+        model=[config.model.name, config.model.options],
+        image=targets.image(dataset),
+        width=targets.width(dataset),
+    )
+    return cache_folder(KIND) / key
