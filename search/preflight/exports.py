@@ -56,8 +56,8 @@ def _largest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
     largest: dict[str, TrialConfig] = {}
     for config in configs:
         if not config.model.is_baseline:
-            other = largest.setdefault(config.model.name, config)
-            if sum_of_options(config) > sum_of_options(other):
+            earlier = largest.setdefault(config.model.name, config)
+            if sum_of_options(config) > sum_of_options(earlier):
                 largest[config.model.name] = config
     return list(largest.values())
 
