@@ -37,9 +37,10 @@ class JournalCopy:
         """
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
+            some = f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
             raise DamagedJournal(
-                f"a piece of the journal in {self.place} is missing (found "
-                f"{', '.join(names[:3])} ...). Restore the missing piece from a backup."
+                f"a piece of the journal in {self.place} is missing (found {some}). Restore the "
+                "missing piece from a backup."
             )
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = list(pool.map(self.place.get, names))

@@ -257,8 +257,8 @@ class Admission:
         if pixels > limit:
             raise Refusal(
                 413,
-                f"the images have {pixels // 1_000_000} million pixels in total (limit "
-                f"{limit // 1_000_000} million): send fewer or smaller images in a request",
+                f"the images have {pixels:,} pixels in total (limit {limit:,}): send fewer or "
+                "smaller images in a request",
             )
         if (wait_s := self._decoding_wait_s(max(pixel_counts))) > self._limits.wait_s:
             raise _busy_refusal(wait_s)

@@ -204,10 +204,9 @@ class App:
             check_numbers([prediction for prediction, _ in answers])
         names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
         self._note_answers(ticket, raw_images, images, answers, names)
-        predictions = ",".join(
-            served.encoder.encode_image(prediction, name, top)
-            for (prediction, served), name in zip(answers, names, strict=True)
-        )
+        # Answers of other tasks, such as the PNG of a mask, take long to encode.
+        has_classes = bool(self.versions.current.image_classes)
+        predictions = await self._run(not has_classes, _encode_images, answers, names, top)
         took_ms = (time.perf_counter() - began) * 1000
         head = answers[0][1].encoder.head
         return (
@@ -424,6 +423,14 @@ def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
                 "Content-Encoding",
             )
     return kind, length
+
+
+def _encode_images(answers: Answers, names: Sequence[str], top: int | None) -> str:
+    """Encode answers on images as the elements of a JSON array (`Encoder.encode_image`)."""
+    return ",".join(
+        served.encoder.encode_image(prediction, name, top)
+        for (prediction, served), name in zip(answers, names, strict=True)
+    )
 
 
 def _parse_top(query: bytes) -> int | None:

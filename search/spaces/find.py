@@ -110,7 +110,7 @@ def as_space(value: Any, source: str) -> SearchSpace:
     space = value() if callable(value) else value
     if not isinstance(space, SearchSpace):
         raise ConfigError(
-            f"space '{source}' is a {type(space).__name__}. It must be a SearchSpace, or a "
-            "function that returns a SearchSpace."
+            f"space '{source}' must be a SearchSpace, or a function that returns a SearchSpace "
+            f"(got {type(space).__name__})."
         )
     return space

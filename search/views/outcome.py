@@ -41,6 +41,7 @@ from search.views.text.sentences import (
 )
 from search.views.text.tables import front_table, models_table, selection_table
 from trainables.errors import counted
+from trainables.export.model import class_of_task
 
 MODELS_VIEW = "?workflowType=machine_learning"
 """Query string with which MLflow's pages show the runs as model training, and not as work with
@@ -229,7 +230,9 @@ def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]
     """
     name, storage = experiment.name, experiment.storage
     promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
-    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")])
+    has_files = class_of_task(experiment.base.task.name).has_files
+    out = {"out": Blank("FOLDER")} if has_files else {}
+    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")], options=out)
     return [(remedy.verb, str(remedy)) for remedy in (*promote, predict)]
 
 

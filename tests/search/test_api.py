@@ -156,7 +156,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"storage": "gs://there"}, "storage: .*s3://BUCKET/PREFIX"),
         ({"space": "smok"}, "unknown space 'smok'"),
         ({"space": None}, "--space is missing. Pass baselines, .*, or a space of your own"),
-        ({"space": lambda: 7}, "space '<lambda>' is a int"),
+        ({"space": lambda: 7}, "space '<lambda>' must be a SearchSpace, or a function .*got int"),
         ({"data": "here"}, "unknown data set"),
         ({"name": "a/b"}, "--name must have 1 to 64 of the characters"),
     ],

@@ -59,7 +59,7 @@ CASES: list[Case] = [
         2,
     ),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
-    (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
+    (["--space", "spaces.py:number"], "space 'spaces.py:number' must be a SearchSpace, or a", 2),
     (
         ["--space", "spaces.py:broken"],
         "space file 'spaces.py' cannot be imported (ZeroDivisionError: division by zero).",

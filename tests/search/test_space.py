@@ -192,7 +192,11 @@ def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
         ("tabel3", None, f"Known: {', '.join(names())}. Did you mean 'table3'"),
         ("nowhere.py:space", None, "space file not found"),
         ("{path}:spaces", "space = 1", "has no 'spaces'"),
-        ("{path}:space", "space = 1", "is a int. It must be a SearchSpace"),
+        (
+            "{path}:space",
+            "space = 1",
+            "must be a SearchSpace, or a function that returns a SearchSpace (got int",
+        ),
         ("{path}:space", "space = 1 / 0", "ZeroDivisionError"),
     ],
 )

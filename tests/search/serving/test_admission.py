@@ -52,7 +52,7 @@ def test_an_idle_server_takes_any_request() -> None:
 def test_a_request_has_no_more_pixels_than_one_may_have() -> None:
     own = made()
     own.check_pixels([LIMITS.request_pixels - 5, 5])
-    words = "200 million pixels in total .limit 200 million.: send fewer"
+    words = "200,000,001 pixels in total .limit 200,000,000.: send fewer"
     with pytest.raises(Refusal, match=words) as refused:
         own.check_pixels([LIMITS.request_pixels, 1])
     assert refused.value.status == 413

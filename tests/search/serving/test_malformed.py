@@ -121,7 +121,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
         as_json([bomb(1000, 990)] * 4),
         JSON,
         413,
-        "million pixels in total",
+        "pixels in total (limit",
     ),
     "a large body": ("/predict", bytes(200_001), PNG, 413, "the body is too large"),
     "no JSON": ("/predict", b"{", JSON, 400, "not JSON"),
