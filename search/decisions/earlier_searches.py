@@ -130,8 +130,8 @@ class EarlierSearches:
             )
         if self.trouble:
             say(
-                f"note: earlier searches could not be read ({self.trouble}), so their trainings "
-                "may be repeated"
+                f"note: earlier searches in '{self.experiment.storage}' could not be read "
+                f"({self.trouble}), so this search may repeat trainings of theirs"
             )
         return self
 

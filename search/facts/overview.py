@@ -179,7 +179,7 @@ class _Totals:
         if last is not None:
             totals._apply(last)
         if not totals.result.sessions:
-            raise JournalError("its journal ends before the start of the search")
+            raise JournalError("its journal is empty, or was cut off before the search started")
         return totals
 
     def _apply(self, line: re.Match[bytes]) -> None:

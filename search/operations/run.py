@@ -56,8 +56,10 @@ def experiment_of(request: RunRequest) -> Experiment:
     source = data_source(request.data)
     data = data_config(request.data, request.reading, request.seed)
     if request.space is None:
-        spaces = [*names(data.data.task), "or a space of your own"]
-        raise ConfigError(f"--space is missing. Pass {', '.join(spaces)}.")
+        raise ConfigError(
+            f"--space is missing. Pass one of {', '.join(names(data.data.task))}; or a space of "
+            "your own with --space FILE.py:FUNCTION."
+        )
     settings = settings_of(request)
     space, space_name, space_source = space_of(request.space)
     settings = with_weights(request.weights, space, settings)

@@ -245,10 +245,11 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         holder = experiment.home.holder()
         raise Refused(
             Message(
-                f"the search '{experiment.name}' has not finished ({result.outcome}). ",
-                f"It is being run by {holder}. Watch its progress: "
+                f"the search '{experiment.name}' is still running (on {holder}). Watch its "
+                "progress: "
                 if holder
-                else "Continue it first: ",
+                else f"the search '{experiment.name}' was interrupted before it had finished. "
+                "Continue it first: ",
                 Remedy("status" if holder else "resume", experiment.name, experiment.storage),
             )
         )

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import pkgutil
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import search.spaces
@@ -93,8 +94,17 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         raise
     except Exception as error:  # report any error in a user's file in one line
         raise ConfigError(
-            f"space file '{path}' cannot be imported ({type(error).__name__}: {error})."
+            f"'{attribute}' of the space file '{path}' cannot be loaded "
+            f"({type(error).__name__}{_line_in(path, error)}: {error})."
         ) from error
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """Return a clause with the line of the user's file in which an error was raised, if known."""
+    lines = [
+        frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    return f" in line {lines[-1]}" if lines else ""
 
 
 def as_space(value: Any, source: str) -> SearchSpace:

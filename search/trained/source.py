@@ -123,8 +123,9 @@ class ModelSource:
             path = Path(self.name).expanduser()
         if (model_folder := folder_in(path)) is None:
             raise ConfigError(
-                f"'{path}' does not contain a promoted model (a folder with about.json). Known "
-                f"searches: {', '.join(searches_in(self.storage)) or 'none'}."
+                f"'{path}' is not the folder of a model, which contains about.json. Pass the "
+                "folder of a model, the name of a search (known: "
+                f"{', '.join(searches_in(self.storage)) or 'none'}), or models:/NAME@ALIAS."
             )
         return model_folder
 

@@ -45,7 +45,7 @@ class OpenViews:
 
     def __exit__(self, *exception: object) -> None:
         for name, why in self._failures(lambda view: view.close()):
-            self._tell(name, f"failed at its end ({why})")
+            self._tell(name, f"failed when it was closed ({why})")
 
     def apply(self, event: Event) -> None:
         """Pass an event of the journal to each view."""
@@ -62,7 +62,7 @@ class OpenViews:
             TakenOver: another driver has taken over the search.
         """
         return [
-            f"{VIEWS[name].title} could not be written ({why}). The journal contains everything."
+            f"{VIEWS[name].title} could not be written ({why}). All results are in the journal."
             for name, why in self._failures(lambda view: view.keep())
         ]
 
@@ -73,7 +73,7 @@ class OpenViews:
             BrokenPipeError: the reader of the output has closed it.
         """
         return [
-            f"{VIEWS[name].title} could not be shown ({why}). The journal contains everything."
+            f"{VIEWS[name].title} could not be shown ({why}). All results are in the journal."
             for name, why in (
                 *self.unopened.items(),
                 *self._failures(lambda view: view.render(finished), passing=BrokenPipeError),
@@ -90,7 +90,7 @@ class OpenViews:
         for name, why in self._failures(call):
             with suppress(Exception):  # the first error is reported below
                 self.views.pop(name).close()
-            self._tell(name, f"failed ({why}) and is no longer used. The search continues")
+            self._tell(name, f"failed ({why}), and is not used any more. The search continues")
 
     def _failures(
         self, call: Callable[[View], None], *, passing: type[Exception] = TakenOver
@@ -111,7 +111,7 @@ class OpenViews:
         with suppress(OSError):  # writing to the terminal may be what failed
             say(
                 self.context.console,
-                f"note: {VIEWS[name].title} {what}; the journal contains everything.",
+                f"note: {VIEWS[name].title} {what}. All results are in the journal.",
             )
 
 

@@ -21,8 +21,8 @@ class ViewEntry:
 
 
 VIEWS = {
-    "progress": ViewEntry("search.views.live:open_display", "the progress"),
-    "page": ViewEntry("search.views.page.view:open_page", "the pictures"),
+    "progress": ViewEntry("search.views.live:open_display", "the display of progress"),
+    "page": ViewEntry("search.views.page.view:open_page", "the report page"),
     "summary": ViewEntry("search.views.outcome:Summary", "the summary"),
-    "json": ViewEntry("search.views.outcome:open_json", "the result as JSON"),
+    "json": ViewEntry("search.views.outcome:open_json", "the JSON output"),
 }

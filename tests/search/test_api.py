@@ -155,7 +155,7 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"set": {"optimizer": {"lrr": 1}}}, "Did you mean 'optimizer.lr'"),
         ({"storage": "gs://there"}, "storage: .*s3://BUCKET/PREFIX"),
         ({"space": "smok"}, "unknown space 'smok'"),
-        ({"space": None}, "--space is missing. Pass baselines, .*, or a space of your own"),
+        ({"space": None}, "--space is missing. Pass one of baselines, .*; or a space of your own"),
         ({"space": lambda: 7}, "space '<lambda>' must be a SearchSpace, or a function .*got int"),
         ({"data": "here"}, "unknown data set"),
         ({"name": "a/b"}, "--name must have 1 to 64 of the characters"),
@@ -278,7 +278,9 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
     with pytest.raises(ConfigError, match="no search 'other'") as missing:
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
-    with pytest.raises(ConfigError, match="does not contain a promoted model") as not_a_model:
+    with pytest.raises(
+        ConfigError, match="is not the folder of a model, which contains"
+    ) as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
 
@@ -372,7 +374,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
             ask("playd", storage=storage)
     with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
-    with pytest.raises(ConfigError, match="does not contain a promoted model"):
+    with pytest.raises(ConfigError, match="is not the folder of a model, which contains"):
         load(here, storage=storage)
     with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
         load("models:/flowers")

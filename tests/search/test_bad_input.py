@@ -62,7 +62,7 @@ CASES: list[Case] = [
     (["--space", "spaces.py:number"], "space 'spaces.py:number' must be a SearchSpace, or a", 2),
     (
         ["--space", "spaces.py:broken"],
-        "space file 'spaces.py' cannot be imported (ZeroDivisionError: division by zero).",
+        "'broken' of the space file 'spaces.py' cannot be loaded (ZeroDivisionError in line",
         2,
     ),
     (

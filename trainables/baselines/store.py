@@ -59,7 +59,8 @@ def read(path: Path) -> BaseEstimator:
         )
     if not is_sound:
         raise ValueError(
-            f"{path.name} contains a {type(classifier).__name__} whose parts do not fit together"
+            f"{path.name} contains a {type(classifier).__name__} that is damaged or was changed: "
+            "its attributes are not those of a fitted one"
         )
     fitted: BaseEstimator = classifier
     return fitted

@@ -43,6 +43,7 @@ MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
     ALREADY_KNOWN,
     CONTRADICTORY,
     UNREADABLE,
+    UNKNOWN_CLASS,
     NO_LONGER_STORED,
     PROBABLY_WRONG,
 ) = (
@@ -51,7 +52,8 @@ MIN_NEW_IMAGES = {TRAINING: 10, SELECTION: 5, HELD_OUT: 10}
     "is known already",
     "contradicts",
     "cannot be read",
-    "is no longer kept",
+    "is labelled with a class that the model does not have",
+    "is no longer stored",
     "is probably labelled wrong",
 )
 """The reasons why an image is left out."""
@@ -262,9 +264,10 @@ def _read_new_images(
                 left_out.append(ExcludedImage(correction.image, correction.label, NO_LONGER_STORED))
                 continue
             file.write_bytes(content)
+            if correction.label not in dataset.classes:
+                left_out.append(ExcludedImage(correction.image, correction.label, UNKNOWN_CLASS))
+                continue
             try:
-                if correction.label not in dataset.classes:
-                    raise ConfigError(f"the model has no class '{printable(correction.label)}'")
                 pixels = model.pixels(file)
             except ConfigError as error:
                 reason = str(error).replace(f"'{file}': ", "")

@@ -18,6 +18,7 @@ from search.feedback.learning.corrected import (
     SHOWS_TEST_IMAGE,
     SHOWS_VALIDATION_IMAGE,
     TRAINING,
+    UNKNOWN_CLASS,
     UNREADABLE,
     CorrectedImages,
     part_of,
@@ -187,6 +188,7 @@ def data_lines(corrected_images: CorrectedImages, suspected: float) -> Iterator[
         CONTRADICTORY,
         PROBABLY_WRONG,
         UNREADABLE,
+        UNKNOWN_CLASS,
         NO_LONGER_STORED,
         ALREADY_KNOWN,
     ):

@@ -712,8 +712,8 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
         == []
     )
     assert said == [
-        "note: earlier searches could not be read (Input/output error), "
-        "so their trainings may be repeated"
+        f"note: earlier searches in '{small.storage}' could not be read (Input/output error), "
+        "so this search may repeat trainings of theirs"
     ]
 
 

@@ -95,7 +95,7 @@ def test_one_that_was_cut_off_is_told_from_one_that_runs(
 @pytest.mark.parametrize(
     ("content", "trouble"),
     [
-        (b"", "its journal ends before the start of the search"),
+        (b"", "its journal is empty, or was cut off before the search started"),
         (b"nonsense\n", "journal.jsonl:1 is damaged"),
         (b'{"n": 2, "time_ms": 1, "event": "slots"}\n', "journal.jsonl:1 is damaged"),
     ],

@@ -129,7 +129,7 @@ def test_a_search_whose_view_raises_goes_on_to_its_end(
     assert line.startswith("note: the web page failed (ValueError: no such colour; the details")
     (details,) = tmp_path.glob("*.log")
     assert "in _note" in details.read_text()
-    assert line.endswith("The search continues; the journal contains everything.")
+    assert line.endswith("The search continues. All results are in the journal.")
     result = SearchResult.read(tmp_path / "searches" / "tiny")
     assert (result.outcome, result.is_tested, result.is_drawn) == ("completed", True, True)
     assert "2 trials (2 completed)" in done.stdout

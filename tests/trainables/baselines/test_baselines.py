@@ -541,7 +541,7 @@ def test_a_tree_that_leads_nowhere_is_refused(node, member, value, saved):
         return array
 
     with pytest.raises(
-        CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"
+        CheckpointError, match="a DecisionTreeClassifier that is damaged or was changed"
     ):
         checkpoint.load(replaced(saved, lambda path: edited(path, crooked)))
 
@@ -551,7 +551,7 @@ def test_a_tree_without_a_root_is_refused(saved):
         return array[:0] if array.dtype.names or array.ndim == 3 else array
 
     with pytest.raises(
-        CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"
+        CheckpointError, match="a DecisionTreeClassifier that is damaged or was changed"
     ):
         checkpoint.load(replaced(saved, lambda path: edited(path, felled)))
 
@@ -642,7 +642,7 @@ def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
         compute_features(dataset.train.images, "edges"), dataset.train.targets
     )
     change(found)
-    with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
+    with pytest.raises(CheckpointError, match="a CalibratedSVC that is damaged or was changed"):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
 
 
@@ -668,7 +668,7 @@ def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
     )
     vars(found).update(values)
     with pytest.raises(
-        CheckpointError, match="a KNeighborsClassifier whose parts do not fit together"
+        CheckpointError, match="a KNeighborsClassifier that is damaged or was changed"
     ):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
 

@@ -23,7 +23,7 @@ from trainables.datasets.images import (
 )
 from trainables.datasets.masks.tables import ClassTable, codes_of, colour_of
 from trainables.datasets.masks.values import IGNORED
-from trainables.errors import DataError
+from trainables.errors import DataError, counted
 
 Mask = NDArray[np.uint8]
 
@@ -100,10 +100,12 @@ def form_of(headers: Iterable[Header], table: ClassTable | None) -> MaskForm:
     """
     counts = Counter(kind_of_mode(each.mode, table) for each in headers)
     if len(counts) > 1:
-        kinds = " and ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+        kinds = ", ".join(
+            f"{kind}: {counted(count, 'mask')}" for kind, count in sorted(counts.items())
+        )
         raise DataError(
-            f"the masks are of different kinds: {kinds}. Their values cannot be compared. Convert "
-            "all masks to 8-bit PNG files with class numbers."
+            f"the masks have different formats ({kinds}), in which equal values mean different "
+            "things. Convert all masks to 8-bit PNG files whose pixel values are class numbers."
         )
     return MaskForm(next(iter(counts), NUMBERS), table)
 

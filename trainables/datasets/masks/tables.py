@@ -112,7 +112,7 @@ def _colour(cells: list[str], place: str) -> tuple[int, int, int]:
         red = green = blue = -1
     if not all(0 <= level <= 255 for level in (red, green, blue)):
         raise DataError(
-            f"{place}: expected the name of a class and three numbers from 0 to 255 (red, green, "
-            f"blue), not {printable(', '.join(cells)[:60])!r} as colour."
+            f"{place}: the colour of a class must be three numbers from 0 to 255 (red, green, "
+            f"blue) after its name (got {printable(', '.join(cells)[:60])!r})."
         )
     return red, green, blue

@@ -385,7 +385,7 @@ def test_a_damaged_table_is_named_with_its_line(fill):
     root = fill(classes=3, change=coloured)
     (root / "classes.csv").write_text("name,r,g,b\nsky,0,0,0\nroad,128,x\n")
     with pytest.raises(
-        DataError, match=r"'classes\.csv', line 3: expected the name of a class and"
+        DataError, match=r"'classes\.csv', line 3: the colour of a class must be three"
     ):
         decoded(root)
 
