@@ -112,7 +112,10 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
     check_versions()
     check_tracking(uri)
     registry = Registry(uri, result, request.storage)
-    talk.note(f"exporting {chosen.trial} and comparing its predictions for the validation images")
+    talk.note(
+        f"exporting the model of {chosen.trial} and comparing its predictions for the validation "
+        "images with those of the checkpoint"
+    )
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,

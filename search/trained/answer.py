@@ -43,8 +43,8 @@ def find_answer(
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
             Message(
-                f"the search '{result.name}' has no trial with a result, so there is nothing to "
-                "promote. See ",
+                f"the search '{result.name}' has no trial with a result, so it has no model. To "
+                "see why: ",
                 Remedy("status", result.name, storage),
             )
         )
