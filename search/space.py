@@ -403,8 +403,7 @@ class Cases(Domain):
     def times(self, value: Any) -> int:
         """Raise TypeError: call the method of the case that `under` returns."""
         raise TypeError(
-            "Cases has no times() of its own. Call times() of the domain that Cases.under() "
-            "returns."
+            "Cases has no times() of its own. Call times() of the domain that under() returns."
         )
 
     @property
@@ -429,8 +428,7 @@ class Cases(Domain):
     def sample(self, generator: np.random.Generator) -> Any:
         """Raise TypeError: call the method of the case that `under` returns."""
         raise TypeError(
-            "Cases has no sample() of its own. Call sample() of the domain that Cases.under() "
-            "returns."
+            "Cases has no sample() of its own. Call sample() of the domain that under() returns."
         )
 
 

@@ -45,7 +45,7 @@ def test_a_name_that_no_search_has_is_refused_with_what_there_is(storage: Path) 
     assert str(caught.value) == (
         f"there is no search 'brids' in '{storage}'. Did you mean 'birds'? Existing "
         f"searches: birds, flowers-1, "
-        "flowers-2, pets-2026 (python -m search.list)."
+        "flowers-2, pets-2026 (see python -m search.list)."
     )
 
 

@@ -242,7 +242,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(
         Refused,
-        match=r"the space file '.*my\.py' has changed\. Undo the change, or pass "
+        match=r"the space file '.*my\.py' has changed since the search read it\. Undo the "
+        r"change, or pass "
         r"--space .*my\.py:space to see what has changed\. To continue with the change, ",
     ):
         experiment_of(given(allow_change=True), result)
