@@ -144,9 +144,10 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     if against is None or against.is_above:
         return
     luck = ", which may be luck" if against.difference > 0 else ""
+    better = "not clearly better" if against.difference > 0 else "no better"
     raise NoBetterThanGuessing(
         Message(
-            f"{chosen.trial} is no better than {against.guess.doing}: the trial reaches "
+            f"{chosen.trial} is {better} than {against.guess.doing}: the trial reaches "
             f"{against.value:.4g}{luck}, and guessing reaches "
             f"{_reached(against, against.guessed)}. To register the trial anyway: ",
             Remedy(

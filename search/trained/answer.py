@@ -35,8 +35,8 @@ def find_answer(
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
         raise ConfigError(
             Message(
-                f"--trial '{trial[:80]}': '{result.name}' has no trial of this name with a "
-                "result. To list its trials: ",
+                f"--trial '{trial[:80]}': the search '{result.name}' has no trial of this name "
+                "with a result. To list its trials: ",
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )

@@ -341,7 +341,8 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     )
     assert promote.main(["small", "--trial", "t9"]) == 2
     assert (
-        "--trial 't9': 'small' has no trial of this name with a result." in capsys.readouterr().err
+        "--trial 't9': the search 'small' has no trial of this name with a result."
+        in capsys.readouterr().err
     )
     assert promoted().tags["search.trial"] == result.best.trial
 
