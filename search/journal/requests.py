@@ -109,7 +109,9 @@ class DriverRequest:
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)
         _check("--concurrency", self.concurrency, at_once, f"a number from 1 to {MAX_COUNT:,}")
-        options = [name for name in self.OPTIONS if getattr(self, name) not in (None, "", ())]
+        options = [
+            f"--{name}" for name in self.OPTIONS if getattr(self, name) not in (None, "", ())
+        ]
         if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
             raise ConfigError(
                 f"a request to {self.action} with "
