@@ -30,7 +30,8 @@ def command(options: LabelOptions) -> int:
         images = counted(page.progress.left, "image")
         corrected = page.progress.corrected
         say(
-            console, f"{page.labelling.info.model}: {images} left to correct, {corrected} corrected"
+            console,
+            f"{page.labelling.info.model}: {images} left to correct, {corrected} already corrected",
         )
         say(console, f"label the images at {page.address} (press Ctrl-C to stop the server)")
         if page.is_reachable:

@@ -37,7 +37,7 @@ def command(options: ListOptions) -> int:
     console.print(overview_table(overviews), markup=False)
     for overview in overviews:
         if overview.trouble:
-            say(console, f"{overview.name} is broken: {overview.trouble}")
+            say(console, f"the search '{overview.name}' cannot be read: {overview.trouble}")
     return 0
 
 

@@ -145,7 +145,7 @@ class Range(Domain):
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
         if self.low > self.high:
-            raise ConfigError(f"low must not exceed high (got {self.low} and {self.high}).")
+            raise ConfigError(f"low must not exceed high (got low={self.low}, high={self.high}).")
         if self.log and self.low <= 0:
             raise ConfigError(f"a log range requires low > 0 (got {self.low}).")
         if self.step is not None and (self.step <= 0 or self.log):
@@ -482,7 +482,7 @@ class SearchSpace:
                 if parent not in (*list(self.domains)[:position], *self.base):
                     raise ConfigError(
                         f"{path}: 'when' refers to '{parent}', which must be searched "
-                        f"before {path} or set in the base."
+                        f"before {path} or set in the space's base."
                     )
         for params in self.first:
             for path in params.keys() - self.domains.keys():
@@ -493,7 +493,7 @@ class SearchSpace:
             for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
                     f"a point of 'first' sets {path}={params[path]}, which the domain of {path} "
-                    "does not contain for the point's other values."
+                    "does not contain, given the point's other values. Change or remove it."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:

@@ -33,7 +33,8 @@ def command(options: StatusOptions) -> int:
         home = request.home()
         if options.json or options.all:
             raise ConfigError(
-                "--follow cannot be combined with --json or --all. Remove --follow, or the others."
+                "--follow cannot be combined with --json or --all. Use --follow "
+                "without them, or leave it out."
             )
         return Follow(request.name, home, request.storage).run()
     standing = status(request)

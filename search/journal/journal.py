@@ -445,7 +445,7 @@ def _checked_event(line: bytes, values: Any, path: Path | Bucket, number: int) -
     try:
         event = Event.from_line(line.decode()) if values is None else Event._of(values, line)
         if event.number != number:
-            raise ValueError(f"the line has event {event.number} instead of event {number}")
+            raise ValueError(f"it is event {event.number} instead of event {number}")
     except (ValueError, RecursionError) as error:
         remedy = (
             f", or keep only the lines before line {number} ('head -n {number - 1}'). A resume "

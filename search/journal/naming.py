@@ -98,9 +98,9 @@ def by_likeness(name: str, existing: Iterable[str]) -> list[tuple[float, str]]:
 def _missing_text(name: str, closest: str, existing: list[str], place: Storage) -> Message:
     if "@" in name:  # names of searches cannot contain it
         return Message(
-            f"there is no search '{name}'. Did you mean the promoted model 'models:/{name}'? (",
+            f"there is no search '{name}'. Did you mean the registered model 'models:/{name}'? To "
+            "register a model: ",
             Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
-            " registers a model.)",
         )
     if not existing:
         return Message(
@@ -111,7 +111,7 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
     more = f" and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""
     names = f"{', '.join(listed[:MAX_LISTED])}{more}"
     return Message(
-        f"there is no search '{name}' in '{place}'.{hint} Existing searches: {names} (",
+        f"there is no search '{name}' in '{place}'.{hint} Existing searches: {names} (see ",
         Remedy("list", start=Start.ANYWHERE),
         ").",
     )
@@ -126,14 +126,15 @@ def refuse_cut_off(result: SearchResult, place: Storage) -> None:
     if result.outcome == "running":
         raise Refused(
             Message(
-                f"the search '{result.name}' was cut off. Continue it first: ",
+                f"the search '{result.name}' was cut off before it finished. Continue it first: ",
                 Remedy("resume", result.name, place),
             )
         )
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(
             Message(
-                f"the selection of the search '{result.name}' was cut off. Continue it first: ",
+                f"the selection of the search '{result.name}' was cut off before it finished. "
+                "Continue it first: ",
                 Remedy("select", result.name, place),
             )
         )

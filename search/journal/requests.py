@@ -109,14 +109,16 @@ class DriverRequest:
         self._check_budget()
         at_once = self.concurrency is None or _is_count(self.concurrency, MAX_COUNT)
         _check("--concurrency", self.concurrency, at_once, f"a number from 1 to {MAX_COUNT:,}")
-        options = [name for name in self.OPTIONS if getattr(self, name) not in (None, "", ())]
+        options = [
+            f"--{name}" for name in self.OPTIONS if getattr(self, name) not in (None, "", ())
+        ]
         if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
             raise ConfigError(
                 f"a request to {self.action} with "
                 f"{', '.join(options) or 'no option'}{' and a trial' * bool(self.trial)} is not "
-                "valid. A request to extend requires --trials, --budget, --price or "
-                "--concurrency. A request to stop accepts only a trial, and a request to pause "
-                "accepts nothing."
+                "valid. A request to extend requires at least one of --trials, --budget, --price "
+                "and --concurrency. A request to stop accepts only the name of a trial, and a "
+                "request to pause accepts no options."
             )
 
     def _check_trials(self) -> None:
@@ -162,11 +164,12 @@ class DriverRequest:
             ConfigError: the values are not a valid request, or are from another version.
         """
         if not isinstance(values, Mapping):
-            raise ConfigError("the request is not a JSON object")
+            raise ConfigError(f"it is not a JSON object (got {type(values).__name__})")
         known_fields = {request_field.name: request_field for request_field in fields(cls)}
         if unknown := [name for name in values if name not in known_fields]:
             raise ConfigError(
-                f"this version of the program does not know the field '{unknown[0][:MAX_NAME]}'"
+                f"it has the field '{unknown[0][:MAX_NAME]}', which this version of the program "
+                "does not know"
             )
         if missing := [
             name
@@ -303,8 +306,8 @@ class Inbox:
             self._has_complained = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             self.say(
-                f"note: the requests to this search cannot be read ({reason}). The driver tries "
-                "again."
+                f"note: requests to stop, pause or extend this search cannot be read ({reason}). "
+                "The search continues and tries again."
             )
 
     def _watch(self) -> None:

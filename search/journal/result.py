@@ -580,12 +580,12 @@ class SearchResult:
         if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(
-                    f"there are trials, but the journal {folder / FILE_NAME} has no first event. "
-                    "Restore the journal from a backup."
+                    f"'{folder}' contains trials, but {FILE_NAME} is empty or does not contain the "
+                    f"start of the search. Restore {FILE_NAME} from a backup."
                 )
             raise JournalError(
-                f"the search at '{folder}' ended before its first event was written. Start the "
-                "search again under another name."
+                f"the search at '{folder}' was cut off before it recorded its start. Start it "
+                "again under another name."
             )
         return result
 

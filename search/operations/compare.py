@@ -40,9 +40,8 @@ def compare(request: CompareRequest) -> ComparedSearches:
         raise ConfigError(
             Message(
                 "pass the names of at least two searches, each name only once (got "
-                f"{', '.join(names)}). See ",
+                f"{', '.join(names)}). To list the searches: ",
                 Remedy("list", start=Start.ANYWHERE),
-                ".",
             )
         )
     results = [SearchResult.kept_in(home(request.storage, name))[0] for name in names]

@@ -74,8 +74,8 @@ def config_of(request: DataRequest) -> DataConfig:
     settings = dict(parse_setting(text) for text in request.settings)
     if foreign_keys := [path for path in settings if not path.startswith("data.")]:
         raise ConfigError(
-            f"--set {foreign_keys[0]} does not concern the data. Only keys that begin with "
-            "'data.' are allowed here."
+            f"--set {foreign_keys[0]} is not a setting of the data. Use only keys that begin with "
+            "'data.' here."
         )
     return data_config(data, request.reading, request.seed).override(settings).data
 

@@ -63,10 +63,8 @@ def delete(
     if not NAME.fullmatch(name):
         raise ConfigError(
             Message(
-                f"'{name[:80]}' cannot be the name of a search. For the names of all searches, "
-                "see ",
+                f"'{name[:80]}' cannot be the name of a search. To list the searches: ",
                 Remedy("list", start=Start.ANYWHERE),
-                ".",
             )
         )
     request = replace(request, name=name)

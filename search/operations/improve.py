@@ -333,7 +333,7 @@ def read_improvement(request: ImproveRequest, search_home: Home) -> SearchResult
     if FOLDER not in search_home.names():
         name = name_in(request.storage, search_home)
         raise ConfigError(
-            f"the search '{name}' is not an improvement: search.improve did not start it. Use "
+            f"the search '{name}' already exists, but was not started by search.improve. Use "
             "another --name."
         )
     return result

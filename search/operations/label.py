@@ -129,9 +129,9 @@ def labelling_of(place: Storage) -> LabellingQueue:
     if (info := records.info) is None:
         raise ConfigError(
             Message(
-                f"there are no records in '{place}'. Start a server that writes records: `",
+                f"there are no records of predictions in '{place}'. To start a server that writes "
+                "them: ",
                 serve_and_record(place),
-                "`.",
             )
         )
     return LabellingQueue(records, info)

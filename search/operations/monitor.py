@@ -143,14 +143,14 @@ def monitored_model(request: MonitorRequest, talk: Talk) -> MonitoredModel:
         version = request.version or version
         source = source.at_version(version)
     elif source.is_search:
-        talk.note(f"preparing the model of {source}")
+        talk.note(f"preparing the model of the search '{source}'")
     with tempfile.TemporaryDirectory(prefix="monitor-") as temporary:
         reference = read(source.fetch(Path(temporary) / "classifier", watched=True))
     if reference is None:
         raise ConfigError(
-            f"'{source}' was promoted by an earlier version of this program. It lacks the "
-            "statistics of its validation images, with which new images are compared. Promote "
-            "the model again."
+            f"the model '{source}' was promoted by an earlier version of this program. It lacks "
+            "the statistics of the validation images, which new images are compared with. "
+            "Promote the model again."
         )
     return MonitoredModel(str(source), reference, version)
 

@@ -195,8 +195,9 @@ class Predictions:
             target = picture_path(self.out, answer.file, self.files.paths, ending)
             if (first := self._written.setdefault(target, answer.file)) != answer.file:
                 raise ConfigError(
-                    f"the pictures of '{first}' and of '{answer.file}' would both be written to "
-                    f"'{target}'. Predict these images separately, with another --out."
+                    f"the predictions for '{first}' and '{answer.file}' would be written to the "
+                    f"same file, '{target}'. Predict these images in two calls, each with its own "
+                    "--out."
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
@@ -249,7 +250,7 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     source = request.location.source(request.name, request.storage)
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.
-        talk.note(f"preparing the model of {source}")
+        talk.note(f"preparing the model of the search '{source}'")
     model = load_model(source)
     if request.out is not None and not model.has_files:
         raise ConfigError(

@@ -112,7 +112,10 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
     check_versions()
     check_tracking(uri)
     registry = Registry(uri, result, request.storage)
-    talk.note(f"exporting {chosen.trial} and comparing its predictions for the validation images")
+    talk.note(
+        f"exporting the model of {chosen.trial} and comparing its predictions for the validation "
+        "images with those of the checkpoint"
+    )
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,
@@ -141,9 +144,10 @@ def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage
     if against is None or against.is_above:
         return
     luck = ", which may be luck" if against.difference > 0 else ""
+    better = "not clearly better" if against.difference > 0 else "no better"
     raise NoBetterThanGuessing(
         Message(
-            f"{chosen.trial} is no better than {against.guess.doing}: the trial reaches "
+            f"{chosen.trial} is {better} than {against.guess.doing}: the trial reaches "
             f"{against.value:.4g}{luck}, and guessing reaches "
             f"{_reached(against, against.guessed)}. To register the trial anyway: ",
             Remedy(

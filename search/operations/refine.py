@@ -188,10 +188,10 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
             `MIN_COMPARED` distinct trials.
     """
     if len(experiment.objectives) > 1:
-        remedy = "Start another search with a space of your own."
+        remedy = "Instead, start another search with a narrower space."
         raise Refused(
-            f"'{experiment.name}' optimizes {', '.join(experiment.objectives)}, but a refinement "
-            f"can optimize only {result.metric.title}. {remedy}"
+            f"'{experiment.name}' has the objectives {', '.join(experiment.objectives)}, but a "
+            f"refinement can optimize only {result.metric.title}. {remedy}"
         )
     if not experiment.space.domains:
         raise Refused(

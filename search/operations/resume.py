@@ -190,7 +190,7 @@ def space_of(request: ResumeRequest, experiment: Experiment, result: SearchResul
             f"Undo the change, or pass --space {shlex.quote(source)} to see what has changed. To "
             "continue with the change, also pass --allow-change."
         )
-        raise Refused(f"the space file '{file[0]}' has changed. {remedy}")
+        raise Refused(f"the space file '{file[0]}' has changed since the search read it. {remedy}")
     return experiment.space
 
 
@@ -215,8 +215,8 @@ def check_trials(home: Home, trials: list[str], result: SearchResult) -> None:
             f"'{home}/{TRIALS}' to repeat the lost trainings."
         )
         raise Refused(
-            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' has {lost[0]}, but "
-            f"the journal does not. {remedy}"
+            f"the end of '{home}/{FILE_NAME}' is missing: '{home}/{TRIALS}' contains {lost[0]}, "
+            f"which the journal does not mention. {remedy}"
         )
 
 

@@ -56,9 +56,10 @@ def experiment_of(request: RunRequest) -> Experiment:
     source = data_source(request.data)
     data = data_config(request.data, request.reading, request.seed)
     if request.space is None:
+        named = ", ".join(names(data.data.task))
+        by_name = f"--space NAME with one of the names {named}, or " if named else ""
         raise ConfigError(
-            f"--space is missing. Pass one of {', '.join(names(data.data.task))}; or a space of "
-            "your own with --space FILE.py:FUNCTION."
+            f"--space is missing. Use {by_name}--space FILE.py:FUNCTION with a space of your own."
         )
     settings = settings_of(request)
     space, space_name, space_source = space_of(request.space)
@@ -127,7 +128,7 @@ def refuse_idle(experiment: Experiment) -> None:
     if sure and len(experiment.objectives) > 1:
         raise ConfigError(
             f"{sure} cannot be combined with --objective {','.join(experiment.objectives)}, "
-            f"because --sure concerns only {experiment.base.ranked_by.title}. Leave one of them "
+            f"because --sure applies only to {experiment.base.ranked_by.title}. Leave one of them "
             "out."
         )
     longest = experiment.horizon
@@ -229,7 +230,7 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
     if not path.exists():
         raise ConfigError(
             f"--weights '{path}' does not exist. Pass a file of weights, a checkpoint, or a "
-            "folder of files with torchvision's names."
+            "folder with files of weights that are named as in torchvision."
         )
     names = (
         space.domains["model.name"].values
@@ -242,8 +243,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
         if name in MODELS
     ):
         raise ConfigError(
-            "--weights cannot be used with models that do not start from trained weights "
-            f"({', '.join(names or ())}). Use --space transfer or --space zoo."
+            "--weights cannot be used, because no model of this space can start from trained "
+            f"weights ({', '.join(names or ())}). Use --space transfer or --space zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
@@ -275,8 +276,8 @@ def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) ->
     suited = " or ".join(f"--space {name}" for name in names(config.data.task))
     remedies = [suited or "a space of your own", *(["another --task"] if len(possible) > 1 else [])]
     raise ConfigError(
-        f"{source} is not for {config.task.title}, the task of {request.data}. "
-        f"Use {', or '.join(remedies)}."
+        f"{source} cannot be used for {config.task.title}, the task of the data set "
+        f"'{request.data}'. Use {', or '.join(remedies)}."
     )
 
 

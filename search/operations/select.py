@@ -303,8 +303,7 @@ def terms_of(request: SelectRequest, result: SearchResult) -> Selecting:
         raise ConfigError(f"--top must be >= 1 (got {top}).")
     if not MIN_SEEDS <= seeds <= MAX_SEEDS:
         raise ConfigError(
-            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): a single seed does not "
-            "show the effect of chance."
+            f"--seeds must be a whole number from {MIN_SEEDS} to {MAX_SEEDS} (got {seeds})."
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
@@ -389,7 +388,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
         return
     if not policy.race.alive:
         raise Refused(
-            "no candidate is left in the selection: "
+            "no candidate is left in the selection, because all were dropped: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in policy.race.out.items())}"
         )
     crew = executor.crew

@@ -54,7 +54,8 @@ def replicas(text: str) -> tuple[int, int]:
     numbers = [fewest, most] if colon else [fewest, fewest]
     if not all(map(is_whole, numbers)) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= 1000:
         raise ConfigError(
-            f"expected MIN:MAX replicas from 1 to 1000, such as 1:4 (got '{text[:80]}')"
+            "expected a number of replicas from 1 to 1000, or a range MIN:MAX such as 1:4 (got "
+            f"'{text[:80]}')"
         )
     return int(numbers[0]), int(numbers[1])
 
@@ -228,8 +229,8 @@ def served_model(source: ModelSource, folder: Path, poll_s: float) -> WatchedMod
         return watched_model(source, folder, poll_s)
     if (model_folder := source.local_folder) is None:
         raise ConfigError(
-            f"'{source}' does not contain a promoted model (a folder with about.json). Pass the "
-            "folder of a promoted model, or models:/NAME@champion."
+            f"'{source}' is not the folder of a model, which contains about.json. Pass the folder "
+            "of a model, the name of a search, or models:/NAME@champion."
         )
     return model_folder
 
@@ -286,7 +287,11 @@ def serve_on_cluster(
         )
     if request.shadow is not None or request.workers != 1:
         refused = "--shadow" if request.shadow is not None else "--workers"
-        remedy = "Use --replicas instead" if request.shadow is None else "Leave one of them out"
+        remedy = (
+            "Use --replicas instead"
+            if request.shadow is None
+            else "Leave --shadow or --address out"
+        )
         raise ConfigError(f"{refused} cannot be used on a cluster (--address). {remedy}.")
     settings = WorkerSettings(
         name=name,

@@ -443,7 +443,8 @@ def _parse_top(query: bytes) -> int | None:
         return None
     options = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     if len(options) != 1 or options[0][0] != "top":
-        raise Refusal(400, "the only allowed query parameter is ?top=NUMBER")
+        text = query.decode("latin-1")[:80]
+        raise Refusal(400, f"the only allowed query parameter is ?top=NUMBER (got {'?' + text!r})")
     text = options[0][1]
     if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 6 and int(text)):
         raise Refusal(400, f"?top= must be a whole number from 1 to 999999 (got {text[:80]!r})")

@@ -51,8 +51,8 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
         return [body]
     reader = READERS.get(kind)
     if reader is None:
-        content_name = printable(kind[:80]) or "no Content-Type"
-        raise Refusal(415, f"the Content-Type must be {TYPES} (got '{content_name}')")
+        content_name = f"'{printable(kind[:80])}'" if kind else "no Content-Type"
+        raise Refusal(415, f"the Content-Type must be {TYPES} (got {content_name})")
     images = reader(content_type, body, limits)
     if len(images) > limits.images:
         raise _too_many_refusal(limits)
@@ -173,8 +173,8 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
     if any(type(side) is not int or not 0 <= side <= len(body) for side in shape):
         raise Refusal(
             400,
-            "the shape in the array's header must have whole numbers from 0 to the size of the "
-            "body",
+            "every size in the array's header must be a whole number from 0 to the number of bytes "
+            f"in the body ({len(body):,})",
         )
     if kind != np.uint8 or is_fortran or not 2 <= len(shape) <= 4:
         raise Refusal(
@@ -184,7 +184,9 @@ def _read_npy(content_type: str, body: bytes, limits: Limits) -> NDArray[np.uint
         )
     if size != len(body) - start:
         raise Refusal(
-            400, f"by its header, the array must have {size:,} bytes (got {len(body) - start:,})"
+            400,
+            f"according to its header, the array has {size:,} bytes, but the body contains "
+            f"{len(body) - start:,}",
         )
     images = np.frombuffer(body, dtype=np.uint8, offset=start).reshape(shape)
     is_single = images.ndim == 2 or (images.ndim == 3 and shape[-1] <= 4)
@@ -219,7 +221,8 @@ def read_tensors(body: bytes, limits: Limits) -> Any:
         raise Refusal(400, TENSORS_FORM)
     images = document[keys[0]]
     if not isinstance(images, list) or not images:
-        raise Refusal(400, f"'{keys[0]}' must be a list of images that is not empty")
+        got = "an empty list" if images == [] else type(images).__name__
+        raise Refusal(400, f"'{keys[0]}' must be a list of images, with at least one (got {got})")
     if len(images) > limits.images:
         raise _too_many_refusal(limits)
     _check_numbers(images, axes=4)
@@ -241,10 +244,12 @@ def _check_numbers(values: list[Any], axes: int) -> None:
     if kinds <= {int, float}:
         return
     if kinds != {list} or axes == 1:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        got = "lists inside of pixels" if kinds == {list} else f"a list of {names}"
         raise Refusal(
             422,
-            "images must be lists of rows, and rows lists of numbers from 0 to 255 or of "
-            "pixels; all rows of an image must have the same length",
+            "an image must be a list of rows, a row a list of pixels, and a pixel a number from 0 "
+            f"to 255 or a list of such numbers (got {got})",
         )
     for value in values:
         _check_numbers(value, axes - 1)
@@ -254,4 +259,8 @@ def _to_array(image: Any) -> NDArray[Any]:
     try:
         return np.array(image)
     except (ValueError, OverflowError) as error:
-        raise Refusal(400, "the rows of an image must have the same length") from error
+        raise Refusal(
+            400,
+            "all rows of an image must have the same length, and all its pixels the same number of "
+            f"channels ({_first_line(error)})",
+        ) from error

@@ -247,8 +247,8 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
         raise ConfigError(
-            f"the model has {size / 1e6:,.0f} MB, but a model on a cluster may have at most "
-            f"{MAX_BYTES / 1e6:,.0f} MB. Serve the model on one machine, without --address."
+            f"the model is too large for a cluster ({size / 1e6:,.0f} MB, at most "
+            f"{MAX_BYTES / 1e6:,.0f} MB). Serve it on one machine, without --address."
         )
     fewest, most = deployment.replicas
     setup = ReplicaSetup(deployment.settings, model.version, files)
@@ -268,8 +268,8 @@ def _deploy(deployment: ClusterDeployment, model: ModelVersion) -> None:
         serve.run(ingress.bind(setup), name=_app_name(deployment), route_prefix=deployment.prefix)
     except (RuntimeError, TimeoutError) as error:
         raise NotReady(
-            f"the replicas of {deployment.settings.name} did not start "
-            f"({printable(str(error))[:300]}). Ray's logs have the details."
+            f"the replicas of the model '{deployment.settings.name}' did not start "
+            f"({printable(str(error))[:300]}). For details, see Ray's logs."
         ) from error
 
 

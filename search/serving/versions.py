@@ -76,9 +76,7 @@ def load_version(
     """
     model_folder = folder_in(folder)
     if model_folder is None:
-        raise ConfigError(
-            f"'{folder}' does not contain a promoted model (a folder with about.json)."
-        )
+        raise ConfigError(f"'{folder}' is not the folder of a model, which contains about.json.")
     try:
         runtime = _call_within(LOAD_S, lambda: _load(model_folder, name, threads))
     except ConfigError:

@@ -42,8 +42,8 @@ def run_search(experiment: Experiment, *, as_json: bool = False) -> Finished:
         check_exports(experiment.edges, prepared.dataset, partial(say, console))
     if (limit := experiment.budget.time) is not None and began.ago_s > limit.amount:
         raise ConfigError(
-            f"--budget {limit} is too small: {began.ago_s:.0f} s have passed before the first "
-            "trial could start. Use a larger budget."
+            f"--budget {limit} is too small: the preparation of the first trial already took "
+            f"{began.ago_s:.0f} s. Use a larger budget."
         )
     bounds = folds_text(experiment.base) + limits_text(experiment.budget)
     opening = opening_line(

@@ -94,5 +94,5 @@ def drop_unneeded(driver: Driver) -> None:
     titles = " and ".join(kind.counted(count) for kind, (count, _) in kinds.items())
     journal.complain(
         f"note: the checkpoints of {titles} were removed "
-        f"({size_text(sum(size for _, size in kinds.values()))}); --keep all keeps them"
+        f"({size_text(sum(size for _, size in kinds.values()))}). To keep them, use --keep all."
     )

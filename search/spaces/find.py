@@ -78,8 +78,8 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
     spec = importlib.util.spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
     if not path.is_file() or spec is None or spec.loader is None:
         raise ConfigError(
-            f"space file not found: '{path}' (--space). Pass the path of a Python file as "
-            "--space FILE.py:FUNCTION."
+            f"the space file '{path}' is not an existing .py file. Pass the path of a Python file "
+            "as --space FILE.py:FUNCTION."
         )
     module = importlib.util.module_from_spec(spec)
     try:

@@ -77,8 +77,8 @@ def check_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            "--model must have 1 to 128 letters, digits, '.', '_', '-' or spaces, and must start "
-            f"with a letter, a digit or '_' (got '{name[:80]}')."
+            "the name of a model must have 1 to 128 letters, digits, '.', '_', '-' or spaces, and "
+            f"must start with a letter, a digit or '_' (got '{name[:80]}')."
         )
 
 
@@ -328,7 +328,7 @@ def models_in(tracking: str, name: str = "") -> list[RegisteredModel]:
         ]
     except troubles() as error:
         raise NotReady(
-            f"MLflow ({redact(tracking)}) did not list its models {_reason(error)}"
+            f"MLflow ({redact(tracking)}) did not list its registered models {_reason(error)}"
         ) from error
 
 
@@ -389,8 +389,8 @@ def _use_version(
     address = ADDRESS.fullmatch(uri)
     if address is None:
         raise ConfigError(
-            f"'{redact(uri)[:200]}' is not the address of a model. Use models:/NAME@{ALIAS} or "
-            "models:/NAME/VERSION."
+            f"'{redact(uri)[:200]}' is not the address of a registered model. Use "
+            f"models:/NAME@{ALIAS} or models:/NAME/VERSION."
         )
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():

@@ -35,16 +35,16 @@ def find_answer(
     if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
         raise ConfigError(
             Message(
-                f"--trial '{trial[:80]}': '{result.name}' has no trial of this name with a "
-                "result. To list its trials: ",
+                f"--trial '{trial[:80]}': the search '{result.name}' has no trial of this name "
+                "with a result. To list its trials: ",
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
             Message(
-                f"the search '{result.name}' has no trial with a result, so there is nothing to "
-                "promote. See ",
+                f"the search '{result.name}' has no trial with a result, so it has no model. To "
+                "see why: ",
                 Remedy("status", result.name, storage),
             )
         )

@@ -153,9 +153,9 @@ def _write(
         dataset = dataset_of(result, config)
     except DataError as error:
         raise ConfigError(
-            f"{error} The images of '{result.name}' are required, because its model is compared "
-            "with its checkpoint on these images before it is used. A registered model does not "
-            f"need the images: models:/{result.name}@champion."
+            f"{error} The images of the search '{result.name}' are required to check the exported "
+            "model before it is used. A registered model does not need them: "
+            f"models:/{result.name}@champion."
         ) from error
     with _refusing_mismatch(trial, "used"):
         write(config, dataset, local_checkpoint(home, trial), folder, watched=watched)

@@ -54,8 +54,8 @@ CASES: list[Case] = [
     (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
     (
         ["--space", "none.py"],
-        "space file not found: 'none.py' (--space). Pass the path of a Python file as --space "
-        "FILE.py:FUNCTION.",
+        "the space file 'none.py' is not an existing .py file. Pass the path of a Python file as "
+        "--space FILE.py:FUNCTION.",
         2,
     ),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
@@ -73,7 +73,7 @@ CASES: list[Case] = [
     (["--space", "spaces.py:empty"], "optimizer.lr: Choice requires at least one value", 2),
     (
         ["--space", "spaces.py:upside_down"],
-        "optimizer.lr: low must not exceed high (got 2 and 1).",
+        "optimizer.lr: low must not exceed high (got low=2, high=1).",
         2,
     ),
     (
@@ -305,8 +305,8 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--weights", "typo.yaml"],
         (
-            "--weights cannot be used with models that do not start from trained weights "
-            "(deep_cnn). Use --space transfer or --space zoo."
+            "--weights cannot be used, because no model of this space can start from trained "
+            "weights (deep_cnn). Use --space transfer or --space zoo."
         ),
         2,
     ),
@@ -355,13 +355,14 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "table3", "--data", "scenes"],
-        "--space table3 is not for segmentation, the task of scenes. Use --space segmentation or "
-        "--space segmentation_zoo.",
+        "--space table3 cannot be used for segmentation, the task of the data set 'scenes'. Use "
+        "--space segmentation or --space segmentation_zoo.",
         2,
     ),
     (
         ["--space", "segmentation", "--data", "digits"],
-        "--space segmentation is not for classification, the task of digits. Use --space baselines",
+        "--space segmentation cannot be used for classification, the task of the data set "
+        "'digits'. Use --space baselines",
         2,
     ),
     (
@@ -694,7 +695,7 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--sure", "0.5", "--objective", "val_accuracy,latency"],
         "--sure 0.5 cannot be combined with --objective val_accuracy,latency, because --sure "
-        "concerns only accuracy. Leave one of them out.",
+        "applies only to accuracy. Leave one of them out.",
         2,
     ),
     (

@@ -29,7 +29,7 @@ CONDITIONAL = {
             {"optimizer.lr": Choice(0.1, 0.1)},
             "the values of Choice must differ from each other (got 0.1, 0.1)",
         ),
-        ({"optimizer.lr": Float(2, 1)}, "low must not exceed high (got 2 and 1)"),
+        ({"optimizer.lr": Float(2, 1)}, "low must not exceed high (got low=2, high=1)"),
         ({"optimizer.lr": Float(0, 1, log=True)}, "a log range requires low > 0"),
         ({"optimizer.lr": Float(0.1, float("inf"))}, "bounds must be finite"),
         ({"model.dropout": Float(0, 0.5, step=0)}, "step must be > 0"),
@@ -190,7 +190,7 @@ def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
     ("source", "text", "words"),
     [
         ("tabel3", None, f"Known: {', '.join(names())}. Did you mean 'table3'"),
-        ("nowhere.py:space", None, "space file not found"),
+        ("nowhere.py:space", None, "is not an existing .py file"),
         ("{path}:spaces", "space = 1", "has no 'spaces'"),
         (
             "{path}:space",

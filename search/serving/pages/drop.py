@@ -124,7 +124,7 @@ def _decode_image(text: str) -> bytes:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError:
-        raise ConfigError("`content` must be an image file in base64.") from None
+        raise ConfigError("`content` is not valid base64. Send an image file in base64.") from None
     if content:
         open_image(content).close()
     return content

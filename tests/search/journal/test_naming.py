@@ -45,7 +45,7 @@ def test_a_name_that_no_search_has_is_refused_with_what_there_is(storage: Path) 
     assert str(caught.value) == (
         f"there is no search 'brids' in '{storage}'. Did you mean 'birds'? Existing "
         f"searches: birds, flowers-1, "
-        "flowers-2, pets-2026 (python -m search.list)."
+        "flowers-2, pets-2026 (see python -m search.list)."
     )
 
 
@@ -62,9 +62,9 @@ def test_a_model_without_its_address_is_meant(
         resolve_name("birds@champion", place)
     assert caught.value.closest == ""
     assert str(caught.value) == (
-        "there is no search 'birds@champion'. Did you mean the promoted model "
+        "there is no search 'birds@champion'. Did you mean the registered model "
         "'models:/birds@champion'? "
-        "(python -m search.promote NAME registers a model.)"
+        "To register a model: python -m search.promote NAME"
     )
 
 
@@ -76,7 +76,7 @@ def test_of_many_searches_the_nearest_are_named(storage: Path) -> None:
         NoSuchSearch,
         match=(
             r"Existing searches: whale-0, .*, whale-\d+ and 16 more "
-            r"\("
+            r"\(see "
         ),
     ):
         resolve_name("whale", storage)

@@ -62,7 +62,7 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
     ("content", "why"),
     [
         (b"{", "Expecting"),
-        (b"[]", "the request is not a JSON object"),
+        (b"[]", "it is not a JSON object (got list)"),
         (b"[" * 3000, "recursion|Expecting value"),  # Python 3.13 reads so many levels
         (b"\xff\xfe", "codec"),
         (plain(action="format"), "action must be one of stop, pause, extend"),
@@ -72,7 +72,7 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
         (plain(by=["ada"]), "by must be a text of at most 200 characters"),
         (plain(trial="t" * 1000), "trial must be a text of at most 64 characters"),
         (plain(trial=7), "trial must be a text of at most 64 characters"),
-        (plain(trials="9"), "a request to stop with trials"),
+        (plain(trials="9"), "a request to stop with --trials"),
         (plain(action=EXTEND, trials="-3"), "--trials must be"),
         (plain(action=EXTEND, trials=3), "--trials must be"),
         (plain(action=EXTEND, budget="1h"), "--budget must be"),
@@ -80,7 +80,10 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
         (plain(action=EXTEND, price=float("inf")), "--price must be"),
         (plain(action=EXTEND, concurrency=2.5), "--concurrency must be"),
         (plain(action=PAUSE, trial="t0001"), "a request to pause"),
-        (plain(shell="rm"), "this version of the program does not know the field 'shell'"),
+        (
+            plain(shell="rm"),
+            "it has the field 'shell', which this version of the program does not know",
+        ),
         (plain(id="two"), "the request's id differs from its file name"),
         (b" " * (MAX_BYTES + 1), "but at most 4,096 are allowed"),
     ],
@@ -168,7 +171,8 @@ def test_whatever_is_wrong_with_a_request_the_inbox_goes_on(
     inbox.look()
     assert inbox.next() == one
     assert told == [
-        "note: the requests to this search cannot be read (a mistake). The driver tries again."
+        "note: requests to stop, pause or extend this search cannot be read (a mistake). The "
+        "search continues and tries again."
     ]
 
 

@@ -160,7 +160,7 @@ def test_a_search_drops_them_at_its_end_and_says_so(played: Callable[..., Driver
     assert {trial.trial for trial in driver.result.trials.values() if trial.is_freed} == gone
     (line,) = said
     assert f"{len(gone) - 1} stopped trials and 1 diverged or failed trial were removed" in line
-    assert "--keep all keeps them" in line
+    assert "To keep them, use --keep all." in line
 
 
 def test_with_keep_all_it_drops_nothing(played: Callable[..., Driver]) -> None:
@@ -338,7 +338,7 @@ def test_what_was_cut_off_is_not_cleaned(
     storage = driver.experiment.storage
     done = call("search.clean", "played", "--storage", storage, "--keep", ANSWER, "--yes")
     assert (done.returncode, done.stdout) == (5, "")
-    assert "was cut off. Continue it first: " in done.stderr
+    assert "was cut off before it finished. Continue it first: " in done.stderr
     assert f"-m search.{'select' if what == 'selection' else 'resume'} played" in done.stderr
     assert left(driver.experiment.home, driver.result).keys() == driver.result.trials.keys()
 

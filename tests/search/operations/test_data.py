@@ -76,7 +76,7 @@ def test_a_page_of_the_data_alone(call: Command, pets: Path, tmp_path: Path) -> 
     [
         (["./nowhere"], "data set folder not found: 'nowhere'"),
         (["minst"], "unknown data set 'minst'"),
-        (["digits", "--set", "epochs=3"], "--set epochs does not concern the data"),
+        (["digits", "--set", "epochs=3"], "--set epochs is not a setting of the data"),
         (
             ["digits", "--out", "no/where.html"],
             "--out 'no/where.html' must be a file in an existing folder",

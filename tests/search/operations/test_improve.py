@@ -471,7 +471,7 @@ def test_an_improvement_that_was_killed_goes_on(
         (("knn", "--trials", "2"), "--trials must be >= 3 (got 2)"),
         (("knn", "--margin", "0"), "--margin must be > 0 and < 100 percentage points (got 0)"),
         (("knn", "--name", "a/b"), "--name must have 1 to 64 of the characters"),
-        (("knn", "--name", "knn"), "the search 'knn' is not an improvement"),
+        (("knn", "--name", "knn"), "the search 'knn' already exists, but was not started"),
         (
             ("knn",),
             "--from 'met' contains the records of 'models:/knn', whose classes differ from",

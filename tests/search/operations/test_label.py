@@ -43,8 +43,8 @@ def test_a_place_without_records_is_refused(
 ) -> None:
     assert main([str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err == (
-        f"error: there are no records in '{tmp_path / 'none'}'. Start a server that writes "
-        f"records: `python -m search.serve MODEL --record {tmp_path / 'none'}`.\n"
+        f"error: there are no records of predictions in '{tmp_path / 'none'}'. To start a server "
+        f"that writes them: python -m search.serve MODEL --record {tmp_path / 'none'}\n"
     )
 
 
@@ -104,7 +104,10 @@ def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
         try:
             assert it.stdout is not None
-            assert it.stdout.readline() == "models:/pets: 1 image left to correct, 0 corrected\n"
+            assert (
+                it.stdout.readline()
+                == "models:/pets: 1 image left to correct, 0 already corrected\n"
+            )
             (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", it.stdout.readline())
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(address.rsplit("/", 2)[0] + "/next", timeout=600)

@@ -111,7 +111,7 @@ def test_a_broken_search_is_named_and_stops_nothing(
     ]
     done = call("search.list", "--storage", storage)
     assert done.returncode == 0
-    assert f"broken is broken: {trouble}" in done.stdout
+    assert f"the search 'broken' cannot be read: {trouble}" in done.stdout
 
 
 def odd(line: dict[str, Any]) -> bytes:
@@ -151,7 +151,7 @@ def test_an_odd_journal_is_one_line_and_the_others_are_listed(
         "odd": "broken",
     }
     assert command(ListOptions(request=ListRequest(storage=storage))) == 0
-    assert "odd is broken: " in capsys.readouterr().out
+    assert "the search 'odd' cannot be read: " in capsys.readouterr().out
 
 
 def test_nobody_waits_for_what_is_no_regular_file(
@@ -168,7 +168,10 @@ def test_nobody_waits_for_what_is_no_regular_file(
         "locked": "broken",
     }
     assert command(ListOptions(request=ListRequest(storage=storage))) == 0
-    assert "pipe is broken: journal.jsonl is not a regular file" in capsys.readouterr().out
+    assert (
+        "the search 'pipe' cannot be read: journal.jsonl is not a regular file"
+        in capsys.readouterr().out
+    )
     with pytest.raises(DamagedJournal, match="is not a regular file"):
         SearchResult.read(storage / "pipe")
     with pytest.raises(DamagedJournal, match="is not a regular file"):

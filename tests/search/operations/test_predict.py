@@ -320,5 +320,5 @@ def test_no_picture_of_an_image_is_written_over_that_of_another(tmp_path: Path) 
     ]
     made = Predictions(None, Files([str(tmp_path)]), FolderAccuracy([]), tmp_path / "out")  # type: ignore[arg-type]
     made._write_files(answers[0])
-    with pytest.raises(ConfigError, match=r"a\.png' and of '.*a\.jpg' would both be written to"):
+    with pytest.raises(ConfigError, match=r"a\.png' and '.*a\.jpg' would be written to the same"):
         made._write_files(answers[1])

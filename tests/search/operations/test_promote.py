@@ -341,7 +341,8 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     )
     assert promote.main(["small", "--trial", "t9"]) == 2
     assert (
-        "--trial 't9': 'small' has no trial of this name with a result." in capsys.readouterr().err
+        "--trial 't9': the search 'small' has no trial of this name with a result."
+        in capsys.readouterr().err
     )
     assert promoted().tags["search.trial"] == result.best.trial
 
@@ -416,7 +417,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
     code, line = refused(name="nowhere")
     assert (code, "nowhere" in line) == (2, True)
     code, line = refused("--model", "a/b")
-    assert (code, "--model must have 1 to 128 letters" in line) == (2, True)
+    assert (code, "the name of a model must have 1 to 128 letters" in line) == (2, True)
     code, line = refused("--model", "hf_" + 30 * "x")
     assert (code, "looks like a credential" in line, "xxx" in line) == (2, True, False)
     code, line = refused("--tracking", "http://u:hunter2@127.0.0.1:9/")
@@ -451,7 +452,7 @@ def test_what_cannot_be_promoted_is_said_in_one_line(
 def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: Any) -> None:
     searched("tree", finish=False)
     assert promote.main(["small"]) == 5
-    assert "was cut off. Continue it first: " in capsys.readouterr().err
+    assert "was cut off before it finished. Continue it first: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(
         Refused,
-        match=r"the space file '.*my\.py' has changed\. Undo the change, or pass "
+        match=r"the space file '.*my\.py' has changed since the search read it\. Undo the "
+        r"change, or pass "
         r"--space .*my\.py:space to see what has changed\. To continue with the change, ",
     ):
         experiment_of(given(allow_change=True), result)
@@ -256,7 +257,7 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
         0.01, 0.1
     )
     (tmp_path / "my.py").unlink()
-    with pytest.raises(ValueError, match="space file not found"):
+    with pytest.raises(ValueError, match="is not an existing"):
         experiment_of(given(space="my.py:space", allow_change=True), result)
     assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
 
@@ -384,8 +385,8 @@ def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(
         (experiment.folder / "trials" / name).mkdir(parents=True)
     with pytest.raises(
         Refused,
-        match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, "
-        r"but the journal does not",
+        match=r"the end of '.*journal.jsonl' is missing: '.*trials' contains t0002, "
+        r"which the journal does not mention",
     ):
         check_trials(experiment.home, experiment.home.trials(), driver.result)
     (experiment.folder / "trials" / "t0002").rmdir()

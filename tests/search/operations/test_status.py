@@ -356,8 +356,8 @@ def test_following_takes_no_json(call: Command, tmp_path: Path) -> None:
     done = call("search.status", "one", "--follow", "--json")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: --follow cannot be combined with --json or --all. Remove --follow, or the "
-        "others.\n",
+        "error: --follow cannot be combined with --json or --all. Use --follow without "
+        "them, or leave it out.\n",
     )
 
 

@@ -220,7 +220,7 @@ def test_a_search_that_is_stopped_evaluates_and_tests_what_it_has(
     ("verb", "words", "why"),
     [
         ("stop", ["t0099"], "there is no trial 't0099' in 'played': it has t0001 to t"),
-        ("extend", [], "extend requires --trials, --budget"),
+        ("extend", [], "extend requires at least one of --trials, --budget"),
         ("extend", ["--trials", "-2"], "--trials"),
         ("extend", ["--trials", "some"], "--trials must be"),
         ("extend", ["--budget", "+1h"], "no limit of this kind"),

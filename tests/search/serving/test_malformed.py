@@ -155,9 +155,9 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
         as_npy(np.zeros((1, 8, 8), np.uint8))[:-1],
         NPY,
         400,
-        "by its header",
+        "according to its header",
     ),
-    "an array too long": ("/predict", as_npy(GREY) + b"0", NPY, 400, "by its header"),
+    "an array too long": ("/predict", as_npy(GREY) + b"0", NPY, 400, "according to its header"),
     "a code in its header": (
         "/predict",
         as_npy(GREY).replace(b"{'descr'", b"{__dict_"),

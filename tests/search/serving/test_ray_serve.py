@@ -73,7 +73,10 @@ def test_replicas_are_a_number_or_a_range() -> None:
     [
         (["--address", "local"], "--address local is not allowed. To serve on this machine,"),
         (["--address", "auto", "--workers", "2"], "--workers cannot be used on a cluster"),
-        (["--address", "auto", "--replicas", "4:1"], "expected MIN:MAX replicas from 1 to 1000"),
+        (
+            ["--address", "auto", "--replicas", "4:1"],
+            "expected a number of replicas from 1 to 1000, or a range MIN:MAX such as 1:4",
+        ),
     ],
 )
 def test_what_a_cluster_cannot_do_is_said(

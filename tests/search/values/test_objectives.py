@@ -513,6 +513,6 @@ def test_a_real_search_finds_networks_of_several_sizes(
     refused = call("search.refine", "small")
     assert refused.returncode == 5
     assert (
-        "'small' optimizes val_accuracy, latency, parameters, but a refinement can optimize "
-        "only accuracy."
+        "'small' has the objectives val_accuracy, latency, parameters, but a refinement can "
+        "optimize only accuracy."
     ) in refused.stderr

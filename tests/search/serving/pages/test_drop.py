@@ -121,7 +121,7 @@ def test_an_image_is_sent_again_where_its_answer_is_not_known(recorder: Recorder
         ({"image": "../about.json", "class": "cat"}, 404, "there is no recorded image"),
         ({"image": "0" * 64, "class": "cat"}, 404, "there is no recorded image"),
         ({"id": "b", "class": "cat"}, 404, "this answer is no longer known"),
-        ({"content": "?", "class": "cat"}, 400, "an image file in base64"),
+        ({"content": "?", "class": "cat"}, 400, "`content` is not valid base64"),
         ({"content": base64.b64encode(b"<svg/>").decode(), "class": "cat"}, 400, "not an image"),
         ({"content": base64.b64encode(b"x" * 999).decode(), "class": "cat"}, 400, "not an image"),
     ],
