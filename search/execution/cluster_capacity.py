@@ -15,12 +15,13 @@ import ray
 from cluster.errors import NotReady
 from cluster.runtime.fair_share import Shares, Use, share
 from cluster.runtime.nodes import CapacityRequest, growth, machines, nodes
-from cluster.runtime.resources import MANY, Demand, Machines, slots
+from cluster.runtime.resources import MANY, Demand, Machines, resources_text, slots
 from cluster.runtime.shared_folder import ANSWER_S, SharedFolderCheck
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
+from trainables.errors import counted
 
 EVERY_S, WAIT_S = 2.0, 0.5
 """Seconds between two updates of the limit: `EVERY_S` while trials run, and `WAIT_S` while the
@@ -195,12 +196,14 @@ class ClusterLimit(Limit):
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (
-                    f"the cluster can have at most {largest.cpus:g} CPUs and {largest.gpus:g} "
-                    f"GPUs, on {len(largest.each)} machines"
+                    "the cluster can have at most "
+                    f"{resources_text(largest.cpus, largest.gpus)}, on "
+                    f"{counted(len(largest.each), 'machine')}"
                 )
                 raise NotReady(
                     f"one trial needs {demand.in_words}, but {there}. "
-                    "Increase max_workers in the cluster's file, or reduce --gpus-per-trial."
+                    "Increase max_workers in the cluster's file, or reduce --workers, "
+                    "--cpus-per-trial or --gpus-per-trial."
                 )
             elif not is_told:
                 self.say(
@@ -215,7 +218,7 @@ class ClusterLimit(Limit):
 def _in_words(have: Machines) -> str:
     return (
         f"{len(have.each)} machine{'s' * (len(have.each) != 1)} "
-        f"with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+        f"with {resources_text(have.cpus, have.gpus)}"
     )
 
 

@@ -264,7 +264,7 @@ def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     done = search.finish()
     assert done.code == 0, done.err
     assert (
-        "waiting for machines: one trial needs 1 CPUs and 0 GPUs, but "
+        "waiting for machines: one trial needs 1 CPU and 0 GPUs, but "
         "the cluster has 1 machine with 0 CPUs" in done.err
     )
     logs = "".join(
