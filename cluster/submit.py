@@ -76,7 +76,7 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
         jobs.stop(job)
         jobs.follow(job, write)
         say(
-            "the job has stopped. Continue a search with: "
+            "the job has stopped. If it ran a search, continue the search with: "
             "python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
         )
         return ExitCode.INTERRUPTED

@@ -73,7 +73,7 @@ class ClusterLimit(Limit):
             )
             self.say(
                 f"note: {len(self.searches)} searches share the cluster; "
-                f"this search runs {mine} at once, {when}"
+                f"this search will run {mine} at once, {when}"
             )
 
     def end(self) -> None:

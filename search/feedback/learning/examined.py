@@ -168,7 +168,7 @@ def refuse_few(corrected_images: CorrectedImages) -> None:
             f"{MIN_NEW_IMAGES[TRAINING]}), {counts[SELECTION]} for the selection of the best "
             f"challenger (at least {MIN_NEW_IMAGES[SELECTION]}) and {counts[HELD_OUT]} held out "
             f"for the comparison with the champion (at least {MIN_NEW_IMAGES[HELD_OUT]}). About "
-            "60 corrections are enough. Correct more images with ",
+            "60 corrections in total are enough. Correct more images with ",
             Remedy("label", start=Start.MODULE),
             ", or on the server's page.",
         )

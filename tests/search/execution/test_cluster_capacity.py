@@ -199,7 +199,7 @@ def test_two_searches_share_a_cluster_of_two_nodes(played: Played) -> None:
         assert done.code == 0, done.err
         assert done.summary["trials"] == {"completed": 9}
         assert runs(played.folder, search.name) == [f"t000{number}" for number in range(1, 10)]
-    assert "2 searches share the cluster; this search runs 1 trial at once" in second.err
+    assert "2 searches share the cluster; this search will run 1 trial at once" in second.err
     assert second.events("started")[0]["slots"] == 1
 
 
