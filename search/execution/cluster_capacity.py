@@ -21,7 +21,6 @@ from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
-from trainables.errors import counted
 
 EVERY_S, WAIT_S = 2.0, 0.5
 """Seconds between two updates of the limit: `EVERY_S` while trials run, and `WAIT_S` while the
@@ -197,8 +196,7 @@ class ClusterLimit(Limit):
                 largest = self.growth.largest_cluster(demand)
                 there = (
                     "the cluster can have at most "
-                    f"{resources_text(largest.cpus, largest.gpus)}, on "
-                    f"{counted(len(largest.each), 'machine')}"
+                    f"{resources_text(largest.cpus, largest.gpus)}{largest.where}"
                 )
                 raise NotReady(
                     f"one trial needs {demand.in_words}, but {there}. "

@@ -254,7 +254,8 @@ def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     assert refused.code == 4
     assert (
         "one trial needs 2 CPUs and 0 GPUs, but "
-        "the cluster can have at most 2 CPUs and 0 GPUs, on 3 machines" in refused.err
+        "the cluster can have at most 2 CPUs and 0 GPUs on 3 machines, and each process must fit "
+        "on a single machine" in refused.err
     )
     search = headless.search("patient", environment=own)
     search.wait_until(
