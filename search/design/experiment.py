@@ -306,12 +306,12 @@ class Experiment:
             next(self.space.points())
         elif size > MAX_GRID and self.trials is None:
             raise ConfigError(
-                f"the space {self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). "
+                f"the space '{self.space_name}' has {size:,} grid points (limit {MAX_GRID:,}). "
                 "Use --trials N or --algorithm random."
             )
         elif size > MAX_SHUFFLED:
             raise ConfigError(
-                f"the space {self.space_name} has {size:,} grid points, which are too many to "
+                f"the space '{self.space_name}' has {size:,} grid points, which are too many to "
                 f"shuffle (limit {MAX_SHUFFLED:,}). Use --algorithm random."
             )
 

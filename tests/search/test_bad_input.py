@@ -85,7 +85,7 @@ CASES: list[Case] = [
     (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
     (
         ["--space", "spaces.py:huge", "--algorithm", "grid"],
-        "the space spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm "
+        "the space 'spaces' has 409,600 grid points (limit 10,000). Use --trials N or --algorithm "
         "random.",
         2,
     ),
