@@ -96,7 +96,8 @@ def token() -> str:
         text = ""
     if not text:
         raise NotReady(
-            f"there is no token in {path}. Copy this file from the person who started the cluster, "
-            "or start a cluster with: python -m cluster.up FILE"
+            f"the cluster's token is missing: {path} does not exist or is empty. Copy this file "
+            "from the machine of the person who started the cluster, or start a cluster with: "
+            "python -m cluster.up FILE"
         )
     return text

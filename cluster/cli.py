@@ -93,7 +93,7 @@ def whole_number(least: int, most: int, what: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not is_whole(text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(
-                f"{what} must be a whole number from {least} to {most:,} (got '{text[:80]}')"
+                f"{what} must be a whole number from {least:,} to {most:,} (got '{text[:80]}')"
             )
         return int(text)
 

@@ -167,7 +167,7 @@ def _get(url: str, path: str) -> Any:
         if error.code in (401, 403):
             raise Denied(
                 "the cluster rejected this machine's token. "
-                "Copy ~/.ray/auth_token from the person who started the cluster."
+                "Copy ~/.ray/auth_token from the machine of the person who started the cluster."
             ) from error
         raise Denied(
             f"the cluster's dashboard responded with HTTP {error.code}. Try again in a moment."
@@ -181,7 +181,7 @@ def _get(url: str, path: str) -> Any:
         raise NotReady(
             "the dashboard on the cluster's head node does not respond "
             f"({getattr(error, 'reason', error)}). "
-            "Start the cluster with: python -m cluster.up FILE"
+            "If the cluster is not running, start it with: python -m cluster.up FILE"
         ) from error
 
 

@@ -56,10 +56,15 @@ def read(path: Path) -> Definition:
     content = mapping(path)
     provider = _section(content, "provider", path)
     auth = _section(content, "auth", path)
-    if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
+    required = {
+        "cluster_name": content.get("cluster_name"),
+        "provider.type": provider.get("type"),
+        "auth.ssh_user": auth.get("ssh_user"),
+    }
+    if missing := [entry for entry, value in required.items() if not value]:
         raise Mistake(
-            f"{path} does not define a cluster. It must contain cluster_name, provider.type and "
-            "auth.ssh_user. See cluster/onprem.yaml for an example."
+            f"{path} does not define a cluster, because it lacks {', '.join(missing)}. "
+            "See cluster/onprem.yaml for an example."
         )
     key = expand_path(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     definition = Definition(

@@ -123,6 +123,6 @@ def _call_ray(ask: Callable[[], Any]) -> Any:
     except (OSError, RuntimeError, ValueError) as error:  # the errors of `requests` are OSErrors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"the cluster's job server cannot be reached ({reason}). "
+            f"a request to the cluster's job server failed ({reason}). "
             "Check the cluster with: python -m cluster.status FILE"
         ) from error

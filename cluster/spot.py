@@ -197,10 +197,10 @@ def watch(
         except (OSError, ValueError) as error:
             if time.monotonic() - last_answer > PATIENCE_S:
                 raise NotReady(
-                    f"the metadata service at {imds} does not respond ({error}). "
+                    f"spot notices cannot be read from the metadata service at {imds} ({error}). "
                     "Check that this machine is an instance of AWS EC2."
                 ) from error
-            say(f"the metadata service did not respond ({error}); trying again")
+            say(f"spot notices could not be read from the metadata service ({error}); trying again")
         time.sleep(poll_s)
 
 

@@ -76,7 +76,7 @@ def follow_job(jobs: Jobs, job: str) -> int | None:
         jobs.stop(job)
         jobs.follow(job, write)
         say(
-            "the job has stopped. Continue a search with: "
+            "the job has stopped. If it ran a search, continue the search with: "
             "python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
         )
         return ExitCode.INTERRUPTED
@@ -93,7 +93,7 @@ def follow_again(cluster: Definition, job: str, printed_chars: int) -> int:
     Raises:
         NotReady: the cluster was not reached for `PATIENCE_S`; the job may still be running.
     """
-    say("the connection was lost, but the job continues. Connecting again...")
+    say("the connection to the cluster was lost, but the job continues. Connecting again...")
     deadline = time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < deadline:
@@ -165,7 +165,10 @@ def environment_of(assignments: Sequence[str]) -> dict[str, str]:
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise Mistake(f"--env must have the form NAME=VALUE (got '{redact(name)}').")
+            raise Mistake(
+                "--env must have the form NAME=VALUE, and NAME may contain only A-Z a-z 0-9 _ and "
+                f"must not start with a digit (got '{redact(name)}{'=...' * bool(equals)}')."
+            )
         if KEY.search(name) or redact(value) != value:
             raise Mistake(
                 f"--env {name} looks like a credential, which everybody with access to the jobs "

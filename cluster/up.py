@@ -46,11 +46,11 @@ def command(args: argparse.Namespace) -> int:
     say(f"the cluster '{cluster.name}' is up after {time.monotonic() - start:.0f} s")
     file = ssh.relative_to_here(cluster.path)
     say(
-        f"run a search:   python -m cluster.submit {file} -- python -m search.run --space table3 "
-        "--storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
+        f"run a search:          python -m cluster.submit {file} -- python -m search.run "
+        "--space table3 --storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
     )
-    say(f"show its state: python -m cluster.status {file}")
-    say(f"shut it down:   python -m cluster.down {file}")
+    say(f"show the cluster:      python -m cluster.status {file}")
+    say(f"shut down the cluster: python -m cluster.down {file}")
     return 0
 
 
@@ -63,7 +63,7 @@ def check_hosts(cluster: definition.Definition) -> None:
     Raises:
         NotReady: the head or too many workers fail the check; the text has the reason for each.
     """
-    say(f"checking ssh and rsync on {len(cluster.hosts)} hosts")
+    say(f"checking ssh and rsync on {len(cluster.hosts)} host{'s' * (len(cluster.hosts) != 1)}")
     results = ssh.run_on(cluster, cluster.hosts, "command -v rsync >/dev/null || echo missing")
     problems = {
         host: (
@@ -84,7 +84,7 @@ def check_hosts(cluster: definition.Definition) -> None:
             "\n".join([*problems.values(), *([hint] if cluster.head not in problems else [])])
         )
     for problem in problems.values():
-        say(f"  {problem} The host may join later.")
+        say(f"  {problem} The cluster starts without this host, which can join later.")
 
 
 def give_keys(cluster: definition.Definition) -> None:
@@ -194,7 +194,7 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
     deadline, joined_addresses = time.monotonic() + timeout_s, set[str]()
     if cluster.least_workers:
         say(
-            f"waiting for {cluster.least_workers} workers; "
+            f"waiting for {cluster.least_workers} worker{'s' * (cluster.least_workers != 1)}; "
             "at its first start, each worker also installs all packages"
         )
     while True:
@@ -208,7 +208,10 @@ def wait_for_workers(cluster: definition.Definition, url: str, timeout_s: float)
                 raise
         for node in alive:
             if node.address not in joined_addresses:
-                say(f"  {node.address} has joined: {node.cpus:g} CPUs, {node.gpus:g} GPUs")
+                say(
+                    f"  {node.address} has joined the cluster (CPUs: {node.cpus:g}, "
+                    f"GPUs: {node.gpus:g})"
+                )
                 joined_addresses.add(node.address)
         if len(alive) >= cluster.least_workers:
             return

@@ -36,11 +36,12 @@ def command(options: CleanOptions) -> int:
     removable = removable_checkpoints(request)
     size, removed_bytes, keep = size_of(removable), 0, request.keep
     if not removable:
-        say(console, f"{request.name}: there is nothing to remove with --keep {keep}")
+        say(console, f"no checkpoints of '{request.name}' can be removed with --keep {keep}")
     else:
         say(
             console,
-            f"{request.name}: with --keep {keep}, {size_text(size)} of checkpoints can be removed",
+            f"with --keep {keep}, {size_text(size)} of checkpoints of '{request.name}' can be "
+            "removed",
         )
         console.print(removable_table(removable))
     if removable and not options.dry_run and (options.yes or confirm_removal(request.name, size)):

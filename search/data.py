@@ -30,7 +30,7 @@ def command(options: DataOptions) -> int:
     for line in lines(report):
         say(terminal, line)
     if options.request.out is not None:
-        say(terminal, f"  page: {options.request.out}")
+        say(terminal, f"  the HTML page was written to {options.request.out}")
     if options.json:
         sys.stdout.write(json.dumps({"data": report.to_json()}) + "\n")
     return 0

@@ -51,7 +51,7 @@ class Patch:
             return f"Ray's {self.target} has no signature"
         if tuple(signature.parameters) == self.parameters:
             return ""
-        return f"Ray's {self.target} has unexpected parameters: {', '.join(signature.parameters)}"
+        return f"Ray's {self.target} has unexpected parameters ({', '.join(signature.parameters)})"
 
 
 def check_patches(patches: Collection[Patch]) -> None:

@@ -13,6 +13,11 @@ MANY = 10**6
 """A number that stands for "no limit"."""
 
 
+def resources_text(cpus: float, gpus: float) -> str:
+    """Format numbers of CPUs and GPUs, such as "1 CPU and 0.5 GPUs"."""
+    return f"{cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Demand:
     """The resources that a trial needs: `workers` processes, each with `cpus` and `gpus`."""
@@ -24,7 +29,7 @@ class Demand:
     @property
     def in_words(self) -> str:
         """The total over all processes in words, such as "2 CPUs and 0.5 GPUs"."""
-        return f"{self.cpus * self.workers:g} CPUs and {self.gpus * self.workers:g} GPUs"
+        return resources_text(self.cpus * self.workers, self.gpus * self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,7 @@ def slots(resources: Resources, demand: Demand) -> int:
         )
     count = resources.room(demand) // demand.workers
     if count < 1:
-        there = f"there are {resources.cpus:g} CPUs and {resources.gpus:g} GPUs" + resources.where
+        there = f"there are {resources_text(resources.cpus, resources.gpus)}" + resources.where
         raise NotReady(
             f"one trial needs {demand.in_words}, but {there}. "
             "Reduce --workers, --cpus-per-trial or --gpus-per-trial."

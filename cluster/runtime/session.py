@@ -140,7 +140,10 @@ def session(
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"no Ray cluster could be reached or started at '{address}' ({reason}). "
+            f"Ray could not be started on this machine ({reason}). If the machine is busy, try "
+            "again."
+            if address == LOCAL
+            else f"no Ray cluster could be reached with --address {address} ({reason}). "
             "Use --address local, or start a cluster with 'ray start --head'."
         ) from error
     try:

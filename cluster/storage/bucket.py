@@ -127,7 +127,8 @@ class Bucket:
             is_valid = False
         if not is_valid:
             raise ValueError(
-                f"AWS_ENDPOINT_URL '{endpoint}' is not a valid address. Use http://HOST:PORT"
+                f"the endpoint '{endpoint}' (from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL) is not "
+                "a valid address. Use http://HOST:PORT"
             )
         return cls(
             name,
@@ -271,7 +272,8 @@ class Bucket:
             if refused := answer.get("Errors"):
                 raise StorageError(
                     f"{self}: the object {refused[0].get('Key')} cannot be removed "
-                    f"({refused[0].get('Code', 'unknown error')}; this needs s3:DeleteObject)"
+                    f"({refused[0].get('Code', 'unknown error')}; check that you have the "
+                    "permission s3:DeleteObject)"
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:

@@ -110,7 +110,9 @@ def _words(entry: Entry, options: Mapping[str, Option]) -> list[str]:
     if value is None:
         return []
     if declared is None:
-        raise ConfigError("'set' must contain keys and values, such as 'optimizer.lr: 0.001'.")
+        raise ConfigError(
+            f"'set' must contain keys and values, such as 'optimizer.lr: 0.001' (got '{value}')."
+        )
     if declared.kind is OptionKind.FLAG:
         if value not in ("true", "false"):
             raise ConfigError(f"'{key}' must be true or false (got '{value}').")
@@ -144,14 +146,15 @@ def _entries(path: Path) -> Iterator[Entry]:
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(
-            f"{path}:{text.count(chr(10), 0, error.position) + 1}: this line has a character that "
-            "YAML does not allow. Remove the character."
+            f"{path}:{text.count(chr(10), 0, error.position) + 1}: this line has the character "
+            f"{text[error.position]!r}, which YAML does not allow. Remove the character."
         ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
     elif root is not None:
         raise ConfigError(
-            f"{path}:1: the file must contain keys and values, such as 'space: table3'."
+            f"{path}:1: the file must contain keys and values, such as 'space: table3' (got "
+            f"{'a list' if isinstance(root, yaml.SequenceNode) else 'a single value'})."
         )
 
 
@@ -218,5 +221,6 @@ def _refuse_tricks(path: Path, text: str) -> None:
         )
         if depth > MAX_DEPTH:
             raise ConfigError(
-                f"{where}: the values are nested too deep (at most {MAX_DEPTH} levels are allowed)."
+                f"{where}: the values are nested too deeply (at most {MAX_DEPTH} levels are "
+                "allowed)."
             )

@@ -34,7 +34,7 @@ def refuse_unfit_texts(options: Any) -> None:
         if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):
             raise ConfigError(
                 f"{name} is too long: at most {MAX_TEXT:,} characters are allowed, and {MAX_NAME} "
-                "bytes for each name in a path."
+                f"bytes for each name in a path (got {len(text):,} characters)."
             )
         if name == "--tracking":
             secrets.refuse_in_uri(text)

@@ -131,7 +131,7 @@ class EarlierSearches:
         if self.trouble:
             say(
                 f"note: earlier searches in '{self.experiment.storage}' could not be read "
-                f"({self.trouble}), so this search may repeat trainings of theirs"
+                f"({self.trouble}), so this search cannot reuse all of their trainings"
             )
         return self
 

@@ -350,8 +350,8 @@ class SearchPolicy:
             if cost["unknown"] not in self.unmeasured:
                 self.unmeasured.add(cost["unknown"])
                 self.record.note(
-                    f"note: the cost of using {trial} could not be measured, so it counts as the "
-                    f"highest ({cost['unknown']})"
+                    f"note: the cost of predictions with {trial} could not be measured, so {trial} "
+                    f"counts as the most expensive trial ({cost['unknown']})"
                 )
         elif cost:
             yield Costed(trial, cost)

@@ -217,7 +217,8 @@ def _refuse_over(experiment: Experiment, result: SearchResult, standing: Standin
     """
     if result.outcome in ENDED and not standing.is_live:
         raise ConfigError(
-            f"'{experiment.name}' has ended ({result.outcome}), so there is nothing to stop."
+            f"'{experiment.name}' has ended ({result.reason or result.outcome}), so there is "
+            "nothing to stop."
         )
 
 
@@ -441,7 +442,7 @@ def _why_late(
     elif standing.closing is not None and standing.closing[0] != "budget":
         why = f"'{experiment.name}' is stopping. When the search has stopped, continue"
     elif is_over and not is_selecting(result):
-        why = f"'{experiment.name}' has ended ({result.outcome}). Continue"
+        why = f"'{experiment.name}' has ended ({result.reason or result.outcome}). Continue"
     else:
         return Message()
     wanted, planned = (_options(search) for search in (changed, experiment))

@@ -201,8 +201,8 @@ class Experiment:
             is_whole(self.fuse) and 2 <= int(self.fuse) <= MAX_FUSED
         ):
             raise ConfigError(
-                f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MAX_FUSED} "
-                f"(got '{self.fuse[:80]}')."
+                f"--fuse must be {', '.join(FUSE_NAMES)} or a whole number from 2 to "
+                f"{MAX_FUSED} (got '{self.fuse[:80]}')."
             )
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(
@@ -213,7 +213,7 @@ class Experiment:
     def _check_amounts(self) -> None:
         if not 0 <= self.sure < 1:
             raise ConfigError(
-                f"--sure must be at least 0 (the cheapest search) and below 1 (got {self.sure:g})."
+                f"--sure must be a probability of at least 0 and below 1 (got {self.sure:g})."
             )
         if not 0 <= self.min_gain < 100:
             raise ConfigError(
@@ -226,8 +226,8 @@ class Experiment:
             )
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(
-                "--cpus-per-trial must be > 0, and --gpus-per-trial must be >= 0 "
-                f"(got {self.demand.cpus:g} CPUs and {self.demand.gpus:g} GPUs)."
+                "--cpus-per-trial must be > 0, --gpus-per-trial must be >= 0, and both must be "
+                f"finite (got {self.demand.cpus:g} and {self.demand.gpus:g})."
             )
 
     def _check_model_options(self) -> None:
@@ -297,7 +297,7 @@ class Experiment:
         if "parameters" in self.objectives and baseline:
             raise ConfigError(
                 f"--objective parameters cannot be used with {baseline}, which has no parameters "
-                "to count. Use latency, or search only networks."
+                "to count. Use the objective latency, or search only networks."
             )
 
     def _check_grid(self) -> None:
@@ -306,13 +306,13 @@ class Experiment:
             next(self.space.points())
         elif size > MAX_GRID and self.trials is None:
             raise ConfigError(
-                f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). "
+                f"the space '{self.space_name}' has {size:,} grid points (limit {MAX_GRID:,}). "
                 "Use --trials N or --algorithm random."
             )
         elif size > MAX_SHUFFLED:
             raise ConfigError(
-                f"{self.space_name} has {size:,} grid points, which are too many to shuffle "
-                f"(limit {MAX_SHUFFLED:,}). Use --algorithm random."
+                f"the space '{self.space_name}' has {size:,} grid points, which are too many to "
+                f"shuffle (limit {MAX_SHUFFLED:,}). Use --algorithm random."
             )
 
     @cached_property

@@ -15,7 +15,7 @@ import ray
 from cluster.errors import NotReady
 from cluster.runtime.fair_share import Shares, Use, share
 from cluster.runtime.nodes import CapacityRequest, growth, machines, nodes
-from cluster.runtime.resources import MANY, Demand, Machines, slots
+from cluster.runtime.resources import MANY, Demand, Machines, resources_text, slots
 from cluster.runtime.shared_folder import ANSWER_S, SharedFolderCheck
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
@@ -72,7 +72,7 @@ class ClusterLimit(Limit):
             )
             self.say(
                 f"note: {len(self.searches)} searches share the cluster; "
-                f"this search runs {mine} at once, {when}"
+                f"this search will run {mine} at once, {when}"
             )
 
     def end(self) -> None:
@@ -195,12 +195,13 @@ class ClusterLimit(Limit):
             elif self.growth.room(demand) < 1:
                 largest = self.growth.largest_cluster(demand)
                 there = (
-                    f"the cluster can have at most {largest.cpus:g} CPUs and {largest.gpus:g} "
-                    f"GPUs, on {len(largest.each)} machines"
+                    "the cluster can have at most "
+                    f"{resources_text(largest.cpus, largest.gpus)}{largest.where}"
                 )
                 raise NotReady(
                     f"one trial needs {demand.in_words}, but {there}. "
-                    "Increase max_workers in the cluster's file, or reduce --gpus-per-trial."
+                    "Increase max_workers in the cluster's file, or reduce --workers, "
+                    "--cpus-per-trial or --gpus-per-trial."
                 )
             elif not is_told:
                 self.say(
@@ -215,7 +216,7 @@ class ClusterLimit(Limit):
 def _in_words(have: Machines) -> str:
     return (
         f"{len(have.each)} machine{'s' * (len(have.each) != 1)} "
-        f"with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+        f"with {resources_text(have.cpus, have.gpus)}"
     )
 
 

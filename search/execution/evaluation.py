@@ -448,8 +448,8 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(
-            f"no trial can be tested, because all checkpoints are damaged (first: {first}). "
-            f"Restore '{driver.experiment.home}/trials' from a backup."
+            f"no trial can be tested, because no checkpoint can be used (the first error: {first}"
+            f"). Restore '{driver.experiment.home}/trials' from a backup."
         )
 
 
@@ -485,10 +485,11 @@ def evaluate_chosen(
             driver.journal.append(Tested(trial.trial, trial.best_epoch or 0, answer.found))
             return
         driver.journal.complain(
-            f"note: {trial.trial} is skipped, because its checkpoint is damaged: {answer.damaged}"
+            f"note: {trial.trial} is not tested, because its checkpoint cannot be used: "
+            f"{answer.damaged}"
         )
     raise Refused(
-        f"{candidate} cannot be tested: the checkpoints of all its training runs are damaged. "
+        f"{candidate} cannot be tested, because the checkpoints of all its trainings are damaged. "
         f"Restore '{driver.experiment.home}/trials' from a backup."
     )
 

@@ -89,8 +89,8 @@ class BucketLease:
             LeaseHeld: the holder is alive, since it has changed the lock.
         """
         self.say(
-            f"the search was last run by {holder_in(stored)}; waiting {self.patience_s:g} s to "
-            "check whether that process is still alive"
+            f"the search was last run by {holder_in(stored) or 'an unknown process'}; waiting "
+            f"{self.patience_s:g} s to check whether that process is still alive"
         )
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
@@ -118,7 +118,7 @@ class BucketLease:
                 try:
                     self._put(self.quick, count, self._tag)
                 except WriteConflict:
-                    self._other_driver = holder_in(self.quick.get()) or "another driver"
+                    self._other_driver = holder_in(self.quick.get()) or "another process"
                     return
 
     def _put(self, place: Bucket, count: int, tag: str) -> None:

@@ -106,7 +106,7 @@ class Event:
             event = cls(number, time_ms, from_json(kind, values), elapsed_ms)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"the line is not an event: {line[:80].decode(errors='replace')!r}"
+                f"the line is not a valid event: {line[:80].decode(errors='replace')!r}"
             ) from error
         if checksum != _checksum(line.rpartition(b', "crc"')[0]):
             raise ValueError("the line's checksum does not match its text")
@@ -291,7 +291,7 @@ class Journal:
                 tries += 1
         self._size += len(line)
         if tries:
-            self.complain(f"{self.path} can be written again")
+            self.complain(f"{self.path} can be written again. The search continues.")
 
     def _write_once(self, line: bytes) -> None:
         """Write a line after the last whole line.
@@ -304,14 +304,14 @@ class Journal:
         """
         if other_driver := self.other_driver():
             raise TakenOver(
-                f"{other_driver} has taken over this search, so this driver has stopped."
+                f"{other_driver} has taken over this search, so this process no longer runs it."
             )
         if not self._partial_line.startswith(
             os.pread(self._descriptor, len(self._partial_line) + 1, self._size)
         ):
             raise TakenOver(
-                f"{self.path} has lines that this driver did not write. Another driver has taken "
-                "over this search, so this driver has stopped."
+                f"{self.path} has lines that this process did not write. Another process has "
+                "taken over this search, so this process no longer runs it."
             )
         if self._partial_line:
             os.ftruncate(self._descriptor, self._size)
@@ -323,7 +323,8 @@ class Journal:
             self.copy(line)
         except WriteConflict as error:
             raise TakenOver(
-                f"another driver has taken over this search, so this driver has stopped ({error})."
+                f"another process has taken over this search, so this process no longer runs it "
+                f"({error})."
             ) from error
         self._partial_line = b""
 

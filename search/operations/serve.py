@@ -87,7 +87,7 @@ class RecordingOptions:
     record_bytes: int = option(
         "limit on everything that is stored; the oldest is removed first",
         metavar="N",
-        parse=whole_number(1_000_000, 10**15, "a number of bytes"),
+        parse=whole_number(1_000_000, 10**15, "the limit in bytes"),
         default=1_000_000_000,
     )
     record_below: float = option(

@@ -838,8 +838,8 @@ LOCAL = {
         (
             {"auth": {}},
             (
-                "FILE does not define a cluster. It must contain cluster_name, provider.type and "
-                "auth.ssh_user. See cluster/onprem.yaml for an example."
+                "FILE does not define a cluster, because it lacks auth.ssh_user. "
+                "See cluster/onprem.yaml for an example."
             ),
         ),
         (

@@ -293,7 +293,7 @@ def starts(bed: Bed) -> None:
     done, _ = bed.up
     assert done.returncode == 0, done.stdout + done.stderr
     for name in WORKERS:
-        assert f"{bed.at(name).address} has joined: 1 CPUs" in done.stdout
+        assert f"{bed.at(name).address} has joined the cluster (CPUs: 1," in done.stdout
     assert bed.at(CLIENT).run("stat", "-c", "%a", "/root/.ray/auth_token").stdout.strip() == "600"
     token = bed.at(CLIENT).run("cat", "/root/.ray/auth_token").stdout
     assert token not in done.stdout + done.stderr
@@ -353,7 +353,7 @@ def opens_no_door_without_the_token(bed: Bed) -> None:
         4,
         (
             "error: the cluster rejected this machine's token. Copy ~/.ray/auth_token from the "
-            "person who started the cluster.\n"
+            "machine of the person who started the cluster.\n"
         ),
     )
 

@@ -70,9 +70,9 @@ def test_where_nobody_answers_the_watch_ends_with_a_line(
         == 4
     )
     said = capsys.readouterr()
-    assert "did not respond" in said.out
+    assert "could not be read from the metadata service" in said.out
     assert said.err.startswith(
-        "error: the metadata service at http://127.0.0.1:9 does not respond ("
+        "error: spot notices cannot be read from the metadata service at http://127.0.0.1:9 ("
     )
     assert said.err.endswith("Check that this machine is an instance of AWS EC2.\n")
 
@@ -136,7 +136,9 @@ def test_a_machine_told_of_its_end_takes_nothing_new_finishes_and_leaves() -> No
     """A metadata service that fails to answer once is asked again."""
     found = played("machine")
     first, announced, last = found["said"]
-    assert first.startswith("the metadata service did not respond (HTTP Error 503")
+    assert first.startswith(
+        "spot notices could not be read from the metadata service (HTTP Error 503"
+    )
     assert announced.startswith("spot notice: AWS will terminate the instance i-leaves in ")
     assert last.endswith(" is draining")
     assert found["code"] == 0

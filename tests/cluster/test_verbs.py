@@ -193,7 +193,7 @@ def test_the_verbs_load_no_ray_until_they_need_it() -> None:
 
 
 def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
-    with pytest.raises(NotReady, match="there is no token"):
+    with pytest.raises(NotReady, match="token is missing"):
         auth.token()
     assert auth.ensure()
     path = home / ".ray" / "auth_token"

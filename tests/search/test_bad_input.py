@@ -85,7 +85,8 @@ CASES: list[Case] = [
     (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
     (
         ["--space", "spaces.py:huge", "--algorithm", "grid"],
-        "spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm random.",
+        "the space 'spaces' has 409,600 grid points (limit 10,000). Use --trials N or --algorithm "
+        "random.",
         2,
     ),
     (
@@ -255,7 +256,7 @@ CASES: list[Case] = [
     (
         ["--space", "baselines", "--objective", "val_accuracy,parameters"],
         "--objective parameters cannot be used with svm, which has no parameters to "
-        "count. Use latency, or search only networks.",
+        "count. Use the objective latency, or search only networks.",
         2,
     ),
     (
@@ -649,12 +650,12 @@ CASES: list[Case] = [
     # Numbers that only look like some
     (
         ["--space", "smoke", "--fuse", "²"],
-        "--fuse must be auto, off, measure or a number from 2 to 64 (got '²').",
+        "--fuse must be auto, off, measure or a whole number from 2 to 64 (got '²').",
         2,
     ),
     (
         ["--space", "smoke", "--fuse", "٣"],
-        "--fuse must be auto, off, measure or a number from 2 to 64",
+        "--fuse must be auto, off, measure or a whole number from 2 to 64",
         2,
     ),
     (
@@ -679,7 +680,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "1"],
-        "--sure must be at least 0 (the cheapest search) and below 1 (got 1).",
+        "--sure must be a probability of at least 0 and below 1 (got 1).",
         2,
     ),
     (
@@ -717,7 +718,7 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--sure", "nan"],
-        "--sure must be at least 0 (the cheapest search) and below 1 (got nan).",
+        "--sure must be a probability of at least 0 and below 1 (got nan).",
         2,
     ),
     (

@@ -361,7 +361,7 @@ def test_the_time_of_a_line_stands_behind_its_facts(tmp_path: Path) -> None:
 
 def test_a_line_whose_time_is_no_number_is_damaged() -> None:
     line = Event(1, 1000, from_json("slots", {"count": 2, "reason": "r"}), "7").to_line()  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not an event"):
+    with pytest.raises(ValueError, match="not a valid event"):
         Event.from_line(line)
 
 

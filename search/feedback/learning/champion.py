@@ -135,7 +135,7 @@ def champion_data(
     config = config_of(result, chosen, request.overrides.data_root)
     if "feedback" not in config.task.can:
         raise ConfigError(
-            f"'{result.name}' is for {config.task.title} and cannot be improved: "
+            f"'{result.name}' cannot be improved, because its task is {config.task.title}: "
             f"{CAPABILITIES['feedback']}."
         )
     if config.data.folds is not None:

@@ -96,8 +96,8 @@ def examine_corrections(
         raise Refused(
             f"about {100 * suspected:.0f} % of the {len(corrected_images.new):,} corrections are "
             f"probably wrong, more than the allowed {100 * MAX_SUSPECTED:g} %, so no training "
-            "was started. Check these corrections, or train on all corrections with "
-            f"--anyway:\n{doubted_lines}"
+            "was started. Check the corrections that are listed here, or pass --anyway to train on "
+            f"all corrections.\n{doubted_lines}"
         )
     return corrected_images.without_doubted(
         doubted_for_training(corrected_images, wrong)
@@ -168,7 +168,7 @@ def refuse_few(corrected_images: CorrectedImages) -> None:
             f"{MIN_NEW_IMAGES[TRAINING]}), {counts[SELECTION]} for the selection of the best "
             f"challenger (at least {MIN_NEW_IMAGES[SELECTION]}) and {counts[HELD_OUT]} held out "
             f"for the comparison with the champion (at least {MIN_NEW_IMAGES[HELD_OUT]}). About "
-            "60 corrections are enough. Correct more images with ",
+            "60 corrections in total are enough. Correct more images with ",
             Remedy("label", start=Start.MODULE),
             ", or on the server's page.",
         )

@@ -136,7 +136,8 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
         Message(
             "nothing was started, because even a perfect model could not become the "
             f"champion:\n{lines}\nWith --challenger, models are trained anyway, but the best "
-            "model can get only the alias 'challenger'. To do this: ",
+            "model can get only the alias 'challenger'. To compare it with the champion on new "
+            "images afterwards: ",
             TRY_CHALLENGER,
         )
     )

@@ -17,7 +17,7 @@ from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IM
 from search.feedback.records import RecordedAnswer, Records, serve_and_record
 from search.values.message import Blank, Message
 from trainables.datasets.arrays import Images
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError, DataError, counted
 from trainables.export.reference import Reference
 
 MAX_ANSWERS = MAX_NEW_IMAGES
@@ -118,18 +118,23 @@ def load_window(
     ]
     if not answers:
         raise ConfigError(
-            f"'{records.place}' has no answers in this period that fit the model. Use an earlier "
-            "--since."
+            f"'{records.place}' has no answers in this period. Use an earlier --since."
+            if since_ms
+            else f"'{records.place}' has no answers yet. Send images to the server that writes "
+            "these records."
         )
     counts = Counter(answer.version for answer in answers)
     version = version or answers[-1].version
     if version not in counts:
         versions_text = ", ".join(
-            f"{name or '(none)'} ({count:,})" for name, count in counts.items()
+            f"{name or '(none)'} ({counted(count, 'answer')})" for name, count in counts.items()
+        )
+        period, earlier = (
+            (" in this period", ", or use an earlier --since") if since_ms else ("", "")
         )
         raise ConfigError(
-            f"'{records.place}' has no answers by version '{version}' in this period. Choose "
-            f"another --version, or an earlier --since. Versions with answers: {versions_text}."
+            f"'{records.place}' has no answers by version '{version}'{period}. Versions with "
+            f"answers: {versions_text}. Choose one of them with --version{earlier}."
         )
     other_versions = {name: count for name, count in counts.items() if name != version}
     return _window(

@@ -39,7 +39,7 @@ def patch_of(target: str, *parameters: str, is_needed: bool = False) -> Patch:
 
 START = patch_of("engine:Engine.start", "self", "speed")
 MISFITS = {
-    "engine:Engine.start": "Ray's engine:Engine.start has unexpected parameters: self, speed",
+    "engine:Engine.start": "Ray's engine:Engine.start has unexpected parameters (self, speed)",
     "engine:Engine.halt": "Ray has no engine:Engine.halt",
     "engine:Motor.start": "Ray has no engine:Motor.start",
     "engine:VERSION": "Ray's engine:VERSION has no signature",

@@ -41,7 +41,7 @@ def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> Non
         (
             Resources(cpus=8, gpus=1),
             Demand(gpus=1, workers=2),
-            "2 GPUs, but there are 8 CPUs and 1 GPUs",
+            "2 GPUs, but there are 8 CPUs and 1 GPU",
         ),
     ],
 )

@@ -123,7 +123,8 @@ REFUSED = {
     "a list of settings": ("set: [epochs=3]\n", "config.yaml:1: 'set' accepts one value.", ""),
     "a word for settings": (
         "set: epochs=3\n",
-        "config.yaml:1: 'set' must contain keys and values, such as 'optimizer.lr: 0.001'.",
+        "config.yaml:1: 'set' must contain keys and values, such as 'optimizer.lr: 0.001' (got "
+        "'epochs=3').",
         "",
     ),
     "an option twice": (
@@ -169,7 +170,8 @@ REFUSED = {
     ),
     "no keys": (
         "- a\n",
-        "config.yaml:1: the file must contain keys and values, such as 'space: table3'.",
+        "config.yaml:1: the file must contain keys and values, such as 'space: table3' (got a "
+        "list).",
         "",
     ),
     "an anchor": (
@@ -194,7 +196,7 @@ REFUSED = {
     ),
     "a NUL": (
         "space: a\nname: a\0b\n",
-        "config.yaml:2: this line has a character that YAML does not allow.",
+        "config.yaml:2: this line has the character '\\x00', which YAML does not allow.",
         "",
     ),
     "a credential's key": (
@@ -265,7 +267,7 @@ def test_a_bomb_is_refused_before_it_is_read_to_its_end(
     assert len(events) < 50
     assert said in (
         "config.yaml:1: YAML anchors and aliases are not allowed. Write the values out.",
-        "config.yaml:1: the values are nested too deep (at most 8 levels are allowed).",
+        "config.yaml:1: the values are nested too deeply (at most 8 levels are allowed).",
     )
 
 

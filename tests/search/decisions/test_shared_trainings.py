@@ -713,7 +713,7 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
     )
     assert said == [
         f"note: earlier searches in '{small.storage}' could not be read (Input/output error), "
-        "so this search may repeat trainings of theirs"
+        "so this search cannot reuse all of their trainings"
     ]
 
 

@@ -640,7 +640,7 @@ def test_a_search_killed_while_it_stops_ends_so(
     again.finish()
     assert again.result.outcome == "stopped"
     found = preview_request(asked(STOP, trial="t0001"), again.result, "", PLACE)
-    assert "has ended (stopped), so there is nothing to stop" in found.text
+    assert "has ended (asked to stop by ada@lab), so there is nothing to stop" in found.text
     assert reopened(again).suggest() is not None, "a resume after that goes on"
 
 

@@ -199,7 +199,7 @@ def test_two_searches_share_a_cluster_of_two_nodes(played: Played) -> None:
         assert done.code == 0, done.err
         assert done.summary["trials"] == {"completed": 9}
         assert runs(played.folder, search.name) == [f"t000{number}" for number in range(1, 10)]
-    assert "2 searches share the cluster; this search runs 1 trial at once" in second.err
+    assert "2 searches share the cluster; this search will run 1 trial at once" in second.err
     assert second.events("started")[0]["slots"] == 1
 
 
@@ -254,7 +254,8 @@ def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     assert refused.code == 4
     assert (
         "one trial needs 2 CPUs and 0 GPUs, but "
-        "the cluster can have at most 2 CPUs and 0 GPUs, on 3 machines" in refused.err
+        "the cluster can have at most 2 CPUs and 0 GPUs on 3 machines, and each process must fit "
+        "on a single machine" in refused.err
     )
     search = headless.search("patient", environment=own)
     search.wait_until(
@@ -264,7 +265,7 @@ def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     done = search.finish()
     assert done.code == 0, done.err
     assert (
-        "waiting for machines: one trial needs 1 CPUs and 0 GPUs, but "
+        "waiting for machines: one trial needs 1 CPU and 0 GPUs, but "
         "the cluster has 1 machine with 0 CPUs" in done.err
     )
     logs = "".join(

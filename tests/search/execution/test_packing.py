@@ -162,7 +162,7 @@ def test_the_sample_is_of_the_space(wide: Experiment) -> None:
 @pytest.mark.parametrize("fuse", ["0", "1", "65", "all", ""])
 def test_nonsense_is_refused(experiment: Experiment, fuse: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"^--fuse must be auto, off, measure or a number from 2 to 64"
+        ConfigError, match=r"^--fuse must be auto, off, measure or a whole number from 2 to 64"
     ):
         replace(experiment, fuse=fuse)
 

@@ -122,5 +122,5 @@ def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(
     old.append(Started())
     new.read()
     new.append(b"resumed\n")
-    with pytest.raises(TakenOver, match="another driver has taken over this search"):
+    with pytest.raises(TakenOver, match="another process has taken over this search"):
         old.append(Suggested(trial="t1", params={}, config={}))

@@ -213,7 +213,7 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     old.append(Started())
     new, _ = Journal.reopen(tmp_path / "s")
     new.append(Resumed())
-    with pytest.raises(TakenOver, match="has lines that this driver did not write"):
+    with pytest.raises(TakenOver, match="has lines that this process did not write"):
         old.append(NEW)
     new.append(LAST)
     assert [event.kind for event in read(new.path)] == ["started", "resumed", "finished"]
@@ -241,7 +241,7 @@ def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_its_successor(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "pwrite", cut_off)
-    with pytest.raises(TakenOver, match="has lines that this driver did not write"):
+    with pytest.raises(TakenOver, match="has lines that this process did not write"):
         old.append(NEW)
     old.close()
     assert [event.kind for event in read(old.path)] == ["started", "resumed"]

@@ -235,7 +235,7 @@ def test_clean_leaves_the_answer_alone(over: Over) -> None:
     assert {trial.trial for trial in result.trials.values() if not trial.is_freed} == {best.trial}
     assert result.wall_s == before.wall_s
     assert result.best == best
-    assert "nothing to remove" in clean("--keep", ANSWER, "--yes").stdout
+    assert "no checkpoints of" in clean("--keep", ANSWER, "--yes").stdout
 
 
 @in_a_folder
