@@ -401,7 +401,7 @@ class TrialConfig:
                 remedy = (
                     f"It accepts: task.{', task.'.join(accepted)}." if accepted else "Remove it."
                 )
-                raise ConfigError(f"{self.task.name} has no option task.{name}. {remedy}")
+                raise ConfigError(f"the task {self.task.name} has no option task.{name}. {remedy}")
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **values))
 
     def on(self, data: DataConfig) -> Self:
