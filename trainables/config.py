@@ -263,8 +263,8 @@ class TrainConfig:
         check(self, "train.")
         if self.class_weights != "none" and self.sampling != "shuffled":
             raise ConfigError(
-                f"train.class_weights={self.class_weights} with train.sampling={self.sampling} "
-                "corrects the class sizes twice. Remove one of them, or search "
+                f"train.class_weights={self.class_weights} and train.sampling={self.sampling} both "
+                "compensate for different class sizes. Remove one of these settings, or search "
                 "train.class_weights only when train.sampling is shuffled."
             )
 
@@ -348,7 +348,7 @@ class TrialConfig:
             raise ConfigError(unknown(f"metric of {task.name}", self.metric, task.names))
         if task.name not in (served := MODELS[self.model.name].tasks):
             raise ConfigError(
-                f"the model '{self.model.name}' is for {', '.join(served)}, not for {task.name}. "
+                f"the model '{self.model.name}' supports {', '.join(served)}, but not {task.name}. "
                 f"Choose one of: {', '.join(models_for(task.name))}."
             )
         if self.augment.is_on:
@@ -401,7 +401,7 @@ class TrialConfig:
                 remedy = (
                     f"It accepts: task.{', task.'.join(accepted)}." if accepted else "Remove it."
                 )
-                raise ConfigError(f"{self.task.name} has no option task.{name}. {remedy}")
+                raise ConfigError(f"the task {self.task.name} has no option task.{name}. {remedy}")
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **values))
 
     def on(self, data: DataConfig) -> Self:

@@ -480,14 +480,14 @@ class TrialCheckpoints:
         newest = int(number[0]) if number else 0
         if newest > self.attempt:
             raise Superseded(
-                f"attempt {newest} of this trial has started, so attempt {self.attempt} stops "
-                "writing"
+                f"attempt {newest} of this trial has started, so attempt {self.attempt} writes "
+                "nothing more"
             )
         if self.claimed and holder != self.mark:
             if newest == self.attempt:
                 raise Superseded(
-                    f"attempt {newest} of this trial was started again, so this process stops "
-                    "writing"
+                    f"attempt {newest} of this trial was started again, so this process writes "
+                    "nothing more"
                 )
             self._write_claim()
 

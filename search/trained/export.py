@@ -53,14 +53,16 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
-            remedy = "Promote with the version of the search, or search again with this version."
+            remedy = (
+                "Use the version that ran the search, or run the search again with this version."
+            )
             raise Refused(
-                f"the images of '{result.name}' are decoded differently than in the search, so "
+                f"the images of the search '{result.name}' are now decoded differently, so "
                 f"the exported network could not be checked: {DECODED_OTHERWISE}. "
                 f"{remedy}"
             )
         raise Refused(
-            f"the images of '{result.name}' have changed since the search, "
+            f"the images of the search '{result.name}' have changed since it was started, "
             "so the exported network could not be checked. Restore the images from a "
             "backup."
         )
@@ -174,5 +176,10 @@ def _refusing_mismatch(trial: TrialResult, use: str) -> Iterator[None]:
 
     try:
         yield
-    except (CheckpointError, Disagreement) as error:
+    except CheckpointError as error:
+        raise Refused(
+            f"trial {trial.trial} cannot be {use}: {error}. Restore its checkpoint from a backup, "
+            "or choose another trial."
+        ) from error
+    except Disagreement as error:
         raise Refused(f"trial {trial.trial} cannot be {use}: {error}") from error

@@ -123,8 +123,8 @@ class ModelSource:
             path = Path(self.name).expanduser()
         if (model_folder := folder_in(path)) is None:
             raise ConfigError(
-                f"'{path}' is not the folder of a model, which contains about.json. Pass the "
-                "folder of a model, the name of a search (known: "
+                f"'{path}' is not the folder of a model, because it contains no about.json. Pass "
+                "the folder of a model, the name of a search (known: "
                 f"{', '.join(searches_in(self.storage)) or 'none'}), or models:/NAME@ALIAS."
             )
         return model_folder

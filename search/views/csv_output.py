@@ -45,8 +45,8 @@ def check_csv(file: Path | None) -> None:
         return
     if file.suffix.lower() != ".csv":
         raise ConfigError(
-            f"--csv '{file}' must end in .csv. To write CSV to stdout, put --csv without a file "
-            "after all other arguments."
+            f"--csv '{file}' must end in .csv. To write CSV to stdout, pass --csv without a "
+            "file name as the last argument."
         )
     if file.is_dir() or not file.parent.is_dir():
         raise ConfigError(f"--csv '{file}' must be a file in an existing folder.")

@@ -139,7 +139,7 @@ def _print_course(finished: Finished, console: Console) -> None:
         say(
             console,
             f"  skipped: {name} ({figure_text(result.trials[name])}), "
-            f"whose checkpoint is lost: {reason}",
+            f"because its checkpoint cannot be used: {reason}",
         )
 
 
@@ -254,7 +254,8 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.outcome != "completed":
         say(
             console,
-            f"the selection ended early: {selection.reason}; continue with: "
+            f"the selection ended early{f': {selection.reason}' * bool(selection.reason)}. "
+            "Continue with: "
             f"{Remedy('select', experiment.name, experiment.storage)}",
         )
     if selection.verdict:

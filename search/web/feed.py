@@ -306,7 +306,8 @@ class Followed:
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
         if number > self.number or (is_cut and number < points[0].number - 1):
             raise Behind(
-                f"the epochs since event {number} are not stored, or the search has no such event."
+                f"the epochs after event {number} of the journal are not available. Reload the "
+                "page."
             )
         first = bisect_right(points, number, key=lambda point: point.number)
         new = bisect_right(proposed, number, key=lambda pair: pair[0])
@@ -330,7 +331,10 @@ class Feed:
             NotReady: the search is being prepared, and its journal has no event yet.
         """
         if not NAME.fullmatch(name):
-            raise JournalError(f"'{name[:80]}' is not a valid name of a search.")
+            raise JournalError(
+                f"'{name[:80]}' is not a valid name of a search, which has at most 64 letters, "
+                "digits, '_', '.' and '-'."
+            )
         self._drop_unused()
         if name not in self._followed:
             self._followed[name] = Followed(self.place, name)

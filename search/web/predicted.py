@@ -64,7 +64,9 @@ class Answers:
                 numbered = _counted(map(_plain, reader), titles, counts)
                 least_sure = heapq.nsmallest(MAX_ROWS, numbered, key=_sureness(titles))
         except (ValueError, csv.Error) as error:
-            raise DataError(f"the answers cannot be shown as a table ({error}).") from error
+            raise DataError(
+                f"the predictions in '{path}' cannot be shown as a table ({error})."
+            ) from error
         columns = [_column(titles, index, least_sure) for index in range(len(titles))]
         rows = [
             _row(columns, number, cells, f"{folder.rstrip('/')}/") for number, cells in least_sure

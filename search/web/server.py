@@ -40,7 +40,8 @@ def token(text: str) -> str:
     """
     if len(text) < MIN_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
         raise ConfigError(
-            f"expected at least {MIN_TOKEN} ASCII letters, digits and signs without spaces"
+            f"a token must have at least {MIN_TOKEN} ASCII letters, digits and punctuation marks, "
+            "without spaces"
         )
     return text
 

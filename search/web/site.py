@@ -222,7 +222,9 @@ async def received(request: Request, limit: int) -> FormData:
         async with asyncio.timeout(RECEIVE_S):
             return await Request(request.scope, bounded).form(max_part_size=limit)
     except TimeoutError:
-        raise HTTPException(408, f"the form did not arrive within {RECEIVE_S:g} s.") from None
+        raise HTTPException(
+            408, f"the form did not arrive within {RECEIVE_S:g} s. Send it again."
+        ) from None
     except ClientDisconnect:
         raise HTTPException(400, "the form arrived incomplete.") from None
 

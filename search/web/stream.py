@@ -141,7 +141,8 @@ class _Stream:
         if result.started is not self.started:  # a round of a refinement has begun, for example
             if _axes(result) != self.axes or result.started.id != self.started.id:
                 raise Behind(
-                    "the axes of the charts have changed, or the page now shows a different search."
+                    "the axes of the charts have changed, or the search was started again. Reload "
+                    "the page."
                 )
             self.started = result.started
         points, trials = self.followed.since(self.after)

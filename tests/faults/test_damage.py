@@ -258,8 +258,8 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(
     first = paused.resume(*INLINE).finish()
     assert first.code == REFUSED, first.err
     assert (
-        f"skipped: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost"
-        in first.err
+        f"skipped: {best['trial_id']} ({best['val_accuracy']:.4f}), because its "
+        "checkpoint cannot be used: " in first.err
     )
     assert first.summary["best"]["trial_id"] != best["trial_id"]
     assert first.summary["best"]["test_accuracy"] > 0.5

@@ -283,7 +283,7 @@ def test_an_error_says_how_to_mend_it_in_python(played: Callable[..., Path]) -> 
         load("other", storage=storage)
     assert missing.value.__notes__ == ["In Python: searches()  # from search.api import searches"]
     with pytest.raises(
-        ConfigError, match="is not the folder of a model, which contains"
+        ConfigError, match="is not the folder of a model, because it contains"
     ) as not_a_model:
         load(storage, storage=storage)
     assert not hasattr(not_a_model.value, "__notes__")
@@ -378,7 +378,7 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
             ask("playd", storage=storage)
     with pytest.raises(ConfigError, match="has no trial of this name with a result"):
         load("played", trial="t99", storage=storage)
-    with pytest.raises(ConfigError, match="is not the folder of a model, which contains"):
+    with pytest.raises(ConfigError, match="is not the folder of a model, because it contains"):
         load(here, storage=storage)
     with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
         load("models:/flowers")

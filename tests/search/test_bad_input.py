@@ -427,7 +427,10 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
-        "a set has 40 images with 40 labels from 0 to 12, but the data set has 10 classes.",
+        (
+            "the training set has 40 images and 40 labels up to 12, but needs one label from 0 to "
+            "9 for each image."
+        ),
         2,
     ),
     (

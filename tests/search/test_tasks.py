@@ -202,7 +202,7 @@ def test_the_table_of_trials_names_its_metric(searched: Searched) -> None:
         (
             boxes,
             {"model.name": "table2"},
-            "the model 'table2' is for classification, not for boxes",
+            "the model 'table2' supports classification, but not boxes",
         ),
         (boxes, {"metric": "accuracy"}, "unknown metric of boxes 'accuracy'"),
     ],

@@ -413,7 +413,7 @@ def test_a_baseline_has_one_epoch_whatever_is_said(name):
 
 
 def test_classes_are_not_balanced_twice():
-    with pytest.raises(ConfigError, match="corrects the class sizes twice"):
+    with pytest.raises(ConfigError, match="both compensate for different class sizes"):
         TrialConfig().override({"train.class_weights": "sqrt", "train.sampling": "balanced"})
 
 

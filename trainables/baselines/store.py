@@ -60,7 +60,7 @@ def read(path: Path) -> BaseEstimator:
     if not is_sound:
         raise ValueError(
             f"{path.name} contains a {type(classifier).__name__} that is damaged or was changed: "
-            "its attributes are not those of a fitted one"
+            "its attributes are not those of a fitted classifier"
         )
     fitted: BaseEstimator = classifier
     return fitted

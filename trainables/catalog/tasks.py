@@ -212,7 +212,11 @@ class TaskEntry:
         if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
             len(self.metrics) - 1
         ):
-            raise ValueError(f"the first metric of {self.name} must be its only primary metric")
+            primary = ", ".join(metric.name for metric in self.metrics if metric.is_primary)
+            raise ValueError(
+                f"the first metric of the task '{self.name}' must be its only primary metric (got "
+                f"{primary or 'none'} as primary)"
+            )
 
     @property
     def primary(self) -> Metric:

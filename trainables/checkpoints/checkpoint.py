@@ -120,7 +120,7 @@ def verify(path: Path) -> tuple[str, ...]:
         for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
                 raise CheckpointError(
-                    f"{path / name} is damaged (its SHA-256 differs from the manifest's)"
+                    f"{path / name} is damaged (its SHA-256 is not the one in manifest.json)"
                 )
         return names
     except OSError as error:
@@ -128,7 +128,9 @@ def verify(path: Path) -> tuple[str, ...]:
             f"{error.filename or path} cannot be read ({error.strerror})"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / 'manifest.json'} is damaged ({error})") from error
+        raise CheckpointError(
+            f"{path / 'manifest.json'} is damaged ({type(error).__name__}: {error})"
+        ) from error
 
 
 def digest(path: Path) -> str:
@@ -150,7 +152,9 @@ def read_extra(path: Path) -> Json:
     try:
         return dict(json.loads(read_regular(path / "state.json"))["extra"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
+        raise CheckpointError(
+            f"{path} is not a valid checkpoint ({type(error).__name__}: {error})"
+        ) from error
 
 
 def load(path: Path, *, device: str = "cpu") -> State:
@@ -175,7 +179,9 @@ def load(path: Path, *, device: str = "cpu") -> State:
         ]
         return {**rest, "folds": [{"epoch": document["epoch"], **state} for state in each]}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
+        raise CheckpointError(
+            f"{path} is not a valid checkpoint ({type(error).__name__}: {error})"
+        ) from error
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -324,7 +330,9 @@ def _restore_optimizer(tensors: dict[str, Tensor], plain: Json) -> State:
 def _refuse(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return value.item()
-    raise TypeError(f"a checkpoint can store tensors and plain values, not {type(value).__name__}")
+    raise TypeError(
+        f"a checkpoint can store only tensors and JSON values (got {type(value).__name__})"
+    )
 
 
 def _sha256(path: Path) -> str:

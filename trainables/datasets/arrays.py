@@ -456,7 +456,9 @@ class Dataset:
             ValueError: there are no folds.
         """
         if self.folds is None:
-            raise ValueError(f"the data set '{self.name}' is not divided into folds")
+            raise ValueError(
+                f"the data set '{self.name}' is not divided into folds. Set data.folds."
+            )
         if seed not in self._divided:
             self._divided.clear()  # one seed is enough: trials of a search share it
             self._divided[seed] = [

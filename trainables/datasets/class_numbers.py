@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from trainables.catalog.guesses import Guess, guesses_of
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Arrays, Dataset, Decoded
+from trainables.datasets.arrays import TITLES, Arrays, Dataset, Decoded
 from trainables.datasets.targets import Labels, Targets
-from trainables.errors import DataError
+from trainables.errors import DataError, counted
 
 
 def class_weights(kind: str, counts: Labels) -> NDArray[np.float64]:
@@ -36,15 +36,15 @@ class ClassNumbers(Targets):
             DataError: a class has too few images, or the numbers of images, labels and classes do
                 not fit together.
         """
-        for part in (decoded.train, decoded.val, decoded.test):
-            if part is not None and (
-                len(part.images) != len(part.targets)
-                or part.targets.max(initial=0) >= len(decoded.classes)
+        for title, part in decoded.parts.items():
+            if len(part.images) != len(part.targets) or part.targets.max(initial=0) >= len(
+                decoded.classes
             ):
                 raise DataError(
-                    f"a set has {len(part.images)} images with {len(part.targets)} labels from 0 "
-                    f"to {part.targets.max(initial=0)}, but the data set has "
-                    f"{len(decoded.classes)} classes. The files are damaged; replace them."
+                    f"the {TITLES[title]} set has {counted(len(part.images), 'image')} and "
+                    f"{counted(len(part.targets), 'label')} up to {part.targets.max(initial=0)}, "
+                    f"but needs one label from 0 to {len(decoded.classes) - 1} for each image. The "
+                    "files are damaged; replace them."
                 )
         counts = np.bincount(decoded.train.targets, minlength=len(decoded.classes)).tolist()
         own_parts = [name for name in ("val", "test") if getattr(decoded, name) is not None]

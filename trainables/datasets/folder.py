@@ -263,7 +263,7 @@ def find_value_range(
         return SIXTEEN_BITS  # these images use the full range, as 8-bit images do
     if len(kinds) > 1:
         counts = " and ".join(
-            f"{len(paths):,} {kind} (first: {quote_first(layout, paths)})"
+            f"{kind} ({counted(len(paths), 'image')}, first: {quote_first(layout, paths)})"
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
@@ -273,7 +273,7 @@ def find_value_range(
     if low == high:
         raise DataError(
             f"every pixel of the {next(iter(kinds))} images has the value {low:g}, "
-            "so the images cannot be distinguished."
+            "so the images cannot be distinguished. Check that they were saved with their values."
         )
     return low, high
 

@@ -27,8 +27,8 @@ def load(config: DataConfig, *, download: bool) -> Decoded:
         return read_entry(Path(config.root))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"the joined data set in '{config.root}' cannot be read ({error}). Restore the folder "
-            "from a backup, or pass its new path with --data-root."
+            f"the data set that search.improve wrote to '{config.root}' cannot be read ({error}). "
+            "Restore the folder from a backup, or pass its new path with --data-root."
         ) from error
 
 

@@ -94,7 +94,7 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     parts = dict(reversed(by_name))
     class_folders = [folder for folder in top.filled if not part_of(folder.name)]
     place = repr(str(top.path))
-    as_classes = f"If they are classes, put all class folders into {str(top.path / 'train')!r}."
+    as_classes = f"To read all folders as classes, put them into {str(top.path / 'train')!r}."
     for part, folder in by_name:
         if parts[part] is not folder:
             names = f"{parts[part].name!r} and {folder.name!r}"
@@ -107,10 +107,13 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     names = " and ".join(repr(folder.name) for _, folder in by_name)
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
+        kind, subject = (
+            ("a class", "it is a set") if len(by_name) == 1 else ("classes", "they are sets")
+        )
         raise layout.refuse(
-            f"{names} in {place} may be classes, like {beside}, or the folders of the training, "
-            "validation or test set. If they are sets, put all training classes into 'train' and "
-            f"remove {beside}. {as_classes}"
+            f"{names} in {place} may be {kind}, like {beside}, or the training, validation or test "
+            f"set. If {subject}, put all training classes into 'train' and remove {beside}. "
+            f"{as_classes}"
         )
     if "train" not in parts:
         raise layout.refuse(
@@ -182,9 +185,14 @@ def _holds_parts_inside(top: Folder, layout: Layout) -> bool:
     place = repr(str(top.path))
     if sets := [class_folder for class_folder in divided if _is_set(class_folder)]:
         names = ", ".join(layout.quote(class_folder) for class_folder in sets)
+        some, choice = (
+            ("this folder in it is", "Use it")
+            if len(sets) == 1
+            else ("these folders in it are", "Choose one of them")
+        )
         raise layout.refuse(
-            f"{place} is not divided into training and test sets, but these folders in it are: "
-            f"{names}. Choose one of them: --data folder:{shlex.quote(str(sets[0].path))}"
+            f"{place} is not divided into training and test sets, but {some}: {names}. "
+            f"{choice}: --data folder:{shlex.quote(str(sets[0].path))}"
         )
     if not divided:
         return False

@@ -15,6 +15,7 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part, PartSubset
+from trainables.errors import counted
 from trainables.tasks.base import Predict, Predictions, Task
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
@@ -213,9 +214,10 @@ def _states(dataset: Dataset, path: Path) -> list[State]:
     saved = checkpoint.load(path)
     states: list[State] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
+        folds = f"divided into {dataset.folds} folds" if dataset.folds else "not divided into folds"
         raise ValueError(
-            f"{path} contains {len(states)} networks, but the data are divided into "
-            f"{dataset.folds or 'no'} folds. Load the data with the checkpoint's config."
+            f"{path} contains {counted(len(states), 'network')}, but the data are {folds}. "
+            f"Load the data with the checkpoint's config."
         )
     return states
 

@@ -267,8 +267,8 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
 def _check_agreement(task: Task, first: str, second: str, difference: float) -> None:
     if not difference <= task.tolerance:  # unlike `>`, this also rejects NaN
         raise Disagreement(
-            f"{first} and {second} differ by {difference:.2g} in the prediction for a validation "
-            f"image (at most {task.tolerance:g} is allowed). Nothing was registered."
+            f"the predictions of {first} and {second} for a validation image differ by "
+            f"{difference:.2g} (at most {task.tolerance:g} is allowed), so nothing was exported."
         )
 
 

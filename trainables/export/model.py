@@ -18,7 +18,7 @@ from trainables.catalog.entries import import_object
 from trainables.catalog.tasks import TASKS, task_name
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.disk import read_regular
-from trainables.errors import ConfigError, DataError, unknown
+from trainables.errors import ConfigError, DataError, counted, unknown
 from trainables.export import predictor
 from trainables.export.predictor import DESCRIPTION, MODES, Images
 
@@ -238,7 +238,7 @@ class Model:
         """
         images = [np.zeros(self.image, np.uint8)] * 2
         if (count := len(self.predictions(images))) != len(images):
-            raise ConfigError(f"the model returned {count} predictions for two images.")
+            raise ConfigError(f"the model returned {counted(count, 'prediction')} for two images.")
 
     def _predictions(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image."""
@@ -296,8 +296,8 @@ class Model:
         if shape[2] != trained[2] or not (self._any_size or shape == trained):
             size = "" if self._any_size else f"{trained[0]} x {trained[1]} pixels and "
             raise ConfigError(
-                f"images must have {size}{trained[2]} channels, as the training images did "
-                f"(got {shape[0]} x {shape[1]} pixels and {shape[2]} channels)."
+                f"images must have {size}{counted(trained[2], 'channel')}, as the training images "
+                f"did (got {shape[0]} x {shape[1]} pixels and {counted(shape[2], 'channel')})."
             )
         return image
 
@@ -333,7 +333,8 @@ class Model:
         if mode in DEPTHS and self._levels is None:
             raise DataError(
                 f"{image} has {DEPTHS[mode]} values, but the training images had 8 bits. Scale the "
-                "values to 0 to 255 as in the training images, and pass them as a uint8 array."
+                "values to 0 to 255 as in the training images, and save them with 8 bits, or pass "
+                "a uint8 array."
             )
         return self._levels or (0, 255)
 

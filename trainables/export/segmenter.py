@@ -45,8 +45,8 @@ class Segmenter(Model):
             if mask.shape != (height, width) or mask.max() >= len(self.classes):
                 raise ConfigError(
                     f"the model returned a mask of shape {mask.shape} with numbers up to "
-                    f"{mask.max()} for an image of {height} x {width} pixels and "
-                    f"{len(self.classes)} classes."
+                    f"{mask.max()}. Expected the shape ({height}, {width}) and class numbers from "
+                    f"0 to {len(self.classes) - 1}."
                 )
 
     def answers(self, images: list[Images]) -> list[Answer]:

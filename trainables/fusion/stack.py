@@ -113,7 +113,8 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
         stack.hand_back()
     except Exception as error:
         raise PartialUpdateError(
-            "the new weights of a fused epoch were copied to some of its trials, but not to all"
+            "after an epoch of several trials that were trained as one network, the new weights "
+            "were copied to only some of these trials"
         ) from error
     return [
         training.end_epoch(*means, start)

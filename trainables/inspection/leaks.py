@@ -169,7 +169,7 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
         is_removed_here = is_removed[places.part == number]
         if is_removed_here.all():
             raise DataError(
-                f"every image of the {TITLES[name]} set is a copy of an image in an earlier set. "
+                f"every image of the {TITLES[name]} set is a copy of an image in another set. "
                 "Use different images in train/, val/ and test/, or keep the copies with "
                 "--set data.leaks=keep."
             )

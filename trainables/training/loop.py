@@ -64,7 +64,10 @@ class Training:
                 (`Dataset.fold`).
         """
         if dataset.folds is not None:
-            raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
+            raise ValueError(
+                f"a single network cannot be trained on {dataset.folds} folds. Pass the data of "
+                "one fold (Dataset.fold)."
+            )
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.task: Task = config.load_task()
         self.metric = config.ranked_by

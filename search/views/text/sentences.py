@@ -177,13 +177,15 @@ def quicker_text(
     least = min(near_costs, key=near_costs.__getitem__)
     if not near_costs[least] < near_costs[answer.trial]:
         return Message()
+    share = f"{near_costs[least] / near_costs[answer.trial]:.0%}"
     saved = (
-        f"{near_costs[least] / near_costs[answer.trial]:.0%} of the "
-        f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
+        f"needs {share} of the time that {answer.trial} needs"
+        if name == "latency"
+        else f"has {share} as many weights as {answer.trial}"
     )
     compared = _within_chance(result.trials[least], answer, images)
     return Message(
-        f"{least} needs {saved}, and {compared}. To use {least}: ",
+        f"{least} {saved}, and {compared}. To use {least}: ",
         Remedy("promote", result.name, storage, options={"trial": least}, start=start),
     )
 
@@ -201,7 +203,9 @@ def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
 
 
 GONE_ON = Message(
-    "The search has continued since then. Run ", Remedy("select", start=Start.MODULE), " again."
+    "The search has continued since this selection. Run ",
+    Remedy("select", start=Start.MODULE),
+    " again.",
 )
 
 

@@ -113,7 +113,7 @@ class Asker:
                 code = await process.wait()
         except TimeoutError:
             raise NotReady(
-                f"the check took more than {LIMIT_S:g} s and was stopped. "
+                f"the check (python -m {module}) took more than {LIMIT_S:g} s and was stopped. "
                 "Run the command in a terminal."
             ) from None
         finally:

@@ -60,7 +60,7 @@ def allowed(text: str, root: Path | None) -> Path:
             path = path.resolve()
             if not path.is_relative_to(root.resolve()):
                 raise ConfigError(
-                    f"'{text[:200]}' is not below '{root}'. On this server, all images must be "
+                    f"'{text[:200]}' is not inside '{root}'. On this server, all images must be "
                     f"in '{root}' or in its subfolders."
                 )
         if not path.is_dir():

@@ -74,7 +74,10 @@ class NewSearchForm:
         }
         for name, value in values.items():
             if len(value) > MAX_VALUE:
-                raise ConfigError(f"{name} is too long (limit {MAX_VALUE:,} characters).")
+                raise ConfigError(
+                    f"the value of '{name}' has {len(value):,} characters; at most {MAX_VALUE:,} "
+                    "are allowed."
+                )
         return cls(values)
 
     @property

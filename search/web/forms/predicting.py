@@ -28,7 +28,10 @@ def model_address(name: str, number: str) -> str:
         ConfigError: the version is not a number.
     """
     if not VERSION.fullmatch(number):
-        raise ConfigError(f"the version must be a number, such as 3 (got '{number[:40]}').")
+        raise ConfigError(
+            f"the version must be a whole number of at most 9 digits, such as 3 (got "
+            f"'{number[:40]}')."
+        )
     return f"{MODEL}{name}/{number}"
 
 
@@ -54,8 +57,8 @@ def started_by(name: str, number: str, folder: str, site: Site, launcher: Launch
         prediction for prediction in earlier(launcher, name) if prediction.launched.is_running
     ]:
         raise ConfigError(
-            f"the model is already predicting '{at_work[0].folder}'. Wait until this prediction "
-            "ends, or stop this prediction."
+            f"the model is already predicting the images in '{at_work[0].folder}'. Wait until "
+            "it has finished, or stop it."
         )
     words = predict_words(name, number, folder, site)
     back = form_address(name, version=number, folder=folder)

@@ -163,7 +163,8 @@ def verb_request(name: str, search: str, values: Mapping[str, str], site: Site) 
         value = values.get(field.option, "").strip()
         if len(value) > MAX_VALUE:
             raise ConfigError(
-                f"the value of '{field.label}' is too long (limit {MAX_VALUE:,} characters)."
+                f"the value of '{field.label}' has {len(value):,} characters; at most "
+                f"{MAX_VALUE:,} are allowed."
             )
         if value:
             options[field.option] = True if field.option in verb.flags else value

@@ -112,7 +112,8 @@ def choices_of(site: Site, name: str) -> list[Choice]:
     result, holder = result_and_holder(site, name)
     if holder:
         raise LeaseHeld(
-            f"the search '{name}' is running. Wait until the search ends, or stop the search."
+            f"the checkpoints of '{name}' cannot be removed while the search is running. Wait "
+            "until the search ends, or stop it."
         )
     home = home_or_404(site, name)
     removable = {keep: removable_of(result, home, site.place, keep) for keep in KEEPS}
@@ -130,7 +131,10 @@ def going(site: Site, name: str) -> list[str]:
         LeaseHeld: a driver is running the search.
     """
     if holder := _existing_home(site, name).holder():
-        raise LeaseHeld(f"the search '{name}' is being run by {holder}. Stop the search first.")
+        raise LeaseHeld(
+            f"the search '{name}' cannot be deleted, because it is being run by {holder}. Stop the "
+            "search first."
+        )
     deletion = deletion_of(DeleteRequest(name=name, storage=site.place))
     what, where, *further_lines = [line.strip() for line in deletion_lines(deletion)]
     return [f"{what} {where}", *further_lines]

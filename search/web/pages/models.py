@@ -83,8 +83,9 @@ def routes(site: Site) -> list[BaseRoute]:
 
     async def ask(request: Request, form: FormData) -> Response:
         uploads = [upload for upload in form.getlist("image") if isinstance(upload, UploadFile)]
-        if not 1 <= len([upload for upload in uploads if upload.size]) <= MAX_IMAGES:
-            raise HTTPException(400, f"choose 1 to {MAX_IMAGES} images.")
+        count = len([upload for upload in uploads if upload.size])
+        if not 1 <= count <= MAX_IMAGES:
+            raise HTTPException(400, f"choose 1 to {MAX_IMAGES} images (got {count}).")
         name, number = request.path_params["name"], str(form.get("version", ""))
         uri = model_address(name, number)
         answers = [await ask_about(models, uri, upload) for upload in uploads if upload.size]
@@ -155,9 +156,8 @@ def model_page(
     champion = [row for row in versions if "champion" in row.version.aliases]
     chosen = matching if number else champion or versions
     if not chosen:
-        raise HTTPException(
-            404, f"the model '{model.name}' has no version{f' {number[:40]}' * bool(number)}."
-        )
+        missing = f"version {number[:40]}" if number else "versions"
+        raise HTTPException(404, f"the model '{model.name}' has no {missing}.")
     address = model_address(model.name, chosen[0].version.number)
     options = [f"--{name}={value}" for name, value in place_options(site).items()]
     return site.render(

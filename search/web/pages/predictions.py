@@ -108,7 +108,9 @@ def ended(launcher: Launcher, name: str) -> tuple[Prediction, Path]:
     file = None if launched is None else launched.result
     if launched is None or file is None:
         raise HTTPException(
-            404, "there are no predictions with this id, or they are not finished yet."
+            404,
+            f"there are no finished predictions with the id '{name[:80]}'. If they were started "
+            "only now, try again later.",
         )
     return Prediction(launched), file
 

@@ -223,7 +223,11 @@ def home_or_404(site: Site, name: str) -> Home:
         HTTPException: this is not a valid name of a search.
     """
     if not NAME.fullmatch(name):
-        raise HTTPException(404, f"'{name[:80]}' is not a valid name of a search.")
+        raise HTTPException(
+            404,
+            f"'{name[:80]}' is not a valid name of a search, which has at most 64 letters, "
+            "digits, '_', '.' and '-'.",
+        )
     return home(site.place, name)
 
 
@@ -410,7 +414,8 @@ def request_from_form(fields: Mapping[str, str], by: str = "") -> DriverRequest:
     count = values["concurrency"]
     if count and not (count.isascii() and count.isdecimal() and len(count) < 9):
         raise ConfigError(
-            f"the number of trials at once must be a whole number (got '{count[:40]}')."
+            f"the number of trials at once must be a whole number of at least 1 (got "
+            f"'{count[:40]}')."
         )
     if not any(values.values()):
         raise ConfigError(

@@ -104,7 +104,10 @@ def _trial_or_behind(result: SearchResult, name: str) -> TrialResult:
     """
     trial = result.find(name)
     if trial is None:
-        raise Behind(f"trial {name} no longer exists: the search was started again.")
+        raise Behind(
+            f"trial {name} no longer exists, because the search was started again. Open the page "
+            "of the search."
+        )
     return trial
 
 

@@ -344,8 +344,8 @@ def test_a_quicker_trial_is_as_good_as_far_as_the_images_tell(searched: Searched
     near = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.1)
     near.best[searched.metric.key] = least
     assert str(quicker_text(searched.result)) == is_known * (
-        f"{near.trial} needs 25% of the time of {searched.best.trial}, and is as good as far "
-        f"as 50 images can tell. To use {near.trial}: python -m search.promote "
+        f"{near.trial} needs 25% of the time that {searched.best.trial} needs, and is as good "
+        f"as far as 50 images can tell. To use {near.trial}: python -m search.promote "
         f"{searched.result.name} --trial {near.trial}"
     )
 

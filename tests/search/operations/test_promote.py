@@ -458,10 +458,10 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
 @pytest.mark.parametrize(
     ("is_decoded_otherwise", "told"),
     [
-        (False, "the images of 'small' have changed since the search"),
+        (False, "the images of the search 'small' have changed since it was started"),
         (
             True,
-            ("images of more than 8 bits differently. Promote with the version of the search"),
+            ("images of more than 8 bits differently. Use the version that ran the search"),
         ),
     ],
 )

@@ -422,8 +422,8 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     said = quicker_text(result)
     assert str(said) == (
-        f"{names[5]} needs 33% of the time of {names[15]}, and classifies 5 of 50 images fewer "
-        f"correctly, which may be chance. To use {names[5]}: python -m search.promote "
+        f"{names[5]} needs 33% of the time that {names[15]} needs, and classifies 5 of 50 "
+        f"images fewer correctly, which may be chance. To use {names[5]}: python -m search.promote "
         f"{result.name} --trial {names[5]}"
     )
     result.started.data["val"] = 5000

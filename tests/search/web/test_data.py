@@ -103,4 +103,4 @@ def test_a_report_whose_place_a_newer_one_took_says_so(
 
 
 def test_a_folder_outside_the_data_root_is_not_looked_at(visitor: Visitor) -> None:
-    assert "is not below" in text(visitor.see("/data/report", part=True, data="folder:/etc"))
+    assert "is not inside" in text(visitor.see("/data/report", part=True, data="folder:/etc"))

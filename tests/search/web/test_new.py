@@ -99,8 +99,8 @@ def test_no_value_becomes_an_option(
     [
         ("space", "/tmp/evil.py:space", "unknown space"),
         ("space", "../evil", "unknown space"),
-        ("data", "folder:/etc", "is not below"),
-        ("data", "folder:../..", "is not below"),
+        ("data", "folder:/etc", "is not inside"),
+        ("data", "folder:../..", "is not inside"),
         ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),
         ("data", "joined", "unknown data set"),

@@ -112,7 +112,7 @@ def test_a_folder_elsewhere_is_refused_on_the_form(
     given = folder.format(root=root)
     reply = visitor.send("/models/flowers/folder", {"version": "3", "folder": given})
     assert reply.status == 400
-    assert "is not below" in text(reply)
+    assert "is not inside" in text(reply)
     assert f'value="{given}"' in text(reply)
     assert started == []
 
@@ -157,7 +157,7 @@ def test_a_folder_is_looked_for_by_links(visitor: Visitor, photos: Path) -> None
     page = text(visitor.see("/models/flowers/folder", version="3", folder=str(photos)))
     assert f'value="{photos}"' in page
     reply = visitor.see("/models/flowers/folder", version="3", at="/etc")
-    assert (reply.status, "is not below" in text(reply)) == (400, True)
+    assert (reply.status, "is not inside" in text(reply)) == (400, True)
 
 
 @pytest.mark.parametrize("name", ["played", "..", "../../x", "models:", "a" * 1000, HOSTILE])
@@ -207,7 +207,7 @@ def test_a_model_is_asked_of_one_folder_at_a_time_and_stopped(
     monkeypatch.setattr(Launched, "stop", lambda self: stopped.append(self.id))
     reply = visitor.send("/models/flowers/folder", {"version": "3", "folder": str(photos)})
     assert reply.status == 400
-    assert f"the model is already predicting &#39;{photos}&#39;" in text(reply)
+    assert f"the model is already predicting the images in &#39;{photos}&#39;" in text(reply)
     assert started == []
     assert f'action="/started/{ID}/stop"' in text(visitor.see(f"/started/{ID}"))
     reply = visitor.send(f"/started/{ID}/stop", {})

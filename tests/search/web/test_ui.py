@@ -26,7 +26,7 @@ from tests.support.played import OpenDriver, play
 def test_a_token_is_long_and_plain(token: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([f"--token={token}"])
-    assert "at least 16 ASCII letters, digits and signs" in capsys.readouterr().err
+    assert "at least 16 ASCII letters, digits and punctuation marks" in capsys.readouterr().err
 
 
 def test_a_token_may_stand_in_the_environment(
@@ -34,7 +34,7 @@ def test_a_token_may_stand_in_the_environment(
 ) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "short")
     assert main([]) == 2
-    assert "at least 16 ASCII letters, digits and signs" in capsys.readouterr().err
+    assert "at least 16 ASCII letters, digits and punctuation marks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

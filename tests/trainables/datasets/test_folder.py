@@ -220,8 +220,8 @@ def test_kinds_of_images_that_do_not_compare_are_refused(tmp_path, write_images)
     write_deep(tmp_path, ramps(0, 4095, np.uint16))
     write_images(tmp_path / "b", 2, mode="L")
     text = (
-        "the images have different pixel types: 6 16-bit (first: a/0.tif) and 2 8-bit (first: "
-        "b/L-9x8-0.png). Their brightness cannot be compared."
+        "the images have different pixel types: 16-bit (6 images, first: a/0.tif) and 8-bit (2 "
+        "images, first: b/L-9x8-0.png). Their brightness cannot be compared."
     )
     with refused(f"{text} Convert all images to the same type, for example to 8 bits."):
         loaded(tmp_path)
@@ -255,7 +255,8 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
 def test_images_of_one_value_are_refused(tmp_path):
     write_deep(tmp_path, np.full((6, 8, 8), 7, np.uint16))
     with refused(
-        "every pixel of the 16-bit images has the value 7, so the images cannot be distinguished."
+        "every pixel of the 16-bit images has the value 7, so the images cannot be distinguished. "
+        "Check that they were saved with their values."
     ):
         loaded(tmp_path)
 
@@ -482,14 +483,14 @@ AMBIGUOUS = {
     ),
     "classes and a test part": (
         ("a", "b", "test"),
-        "'test' in {root} may be classes, like 'a', or the folders of the training, "
-        "validation or test set. If they are sets, put all training classes into 'train' and "
+        "'test' in {root} may be a class, like 'a', or the training, validation or test set. "
+        "If it is a set, put all training classes into 'train' and "
         "remove 'a'.",
     ),
     "classes and a part": (
         ("a", "train/a", "train/b"),
-        "'train' in {root} may be classes, like 'a', or the folders of the training, "
-        "validation or test set. If they are sets, put all training classes into 'train' and "
+        "'train' in {root} may be a class, like 'a', or the training, validation or test set. "
+        "If it is a set, put all training classes into 'train' and "
         "remove 'a'.",
     ),
 }
@@ -499,7 +500,7 @@ AMBIGUOUS = {
 def test_what_may_be_a_part_or_a_class_is_refused(folders, text, tmp_path, write_images):
     for name in folders:
         write_images(tmp_path / name, 3)
-    remedy = f"If they are classes, put all class folders into '{tmp_path / 'train'}'."
+    remedy = f"To read all folders as classes, put them into '{tmp_path / 'train'}'."
     with refused(f"{text.format(root=repr(str(tmp_path)))} {remedy}"):
         loaded(tmp_path)
 

@@ -189,7 +189,7 @@ ZOO["parts: two for training"] = Animal(
     in_parts("train", "training", "test"),
     (
         "'{root}' has two folders for the training set, 'train' and 'training'. Keep only one of "
-        "them. If they are classes, put all class folders into '{root}/train'.",
+        "them. To read all folders as classes, put them into '{root}/train'.",
     ),
     refused=True,
 )
@@ -244,9 +244,9 @@ ZOO["parts: in each of two folders"] = Animal(
 ZOO["parts: beside classes"] = Animal(
     lambda root: fill(root, "cat", "dog", "test"),
     (
-        "'test' in '{root}' may be classes, like 'cat', or the folders of the training, validation "
-        "or test set. If they are sets, put all training classes into 'train' and remove 'cat'. If "
-        "they are classes, put all class folders into '{root}/train'.",
+        "'test' in '{root}' may be a class, like 'cat', or the training, validation or test set. "
+        "If it is a set, put all training classes into 'train' and remove 'cat'. To read all "
+        "folders as classes, put them into '{root}/train'.",
     ),
     refused=True,
 )
@@ -653,9 +653,9 @@ ZOO["8 bits beside floats"] = Animal(
         tifffile.imwrite(root / "cat" / "9.tif", np.ones((HEIGHT, WIDTH), np.float32)),
     ),
     (
-        "the images have different pixel types: 6 8-bit (first: cat/0.png) and 1 floating-point "
-        "(first: cat/9.tif). Their brightness cannot be compared. Convert all images to the same "
-        "type, for example to 8 bits.",
+        "the images have different pixel types: 8-bit (6 images, first: cat/0.png) and "
+        "floating-point (1 image, first: cat/9.tif). Their brightness cannot be compared. Convert "
+        "all images to the same type, for example to 8 bits.",
     ),
     refused=True,
 )

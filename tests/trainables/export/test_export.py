@@ -170,7 +170,7 @@ def test_two_forms_that_disagree_are_refused_with_how_far_they_differ(difference
     _check_agreement(TASK, "one", "the other", 1e-4)
     with pytest.raises(
         Disagreement,
-        match=rf"one and the other differ by {difference:.2g} .* \(at most 0.0001 is allowed\)",
+        match=rf"one and the other for .* differ by {difference:.2g} \(at most 0.0001 is allowed\)",
     ):
         _check_agreement(TASK, "one", "the other", difference)
 

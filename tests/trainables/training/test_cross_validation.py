@@ -337,7 +337,7 @@ def test_a_committee_costs_what_its_networks_do(saved, make_config, make_dataset
 def test_a_checkpoint_and_data_that_do_not_fit_are_told(saved, make_dataset):
     config, _, path, _ = saved
     with pytest.raises(
-        ValueError, match="contains 3 networks, but the data are divided into no folds"
+        ValueError, match="contains 3 networks, but the data are not divided into folds"
     ):
         evaluate(config, make_dataset(), make_dataset().test, path)
 

@@ -160,7 +160,7 @@ def _from_deep(values: NDArray[np.generic], form: MaskForm) -> Mask:
         raise BadMask(
             ("has class numbers above 255", "have class numbers above 255"),
             f"{largest}",
-            "Use numbers from 0, and 255 for ignored.",
+            "Use class numbers from 0 to 254, and 255 for pixels to ignore.",
         )
     return numbers.astype(np.uint8)
 
@@ -190,7 +190,7 @@ def _look_up(pixels: NDArray[np.uint8], table: ClassTable) -> NDArray[np.intp]:
                 f"has colours that are not in {table.source!r}",
                 f"have colours that are not in {table.source!r}",
             ),
-            f"{colour}; the nearest is {table.nearest(colour)}",
+            f"{colour}; the most similar colour is that of {table.nearest(colour)}",
             "Add the colour to the table, or correct the masks.",
         )
     return numbers

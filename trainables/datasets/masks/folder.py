@@ -172,9 +172,9 @@ def require_room(headers: Iterable[Header]) -> None:
     needed = channels * sum(width * height for width, height in (image.size for image in each))
     if (free := free_memory()) is not None and needed > free:
         raise DataError(
-            f"{counted(len(each), 'image')} with masks need {gigabytes(needed)} of memory, but "
-            f"only {gigabytes(free)} are free. Use fewer or smaller images, or a machine with "
-            "more memory."
+            f"loading {counted(len(each), 'image')} with masks needs {gigabytes(needed)} of "
+            f"memory, but only {gigabytes(free)} are free. Use fewer or smaller images, or a "
+            "machine with more memory."
         )
 
 
@@ -224,7 +224,7 @@ class _Decoder:
                     ("has another size than its image", "have another size than their images"),
                     f"{numbers.shape[1]} x {numbers.shape[0]} instead of "
                     f"{mask.shape[1]} x {mask.shape[0]}",
-                    "Correct them, or leave them out with --skip-bad.",
+                    "Correct the size, or leave out such images with --skip-bad.",
                     is_single=True,
                 )
             mask[...] = numbers
@@ -421,7 +421,9 @@ def _part(
     paths = [path for _, path in layout.parts[title]]
     rows = np.array([row for row, path in enumerate(paths) if path not in findings.unusable], int)
     if not len(rows):
-        raise DataError(f"no image of the {TITLES[title]} set can be used.")
+        raise DataError(
+            f"no image of the {TITLES[title]} set can be used. Check its images and masks."
+        )
     names = tuple(layout.name(paths[row]) for row in rows.tolist())
     if len(rows) < len(paths):
         images, masks = take_rows(images, rows), take_rows(masks, rows)

@@ -129,7 +129,7 @@ def _read_tables(layout: MaskLayout) -> None:
         set(table.names) != set(layout.table.names) for table in tables
     ):
         names = " and ".join(repr(table.source) for table in tables)
-        raise layout.refuse(f"{names} name different classes. Keep only one of them.")
+        raise layout.refuse(f"{names} name different classes. Keep only one of these files.")
     _use(layout, files)
     layout.notes.append(
         f"note: the names of {counted(len(layout.table.names), 'class', 'classes')} are those in "
@@ -216,7 +216,9 @@ def _take_annotations(
     contents = {path: coco.read_coco(path) for path in files}
     if len({content.classes for content in contents.values()}) > 1:
         names = " and ".join(repr(path.name) for path in files)
-        raise layout.refuse(f"the categories in {names} differ. Export them with the same ones.")
+        raise layout.refuse(
+            f"the categories in {names} differ. Export all of these files with the same categories."
+        )
     layout.drawn_classes = contents[files[0]].classes
     placed = {file.path: file for file in place_files(top.all_images, layout.root)}
     by_name: dict[str, list[Path]] = {}
@@ -290,8 +292,9 @@ def _check_parts(layout: MaskLayout) -> None:
             names = " and ".join(repr(part) for part in layout.parts if part)
             paths = [path for _, path in layout.parts[""]]
             raise layout.refuse(
-                f"{place} has images in {names}, and {len(paths):,} in no such folder "
-                f"({layout.first(paths)}). Put all images into train/, val/ and test/, or none."
+                f"{place} has images in {names}, but also {counted(len(paths), 'image')} outside "
+                f"({layout.first(paths)}). Put all images into train/, val/ and test/, or none of "
+                "them."
             )
         layout.parts = {"train": layout.parts[""]}
     if "train" not in layout.parts:
@@ -339,14 +342,16 @@ def _read_groups(layout: MaskLayout, path: Path, images: list[PlacedFile]) -> No
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise layout.refuse(f"{path.name!r} cannot be read ({error}).") from error
+        raise layout.refuse(
+            f"{path.name!r} cannot be read ({error}). Save it as UTF-8 text."
+        ) from error
     group_of: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
         if len(cells) != 2 and cells:
             raise layout.refuse(
-                f"{path.name!r}, line {number}: expected file,group, not "
-                f"{printable(','.join(row))[:60]!r}."
+                f"{path.name!r}, line {number}: each line must have the form file,group (got "
+                f"{printable(','.join(row))[:60]!r})."
             )
         if cells and not (number == 1 and cells[1].casefold() == "group"):
             group_of[cells[0]] = cells[1]

@@ -10,7 +10,7 @@ from trainables.datasets.masks.crops import crops_per_image, pixels_in_tiles
 from trainables.datasets.masks.decoding import count_values
 from trainables.datasets.masks.values import IGNORED, MAX_CLASSES, SIDE_STEP
 from trainables.datasets.targets import Colour, Labels, PixelCounts, Targets
-from trainables.errors import DataError, printable
+from trainables.errors import DataError, counted, printable
 from trainables.predictors.segmentation import overlay, palette
 
 LEAST_IMAGES = 10
@@ -46,8 +46,8 @@ class MaskTargets(Targets):
             numbers = np.flatnonzero(present_classes(part.targets).any(axis=0))
             if (largest := int(numbers.max(initial=0))) >= len(decoded.classes):
                 raise DataError(
-                    f"a mask has the class number {largest}, but there are "
-                    f"{len(decoded.classes)} classes. The files are damaged."
+                    f"a mask has the class number {largest}, but the classes have the numbers 0 to "
+                    f"{len(decoded.classes) - 1}. The files are damaged."
                 )
         present = np.flatnonzero(present_classes(decoded.train.targets).any(axis=0))
         if len(present) < 2:
@@ -57,8 +57,8 @@ class MaskTargets(Targets):
                 else "ignored"
             )
             raise DataError(
-                f"every pixel of the {len(decoded.train):,} training masks is {only}, so there is "
-                "nothing to learn. Check that the masks were saved with their values."
+                f"every pixel of the {counted(len(decoded.train), 'training mask')} is {only}, "
+                "so there is nothing to learn. Check that the masks were saved with their values."
             )
         if config.image_size is not None and config.image_size % SIDE_STEP:
             below = config.image_size // SIDE_STEP * SIDE_STEP
@@ -155,8 +155,14 @@ def _check_shapes(part: Part) -> None:
         row = int(differs.argmax())
         name = part.names[row] if part.names is not None else f"number {row + 1}"
         (height, width), (mask_height, mask_width) = images[row, :2], masks[row]
+        count = int(differs.sum())
+        size = (
+            "has another size than its image"
+            if count == 1
+            else "have another size than their images"
+        )
         raise DataError(
-            f"{int(differs.sum()):,} masks have another size than their images (first: "
+            f"{counted(count, 'mask')} {size} (first: "
             f"{printable(name)}: {mask_width} x {mask_height} instead of {width} x {height}). "
             "The files are damaged."
         )

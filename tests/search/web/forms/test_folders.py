@@ -20,7 +20,7 @@ def root(tmp_path: Path) -> Path:
 )
 def test_folders_outside_the_data_root_are_refused(root: Path, path: str) -> None:
     (root / "link").symlink_to(root.parent / "secret")
-    with pytest.raises(ConfigError, match="is not below"):
+    with pytest.raises(ConfigError, match="is not inside"):
         allowed(path.format(root=root), root)
 
 

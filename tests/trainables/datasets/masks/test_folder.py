@@ -270,7 +270,7 @@ def test_a_mask_of_another_size_is_named(fill, write):
     write(root / "masks/3.png", np.ones((9, 11), np.uint8))
     with refused(
         "1 mask has another size than its image (first: masks/3.png: 11 x 9 instead of "
-        "18 x 14). Correct them, or leave them out with --skip-bad."
+        "18 x 14). Correct the size, or leave out such images with --skip-bad."
     ):
         decoded(root)
     assert len(decoded(root, skip_bad=True).train) == COUNT - 1
@@ -310,7 +310,8 @@ def test_a_colour_that_is_not_in_the_table_is_named_with_the_nearest(fill, write
     write(root / "masks/2.png", other)
     with refused(
         "1 mask has colours that are not in 'classes.csv' (first: masks/2.png: (120, 3, 1); the "
-        "nearest is 'road' (128, 0, 0)). Add the colour to the table, or correct the masks."
+        "most similar colour is that of 'road' (128, 0, 0)). Add the colour to the table, or "
+        "correct the masks."
     ):
         decoded(root)
 
@@ -368,7 +369,9 @@ def test_two_files_that_name_different_classes_are_refused(fill):
     root = fill()
     (root / "classes.txt").write_text("sky\nroad\n")
     (root / "classes.csv").write_text("sky,0,0,0\ncar,128,0,0\n")
-    with refused("'classes.csv' and 'classes.txt' name different classes. Keep only one of them."):
+    with refused(
+        "'classes.csv' and 'classes.txt' name different classes. Keep only one of these files."
+    ):
         decoded(root)
 
 
@@ -376,7 +379,7 @@ def test_images_in_and_beside_parts_are_refused(fill):
     fill("train/images/{}.png", "train/masks/{}.png")
     root = fill()
     with pytest.raises(
-        DataError, match=r"has images in 'train', and 10 in no such folder \(first: "
+        DataError, match=r"has images in 'train', but also 10 images outside \(first: "
     ):
         decoded(root)
 

@@ -25,7 +25,10 @@ def test_masks_that_fit_are_accepted():
     ("masks", "message"),
     [
         (np.zeros((4, 6, 4), np.uint8), "4 masks have another size than their images .*4 x 6"),
-        (np.full((4, 6, 5), 2, np.uint8), "class number 2, but there are 2 classes"),
+        (
+            np.full((4, 6, 5), 2, np.uint8),
+            "class number 2, but the classes have the numbers 0 to 1",
+        ),
         (np.full((4, 6, 5), 1, np.uint8), "every pixel of the 4 training masks is of class 'b'"),
         (np.full((4, 6, 5), 255, np.uint8), "every pixel of the 4 training masks is ignored"),
         (np.zeros((2, 6, 5), np.uint8), "2 images cannot be divided into 3 sets"),
