@@ -101,9 +101,8 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
 
 def _line_in(path: Path, error: Exception) -> str:
     """Return a clause with the line of the user's file in which an error was raised, if known."""
-    lines = [
-        frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    frames = extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f" in line {lines[-1]}" if lines else ""
 
 
