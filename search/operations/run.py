@@ -274,7 +274,16 @@ def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) ->
         return
     source = f"--space {request.space}" if isinstance(request.space, str) else "the space"
     suited = " or ".join(f"--space {name}" for name in names(config.data.task))
-    remedies = [suited or "a space of your own", *(["another --task"] if len(possible) > 1 else [])]
+    fitting = [
+        "folder:PATH" if entry.from_folder else name
+        for name, entry in DATASETS.items()
+        if task in entry.tasks and not entry.is_own
+    ]
+    remedies = [
+        *([f"--data {' or '.join(fitting)}"] if fitting and task not in possible else []),
+        suited or "a space of your own",
+        *(["another --task"] if len(possible) > 1 else []),
+    ]
     raise ConfigError(
         f"{source} cannot be used for {config.task.title}, the task of the data set "
         f"'{request.data}'. Use {', or '.join(remedies)}."

@@ -23,6 +23,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 import search
+from search.operations.run_request import named_data_sets
 from search.spaces.find import names
 from search.tracking import uri as tracking_uri
 from search.values.verbs import VERBS
@@ -35,6 +36,7 @@ CREDENTIAL = (
     "looks like a credential, so its value was refused and not logged. "
     "Pass credentials in environment variables."
 )
+DATA_SETS = named_data_sets() | {"folder:PATH"}
 CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
 LABELS_MEANT = (
@@ -394,10 +396,7 @@ CASES: list[Case] = [
     # The data
     (
         ["--space", "table3", "--data", "minst"],
-        (
-            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist, "
-            "scenes. Did you mean 'mnist'?"
-        ),
+        (f"unknown data set 'minst'. Known: {', '.join(sorted(DATA_SETS))}. Did you mean 'mnist'?"),
         2,
     ),
     (

@@ -10,6 +10,7 @@ from search.space import Cases, Choice, Domain, Float, Int, SearchSpace, Steps
 from search.spaces.find import find, names
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import TASKS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.values import Params
@@ -498,4 +499,4 @@ def test_edges_take_a_parents_values_of_the_case_that_exists():
 def test_a_space_names_the_task_that_it_is_for() -> None:
     assert names("segmentation") == ["segmentation", "segmentation_zoo"]
     assert "table3" in names("classification")
-    assert sorted(names("classification") + names("segmentation")) == names()
+    assert sorted(name for task in TASKS for name in names(task)) == names()

@@ -175,8 +175,8 @@ def test_a_value_on_its_limit_is_taken(path, value):
         (
             "data.name",
             "minst",
-            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, joined, "
-            "mnist, scenes. Did you mean 'mnist'?",
+            f"unknown data set 'minst'. Known: {', '.join(sorted(DATASETS))}. "
+            "Did you mean 'mnist'?",
         ),
         (
             "data.scaling",

@@ -238,7 +238,7 @@ def picture_title(report: DataReport) -> str:
     """Return the title of the report's picture (`pictures.picture`)."""
     if report.pixels:
         return "Training images with each class, and their masks laid over them"
-    return "Training images of each class"
+    return "Training images of each class" if report.classes else "Training images"
 
 
 def facts(report: DataReport) -> list[tuple[str, str]]:

@@ -268,7 +268,7 @@ def _selected(verdict: Selected, images: int, metric: Metric) -> str:
     reach = (
         f"classifies {mean} of the validation images correctly on average"
         if metric.is_share
-        else f"reaches a mean {metric.title} of {mean} on the validation images"
+        else f"reaches a validation {metric.title} of {mean} on average"
     )
     return (
         f"Trained again with {counted(expected.seeds, 'fresh seed')}, {verdict.candidate} {reach} "

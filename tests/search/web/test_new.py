@@ -20,6 +20,7 @@ from search.web.forms.new_search import FIELDS, NewSearchForm
 from search.web.pages import new
 from tests.support.asgi import Reply
 from tests.support.site import Visitor
+from trainables.catalog.datasets import DATASETS
 from trainables.errors import ConfigError
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -39,7 +40,8 @@ def text(reply: Reply) -> str:
 @pytest.mark.parametrize("space", names())
 def test_every_space_says_what_it_is_for(space: str, visitor: Visitor) -> None:
     assert 20 < len(purpose(space)) < 120
-    data = {"classification": "digits", "segmentation": "scenes"}[task_of(space)]
+    task = task_of(space)
+    data = next(name for name, entry in DATASETS.items() if task in entry.tasks)
     assert purpose(space).split(":")[0].replace("'", "&#39;") in text(
         visitor.see("/new", data=data)
     )

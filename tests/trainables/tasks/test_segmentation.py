@@ -134,6 +134,16 @@ def test_an_epoch_shows_about_all_pixels(make_discs: Callable[..., Dataset]) -> 
     assert (torch.bincount(drawn) == crops).all()
 
 
+def test_an_epoch_of_many_pixels_has_just_enough_crops(
+    make_discs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_discs()
+    images = len(dataset.train)
+    for enough, crops in ((1, 1), (images, 1), (images + 1, 2)):
+        monkeypatch.setattr("trainables.datasets.masks.crops.ENOUGH", enough)
+        assert crops_per_image(dataset) == crops
+
+
 def test_a_tile_is_larger_than_a_crop_but_not_than_the_images(
     make_discs: Callable[..., Dataset],
 ) -> None:

@@ -6,8 +6,12 @@ from trainables.datasets.arrays import Arrays, Dataset, Ragged
 from trainables.datasets.masks.values import SIDE_STEP
 from trainables.predictors.segmentation import spans
 
-MAX_SAMPLES = 4096
-"""The maximum number of crops an epoch, unless there are more images."""
+ENOUGH = 2000
+"""An epoch has no more crops than are needed for this number, however many pixels there are.
+
+After so many crops trials can be compared. With longer epochs a search could decide less often, and
+would end with fewer trials.
+"""
 
 
 def crops_per_image(dataset: Dataset) -> int:
@@ -15,12 +19,12 @@ def crops_per_image(dataset: Dataset) -> int:
 
     Together they have about as many pixels as the images, so that an epoch shows about all of them:
     with one crop an image, an epoch of 30 photographs would be 30 small samples, and validation
-    values would change by chance from one epoch to the next.
+    values would change by chance from one epoch to the next. `ENOUGH` limits their number.
     """
     _, height, width = dataset.image
     count = len(dataset.train)
     crops = round(count_pixels(dataset.train.targets) / (count * height * width))
-    return max(1, min(crops, MAX_SAMPLES // count))
+    return max(1, min(crops, -(-ENOUGH // count)))
 
 
 def tile_side(dataset: Dataset) -> int:
