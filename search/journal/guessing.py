@@ -1,8 +1,9 @@
 """Comparison of trials with guessing, which is the best that is possible without the images.
 
 A training that was evaluated on the test set is compared there, because the test set was not used
-to select it. All others are compared on the validation set. There, the best of many trials and
-epochs owes part of its value to luck, so all epochs share the error rate.
+to select it, unless it is below the guess on the validation set. All others are compared on the
+validation set. There, the best of many trials and epochs owes part of its value to luck, so all
+epochs share the error rate.
 """
 
 import math
@@ -116,12 +117,21 @@ class Guessing:
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
         """Compare a training with guessing, on the test set if it was evaluated there.
 
-        None if the training has no epoch, or if the metric of guessing is not known.
+        It is compared on the validation set nevertheless if it is no better than the guess there:
+        it was chosen for its value on that set, so a better one on the test set is luck, or comes
+        from another mix of classes. None if the training has no epoch, or if the metric of guessing
+        is not known.
         """
-        test = self.tests.get(trial.trial)
-        if test is not None and (guess := self.best("test")) is not None:
-            value, error = _tested(test, self.metric)
-            return self._compared(guess, "test", int(test["images"]), value, error)
+        on_validation, test = self._on_validation(trial), self.tests.get(trial.trial)
+        if test is None or (guess := self.best("test")) is None:
+            return on_validation
+        if on_validation is not None and on_validation.difference <= 0:
+            return on_validation
+        value, error = _tested(test, self.metric)
+        return self._compared(guess, "test", int(test["images"]), value, error)
+
+    def _on_validation(self, trial: TrialResult) -> AgainstGuessing | None:
+        """Compare a training with guessing on the validation set, as `against` does."""
         guess, images = self.best("val"), self.result.images
         if guess is None or not trial.epochs or math.isnan(trial.value):
             return None

@@ -102,6 +102,7 @@ def build_app(
         recorder,
         hosts,
         is_open=hosts is not None or settings.open_corrections,
+        corrects=bool(versions.current.image_classes),
     )
     return App(
         settings.name,

@@ -82,12 +82,14 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """A text with the numbers of images, of images per second and of unreadable files."""
+        """A text with the number of images, their rate, and the number of unreadable files."""
         images, unread = self.predictions.images, self.predictions.unread
         seconds = max(time.monotonic() - self.began, 1e-9)
         unread_text = f"; {unread:,} not read" if unread else ""
-        rate = f"{images / seconds:,.0f} a second"
-        return f"{counted(images, 'image')}, {rate}{unread_text}"
+        rate = f", {images / seconds:,.0f} a second"
+        if images < seconds:
+            rate = f", {seconds / images:,.1f} s an image" if images else ""
+        return f"{counted(images, 'image')}{rate}{unread_text}"
 
 
 def print_json(answers: "Iterable[FileAnswer]") -> None:

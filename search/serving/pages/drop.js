@@ -15,7 +15,9 @@ document.title = shown(facts.model);
 document.getElementById("model").textContent = shown(facts.model);
 const count = facts.classes.length;
 document.getElementById("about").textContent = `version ${shown(facts.version)} · ${count} classes`;
-document.getElementById("kept").textContent = facts.records
+document.getElementById("kept").textContent = !facts.corrects
+  ? ""
+  : facts.records
   ? "The server records its answers, some of your images, and every image that you correct."
   : "Corrections are not stored: this server was started without --record.";
 

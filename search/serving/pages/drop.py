@@ -57,6 +57,8 @@ class DropContext:
     """The host names by which the server may be addressed; None allows any."""
     is_open: bool = True
     """True if everyone who can reach the server may send corrections."""
+    corrects: bool = True
+    """True if the model's answers can be corrected, which are then classes of images."""
 
 
 def routes(context: DropContext) -> list[BaseRoute]:
@@ -68,6 +70,7 @@ def routes(context: DropContext) -> list[BaseRoute]:
             "version": context.version(),
             "classes": context.classes,
             "records": context.recorder is not None and context.is_open,
+            "corrects": context.corrects,
         }
         return page("drop.html", facts)
 

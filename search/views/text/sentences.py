@@ -36,6 +36,8 @@ def risk_text(result: SearchResult) -> str:
     how = f" (--sure {surer:.2g})" if surer > result.started.experiment.get("sure", 0.0) else ""
     more = f"about {counted(risk.epochs, 'more epoch')} would halve it{how}"
     sentence = f"The chance that {subject} would have been the best is about {chance:.0%}; {more}."
+    if chance > 0.5:
+        sentence = f"More training would probably change the answer. {sentence}"
     # If a search ended because of its small gain, the gain of new trials is already in its reason.
     has_more = risk.new and result.outcome != "gain"
     return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
@@ -54,8 +56,8 @@ def _new_text(going_on: float, new: float) -> str:
     )
     compared = "as much" if new_text == old_text else "more" if new > going_on else "less"
     return (
-        f"New trials promise {compared}: with as many epochs, they find a better trial with a "
-        f"chance of {new_text}, compared with {old_text}."
+        f"New trials promise {compared}: the same number of epochs finds a better trial with a "
+        f"chance of {new_text} among new trials, and of {old_text} among those that were stopped."
     )
 
 

@@ -247,10 +247,17 @@ def test_the_lengths_of_one_training_are_looked_at_once() -> None:
 
 @pytest.mark.parametrize(("test", "above"), [(0.953, False), (0.99, True)])
 def test_the_test_part_decides_where_it_was_opened(test: float, above: bool) -> None:
-    for value in (0.9, 1.0):
+    for value in (0.96, 1.0):
         found = answer_against(with_test(searched(value, val=5000), test))
         assert found is not None
         assert (found.part, found.looks, found.is_above) == ("test", 1, above)
+
+
+def test_a_trial_below_the_guess_on_the_validation_set_is_at_chance_whatever_its_test() -> None:
+    found = answer_against(with_test(searched(0.9, val=5000), 0.99))
+    assert found is not None
+    assert (found.part, found.is_above) == ("validation", False)
+    assert found.difference == pytest.approx(0.9 - 0.952, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -81,19 +81,21 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         (
             0.04,
             (
-                "New trials promise less: with as many epochs, they find a better trial with a "
-                "chance of about 4%, compared with about 10%."
+                "New trials promise less: the same number of epochs finds a better trial with a "
+                "chance of about 4% among new trials, and of about 10% among those that were "
+                "stopped."
             ),
         ),
         (
             0.13,
             (
-                "New trials promise more: with as many epochs, they find a better trial with a "
-                "chance of about 13%, compared with about 10%."
+                "New trials promise more: the same number of epochs finds a better trial with a "
+                "chance of about 13% among new trials, and of about 10% among those that were "
+                "stopped."
             ),
         ),
         (0.101, "New trials promise as much: "),
-        (0.003, "with a chance of less than 1%, compared with about 10%."),
+        (0.003, "with a chance of less than 1% among new trials, and of about 10% among"),
     ],
 )
 def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(

@@ -106,7 +106,9 @@ def test_an_images_logits_do_not_depend_on_its_batch(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # those of torch's exporters about their own code
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "unet")) for name in SEGMENTING]
+)
 def test_exported_for_one_size_it_gives_the_same_logits_for_any_batch(
     name: str, channels: int, tmp_path: Path
 ) -> None:
