@@ -13,6 +13,7 @@ def build(name: str) -> nn.Module:
     return MODELS[name].build((3, 64, 64), CLASSES, **MODELS[name].options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
 def test_with_torchvisions_weights_it_gives_torchvisions_logits(name: str) -> None:
     theirs = getattr(segmentation, name)(

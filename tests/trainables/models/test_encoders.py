@@ -22,6 +22,7 @@ from trainables.training.optimizers import groups
 
 IMAGE = (3, 64, 64)
 NAMES = [name for name in SEGMENTING if MODELS[name].source]
+LARGE = ("fcn", "pspnet", "deeplabv3", "unet_resnet34")
 SMALL = "unet_squeezenet1_0"
 
 
@@ -79,7 +80,10 @@ def test_the_last_stage_is_torchvisions_features(name: str) -> None:
 # Weights
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(LARGE)) for name in NAMES],
+)
 def test_the_encoder_starts_with_the_file_of_torchvisions_network(
     name: str, torch_home: Path
 ) -> None:
