@@ -115,8 +115,12 @@ def _samples(report: DataReport, train: Part) -> Iterator[PictureRow]:
     if report.pixels:
         colours = targets.class_colours(len(report.classes))
         side, samples = LARGE_SIDE, LARGE_SAMPLES
+    is_shown = np.zeros(len(train), bool)  # an image may have several classes
     for number, name in enumerate(report.classes[:MAX_CLASSES]):
-        rows = _spread(np.flatnonzero(occurs[:, number]), samples)
+        own = occurs[:, number]
+        is_new = own & ~is_shown
+        rows = _spread(np.flatnonzero(is_new if is_new.sum() >= samples else own), samples)
+        is_shown[rows] = True
         if rows:
             images = _thumbnails(train, rows, side, targets)
             yield PictureRow([name], images, side=side, colour=colours[number] if colours else None)

@@ -51,8 +51,8 @@ COLOURS = (
 )  # fmt: skip
 """The colours of the first classes, which people with a colour vision deficiency can distinguish
 (Okabe and Ito 2008); class 0, usually the background, is black."""
-VEIL = 0.55
-"""The opacity of a mask that is laid over its image."""
+VEIL = 0.3
+"""The opacity of a mask that is laid over its image, within its outlines."""
 GOLDEN, TURN = 0.618034, 2 * np.pi
 """The golden ratio spreads the hues of further classes evenly, however many there are."""
 
@@ -174,12 +174,26 @@ def encode_png(picture: "Image.Image | Images") -> bytes:
 
 
 def overlay(image: Images, mask: Mask) -> Images:
-    """Lay the colours of a mask over an image; pixels of class 0 and of 255 stay as they are."""
+    """Lay the colours of a mask over an image; pixels of class 0 and of 255 stay as they are.
+
+    Outlines have the full colour, so that the image can be seen within them.
+    """
     colours = np.array(palette(), np.float32).reshape(256, 3)
     colour_image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    has_class = ((mask > 0) & (mask < 255))[..., None]
-    mixed = np.where(has_class, (1 - VEIL) * colour_image + VEIL * colours[mask], colour_image)
+    opacity = np.where(outlines(mask), 1, VEIL) * ((mask > 0) & (mask < 255))
+    mixed = colour_image + opacity[..., None] * (colours[mask] - colour_image)
     return mixed.astype(np.uint8)
+
+
+def outlines(mask: Mask) -> NDArray[np.bool_]:
+    """Return the pixels beside a pixel of another number, (height, width)."""
+    beside_other = np.zeros(mask.shape, bool)
+    rows, columns = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    beside_other[1:] |= rows
+    beside_other[:-1] |= rows
+    beside_other[:, 1:] |= columns
+    beside_other[:, :-1] |= columns
+    return beside_other
 
 
 def palette() -> list[int]:

@@ -14,7 +14,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import InspectedData, inspect_data
-from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, picture
+from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, _samples, picture
 from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
 from trainables.inspection.words import contradictions, headline, lines, warnings
 from trainables.predictors.segmentation import palette
@@ -229,3 +229,7 @@ def test_masks_are_laid_over_the_samples(tmp_path: Path) -> None:
     for number in range(3):
         swatch = drawn[number * (LARGE_SIDE + GAP) + LARGE_SIDE // 2, 2]
         assert swatch.tolist() == colours[3 * number : 3 * number + 3]
+    first, second, _ = _samples(report, inspected.dataset.train)
+    assert {image.tobytes() for image in first.images}.isdisjoint(
+        image.tobytes() for image in second.images
+    )

@@ -83,6 +83,16 @@ def test_only_what_has_a_class_is_coloured() -> None:
     assert (shown[0, 2] == 100).all()
 
 
+def test_the_image_is_seen_within_outlines() -> None:
+    image, mask = np.full((5, 5, 3), 100, np.uint8), np.zeros((5, 5), np.uint8)
+    mask[1:4, 1:4] = 1
+    shown, colour = overlay(image, mask), palette()[3:6]
+    assert shown[1, 2].tolist() == shown[3, 3].tolist() == colour
+    low, high = np.sort([shown[0, 0], colour], axis=0)
+    assert ((low < shown[2, 2]) & (shown[2, 2] < high)).all()
+    assert (shown[0] == 100).all()
+
+
 def test_shares_are_those_of_all_classes() -> None:
     assert row_of(np.array([[0, 0, 2, 2]], np.uint8), ["a", "b", "c"]) == {
         "share of a": 0.5,
