@@ -602,18 +602,18 @@ class Driver:
 
     def _close_for(self, limit: Limit | None) -> None:
         """Close the search because this limit of the budget is used up."""
-        remark = ""
+        reason = f"the budget of {limit} is used up"
         if limit is not None and limit is self.experiment.budget.time:
             left_s = self._time_left()
             if not any(trial.attempt or trial.outcome in FAILED for trial in self.trials.values()):
-                remark = f": the start took {self._used():.0f} s"
+                reason += f": the start took {self._used():.0f} s"
             elif left_s >= 1:
-                remark = f", except for {left_s:.0f} s" + (
-                    " that the end of the search takes"
+                reason = f"only {left_s:.0f} s of the budget of {limit} are left" + (
+                    ", which the end of the search takes"
                     if left_s <= self.timing.end_s
-                    else ", too few for another epoch"
+                    else ": too few for another epoch and the evaluation"
                 )
-        self.close("budget", f"the budget of {limit} is used up{remark}")
+        self.close("budget", reason)
 
     def _spent(self, ahead: int) -> Limit | None:
         """Return a limit of the budget that is used up; None if there is none.

@@ -302,7 +302,7 @@ def test_the_time_budget_stops_each_trial_after_its_epoch(
     )
     assert (
         driver.result.reason
-        == "the budget of 10s is used up, except for 1 s, too few for another epoch"
+        == "only 1 s of the budget of 10s are left: too few for another epoch and the evaluation"
     )
 
 
