@@ -492,8 +492,9 @@ class SearchSpace:
                 )
             for path in params.keys() - self.valid_values(params).keys():
                 raise ConfigError(
-                    f"a point of 'first' sets {path}={params[path]}, which the domain of {path} "
-                    "does not contain, given the point's other values. Change or remove it."
+                    f"a point of 'first' sets {path}={params[path]}, but this value is not "
+                    "possible with the other values of the point. Change the value, or remove "
+                    f"{path} from the point."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:

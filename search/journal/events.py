@@ -726,7 +726,9 @@ def _read(data_class: type[Read], values: Mapping[str, Any], holds: Mapping[str,
         except TypeError:
             pass
     if not isinstance(values, Mapping):
-        raise ValueError(f"a {data_class.__name__} must be a JSON object (got {values!r:.80})")
+        raise ValueError(
+            f"expected a JSON object with {', '.join(_names(data_class))}, got {values!r:.80}"
+        )
     hashable: Any = data_class
     arguments = {name: values[name] for name in _names(hashable) if name in values}
     for name, inner_class in holds.items():

@@ -112,13 +112,19 @@ class DriverRequest:
         options = [
             f"--{name}" for name in self.OPTIONS if getattr(self, name) not in (None, "", ())
         ]
-        if (self.action == EXTEND) != bool(options) or (self.trial and self.action != STOP):
+        if self.action == EXTEND and not options:
             raise ConfigError(
-                f"a request to {self.action} with "
-                f"{', '.join(options) or 'no option'}{' and a trial' * bool(self.trial)} is not "
-                "valid. A request to extend requires at least one of --trials, --budget, --price "
-                "and --concurrency. A request to stop accepts only the name of a trial, and a "
-                "request to pause accepts no options."
+                "a request to extend requires at least one of --trials, --budget, --price and "
+                "--concurrency (got none)."
+            )
+        if self.action != EXTEND and options:
+            raise ConfigError(
+                f"a request to {self.action} accepts no options (got {', '.join(options)})."
+            )
+        if self.trial and self.action != STOP:
+            raise ConfigError(
+                f"a request to {self.action} cannot name a trial (got '{self.trial}'). Only a "
+                "request to stop can."
             )
 
     def _check_trials(self) -> None:

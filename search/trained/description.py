@@ -186,8 +186,8 @@ def expected_text(verdict: Selected) -> str:
 
 def _times(inference: dict[str, dict[str, float]]) -> str:
     """Format inference times: `0.21 ms per image alone, 0.034 ms in batches of 64`."""
-    alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
-    return f"{alone:.3g} ms per image alone, {among:.3g} ms in batches of 64"
+    words = {"batch_1": "ms per image alone", "batch_64": "ms in batches of 64"}
+    return ", ".join(f"{times['median_ms']:.3g} {words[size]}" for size, times in inference.items())
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:

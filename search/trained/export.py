@@ -53,13 +53,10 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
-            remedy = (
-                "Use the version that ran the search, or run the search again with this version."
-            )
             raise Refused(
-                f"the images of the search '{result.name}' are now decoded differently, so "
-                f"the exported network could not be checked: {DECODED_OTHERWISE}. "
-                f"{remedy}"
+                f"the exported network of the search '{result.name}' could not be checked, because "
+                f"its images may now be decoded differently ({DECODED_OTHERWISE}). Use the version "
+                "that ran the search, or run the search again with this version."
             )
         raise Refused(
             f"the images of the search '{result.name}' have changed since it was started, "

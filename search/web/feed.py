@@ -306,8 +306,8 @@ class Followed:
         is_cut = bool(points) and len(points) < (self.course.count if self.course else 0)
         if number > self.number or (is_cut and number < points[0].number - 1):
             raise Behind(
-                f"the epochs after event {number} of the journal are not available. Reload the "
-                "page."
+                "this page is too far behind to be updated, or the search was started again. "
+                "Reload the page."
             )
         first = bisect_right(points, number, key=lambda point: point.number)
         new = bisect_right(proposed, number, key=lambda pair: pair[0])

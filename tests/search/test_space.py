@@ -305,7 +305,7 @@ def test_what_a_fixed_value_leaves_of_the_first_points() -> None:
 def test_a_first_point_that_its_domain_does_not_hold_is_refused() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"a point of 'first' sets model\.dropout=0\.9, which the domain of",
+        match=r"a point of 'first' sets model\.dropout=0\.9, but this value is not possible",
     ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"model.dropout": 0.9}])
 

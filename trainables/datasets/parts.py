@@ -107,12 +107,14 @@ def _parts(top: Folder, layout: Layout) -> dict[str, Folder]:
     names = " and ".join(repr(folder.name) for _, folder in by_name)
     if class_folders and not _are_alike(parts):
         beside = printable(repr(class_folders[0].name))
-        kind, subject = (
-            ("a class", "it is a set") if len(by_name) == 1 else ("classes", "they are sets")
+        has, is_set = (
+            ("has the name", "it is a set")
+            if len(by_name) == 1
+            else ("have names", "they are sets")
         )
         raise layout.refuse(
-            f"{names} in {place} may be {kind}, like {beside}, or the training, validation or test "
-            f"set. If {subject}, put all training classes into 'train' and remove {beside}. "
+            f"{names} in {place} {has} of a training, validation or test set, but {beside} beside "
+            f"looks like a class. If {is_set}, move {beside} and all other classes into 'train'. "
             f"{as_classes}"
         )
     if "train" not in parts:

@@ -49,10 +49,7 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     task: Task = config.load_task()
     device = "cpu" if config.model.is_baseline else device
     with load_model(config, dataset, path, device=device) as saved:
-        inference = {
-            f"batch_{size}": time_per_image(saved.predict, task.examples(dataset, size))
-            for size in BATCHES
-        }
+        inference = time_batches(saved.predict, task, dataset)
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in FOR_TRAINING)
     return {
         "parameters": sum(map(parameters, saved.networks)) or None,
@@ -147,6 +144,17 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return int(counted.total) // 2
+
+
+def time_batches(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Measure the time per image (`time_per_image`) for each batch size, as `batch_SIZE`.
+
+    A task with tiles predicts images one by one, so that only single images are timed.
+    """
+    sizes = BATCHES[:1] if task.has_tiles else BATCHES
+    return {
+        f"batch_{size}": time_per_image(predict, task.examples(dataset, size)) for size in sizes
+    }
 
 
 def time_per_image(predict: Predict, images: Images) -> dict[str, float]:

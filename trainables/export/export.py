@@ -23,7 +23,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
-from trainables.evaluation.cost import BATCHES, time_per_image
+from trainables.evaluation.cost import time_batches
 from trainables.evaluation.evaluate import TrainedModel, load_model
 from trainables.export import predictor, program, reference
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
@@ -256,10 +256,7 @@ def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str,
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {
-            f"batch_{size}": time_per_image(predict, task.examples(dataset, size))
-            for size in BATCHES
-        }
+        return time_batches(predict, task, dataset)
     finally:
         torch.set_num_threads(threads)
 

@@ -182,7 +182,8 @@ def overlay(image: Images, mask: Mask) -> Images:
     colour_image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
     opacity = np.where(outlines(mask), 1, VEIL) * ((mask > 0) & (mask < 255))
     mixed = colour_image + opacity[..., None] * (colours[mask] - colour_image)
-    return mixed.astype(np.uint8)
+    shown: Images = mixed.astype(np.uint8)
+    return shown
 
 
 def outlines(mask: Mask) -> NDArray[np.bool_]:

@@ -483,15 +483,13 @@ AMBIGUOUS = {
     ),
     "classes and a test part": (
         ("a", "b", "test"),
-        "'test' in {root} may be a class, like 'a', or the training, validation or test set. "
-        "If it is a set, put all training classes into 'train' and "
-        "remove 'a'.",
+        "'test' in {root} has the name of a training, validation or test set, but 'a' beside "
+        "looks like a class. If it is a set, move 'a' and all other classes into 'train'.",
     ),
     "classes and a part": (
         ("a", "train/a", "train/b"),
-        "'train' in {root} may be a class, like 'a', or the training, validation or test set. "
-        "If it is a set, put all training classes into 'train' and "
-        "remove 'a'.",
+        "'train' in {root} has the name of a training, validation or test set, but 'a' beside "
+        "looks like a class. If it is a set, move 'a' and all other classes into 'train'.",
     ),
 }
 

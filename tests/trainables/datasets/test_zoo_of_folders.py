@@ -244,9 +244,9 @@ ZOO["parts: in each of two folders"] = Animal(
 ZOO["parts: beside classes"] = Animal(
     lambda root: fill(root, "cat", "dog", "test"),
     (
-        "'test' in '{root}' may be a class, like 'cat', or the training, validation or test set. "
-        "If it is a set, put all training classes into 'train' and remove 'cat'. To read all "
-        "folders as classes, put them into '{root}/train'.",
+        "'test' in '{root}' has the name of a training, validation or test set, but 'cat' beside "
+        "looks like a class. If it is a set, move 'cat' and all other classes into 'train'. To "
+        "read all folders as classes, put them into '{root}/train'.",
     ),
     refused=True,
 )

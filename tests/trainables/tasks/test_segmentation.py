@@ -96,6 +96,7 @@ def test_the_exported_model_and_onnx_give_the_masks_of_the_checkpoint(
     assert exported.difference == 0
     assert exported.onnx_difference is not None
     assert exported.onnx_difference <= Segmentation.tolerance
+    assert exported.inference.keys() == {"batch_1"}  # images are predicted one by one
     assert exported.columns == {
         "share of ground": "double",
         "share of disc": "double",
