@@ -34,9 +34,7 @@ def check_exports(
         ConfigError: a network cannot be exported.
     """
     unchecked = {
-        file: config
-        for config in _largest(configs)
-        if not (file := _file(config, dataset)).exists()
+        file: config for config in _largest(configs) if not _exists(file := _file(config, dataset))
     }
     if not unchecked:
         return
@@ -49,6 +47,14 @@ def check_exports(
         with suppress(OSError):  # without a cache the network is checked again
             make_private(file.parent)
             file.touch()
+
+
+def _exists(file: Path) -> bool:
+    """True if a file exists and its folder can be read."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 def _largest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:

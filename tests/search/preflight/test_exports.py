@@ -89,6 +89,18 @@ def test_the_largest_network_of_each_model_is_checked_once(
     assert len(checked) == 4
 
 
+def test_without_a_cache_networks_are_checked_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checked: list[TrialConfig] = []
+    monkeypatch.setattr(program, "check_exportable", lambda config, _: checked.append(config))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for _ in range(2):
+        check_exports([TrialConfig()], DATASET, lambda line: None)
+    assert len(checked) == 2
+
+
 @pytest.mark.parametrize("folds", [None, 2])
 def test_the_check_leaves_the_random_numbers_as_they_are(folds: int | None) -> None:
     torch.manual_seed(3)
