@@ -58,6 +58,11 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: --min-gain has no effect before {MIN_TRIALS} trials have ended, and only "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
+    if experiment.budget.time is not None and (baselines := _baselines(experiment)):
+        yield (
+            f"note: the search may exceed its budget of time, because the fit of a baseline "
+            f"({', '.join(sorted(baselines))}) is not interrupted."
+        )
     yield from _notes_without_reuse(experiment)
     yield from to_trained_weights(experiment, dataset)
     estimate = room(experiment, dataset)
@@ -152,7 +157,7 @@ def _is_unweighted(experiment: Experiment) -> bool:
 def _unfollowed(experiment: Experiment) -> Iterator[str]:
     """Yield a note for each setting that balances classes but that some baselines ignore."""
     train, searched = experiment.base.train, experiment.space.domains
-    baselines = {config.model.name for config in experiment.edges if config.model.is_baseline}
+    baselines = _baselines(experiment)
     if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):
         yield (
             "note: train.sampling applies only to networks, which train in batches; baselines "
@@ -164,6 +169,11 @@ def _unfollowed(experiment: Experiment) -> Iterator[str]:
             f"note: train.class_weights has no effect on {', '.join(sorted(deaf))}, which cannot "
             "weight classes."
         )
+
+
+def _baselines(experiment: Experiment) -> set[str]:
+    """Return the names of the baselines in a search's space."""
+    return {config.model.name for config in experiment.edges if config.model.is_baseline}
 
 
 def _images(count: int) -> str:

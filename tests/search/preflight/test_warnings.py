@@ -258,3 +258,15 @@ def test_baselines_that_cannot_follow_a_balance_are_named(
     said = [line for line in notes(baselines, dataset) if "classes" in line or "train." in line]
     assert len(said) == len(told)
     assert all(text in line for text, line in zip(told, said, strict=True))
+
+
+def test_a_fit_that_may_exceed_the_budget_is_told(experiment: Experiment, dataset: Dataset) -> None:
+    baselines = changed(
+        experiment,
+        space=SearchSpace({"model.name": Choice("svm", "deep_cnn")}),
+        base=TrialConfig(),
+        algorithm="random",
+    )
+    for budget, is_told in ((Budget((limit("1m"),)), True), (Budget((limit("9epochs"),)), False)):
+        said = "\n".join(notes(replace(baselines, budget=budget), dataset))
+        assert ("because the fit of a baseline (svm) is not interrupted" in said) is is_told
