@@ -80,7 +80,9 @@ class Cost(TypedDict, total=False):
     bytes: int
     """The size of the files that predictions need, in bytes."""
     inference: dict[str, dict[str, float]]
-    """The milliseconds per image (`time_per_image`) by batch size: `batch_1`, `batch_64`."""
+    """The milliseconds per image (`time_per_image`) by batch size: `batch_1` and, unless images are
+    predicted one by one, `batch_64`.
+    """
     precision: str
     device: str
     threads: int

@@ -59,6 +59,7 @@ from search.journal.result import (
 )
 from search.schedulers.base import NEW, Stop
 from search.values.message import Message
+from search.values.wording import duration
 from trainables.config import TrialConfig
 from trainables.messages import Report
 from trainables.request import TrialRequest
@@ -608,10 +609,10 @@ class Driver:
             if not any(trial.attempt or trial.outcome in FAILED for trial in self.trials.values()):
                 reason += f": the start took {self._used():.0f} s"
             elif left_s >= 1:
-                reason = f"only {left_s:.0f} s of the budget of {limit} are left" + (
-                    ", which the end of the search takes"
+                reason = f"the budget of {limit} is used up but for {duration(left_s)}, " + (
+                    "which the end of the search takes"
                     if left_s <= self.timing.end_s
-                    else ": too few for another epoch and the evaluation"
+                    else "too little for another epoch and the evaluation"
                 )
         self.close("budget", reason)
 

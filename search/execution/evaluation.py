@@ -489,7 +489,7 @@ def evaluate_chosen(
             f"{answer.damaged}"
         )
     raise Refused(
-        f"{candidate} cannot be tested, because the checkpoints of all its trainings are damaged. "
+        f"{candidate} cannot be tested, because no checkpoint of its trainings can be used. "
         f"Restore '{driver.experiment.home}/trials' from a backup."
     )
 

@@ -117,15 +117,14 @@ class Guessing:
     def against(self, trial: TrialResult) -> AgainstGuessing | None:
         """Compare a training with guessing, on the test set if it was evaluated there.
 
-        It is compared on the validation set nevertheless if it is no better than the guess there:
-        it was chosen for its value on that set, so a better one on the test set is luck, or comes
-        from another mix of classes. None if the training has no epoch, or if the metric of guessing
-        is not known.
+        It is compared on the validation set nevertheless if it is below the guess there: a better
+        value on the test set is then luck, or comes from another mix of classes. None if the
+        training has no epoch, or if the metric of guessing is not known.
         """
         on_validation, test = self._on_validation(trial), self.tests.get(trial.trial)
         if test is None or (guess := self.best("test")) is None:
             return on_validation
-        if on_validation is not None and on_validation.difference <= 0:
+        if on_validation is not None and on_validation.difference < 0:
             return on_validation
         value, error = _tested(test, self.metric)
         return self._compared(guess, "test", int(test["images"]), value, error)

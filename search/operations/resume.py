@@ -110,7 +110,8 @@ def resume(request: ResumeRequest, *, as_json: bool = False, advises: bool = Tru
     if differences and not request.allow_change:
         raise Refused(changes_text(request.name, differences))
     if request.space is not None:
-        check_exports(experiment.edges, prepared.dataset, partial(say, console))
+        with prepared.waiting.counting():
+            check_exports(experiment.edges, prepared.dataset, partial(say, console))
     policy: MakePolicy = SearchPolicy
     if result.refinement is not None:
         policy = partial(RefinementPolicy, dataset=prepared.dataset)

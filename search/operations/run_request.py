@@ -80,7 +80,7 @@ class RunRequest:
     reading: Reading = group(Reading, section=SEARCHED)
     weights: Path | None = option(
         "start from the weights in this file, which may be a checkpoint, or in a folder of files "
-        "with torchvision's names (default: torchvision's, from its cache)",
+        "that are named as in torchvision (default: torchvision's, from its cache)",
         metavar="PATH",
         parse=own_path,
         section=SEARCHED,

@@ -1,4 +1,4 @@
-"""A check that the networks of a search can be exported, so that the best can be used later.
+"""A check that one network of each model of a search can be exported, so that it can be used later.
 
 Without it, a network that trains but cannot be exported would be found out by `promote`, hours
 later. A network that was checked on this machine with the same code is not checked again.
@@ -11,6 +11,7 @@ from pathlib import Path
 from search.journal.provenance import training_fingerprint
 from search.preflight.memory import sum_of_options
 from trainables.caches import cache_folder, make_private
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -73,8 +74,9 @@ def _file(config: TrialConfig, dataset: Dataset) -> Path:
     targets = config.task.load_targets()
     key = training_fingerprint(
         task=config.task.name,
-        model=[config.model.name, config.model.options],
+        model=[config.model.name, MODELS[config.model.name].builder, config.model.options],
         image=targets.image(dataset),
+        largest=dataset.train.shape[1:],  # which determines the tiles
         width=targets.width(dataset),
     )
     return cache_folder(KIND) / key

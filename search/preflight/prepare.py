@@ -49,7 +49,7 @@ class Prepared:
     weights: dict[str, str] = field(default_factory=dict)
     """Maps the name of each file of pretrained weights to its digest."""
     waiting: WaitingTime = field(default_factory=WaitingTime)
-    """The time spent on loading the data and checking the weights."""
+    """The time spent on loading the data, and on checking the weights and the exports."""
 
     @property
     def dataset(self) -> Dataset:

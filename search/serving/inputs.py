@@ -20,6 +20,14 @@ from trainables.errors import printable
 
 TYPES = "image/*, multipart/form-data, application/json or application/x-npy"
 TENSORS_FORM = 'the JSON must be {"inputs": [...]} or {"instances": [...]} with pixels of 0 to 255'
+JSON_NAMES = {
+    str: "strings",
+    list: "lists",
+    dict: "objects",
+    bool: "booleans",
+    type(None): "nulls",
+}
+"""The names of values in JSON that are not numbers, by their type in Python."""
 JSON_FORM = 'the JSON must be {"images": ["base64", ...]}'
 
 ENCODED_FILE_NAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
@@ -244,7 +252,7 @@ def _check_numbers(values: list[Any], axes: int) -> None:
     if kinds <= {int, float}:
         return
     if kinds != {list} or axes == 1:
-        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        names = " and ".join(sorted({JSON_NAMES.get(kind, "numbers") for kind in kinds}))
         got = "lists inside of pixels" if kinds == {list} else f"a list of {names}"
         raise Refusal(
             422,

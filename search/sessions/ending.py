@@ -182,7 +182,7 @@ def write_or_report(troubles: list[str], title: str, write: Callable[[], None]) 
     try:
         write()
     except (OSError, Unwritten) as error:
-        troubles.append(f"{title} could not be written ({error}). The journal contains everything.")
+        troubles.append(f"{title} could not be written ({error}). All results are in the journal.")
 
 
 def report_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:

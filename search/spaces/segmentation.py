@@ -22,7 +22,7 @@ def space() -> SearchSpace:
 
     Its parameters are the depth and width of a U-Net, the loss, the learning rate, weight decay,
     batch size and augmentation. All trials have 20 epochs, in each of which networks see about as
-    many pixels as the training images have, or 2,000 crops.
+    many pixels as the training images have, or at least 2,000 crops.
     """
     return SearchSpace(
         {

@@ -48,6 +48,8 @@ def check_exportable(config: TrialConfig, dataset: Dataset) -> None:
     A new network is exported to memory, and the program predicts a few images. This takes one to
     two seconds of CPU time, and another three for the first network of a process.
 
+    A network that cannot be built, or cannot predict, is not refused here: its trials fail at once.
+
     Raises:
         ConfigError: the network cannot be exported, or the program's predictions have another
             shape than the network's.
@@ -55,17 +57,22 @@ def check_exportable(config: TrialConfig, dataset: Dataset) -> None:
     task: Task = config.load_task()
     own = dataset if dataset.folds is None else dataset.fold(1, config.seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), quiet():
-        network = task.network(config.model, own)
-        pixels = Pixels(own.val, own, config, torch.device("cpu"))
-        module = task.module(network, pixels).eval()
-        inputs = inputs_of(task, own, IMAGES_CHECKED)
-        expected = tuple(module(inputs).shape)
+        try:
+            network = task.network(config.model, own)
+            pixels = Pixels(own.val, own, config, torch.device("cpu"))
+            module = task.module(network, pixels).eval()
+            inputs = inputs_of(task, own, IMAGES_CHECKED)
+            expected = tuple(module(inputs).shape)
+        except Exception:  # noqa: BLE001 - the code of a network may raise anything
+            return
         try:
             shape = tuple(program_of(module, task, inputs).module()(inputs).shape)
+        except MemoryError:  # the machine that trains may have more
+            return
         # The exporter runs the code of the network, which may raise anything.
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ConfigError(_not_exportable(config, reason)) from error
+            raise ConfigError(_not_exportable(config, reason.rstrip("."))) from error
     if shape != expected:
         reason = f"it returns the shape {shape} instead of {expected}"
         raise ConfigError(_not_exportable(config, reason))

@@ -263,10 +263,10 @@ def _read_new_images(
             if content is None:
                 left_out.append(ExcludedImage(correction.image, correction.label, NO_LONGER_STORED))
                 continue
-            file.write_bytes(content)
             if correction.label not in dataset.classes:
                 left_out.append(ExcludedImage(correction.image, correction.label, UNKNOWN_CLASS))
                 continue
+            file.write_bytes(content)
             try:
                 pixels = model.pixels(file)
             except ConfigError as error:

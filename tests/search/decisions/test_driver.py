@@ -300,9 +300,8 @@ def test_the_time_budget_stops_each_trial_after_its_epoch(
     assert all(
         trial.outcome in ("completed", "interrupted") for trial in driver.result.trials.values()
     )
-    assert (
-        driver.result.reason
-        == "only 1 s of the budget of 10s are left: too few for another epoch and the evaluation"
+    assert driver.result.reason == (
+        "the budget of 10s is used up but for 1 s, too little for another epoch and the evaluation"
     )
 
 

@@ -271,7 +271,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
     assert now[0] == 10
     assert (
         driver.result.reason
-        == "only 10 s of the budget of 30s are left, which the end of the search takes"
+        == "the budget of 30s is used up but for 10 s, which the end of the search takes"
     )
     now[0] = 14
     assert not driver.out_of_time

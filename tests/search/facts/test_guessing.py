@@ -258,6 +258,9 @@ def test_a_trial_below_the_guess_on_the_validation_set_is_at_chance_whatever_its
     assert found is not None
     assert (found.part, found.is_above) == ("validation", False)
     assert found.difference == pytest.approx(0.9 - 0.952, abs=0.01)
+    tie = answer_against(with_test(searched(found.guessed, val=5000), 0.99))
+    assert tie is not None
+    assert (tie.part, tie.is_above) == ("test", True)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
     play(open_driver(planted), peak, events=12)
     with pytest.raises(
         Refused,
-        match=r"the search 'played' has not finished \(running\)\. Continue it first: "
+        match=r"the search 'played' was interrupted before it had finished\. Continue it first: "
         r".*search\.resume played",
     ):
         refine(asked())

@@ -64,6 +64,18 @@ def test_a_network_that_cannot_be_exported_is_named_before_the_search(
         check_exports([hesitating], DATASET, lambda line: None)
 
 
+def build_broken(image: tuple[int, int, int], outputs: int, **options: object) -> nn.Module:
+    raise RuntimeError("it is broken")
+
+
+def test_a_network_that_cannot_be_built_is_left_to_its_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = replace(MODELS["deep_cnn"], builder=f"{__name__}:build_broken")
+    monkeypatch.setitem(MODELS, "deep_cnn", entry)
+    check_exports([TrialConfig()], DATASET, lambda line: None)
+
+
 def test_the_largest_network_of_each_model_is_checked_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -121,7 +121,7 @@ def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: E
     troubles: list[str] = []
     write_or_report(troubles, "the pictures", write)
     assert troubles == [
-        f"the report page could not be written ({error}). All results are in the journal."
+        f"the pictures could not be written ({error}). All results are in the journal."
     ]
 
 

@@ -149,7 +149,7 @@ def test_a_view_that_raises_is_told_once_closed_and_called_no_more(
 
 
 @pytest.mark.parametrize(
-    ("method", "told"), [("open", "could not be opened"), ("close", "failed at its end")]
+    ("method", "told"), [("open", "could not be opened"), ("close", "failed when it was closed")]
 )
 def test_a_view_that_cannot_be_opened_or_closed_is_told_and_holds_up_no_other(
     views: Callable[..., OpenViews], method: str, told: str
@@ -201,7 +201,7 @@ def test_a_view_that_a_disk_refuses_to_keep_is_a_trouble_in_the_systems_words(
 ) -> None:
     with views(keep=OSError(28, "full")) as opened:
         assert opened.keep() == [
-            "the first could not be written ([Errno 28] full). The journal contains everything."
+            "the first could not be written ([Errno 28] full). All results are in the journal."
         ]
     assert Other.calls == ["open", "keep", "close"]
     assert said(opened) == ""
