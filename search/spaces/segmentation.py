@@ -29,7 +29,7 @@ def space() -> SearchSpace:
             "model.width": Choice(8, 12, 16, 24),
             "model.depth": Choice(3, 4, when={"model.name": "unet"}),
             "task.loss": Choice(*LOSSES),
-            "optimizer.lr": Float(3e-4, 1e-2, log=True),
+            "optimizer.lr": Float(1e-4, 1e-2, log=True),
             "optimizer.weight_decay": Float(1e-6, 1e-2, log=True),
             "batch_size": Choice(8, 16, 32),
             "augment.jitter": Choice(0.0, 0.2),
@@ -42,7 +42,7 @@ def space() -> SearchSpace:
                 "model.width": 12,
                 "model.depth": 3,
                 "task.loss": "cross_entropy_dice",
-                "optimizer.lr": 3e-3,
+                "optimizer.lr": 1e-3,
                 "batch_size": 16,
             }
         ],

@@ -38,7 +38,7 @@ def space() -> SearchSpace:
             "model.name": Choice(*NETWORKS, *BASELINES),
             "model.tree_depth": Choice(8, 16, 24, when={"model.name": "pixel_forest"}),
             "task.loss": Choice(*LOSSES, when=is_network),
-            "optimizer.lr": Float(3e-4, 1e-2, log=True, when=is_network),
+            "optimizer.lr": Float(1e-4, 1e-2, log=True, when=is_network),
             "optimizer.weight_decay": Float(1e-6, 1e-2, log=True, when=is_network),
             "batch_size": Choice(8, 16, 32, when=is_network),
         },
