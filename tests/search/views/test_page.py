@@ -646,6 +646,13 @@ def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
 @pytest.mark.browser
 def test_the_pixels_of_each_class_fit_a_phone(tmp_path: Path) -> None:
     inspected, report = with_masks(tmp_path / "cells")
+    report = replace(
+        report,
+        pixels={
+            part: replace(counts, images=tuple(1000 * number for number in counts.images))
+            for part, counts in report.pixels.items()
+        },
+    )
     file = tmp_path / "data.html"
     write_alone(report, data_picture(report, inspected), file)
     for width in (1280, 390):
