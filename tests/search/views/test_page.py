@@ -31,7 +31,7 @@ from search.journal.store import DECISION
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from search.views.page import page, quality
 from search.views.page.curves import best_so_far, search_curves, within
-from search.views.page.data import section, twins, write_alone
+from search.views.page.data import section, twins
 from search.views.page.figures import MAX_HINTS, canvas, picture
 from search.views.page.page import render
 from search.views.page.sections import failures, mistakes, stops, weakest
@@ -45,7 +45,6 @@ from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.inspection.matches import EXACT, Match
 from trainables.inspection.matches import Image as DataImage
-from trainables.inspection.pictures import picture as data_picture
 from trainables.inspection.report import DataReport
 
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
@@ -644,8 +643,8 @@ def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
 
 
 @pytest.mark.browser
-def test_the_pixels_of_each_class_fit_a_phone(tmp_path: Path) -> None:
-    inspected, report = with_masks(tmp_path / "cells")
+def test_the_pixels_of_each_class_fit_a_phone(experiment: Experiment, tmp_path: Path) -> None:
+    _, report = with_masks(tmp_path / "cells")
     report = replace(
         report,
         pixels={
@@ -653,12 +652,12 @@ def test_the_pixels_of_each_class_fit_a_phone(tmp_path: Path) -> None:
             for part, counts in report.pixels.items()
         },
     )
-    file = tmp_path / "data.html"
-    write_alone(report, data_picture(report, inspected), file)
-    for width in (1280, 390):
-        shown = look(file, width, tmp_path / f"profile-{width}")
-        assert shown.scroll_width <= width
-        assert (shown.messages, shown.wanting) == ([], [])
+    (tmp_path / DATA_REPORT).write_text(json.dumps(report.to_json()))
+    file = tmp_path / "report.html"
+    file.write_text(render(played(experiment, 3), tmp_path))
+    shown = look(file, 390, tmp_path / "profile")
+    assert shown.scroll_width <= 390
+    assert (shown.messages, shown.wanting) == ([], [])
 
 
 def test_an_axis_ends_where_the_metric_ends() -> None:
