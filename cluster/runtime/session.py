@@ -139,13 +139,7 @@ def session(
     # Ray raises plain `Exception`s, for example when a busy machine starts it too slowly.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NotReady(
-            f"Ray could not be started on this machine ({reason}). If the machine is busy, try "
-            "again."
-            if address == LOCAL
-            else f"no Ray cluster could be reached with --address {address} ({reason}). "
-            "Use --address local, or start a cluster with 'ray start --head'."
-        ) from error
+        raise NotReady(_unreached_text(address, reason)) from error
     try:
         from cluster.runtime.nodes import machines
 
@@ -154,6 +148,19 @@ def session(
         _end(address)
         raise
     _end(address, tidy=tidy())
+
+
+def _unreached_text(address: str, reason: str) -> str:
+    """Compose the error message that Ray was not started or reached."""
+    if address == LOCAL:
+        return (
+            f"Ray could not be started on this machine ({reason}). If the machine is busy, try "
+            "again."
+        )
+    return (
+        f"no Ray cluster could be reached with --address {address} ({reason}). "
+        "Use --address local, or start a cluster with 'ray start --head'."
+    )
 
 
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:

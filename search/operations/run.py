@@ -56,11 +56,7 @@ def experiment_of(request: RunRequest) -> Experiment:
     source = data_source(request.data)
     data = data_config(request.data, request.reading, request.seed)
     if request.space is None:
-        named = ", ".join(names(data.data.task))
-        by_name = f"--space NAME with one of the names {named}, or " if named else ""
-        raise ConfigError(
-            f"--space is missing. Use {by_name}--space FILE.py:FUNCTION with a space of your own."
-        )
+        raise ConfigError(_missing_space_text(data.data.task))
     settings = settings_of(request)
     space, space_name, space_source = space_of(request.space)
     settings = with_weights(request.weights, space, settings)
@@ -109,6 +105,13 @@ def experiment_of(request: RunRequest) -> Experiment:
     )
     refuse_idle(experiment)
     return experiment
+
+
+def _missing_space_text(task: str) -> str:
+    """Compose the error message that a request has no space."""
+    spaces = ", ".join(names(task))
+    by_name = f"--space NAME with one of the names {spaces}, or " if spaces else ""
+    return f"--space is missing. Use {by_name}--space FILE.py:FUNCTION with a space of your own."
 
 
 def refuse_idle(experiment: Experiment) -> None:

@@ -231,8 +231,13 @@ def _uses(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]
     name, storage = experiment.name, experiment.storage
     promote = [] if is_answer_at_chance(result) else [Remedy("promote", name, storage)]
     has_files = class_of_task(experiment.base.task.name).has_files
-    out = {"out": Blank("FOLDER")} if has_files else {}
-    predict = Remedy("predict", name, storage, arguments=[Blank("PATHS")], options=out)
+    predict = Remedy(
+        "predict",
+        name,
+        storage,
+        arguments=[Blank("PATHS")],
+        options={"out": Blank("FOLDER")} if has_files else {},
+    )
     return [(remedy.verb, str(remedy)) for remedy in (*promote, predict)]
 
 

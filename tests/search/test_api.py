@@ -435,7 +435,7 @@ def test_a_session_runs_as_a_new_search_does(
 def test_a_session_is_refused_in_python_with_its_call(played: Callable[..., Path]) -> None:
     storage, before = played(events=9), state()
     for verb in (search.api.refine, search.api.select):
-        with pytest.raises(Refused, match="has not finished") as unfinished:
+        with pytest.raises(Refused, match="interrupted before it had finished") as unfinished:
             verb("played", storage=storage, quiet=True)
         assert unfinished.value.__notes__ == [
             f"In Python: resume('played', storage='{storage}')  # from search.api import resume"

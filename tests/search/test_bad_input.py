@@ -365,7 +365,7 @@ CASES: list[Case] = [
     (
         ["--space", "segmentation", "--data", "digits"],
         "--space segmentation cannot be used for classification, the task of the data set "
-        "'digits'. Use --space baselines",
+        "'digits'. Use --data scenes or folder:PATH, or --space baselines",
         2,
     ),
     (

@@ -162,15 +162,15 @@ def test_mlflow_has_its_metric_and_no_other_tasks(searched: Searched) -> None:
     assert not told & {"best/val_accuracy", "val/accuracy", "eval/accuracy", "test/accuracy"}
 
 
-def test_what_is_promoted_needs_no_part_of_the_project(searched: Searched) -> None:
-    import mlflow
-
+def test_what_is_promoted_needs_no_part_of_the_project(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = searched.result.chosen
     assert chosen is not None
     config = TrialConfig.from_dict(chosen.config)
     task, dataset = config.load_task(), load(config.data)
     path = searched.folder / "trials" / chosen.trial / f"epoch-{chosen.best_epoch:04d}"
-    mlflow.set_tracking_uri(searched.tracking)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", searched.tracking)
     served = pyfunc.load_model(f"models:/{searched.name}@champion")
     images = task.given(dataset.val)
     told = served.predict(images if isinstance(images, np.ndarray) else list(images))

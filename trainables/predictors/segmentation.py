@@ -182,8 +182,8 @@ def overlay(image: Images, mask: Mask) -> Images:
     colour_image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
     opacity = np.where(outlines(mask), 1, VEIL) * ((mask > 0) & (mask < 255))
     mixed = colour_image + opacity[..., None] * (colours[mask] - colour_image)
-    shown: Images = mixed.astype(np.uint8)
-    return shown
+    picture: Images = mixed.astype(np.uint8)
+    return picture
 
 
 def outlines(mask: Mask) -> NDArray[np.bool_]:

@@ -82,6 +82,13 @@ class Window:
         )
 
 
+def _versions_text(counts: Counter[str]) -> str:
+    """List versions, each with its number of answers."""
+    return ", ".join(
+        f"{name or '(none)'} ({counted(count, 'answer')})" for name, count in counts.items()
+    )
+
+
 def load_window(
     records: Records, reference: Reference, since_ms: int = 0, version: str = ""
 ) -> Window:
@@ -126,15 +133,12 @@ def load_window(
     counts = Counter(answer.version for answer in answers)
     version = version or answers[-1].version
     if version not in counts:
-        versions_text = ", ".join(
-            f"{name or '(none)'} ({counted(count, 'answer')})" for name, count in counts.items()
-        )
         period, earlier = (
             (" in this period", ", or use an earlier --since") if since_ms else ("", "")
         )
         raise ConfigError(
             f"'{records.place}' has no answers by version '{version}'{period}. Versions with "
-            f"answers: {versions_text}. Choose one of them with --version{earlier}."
+            f"answers: {_versions_text(counts)}. Choose one of them with --version{earlier}."
         )
     other_versions = {name: count for name, count in counts.items() if name != version}
     return _window(

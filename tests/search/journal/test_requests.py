@@ -72,7 +72,7 @@ def test_what_is_asked_is_there_in_the_order_of_time_until_it_is_withdrawn(kept:
         (plain(by=["ada"]), "by must be a text of at most 200 characters"),
         (plain(trial="t" * 1000), "trial must be a text of at most 64 characters"),
         (plain(trial=7), "trial must be a text of at most 64 characters"),
-        (plain(trials="9"), "a request to stop with --trials"),
+        (plain(trials="9"), "a request to stop accepts no options (got --trials)"),
         (plain(action=EXTEND, trials="-3"), "--trials must be"),
         (plain(action=EXTEND, trials=3), "--trials must be"),
         (plain(action=EXTEND, budget="1h"), "--budget must be"),

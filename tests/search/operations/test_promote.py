@@ -461,7 +461,7 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
         (False, "the images of the search 'small' have changed since it was started"),
         (
             True,
-            ("images of more than 8 bits differently. Use the version that ran the search"),
+            ("images of more than 8 bits differently). Use the version that ran the search"),
         ),
     ],
 )

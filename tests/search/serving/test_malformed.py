@@ -194,7 +194,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
         tensors([[["a"] * 8] * 8]),
         JSON,
         422,
-        "numbers from 0 to 255",
+        "a number from 0 to 255",
     ),
     "long texts": ("/invocations", tensors([["a" * 1000, *[""] * 9]]), JSON, 422, "numbers"),
     "no pixel": ("/invocations", tensors([[[None] * 8] * 8]), JSON, 422, "numbers"),

@@ -156,7 +156,7 @@ def ask_until(stop: threading.Event, server: Running, image: bytes, answers: lis
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["/nowhere"], "'/nowhere' is not the folder of a model, because it contains"),
+        (["/nowhere"], "'/nowhere' is not the folder of a model, which contains"),
         (["MODEL", "--shadow", "x"], "--shadow requires a registered model"),
         (
             ["MODEL", "--port", "70000"],

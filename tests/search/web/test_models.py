@@ -124,7 +124,7 @@ def test_an_image_that_cannot_be_read_is_told_of(
 def test_a_version_is_a_number(version: str, visitor: Visitor) -> None:
     reply = visitor.upload("/models/x/ask", "a", b"x", {"version": version})
     assert reply.status == 400
-    assert "the version must be a number" in text(reply)
+    assert "the version must be a whole number" in text(reply)
 
 
 def test_a_form_without_an_image_is_refused(visitor: Visitor) -> None:

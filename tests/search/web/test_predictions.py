@@ -136,7 +136,7 @@ def test_a_version_is_a_number(version: str, visitor: Visitor, started: list[lis
         visitor.see("/models/flowers/folder", **given),
     ):
         assert reply.status == 400
-        assert "the version must be a number" in text(reply)
+        assert "the version must be a whole number" in text(reply)
     assert started == []
 
 

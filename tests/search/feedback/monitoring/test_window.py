@@ -25,7 +25,7 @@ def test_the_latest_version_counts_and_others_are_told(records: Records) -> None
     assert [one.id for one in found.answers] == [one.id for one in later]
     assert load_window(records, made_reference(), version="1").answer_count == 30
     with pytest.raises(
-        ConfigError, match=r"no answers by version '7' .* 1 \(30 answers\), 2 \(20 answers\)"
+        ConfigError, match=r"no answers by version '7'.* 1 \(30 answers\), 2 \(20 answers\)"
     ):
         load_window(records, made_reference(), version="7")
 

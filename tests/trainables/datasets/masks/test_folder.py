@@ -354,7 +354,7 @@ def test_a_doubled_stem_is_named(fill, write, pair):
 def test_masks_of_several_kinds_are_refused(fill):
     fill(numbers=range(4))
     root = fill(numbers=range(4, 10), change=lambda mask: mask.astype(np.uint16))
-    with pytest.raises(DataError, match="different kinds: 6 16-bit and 4 8-bit"):
+    with pytest.raises(DataError, match=r"different formats \(16-bit: 6 masks, 8-bit: 4 masks\)"):
         decoded(root)
 
 
