@@ -196,5 +196,5 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
         == 5
     )
     said = capsys.readouterr().err
-    assert "has not finished" in said
+    assert "was interrupted before it had finished" in said
     assert "search.resume s" in said
