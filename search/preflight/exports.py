@@ -44,7 +44,8 @@ def check_exports(
     from trainables.export.program import check_exportable  # imports torch
 
     for file, config in unchecked.items():
-        check_exportable(config, dataset)
+        if not check_exportable(config, dataset):
+            continue
         with suppress(OSError):  # without a cache the network is checked again
             make_private(file.parent)
             file.touch()

@@ -124,7 +124,7 @@ class ModelSource:
         if (model_folder := folder_in(path)) is None:
             raise ConfigError(
                 f"'{path}' is not the folder of a model, because it contains no about.json. Pass "
-                "the folder of a model, the name of a search (known: "
+                "the folder of a model, the name of a search (there are: "
                 f"{', '.join(searches_in(self.storage)) or 'none'}), or models:/NAME@ALIAS."
             )
         return model_folder

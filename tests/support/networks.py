@@ -24,3 +24,6 @@ SEGMENTING = sorted(
     if entry.kind == "network" and "segmentation" in entry.tasks
 )
 """The networks of segmentation."""
+
+LARGE = ("fcn", "pspnet", "deeplabv3", "unet_resnet34")
+"""The beginnings of the names of those that take seconds to build and to run."""

@@ -42,13 +42,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def check_exportable(config: TrialConfig, dataset: Dataset) -> None:
+def check_exportable(config: TrialConfig, dataset: Dataset) -> bool:
     """Check that the network of a config can be exported, before it is trained.
 
     A new network is exported to memory, and the program predicts a few images. This takes one to
     two seconds of CPU time, and another three for the first network of a process.
 
-    A network that cannot be built, or cannot predict, is not refused here: its trials fail at once.
+    Returns:
+        False if this was not found out, because the network cannot be built or cannot predict here:
+        its trials then fail at once, with their own errors.
 
     Raises:
         ConfigError: the network cannot be exported, or the program's predictions have another
@@ -64,11 +66,11 @@ def check_exportable(config: TrialConfig, dataset: Dataset) -> None:
             inputs = inputs_of(task, own, IMAGES_CHECKED)
             expected = tuple(module(inputs).shape)
         except Exception:  # noqa: BLE001 - the code of a network may raise anything
-            return
+            return False
         try:
             shape = tuple(program_of(module, task, inputs).module()(inputs).shape)
         except MemoryError:  # the machine that trains may have more
-            return
+            return False
         # The exporter runs the code of the network, which may raise anything.
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -76,6 +78,7 @@ def check_exportable(config: TrialConfig, dataset: Dataset) -> None:
     if shape != expected:
         reason = f"it returns the shape {shape} instead of {expected}"
         raise ConfigError(_not_exportable(config, reason))
+    return True
 
 
 def _not_exportable(config: TrialConfig, reason: str) -> str:

@@ -180,8 +180,12 @@ def overlay(image: Images, mask: Mask) -> Images:
     """
     colours = np.array(palette(), np.float32).reshape(256, 3)
     colour_image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    opacity = np.where(outlines(mask), 1, VEIL) * ((mask > 0) & (mask < 255))
-    mixed = colour_image + opacity[..., None] * (colours[mask] - colour_image)
+    opacity = np.where(outlines(mask), np.float32(1), np.float32(VEIL))
+    opacity *= (mask > 0) & (mask < 255)
+    mixed = colours[mask]  # float32: with float64, a large image would take twice the memory
+    mixed -= colour_image
+    mixed *= opacity[..., None]
+    mixed += colour_image
     picture: Images = mixed.astype(np.uint8)
     return picture
 

@@ -53,6 +53,18 @@ def hesitating(monkeypatch: pytest.MonkeyPatch) -> TrialConfig:
     return TrialConfig().override({"model.name": "hesitating"})
 
 
+def noting(monkeypatch: pytest.MonkeyPatch) -> list[TrialConfig]:
+    """Take every network for one that can be exported; return the list of those checked."""
+    checked: list[TrialConfig] = []
+
+    def check(config: TrialConfig, _: Dataset) -> bool:
+        checked.append(config)
+        return True
+
+    monkeypatch.setattr(program, "check_exportable", check)
+    return checked
+
+
 def test_a_network_that_cannot_be_exported_is_named_before_the_search(
     hesitating: TrialConfig,
 ) -> None:
@@ -73,14 +85,16 @@ def test_a_network_that_cannot_be_built_is_left_to_its_trials(
 ) -> None:
     entry = replace(MODELS["deep_cnn"], builder=f"{__name__}:build_broken")
     monkeypatch.setitem(MODELS, "deep_cnn", entry)
-    check_exports([TrialConfig()], DATASET, lambda line: None)
+    lines: list[str] = []
+    for _ in range(2):
+        check_exports([TrialConfig()], DATASET, lines.append)
+    assert len(lines) == 2  # it is not taken for checked
 
 
 def test_the_largest_network_of_each_model_is_checked_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    checked: list[TrialConfig] = []
-    monkeypatch.setattr(program, "check_exportable", lambda config, _: checked.append(config))
+    checked = noting(monkeypatch)
     base = TrialConfig()
     configs = [
         base.override({"model.name": name, **options})
@@ -104,8 +118,7 @@ def test_the_largest_network_of_each_model_is_checked_once(
 def test_without_a_cache_networks_are_checked_each_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    checked: list[TrialConfig] = []
-    monkeypatch.setattr(program, "check_exportable", lambda config, _: checked.append(config))
+    checked = noting(monkeypatch)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
@@ -118,5 +131,5 @@ def test_the_check_leaves_the_random_numbers_as_they_are(folds: int | None) -> N
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    program.check_exportable(TrialConfig(), replace(DATASET, folds=folds))
+    assert program.check_exportable(TrialConfig(), replace(DATASET, folds=folds))
     assert torch.equal(torch.rand(4), expected)

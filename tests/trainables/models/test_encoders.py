@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision import models
 
-from tests.support.networks import SEGMENTING
+from tests.support.networks import LARGE, SEGMENTING
 from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cached
 from trainables.checkpoints import checkpoint
@@ -22,7 +22,6 @@ from trainables.training.optimizers import groups
 
 IMAGE = (3, 64, 64)
 NAMES = [name for name in SEGMENTING if MODELS[name].source]
-LARGE = ("fcn", "pspnet", "deeplabv3", "unet_resnet34")
 SMALL = "unet_squeezenet1_0"
 
 

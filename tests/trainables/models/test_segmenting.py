@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from tests.support.networks import SEGMENTING
+from tests.support.networks import LARGE, SEGMENTING
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig
 from trainables.models.pretrained import Pretrainable
@@ -18,7 +18,6 @@ from trainables.training.loop import on_device
 
 CLASSES = 3
 SIDE = 32
-LARGE = ("fcn", "pspnet", "deeplabv3", "unet_resnet34")
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] * name.startswith(LARGE)) for name in SEGMENTING
 ]
