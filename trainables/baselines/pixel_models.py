@@ -10,7 +10,7 @@ therefore the result does not depend on the tiles.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ Chances = NDArray[np.float64]
 
 OTSU, FOREST = "otsu", "pixel_forest"
 """The values of `baseline` in `about.json`."""
-FOREST_FILE = "classifier-1.skops"
 SIDES = ("bright", "dark", "smaller")
 """The sides of a threshold that may be foreground; `smaller` has fewer pixels of the image."""
 GREY_WEIGHTS = (19595, 38470, 7471)
@@ -111,9 +110,24 @@ def forest_chances(forest: Any, image: Images, classes: int) -> Chances:
     return chances
 
 
-def forest_mask(forest: Any, image: Images, classes: int) -> Mask:
-    """Predict the most probable class of each pixel with a random forest."""
-    mask: Mask = forest_chances(forest, image, classes).argmax(axis=2).astype(np.uint8)
+def threshold_chances(image: Images, side: str, accuracy: float) -> Chances:
+    """Return the probability of each class, (height, width, 2), for a threshold of this accuracy.
+
+    The accuracy is the probability of the class that `threshold_mask` predicts.
+    """
+    predicted = threshold_mask(image, side)[..., None] == np.arange(2)
+    return np.where(predicted, accuracy, 1 - accuracy)
+
+
+def mean_chances(each: Iterable[Chances]) -> Chances:
+    """Return the mean of the probabilities of several models, (height, width, classes)."""
+    first, *others = each
+    return sum(others, first) / (1 + len(others)) if others else first
+
+
+def most_probable(chances: Chances) -> Mask:
+    """Return the most probable class of each pixel, uint8 (height, width)."""
+    mask: Mask = chances.argmax(axis=2).astype(np.uint8)
     return mask
 
 
@@ -124,12 +138,20 @@ def load(folder: Path, description: Mapping[str, Any]) -> Callable[[Images], Mas
         folder: the model's folder.
         description: the values in its `about.json`.
     """
+    models = [_member(folder, description, member) for member in description["members"]]
+    return lambda image: most_probable(mean_chances(model(image) for model in models))
+
+
+def _member(
+    folder: Path, description: Mapping[str, Any], member: Mapping[str, Any]
+) -> Callable[[Images], Chances]:
+    """Return the function from an image to probabilities of one member; with folds, of several."""
     if description["baseline"] == OTSU:
-        return lambda image: threshold_mask(image, description["side"])
+        return lambda image: threshold_chances(image, **member)
     import skops.io
 
-    forest = skops.io.load(folder / FOREST_FILE, trusted=["sklearn.tree._tree.Tree"])
-    return lambda image: forest_mask(forest, image, len(description["classes"]))
+    forest = skops.io.load(folder / member["file"], trusted=["sklearn.tree._tree.Tree"])
+    return lambda image: forest_chances(forest, image, len(description["classes"]))
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:

@@ -22,13 +22,15 @@ from trainables.baselines import pixel_models
 from trainables.baselines.base import Baseline, Beat, Fitted, no_beat
 from trainables.baselines.pixel_models import (
     FOREST,
-    FOREST_FILE,
     OTSU,
     SIDES,
     Chances,
     Mask,
     forest_chances,
+    mean_chances,
+    most_probable,
     pixel_features,
+    threshold_chances,
     threshold_mask,
 )
 from trainables.baselines.threshold import LEAST_ACCURACY, MOST_ACCURACY, OtsuThreshold
@@ -60,10 +62,7 @@ LEAST_CHANCE = 1e-7
 
 
 class PixelBaseline(Baseline):
-    """A baseline with probabilities for each pixel; its predictions are masks.
-
-    There is only one member, because the task has no folds.
-    """
+    """A baseline with probabilities for each pixel; its predictions are masks."""
 
     @abstractmethod
     def chances(self, fitted: Fitted, image: Images, classes: int) -> Chances:
@@ -81,7 +80,7 @@ class PixelBaseline(Baseline):
                 losses[name] += _loss_sum(chances, truth)
                 pixels[name] += int(np.count_nonzero(truth != IGNORED))
                 if name == "val/loss":
-                    masks = _most_probable(chances), truth
+                    masks = most_probable(chances), truth
                     counts.append(count_pixels(*masks, classes))
                     if metric.name == "boundary_f1":
                         boundaries.append(boundary_f1(*masks))
@@ -94,13 +93,15 @@ class PixelBaseline(Baseline):
     def predict_part(self, fitted: Fitted, part: Part, dataset: Dataset) -> list[Mask]:
         """Predict the mask of each image of a part."""
         classes = len(dataset.classes)
-        return [_most_probable(self.chances(fitted, image, classes)) for image in part.each()]
+        return [most_probable(self.chances(fitted, image, classes)) for image in part.each()]
 
     def predict(self, fitted: Sequence[Fitted], images: Arrays, dataset: Dataset) -> list[Mask]:
-        """Predict the mask of each image."""
-        (member,) = fitted
+        """Predict the mask of each image, with folds by the mean of the probabilities."""
         classes = len(dataset.classes)
-        return [_most_probable(self.chances(member, image, classes)) for image in images]
+        return [
+            most_probable(mean_chances(self.chances(member, image, classes) for member in fitted))
+            for image in images
+        ]
 
     def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
         """Estimate how many seconds the epoch takes, from a fit to a few images."""
@@ -145,14 +146,13 @@ class Otsu(PixelBaseline):
 
     def chances(self, fitted: OtsuThreshold, image: Images, classes: int) -> Chances:
         """Return the threshold's accuracy for the predicted class, the rest for the other one."""
-        foreground = threshold_mask(image, fitted.side)[..., None] == np.arange(2)
-        return np.where(foreground, fitted.accuracy, 1 - fitted.accuracy)
+        return threshold_chances(image, fitted.side, fitted.accuracy)
 
     def export(self, fitted: Sequence[OtsuThreshold], folder: Path) -> Json:
-        """Write the code of the threshold; the side is among the values for `about.json`."""
-        (threshold,) = fitted
+        """Write the code of the threshold; its values are among those for `about.json`."""
         shutil.copy(pixel_models.__file__, folder)
-        return {"baseline": OTSU, "side": threshold.side}
+        members = [{"side": each.side, "accuracy": each.accuracy} for each in fitted]
+        return {"baseline": OTSU, "members": members}
 
     @staticmethod
     def most_bytes(
@@ -190,11 +190,12 @@ class PixelForest(PixelBaseline):
         return forest_chances(fitted, image, classes)
 
     def export(self, fitted: Sequence[RandomForestClassifier], folder: Path) -> Json:
-        """Write the forest, and the code of its features."""
-        (forest,) = fitted
-        skops.io.dump(forest, folder / FOREST_FILE)
+        """Write each forest, and the code of its features."""
         shutil.copy(pixel_models.__file__, folder)
-        return {"baseline": FOREST}
+        members = [{"file": f"classifier-{number}.skops"} for number in range(1, len(fitted) + 1)]
+        for forest, member in zip(fitted, members, strict=True):
+            skops.io.dump(forest, folder / member["file"])
+        return {"baseline": FOREST, "members": members}
 
     @staticmethod
     def most_bytes(
@@ -230,11 +231,6 @@ def _spread(part: Part, most: int) -> Part:
     if len(part) <= most:
         return part
     return part.take(np.linspace(0, len(part) - 1, most).round().astype(int))
-
-
-def _most_probable(chances: Chances) -> Mask:
-    mask: Mask = chances.argmax(axis=2).astype(np.uint8)
-    return mask
 
 
 def _loss_sum(chances: Chances, truth: Mask) -> float:

@@ -382,7 +382,7 @@ SEGMENTATION = TaskEntry(
         ),
         Metric(name="boundary_f1", title="boundary F1", key="val/boundary_f1", limits=UNIT),
     ),
-    can=frozenset({"augment", "balance", "workers", "half", "onnx"}),
+    can=frozenset({"augment", "balance", "folds", "workers", "half", "onnx"}),
 )
 
 TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION)}

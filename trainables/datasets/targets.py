@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainables.catalog.guesses import Guess
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
-from trainables.errors import DataError
+from trainables.errors import DataError, counted
 
 Labels = NDArray[np.int64]
 Colour = tuple[int, int, int]
@@ -89,11 +89,20 @@ class Targets:
         return []
 
     def check_split(self, dataset: Dataset) -> None:
-        """Check a data set after it was split.
+        """Check that a data set was split into parts that can be used for training.
 
         Raises:
-            DataError: the data set cannot be used for training.
+            DataError: no stratum has an image for each fold.
         """
+        strata = dataset.strata
+        if dataset.folds is None or strata is None:
+            return
+        if (count := int(np.bincount(strata).max())) < dataset.folds:
+            remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
+            raise DataError(
+                f"at most {counted(count, 'training image')} can be divided evenly, which is fewer "
+                f"than {dataset.folds} folds. {remedy}, or add images."
+            )
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:
         """Return the (channels, height, width) of a network's input in training."""

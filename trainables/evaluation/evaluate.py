@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part, PartSubset
 from trainables.errors import counted
-from trainables.tasks.base import Predict, Predictions, Task
+from trainables.tasks.base import Predict, Predictions, Task, in_batches
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
 from trainables.values import Evaluation, State
@@ -44,6 +45,17 @@ class TrainedModel:
     """The module of each single network, in the order of `networks`; empty for a baseline."""
 
 
+class _PartPredictions(NamedTuple):
+    """The predictions of a part."""
+
+    parts: list[Part]
+    """The part that each network predicts; with folds, it may be that network's fold."""
+    each: list[Predictions]
+    """The predictions of each network for its part."""
+    whole: Predictions
+    """The predictions for the whole part."""
+
+
 def check(path: Path) -> None:
     """Check that the checkpoint at `path` is complete and undamaged.
 
@@ -67,12 +79,14 @@ def evaluate(
         CheckpointError: the checkpoint is damaged.
     """
     task: Task = config.load_task()
-    parts = _parts_of_networks(config, dataset, part)
-    each = _predict_each(config, task, dataset, parts, path, device)
-    evaluation = task.evaluate(_combine(task, parts, each), part, dataset, config.ranked_by)
+    predicted = _predict(config, task, dataset, part, path, device)
+    evaluation = task.evaluate(predicted.whole, part, dataset, config.ranked_by)
     if dataset.folds is None:
         return evaluation
-    member_values = [task.value(answers, own) for own, answers in zip(parts, each, strict=True)]
+    member_values = [
+        task.value(answers, own)
+        for own, answers in zip(predicted.parts, predicted.each, strict=True)
+    ]
     members = {
         task.entry.primary.name: member_values,
         "mean": fmean(member_values),
@@ -103,8 +117,7 @@ def predictions(
     of the folds is predicted only by the network that was not trained on it.
     """
     task: Task = config.load_task()
-    parts = _parts_of_networks(config, dataset, part)
-    return _combine(task, parts, _predict_each(config, task, dataset, parts, path, device))
+    return _predict(config, task, dataset, part, path, device).whole
 
 
 def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
@@ -122,11 +135,47 @@ def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> lis
     return [part] * dataset.folds
 
 
-def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions:
+def _predict(
+    config: TrialConfig, task: Task, dataset: Dataset, part: Part, path: Path, device: str
+) -> _PartPredictions:
+    """Predict a part with each network of a checkpoint, and with their ensemble."""
+    parts = _parts_of_networks(config, dataset, part)
+    if config.model.is_baseline:
+        # `predict_part` may use cached features; `load_model` would compute them again.
+        baseline = load_baseline(config)
+        fitted = [state["classifier"] for state in _states(dataset, path)]
+        each = [
+            baseline.predict_part(classifier, own, dataset)
+            for own, classifier in zip(parts, fitted, strict=True)
+        ]
+        whole = _combine(task, parts, each)
+        if whole is None:
+            whole = baseline.predict(fitted, task.given(part), dataset)
+        return _PartPredictions(parts, each, whole)
+    if (
+        torch.device(device).type == "cpu"
+        and (outputs := OUTPUT_CACHE.outputs(path, config, parts[0])) is not None
+    ):
+        whole = task.from_outputs(outputs)
+        return _PartPredictions(parts, [whole], whole)
+    with load_model(config, dataset, path, device=device) as saved:
+        size = eval_batch(config, dataset, torch.device(device))
+        each = [
+            task.predict(member, task.given(own), size, device, dataset)
+            for own, member in zip(parts, saved.members, strict=True)
+        ]
+        whole = _combine(task, parts, each)
+        if whole is None:
+            whole = in_batches(saved.predict, task.given(part), size)
+        return _PartPredictions(parts, each, whole)
+
+
+def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predictions | None:
     """Combine the predictions of several networks for a whole part.
 
-    If all networks predict the same part, the task combines the predictions. If each predicts one
-    fold of the part, the predictions are joined in the order of the part's rows.
+    If all networks predict the same part, the task combines the predictions, or the result is None
+    (`Task.combine`). If each predicts one fold of the part, the predictions are joined in the order
+    of the part's rows.
     """
     if len(each) == 1:
         return each[0]
@@ -138,35 +187,6 @@ def _combine(task: Task, parts: list[Part], each: list[Predictions]) -> Predicti
         return np.concatenate(each)[places]
     whole = [prediction for some in each for prediction in some]
     return [whole[place] for place in places]
-
-
-def _predict_each(
-    config: TrialConfig,
-    task: Task,
-    dataset: Dataset,
-    parts: list[Part],
-    path: Path,
-    device: str,
-) -> list[Predictions]:
-    """Predict each part with the checkpoint's network of the same index."""
-    if config.model.is_baseline:
-        # `predict_part` may use cached features; `load_model` would compute them again.
-        baseline = load_baseline(config)
-        return [
-            baseline.predict_part(state["classifier"], part, dataset)
-            for part, state in zip(parts, _states(dataset, path), strict=True)
-        ]
-    if (
-        torch.device(device).type == "cpu"
-        and (outputs := OUTPUT_CACHE.outputs(path, config, parts[0])) is not None
-    ):
-        return [task.from_outputs(outputs)]
-    with load_model(config, dataset, path, device=device) as saved:
-        size = eval_batch(config, dataset, torch.device(device))
-        return [
-            task.predict(member, task.given(part), size, device, dataset)
-            for part, member in zip(parts, saved.members, strict=True)
-        ]
 
 
 @contextmanager

@@ -11,8 +11,8 @@ share of each class, and `mask`, a PNG whose palette gives each class a colour.
 
 The folder contains `about.json` (the classes, the number of channels, the side of a tile), this
 file, and `network.pt2`, a torch.export program from uint8 tiles to class probabilities. For a
-baseline, which `about.json` names, it contains `pixel_models.py` instead of the network and, for a
-forest, `classifier-1.skops`.
+baseline, which `about.json` names, it contains `pixel_models.py` instead of the network and, for
+forests, `classifier-1.skops` and so on.
 
 An image is predicted tile by tile, so that memory does not grow with its size: all tiles have one
 size, neighbours overlap, and each pixel is taken from the tile in which it lies further from the

@@ -6,7 +6,7 @@ that are one array.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -190,11 +190,14 @@ class Task:
 
     def ensemble(self, members: list[nn.Module]) -> nn.Module:
         """Combine several results of `module` into one; only for tasks with cross-validation."""
-        raise NotImplementedError
+        return Ensemble(members)
 
-    def combine(self, each: list[Predictions]) -> Predictions:
-        """Combine the predictions of an ensemble's members for the same images."""
-        raise NotImplementedError
+    def combine(self, each: list[Predictions]) -> Predictions | None:
+        """Combine the predictions of an ensemble's members for the same images.
+
+        The result is None if it does not follow from them; then the ensemble itself predicts.
+        """
+        return None
 
     def raw(self, module: nn.Module, images: Images, device: str) -> NDArray[Any]:
         """Compute raw predictions for uint8 images (count, height, width, channels)."""
@@ -334,6 +337,21 @@ class FromPixels(nn.Module):
         )
         outputs: Tensor = self.network(pixels)
         return outputs
+
+
+class Ensemble(nn.Module):
+    """The mean of the outputs of several networks; each network has its own scaling of pixels.
+
+    Its input and output are those of each member.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 images, (count, height, width, channels), to the mean of the outputs."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -1,6 +1,5 @@
 """Classification: every image has one class, and a network predicts each class's probability."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -54,10 +53,6 @@ class Classification(Task):
     def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
         """Build the module that maps uint8 images to class probabilities."""
         return ProbabilityModel(network, pixels)
-
-    def ensemble(self, members: list[nn.Module]) -> "Ensemble":
-        """Build a module that averages the probabilities of several networks."""
-        return Ensemble(members)
 
     def combine(self, each: list[Predictions]) -> Probabilities:
         """Average the probabilities of several networks."""
@@ -151,18 +146,3 @@ class ProbabilityModel(FromPixels):
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 images to class probabilities, (count, classes)."""
         return super().forward(images).double().softmax(dim=1)
-
-
-class Ensemble(nn.Module):
-    """The mean of several networks' probabilities; each network has its own scaling of pixels.
-
-    Its input and output are those of `ProbabilityModel`.
-    """
-
-    def __init__(self, members: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map uint8 images to class probabilities, (count, classes)."""
-        return torch.stack([member(images) for member in self.members]).mean(dim=0)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.baselines.fitting import Fitting
 from trainables.catalog.tasks import SEGMENTATION
 from trainables.checkpoints import checkpoint
 from trainables.config import AugmentConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
 from trainables.datasets.masks.crops import crops_per_image, tile_side
-from trainables.errors import ConfigError
-from trainables.evaluation.evaluate import evaluate, predictions
+from trainables.datasets.masks.targets import MaskTargets
+from trainables.errors import ConfigError, DataError
+from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.export.export import export
 from trainables.export.model import model_class
 from trainables.tasks.pixels import Pixels
 from trainables.tasks.segmentation import Segmentation
+from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 
 BASE = {
@@ -192,7 +196,88 @@ def test_a_loss_is_an_option_of_the_task_and_not_of_another() -> None:
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    assert not {"folds", "fuse", "feedback", "sampling"} & SEGMENTATION.can
+    assert not {"fuse", "feedback", "sampling"} & SEGMENTATION.can
     with pytest.raises(ConfigError, match=r"train.sampling cannot be used for segmentation"):
         TrialConfig().override({**BASE, "train.sampling": "balanced"})
     assert TrialConfig().override({**BASE, "train.class_weights": "sqrt"}).train.class_weights
+
+
+# Folds
+
+
+@pytest.fixture
+def in_folds(make_discs: Callable[..., Dataset]) -> Dataset:
+    """Thirty discs in three folds, and fifteen others as a test set."""
+    dataset = make_discs()
+    strata = MaskTargets().strata(dataset.train.targets)
+    return replace(dataset, val=dataset.train, test=dataset.val, folds=3, strata=strata)
+
+
+@pytest.fixture(params=["unet", "otsu", "pixel_forest"])
+def cross_validated(
+    request: pytest.FixtureRequest, in_folds: Dataset, tmp_path: Path
+) -> tuple[TrialConfig, list[float], Path]:
+    """A model in folds: its config, the IoU of each fold, and its checkpoint."""
+    task = {"data.task": "segmentation", "data.name": "scenes", "data.folds": 3}
+    own = {
+        "unet": {**BASE, "epochs": 3},
+        "otsu": {"model.name": "otsu"},
+        "pixel_forest": {"model.name": "pixel_forest", "model.trees": 5, "model.tree_depth": 4},
+    }
+    config = TrialConfig().override(task | own[request.param])
+    kind = Training if request.param == "unet" else Fitting
+    folds = Folds(config, in_folds, lambda own: kind(config, own))
+    *_, last = folds.epochs()
+    path = checkpoint.save(tmp_path / "saved", folds.state(), {})
+    return config, [values["val/iou"] for values in last.folds], path
+
+
+def test_each_image_of_the_folds_is_predicted_by_the_network_that_did_not_see_it(
+    cross_validated: tuple[TrialConfig, list[float], Path], in_folds: Dataset
+) -> None:
+    config, fold_ious, path = cross_validated
+    evaluation = evaluate(config, in_folds, in_folds.train, path)
+    assert evaluation["members"]["iou"] == pytest.approx(fold_ious, abs=1e-6)
+    masks = predictions(config, in_folds, in_folds.train, path)
+    assert [mask.shape for mask in masks] == [mask.shape for mask in in_folds.train.targets]
+    assert evaluation["iou"] == pytest.approx(config.load_task().value(masks, in_folds.train))
+
+
+def test_the_mean_of_the_folds_probabilities_is_promoted(
+    cross_validated: tuple[TrialConfig, list[float], Path], in_folds: Dataset, tmp_path: Path
+) -> None:
+    config, _, path = cross_validated
+    task: Segmentation = config.load_task()
+    assert in_folds.test is not None
+    masks = predictions(config, in_folds, in_folds.test, path)
+    evaluation = evaluate(config, in_folds, in_folds.test, path)
+    assert evaluation["iou"] == pytest.approx(task.value(masks, in_folds.test))
+    assert len(evaluation["members"]["iou"]) == 3
+    is_network = not config.model.is_baseline
+    exported = export(config, in_folds, path, tmp_path / "model", onnx=is_network)
+    model = model_class(tmp_path / "model")(tmp_path / "model", "it")
+    again = model.predictions(list(in_folds.test.images))
+    assert task.difference(masks, again) <= Segmentation.tolerance
+    assert exported.value is None, "no validation image is new to all networks"
+    if is_network:
+        row = next(row for row, mask in enumerate(masks) if max(mask.shape) <= tile_side(in_folds))
+        probabilities = _mean_probabilities(config, in_folds, path, row)
+        differs = masks[row] != probabilities.argmax(axis=0)
+        assert differs.mean() <= Segmentation.tolerance
+
+
+def _mean_probabilities(config: TrialConfig, dataset: Dataset, path: Path, row: int) -> Any:
+    """Return the mean probabilities of a test image that fits into one tile."""
+    assert dataset.test is not None
+    image, side = dataset.test.images[row], tile_side(dataset)
+    height, width = image.shape[:2]
+    tile = np.pad(image, ((0, side - height), (0, side - width), (0, 0)), mode="edge")[None]
+    with load_model(config, dataset, path) as saved:
+        each = [member(torch.from_numpy(tile)).numpy()[0] for member in saved.members]
+    return np.mean(each, axis=0)[:, :height, :width]
+
+
+def test_more_folds_than_images_of_a_stratum_are_refused(in_folds: Dataset) -> None:
+    with pytest.raises(DataError, match=r"30 training images .* than 31 folds. Use --folds 30"):
+        MaskTargets().check_split(replace(in_folds, folds=31))
+    MaskTargets().check_split(in_folds)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded, Images, Part
 
-SIDE, TRAIN, TEST = 96, 300, 100
+SIDE, TRAIN, TEST = 64, 400, 100
 """The side of a scene in pixels, and the number of training and test scenes."""
 CLASSES = ("background", "round", "open")
 ROUND = (0, 6, 8, 9)
 SEED = 20
 LARGEST_DIGIT = 32
 """The side of the largest digit in pixels; each is within a cell of a grid of this width."""
-SHARE = 0.4
+SHARE = 0.6
 """The probability that a cell contains a digit."""
 
 Floats = NDArray[np.float64]
@@ -90,7 +90,7 @@ def _paint(cover: Floats, generator: np.random.Generator) -> Images:
     The colours differ in brightness, in either direction.
     """
     texture = sum(
-        _enlarge(generator.normal(0, 1, (side, side)), SIDE // side) for side in (6, 24, SIDE)
+        _enlarge(generator.normal(0, 1, (side, side)), SIDE // side) for side in (4, 16, SIDE)
     )
     ground = generator.uniform(60, 195, 3)
     contrast = generator.uniform(70, 110) * generator.choice([-1, 1])

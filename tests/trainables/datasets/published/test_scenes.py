@@ -15,8 +15,8 @@ def drawn() -> Decoded:
 def test_scenes_are_the_same_each_time():
     first, second = drawn(), drawn()
     assert first.fingerprint == second.fingerprint
-    assert first.train.images.shape == (300, 96, 96, 3)
-    assert first.test.targets.shape == (100, 96, 96)
+    assert first.train.images.shape == (400, 64, 64, 3)
+    assert first.test.targets.shape == (100, 64, 64)
 
 
 def test_every_class_occurs_in_both_parts():
