@@ -155,7 +155,7 @@ FLOORS = {
         checkpoints
         models
         training
-        request fusion evaluation
+        request fusion evaluation probes
         export trial
         worker
         trainer

@@ -85,7 +85,10 @@ class ModelConfig:
     `all` concatenates the features of all kinds.
     """
     c: float | None = number(None, above=0)
-    """For `svm`: the penalty for images on the wrong side of the margin."""
+    """For `svm`: the penalty for images on the wrong side of the margin.
+
+    For a probe: the weight of the training loss beside the squares of the weights.
+    """
     gamma: float | None = number(None, above=0)
     """For `svm`: the coefficient of the Gaussian kernel, in multiples of scikit-learn's `scale`.
 
@@ -110,6 +113,13 @@ class ModelConfig:
             raise ConfigError(
                 f"model '{self.name}' has no option '{option}'. It accepts: {', '.join(allowed)}."
             )
+        if allowed.get("pretrained"):
+            if self.pretrained is False:
+                raise ConfigError(
+                    f"model.pretrained=false cannot be used with {self.name}, which is fitted to "
+                    "the features of a pretrained network. Remove it, or use another model."
+                )
+            object.__setattr__(self, "pretrained", True)
         if self.filter_size is not None and self.filter_size % 2 == 0:
             raise ConfigError(
                 "model.filter_size must be odd, so that the filter has a centre "

@@ -60,10 +60,10 @@ def _exists(file: Path) -> bool:
 
 
 def _largest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Return the config of the largest network of each model; baselines are left out."""
+    """Return the config of the largest network of each model; others are left out."""
     largest: dict[str, TrialConfig] = {}
     for config in configs:
-        if not config.model.is_baseline:
+        if MODELS[config.model.name].has_network:
             earlier = largest.setdefault(config.model.name, config)
             if sum_of_options(config) > sum_of_options(earlier):
                 largest[config.model.name] = config

@@ -101,7 +101,7 @@ def sum_of_options(config: TrialConfig) -> float:
 
 def _ample(config: TrialConfig, dataset: Dataset) -> int:
     """Return a generous upper bound on the memory of a trial with this config, in bytes."""
-    if config.model.is_baseline:
+    if not MODELS[config.model.name].has_network:
         return AMPLE
     _, height, width = config.task.load_targets().image(dataset)
     height, width = MODELS[config.model.name].effective_size(

@@ -12,11 +12,13 @@ OWN = sorted(
 BASELINES = sorted(
     name
     for name, entry in MODELS.items()
-    if entry.kind == "baseline" and "classification" in entry.tasks
+    if entry.kind == "baseline" and "classification" in entry.tasks and not entry.fitted_by
 )
-"""The baselines that classify."""
+"""The baselines that classify by hand-made features."""
 
-OF_TORCHVISION = sorted(name for name, entry in MODELS.items() if entry.builder == FAMILIES)
+OF_TORCHVISION = sorted(
+    name for name, entry in MODELS.items() if entry.builder == FAMILIES and entry.kind == "network"
+)
 
 SEGMENTING = sorted(
     name

@@ -7,12 +7,15 @@ Checkpoints, evaluation, export and estimates use only this interface.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.values import Json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Beat = Callable[[], None]
 """Called from time to time by a process that works."""
@@ -71,6 +74,13 @@ class Baseline(ABC):
         Returns:
             Further values for `about.json`.
         """
+
+    def networks(self, fitted: Sequence[Fitted], dataset: Dataset) -> "list[nn.Module]":
+        """Return the network of each fit, as `Task.network` builds it; empty if there are none.
+
+        A baseline with networks is used and exported as a network is, not by `export`.
+        """
+        return []
 
     @abstractmethod
     def fit_seconds(self, dataset: Dataset, *, box_s: float) -> float:

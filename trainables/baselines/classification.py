@@ -1,8 +1,9 @@
-"""Baselines of classification: a classifier on the hand-made features of whole images."""
+"""Baselines of classification: a classifier on features of whole images."""
 
 import math
 import shutil
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from trainables.baselines import features
 from trainables.baselines.base import Baseline, Beat, Fitted, no_beat
 from trainables.baselines.classifiers import knn, svm, tree
 from trainables.baselines.features import Values, compute_features, kinds_of, length
-from trainables.baselines.shared import features_of
+from trainables.baselines.shared import features_of, hand_made
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.datasets.class_numbers import class_weights
 from trainables.tasks.metrics import SCORES, epoch_metrics
@@ -35,19 +36,21 @@ class FeatureClassifier(Baseline):
     """A classifier that is fitted to the features of images; its predictions are probabilities."""
 
     new: ClassVar[Callable[..., ClassifierMixin]]
-    """Builds the classifier from the seed and the model's options other than `features`."""
+    """Builds the classifier from the seed and the model's options for it."""
     growth = 2
     """The time of a fit grows with the number of images to this power."""
 
-    @property
-    def kind(self) -> str:
-        """The kind of features (`trainables.baselines.features`)."""
-        kind: str = self.config.model.options["features"]
-        return kind
+    @abstractmethod
+    def features(self, part: Part, dataset: Dataset, beat: Beat = no_beat) -> Values:
+        """Return the features of a part's images, (images, length), from the cache if possible."""
+
+    @abstractmethod
+    def compute(self, images: Images, dataset: Dataset) -> Values:
+        """Compute the features of images, (images, length), without the cache."""
 
     def fit(self, dataset: Dataset, beat: Beat = no_beat) -> ClassifierMixin:
         """Fit the classifier to the features of the training set."""
-        return self.fit_to(features_of(dataset.train, self.kind, beat), dataset)
+        return self.fit_to(self.features(dataset.train, dataset, beat), dataset)
 
     def fit_to(self, inputs: Values, dataset: Dataset) -> ClassifierMixin:
         """Fit the classifier to `inputs`, the features of the training set.
@@ -60,11 +63,9 @@ class FeatureClassifier(Baseline):
         weights = class_weights(kind, np.bincount(labels, minlength=len(dataset.classes)))[labels]
         return self.new_classifier().fit(inputs, labels, sample_weight=weights)
 
+    @abstractmethod
     def new_classifier(self, **changes: Any) -> ClassifierMixin:
         """Build the classifier, not fitted yet, with these changes of its options."""
-        options = {**self.config.model.options, **changes}
-        del options["features"]
-        return type(self).new(self.config.seed, **options)
 
     def measure(self, fitted: Fitted, dataset: Dataset, beat: Beat = no_beat) -> dict[str, float]:
         """Return the losses, the accuracy, and the metric that ranks trials.
@@ -74,10 +75,10 @@ class FeatureClassifier(Baseline):
         train, val = dataset.train, dataset.val
         measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
         train_loss = _loss(
-            class_probabilities(fitted, features_of(train, self.kind, beat)[measured], dataset),
+            class_probabilities(fitted, self.features(train, dataset, beat)[measured], dataset),
             train.targets[measured],
         )
-        chances = class_probabilities(fitted, features_of(val, self.kind, beat), dataset)
+        chances = class_probabilities(fitted, self.features(val, dataset, beat), dataset)
         values = {
             "train/loss": train_loss,
             "val/loss": _loss(chances, val.targets),
@@ -92,31 +93,18 @@ class FeatureClassifier(Baseline):
 
         The features of its images are read from the cache, or computed and cached.
         """
-        return class_probabilities(fitted, features_of(part, self.kind), dataset)
+        return class_probabilities(fitted, self.features(part, dataset), dataset)
 
     def predict(self, fitted: Sequence[Fitted], images: Images, dataset: Dataset) -> Probabilities:
         """Predict the mean class probabilities of the classifiers, (images, classes).
 
         Features are computed without the cache, because new images are not in it.
         """
-        values = self._features(images)
+        values = self.compute(images, dataset)
         mean: Probabilities = np.mean(
             [class_probabilities(classifier, values, dataset) for classifier in fitted], axis=0
         )
         return mean
-
-    def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
-        """Write the classifiers (`trainables.export.predictor`), and the code of the features."""
-        members = []
-        for number, classifier in enumerate(fitted, 1):
-            file = f"classifier-{number}.skops"
-            temperature = getattr(classifier, "temperature_", None)
-            skops.io.dump(classifier if temperature is None else classifier.svc_, folder / file)
-            members.append(
-                {"file": file, "temperature": None if temperature is None else float(temperature)}
-            )
-        shutil.copy(features.__file__, folder)
-        return {"features": self.kind, "members": members}
 
     def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
         """Estimate how many seconds a fit and its validation take, by fitting small samples.
@@ -139,6 +127,61 @@ class FeatureClassifier(Baseline):
             fit_s = self._sampled_s(dataset, count)
         return float(fit_s * (len(dataset.train) / count) ** self.growth)
 
+    def _sampled_s(self, dataset: Dataset, count: int) -> float:
+        """Measure the seconds of a fit to a sample, and of a prediction of images of the sample.
+
+        The sample consists of `count` training images, evenly spread.
+        """
+        rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
+        part = dataset.train.take(rows)
+        inputs = self.compute(part.images, dataset)
+        start = time.perf_counter()
+        classifier = self._sample_classifier(len(rows)).fit(inputs, part.targets)
+        classifier.predict_proba(inputs[: len(dataset.val)])
+        return time.perf_counter() - start
+
+    def _sample_classifier(self, images: int) -> ClassifierMixin:
+        """Build a classifier that can be fitted to a sample of so few images."""
+        return self.new_classifier()
+
+
+class HandMadeClassifier(FeatureClassifier):
+    """A classifier on hand-made features (`trainables.baselines.features`)."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of features: a name in `FEATURES`, or `all` to concatenate all kinds."""
+        kind: str = self.config.model.options["features"]
+        return kind
+
+    def features(self, part: Part, dataset: Dataset, beat: Beat = no_beat) -> Values:
+        """Return the features of a part's images, (images, length), from the cache if possible."""
+        each = [features_of(part, hand_made(kind), beat) for kind in kinds_of(self.kind)]
+        return np.hstack(each) if len(each) > 1 else each[0]
+
+    def compute(self, images: Images, dataset: Dataset) -> Values:
+        """Compute the features of images, (images, length), without the cache."""
+        return np.hstack([compute_features(images, kind) for kind in kinds_of(self.kind)])
+
+    def new_classifier(self, **changes: Any) -> ClassifierMixin:
+        """Build the classifier, not fitted yet, with these changes of its options."""
+        options = {**self.config.model.options, **changes}
+        del options["features"]
+        return type(self).new(self.config.seed, **options)
+
+    def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
+        """Write the classifiers (`trainables.export.predictor`), and the code of the features."""
+        members = []
+        for number, classifier in enumerate(fitted, 1):
+            file = f"classifier-{number}.skops"
+            temperature = getattr(classifier, "temperature_", None)
+            skops.io.dump(classifier if temperature is None else classifier.svc_, folder / file)
+            members.append(
+                {"file": file, "temperature": None if temperature is None else float(temperature)}
+            )
+        shutil.copy(features.__file__, folder)
+        return {"features": self.kind, "members": members}
+
     @staticmethod
     def most_bytes(
         options: Mapping[str, Any], image: tuple[int, int, int], outputs: int, images: int
@@ -151,35 +194,14 @@ class FeatureClassifier(Baseline):
         width = sum(length(kind, *image[1:]) for kind in kinds_of(options["features"]))
         return 8 * images * (width + 2 * outputs + 16)
 
-    def _sampled_s(self, dataset: Dataset, count: int) -> float:
-        """Measure the seconds of a fit to a sample, and of a prediction of images of the sample.
 
-        The sample consists of `count` training images, evenly spread.
-        """
-        rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
-        part = dataset.train.take(rows)
-        inputs = self._features(part.images)
-        start = time.perf_counter()
-        classifier = self._sample_classifier(len(rows)).fit(inputs, part.targets)
-        classifier.predict_proba(inputs[: len(dataset.val)])
-        return time.perf_counter() - start
-
-    def _sample_classifier(self, images: int) -> ClassifierMixin:
-        """Build a classifier that can be fitted to a sample of so few images."""
-        return self.new_classifier()
-
-    def _features(self, images: Images) -> Values:
-        """Compute the features of images, (images, length), without the cache."""
-        return np.hstack([compute_features(images, kind) for kind in kinds_of(self.kind)])
-
-
-class SupportVectorMachine(FeatureClassifier):
+class SupportVectorMachine(HandMadeClassifier):
     """A support vector machine."""
 
     new = staticmethod(svm)
 
 
-class NearestNeighbours(FeatureClassifier):
+class NearestNeighbours(HandMadeClassifier):
     """The votes of the nearest training images."""
 
     new = staticmethod(knn)
@@ -189,7 +211,7 @@ class NearestNeighbours(FeatureClassifier):
         return self.new_classifier(neighbours=neighbours)
 
 
-class DecisionTree(FeatureClassifier):
+class DecisionTree(HandMadeClassifier):
     """A decision tree."""
 
     new = staticmethod(tree)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
@@ -55,6 +56,50 @@ def knn(seed: int, *, neighbours: int) -> KNeighborsClassifier:
 def tree(seed: int, *, tree_depth: int) -> DecisionTreeClassifier:
     """Build a decision tree whose depth is at most `tree_depth`."""
     return DecisionTreeClassifier(max_depth=tree_depth, random_state=seed)
+
+
+class LinearClassifier(LogisticRegression):  # type: ignore[misc]
+    """Logistic regression on standardised features, with the weights for the features as they are.
+
+    `C` is the weight of the sum of the training losses beside half the squares of the weights.
+    """
+
+    coef_: Features
+    intercept_: Features
+
+    def fit(self, values: Features, labels: NDArray[Any], sample_weight: Any = None) -> Self:
+        """Fit to features, (images, length)."""
+        mean, deviation = values.mean(axis=0), values.std(axis=0)
+        deviation[deviation == 0] = 1
+        super().fit((values - mean) / deviation, labels, sample_weight)
+        # Probabilities in single precision would not add up to 1 as precisely as is checked.
+        self.coef_ = self.coef_.astype(np.float64) / deviation
+        self.intercept_ = self.intercept_.astype(np.float64) - self.coef_ @ mean
+        return self
+
+    def logits(self) -> tuple[Features, Features]:
+        """Return the weights (classes, length) and biases (classes,) of the logits.
+
+        For two classes, scikit-learn stores only those of the second; the first has the logit 0.
+        """
+        if len(self.classes_) != 2:
+            return self.coef_, self.intercept_
+        return np.vstack([0 * self.coef_, self.coef_]), np.concatenate([[0.0], self.intercept_])
+
+    @property
+    def is_sound(self) -> bool:
+        """True if the arrays are those of a fitted classifier."""
+        rows = 1 if len(self.classes_) == 2 else len(self.classes_)
+        return bool(
+            self.classes_.dtype == np.int64
+            and (self.classes_ >= 0).all()
+            and self.coef_.shape == (rows, self.n_features_in_)
+            and self.intercept_.shape == (rows,)
+            and all(
+                values.dtype.kind == "f" and np.isfinite(values).all()
+                for values in (self.coef_, self.intercept_)
+            )
+        )
 
 
 class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

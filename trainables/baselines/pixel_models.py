@@ -121,8 +121,8 @@ def threshold_chances(image: Images, side: str, accuracy: float) -> Chances:
 
 def mean_chances(each: Iterable[Chances]) -> Chances:
     """Return the mean of the probabilities of several models, (height, width, classes)."""
-    first, *others = each
-    return sum(others, first) / (1 + len(others)) if others else first
+    first, *rest = each
+    return sum(rest, first) / (1 + len(rest)) if rest else first
 
 
 def most_probable(chances: Chances) -> Mask:

@@ -3,7 +3,7 @@
 They are computed once and shared by the trials of a search, its processes, and later searches. Each
 kind and part has its own file in the cache (`trainables.caches.cache_folder`), named after a
 fingerprint of the images, so that a change of the split, the image size or the files changes the
-name.
+name, as does the `FeatureKind` of the features.
 """
 
 import fcntl
@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from trainables.baselines.features import VERSION, Values, compute_features, kinds_of
+from trainables.baselines.features import VERSION, Images, Values, compute_features
 from trainables.caches import cache_folder, make_private
 from trainables.datasets.arrays import Part, PartSubset
 from trainables.disk import sync
@@ -27,12 +28,33 @@ LOOK_S = 0.1
 Beat = Callable[[], None]
 
 
-def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
+@dataclass(frozen=True)
+class FeatureKind:
+    """Features that are computed in the same way."""
+
+    name: str
+    """The name in the cache."""
+    version: str
+    """The versions of all that determines the features apart from the images."""
+    compute: Callable[[Images, Beat], Values]
+    """Computes the features of images, float32 (images, length)."""
+
+
+def hand_made(name: str) -> FeatureKind:
+    """Return the hand-made features of this name in `FEATURES`."""
+    return FeatureKind(
+        name,
+        f"{VERSION}-{version('scikit-image')}",
+        lambda images, beat: compute_features(images, name, beat),
+    )
+
+
+def features_of(part: Part, kind: FeatureKind, beat: Beat = lambda: None) -> Values:
     """Load the features of a part's images from the cache, or compute and cache them.
 
     Args:
         part: the images.
-        kind: a name in `FEATURES`, or `all` to concatenate the features of all kinds.
+        kind: the features.
         beat: called from time to time while the features are computed or awaited.
 
     Returns:
@@ -40,19 +62,24 @@ def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
     """
     if isinstance(part, PartSubset):  # all folds of a part share its features
         return features_of(part.whole, kind, beat)[part.rows]
-    if (kinds := kinds_of(kind)) != (kind,):
-        return np.hstack([features_of(part, each, beat) for each in kinds])
-    path = (
-        cache_folder("features")
-        / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
-    )
+    path = _path(part, kind)
     if (values := _read(path, part)) is not None:
         return values
-    with _turn(path.with_name(f"{kind}.lock"), beat):
+    with _turn(path.with_name(f"{kind.name}.lock"), beat):
         if (values := _read(path, part)) is None:  # another process may have been faster
-            values = compute_features(part.images, kind, beat)
+            values = kind.compute(part.images, beat)
             _write(path, values)
     return values
+
+
+def are_cached(part: Part, kind: FeatureKind) -> bool:
+    """True if the cache has the features of a part's images."""
+    whole = part.whole if isinstance(part, PartSubset) else part
+    return _read(_path(whole, kind), whole) is not None
+
+
+def _path(part: Part, kind: FeatureKind) -> Path:
+    return cache_folder("features") / f"{kind.name}-{part.fingerprint}-{kind.version}.npy"
 
 
 def _read(path: Path, part: Part) -> Values | None:

@@ -6,7 +6,7 @@ write `build(image, classes, **options)` in a module of `trainables/models`, and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trainables.catalog.entries import import_object
@@ -60,6 +60,13 @@ class ModelEntry:
     """False for a baseline that cannot weight classes."""
     method: str = ""
     """For a baseline: the words that follow its name in a sentence, such as `on ... features`."""
+    fitted_by: str = ""
+    """For a baseline whose model is a network with a fitted last layer: its class, `module:name`.
+
+    Then `builder` builds the network of which all but the last layer is used.
+    """
+    fit_options: tuple[str, ...] = ()
+    """The options of such a fit, which the builder of the network does not take."""
     max_classes: int | None = None
     """The largest number of classes that the model can predict; None if there is no limit."""
 
@@ -88,13 +95,19 @@ class ModelEntry:
         its task expects: for classification logits, (batch, outputs).
         """
         name_option = {"name": self.name} if self.name else {}
-        network: nn.Module = import_object(self.builder)(image, outputs, **name_option, **options)
+        own = {option: options[option] for option in options if option not in self.fit_options}
+        network: nn.Module = import_object(self.builder)(image, outputs, **name_option, **own)
         return network
+
+    @property
+    def has_network(self) -> bool:
+        """True if the trained model is a network, which can be exported as one."""
+        return self.kind == "network" or bool(self.fitted_by)
 
     @property
     def baseline(self) -> Any:
         """The class of a baseline (`trainables.baselines.base.Baseline`); imports scikit-learn."""
-        return import_object(self.builder)
+        return import_object(self.fitted_by or self.builder)
 
 
 TRANSFER: dict[str, Any] = {
@@ -130,6 +143,19 @@ def family(
     )
 
 
+def probe(network: ModelEntry) -> ModelEntry:
+    """Build the catalog entry of a linear classifier on the features of a pretrained network."""
+    return replace(
+        network,
+        source=network.name,
+        options={"pretrained": True, "weights": None, "input_size": PROBE_SIDE, "c": 0.01},
+        kind="baseline",
+        fitted_by="trainables.probes.probe:LinearProbe",
+        fit_options=("c",),
+        method="on the features of a pretrained network",
+    )
+
+
 def segmenting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
     """Build the catalog entry of a network with logits for each pixel.
 
@@ -157,6 +183,13 @@ SEGMENTING_SIDE = 32
 
 They halve their images up to five times.
 """
+
+PROBE_SIDE = 128
+"""The default side of the images of a probe, in pixels; 224 takes three times as long."""
+PROBED = ("mobilenet_v2", "squeezenet1_0", "resnet18", "efficientnet_b0", "resnet50")
+"""The networks on whose features a linear classifier can be fitted."""
+MOST_FEATURES = 2048
+"""The largest number of features that one of these networks has."""
 
 HAND_MADE = "on hand-made features"
 
@@ -267,3 +300,4 @@ MODELS: dict[str, ModelEntry] = {
         method="on hand-made features of pixels",
     ),
 }
+MODELS |= {f"probe_{name}": probe(MODELS[name]) for name in PROBED}

@@ -19,16 +19,17 @@ def cache() -> Path:
 
 
 def cached(tasks: Collection[str] = ModelEntry.tasks) -> list[str]:
-    """Return the names of the models for these tasks whose published weights are in torch's cache.
+    """Return the networks for these tasks whose published weights are in torch's cache.
 
     Args:
-        tasks: a model is included if it can be trained for one of them.
+        tasks: a network is included if it can be trained for one of them.
     """
     folder = cache()
     return [
         name
         for name, entry in MODELS.items()
         if entry.weights
+        and entry.kind == "network"
         and not set(tasks).isdisjoint(entry.tasks)
         and (folder / entry.weights).exists()
     ]

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.evaluation.evaluate import load_model
@@ -128,7 +129,7 @@ def features_of(config: TrialConfig, dataset: Dataset, path: Path, images: Image
     """Compute the inputs of the last dense layer of the model saved at `path`, (images, features).
 
     With folds, they are those of the first network. For a network without dense layers, the result
-    has its log-probabilities instead; for a baseline, its hand-crafted features.
+    has its log-probabilities instead; for a baseline without a network, its hand-made features.
 
     Args:
         config: the config of the model's trial.
@@ -139,7 +140,7 @@ def features_of(config: TrialConfig, dataset: Dataset, path: Path, images: Image
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    if config.model.is_baseline:
+    if not MODELS[config.model.name].has_network:
         from trainables.baselines.features import compute_features, kinds_of
 
         kinds = kinds_of(config.model.options["features"])

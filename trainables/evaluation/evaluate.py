@@ -33,16 +33,16 @@ class TrainedModel:
 
     predict: Predict
     networks: list[nn.Module]
-    """All networks of the model, which take scaled images; empty for a baseline."""
+    """All networks of the model, which take scaled images; empty for most baselines."""
     precision: str
     """The precision of the model's training and predictions: `fp32`, `bf16` or `fp16`.
 
     Empty for a baseline.
     """
     module: nn.Module | None = None
-    """Maps pixels to raw predictions (`Task.module`); None for a baseline."""
+    """Maps pixels to raw predictions (`Task.module`); None without networks."""
     members: tuple[nn.Module, ...] = ()
-    """The module of each single network, in the order of `networks`; empty for a baseline."""
+    """The module of each single network, in the order of `networks`."""
 
 
 class _PartPredictions(NamedTuple):
@@ -202,24 +202,31 @@ def load_model(
         CheckpointError: the checkpoint is damaged.
     """
     states = _states(dataset, path)
-    if config.model.is_baseline:
-        baseline, fitted = load_baseline(config), [state["classifier"] for state in states]
-        yield TrainedModel(lambda images: baseline.predict(fitted, images, dataset), [], "")
-        return
     task: Task = config.load_task()
     place = torch.device(device)
-    networks, members = [], []
-    for own, state in zip(_data_of_networks(config, dataset), states, strict=True):
-        network = task.network(config.model, own)
-        put_weights(network, config, state)
-        networks.append(on_device(network, place))
-        members.append(task.module(networks[-1], Pixels(own.val, own, config, place)).eval())
+    data = _data_of_networks(config, dataset)
+    if config.model.is_baseline:
+        baseline, fitted = load_baseline(config), [state["classifier"] for state in states]
+        networks = baseline.networks(fitted, dataset)
+        if not networks:
+            yield TrainedModel(lambda images: baseline.predict(fitted, images, dataset), [], "")
+            return
+    else:
+        networks = [task.network(config.model, own) for own in data]
+        for network, state in zip(networks, states, strict=True):
+            put_weights(network, config, state)
+    networks = [on_device(network, place) for network in networks]
+    members = [
+        task.module(network, Pixels(own.val, own, config, place)).eval()
+        for network, own in zip(networks, data, strict=True)
+    ]
     module = task.ensemble(members).eval() if dataset.folds is not None else members[0]
-    with torch.no_grad(), autocast(states[0]["precision"], place):
+    precision = states[0].get("precision", "fp32")
+    with torch.no_grad(), autocast(precision, place):
         yield TrainedModel(
             lambda images: task.predict(module, images, max(1, len(images)), device, dataset),
             networks,
-            states[0]["precision"],
+            precision,
             module,
             tuple(members),
         )

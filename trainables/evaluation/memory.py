@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from trainables.catalog.models import MODELS
+from trainables.catalog.models import MODELS, MOST_FEATURES
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.evaluation.cost import Operations
@@ -27,6 +27,8 @@ PROCESS_BYTES = 400 << 20
 """The memory of a process that has imported torch but does not train yet, in bytes."""
 MOMENTS = {"sgd": 1}
 """The number of values that an optimizer stores for each weight; 2 if it is not listed (Adam)."""
+FEATURE_COPIES = 3
+"""The number of copies of all features during the fit of a probe."""
 SLACK = 1.5
 """A factor on the memory of a batch's activations that allows for the layers' working memory."""
 HALF = 0.55
@@ -178,12 +180,16 @@ def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
 def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     """Return an upper bound on the memory of a process that trains this config, in bytes.
 
-    The images are not counted, because all processes of a machine share them. For a baseline, the
-    result is only the memory of the process before the fit.
+    The images are not counted, because all processes of a machine share them. For a baseline
+    without a network, the result is only the memory of the process before the fit.
     """
-    if config.model.is_baseline:
+    if not MODELS[config.model.name].has_network:
         return PROCESS_BYTES
     size = size_for(config, dataset)
+    if config.model.is_baseline:
+        predicted = eval_batch(config, dataset, torch.device("cpu")) * size.tested_image
+        features = FEATURE_COPIES * 4 * MOST_FEATURES * dataset.least_trained
+        return PROCESS_BYTES + 4 * size.weights + round(SLACK * predicted) + features
     moments = MOMENTS.get(config.optimizer.name, 2)
     is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
     state_bytes = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainables.baselines.base import load_baseline
+from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -92,11 +93,11 @@ def check_onnx(config: TrialConfig) -> None:
     """Check that this model can be exported to ONNX on this machine.
 
     Raises:
-        ConfigError: the task does not support ONNX, or the model is a baseline.
+        ConfigError: the task does not support ONNX, or the model has no network.
         Unavailable: a package is missing.
     """
     config.task.require("onnx", "--onnx")
-    if config.model.is_baseline:
+    if not MODELS[config.model.name].has_network:
         raise ConfigError(
             f"'{config.model.name}' cannot be exported to ONNX, because it is not a network. "
             "Remove --onnx."

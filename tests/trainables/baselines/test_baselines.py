@@ -22,7 +22,7 @@ from trainables.baselines.base import load_baseline
 from trainables.baselines.classifiers import knn, svm
 from trainables.baselines.features import FEATURES, compute_features, grey, length
 from trainables.baselines.fitting import Fitting, keep_alive
-from trainables.baselines.shared import features_of
+from trainables.baselines.shared import features_of, hand_made
 from trainables.caches import cache_folder
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
@@ -125,9 +125,9 @@ def test_the_names_that_a_config_takes_are_those_of_the_features():
 
 def test_features_are_computed_once_and_shared(make_dataset, counted):
     part = make_dataset(train=24).train
-    first = features_of(part, "hog")
+    first = features_of(part, hand_made("hog"))
     assert counted["hog"] == 24
-    again = features_of(Part(part.images.copy(), part.targets), "hog")
+    again = features_of(Part(part.images.copy(), part.targets), hand_made("hog"))
     assert counted["hog"] == 24
     assert np.array_equal(first, again)
     assert not again.flags.writeable
@@ -135,9 +135,10 @@ def test_features_are_computed_once_and_shared(make_dataset, counted):
 
 
 def test_all_joins_what_is_there_and_computes_the_rest(make_dataset, counted):
-    part = make_dataset(train=6).train
-    hog = features_of(part, "hog")
-    joined = features_of(part, "all")
+    dataset = make_dataset(train=6)
+    part = dataset.train
+    hog = features_of(part, hand_made("hog"))
+    joined = load_baseline(config_of(model__features="all")).features(part, dataset)
     assert np.array_equal(joined[:, : hog.shape[1]], hog)
     assert set(counted.values()) == {6}
     assert joined.shape[1] == sum(length(kind, 8, 8) for kind in FEATURES)
@@ -147,17 +148,17 @@ def test_all_joins_what_is_there_and_computes_the_rest(make_dataset, counted):
 def test_other_images_have_other_features(make_dataset):
     dataset = make_dataset()
     assert not np.array_equal(
-        features_of(dataset.val, "hog"),
-        features_of(Part(255 - dataset.val.images, dataset.val.targets), "hog")[::-1],
+        features_of(dataset.val, hand_made("hog")),
+        features_of(Part(255 - dataset.val.images, dataset.val.targets), hand_made("hog"))[::-1],
     )
-    assert len(features_of(dataset.train, "hog")) == len(dataset.train)
+    assert len(features_of(dataset.train, hand_made("hog"))) == len(dataset.train)
     assert len(list(cache_folder("features").glob("*.npy"))) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"no array", "half", "pickled", "fewer"])
 def test_what_is_damaged_is_computed_again(damage, make_dataset):
     part = make_dataset().train
-    before = np.array(features_of(part, "edges"))
+    before = np.array(features_of(part, hand_made("edges")))
     (path,) = cache_folder("features").glob("*.npy")
     if damage == "half":
         path.write_bytes(path.read_bytes()[:1000])
@@ -167,7 +168,7 @@ def test_what_is_damaged_is_computed_again(damage, make_dataset):
         np.save(path, before[1:])
     else:
         path.write_bytes(damage)
-    assert np.array_equal(features_of(part, "edges"), before)
+    assert np.array_equal(features_of(part, hand_made("edges")), before)
     assert len(np.load(path)) == len(part)
 
 
@@ -175,7 +176,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(make_dataset, tmp_path, 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     part = make_dataset().train
-    assert np.array_equal(features_of(part, "lbp"), compute_features(part.images, "lbp"))
+    assert np.array_equal(features_of(part, hand_made("lbp")), compute_features(part.images, "lbp"))
 
 
 def counting_features(images, log, both):
@@ -188,7 +189,7 @@ def counting_features(images, log, both):
 
     features.FEATURES["hog"] = counting
     both.wait()
-    features_of(Part(images, np.zeros(len(images), np.int64)), "hog")
+    features_of(Part(images, np.zeros(len(images), np.int64)), hand_made("hog"))
 
 
 def test_of_two_processes_one_computes_and_both_have_the_features(tmp_path):
@@ -207,7 +208,7 @@ def test_of_two_processes_one_computes_and_both_have_the_features(tmp_path):
 
 def test_each_image_is_a_sign_of_life(make_dataset):
     beats = []
-    features_of(make_dataset(train=24).train, "hog", lambda: beats.append(1))
+    features_of(make_dataset(train=24).train, hand_made("hog"), lambda: beats.append(1))
     assert len(beats) == 24
 
 
