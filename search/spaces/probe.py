@@ -25,7 +25,5 @@ def space() -> SearchSpace:
         },
         base={"model.pretrained": True},
         trials=16,
-        first=[
-            {"model.name": name, "model.input_size": 128, "model.c": 1e-3} for name in PROBES
-        ],
+        first=[{"model.name": name, "model.input_size": 128, "model.c": 1e-3} for name in PROBES],
     )
