@@ -82,6 +82,7 @@ DOORS = {
         "search/views/overview_table.py",
         "search/cli/follow.py",
         "search/views/standing.py",
+        "search/views/steps.py",
         "search/views/terminal.py",
     },
     "jsonschema": {"cluster/preflight/schema.py"},
@@ -142,7 +143,7 @@ FLOORS = {
         check
     """,
     "trainables": """
-        errors disk processors values predictors
+        errors disk processors values predictors progress
         memory fields
         messages
         catalog caches

@@ -8,6 +8,7 @@ from cluster.cli import Parser
 from search.cli.parser import parse_request, parser_of
 from search.cli.prompt import with_confirmed_name
 from search.process.guard import guarded
+from search.views.steps import show_steps
 
 Options = TypeVar("Options")
 
@@ -35,4 +36,5 @@ class Face(Generic[Options]):
         the closest name is meant.
         """
         options = parse_request(self.parser(), self.options_type, argv)
-        return guarded(lambda: with_confirmed_name(self.command, options))
+        with show_steps():
+            return guarded(lambda: with_confirmed_name(self.command, options))

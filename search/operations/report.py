@@ -9,6 +9,7 @@ from search.journal.store import own_path
 from search.operations.options import SearchRequest
 from search.values.option import option
 from trainables.errors import ConfigError
+from trainables.progress import step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,6 @@ def report(request: ReportRequest) -> Path:
     folder = home.opened(files=True)
     path = out or folder / PAGE
     # A garbage collection would scan the objects of all epochs, although few are garbage.
-    with without_garbage_collection():
+    with step("drawing the report"), without_garbage_collection():
         write(SearchResult.read(folder), folder, path)
     return path

@@ -14,6 +14,7 @@ from trainables.caches import cache_folder, make_private
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.progress import step
 
 KIND = "exportable"
 """The name of the cache folder; it has an empty file for each checked network."""
@@ -43,12 +44,14 @@ def check_exports(
     print_line(f"checking that networks can be exported after the search (once for each): {names}")
     from trainables.export.program import check_exportable  # imports torch
 
-    for file, config in unchecked.items():
-        if not check_exportable(config, dataset):
-            continue
-        with suppress(OSError):  # without a cache the network is checked again
-            make_private(file.parent)
-            file.touch()
+    with step("exporting networks", len(unchecked)) as advance:
+        for file, config in unchecked.items():
+            advance()
+            if not check_exportable(config, dataset):
+                continue
+            with suppress(OSError):  # without a cache the network is checked again
+                make_private(file.parent)
+                file.touch()
 
 
 def _exists(file: Path) -> bool:

@@ -13,6 +13,7 @@ from search.trained.answer import find_answer
 from search.trained.export import export_for_use
 from trainables.errors import ConfigError
 from trainables.export.model import Model, folder_in, model_class
+from trainables.progress import step
 
 REGISTERED = "models:"
 """The prefix of the address of a registered model."""
@@ -142,6 +143,6 @@ def load_model(source: ModelSource) -> Model:
     Raises:
         ConfigError, LeaseHeld, Refused, NotReady, Unavailable: as in `ModelSource.fetch`.
     """
-    with tempfile.TemporaryDirectory(prefix="load-") as temporary:
+    with step("loading the model"), tempfile.TemporaryDirectory(prefix="load-") as temporary:
         folder = source.fetch(Path(temporary) / "classifier")
         return model_class(folder)(folder, str(source))

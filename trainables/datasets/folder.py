@@ -40,6 +40,7 @@ from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, counted, did_you_mean, printable
 from trainables.memory import require_memory
 from trainables.processors import processors
+from trainables.progress import step
 
 AnyLayout = TypeVar("AnyLayout", bound=Layout)
 DEFAULT_SIDE = 224
@@ -88,8 +89,9 @@ def load(
     problems, value_range = list(layout.problems), None
     # Images that Pillow warns of are read anyway, or reported as errors with the file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
-        headers = zip(paths, pool.map(header, paths), strict=True)
-        findings.headers = {path: each for path, each in headers if each}
+        with step("reading the headers of images"):
+            headers = zip(paths, pool.map(header, paths), strict=True)
+            findings.headers = {path: each for path, each in headers if each}
         try:
             value_range = find_value_range(layout, findings.headers, pool.map)
         except DataError as error:
@@ -100,6 +102,7 @@ def load(
             require_memory(len(paths), shape)
 
         def decode(images: Images, row: int, path: Path) -> None:
+            advance()
             try:
                 images[row], was_transparent = decode_telling(
                     path, size, mode, value_range or SIXTEEN_BITS
@@ -110,10 +113,11 @@ def load(
             findings.note(path, images[row], was_transparent=was_transparent)
 
         arrays = {}
-        for title, members in parts.items():
-            images = arrays[title] = allocate(title, (len(members), *shape))
-            each = [path for _, path in members]
-            list(pool.map(decode, [images] * len(each), range(len(each)), each))
+        with step("decoding images", len(paths)) as advance:
+            for title, members in parts.items():
+                images = arrays[title] = allocate(title, (len(members), *shape))
+                each = [path for _, path in members]
+                list(pool.map(decode, [images] * len(each), range(len(each)), each))
     problems += [
         *find_dark(layout, findings),
         *([] if config.skip_bad else list_unreadable(layout, findings)),

@@ -22,6 +22,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.datasets.targets import Targets
 from trainables.evaluation.memory import size_for, training_bytes
 from trainables.memory import free_memory
+from trainables.progress import Advance, step
 from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare
@@ -111,8 +112,10 @@ def epochs_seconds(
         )
         for is_baseline in (True, False)
     )
-    fits = _fits(_spread(baselines), alike, fold)
-    steps = _measure_networks(_spread(networks), alike, works, fold, device, clock)
+    count = len(_spread(baselines)) + len(_spread(networks))
+    with step("measuring the time of models", count) as advance:
+        fits = _fits(_spread(baselines), alike, fold, advance)
+        steps = _measure_networks(_spread(networks), alike, works, fold, device, clock, advance)
     folds = dataset.folds or 1
     return [
         folds
@@ -143,9 +146,17 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
 
 
 def _fits(
-    kinds: Iterable[Hashable], alike: dict[Hashable, TrialConfig], dataset: Dataset
+    kinds: Iterable[Hashable],
+    alike: dict[Hashable, TrialConfig],
+    dataset: Dataset,
+    advance: Advance,
 ) -> dict[Hashable, float]:
-    return {kind: load_baseline(alike[kind]).fit_seconds(dataset, box_s=BOX_S) for kind in kinds}
+    """Return the seconds of a fit of each of these baselines."""
+    seconds = {}
+    for kind in kinds:
+        seconds[kind] = load_baseline(alike[kind]).fit_seconds(dataset, box_s=BOX_S)
+        advance()
+    return seconds
 
 
 def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
@@ -161,6 +172,7 @@ def _measure_networks(
     dataset: Dataset,
     device: str,
     clock: Callable[[], float],
+    advance: Advance,
 ) -> list[Times]:
     """Measure these networks, which must be in ascending order of their operations.
 
@@ -171,6 +183,7 @@ def _measure_networks(
     began = time.monotonic()
     limit = min(MOST_BYTES, (free_memory() or 2 * MOST_BYTES) // 2)
     for kind in kinds:
+        advance()
         config, work = alike[kind], works[kind]
         step_s = FIRST * measured[-1].like(work).image_s if measured else 0.0
         if measured and (step_s > STEP_S or time.monotonic() - began > ALL_S):

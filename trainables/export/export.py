@@ -23,10 +23,11 @@ from trainables.catalog.tasks import TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
-from trainables.errors import ConfigError, Unavailable
+from trainables.errors import ConfigError, Unavailable, counted
 from trainables.evaluation.cost import time_batches
 from trainables.evaluation.evaluate import TrainedModel, load_model
 from trainables.export import predictor, program, reference
+from trainables.progress import step
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
@@ -126,8 +127,10 @@ def export(
         check_onnx(config)
     with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
-        before = in_batches(saved.predict, config.load_task().given(dataset.val), batch)
-        _write(saved, config, dataset, path, folder, onnx=onnx)
+        with step(f"predicting {counted(len(dataset.val), 'validation image')}"):
+            before = in_batches(saved.predict, config.load_task().given(dataset.val), batch)
+        with step("exporting the model"):
+            _write(saved, config, dataset, path, folder, onnx=onnx)
     return _compare(config, dataset, before, folder, saved.precision)
 
 
@@ -206,21 +209,24 @@ def _compare(
     task: Task = config.load_task()
     images = task.given(dataset.val)
     written = _code(config.task).Predictor(folder)
-    after = written.predictions(images)
+    with step(f"predicting {counted(len(images), 'validation image')} with the exported model"):
+        after = written.predictions(images)
     difference = task.difference(before, after)
     if precision not in HALVES:
         _check_agreement(task, "the exported network", "the checkpoint", difference)
     if "feedback" in config.task.can:
         reference.write(folder, dataset, after[reference.sample(dataset)])
     # Measured before ONNX Runtime starts threads: their busy-waiting would slow down the model.
-    inference = times(written.predictions, task, dataset)
+    with step("measuring the time of a prediction"):
+        inference = times(written.predictions, task, dataset)
     onnx_facts: Json = {}
     if (folder / predictor.ONNX).exists():
         session, alone = (
             in_onnxruntime(folder / predictor.ONNX, threads)
             for threads in (torch.get_num_threads(), 1)
         )
-        onnx_predictions = task.apply(session, images, written.batch, dataset)
+        with step(f"predicting {counted(len(images), 'validation image')} with ONNX Runtime"):
+            onnx_predictions = task.apply(session, images, written.batch, dataset)
         onnx_facts = {
             "onnx_difference": task.difference(after, onnx_predictions),
             "onnx_inference": times(

@@ -32,6 +32,7 @@ from trainables.inspection.matches import (
     strata_of_copies,
 )
 from trainables.inspection.remembered import copies_before, copies_in
+from trainables.progress import step
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ def load_inspected(config: DataConfig, *, download: bool = False) -> InspectedDa
     Raises:
         DataError, Unavailable: as for `load_clean`.
     """
-    whole = read(config, download=download)
+    with step(f"reading the data set '{config.name}'"):
+        whole = read(config, download=download)
     if not should_draw_together(config, whole.decoded):
         return inspect_data(divide(whole, config)[0], config)
-    copies = copies_before(whole.decoded)
+    with step("looking for copies of images"):
+        copies = copies_before(whole.decoded)
     dataset, numbers = divide(whole, config, groups_of(copies, whole.decoded, config))
     return inspect_data(dataset, config, copies.among(numbers))
 
@@ -121,7 +124,9 @@ def inspect_data(
     """
     targets = TASKS[config.task].load_targets()
     places = Places.of(dataset, targets)
-    copies = copies_in(dataset, config) if copies is None else copies
+    if copies is None:
+        with step("looking for copies of images"):
+            copies = copies_in(dataset, config)
     pairs = pairs_of(copies, places)
     removed = np.zeros(len(pairs), bool)
     if should_remove(config):

@@ -27,6 +27,7 @@ from trainables.config import SCALING_NAMES, ModelConfig
 from trainables.disk import open_regular, read_regular
 from trainables.errors import ConfigError, Unavailable
 from trainables.models.pretrained import IMAGENET, Pretrainable, Scaling
+from trainables.progress import step
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
@@ -301,14 +302,16 @@ def check_all(
     Raises:
         ConfigError: a file cannot be read, or the checkpoint that contains it is damaged.
     """
-    checked = WeightsCheck()
-    for model in models:
-        try:
-            place = check(model, image, classes, download=download)
-        except (Unfit, Unfetched) as error:
-            checked.missing.setdefault(model.name, error)
-            continue
-        checked.digests[place.name] = digest(place)
+    checked, every = WeightsCheck(), list(models)
+    with step("checking pretrained weights", len(every)) as advance:
+        for model in every:
+            advance()
+            try:
+                place = check(model, image, classes, download=download)
+            except (Unfit, Unfetched) as error:
+                checked.missing.setdefault(model.name, error)
+                continue
+            checked.digests[place.name] = digest(place)
     return checked
 
 

@@ -55,6 +55,7 @@ from trainables.datasets.splits import Labels
 from trainables.errors import DataError, counted, printable
 from trainables.memory import free_memory, gigabytes
 from trainables.processors import processors
+from trainables.progress import Advance, step
 
 BINARY = ("background", "foreground")
 SPARSE = 0.5
@@ -114,18 +115,20 @@ def load(
     value_range, form = None, MaskForm("", layout.table)
     # Images that Pillow warns of are read anyway, or reported as errors with the file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
-        _read_headers(layout, findings, pool.map)
+        with step("reading the headers of images and masks"):
+            _read_headers(layout, findings, pool.map)
         try:
             value_range = find_value_range(layout, findings.headers, pool.map)
             form = form_of(findings.mask_headers.values(), layout.table)
         except DataError as error:
             raise layout_error([*problems, str(error)]) from error
         require_room(findings.headers.values())
-        decoder = _Decoder(layout, findings, form, value_range or SIXTEEN_BITS)
-        arrays = {
-            title: decoder.decode_part([path for _, path in members], title, allocate, pool.map)
-            for title, members in layout.parts.items()
-        }
+        with step("decoding images and masks", len(layout.paths)) as advance:
+            decoder = _Decoder(layout, findings, form, value_range or SIXTEEN_BITS, advance)
+            arrays = {
+                title: decoder.decode_part([path for _, path in members], title, allocate, pool.map)
+                for title, members in layout.parts.items()
+            }
     classes, more = _name_classes(layout, findings, form)
     problems += [*find_dark(layout, findings), *_list_bad(layout, findings, config), *more]
     if problems:
@@ -182,9 +185,14 @@ class _Decoder:
     """Decodes images and their masks into arrays."""
 
     def __init__(
-        self, layout: MaskLayout, findings: MaskFindings, form: MaskForm, value_range: ValueRange
+        self,
+        layout: MaskLayout,
+        findings: MaskFindings,
+        form: MaskForm,
+        value_range: ValueRange,
+        advance: Advance,
     ) -> None:
-        self.layout, self.findings, self.form = layout, findings, form
+        self.layout, self.findings, self.form, self.advance = layout, findings, form, advance
         self.value_range, self.mode = value_range, common_mode(findings.headers.values())
 
     def decode_part(
@@ -202,6 +210,7 @@ class _Decoder:
         rows = {path: row for row, path in enumerate(paths)}
 
         def decode(path: Path) -> None:
+            self.advance()
             self._decode(path, images[rows[path]], masks[rows[path]])
 
         list(each(decode, paths))
