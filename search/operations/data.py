@@ -15,6 +15,7 @@ from trainables.errors import ConfigError
 from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import DataReport, report_of
+from trainables.progress import step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,10 @@ def inspect_data(request: DataRequest) -> DataReport:
         raise ConfigError(f"--out '{page}' must be a file in an existing folder.")
     config = config_of(request)
     inspected = load_inspected(config, download=request.reading.download)
-    report = report_of(inspected, config)
-    if page is not None:
-        write_alone(report, picture(report, inspected), page)
+    with step("describing the data"):
+        report = report_of(inspected, config)
+        if page is not None:
+            write_alone(report, picture(report, inspected), page)
     return report
 
 

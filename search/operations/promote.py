@@ -25,6 +25,7 @@ from search.values.objectives import value_of
 from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.text.labels import with_article
+from trainables.progress import step
 from trainables.values import Json
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
         refuse_at_chance(result, chosen, request.storage)
     uri = uri_of(result, request.tracking)
     check_versions()
-    check_tracking(uri)
+    with step("checking MLflow"):
+        check_tracking(uri)
     registry = Registry(uri, result, request.storage)
     talk.note(
         f"exporting the model of {chosen.trial} and comparing its predictions for the validation "
@@ -125,9 +127,10 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
             Path(temporary) / "classifier",
             onnx=request.onnx,
         )
-        version = registry.register(
-            name, exported, describe_model(result, chosen, exported), tags(result, chosen)
-        )
+        with step("registering the model"):
+            version = registry.register(
+                name, exported, describe_model(result, chosen, exported), tags(result, chosen)
+            )
     registered = registry.set_aliases(name, version)
     return Promotion(
         result=result, trial=chosen, exported=exported, registered=registered, tracking=uri

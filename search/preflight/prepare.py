@@ -31,6 +31,7 @@ from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 from trainables.processors import processors
+from trainables.progress import step
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,11 @@ def prepare(
     problems = list(experiment.problems(dataset))
     if problems:
         raise ConfigError("\n".join(problems))
-    check_address(experiment.address)
-    check_tracking(experiment.tracking)
-    check_storage(experiment)
-    check_room(experiment, dataset, trainings)
+    with step("checking MLflow and the storage"):
+        check_address(experiment.address)
+        check_tracking(experiment.tracking)
+        check_storage(experiment)
+        check_room(experiment, dataset, trainings)
     check_memory(dataset)
     with waiting.counting():
         if begins:

@@ -14,7 +14,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from search.serving.messages import (
     WorkerSettings,
 )
 from trainables.errors import ConfigError, counted, printable
+from trainables.progress import step
 
 FAILURES = 3
 """During the start, the server exits after this number of consecutive failures of a worker."""
@@ -123,11 +124,14 @@ class Supervisor:
         """Serve until a signal arrives, and return the exit code."""
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._has_offer = asyncio.Event()
+        self._starting = ExitStack()
+        self._starting.enter_context(step("loading the model"))
         self._watchers: list[Process] = []
         for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, ExitCode.INTERRUPTED)):
             asyncio.get_running_loop().add_signal_handler(number, self._end, code)
         tasks = [asyncio.create_task(self._retry(work)) for work in self._works()]
-        code = await self._ended
+        with self._starting:
+            code = await self._ended
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -242,6 +246,7 @@ class Supervisor:
         while not all(slot.is_ready for slot in self._slots):
             await asyncio.sleep(0.01)
         self._is_serving = True
+        self._starting.close()
         plan = self.plan
         workers = f" by {counted(plan.workers, 'process', 'processes')}" * (plan.workers > 1)
         report(f"serving {plan.settings.name}, version {model.version}, at {plan.address}{workers}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-AFTER_S = 0.7
+AFTER_S = 0.3
 """Seconds after the beginning of a step until it is shown."""
 
 
