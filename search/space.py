@@ -623,9 +623,11 @@ class SearchSpace:
         """
         for path, domain in self.domains.items():
             if domain.count is None:
+                has_log_scale = isinstance(domain, Range) and domain.log
+                remedy = "Use Choice(...)" if has_log_scale else "Use Choice(...) or step=..."
                 raise ConfigError(
                     f"a grid requires a finite number of values, but '{path}' is a range without "
-                    "steps. Use Choice(...) or step=..., or --algorithm random."
+                    f"steps. {remedy}, or --algorithm random."
                 )
         yield from self._points({}, list(self.domains))
 

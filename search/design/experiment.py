@@ -292,7 +292,12 @@ class Experiment:
                 f"{self.base.ranked_by.title} is the only objective. Remove one of the two options."
             )
         baseline = next(
-            (config.model.name for config in self.edges if config.model.is_baseline), ""
+            (
+                config.model.name
+                for config in self.edges
+                if not MODELS[config.model.name].has_network
+            ),
+            "",
         )
         if "parameters" in self.objectives and baseline:
             raise ConfigError(

@@ -59,7 +59,8 @@ def read_images(content_type: str, body: bytes, limits: Limits) -> Contents | ND
         return [body]
     reader = READERS.get(kind)
     if reader is None:
-        content_name = f"'{printable(kind[:80])}'" if kind else "no Content-Type"
+        sent = content_type.strip()
+        content_name = f"'{printable((kind or sent)[:80])}'" if sent else "no Content-Type"
         raise Refusal(415, f"the Content-Type must be {TYPES} (got {content_name})")
     images = reader(content_type, body, limits)
     if len(images) > limits.images:

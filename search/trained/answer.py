@@ -5,7 +5,7 @@ from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, Storage
-from search.values.message import Blank, Message, Remedy
+from search.values.message import Message, Remedy
 from trainables.errors import ConfigError
 
 
@@ -52,20 +52,16 @@ def find_answer(
         raise ConfigError(
             Message(
                 f"the checkpoints of {chosen.trial}, the trial that '{result.name}' recommends, "
-                "were removed. Promote another trial: ",
-                Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
-                " (to list them: ",
+                "were removed. Choose another trial with --trial TRIAL. To list the trials: ",
                 Remedy("status", result.name, storage, options={"all": True}),
-                ")",
             )
         )
     if chosen.is_freed:
         raise ConfigError(
             Message(
                 f"--trial {chosen.trial}: the checkpoints of this trial were removed, because they "
-                "were no longer needed. Promote the recommended trial instead: ",
-                Remedy("promote", result.name, storage),
-                ". A search with --keep all keeps the checkpoints of every trial.",
+                "were not needed for the search. Leave --trial out to use the recommended trial. A "
+                "search with --keep all keeps the checkpoints of every trial.",
             )
         )
     return chosen

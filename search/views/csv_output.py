@@ -48,8 +48,10 @@ def check_csv(file: Path | None) -> None:
             f"--csv '{file}' must end in .csv. To write CSV to stdout, pass --csv without a "
             "file name as the last argument."
         )
-    if file.is_dir() or not file.parent.is_dir():
-        raise ConfigError(f"--csv '{file}' must be a file in an existing folder.")
+    if file.is_dir():
+        raise ConfigError(f"--csv '{file}' is a folder. Pass the path of a file.")
+    if not file.parent.is_dir():
+        raise ConfigError(f"--csv '{file}' is in a folder that does not exist. Create it first.")
 
 
 @contextmanager

@@ -123,6 +123,9 @@ def test_a_range_has_no_grid() -> None:
     assert space.size is None
     with pytest.raises(ConfigError, match=r"'optimizer.lr' is a range without steps\. Use Choice"):
         next(space.points())
+    whole = SearchSpace({"model.width": Int(8, 64, log=True)})
+    with pytest.raises(ConfigError, match=r"steps\. Use Choice\(\.\.\.\), or --algorithm random"):
+        next(whole.points())
 
 
 def test_edges_hold_every_extreme() -> None:

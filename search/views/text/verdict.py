@@ -157,7 +157,7 @@ def _result_sentence(result: SearchResult) -> str:
             "models, one trained for each fold."
         )
     lost = "".join(
-        f" {name} was better on the validation images, but its checkpoint is lost."
+        f" {name} was better on the validation images, but its checkpoint is missing or damaged."
         for name in result.passed_over
     )
     return text + lost + _highest(result, candidate)

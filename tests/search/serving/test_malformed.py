@@ -100,7 +100,7 @@ CASES: dict[str, tuple[str, bytes, str | None, int, str]] = {
     "no type": ("/predict", GOOD, None, 415, "no Content-Type"),
     "an address": ("/predict", b"http://a/b.png", "text/uri-list", 415, "text/uri-list"),
     "curl's own type": ("/predict", GOOD, "application/x-www-form-urlencoded", 415, "must be"),
-    "a type that is none": ("/predict", GOOD, ";;;", 415, "must be"),
+    "a type that is none": ("/predict", GOOD, ";;;", 415, "(got ';;;')"),
     "a PDF": ("/predict", b"%PDF-1.7", "application/pdf", 415, "application/pdf"),
     "nothing": ("/predict", b"", PNG, 422, "the file is empty"),
     "text": ("/predict", b"hello", PNG, 422, "not an image"),

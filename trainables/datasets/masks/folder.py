@@ -62,7 +62,7 @@ SPARSE = 0.5
 """Without names, at least this share of the class numbers up to the largest must occur."""
 MANY_CLASSES = 64
 """Without names, more class numbers are an error: they are probably levels of grey."""
-SINGLE = "Remove the pairs, or leave them out with --skip-bad."
+SINGLE = "Remove such images with their masks, or leave them out with --skip-bad."
 MAX_NUMBERS = 8
 """The maximum number of class numbers in a message."""
 
