@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from search.cli.face import Face
 from search.operations.list import ListRequest, list_searches
@@ -27,12 +28,9 @@ def command(options: ListOptions) -> int:
         return 0
     console = Terminal()
     if not overviews:
-        start_one = Remedy("run", start=Start.ANYWHERE)
-        say(
-            console,
-            f"there are no searches in '{options.request.storage}'. Start a search with: "
-            f"{start_one}",
-        )
+        start_one, place = Remedy("run", start=Start.ANYWHERE), options.request.storage
+        place = place.absolute() if isinstance(place, Path) else place
+        say(console, f"there are no searches in '{place}'. Start a search with: {start_one}")
         return 0
     console.print(overview_table(overviews), markup=False)
     for overview in overviews:

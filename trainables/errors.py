@@ -45,8 +45,15 @@ def unknown(kind: str, name: str, existing: Iterable[str], *, listed: Iterable[s
 
 
 def did_you_mean(name: str, existing: Iterable[str]) -> str:
-    """Return ` Did you mean 'X'?` for the closest existing name; empty if none is close."""
-    near = difflib.get_close_matches(name, list(existing), n=1, cutoff=0.72)
+    """Return ` Did you mean 'X'?` for the closest existing name; empty if none is close.
+
+    If none is, but only one begins with the name, that one is meant.
+    """
+    names = list(existing)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
+    begun = [each for each in names if name and each.lower().startswith(name.lower())]
+    if not near and len(begun) == 1:
+        near = begun
     return f" Did you mean '{printable(near[0])}'?" if near else ""
 
 

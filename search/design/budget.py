@@ -31,7 +31,8 @@ UNITS = {
 FORMS = "90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
 NUMBER = r"(?P<number>\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 FORM = re.compile(
-    rf"{NUMBER} ?(?:(?P<time>[smhd])|(?P<epochs>epochs?)"
+    rf"{NUMBER} ?(?:(?P<time>s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?)"
+    r"|(?P<epochs>epochs?)"
     r"|(?P<device>cpu|gpu|device)-(?P<unit>second|minute|hour|day)s?|(?P<money>usd))",
     re.ASCII,
 )
@@ -42,7 +43,7 @@ class Limit:
     """One limit of a budget."""
 
     text: str
-    """The limit as the user wrote it, with normalised spaces: `2h`, `500 epochs`, `20 usd`."""
+    """The limit as the user wrote it, with normalised units: `2h`, `500 epochs`, `20 usd`."""
     of: str
     """The kind of limit: time, epochs, cpu, gpu, device or money."""
     amount: float
@@ -69,7 +70,7 @@ class Limit:
 
 
 def limit(text: str) -> Limit:
-    """Parse a limit, such as `2h` or `10gpu-hours`.
+    """Parse a limit, such as `2h`, `2 hours` or `10gpu-hours`.
 
     Raises:
         ConfigError: the text is not a limit.
@@ -83,14 +84,15 @@ def limit(text: str) -> Limit:
         float(match["number"]),
         next(name for name in ("time", "epochs", "device", "money") if match[name]),
     )
-    amount *= (
-        TIME[match["time"]] if of == "time" else DEVICE_TIME[match["unit"]] if of == "device" else 1
-    )
+    if of == "time":
+        amount *= TIME[match["time"][0]]
+    elif of == "device":
+        amount *= DEVICE_TIME[match["unit"]]
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
     if of == "epochs" and not amount.is_integer():
         raise ConfigError(f"--budget must be a whole number of epochs (got '{text[:80]}').")
-    unit = plain[match.end("number") :].strip()
+    unit = match["time"][0] if of == "time" else plain[match.end("number") :].strip()
     return Limit(
         f"{match['number']}{'' if of == 'time' else ' '}{unit}",
         match["device"] if of == "device" else of,

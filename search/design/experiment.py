@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -61,8 +62,15 @@ def check_search_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
             "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start with "
-            f". or - (got '{name[:80]}')."
+            f". or - (got '{name[:80]}'{_similar_name(name)})."
         )
+
+
+def _similar_name(name: str) -> str:
+    """Suggest a valid name, with other characters replaced; empty if nothing is left of it."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    similar = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-")[:64]
+    return f"; for example '{similar}'" if NAME.fullmatch(similar) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -368,8 +368,8 @@ def events_of(path: Path) -> Iterator[Event]:
             ) from None
         raise JournalError(
             Message(
-                f"there is no search at '{path.parent}'. Check the name and --storage, or start a "
-                "search with '",
+                f"there is no search at '{path.parent.absolute()}'. Check the name and --storage, "
+                "or start a search with '",
                 Remedy("run", start=Start.ANYWHERE),
                 "'.",
             )

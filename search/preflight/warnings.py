@@ -129,7 +129,7 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         by_share or _is_unweighted(experiment)
     ):
         return
-    share = 1000 * int(counts[largest]) // images / 1000
+    share = round(int(counts[largest]) / images, 3)
     metric_hint = (
         f", so always predicting it reaches an accuracy of {share:g}. With --metric "
         "balanced_accuracy or macro_f1, all classes count equally in the ranking of trials"

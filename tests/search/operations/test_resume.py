@@ -458,8 +458,8 @@ def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
     done = call(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
     assert done.stderr == (
-        "error: there is no search at 'searches/nowhere'. Check the name and --storage, or start "
-        "a search with 'python -m search.run'.\n"
+        f"error: there is no search at '{tmp_path}/searches/nowhere'. Check the name and "
+        "--storage, or start a search with 'python -m search.run'.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

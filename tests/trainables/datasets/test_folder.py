@@ -899,6 +899,17 @@ def test_a_missing_folder_is_refused(tmp_path):
         loaded(tmp_path / "none")
 
 
+def test_a_folder_whose_name_was_typed_half_is_suggested(tmp_path):
+    for name in ("Blood 2026", "pets"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="Did you mean 'Blood 2026'"):
+        loaded(tmp_path / "blood")
+    (tmp_path / "Blood old").mkdir()
+    with pytest.raises(DataError) as refusal:
+        loaded(tmp_path / "blood")
+    assert "Did you mean" not in str(refusal.value), "two folders begin so"
+
+
 def test_a_folder_without_classes_is_refused(tmp_path, write_images):
     write_images(tmp_path / "data" / "images", 3)
     with refused(
