@@ -74,9 +74,11 @@ class StepDisplay:
             return self._begun
 
     def advance(self, number: int) -> None:
-        """Count one more thing."""
+        """Count one more thing; after an error, a thread may do so when the step has ended."""
         with self._lock:
-            step = self._steps[number]
+            step = self._steps.get(number)
+            if step is None:
+                return
             step.count += 1
             if self._progress is not None and step.task is not None:
                 self._progress.update(step.task, description=step.line)
