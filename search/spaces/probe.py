@@ -3,8 +3,8 @@
 from search.space import Choice, Float, SearchSpace
 
 FOR = (
-    "Photographs, a first good answer in a minute: linear classifiers on the features of networks "
-    "that were pretrained on other photographs."
+    "Photographs, a first good answer in a minute: linear classifiers on the features of "
+    "pretrained networks."
 )
 
 PROBES = ("probe_mobilenet_v2", "probe_squeezenet1_0", "probe_resnet18", "probe_efficientnet_b0")
