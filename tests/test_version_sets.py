@@ -37,7 +37,7 @@ PROMISES = {
         "tests/search/operations/test_promote.py::test_from_the_command_line",
         "tests/search/operations/test_promote.py::test_a_baseline_is_used_without_this_project_too",
     ],
-    "stored baselines": ["tests/trainables/baselines"],
+    "stored baselines": ["tests/trainables/baselines", "tests/trainables/probes"],
     "fusion and precision": [
         "tests/trainables/fusion",
         "tests/trainables/training/test_precision.py",
