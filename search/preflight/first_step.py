@@ -6,6 +6,7 @@ import numpy as np
 
 from search.design.experiment import Experiment
 from search.spaces.transfer import FAMILIES
+from trainables.catalog.models import PROBED
 from trainables.catalog.tasks import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -59,8 +60,10 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)
     if at_hand and few_photographs(experiment.base.task, dataset):
         family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
+        probe = ", after --space probe for a first answer in a minute"
         yield (
             f"note: with only {len(dataset.train):,} training photographs, networks with "
-            f"pretrained weights usually do much better. Try --space transfer{family} "
+            "pretrained weights usually do much better. Try --space transfer"
+            f"{family}{probe if set(at_hand) & set(PROBED) else ''} "
             f"(the weights of {', '.join(at_hand)} are in torch's cache)."
         )

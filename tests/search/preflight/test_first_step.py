@@ -68,17 +68,17 @@ def test_few_photographs_are_led_to_weights_in_the_cache(
     cached("mobilenet_v2", "alexnet")
     assert list(to_trained_weights(experiment, of(photographs()))) == [
         "note: with only 60 training photographs, networks with pretrained weights usually "
-        "do much better. Try --space transfer (the weights of mobilenet_v2, alexnet are in "
-        "torch's cache)."
+        "do much better. Try --space transfer, after --space probe for a first answer in a minute "
+        "(the weights of mobilenet_v2, alexnet are in torch's cache)."
     ]
 
 
 def test_a_family_that_transfer_does_not_search_is_named(
     experiment: Experiment, cached: Callable[..., None]
 ) -> None:
-    cached("efficientnet_b0")
+    cached("densenet121")
     (line,) = to_trained_weights(experiment, of(photographs()))
-    assert "--space transfer --set model.name=efficientnet_b0 (the weights of" in line
+    assert "--space transfer --set model.name=densenet121 (the weights of" in line
 
 
 def test_without_weights_at_hand_nothing_is_said(
@@ -88,7 +88,7 @@ def test_without_weights_at_hand_nothing_is_said(
     assert list(to_trained_weights(experiment, of(photographs()))) == []
 
 
-@pytest.mark.parametrize("space", ["baselines", "transfer"])
+@pytest.mark.parametrize("space", ["baselines", "transfer", "probe"])
 def test_a_search_that_trains_no_network_from_nothing_is_left_alone(
     space: str, experiment: Experiment, cached: Callable[..., None]
 ) -> None:
