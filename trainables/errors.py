@@ -51,9 +51,9 @@ def did_you_mean(name: str, existing: Iterable[str]) -> str:
     """
     names = list(existing)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
-    begun = [each for each in names if name and each.lower().startswith(name.lower())]
-    if not near and len(begun) == 1:
-        near = begun
+    longer = [each for each in names if name and each.lower().startswith(name.lower())]
+    if not near and len(longer) == 1:
+        near = longer
     return f" Did you mean '{printable(near[0])}'?" if near else ""
 
 
