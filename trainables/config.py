@@ -133,7 +133,7 @@ class ModelConfig:
 
     @property
     def is_baseline(self) -> bool:
-        """True for a model that is fitted once, and is not a network."""
+        """True for a model that is fitted once, instead of trained in epochs."""
         return MODELS[self.name].kind == "baseline"
 
     @property

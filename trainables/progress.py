@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 Advance = Callable[[], None]
-"""Called after each of the things of which a step has a known number."""
+"""Called for each of the things of which a step has a known number, when it is done or begins."""
 
 
 class Watcher(Protocol):
@@ -28,7 +28,7 @@ class Watcher(Protocol):
         """
 
     def advance(self, number: int) -> None:
-        """Receive that one more thing of the step with this number is done."""
+        """Receive that one more thing of the step with this number is done, or begins."""
 
     def end(self, number: int) -> None:
         """Receive that the step with this number has ended."""

@@ -64,7 +64,7 @@ def deviation(trial: TrialResult) -> Json:
 
 
 def is_baseline(trial: TrialResult) -> bool:
-    """True if a trial was fitted without a network.
+    """True if a trial was fitted once, instead of trained in epochs.
 
     A model that is no longer registered counts as a network.
     """

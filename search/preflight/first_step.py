@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from search.design.experiment import Experiment
+from search.spaces.probe import PROBES
 from search.spaces.transfer import FAMILIES
-from trainables.catalog.models import PROBED
 from trainables.catalog.tasks import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -60,10 +60,11 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)
     if at_hand and few_photographs(experiment.base.task, dataset):
         family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
-        probe = ", after --space probe for a first answer in a minute"
+        has_probe = any(f"probe_{name}" in PROBES for name in at_hand)
+        probe = ", after --space probe for a first answer" if has_probe else ""
         yield (
             f"note: with only {len(dataset.train):,} training photographs, networks with "
             "pretrained weights usually do much better. Try --space transfer"
-            f"{family}{probe if set(at_hand) & set(PROBED) else ''} "
+            f"{family}{probe} "
             f"(the weights of {', '.join(at_hand)} are in torch's cache)."
         )

@@ -100,7 +100,7 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     models = [
         config.model
         for config in experiment.edges
-        if config.model.pretrained and not config.model.input_size
+        if config.model.pretrained and not config.model.input_size and not config.model.is_baseline
     ]
     side = max(
         (max(MODELS[model.name].effective_size(dataset.image, model.options)) for model in models),

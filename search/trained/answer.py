@@ -5,7 +5,7 @@ from search.journal.lease import LeaseHeld
 from search.journal.naming import refuse_cut_off
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home, Storage
-from search.values.message import Message, Remedy
+from search.values.message import Blank, Message, Remedy
 from trainables.errors import ConfigError
 
 
@@ -52,8 +52,11 @@ def find_answer(
         raise ConfigError(
             Message(
                 f"the checkpoints of {chosen.trial}, the trial that '{result.name}' recommends, "
-                "were removed. Choose another trial with --trial TRIAL. To list the trials: ",
+                "were removed. Promote another trial: ",
+                Remedy("promote", result.name, storage, options={"trial": Blank("TRIAL")}),
+                " (to list them: ",
                 Remedy("status", result.name, storage, options={"all": True}),
+                ")",
             )
         )
     if chosen.is_freed:

@@ -51,7 +51,9 @@ def check_csv(file: Path | None) -> None:
     if file.is_dir():
         raise ConfigError(f"--csv '{file}' is a folder. Pass the path of a file.")
     if not file.parent.is_dir():
-        raise ConfigError(f"--csv '{file}' is in a folder that does not exist. Create it first.")
+        raise ConfigError(
+            f"--csv '{file}' is in '{file.parent}', which is not a folder. Create it first."
+        )
 
 
 @contextmanager

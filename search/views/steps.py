@@ -1,4 +1,7 @@
-"""Steps that take longer than a moment, shown at the terminal while they last."""
+"""Steps that take longer than a moment, shown at the terminal while they last.
+
+While a step is shown, lines may be printed with `print`, but not by another console of rich.
+"""
 
 import sys
 import threading
@@ -21,7 +24,8 @@ AFTER_S = 0.3
 
 def show_steps() -> "AbstractContextManager[None]":
     """Return a context in which steps are shown, if stderr is a terminal."""
-    return _showing() if sys.stderr.isatty() else nullcontext()
+    is_shown = sys.stderr is not None and sys.stderr.isatty()  # None if it is closed
+    return _showing() if is_shown else nullcontext()
 
 
 @contextmanager
@@ -96,11 +100,11 @@ class StepDisplay:
         """End the display, and leave nothing on the terminal."""
         with self._lock:
             timer, self._timer = self._timer, None
-            progress, self._progress = self._progress, None
         if timer is not None:
             timer.cancel()
-        if progress is not None:
-            progress.stop()
+        if self._progress is not None:  # forgotten only then: a signal may interrupt `stop`
+            self._progress.stop()
+            self._progress = None
 
     def _show(self) -> None:
         """Begin to show the open steps; the timer's thread calls this."""
@@ -119,7 +123,9 @@ class StepDisplay:
                 TimeElapsedColumn(),
                 console=Terminal(stderr=True),
                 transient=True,
-                redirect_stdout=False,  # what goes to stdout may be read by another program
+                # At the terminal, lines of both streams are printed above the steps. A program
+                # that reads stdout must get what is printed there.
+                redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             )
             self._progress.start()
             for step in self._steps.values():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
-from trainables.values import Json
+from trainables.values import Json, State
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,20 +65,29 @@ class Baseline(ABC):
             dataset: the data of the training.
         """
 
-    @abstractmethod
     def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
         """Write the files from which the stand-alone predictor of the task loads the model.
 
-        The files contain no types of this project.
+        The files contain no types of this project. A baseline with `networks` is exported as they
+        are instead.
 
         Returns:
             Further values for `about.json`.
         """
+        raise NotImplementedError
 
-    def networks(self, fitted: Sequence[Fitted], dataset: Dataset) -> "list[nn.Module]":
+    def state(self, fitted: Fitted) -> State:
+        """Return the result of a fit in the form of a checkpoint."""
+        return {"classifier": fitted}
+
+    def restore(self, state: State, dataset: Dataset) -> Fitted:
+        """Return the result of a fit from a state that `state` returned."""
+        return state["classifier"]
+
+    def networks(self, fitted: Sequence[Fitted]) -> "list[nn.Module]":
         """Return the network of each fit, as `Task.network` builds it; empty if there are none.
 
-        A baseline with networks is used and exported as a network is, not by `export`.
+        A baseline with networks is used, stored and exported as a network is.
         """
         return []
 
@@ -92,11 +101,12 @@ class Baseline(ABC):
         """
 
     @staticmethod
-    @abstractmethod
     def most_bytes(
         options: Mapping[str, Any], image: tuple[int, int, int], outputs: int, images: int
     ) -> int:
         """Return a generous upper bound on the size of the fitted model on disk, in bytes.
+
+        A baseline with `networks` does not have it: its size is that of the weights.
 
         Args:
             options: the model's options (`ModelConfig.options`).
@@ -104,6 +114,7 @@ class Baseline(ABC):
             outputs: the number of classes.
             images: the number of training images.
         """
+        raise NotImplementedError
 
 
 def load_baseline(config: TrialConfig) -> Baseline:

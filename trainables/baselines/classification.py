@@ -41,8 +41,17 @@ class FeatureClassifier(Baseline):
     """The time of a fit grows with the number of images to this power."""
 
     @abstractmethod
-    def features(self, part: Part, dataset: Dataset, beat: Beat = no_beat) -> Values:
-        """Return the features of a part's images, (images, length), from the cache if possible."""
+    def features(
+        self, part: Part, dataset: Dataset, beat: Beat = no_beat, fitted: Fitted = None
+    ) -> Values:
+        """Return the features of a part's images, (images, length), from the cache if possible.
+
+        Args:
+            part: the images.
+            dataset: the data of the training.
+            beat: called from time to time.
+            fitted: the fit that needs the features; None before a fit.
+        """
 
     @abstractmethod
     def compute(self, images: Images, dataset: Dataset) -> Values:
@@ -64,8 +73,12 @@ class FeatureClassifier(Baseline):
         return self.new_classifier().fit(inputs, labels, sample_weight=weights)
 
     @abstractmethod
-    def new_classifier(self, **changes: Any) -> ClassifierMixin:
-        """Build the classifier, not fitted yet, with these changes of its options."""
+    def new_classifier(self) -> ClassifierMixin:
+        """Build the classifier, not fitted yet."""
+
+    def probabilities(self, fitted: Fitted, values: Values, dataset: Dataset) -> Probabilities:
+        """Predict class probabilities, (images, classes), from features."""
+        return class_probabilities(fitted, values, dataset)
 
     def measure(self, fitted: Fitted, dataset: Dataset, beat: Beat = no_beat) -> dict[str, float]:
         """Return the losses, the accuracy, and the metric that ranks trials.
@@ -74,11 +87,12 @@ class FeatureClassifier(Baseline):
         """
         train, val = dataset.train, dataset.val
         measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
+        train_features = self.features(train, dataset, beat, fitted)[measured]
         train_loss = _loss(
-            class_probabilities(fitted, self.features(train, dataset, beat)[measured], dataset),
-            train.targets[measured],
+            self.probabilities(fitted, train_features, dataset), train.targets[measured]
         )
-        chances = class_probabilities(fitted, self.features(val, dataset, beat), dataset)
+        val_features = self.features(val, dataset, beat, fitted)
+        chances = self.probabilities(fitted, val_features, dataset)
         values = {
             "train/loss": train_loss,
             "val/loss": _loss(chances, val.targets),
@@ -93,7 +107,8 @@ class FeatureClassifier(Baseline):
 
         The features of its images are read from the cache, or computed and cached.
         """
-        return class_probabilities(fitted, self.features(part, dataset), dataset)
+        values = self.features(part, dataset, fitted=fitted)
+        return self.probabilities(fitted, values, dataset)
 
     def predict(self, fitted: Sequence[Fitted], images: Images, dataset: Dataset) -> Probabilities:
         """Predict the mean class probabilities of the classifiers, (images, classes).
@@ -102,7 +117,7 @@ class FeatureClassifier(Baseline):
         """
         values = self.compute(images, dataset)
         mean: Probabilities = np.mean(
-            [class_probabilities(classifier, values, dataset) for classifier in fitted], axis=0
+            [self.probabilities(classifier, values, dataset) for classifier in fitted], axis=0
         )
         return mean
 
@@ -154,7 +169,9 @@ class HandMadeClassifier(FeatureClassifier):
         kind: str = self.config.model.options["features"]
         return kind
 
-    def features(self, part: Part, dataset: Dataset, beat: Beat = no_beat) -> Values:
+    def features(
+        self, part: Part, dataset: Dataset, beat: Beat = no_beat, fitted: Fitted = None
+    ) -> Values:
         """Return the features of a part's images, (images, length), from the cache if possible."""
         each = [features_of(part, hand_made(kind), beat) for kind in kinds_of(self.kind)]
         return np.hstack(each) if len(each) > 1 else each[0]

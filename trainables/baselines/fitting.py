@@ -61,12 +61,13 @@ class Fitting:
         return EpochMetrics(1, {"lr": 0.0, **values, "time/epoch_s": time.perf_counter() - start})
 
     def state(self) -> State:
-        """Return the state for a checkpoint; its classifier is None before the fit."""
-        return {"epoch": self.epoch, "classifier": self.fitted}
+        """Return the state for a checkpoint; it has no classifier before the fit."""
+        return {"epoch": self.epoch, **self.baseline.state(self.fitted)}
 
     def load_state(self, state: State) -> None:
         """Restore a state that `state` returned."""
-        self.epoch, self.fitted = state["epoch"], state["classifier"]
+        self.epoch = state["epoch"]
+        self.fitted = self.baseline.restore(state, self.dataset)
 
 
 @contextmanager

@@ -121,8 +121,12 @@ def threshold_chances(image: Images, side: str, accuracy: float) -> Chances:
 
 def mean_chances(each: Iterable[Chances]) -> Chances:
     """Return the mean of the probabilities of several models, (height, width, classes)."""
-    first, *rest = each
-    return sum(rest, first) / (1 + len(rest)) if rest else first
+    chances = iter(each)
+    total, count = next(chances), 1
+    for more in chances:  # one by one, since those of a large image take much memory
+        total = total + more
+        count += 1
+    return total / count if count > 1 else total
 
 
 def most_probable(chances: Chances) -> Mask:

@@ -18,13 +18,12 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import TREE_LEAF, Tree
 
-from trainables.baselines.classifiers import CalibratedSVC, LinearClassifier
+from trainables.baselines.classifiers import CalibratedSVC
 from trainables.baselines.threshold import OtsuThreshold
 
 TRUSTED = [
     "sklearn.tree._tree.Tree",
     "trainables.baselines.classifiers.CalibratedSVC",
-    "trainables.baselines.classifiers.LinearClassifier",
     "trainables.baselines.threshold.OtsuThreshold",
 ]
 """Types that skops may load in addition to those that it trusts by default."""
@@ -223,7 +222,6 @@ SOUND: dict[type, Callable[[Any], bool]] = {
     KNeighborsClassifier: _is_sound_knn,
     DecisionTreeClassifier: _is_sound_tree,
     RandomForestClassifier: _is_sound_forest,
-    LinearClassifier: lambda classifier: classifier.is_sound,
     OtsuThreshold: lambda threshold: threshold.is_sound,
 }
 """The accepted classifiers, each with the check of its arrays."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainables.catalog.guesses import Guess
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
-from trainables.errors import DataError, counted
+from trainables.errors import DataError
 
 Labels = NDArray[np.int64]
 Colour = tuple[int, int, int]
@@ -100,8 +100,8 @@ class Targets:
         if (count := int(np.bincount(strata).max())) < dataset.folds:
             remedy = f"Use --folds {count}" if count > 1 else "Remove --folds"
             raise DataError(
-                f"at most {counted(count, 'training image')} can be divided evenly, which is fewer "
-                f"than {dataset.folds} folds. {remedy}, or add images."
+                f"the largest group of training images with the same rarest class has {count:,}, "
+                f"which is fewer than {dataset.folds} folds. {remedy}, or add images."
             )
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:

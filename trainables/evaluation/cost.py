@@ -39,9 +39,9 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     In the result, `inference` has the milliseconds per image (`time_per_image`) for each batch
     size, from uint8 images in memory to predictions in memory. This includes the scaling (or the
     extraction of features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of
-    one image) are None for a baseline, which always runs on the CPU. For a trial with folds, all
-    numbers are those of the ensemble of its networks. Heads that are used only in training are
-    never counted, not even in `bytes`.
+    one image) are None for a baseline without a network. A baseline always runs on the CPU. For a
+    trial with folds, all numbers are those of the ensemble of its networks. Heads that are used
+    only in training are never counted, not even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.

@@ -101,7 +101,7 @@ def epochs_seconds(
         if config.batch_size > largest.batch_size:
             alike[_kind(config)] = config
     works = {
-        kind: 0.0 if config.model.is_baseline else size_for(config, fold).work
+        kind: size_for(config, fold).work if MODELS[config.model.name].has_network else 0.0
         for kind, config in alike.items()
     }
     clock = time.thread_time if device == "cpu" and threads == 1 else time.perf_counter
@@ -243,10 +243,10 @@ def checkpoint_bytes(
     """Estimate the size of a checkpoint of this model, in bytes.
 
     A network's checkpoint has its weights, its buffers and Adam's two moments of each weight, as
-    float32; none of these are allocated for the estimate. For a baseline, the result is an upper
-    bound for a fit to `images` training images.
+    float32; none of these are allocated for the estimate. A probe's has no moments. For another
+    baseline, the result is an upper bound for a fit to `images` training images.
     """
-    if config.is_baseline:
+    if not MODELS[config.name].has_network:
         baseline = MODELS[config.name].baseline
         most: int = baseline.most_bytes(config.options, image, outputs, images)
         return most
@@ -256,4 +256,4 @@ def checkpoint_bytes(
         sum(tensor.numel() for tensor in tensors)
         for tensors in (network.parameters(), network.buffers())
     )
-    return 4 * (3 * weights + buffers)
+    return 4 * ((1 if config.is_baseline else 3) * weights + buffers)

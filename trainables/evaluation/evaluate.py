@@ -37,7 +37,7 @@ class TrainedModel:
     precision: str
     """The precision of the model's training and predictions: `fp32`, `bf16` or `fp16`.
 
-    Empty for a baseline.
+    Empty without networks.
     """
     module: nn.Module | None = None
     """Maps pixels to raw predictions (`Task.module`); None without networks."""
@@ -143,7 +143,7 @@ def _predict(
     if config.model.is_baseline:
         # `predict_part` may use cached features; `load_model` would compute them again.
         baseline = load_baseline(config)
-        fitted = [state["classifier"] for state in _states(dataset, path)]
+        fitted = [baseline.restore(state, dataset) for state in _states(dataset, path)]
         each = [
             baseline.predict_part(classifier, own, dataset)
             for own, classifier in zip(parts, fitted, strict=True)
@@ -206,8 +206,9 @@ def load_model(
     place = torch.device(device)
     data = _data_of_networks(config, dataset)
     if config.model.is_baseline:
-        baseline, fitted = load_baseline(config), [state["classifier"] for state in states]
-        networks = baseline.networks(fitted, dataset)
+        baseline = load_baseline(config)
+        fitted = [baseline.restore(state, dataset) for state in states]
+        networks = baseline.networks(fitted)
         if not networks:
             yield TrainedModel(lambda images: baseline.predict(fitted, images, dataset), [], "")
             return

@@ -6,6 +6,7 @@ The keys are computed from configs, without torch, so that the driver can comput
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 
 
@@ -35,8 +36,8 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 def cost_key(config: TrialConfig, precision: str) -> Hashable:
     """Return a key that is equal for trials whose models cost the same to use on one machine.
 
-    Such trials have the same model and data. How they were trained, and which weights were frozen,
-    does not matter.
+    Such trials have the same model and data. How they were trained or fitted, and which weights
+    were frozen, does not matter.
 
     Args:
         config: the trial's config.
@@ -47,7 +48,7 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
         sorted(
             (name, value)
             for name, value in config.model.options.items()
-            if name not in ("dropout", "weights", "freeze")
+            if name not in ("dropout", "weights", "freeze", *MODELS[config.model.name].fit_options)
         )
     )
     return (

@@ -492,6 +492,9 @@ def _remedy(names: Sequence[str]) -> str:
     entry = MODELS[names[0]]
     without = "set model.pretrained=false" if entry.source else "use for example --space table3"
     available = [name for name in cached(entry.tasks) if name not in names]
+    if entry.fitted_by:
+        without = "use for example --space table3"
+        available = [f"probe_{name}" for name in available if f"probe_{name}" in MODELS]
     alternatives = (
         f" The weights of {', '.join(available)} are available: --set model.name={available[0]}."
         if available

@@ -3,29 +3,35 @@
 The features are the inputs of the network's last layer, which stays as it was trained on other
 images. They are computed once for each image and kept in the cache, so that a fit takes seconds:
 often a good model of photographs, and always a measure for the trainings that take longer.
+
+A checkpoint has the weights of the whole network, so that the file of pretrained weights is needed
+for a fit alone.
 """
 
+import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.baselines.base import Beat, Fitted, no_beat
-from trainables.baselines.classification import FeatureClassifier
+from trainables.baselines.base import Beat, no_beat
+from trainables.baselines.classification import FeatureClassifier, Probabilities
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Images, Values
 from trainables.baselines.shared import FeatureKind, are_cached, features_of
-from trainables.catalog.models import MODELS, MOST_FEATURES
+from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset, Part
-from trainables.tasks.base import FromPixels, Task
+from trainables.models.families import Family
+from trainables.tasks.base import FromPixels
 from trainables.tasks.pixels import Pixels, scaling, shared_tensor
-from trainables.training.loop import as_values, eval_batch, on_device
-from trainables.values import Json
+from trainables.training.loop import as_values, eval_batch, on_device, seeded
+from trainables.values import State
 
 CPU = torch.device("cpu")
 SAMPLE = 16
@@ -35,19 +41,105 @@ ABSENT = -1e4
 
 
 class LinearProbe(FeatureClassifier):
-    """A linear classifier on the features of a pretrained network."""
+    """A linear classifier on the features of a pretrained network; a fit is a `ProbeNetwork`."""
 
     growth = 1
 
-    def features(self, part: Part, dataset: Dataset, beat: Beat = no_beat) -> Values:
-        """Return the features of a part's images, (images, length), from the cache if possible."""
-        return features_of(part, self._kind(dataset), beat)
+    def features(
+        self,
+        part: Part,
+        dataset: Dataset,
+        beat: Beat = no_beat,
+        fitted: "ProbeNetwork | None" = None,
+    ) -> Values:
+        """Return the features of a part's images, (images, length), from the cache if possible.
 
-    def compute(self, images: Images, dataset: Dataset, beat: Beat = no_beat) -> Values:
+        Without a fit, the file of pretrained weights is read.
+        """
+        encoder = self._pretrained(dataset) if fitted is None else fitted.encoder
+        return features_of(part, self._kind(encoder, dataset), beat)
+
+    def compute(self, images: Images, dataset: Dataset) -> Values:
         """Compute the features of images, (images, length), without the cache."""
-        module = FromPixels(
-            self._encoder(dataset), Pixels(dataset.val, dataset, self.config, CPU)
-        ).eval()
+        return self._compute(self._pretrained(dataset), images, dataset)
+
+    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> "ProbeNetwork":
+        """Fit the last layer to the features of the training set."""
+        encoder, classes = self._pretrained(dataset), len(dataset.classes)
+        values = self.features(dataset.train, dataset, beat)
+        network = ProbeNetwork(encoder, values.shape[1], classes)
+        network.put(self.fit_to(values, dataset))
+        return network
+
+    def new_classifier(self) -> LinearClassifier:
+        """Build the classifier, not fitted yet."""
+        return LinearClassifier(C=self.config.model.options["c"])
+
+    def probabilities(
+        self, fitted: "ProbeNetwork", values: Values, dataset: Dataset
+    ) -> Probabilities:
+        """Predict class probabilities, (images, classes), from features."""
+        with torch.no_grad():
+            logits = fitted.last(torch.from_numpy(np.array(values)))
+        chances: Probabilities = logits.double().softmax(dim=1).numpy()
+        return chances
+
+    def predict(
+        self, fitted: "Sequence[ProbeNetwork]", images: Images, dataset: Dataset
+    ) -> Probabilities:
+        """Predict the mean class probabilities of the networks, (images, classes)."""
+        each = [
+            self.probabilities(network, self._compute(network.encoder, images, dataset), dataset)
+            for network in fitted
+        ]
+        mean: Probabilities = np.mean(each, axis=0)
+        return mean
+
+    def networks(self, fitted: "Sequence[ProbeNetwork]") -> list[nn.Module]:
+        """Return the network of each fit."""
+        return list(fitted)
+
+    def state(self, fitted: "ProbeNetwork | None") -> State:
+        """Return the state of a network that has been trained, without an optimizer's."""
+        return {
+            "model": {} if fitted is None else fitted.state_dict(),
+            "optimizer": {"state": {}, "param_groups": []},
+            "schedule": {},
+            "precision": "fp32",
+            **({} if fitted is None else {"scaling": fitted.encoder.network.scaling}),
+        }
+
+    def restore(self, state: State, dataset: Dataset) -> "ProbeNetwork | None":
+        """Build the network of a state that `state` returned."""
+        if not state["model"]:
+            return None
+        length = state["model"]["last.weight"].shape[1]
+        network = ProbeNetwork(self._new_encoder(dataset), length, len(dataset.classes))
+        network.load_state_dict(state["model"])
+        network.encoder.network.normalise(state["scaling"])
+        return network.eval()
+
+    def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
+        """Estimate how many seconds a fit takes; with the features, unless they are cached."""
+        encoder = self._pretrained(dataset)
+        kind = self._kind(encoder, dataset)
+        count = sum(
+            len(part)
+            for part in {id(part): part for part in (dataset.train, dataset.val)}.values()
+            if not are_cached(part, kind)
+        )
+        sample = dataset.train.take(np.arange(min(SAMPLE, len(dataset.train)))).images
+        self._compute(encoder, sample, dataset)  # the first batch takes longer
+        start = time.perf_counter()
+        self._compute(encoder, sample, dataset)
+        image_s = (time.perf_counter() - start) / len(sample)
+        return count * image_s + super().fit_seconds(dataset, box_s=box_s)
+
+    def _compute(
+        self, encoder: "Encoder", images: Images, dataset: Dataset, beat: Beat = no_beat
+    ) -> Values:
+        """Compute the features of images, (images, length)."""
+        module = FromPixels(encoder, Pixels(dataset.val, dataset, self.config, CPU)).eval()
         size, parts = eval_batch(self.config, dataset, CPU), []
         with torch.inference_mode():
             for first in range(0, len(images), size):
@@ -56,93 +148,90 @@ class LinearProbe(FeatureClassifier):
         values: Values = np.concatenate(parts)
         return values
 
-    def new_classifier(self, **changes: Any) -> LinearClassifier:
-        """Build the classifier, not fitted yet."""
-        return LinearClassifier(C=self.config.model.options["c"])
-
-    def networks(self, fitted: Sequence[Fitted], dataset: Dataset) -> list[nn.Module]:
-        """Return the pretrained network of each fit, with the fit's weights in its last layer."""
-        encoder, classes = self._encoder(dataset), len(dataset.classes)
-        return [ProbeNetwork(encoder, classifier, classes) for classifier in fitted]
-
-    def export(self, fitted: Sequence[Fitted], folder: Any) -> Json:
-        """Raise an error: a probe is exported as a network (`networks`)."""
-        raise NotImplementedError
-
-    def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
-        """Estimate how many seconds a fit takes; with the features, unless they are cached."""
-        kind = self._kind(dataset)
-        count = sum(
-            len(part)
-            for part in {id(part): part for part in (dataset.train, dataset.val)}.values()
-            if not are_cached(part, kind)
-        )
-        sample = dataset.train.take(np.arange(min(SAMPLE, len(dataset.train)))).images
-        self.compute(sample, dataset)  # the first batch also builds the network
-        start = time.perf_counter()
-        self.compute(sample, dataset)
-        image_s = (time.perf_counter() - start) / len(sample)
-        return count * image_s + super().fit_seconds(dataset, box_s=box_s)
-
-    @staticmethod
-    def most_bytes(
-        options: Mapping[str, Any], image: tuple[int, int, int], outputs: int, images: int
-    ) -> int:
-        """Return an upper bound on the size of the weights of the last layer on disk, in bytes."""
-        return 20_000 + 16 * outputs * MOST_FEATURES
-
-    def _kind(self, dataset: Dataset) -> FeatureKind:
+    def _kind(self, encoder: "Encoder", dataset: Dataset) -> FeatureKind:
         """Return the features of this network, with these weights, for images of this size."""
-        from trainables.models.weights import digest, find_weights  # imports torchvision
-
         model = self.config.model
-        place = find_weights(model)
         height, width = MODELS[model.name].effective_size(dataset.image, model.options)
         return FeatureKind(
             f"{MODELS[model.name].source}-{height}x{width}",
-            f"{digest(place)}-{torch.__version__}",
-            lambda images, beat: self.compute(images, dataset, beat),
+            f"{encoder.digest}-{torch.__version__}",
+            lambda images, beat: self._compute(encoder, images, dataset, beat),
         )
 
-    def _encoder(self, dataset: Dataset) -> nn.Module:
-        """Return the pretrained network without its last layer, built once."""
+    def _pretrained(self, dataset: Dataset) -> "Encoder":
+        """Return the network with the pretrained weights of the config, read once."""
         self._dataset = dataset
-        return self._built
+        return self._read
 
     @cached_property
-    def _built(self) -> nn.Module:
-        from trainables.models.families import Family
+    def _read(self) -> "Encoder":
         from trainables.models.weights import start_from
 
-        dataset, task = self._dataset, self.config.load_task()
-        assert isinstance(task, Task)
-        with torch.random.fork_rng(devices=[]):  # the random weights of the head are not used
-            network = task.network(self.config.model, dataset)
-        assert isinstance(network, Family)
-        start_from(network, self.config.model, lambda name: as_values(*scaling(name, dataset)))
+        dataset, encoder = self._dataset, self._new_encoder(self._dataset)
+        start_from(
+            encoder.network, self.config.model, lambda name: as_values(*scaling(name, dataset))
+        )
+        return encoder
+
+    def _new_encoder(self, dataset: Dataset) -> "Encoder":
+        """Build the network without its last layer, with random weights."""
+        with seeded(self.config.seed, "weights", 0, CPU):
+            network = self.config.load_task().network(self.config.model, dataset)
+        encoder = Encoder(network)
+        on_device(encoder.requires_grad_(False).eval(), CPU)
+        return encoder
+
+
+class Encoder(nn.Module):
+    """A network of torchvision without its last layer."""
+
+    def __init__(self, network: Family) -> None:
+        super().__init__()
+        self.network = network
         network.part.set_submodule(network.anatomy.head[0].removesuffix("."), nn.Identity())
-        return on_device(network.requires_grad_(False).eval(), CPU)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that identify the weights, and the scaling of pixels before them."""
+        hasher = hashlib.sha256(repr(self.network.scaling).encode())
+        for name, weights in self.network.state_dict().items():
+            hasher.update(name.encode())
+            hasher.update(weights.contiguous().numpy().tobytes())
+        return hasher.hexdigest()[:16]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float32 (batch, channels, height, width) to features, (batch, length)."""
+        features: Tensor = self.network(images)
+        return features
 
 
 class ProbeNetwork(nn.Module):
     """A pretrained network whose last layer is a fitted linear classifier."""
 
-    def __init__(self, encoder: nn.Module, classifier: LinearClassifier, classes: int) -> None:
-        """Build the last layer.
+    def __init__(self, encoder: Encoder, length: int, classes: int) -> None:
+        """Build the last layer, not fitted yet.
 
         Args:
             encoder: the network without its last layer.
-            classifier: a fit to the outputs of the encoder.
-            classes: the number of classes of the data set; some may have no training images.
+            length: the number of its features.
+            classes: the number of classes of the data set.
         """
         super().__init__()
         self.encoder = encoder
+        self.last = nn.Linear(length, classes).requires_grad_(False)
+
+    def put(self, classifier: LinearClassifier) -> None:
+        """Make a fitted classifier the last layer; some classes may have no training images."""
         weights, biases = classifier.logits()
-        self.last = nn.Linear(weights.shape[1], classes).requires_grad_(False)
-        self.last.weight.zero_()[classifier.classes_] = torch.from_numpy(weights).float()
-        self.last.bias.fill_(ABSENT)[classifier.classes_] = torch.from_numpy(biases).float()
+        self.last.weight.zero_()[classifier.classes_] = as_floats(weights)
+        self.last.bias.fill_(ABSENT)[classifier.classes_] = as_floats(biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 (batch, channels, height, width) to logits, (batch, classes)."""
         logits: Tensor = self.last(self.encoder(images))
         return logits
+
+
+def as_floats(values: NDArray[Any]) -> Tensor:
+    """Convert an array to float32."""
+    return torch.from_numpy(values).float()

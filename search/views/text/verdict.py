@@ -320,6 +320,11 @@ def _network(result: SearchResult) -> str:
     if baseline is None:
         return f"Not known: only networks were tried. {result.task.baselines}"
     name = baseline.config["model"]["name"]
+    if network is None and MODELS[name].has_network:
+        return (
+            f"Not known: networks were tried only with weights that stayed as they were. {name}, a "
+            f"linear classifier {MODELS[name].method}, is the best."
+        )
     if network is None:
         return f"No network was tried: {name} is the best of the baselines."
     metric, gain = result.metric, network.score - baseline.score

@@ -151,7 +151,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     """Collect the variables for the template of the report."""
     report = preview.report
     task = TASKS[report.task]
-    is_transfer = search_form.space(task) == "transfer"
+    is_transfer = search_form.space(task) in ("transfer", "probe")
     titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")

@@ -1,5 +1,6 @@
 """Steps of long work, at a terminal and without one."""
 
+import io
 import os
 import pty
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from search.views import steps
 from search.views.steps import StepDisplay, show_steps
+from trainables import progress
 from trainables.progress import step, watched_by
 
 
@@ -106,10 +108,13 @@ def test_threads_advance_the_same_step(shown: StepDisplay) -> None:
     assert lines(shown) == ["decoding: 400 of 400"]
 
 
-def test_without_a_terminal_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with show_steps(), step("reading"):
-        pass
-    assert capsys.readouterr() == ("", "")
+@pytest.mark.parametrize("stream", [io.StringIO(), None], ids=["a file", "closed"])
+def test_without_a_terminal_nobody_watches(
+    stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    with show_steps():
+        assert progress._watchers == []
 
 
 SHOWN = """

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -17,21 +16,22 @@ from torchvision import models
 from trainables.baselines.base import load_baseline
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.fitting import Fitting
-from trainables.baselines.store import read
 from trainables.catalog.models import MODELS, PROBED
 from trainables.catalog.weights import cached
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
+from trainables.evaluation.cost import cost
 from trainables.evaluation.doubts import features_of
 from trainables.evaluation.estimate import checkpoint_bytes
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.evaluation.memory import PROCESS_BYTES, training_bytes
 from trainables.export.export import export
 from trainables.export.predictor import Predictor
+from trainables.fusion.shapes import cost_key
 from trainables.models.weights import check
-from trainables.probes.probe import LinearProbe
+from trainables.probes.probe import Encoder, LinearProbe
 from trainables.training.cross_validation import Folds
 
 MakeDataset = Callable[..., Dataset]
@@ -108,13 +108,13 @@ def test_the_features_of_an_image_are_computed_once(
 ) -> None:
     first, _ = fit(make_probe(), colours, tmp_path / "first")
     images = []
-    compute = LinearProbe.compute
+    compute = LinearProbe._compute
 
-    def count(self: LinearProbe, some: Any, *more: Any) -> Any:
+    def count(self: LinearProbe, encoder: Encoder, some: Any, *more: Any) -> Any:
         images.append(len(some))
-        return compute(self, some, *more)
+        return compute(self, encoder, some, *more)
 
-    monkeypatch.setattr(LinearProbe, "compute", count)
+    monkeypatch.setattr(LinearProbe, "_compute", count)
     again, path = fit(make_probe(model__c=10.0), colours, tmp_path / "again")
     predictions(make_probe(), colours, colours.train, path)
     assert images == [], "all were in the cache"
@@ -231,27 +231,44 @@ def test_the_classifier_is_scikit_learns_on_standardised_features(classes: int) 
     np.testing.assert_allclose(logits.softmax(dim=1).numpy(), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"coef_": np.zeros((3, 4))},
-        {"coef_": np.full((3, 5), np.nan)},
-        {"intercept_": np.zeros(2)},
-        {"classes_": np.array([-1, 0, 1])},
-        {"predict_proba": "another"},
-    ],
-)
-def test_a_file_with_other_arrays_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(30, 5))
-    classifier = LinearClassifier(C=1.0).fit(values, np.arange(30) % 3)
-    skops.io.dump(classifier, tmp_path / "it.skops")
-    np.testing.assert_array_equal(
-        read(tmp_path / "it.skops").predict_proba(values), classifier.predict_proba(values)
-    )
-    vars(classifier).update(change)
-    skops.io.dump(classifier, tmp_path / "it.skops")
-    with pytest.raises(ValueError, match="LinearClassifier that is damaged or was changed"):
-        read(tmp_path / "it.skops")
+def test_its_checkpoint_is_enough_where_the_weights_are_gone_or_others(
+    make_probe: Callable[..., TrialConfig], colours: Dataset, tmp_path: Path
+) -> None:
+    place = save_weights(tmp_path, 3)
+    config = make_probe(model__weights=str(place))
+    values, path = fit(config, colours, tmp_path / "saved")
+    before = predictions(config, colours, colours.val, path)
+    save_weights(tmp_path, 4)
+    np.testing.assert_array_equal(predictions(config, colours, colours.val, path), before)
+    place.unlink()
+    evaluation = evaluate(config, colours, colours.val, path)
+    assert evaluation["accuracy"] == values["val/accuracy"]
+    assert export(config, colours, path, tmp_path / "model").difference < 1e-5
+
+
+def test_a_fit_that_was_cut_off_continues_with_what_was_saved(
+    make_probe: Callable[..., TrialConfig], colours: Dataset, tmp_path: Path
+) -> None:
+    _, path = fit(make_probe(), colours, tmp_path / "saved")
+    again = Fitting(make_probe(), colours)
+    again.load_state(checkpoint.load(path))
+    assert list(again.epochs()) == []
+    assert again.state()["model"].keys() == checkpoint.load(path)["model"].keys()
+    new = Fitting(make_probe(), colours)
+    new.load_state(Fitting(make_probe(), colours).state())
+    assert len(list(new.epochs())) == 1
+
+
+def test_its_cost_is_that_of_the_whole_network_whatever_its_regularisation(
+    make_probe: Callable[..., TrialConfig], colours: Dataset, tmp_path: Path
+) -> None:
+    _, path = fit(make_probe(), colours, tmp_path / "saved")
+    found = cost(make_probe(), colours, path)
+    encoder = sum(weights.numel() for weights in models.squeezenet1_0().features.parameters())
+    assert found["parameters"] == encoder + 3 * 513
+    assert 4 * found["parameters"] < found["bytes"] < 4.1 * found["parameters"]
+    assert cost_key(make_probe(), "fp32") == cost_key(make_probe(model__c=5.0), "fp32")
+    assert cost_key(make_probe(), "fp32") != cost_key(make_probe(model__input_size=64), "fp32")
 
 
 def test_its_time_includes_the_features_until_they_are_cached(
@@ -267,7 +284,9 @@ def test_its_time_includes_the_features_until_they_are_cached(
     clock = iter(np.arange(100.0))
     monkeypatch.setattr("trainables.probes.probe.time.perf_counter", lambda: next(clock))
     monkeypatch.setattr(
-        LinearProbe, "compute", lambda self, images, *more: np.zeros((len(images), 3), np.float32)
+        LinearProbe,
+        "_compute",
+        lambda self, encoder, images, *more: np.zeros((len(images), 3), "f"),
     )
     monkeypatch.setattr(LinearProbe, "_sampled_s", lambda self, dataset, count: 0.5)
     cold_s = probe.fit_seconds(dataset, box_s=0)
@@ -284,7 +303,8 @@ def test_its_memory_and_its_room_are_bounded(
     assert training_bytes(config, colours) > PROCESS_BYTES
     _, path = fit(config, colours, tmp_path / "saved")
     most = checkpoint_bytes(config.model, colours.image, 3, images=60)
-    assert (path / checkpoint.CLASSIFIER).stat().st_size <= most
+    size = sum(file.stat().st_size for file in path.rglob("*.safetensors"))
+    assert 0.9 * most < size <= most + 20_000
 
 
 def test_labels_are_doubted_by_the_features_of_the_network(
@@ -292,7 +312,8 @@ def test_labels_are_doubted_by_the_features_of_the_network(
 ) -> None:
     _, path = fit(make_probe(), colours, tmp_path / "saved")
     features = features_of(make_probe(), colours, path, colours.val.images)
-    assert features.shape == (30, 512)
+    expected = load_baseline(make_probe()).features(colours.val, colours)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_weights_there_is_no_probe(make_probe: Callable[..., TrialConfig]) -> None:

@@ -278,6 +278,6 @@ def _mean_probabilities(config: TrialConfig, dataset: Dataset, path: Path, row: 
 
 
 def test_more_folds_than_images_of_a_stratum_are_refused(in_folds: Dataset) -> None:
-    with pytest.raises(DataError, match=r"30 training images .* than 31 folds. Use --folds 30"):
+    with pytest.raises(DataError, match=r"has 30, which is fewer than 31 folds. Use --folds 30"):
         MaskTargets().check_split(replace(in_folds, folds=31))
     MaskTargets().check_split(in_folds)
