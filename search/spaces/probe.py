@@ -2,10 +2,7 @@
 
 from search.space import Choice, Float, SearchSpace
 
-FOR = (
-    "Photographs, a first good answer in a minute: linear classifiers on the features of "
-    "pretrained networks."
-)
+FOR = "Photographs, a first good answer: linear classifiers on the features of pretrained networks."
 
 PROBES = ("probe_mobilenet_v2", "probe_squeezenet1_0", "probe_resnet18", "probe_efficientnet_b0")
 """Probes of networks that are small enough for a CPU, roughly from the most promising on."""

@@ -136,7 +136,7 @@ class LinearProbe(FeatureClassifier):
         return count * image_s + super().fit_seconds(dataset, box_s=box_s)
 
     def _compute(
-        self, encoder: "Encoder", images: Images, dataset: Dataset, beat: Beat = no_beat
+        self, encoder: "FrozenEncoder", images: Images, dataset: Dataset, beat: Beat = no_beat
     ) -> Values:
         """Compute the features of images, (images, length)."""
         module = FromPixels(encoder, Pixels(dataset.val, dataset, self.config, CPU)).eval()
@@ -148,7 +148,7 @@ class LinearProbe(FeatureClassifier):
         values: Values = np.concatenate(parts)
         return values
 
-    def _kind(self, encoder: "Encoder", dataset: Dataset) -> FeatureKind:
+    def _kind(self, encoder: "FrozenEncoder", dataset: Dataset) -> FeatureKind:
         """Return the features of this network, with these weights, for images of this size."""
         model = self.config.model
         height, width = MODELS[model.name].effective_size(dataset.image, model.options)
@@ -158,13 +158,13 @@ class LinearProbe(FeatureClassifier):
             lambda images, beat: self._compute(encoder, images, dataset, beat),
         )
 
-    def _pretrained(self, dataset: Dataset) -> "Encoder":
+    def _pretrained(self, dataset: Dataset) -> "FrozenEncoder":
         """Return the network with the pretrained weights of the config, read once."""
         self._dataset = dataset
         return self._read
 
     @cached_property
-    def _read(self) -> "Encoder":
+    def _read(self) -> "FrozenEncoder":
         from trainables.models.weights import start_from
 
         dataset, encoder = self._dataset, self._new_encoder(self._dataset)
@@ -173,16 +173,16 @@ class LinearProbe(FeatureClassifier):
         )
         return encoder
 
-    def _new_encoder(self, dataset: Dataset) -> "Encoder":
+    def _new_encoder(self, dataset: Dataset) -> "FrozenEncoder":
         """Build the network without its last layer, with random weights."""
         with seeded(self.config.seed, "weights", 0, CPU):
             network = self.config.load_task().network(self.config.model, dataset)
-        encoder = Encoder(network)
+        encoder = FrozenEncoder(network)
         on_device(encoder.requires_grad_(False).eval(), CPU)
         return encoder
 
 
-class Encoder(nn.Module):
+class FrozenEncoder(nn.Module):
     """A network of torchvision without its last layer."""
 
     def __init__(self, network: Family) -> None:
@@ -208,7 +208,7 @@ class Encoder(nn.Module):
 class ProbeNetwork(nn.Module):
     """A pretrained network whose last layer is a fitted linear classifier."""
 
-    def __init__(self, encoder: Encoder, length: int, classes: int) -> None:
+    def __init__(self, encoder: FrozenEncoder, length: int, classes: int) -> None:
         """Build the last layer, not fitted yet.
 
         Args:

@@ -65,12 +65,15 @@ def test_json_is_an_object_a_line(storage: Path, call: Command) -> None:
     ("words", "line"),
     [
         (["--csv", "photo.jpg"], "--csv 'photo.jpg' must end in .csv."),
+        (["--csv", "none/a.csv"], "is in 'none', which is not a folder. Create it first."),
+        (["--csv", "folder.csv"], "--csv 'folder.csv' is a folder. Pass the path of a file."),
         (["--csv", "--json"], "--csv and --json cannot be combined. Leave one of them out."),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    words: list[str], line: str, storage: Path, call: Command
+    words: list[str], line: str, storage: Path, tmp_path: Path, call: Command
 ) -> None:
+    (tmp_path / "folder.csv").mkdir()
     done = call("search.export", "played", "--storage", storage, *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert line in done.stderr

@@ -31,7 +31,7 @@ from trainables.export.export import export
 from trainables.export.predictor import Predictor
 from trainables.fusion.shapes import cost_key
 from trainables.models.weights import check
-from trainables.probes.probe import Encoder, LinearProbe
+from trainables.probes.probe import FrozenEncoder, LinearProbe
 from trainables.training.cross_validation import Folds
 
 MakeDataset = Callable[..., Dataset]
@@ -110,7 +110,7 @@ def test_the_features_of_an_image_are_computed_once(
     images = []
     compute = LinearProbe._compute
 
-    def count(self: LinearProbe, encoder: Encoder, some: Any, *more: Any) -> Any:
+    def count(self: LinearProbe, encoder: FrozenEncoder, some: Any, *more: Any) -> Any:
         images.append(len(some))
         return compute(self, encoder, some, *more)
 
