@@ -47,6 +47,13 @@ class TrialMemory:
         """The number of such trials that fit at once."""
         return self.free // self.needed
 
+    @property
+    def remedy(self) -> str:
+        """What makes a trial need less memory; a probe predicts in batches of its own size."""
+        if self.config.model.is_baseline:
+            return "smaller images (--set model.input_size=N)"
+        return "smaller batches (--set batch_size=N) or smaller images (--set data.image_size=N)"
+
     def __str__(self) -> str:
         batch = f" with batch size {self.config.batch_size}"
         return (
@@ -56,7 +63,6 @@ class TrialMemory:
         )
 
 
-REMEDY = "smaller batches (--set batch_size=N) or smaller images (--set data.image_size=N)"
 SURELY = 0.75
 """A trial needs at least this share of its estimate; measured trials needed 0.8 to 1.1 times it."""
 
@@ -130,20 +136,20 @@ def check_trials(
     if estimate is None or estimate.fits >= estimate.at_once:
         return local, []
     if SURELY * estimate.needed * demand.workers > estimate.free:
-        raise NotReady(f"{estimate}. Use {REMEDY}, or a machine with more memory.")
+        raise NotReady(f"{estimate}. Use {estimate.remedy}, or a machine with more memory.")
     fits = max(1, estimate.fits // demand.workers)
     if experiment.concurrency is not None:
         return local, [
             f"warning: {count} trials at once may be too many: {estimate}. Use "
-            f"--concurrency {fits}, or {REMEDY}."
+            f"--concurrency {fits}, or {estimate.remedy}."
         ]
     note = (
         f"note: {fits} instead of {count} trials run at once: {estimate}. To run more, use "
-        f"{REMEDY}."
+        f"{estimate.remedy}."
     )
     if estimate.fits < demand.workers:
         note = (
             f"warning: the memory may be too small even for one trial at once: {estimate}. "
-            f"Use {REMEDY}."
+            f"Use {estimate.remedy}."
         )
     return replace(local, cpus=fits * demand.cpus * demand.workers), [note]

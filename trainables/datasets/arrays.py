@@ -224,24 +224,34 @@ class Part:
 class PartSubset(Part):
     """Some rows of a part.
 
-    Each access to `images` copies them; use `whole` and `rows` to avoid that.
+    Each access to `images` copies them, and so does each access to `targets` that are not one
+    number an image, such as masks; use `whole` and `rows` to avoid that.
     """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
-        for name, value in (
-            ("whole", whole),
-            ("rows", rows),
-            ("targets", take_rows(whole.targets, rows)),
-        ):
+        for name, value in (("whole", whole), ("rows", rows)):
             object.__setattr__(self, name, value)
 
     whole: Part
     rows: Rows
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     @property
     def images(self) -> Arrays:
         """A copy of the selected images."""
         return take_rows(self.whole.images, self.rows)
+
+    @property
+    def targets(self) -> Arrays:
+        """The selected targets."""
+        are_numbers = isinstance(self.whole.targets, np.ndarray) and self.whole.targets.ndim == 1
+        return self._numbers if are_numbers else take_rows(self.whole.targets, self.rows)
+
+    @cached_property
+    def _numbers(self) -> Arrays:
+        return take_rows(self.whole.targets, self.rows)
 
     @cached_property
     def names(self) -> Names:

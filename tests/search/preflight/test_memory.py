@@ -11,7 +11,7 @@ from cluster.runtime.resources import Resources
 from search.design.experiment import Experiment
 from search.preflight import disk
 from search.preflight import memory as module
-from search.preflight.memory import RAY_BYTES, check_trials, trial_memory
+from search.preflight.memory import RAY_BYTES, TrialMemory, check_trials, trial_memory
 from search.space import Choice, SearchSpace
 from tests.support.played import changed
 from trainables.config import TrialConfig
@@ -177,3 +177,16 @@ def test_attention_keeps_no_matrix_of_tokens_by_tokens() -> None:
     kept, work = counted._measure_pass(network, (20, tokens // 20, width), train=True)
     assert 4 * tokens * width * 4 < kept < 4 * tokens * tokens
     assert work == 2 * (4 * tokens * width**2 + 2 * tokens**2 * width)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("deep_cnn", "smaller batches (--set batch_size=N) or smaller images (--set data."),
+        ("probe_resnet18", "smaller images (--set model.input_size=N)"),
+    ],
+)
+def test_the_remedy_is_one_that_counts(name: str, remedy: str) -> None:
+    config = TrialConfig().override({"model.name": name})
+    estimate = TrialMemory(needed=2, free=1, config=config, at_once=1)
+    assert estimate.remedy.startswith(remedy)

@@ -277,6 +277,16 @@ def _mean_probabilities(config: TrialConfig, dataset: Dataset, path: Path, row: 
     return np.mean(each, axis=0)[:, :height, :width]
 
 
+def test_the_masks_of_a_fold_are_not_stored_beside_those_of_all(in_folds: Dataset) -> None:
+    fold = in_folds.fold(1, 0)
+    assert len(fold.train) + len(fold.val) == 30
+    assert [mask.shape for mask in fold.val.targets] == [
+        in_folds.train.targets[row].shape for row in fold.val.rows
+    ]
+    stored = [value for value in vars(fold.val).values() if isinstance(value, Ragged)]
+    assert stored == []
+
+
 def test_more_folds_than_images_of_a_stratum_are_refused(in_folds: Dataset) -> None:
     with pytest.raises(DataError, match=r"has 30, which is fewer than 31 folds. Use --folds 30"):
         MaskTargets().check_split(replace(in_folds, folds=31))
