@@ -511,7 +511,7 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--name", "../up"],
         "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
-        "with . or - (got '../up').",
+        "with . or - (got '../up'; for example 'up').",
         2,
     ),
     (
@@ -542,7 +542,7 @@ CASES: list[Case] = [
     (
         ["--config", "nul.yaml"],
         "--name must have 1 to 64 of the characters A-Z a-z 0-9 . _ - and must not start "
-        "with . or - (got 'a\\x00b').",
+        "with . or - (got 'a\\x00b'; for example 'a-b').",
         2,
     ),
     (
