@@ -51,7 +51,7 @@ def asked(**values: Any) -> RefineRequest:
 
 
 def test_a_search_that_is_not_there_is_told(planted: Experiment) -> None:
-    with pytest.raises(JournalError, match="no search at '.*/searches/played'"):
+    with pytest.raises(JournalError, match=r"no search at '.*/searches/played'"):
         refine(asked())
 
 
