@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded, Images, Part
 
-SIDE, TRAIN, TEST = 64, 400, 100
+SIDE, TRAIN, TEST = 64, 250, 100
 """The side of a scene in pixels, and the number of training and test scenes."""
 CLASSES = ("background", "round", "open")
 ROUND = (0, 6, 8, 9)
