@@ -49,7 +49,7 @@ class TrialMemory:
 
     @property
     def remedy(self) -> str:
-        """What makes a trial need less memory; a probe predicts in batches of its own size."""
+        """The advice that reduces the memory of a trial; a probe has batches of its own size."""
         if self.config.model.is_baseline:
             return "smaller images (--set model.input_size=N)"
         return "smaller batches (--set batch_size=N) or smaller images (--set data.image_size=N)"
