@@ -28,6 +28,7 @@ from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset, Part
 from trainables.models.families import Family
+from trainables.models.weights import start_from
 from trainables.tasks.base import FromPixels
 from trainables.tasks.pixels import Pixels, scaling, shared_tensor
 from trainables.training.loop import as_values, eval_batch, on_device, seeded
@@ -44,6 +45,7 @@ class LinearProbe(FeatureClassifier):
     """A linear classifier on the features of a pretrained network; a fit is a `ProbeNetwork`."""
 
     growth = 1
+    _encoder: "FrozenEncoder | None" = None
 
     def features(
         self,
@@ -160,18 +162,14 @@ class LinearProbe(FeatureClassifier):
 
     def _pretrained(self, dataset: Dataset) -> "FrozenEncoder":
         """Return the network with the pretrained weights of the config, read once."""
-        self._dataset = dataset
-        return self._read
-
-    @cached_property
-    def _read(self) -> "FrozenEncoder":
-        from trainables.models.weights import start_from
-
-        dataset, encoder = self._dataset, self._new_encoder(self._dataset)
-        start_from(
-            encoder.network, self.config.model, lambda name: as_values(*scaling(name, dataset))
-        )
-        return encoder
+        if self._encoder is None:
+            self._encoder = self._new_encoder(dataset)
+            start_from(
+                self._encoder.network,
+                self.config.model,
+                lambda name: as_values(*scaling(name, dataset)),
+            )
+        return self._encoder
 
     def _new_encoder(self, dataset: Dataset) -> "FrozenEncoder":
         """Build the network without its last layer, with random weights."""
