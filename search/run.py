@@ -14,11 +14,10 @@ from search.cli.face import Face
 from search.cli.parser import parse_request
 from search.cli.unfit_text import refuse_unfit_texts
 from search.journal.store import own_path
-from search.operations.run import data_config, estimate, run
+from search.operations.run import estimate, run
 from search.operations.run_request import RunRequest
 from search.process.guard import guarded
 from search.process.lifetime import leave
-from search.spaces.find import names
 from search.values.option import flag, group, option
 from search.views.terminal import Terminal, say
 
@@ -61,7 +60,7 @@ parser = FACE.parser
 
 
 def parse_options(words: Sequence[str]) -> RunOptions:
-    """Parse a command line and its config file; the space may still be missing (None).
+    """Parse a command line and its config file.
 
     Options of the command line take precedence over those of the config file, and these over the
     defaults.
@@ -83,26 +82,9 @@ def parse_options(words: Sequence[str]) -> RunOptions:
     return options
 
 
-def command_line_options(argv: Sequence[str] | None) -> RunOptions:
-    """Parse the options as `parse_options` does; exit with code 2 if --space is missing."""
-    options = parse_options(sys.argv[1:] if argv is None else argv)
-    if options.request.space is None:
-        parser().error(
-            f"the following arguments are required: --space{space_hint(options.request)}"
-        )
-    return options
-
-
-def space_hint(request: RunRequest) -> str:
-    """Name the spaces for the task of the data, as text in brackets; empty for the usual task."""
-    task = data_config(request.data, request.reading, request.seed).task
-    spaces = " or ".join(f"--space {name}" for name in names(task.name))
-    return f" (for {task.title}: {spaces})" if spaces and not task.is_implied else ""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, run the search, and return the exit code (see `ExitCode`)."""
-    return guarded(lambda: command(command_line_options(argv)))
+    return guarded(lambda: command(parse_options(sys.argv[1:] if argv is None else argv)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from search.schedulers.rungs import REDUCTION, rungs_for
 from search.sessions.estimate import Estimate, estimate_search
 from search.sessions.new_search import run_search
 from search.space import SearchSpace
-from search.spaces.find import file_of, find, names
+from search.spaces.find import default, file_of, find, names
 from search.tracking.uri import default_uri
 from search.values.objectives import parse_objectives
 from search.views.base import Finished
@@ -51,14 +51,13 @@ def experiment_of(request: RunRequest) -> Experiment:
     """Build the experiment that a request describes, and check it.
 
     Raises:
-        ConfigError: the request has no space, or is invalid.
+        ConfigError: the request is invalid.
     """
     source = data_source(request.data)
     data = data_config(request.data, request.reading, request.seed)
-    if request.space is None:
-        raise ConfigError(_missing_space_text(data.data.task))
     settings = settings_of(request)
-    space, space_name, space_source = space_of(request.space)
+    named = request.space if request.space is not None else default(data.data.task, source)
+    space, space_name, space_source = space_of(named)
     settings = with_weights(request.weights, space, settings)
     space = space.fixed(settings)
     if "model.name" not in settings:
@@ -105,13 +104,6 @@ def experiment_of(request: RunRequest) -> Experiment:
     )
     refuse_idle(experiment)
     return experiment
-
-
-def _missing_space_text(task: str) -> str:
-    """Compose the error message that a request has no space."""
-    spaces = ", ".join(names(task))
-    by_name = f"--space NAME with one of the names {spaces}, or " if spaces else ""
-    return f"--space is missing. Use {by_name}--space FILE.py:FUNCTION with a space of your own."
 
 
 def refuse_idle(experiment: Experiment) -> None:
@@ -247,7 +239,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
     ):
         raise ConfigError(
             "--weights cannot be used, because no model of this space can start from trained "
-            f"weights ({', '.join(names or ())}). Use --space transfer or --space zoo."
+            f"weights ({', '.join(names or ())}). Use --space auto, --space transfer or --space "
+            "zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:

@@ -64,12 +64,13 @@ class RunRequest:
 
     space: str | SearchSpace | None = option(
         f"{', '.join(names())}, or your own: file.py:NAME, "
-        "a SearchSpace or a function that returns one",
+        "a SearchSpace or a function that returns one (default: auto for images in classes of your "
+        "own, segmentation for images with masks, table3 for digits)",
         metavar="NAME",
         section=SEARCHED,
     )
-    """The space, which is required. None only until the config file has been read, since the file
-    may name the space. Python code may pass a `SearchSpace`, which is stored in the journal."""
+    """The space; None for the default of the data (`search.spaces.find.default`). Python code may
+    pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
         f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class, or "
         "images with masks)",

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from search.design.experiment import Experiment
-from search.spaces.probe import PROBES
-from search.spaces.transfer import FAMILIES
+from search.spaces.auto import TUNED
 from trainables.catalog.tasks import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -32,11 +31,12 @@ def few_photographs(task: TaskEntry, dataset: Dataset) -> bool:
     return (
         task.load_targets().are_classes
         and len(dataset.train) <= MAX_PER_CLASS * len(dataset.classes)
-        and _are_photographs(dataset.train)
+        and are_photographs(dataset.train)
     )
 
 
-def _are_photographs(part: Part) -> bool:
+def are_photographs(part: Part) -> bool:
+    """True if most images of a part are photographs: large enough, in colour and not drawn."""
     if part.is_ragged or not len(part) or part.shape[3] != 3 or min(part.shape[1:3]) < MIN_SIDE:
         return False
     rows = np.linspace(0, len(part) - 1, min(SAMPLED, len(part))).astype(int)
@@ -57,14 +57,12 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     """
     if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
         return
-    at_hand = sorted(cached(), key=lambda name: name not in FAMILIES)
+    at_hand = sorted(cached(), key=lambda name: name not in TUNED)
     if at_hand and few_photographs(experiment.base.task, dataset):
-        family = "" if at_hand[0] in FAMILIES else f" --set model.name={at_hand[0]}"
-        has_probe = any(f"probe_{name}" in PROBES for name in at_hand)
-        probe = ", after --space probe for a first answer" if has_probe else ""
+        is_tried = at_hand[0] in TUNED
+        space = "auto" if is_tried else f"transfer --set model.name={at_hand[0]}"
         yield (
             f"note: with only {len(dataset.train):,} training photographs, networks with "
-            "pretrained weights usually do much better. Try --space transfer"
-            f"{family}{probe} "
+            f"pretrained weights usually do much better. Try --space {space} "
             f"(the weights of {', '.join(at_hand)} are in torch's cache)."
         )

@@ -15,6 +15,7 @@ from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
+from search.preflight.adapting import adapted
 from search.preflight.disk import check_memory, check_room
 from search.preflight.first_step import few_photographs
 from search.preflight.memory import check_trials
@@ -72,8 +73,8 @@ def prepare(
 
     Args:
         experiment: the search.
-        anew: True if the search starts, or continues in another space. Only then are networks
-            left out if their weights are missing.
+        anew: True if the search starts, or continues in another space. Only then is its space
+            adapted to the data, and are networks left out if their weights are missing.
         begins: True if new trials will start.
         trainings: the number of trainings for which the storage needs space; None for the planned
             trials.
@@ -90,6 +91,8 @@ def prepare(
         inspection = load_inspected(experiment.base.data, download=experiment.download)
         report = report_of(inspection, experiment.base.data)
     dataset = inspection.dataset
+    with waiting.counting():
+        experiment, adapting_notes = adapted(experiment, dataset) if anew else (experiment, [])
     experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
@@ -105,7 +108,13 @@ def prepare(
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
             left_out += weight_notes
     local, memory_notes = check_trials(experiment, dataset, local)
-    about_data = [*left_out, *memory_notes, *warnings(report), *notes(experiment, dataset)]
+    about_data = [
+        *adapting_notes,
+        *left_out,
+        *memory_notes,
+        *warnings(report),
+        *notes(experiment, dataset),
+    ]
     all_notes = [*platform_notes(), *shadows_here(), *about_data]
     return Prepared(experiment, inspection, report, local, all_notes, weights, waiting)
 

@@ -4,17 +4,20 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 
 import search.spaces
 from cluster.cli import expand_path
 from search.space import SearchSpace
+from search.spaces.circumstances import Circumstances
 from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
 
-NOT_SPACES = {"find"}
+NOT_SPACES = {"find", "circumstances"}
 
 
 def names(task: str = "") -> list[str]:
@@ -29,13 +32,36 @@ def names(task: str = "") -> list[str]:
 
 def purpose(name: str) -> str:
     """Return the text that describes the purpose of a named space."""
-    return str(importlib.import_module(f"search.spaces.{name}").FOR)
+    return str(_module(name).FOR)
 
 
 def task_of(name: str) -> str:
     """Return the name of the task for which a named space is meant."""
-    module = importlib.import_module(f"search.spaces.{name}")
+    module = _module(name)
     return str(getattr(module, "TASK", task_name({})))
+
+
+def default(task: str, data: str) -> str:
+    """Return the name of the space that is used if the user names none.
+
+    Args:
+        task: the name of the task.
+        data: the name of the data set.
+    """
+    by_purpose = {
+        purpose: name for name in names() for purpose in getattr(_module(name), "DEFAULT_FOR", ())
+    }
+    return by_purpose.get(data) or by_purpose[task]
+
+
+def adaptive(source: str) -> Callable[[Circumstances], SearchSpace] | None:
+    """Return the function that adapts a named space to the circumstances; None if it has none."""
+    if source not in names():
+        return None
+    adapt: Callable[[Circumstances], SearchSpace] | None = getattr(
+        _module(source), "space_for", None
+    )
+    return adapt
 
 
 def find(source: str) -> SearchSpace:
@@ -52,7 +78,11 @@ def find(source: str) -> SearchSpace:
         raise ConfigError(
             unknown("space", source, names()) + " For your own space, use --space file.py:function."
         )
-    return as_space(importlib.import_module(f"search.spaces.{source}").space, source)
+    return as_space(_module(source).space, source)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"search.spaces.{name}")
 
 
 def file_of(source: str) -> tuple[Path, str] | None:

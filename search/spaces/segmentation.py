@@ -4,6 +4,7 @@ from search.space import Choice, Float, SearchSpace
 
 FOR = "Images with masks, which give each pixel a class: U-Nets of several sizes."
 TASK = "segmentation"
+DEFAULT_FOR = (TASK,)
 
 LOSSES = ("cross_entropy", "cross_entropy_dice", "focal_dice")
 BASE = {

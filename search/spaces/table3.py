@@ -12,6 +12,8 @@ FOR = (
     "the paper's Table III."
 )
 
+DEFAULT_FOR = ("digits",)
+
 PAPERS_BEST = {
     "optimizer.lr": 0.001,
     "batch_size": 64,

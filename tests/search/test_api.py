@@ -155,11 +155,6 @@ def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
         ({"set": {"optimizer": {"lrr": 1}}}, "Did you mean 'optimizer.lr'"),
         ({"storage": "gs://there"}, "storage: .*s3://BUCKET/PREFIX"),
         ({"space": "smok"}, "unknown space 'smok'"),
-        (
-            {"space": None},
-            "--space is missing. Use --space NAME with one of the names baselines, .*, or --space "
-            "FILE.py:FUNCTION with a space of your own",
-        ),
         ({"space": lambda: 7}, "space '<lambda>' must be a SearchSpace, or a function .*got int"),
         ({"data": "here"}, "unknown data set"),
         ({"name": "a/b"}, "--name must have 1 to 64 of the characters"),

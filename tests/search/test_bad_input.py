@@ -309,7 +309,7 @@ CASES: list[Case] = [
         ["--space", "table3", "--weights", "typo.yaml"],
         (
             "--weights cannot be used, because no model of this space can start from trained "
-            "weights (deep_cnn). Use --space transfer or --space zoo."
+            "weights (deep_cnn). Use --space auto, --space transfer or --space zoo."
         ),
         2,
     ),
@@ -349,13 +349,6 @@ CASES: list[Case] = [
         2,
     ),
     # The config file
-    ([], "the following arguments are required: --space.", 2),
-    (
-        ["--data", "scenes"],
-        "the following arguments are required: --space (for segmentation: --space segmentation or "
-        "--space segmentation_zoo).",
-        2,
-    ),
     (
         ["--space", "table3", "--data", "scenes"],
         "--space table3 cannot be used for segmentation, the task of the data set 'scenes'. Use "

@@ -352,7 +352,7 @@ def _from_nothing(result: SearchResult) -> str:
         return ""
     return (
         f"None were used. With so few photographs ({result.started.data['train']:,} to train on), "
-        "networks that start from trained weights usually do much better: --space transfer."
+        "networks that start from trained weights usually do much better: --space auto --download."
     )
 
 

@@ -15,8 +15,7 @@ from search.design.experiment import check_search_name
 from search.operations.data import DataRequest
 from search.operations.run import data_source
 from search.operations.run_request import RunRequest, named_data_sets
-from search.spaces.find import names
-from search.spaces.transfer import FAMILIES
+from search.spaces.find import default, names
 from search.tracking.uri import default_uri
 from search.values.option import words_of
 from search.values.wording import DEFAULT_STORAGE
@@ -24,7 +23,6 @@ from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import command_line
 from search.web.site import Site
 from trainables.catalog.tasks import TASKS, TaskEntry, task_name
-from trainables.catalog.weights import cached
 from trainables.config import DataConfig
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, unknown
@@ -47,8 +45,6 @@ SIZE = "image_size"
 FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
 FOLDER = "folder:"
 """Prefix of the value of `--data` for a folder of images."""
-SUGGESTED = "table3"
-"""The space that is suggested for classification."""
 MAX_VALUE = 4000
 """Maximum number of characters of a form field."""
 
@@ -102,20 +98,12 @@ class NewSearchForm:
         return TASKS[with_root(DataConfig(), data, "").task]
 
     def space(self, task: TaskEntry) -> str:
-        """Return the chosen search space, or else suggest one.
-
-        For classification, the suggestion is `transfer` for a folder of images if pretrained
-        weights are in the cache, and `table3` otherwise. For another task, it is the first space.
+        """Return the chosen search space, or else the default for the data.
 
         Args:
             task: the task of the data.
         """
-        if chosen := self.values.get("space"):
-            return chosen
-        if SUGGESTED not in (suited := names(task.name)):
-            return suited[0] if suited else SUGGESTED
-        has_weights = bool(self.folder) and not set(FAMILIES).isdisjoint(cached())
-        return "transfer" if has_weights else SUGGESTED
+        return self.values.get("space") or default(task.name, self.data)
 
     @property
     def query(self) -> str:

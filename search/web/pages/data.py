@@ -31,6 +31,8 @@ from trainables.inspection.words import (
 
 NAV = ("Data", "/data")
 LOOK = "search.web.forms.look"
+PRETRAINED = ("transfer", "probe")
+"""The spaces whose networks all begin with pretrained weights."""
 VISIBLE = 30
 """Number of classes that are visible at first; a click shows the others."""
 
@@ -151,7 +153,8 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     """Collect the variables for the template of the report."""
     report = preview.report
     task = TASKS[report.task]
-    is_transfer = search_form.space(task) in ("transfer", "probe")
+    space, has_weights = search_form.space(task), bool(cached())
+    resizes = space in ("auto", *PRETRAINED)
     titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")
@@ -171,9 +174,13 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "matched": matched,
         "left_out": [(omitted.path, omitted.reason) for omitted in report.left_out],
         "left_out_count": report.left_out_count,
-        "leads_to_transfer": preview.few_photographs and not is_transfer,
-        "has_weights": bool(cached()),
-        "is_large": is_large(report) and not (is_transfer or task.load_targets().fills_up),
+        "leads_to_weights": (
+            preview.few_photographs
+            and space not in PRETRAINED
+            and not (space == "auto" and (has_weights or "download" in search_form.values))
+        ),
+        "has_weights": has_weights,
+        "is_large": is_large(report) and not (resizes or task.load_targets().fills_up),
     }
 
 

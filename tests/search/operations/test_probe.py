@@ -53,3 +53,29 @@ def test_a_probe_is_searched_promoted_as_a_network_and_used(
     predicted = call("search.predict", "models:/probes@champion", one, "--json", *tracking)
     assert predicted.returncode == 0, predicted.stderr
     assert '"class": "dark"' in predicted.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_alone_gives_an_answer_and_a_resume_keeps_the_adapted_space(
+    folder: Path, inline: Inline, call: Command
+) -> None:
+    """Without --space; the search is interrupted by its budget, and continues."""
+    words = "--data folder:pictures --weights weights --name auto --budget 2epochs"
+    settings = ("--set", "model.input_size=32", "--set", "epochs=2")
+    done, _ = inline("run", *words.split(), *settings)
+    assert done.returncode == 0, done.stderr
+    result = SearchResult.read(folder / "searches" / "auto")
+    space = result.started.experiment["space"]
+    assert space["name"] == "auto"
+    models = space["domains"]["model.name"]["options"]
+    assert models == ["svm", "probe_squeezenet1_0", "squeezenet1_0", "deep_cnn", "mnist_cnn"]
+    assert result.chosen is not None
+    assert result.chosen.value is not None
+    assert result.chosen.value > 0.9
+    words = ["auto", "--budget", "8epochs", "--trials", "4"]
+    done = call("search.resume", *words, "--tracking", f"sqlite:///{folder}/mlflow.db")
+    assert done.returncode == 0, done.stderr
+    after = SearchResult.read(folder / "searches" / "auto")
+    assert after.started.experiment["space"] == space
+    assert len(after.trials) == 4
+    assert {trial.params["model.name"] for trial in after.trials.values()} <= set(models)

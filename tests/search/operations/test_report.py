@@ -160,7 +160,7 @@ def test_few_photographs_from_nothing_are_led_to_trained_weights(result: SearchR
     result.started = replace(result.started, data=data)
     assert verdict_texts(result)["Trained weights"] == (
         "None were used. With so few photographs (240 to train on), networks that start from "
-        "trained weights usually do much better: --space transfer."
+        "trained weights usually do much better: --space auto --download."
     )
     for trial in result.trials.values():
         trial.config = {**trial.config, "model": {**trial.config["model"], "pretrained": True}}

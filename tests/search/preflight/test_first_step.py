@@ -68,21 +68,12 @@ def test_few_photographs_are_led_to_weights_in_the_cache(
     cached("mobilenet_v2", "alexnet")
     assert list(to_trained_weights(experiment, of(photographs()))) == [
         "note: with only 60 training photographs, networks with pretrained weights usually "
-        "do much better. Try --space transfer, after --space probe for a first answer "
-        "(the weights of mobilenet_v2, alexnet are in torch's cache)."
+        "do much better. Try --space auto (the weights of mobilenet_v2, alexnet are in torch's "
+        "cache)."
     ]
 
 
-@pytest.mark.parametrize(("name", "is_probed"), [("squeezenet1_0", True), ("resnet50", False)])
-def test_the_space_of_probes_is_named_where_it_has_a_probe_of_weights_at_hand(
-    name: str, is_probed: bool, experiment: Experiment, cached: Callable[..., None]
-) -> None:
-    cached(name)
-    (line,) = to_trained_weights(experiment, of(photographs()))
-    assert ("--space probe" in line) is is_probed
-
-
-def test_a_family_that_transfer_does_not_search_is_named(
+def test_a_family_that_auto_does_not_search_is_named(
     experiment: Experiment, cached: Callable[..., None]
 ) -> None:
     cached("densenet121")
@@ -97,7 +88,7 @@ def test_without_weights_at_hand_nothing_is_said(
     assert list(to_trained_weights(experiment, of(photographs()))) == []
 
 
-@pytest.mark.parametrize("space", ["baselines", "transfer", "probe"])
+@pytest.mark.parametrize("space", ["baselines", "transfer", "probe", "auto"])
 def test_a_search_that_trains_no_network_from_nothing_is_left_alone(
     space: str, experiment: Experiment, cached: Callable[..., None]
 ) -> None:

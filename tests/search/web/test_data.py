@@ -69,14 +69,21 @@ def test_without_a_script_the_report_is_a_page(visitor: Visitor, photos: Path) -
 
 @pytest.mark.parametrize(
     ("space", "told"),
-    [("table3", "These are few photographs."), ("transfer", "24 images in 3 classes")],
+    [
+        ("table3", "These are few photographs."),
+        ("auto", "These are few photographs."),
+        ("transfer", "24 images in 3 classes"),
+    ],
 )
 def test_few_photographs_are_led_to_trained_weights(
     space: str, told: str, visitor: Visitor, photos: Path
 ) -> None:
     page = text(visitor.see("/data/report", part=True, data=f"folder:{photos}", space=space))
     assert told in page
-    assert ("&amp;space=transfer&amp;download=on" in page) == (space == "table3")
+    assert ("&amp;space=auto&amp;download=on" in page) == (space != "transfer")
+    with_download = {"data": f"folder:{photos}", "space": space, "download": "on"}
+    page = text(visitor.see("/data/report", part=True, **with_download))
+    assert ("These are few photographs." in page) == (space == "table3")
 
 
 def test_unreadable_files_are_told_of_with_a_way_to_leave_them_out(
