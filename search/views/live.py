@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from search.design.budget import limit, shares_of
+from search.facts.metric import interval
 from search.facts.parameters import param_text
 from search.journal.events import (
     Dropped,
     Ended,
     Enough,
+    Epoch,
     Refined,
     Requested,
     Restored,
@@ -31,7 +33,13 @@ from search.schedulers.rungs import expected_epochs
 from search.values.wording import last_line_of
 from search.views.base import View, ViewContext
 from search.views.terminal import say
-from search.views.text.labels import best_text, figure_text, outcome_text, used_text
+from search.views.text.labels import (
+    best_text,
+    figure_text,
+    interval_text,
+    outcome_text,
+    used_text,
+)
 from search.views.text.sentences import request_text
 from trainables.errors import counted
 
@@ -81,6 +89,26 @@ def _round(data: Refined) -> list[str]:
         f"the best of {data.known} has {data.before:.4f}. What changes:"
     )
     return [title, *(f"  {change.text}" for change in data.changes)]
+
+
+def best_model(result: SearchResult) -> str:
+    """Return the name of the best trial's model; empty if there is none, or no other model."""
+    best = result.best
+    if best is None or "model.name" not in result.started.experiment["space"]["domains"]:
+        return ""
+    return str(best.config["model"]["name"])
+
+
+def answer_text(result: SearchResult) -> str:
+    """Format the best trial so far, which must exist, with the interval of its value."""
+    best = result.best
+    assert best is not None
+    bounds = interval(best, result.images)
+    known = f", {interval_text(bounds)}" if bounds is not None else ""
+    return (
+        f"the best so far is {best_model(result)} ({best.trial}): val {best.metric.title} "
+        f"{figure_text(best)}{known}"
+    )
 
 
 @dataclass(frozen=True)
@@ -243,7 +271,7 @@ class Display(View):
         self.console, self.count_time = console, count_time
         self.start, self.before = time.monotonic(), Before.of(result)
         self.said_at, self.draw_at = self.start, self.start
-        self.last = ""
+        self.last, self.leader = "", best_model(result)
         self.live = (
             Live(
                 get_renderable=self._table,
@@ -276,6 +304,9 @@ class Display(View):
             if line != self.last:
                 say(self.console, line)
             self.last = line
+        if isinstance(event.data, Epoch) and (leader := best_model(self.result)) != self.leader:
+            self.leader = leader
+            say(self.console, f"{self._elapsed():5.0f} s  {answer_text(self.result)}")
         self.tick()
 
     def tick(self) -> None:

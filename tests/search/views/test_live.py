@@ -1,5 +1,6 @@
 import io
 import itertools
+import re
 import time
 from contextlib import closing
 
@@ -11,7 +12,7 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Unevaluated
 from search.journal.journal import Event
-from search.space import Float, SearchSpace
+from search.space import Choice, Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
 from search.views.terminal import say
 from tests.support.played import OpenDriver, changed, evaluation, play
@@ -32,6 +33,28 @@ def test_a_search_is_shown_on_a_terminal_and_elsewhere(
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "news [with brackets]" in printed
     assert ("val accuracy" in printed) == is_terminal
+
+
+def test_each_model_that_takes_the_lead_is_printed_once_with_the_interval_of_its_value(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    space = SearchSpace({"model.name": Choice("deep_cnn", "table2", "mnist_cnn")})
+    driver = open_driver(changed(experiment, space=space, base=TrialConfig(), max_epochs=1))
+    console = Console(file=io.StringIO(), width=200)
+    display = Display(driver.result, 3, console)
+    leaders = list[str]()
+
+    def watch(event: Event) -> None:
+        display.apply(event)
+        if event.kind == "epoch" and (best := driver.result.best) is not None:
+            leaders.append(best.config["model"]["name"])
+
+    driver.journal.listeners.append(watch)
+    play(driver, slots=1)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    new = [name for before, name in itertools.pairwise(["", *leaders]) if name != before]
+    assert re.findall(r"the best so far is (\w+) \(t", printed) == new
+    assert re.search(r"\): val accuracy [0-9.]+, 95 % interval [0-9.]+ to [0-9.]+$", printed, re.M)
 
 
 def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_time(
