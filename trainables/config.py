@@ -28,7 +28,7 @@ TOGETHER, DROP, KEEP = "together", "drop", "keep"
 LEAKS_NAMES = (TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
-LATER_OPTIONS = ("depth", "norm", "trees")
+LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
 """Options of models that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
@@ -95,7 +95,12 @@ class ModelConfig:
     `scale` is 1 / (number of features * their variance).
     """
     neighbours: int | None = number(None, low=1)
-    """For `knn`: the number of nearest training images that vote on the class."""
+    """For `knn`: the number of nearest training images that vote on the class.
+
+    For `spread_*`: the number of neighbours from which an image without a label gets its class.
+    """
+    unlabelled: str | None = None
+    """For `spread_*`: the folder of the images without labels (`trainables.probes.unlabelled`)."""
     tree_depth: int | None = number(None, low=1)
     """For `tree` and `pixel_forest`: the maximum depth of a tree."""
     trees: int | None = number(None, low=1, high=500)

@@ -685,8 +685,14 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
             f"{config.model.name} predicts at most {most} classes, and {dataset.name} has "
             f"{len(dataset.classes)}. Use another model with --set model.name=NAME."
         )
-    neighbours = config.model.options.get("neighbours", 1)
-    if neighbours > dataset.least_trained:
+    options = config.model.options
+    if "unlabelled" in options:
+        if options["unlabelled"] is None:
+            yield (
+                f"{config.model.name} learns from images without labels, too. Name their folder "
+                "with --unlabelled FOLDER, or use another model."
+            )
+    elif (neighbours := options.get("neighbours", 1)) > dataset.least_trained:
         yield (
             f"model.neighbours {neighbours} exceeds the {_trained(dataset)}. "
             "Use a smaller value, or add images."

@@ -59,6 +59,7 @@ def experiment_of(request: RunRequest) -> Experiment:
     named = request.space if request.space is not None else default(data.data.task, source)
     space, space_name, space_source = space_of(named)
     settings = with_weights(request.weights, space, settings)
+    settings = with_unlabelled(request.unlabelled, space, settings)
     space = space.fixed(settings)
     if "model.name" not in settings:
         check_space(request, space, data)
@@ -227,19 +228,11 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
             f"--weights '{path}' does not exist. Pass a file of weights, a checkpoint, or a "
             "folder with files of weights that are named as in torchvision."
         )
-    names = (
-        space.domains["model.name"].values
-        if "model.name" in space.domains
-        else [space.base.get("model.name", ModelConfig().name)]
-    )
-    if not any(
-        "pretrained" in MODELS[name].options
-        for name in [settings.get("model.name"), *(names or ())]
-        if name in MODELS
-    ):
+    names = model_names(space, settings)
+    if not any("pretrained" in MODELS[name].options for name in names):
         raise ConfigError(
             "--weights cannot be used, because no model of this space can start from trained "
-            f"weights ({', '.join(names or ())}). Use --space auto, --space transfer or --space "
+            f"weights ({', '.join(names)}). Use --space auto, --space transfer or --space "
             "zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
@@ -249,6 +242,41 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
             "one of them out."
         )
     return {**begins, **settings, "model.weights": str(path.absolute())}
+
+
+def with_unlabelled(unlabelled: Path | None, space: SearchSpace, settings: Params) -> Params:
+    """Add the setting for --unlabelled, `model.unlabelled`, as an absolute path.
+
+    Args:
+        unlabelled: the value of --unlabelled; `model.unlabelled` in `settings` takes precedence. If
+            both are missing, the settings are returned unchanged.
+        space: the search space.
+        settings: the settings by dotted path.
+
+    Raises:
+        ConfigError: it is not a folder, or no model of the space uses images without labels.
+    """
+    path = Path(str(settings.get("model.unlabelled") or unlabelled or ""))
+    if path == Path():
+        return settings
+    if not path.is_dir():
+        raise ConfigError(f"--unlabelled '{path}' is not a folder. Use a folder of images.")
+    if not any("unlabelled" in MODELS[name].options for name in model_names(space, settings)):
+        raise ConfigError(
+            "--unlabelled cannot be used, because no model of this space learns from images "
+            "without labels. Use --space auto, or --set model.name=spread_mobilenet_v2."
+        )
+    return {**settings, "model.unlabelled": str(path.absolute())}
+
+
+def model_names(space: SearchSpace, settings: Params) -> list[str]:
+    """Return the names of the models that a search may train; unknown ones are left out."""
+    searched = space.domains.get("model.name")
+    default_name = space.base.get("model.name", ModelConfig().name)
+    names = [default_name] if searched is None else list(searched.values or ())
+    if (fixed := settings.get("model.name")) in MODELS:
+        return [fixed]
+    return [name for name in names if name in MODELS]
 
 
 def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) -> None:

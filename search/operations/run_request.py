@@ -86,6 +86,13 @@ class RunRequest:
         parse=own_path,
         section=SEARCHED,
     )
+    unlabelled: Path | None = option(
+        "learn from the images without labels in this folder, too (--space auto, or models "
+        "spread_*)",
+        metavar="FOLDER",
+        parse=own_path,
+        section=SEARCHED,
+    )
     settings: tuple[str, ...] = repeated(
         "set a value for every trial (keys: trainables/config.py); a searched key is fixed to it",
         name="set",

@@ -50,6 +50,7 @@ def circumstances(experiment: Experiment, dataset: Dataset) -> Circumstances:
         are_photographs=are_photographs(dataset.train),
         can_flip=DATASETS[experiment.base.data.name].flip,
         weights=available_weights(experiment),
+        has_unlabelled="model.unlabelled" in experiment.settings,
         time_s=training_time(experiment),
         epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset)),
     )

@@ -49,7 +49,8 @@ class Prepared:
     local: Resources
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
-    """Maps the name of each file of pretrained weights to its digest."""
+    """Maps the name of each file of pretrained weights, and each folder of images without labels,
+    to its digest."""
     waiting: WaitingTime = field(default_factory=WaitingTime)
     """The time spent on loading the data, and on checking the weights and the exports."""
 
@@ -108,6 +109,8 @@ def prepare(
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
             left_out += weight_notes
     local, memory_notes = check_trials(experiment, dataset, local)
+    unlabelled_notes, unlabelled_digests = check_unlabelled(experiment)
+    left_out, weights = left_out + unlabelled_notes, weights | unlabelled_digests
     about_data = [
         *adapting_notes,
         *left_out,
@@ -166,6 +169,24 @@ def check_weights(
     if not checked.digests or not is_choice or checked.missing.keys() & needed:
         raise checked.error()
     return experiment.without_models(checked.missing), checked.digests, checked.notes
+
+
+def check_unlabelled(experiment: Experiment) -> tuple[list[str], dict[str, str]]:
+    """Check the folders of images without labels.
+
+    Returns:
+        A note on each folder, and a digest of its files by its path; both empty if none is used.
+
+    Raises:
+        ConfigError: a folder cannot be read, or has no images.
+    """
+    folders = sorted({str(config.model.unlabelled) for config in experiment.edges} - {"None"})
+    if not folders:
+        return [], {}
+    from trainables.probes.unlabelled import describe, digest  # imports Pillow
+
+    notes = [describe(Path(folder)) for folder in folders]
+    return notes, {folder: digest(Path(folder)) for folder in folders}
 
 
 def needed_resources(experiment: Experiment) -> Resources:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from search.space import Cases, Choice, Domain, Float, SearchSpace
 from search.spaces.circumstances import Circumstances
 from search.spaces.probe import PROBES
+from trainables.catalog.models import MODELS
 from trainables.values import Params
 
 FOR = (
@@ -134,12 +135,16 @@ def _hand_made(facts: Circumstances, *, has_others: bool) -> list[Candidate]:
 
 
 def _probes(facts: Circumstances) -> list[Candidate]:
-    """Return the probes whose features can be computed in the time, at least with small images."""
+    """Return the probes whose features can be computed in the time, at least with small images.
+
+    If there are images without labels, those that learn from these too follow.
+    """
+    spreading = [name.replace("probe_", "spread_") for name in PROBES if facts.has_unlabelled]
     return [
         Candidate(name, side, 1)
-        for name in PROBES
+        for name in (*PROBES, *spreading)
         for side in SIDES
-        if facts.has_weights(network := name.removeprefix("probe_"))
+        if facts.has_weights(network := MODELS[name].source)
         and facts.epochs(network, side, FEATURES_SHARE / FEATURES_EPOCHS, most=1)
     ]
 

@@ -25,6 +25,8 @@ class Circumstances:
     """True if mirroring an image does not change its class."""
     weights: Collection[str] | None = None
     """The networks whose pretrained weights are available; None for all networks."""
+    has_unlabelled: bool = True
+    """True if there are images without labels to learn from, too."""
     time_s: float | None = None
     """The seconds that each slot has for training; None without a budget of time."""
     epoch_s: Callable[[str], float] = field(default=lambda name: 0.0)

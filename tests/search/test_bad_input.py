@@ -285,6 +285,24 @@ CASES: list[Case] = [
         "--weights 'none.pth' does not exist. Pass a file of weights, a checkpoint, or a folder",
         2,
     ),
+    # Images without labels
+    (
+        ["--unlabelled", "nowhere"],
+        "--unlabelled 'nowhere' is not a folder. Use a folder of images.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--unlabelled", "labels"],
+        "--unlabelled cannot be used, because no model of this space learns from images without "
+        "labels. Use --space auto, or --set model.name=spread_mobilenet_v2.",
+        2,
+    ),
+    (
+        ["--space", "probe", "--set", "model.name=spread_resnet18"],
+        "spread_resnet18 learns from images without labels, too. Name their folder with "
+        "--unlabelled FOLDER, or use another model.",
+        2,
+    ),
     (
         ["--space", "zoo", "--set", "model.weights=none.pth"],
         "--weights 'none.pth' does not exist.",

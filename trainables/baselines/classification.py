@@ -66,11 +66,20 @@ class FeatureClassifier(Baseline):
 
         Images are weighted by their class if the config says so.
         """
-        labels, kind = dataset.train.targets, self.config.train.class_weights
-        if kind == "none":  # some classifiers do not accept weights
+        labels, weights = dataset.train.targets, self.class_weights(dataset)
+        if weights is None:  # some classifiers do not accept weights
             return self.new_classifier().fit(inputs, labels)
-        weights = class_weights(kind, np.bincount(labels, minlength=len(dataset.classes)))[labels]
-        return self.new_classifier().fit(inputs, labels, sample_weight=weights)
+        return self.new_classifier().fit(inputs, labels, sample_weight=weights[labels])
+
+    def class_weights(self, dataset: Dataset) -> NDArray[np.float64] | None:
+        """Return the weight of the images of each class, (classes,); None if all are equal."""
+        kind = self.config.train.class_weights
+        counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
+        return None if kind == "none" else class_weights(kind, counts)
+
+    def fitted_images(self, dataset: Dataset) -> int:
+        """Return the number of images to which the classifier is fitted."""
+        return len(dataset.train)
 
     @abstractmethod
     def new_classifier(self) -> ClassifierMixin:
@@ -140,7 +149,7 @@ class FeatureClassifier(Baseline):
             count = min(2 * count, most)
         if count > first:
             fit_s = self._sampled_s(dataset, count)
-        return float(fit_s * (len(dataset.train) / count) ** self.growth)
+        return float(fit_s * (self.fitted_images(dataset) / count) ** self.growth)
 
     def _sampled_s(self, dataset: Dataset, count: int) -> float:
         """Measure the seconds of a fit to a sample, and of a prediction of images of the sample.

@@ -156,6 +156,18 @@ def probe(network: ModelEntry) -> ModelEntry:
     )
 
 
+def spreading_probe(network: ModelEntry) -> ModelEntry:
+    """Build the catalog entry of a probe that also learns from images without labels."""
+    entry = probe(network)
+    return replace(
+        entry,
+        options={**entry.options, "unlabelled": None, "neighbours": 10},
+        fitted_by="trainables.probes.spreading:SpreadingProbe",
+        fit_options=("c", "unlabelled", "neighbours"),
+        method="on the features of a pretrained network, with labels spread to other images",
+    )
+
+
 def segmenting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
     """Build the catalog entry of a network with logits for each pixel.
 
@@ -301,3 +313,4 @@ MODELS: dict[str, ModelEntry] = {
     ),
 }
 MODELS |= {f"probe_{name}": probe(MODELS[name]) for name in PROBED}
+MODELS |= {f"spread_{name}": spreading_probe(MODELS[name]) for name in PROBED}

@@ -123,19 +123,22 @@ class LinearProbe(FeatureClassifier):
 
     def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
         """Estimate how many seconds a fit takes; with the features, unless they are cached."""
-        encoder = self._pretrained(dataset)
-        kind = self._kind(encoder, dataset)
-        count = sum(
-            len(part)
-            for part in {id(part): part for part in (dataset.train, dataset.val)}.values()
-            if not are_cached(part, kind)
-        )
+        encoder, count = self._pretrained(dataset), self.uncached_images(dataset)
         sample = dataset.train.take(np.arange(min(SAMPLE, len(dataset.train)))).images
         self._compute(encoder, sample, dataset)  # the first batch takes longer
         start = time.perf_counter()
         self._compute(encoder, sample, dataset)
         image_s = (time.perf_counter() - start) / len(sample)
         return count * image_s + super().fit_seconds(dataset, box_s=box_s)
+
+    def uncached_images(self, dataset: Dataset) -> int:
+        """Return the number of images whose features must be computed, because no cache has them.
+
+        They are those of the training and the validation set.
+        """
+        kind = self._kind(self._pretrained(dataset), dataset)
+        parts = {id(part): part for part in (dataset.train, dataset.val)}  # with folds they are one
+        return sum(len(part) for part in parts.values() if not are_cached(part, kind))
 
     def _compute(
         self, encoder: "FrozenEncoder", images: Images, dataset: Dataset, beat: Beat = no_beat

@@ -38,11 +38,18 @@ def points(space: SearchSpace, count: int = 200) -> list[Params]:
 
 
 def facts(**changes: Any) -> Circumstances:
-    return Circumstances(**changes)
+    return Circumstances(**{"has_unlabelled": False, **changes})
 
 
 def test_without_a_limit_of_time_no_kind_of_model_is_left_out() -> None:
     assert models(space_for(facts())) == {"svm", *PROBES, *TUNED, *SMALL}
+
+
+def test_images_without_labels_are_learned_from_right_after_the_probes() -> None:
+    space = space_for(facts(has_unlabelled=True, weights=["resnet18"]))
+    assert models(space) == {"svm", "probe_resnet18", "spread_resnet18", "resnet18", *SMALL}
+    order = [point["model.name"] for point in space.first]
+    assert order[1:3] == ["probe_resnet18", "spread_resnet18"]
 
 
 def test_photographs_are_probed_and_tuned_before_networks_are_trained_from_scratch() -> None:

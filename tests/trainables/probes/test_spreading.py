@@ -1,0 +1,192 @@
+"""Probes that learn from images without labels, too."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.trainables.probes.test_probe import SIDE, save_weights
+from trainables.baselines.fitting import Fitting
+from trainables.checkpoints import checkpoint
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.errors import ConfigError
+from trainables.evaluation.evaluate import evaluate
+from trainables.probes import spreading, unlabelled
+from trainables.probes.spreading import SpreadingProbe, neighbour_graph, spread
+from trainables.probes.unlabelled import describe, digest, image_paths, read_batches
+
+MakeDataset = Callable[..., Dataset]
+
+
+def arcs(count: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Return points along two arcs around the origin, and the arc of each.
+
+    Most points of an arc are nearer to the labelled end of the other one than to their own.
+    """
+    angles = np.linspace(0.3, np.pi - 0.3, count)
+    first = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = np.concatenate([first, -first])
+    noise = np.random.default_rng(0).normal(0, 0.01, points.shape)
+    return (points + noise).astype(np.float32), np.repeat([0, 1], count)
+
+
+def test_a_label_reaches_the_far_end_of_its_cluster() -> None:
+    points, classes = arcs()
+    ends = [0, 60]
+    rest = np.setdiff1d(np.arange(120), ends)
+    found, certainty = spread(points[ends], classes[ends], points[rest], classes=2, neighbours=5)
+    assert (found == classes[rest]).mean() > 0.98
+    nearest = (points[rest] @ points[ends].T).argmax(axis=1)
+    assert (nearest == classes[rest]).mean() < 0.8, "the labelled images alone do not tell it"
+    assert ((certainty >= 0) & (certainty <= 1)).all()
+
+
+def test_what_no_label_reaches_counts_nothing() -> None:
+    points, classes = arcs()
+    found, certainty = spread(points[:1], classes[:1], points[1:], classes=2, neighbours=5)
+    of_arc = classes[1:]
+    assert (found[of_arc == 0] == 0).all()
+    assert certainty[of_arc == 0].min() > 0.99
+    assert certainty[of_arc == 1].max() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_graph_joins_each_image_with_its_nearest_ones_in_both_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points, _ = arcs(50)
+    graph = neighbour_graph(points, 4)
+    assert abs(graph - graph.T).max() < 1e-12
+    assert graph.diagonal().max() == 0
+    assert min(np.diff(graph.indptr)) >= 4
+    monkeypatch.setattr(spreading, "ROWS", 7)
+    assert abs(neighbour_graph(points, 4) - graph).max() < 1e-6, "it is built in pieces"
+    assert neighbour_graph(points[:3], 10).shape == (3, 3), "there are fewer others than asked for"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Sixty images without labels, of three brightnesses, some in a sub-folder."""
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(1)
+    for number in range(60):
+        pixels = generator.normal(40 + 80 * (number % 3), 10, (20, 30, 3)).clip(0, 255)
+        place = folder / "deep" if number < 10 else folder
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:02d}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def make_config(pictures: Path, tmp_path: Path) -> Callable[..., TrialConfig]:
+    weights = save_weights(tmp_path, 0)
+
+    def make(**values: Any) -> TrialConfig:
+        return TrialConfig().override(
+            {
+                "model.name": "spread_squeezenet1_0",
+                "model.weights": str(weights),
+                "model.unlabelled": str(pictures),
+                "model.input_size": SIDE,
+                **{path.replace("__", "."): value for path, value in values.items()},
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def few(make_dataset: MakeDataset) -> Dataset:
+    return make_dataset(channels=3, side=24, train=6, val=60)
+
+
+def test_the_fit_is_a_networks_and_its_values_are_those_of_its_predictions(
+    make_config: Callable[..., TrialConfig], few: Dataset, tmp_path: Path
+) -> None:
+    config = make_config()
+    fitting = Fitting(config, few)
+    (epoch,) = fitting.epochs()
+    path = checkpoint.save(tmp_path / "saved", fitting.state(), {})
+    evaluation = evaluate(config, few, few.val, path)
+    assert evaluation["accuracy"] == epoch.values["val/accuracy"]
+    assert isinstance(fitting.baseline, SpreadingProbe)
+    assert fitting.baseline.unlabelled_features(few).shape[0] == 60
+    assert fitting.baseline.fitted_images(few) == 66
+    assert fitting.baseline.uncached_images(few) == 0, "all features are in the cache now"
+    assert fitting.baseline.fit_seconds(few) > 0
+
+
+def test_the_images_without_labels_and_the_weights_of_classes_change_the_fit(
+    make_config: Callable[..., TrialConfig], few: Dataset
+) -> None:
+    fits = [
+        make_config(),
+        make_config(model__name="probe_squeezenet1_0", model__unlabelled=None),
+        make_config(train__class_weights="balanced"),
+    ]
+    uneven = Dataset(
+        "folder", few.classes, few.train.take(np.array([0, 1, 2, 3, 4])), few.val, None, "x"
+    )
+    layers = []
+    for config in fits:
+        fitting = Fitting(config, uneven)
+        list(fitting.epochs())
+        layers.append(fitting.fitted.last.weight.numpy())
+    assert not np.allclose(layers[0], layers[1])
+    assert not np.allclose(layers[0], layers[2])
+
+
+def test_images_are_read_in_the_form_of_the_data(
+    pictures: Path, few: Dataset, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unlabelled, "BATCH", 25)
+    batches = list(read_batches(pictures, few))
+    assert [len(part) for part in batches] == [25, 25, 10]
+    assert {part.shape[1:] for part in batches} == {(24, 24, 3)}
+    assert {int(label) for part in batches for label in part.targets} == {-1}
+    grey = next(read_batches(pictures, make_dataset(train=6, val=6)))
+    assert grey.shape[3] == 1
+
+
+def test_of_too_many_images_some_are_used_and_a_note_says_it(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(image_paths(pictures)) == 60
+    assert describe(pictures) == f"note: 60 images without labels in '{pictures}' are used too."
+    monkeypatch.setattr(unlabelled, "MOST", 7)
+    assert len(set(image_paths(pictures))) == 7
+    assert "7 images without labels" in describe(pictures)
+    assert "the most that can be" in describe(pictures)
+
+
+def test_a_folder_that_cannot_be_used_is_named(
+    pictures: Path, few: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"'.*nowhere', cannot be read \(No such file"):
+        image_paths(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="contains no images"):
+        image_paths(tmp_path / "empty")
+    (pictures / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"broken\.png' cannot be read: the file is not an image"):
+        list(read_batches(pictures, few))
+
+
+def test_another_or_changed_file_changes_the_digest(pictures: Path) -> None:
+    before = digest(pictures)
+    assert digest(pictures) == before
+    (pictures / "99.png").write_bytes((pictures / "12.png").read_bytes() + b" ")
+    more = digest(pictures)
+    (pictures / "99.png").unlink()
+    assert len({before, more}) == 2
+    assert digest(pictures) == before
+
+
+def test_a_part_without_labels_is_no_training_part(pictures: Path, few: Dataset) -> None:
+    part = next(read_batches(pictures, few))
+    assert isinstance(part, Part)
+    assert part.names is None

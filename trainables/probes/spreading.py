@@ -1,0 +1,168 @@
+"""A linear probe that also learns from images without labels.
+
+Labels are spread from the images that have one to their neighbours in the space of features, and on
+to the neighbours of these (label propagation; Zhou et al. 2004, "Learning with Local and Global
+Consistency", in the form of Iscen et al. 2019, arXiv 1904.04717). The linear classifier is then
+fitted to all images; one whose class is uncertain counts little. This helps with up to some hundred
+labels. With thousands, the images without labels add nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, diags_array, identity
+from scipy.sparse.linalg import cg
+
+from trainables.baselines.base import Beat, no_beat
+from trainables.baselines.classifiers import LinearClassifier
+from trainables.baselines.features import Values
+from trainables.baselines.shared import are_cached, features_of
+from trainables.datasets.arrays import Dataset, Labels
+from trainables.probes.probe import LinearProbe, ProbeNetwork
+from trainables.probes.unlabelled import image_paths, read_batches
+
+ROWS = 2000
+"""The number of images whose similarities to all others are computed at once."""
+REACH = 0.99
+"""The share of an image's class that comes from its neighbours (alpha), rather than from its label.
+"""
+POWER = 3
+"""Similarities are raised to this power, so that near neighbours count more (gamma)."""
+STEPS, TOLERANCE = 200, 1e-6
+"""The maximum number of steps of the solver, and the relative residual at which it stops."""
+
+Scores = NDArray[np.float64]
+
+
+def spread(
+    labelled: Values,
+    labels: Labels,
+    unlabelled: Values,
+    *,
+    classes: int,
+    neighbours: int,
+    beat: Beat = no_beat,
+) -> tuple[Labels, Scores]:
+    """Spread labels over the graph of nearest neighbours.
+
+    Args:
+        labelled: the features of the images with a label, (labelled, length).
+        labels: their class numbers, (labelled,).
+        unlabelled: the features of the images without a label, (unlabelled, length).
+        classes: the number of classes.
+        neighbours: the number of neighbours of each image in the graph.
+        beat: called from time to time.
+
+    Returns:
+        The class of each image without a label, (unlabelled,), and its certainty from 0 to 1: one
+        minus the entropy of its class, divided by the largest possible entropy.
+    """
+    graph = neighbour_graph(np.concatenate([labelled, unlabelled]), neighbours, beat)
+    count = graph.shape[0]
+    system = identity(count, format="csr") - REACH * graph
+    scores = np.zeros((count, classes))
+    for number in np.unique(labels):
+        start = np.zeros(count)
+        start[: len(labels)] = labels == number
+        scores[:, number], _ = cg(system, start / start.sum(), maxiter=STEPS, rtol=TOLERANCE)
+        beat()
+    chances = np.maximum(scores[len(labels) :], 0)
+    totals = chances.sum(axis=1, keepdims=True)
+    chances = np.where(totals > 0, chances / np.where(totals > 0, totals, 1), 1 / classes)
+    entropy = -(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1)
+    return chances.argmax(axis=1), np.clip(1 - entropy / np.log(max(2, classes)), 0, 1)
+
+
+def neighbour_graph(values: Values, neighbours: int, beat: Beat = no_beat) -> csr_array:
+    """Return the normalised graph of nearest neighbours, a symmetric sparse matrix.
+
+    Two images are joined if one is among the nearest neighbours of the other by the cosine of their
+    centred features. The weight of an edge is the cosine to the power `POWER`, divided by the
+    square roots of the total weights of both images.
+    """
+    centred = values - values.mean(axis=0)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    count, most = len(unit), min(neighbours, len(unit) - 1)
+    rows, columns, weights = [], [], []
+    for first in range(0, count, ROWS):
+        cosines = unit[first : first + ROWS] @ unit.T
+        own = np.arange(len(cosines))
+        cosines[own, first + own] = -1.0
+        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
+        rows.append(np.repeat(first + own, most))
+        columns.append(nearest.ravel())
+        similarity = np.take_along_axis(cosines, nearest, axis=1).ravel().astype(np.float64)
+        weights.append(np.maximum(similarity, 0) ** POWER)
+        beat()
+    edges = coo_array(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(count, count),
+    ).tocsr()
+    joined = edges.maximum(edges.T)
+    scale = diags_array(1 / np.sqrt(np.maximum(joined.sum(axis=1), 1e-12)))
+    return csr_array(scale @ joined @ scale)
+
+
+class SpreadingProbe(LinearProbe):
+    """A probe that is fitted to the training images and to those without labels."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the images without labels."""
+        return Path(str(self.config.model.options["unlabelled"]))
+
+    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> ProbeNetwork:
+        """Spread the labels, and fit the last layer to all images."""
+        values = self.features(dataset.train, dataset, beat)
+        more = self.unlabelled_features(dataset, beat)
+        network = ProbeNetwork(self._pretrained(dataset), values.shape[1], len(dataset.classes))
+        network.put(self.fit_to_all(values, more, dataset, beat))
+        return network
+
+    def unlabelled_features(self, dataset: Dataset, beat: Beat = no_beat) -> Values:
+        """Return the features of the images without labels, (images, length).
+
+        Each batch of images is cached by itself, so that they are never all in memory.
+        """
+        kind = self._kind(self._pretrained(dataset), dataset)
+        batches = read_batches(self.folder, dataset, beat)
+        return np.concatenate([features_of(part, kind, beat) for part in batches])
+
+    def fit_to_all(
+        self, labelled: Values, unlabelled: Values, dataset: Dataset, beat: Beat = no_beat
+    ) -> LinearClassifier:
+        """Fit the classifier to images with and without labels, given their features.
+
+        The weights of classes (`train.class_weights`) apply to the classes that labels are spread
+        to, too.
+        """
+        labels = dataset.train.targets
+        more_labels, certainty = spread(
+            labelled,
+            labels,
+            unlabelled,
+            classes=len(dataset.classes),
+            neighbours=self.config.model.options["neighbours"],
+            beat=beat,
+        )
+        weights = np.concatenate([np.ones(len(labels)), certainty])
+        all_labels = np.concatenate([labels, more_labels])
+        if (of_class := self.class_weights(dataset)) is not None:
+            weights *= of_class[all_labels]
+        values = np.concatenate([labelled, unlabelled])
+        return self.new_classifier().fit(values, all_labels, weights)
+
+    def fitted_images(self, dataset: Dataset) -> int:
+        """Return the number of images to which the classifier is fitted."""
+        return super().fitted_images(dataset) + len(image_paths(self.folder))
+
+    def uncached_images(self, dataset: Dataset) -> int:
+        """Return the number of images whose features must be computed.
+
+        Those without labels are all counted if the features of the first batch are not cached.
+        """
+        first = next(read_batches(self.folder, dataset))
+        kind = self._kind(self._pretrained(dataset), dataset)
+        more = 0 if are_cached(first, kind) else len(image_paths(self.folder))
+        return super().uncached_images(dataset) + more
