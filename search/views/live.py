@@ -27,6 +27,7 @@ from search.journal.events import (
     Unevaluated,
     Waiting,
 )
+from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.rungs import expected_epochs
@@ -100,14 +101,23 @@ def best_model(result: SearchResult) -> str:
 
 
 def answer_text(result: SearchResult) -> str:
-    """Format the best trial so far, which must exist, with the interval of its value."""
+    """Format the best trial so far, which must exist, with the interval of its value.
+
+    If it is not better than guessing, the text says so.
+    """
     best = result.best
     assert best is not None
     bounds = interval(best, result.images)
     known = f", {interval_text(bounds)}" if bounds is not None else ""
+    against = answer_against(result)
+    guessed = (
+        f"; not better than guessing so far ({against.guessed:.4f})"
+        if against is not None and not against.is_above
+        else ""
+    )
     return (
         f"the best so far is {best_model(result)} ({best.trial}): val {best.metric.title} "
-        f"{figure_text(best)}{known}"
+        f"{figure_text(best)}{known}{guessed}"
     )
 
 

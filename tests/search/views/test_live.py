@@ -3,6 +3,7 @@ import itertools
 import re
 import time
 from contextlib import closing
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from search.space import Choice, Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
 from search.views.terminal import say
 from tests.support.played import OpenDriver, changed, evaluation, play
+from trainables.catalog.guesses import Guess
 from trainables.config import TrialConfig
 
 
@@ -55,6 +57,22 @@ def test_each_model_that_takes_the_lead_is_printed_once_with_the_interval_of_its
     new = [name for before, name in itertools.pairwise(["", *leaders]) if name != before]
     assert re.findall(r"the best so far is (\w+) \(t", printed) == new
     assert re.search(r"\): val accuracy [0-9.]+, 95 % interval [0-9.]+ to [0-9.]+$", printed, re.M)
+
+
+@pytest.mark.parametrize(("guessed", "is_said"), [(0.001, False), (0.95, True)])
+def test_a_leader_that_is_not_better_than_guessing_is_said_to_be_so(
+    guessed: float, is_said: bool, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    space = SearchSpace({"model.name": Choice("deep_cnn", "table2")})
+    driver = open_driver(changed(experiment, space=space, base=TrialConfig(), max_epochs=1))
+    guess = Guess("always 'a'", {"accuracy": guessed}, {})
+    driver.result.started.data["guesses"] = [asdict(guess)]
+    display = Display(driver.result, 2, console := Console(file=io.StringIO(), width=200))
+    driver.journal.listeners.append(display.apply)
+    play(driver, slots=1)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "the best so far is" in printed
+    assert (f"; not better than guessing so far ({guessed:.4f})" in printed) == is_said
 
 
 def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_time(
