@@ -1,6 +1,6 @@
 """Adapts the space of a search to its data, to the available weights, and to its budget of time."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from search.values.executors import EXECUTORS
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cached, in_folder
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
 ENDS = 2.9
@@ -34,13 +35,42 @@ def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[
         return experiment, []
     facts = circumstances(experiment, dataset)
     space = adapt(facts).fixed(experiment.settings)
-    notes = []
-    if facts.are_photographs and not facts.weights and "model.name" in space.domains:
+    fitted = replace(experiment, space=space, base=base_of(experiment.base, space))
+    if "model.name" not in space.domains:
+        return fitted, []
+    notes = [tried_text(fitted)]
+    if facts.are_photographs and facts.weights is not None and not facts.weights:
         notes.append(
             "note: no pretrained weights are available, which usually make a large difference for "
             "photographs. --download fetches them; --weights FOLDER uses files of your own."
         )
-    return replace(experiment, space=space, base=base_of(experiment.base, space)), notes
+    return fitted, notes
+
+
+def tried_text(experiment: Experiment) -> str:
+    """Name the models of a search in a line, with the sizes of their images and their epochs."""
+    configs: dict[str, list[TrialConfig]] = {}
+    for config in experiment.edges:
+        configs.setdefault(config.model.name, []).append(config)
+    models = (f"{name}{_extent_text(some)}" for name, some in configs.items())
+    return f"note: the space {experiment.space_name} tries here: {', '.join(models)}."
+
+
+def _extent_text(configs: Sequence[TrialConfig]) -> str:
+    """Format the sizes of images and the numbers of epochs of a model, in brackets."""
+    sides = [config.model.input_size for config in configs if config.model.input_size]
+    epochs = [config.epochs for config in configs if not config.model.is_baseline]
+    parts = [
+        f"{_range_text(values)} {unit}"
+        for values, unit in ((sides, "pixels"), (epochs, "epochs"))
+        if values
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _range_text(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def circumstances(experiment: Experiment, dataset: Dataset) -> Circumstances:

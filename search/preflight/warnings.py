@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from cluster.runtime.session import LOCAL
+from cluster.storage.bucket import Bucket
 from search.decisions.convergence import MIN_TRIALS
 from search.design.experiment import Experiment
+from search.journal.journal import FILE_NAME
+from search.journal.store import Storage
 from search.preflight.disk import image_memory, room
 from search.preflight.first_step import to_trained_weights
+from search.spaces.find import adaptive
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, TrainConfig
 from trainables.datasets.arrays import Dataset
@@ -58,7 +62,12 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: --min-gain has no effect before {MIN_TRIALS} trials have ended, and only "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
-    if experiment.budget.time is not None and (baselines := _baselines(experiment)):
+    takes_time_into_account = adaptive(experiment.space_source) is not None
+    if (
+        experiment.budget.time is not None
+        and not takes_time_into_account
+        and (baselines := _baselines(experiment))
+    ):
         yield (
             f"note: the search may exceed its budget of time, because the fit of a baseline "
             f"({', '.join(sorted(baselines))}) is not interrupted."
@@ -86,12 +95,20 @@ def idle_options(experiment: Experiment) -> Iterator[str]:
 
 def _notes_without_reuse(experiment: Experiment) -> Iterator[str]:
     """Yield a note if trainings of earlier searches cannot be reused, although this is allowed."""
-    if not experiment.cache:
+    if not experiment.cache or not _may_have_searches(experiment.storage):
         return
     if experiment.address != LOCAL:
         yield "note: a search on a cluster does not reuse trainings of earlier searches."
     elif any(config.model.pretrained for config in experiment.edges):
         yield ("note: trials with pretrained weights do not reuse trainings of earlier searches.")
+
+
+def _may_have_searches(storage: Storage) -> bool:
+    """False if a place has no searches; a bucket is not looked into, and may have some."""
+    try:
+        return isinstance(storage, Bucket) or any(storage.glob(f"*/{FILE_NAME}"))
+    except OSError:
+        return True
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:

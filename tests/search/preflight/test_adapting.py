@@ -61,7 +61,10 @@ def test_only_networks_with_weights_at_hand_are_probed_and_tuned(
     fitted, notes = adapted(search, of(photographs(20, side=32)))
     names = fitted.space.domains["model.name"].values
     assert names == ("svm", "probe_squeezenet1_0", "squeezenet1_0", "deep_cnn", "mnist_cnn")
-    assert notes == []
+    assert notes == [
+        "note: the space auto tries here: svm, probe_squeezenet1_0 (64 to 224 pixels), "
+        "squeezenet1_0 (64 to 224 pixels, 10 epochs), deep_cnn (30 epochs), mnist_cnn (30 epochs)."
+    ]
     assert {config.model.weights for config in fitted.edges if config.model.pretrained} == {
         search.settings["model.weights"]
     }
@@ -71,12 +74,14 @@ def test_photographs_without_any_weights_are_told_how_to_get_some(
     automatic: Experiment, weights: Callable[..., Path]
 ) -> None:
     weights()
-    fitted, (note,) = adapted(automatic, of(photographs(20)))
+    fitted, (_, note) = adapted(automatic, of(photographs(20)))
     assert "no pretrained weights are available" in note
     assert "--download" in note
     assert not any(config.model.pretrained for config in fitted.edges)
     grey = photographs(20)[..., :1]
-    assert adapted(automatic, of(grey))[1] == []
+    assert len(adapted(automatic, of(grey))[1]) == 1
+    downloading = changed(automatic, download=True)
+    assert len(adapted(downloading, of(photographs(20)))[1]) == 1, "they are downloaded"
 
 
 def test_weights_that_may_be_downloaded_or_are_in_a_file_are_all_tried(

@@ -8,6 +8,7 @@ import pytest
 
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment, base_of
+from search.journal.journal import FILE_NAME
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
@@ -52,6 +53,9 @@ def test_there_is_nothing_to_say_of_good_data(experiment: Experiment, dataset: D
 def test_it_is_told_where_nothing_of_earlier_searches_is_used(
     experiment: Experiment, dataset: Dataset
 ) -> None:
+    assert list(notes(replace(experiment, address="auto"), dataset)) == [], "there are none"
+    (experiment.storage / "earlier").mkdir(parents=True)
+    (experiment.storage / "earlier" / FILE_NAME).touch()
     assert list(notes(replace(experiment, address="auto"), dataset)) == [
         "note: a search on a cluster does not reuse trainings of earlier searches."
     ]
@@ -270,3 +274,5 @@ def test_a_fit_that_may_exceed_the_budget_is_told(experiment: Experiment, datase
     for budget, is_told in ((Budget((limit("1m"),)), True), (Budget((limit("9epochs"),)), False)):
         said = "\n".join(notes(replace(baselines, budget=budget), dataset))
         assert ("because the fit of a baseline (svm) is not interrupted" in said) is is_told
+    adapted = replace(baselines, budget=Budget((limit("1m"),)), space_source="auto")
+    assert "not interrupted" not in "\n".join(notes(adapted, dataset)), "its time was considered"
