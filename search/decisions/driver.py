@@ -86,6 +86,13 @@ may wait, so that results arrive before the next suggestion.
 """
 
 
+MAX_UNFIT = 4
+"""The number of trials that may be proposed although their first epoch does not end in time.
+
+Near the end of a budget of time, a proposal may have a slow model, and the next one a quick one.
+"""
+
+
 class Driver:
     """The driver of one search: `result` is the search so far, `policy` makes the decisions."""
 
@@ -228,20 +235,22 @@ class Driver:
             or len(self.active) >= self.at_once
         ):
             return None
-        waiting = 0
+        waiting = unfit = 0
         for trial in self.pending:
             if self._must_wait(trial):
                 waiting += 1
             elif self._fits(trial):
                 self.pending.remove(trial)
                 return self._hand_out(trial)
+            else:
+                unfit += not self.trials[trial].epochs
         most = self.at_once + (MAX_WAITING if self.policy.may_wait else 0)
-        while waiting < most and (trial := self._next()):
+        while waiting < most and unfit < MAX_UNFIT and (trial := self._next()):
             must_wait = self._must_wait(trial)
             if not must_wait and self._fits(trial):
                 return self._hand_out(trial)
             self.pending.append(trial)
-            waiting += must_wait
+            waiting, unfit = waiting + must_wait, unfit + (not must_wait)
         # No trial fits into the remaining time, which will not become longer.
         if not self.active and self._has_left and self.experiment.budget.time is not None:
             self._close_for(self.experiment.budget.time)

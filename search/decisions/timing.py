@@ -3,11 +3,12 @@
 The end of a session (evaluation, test, pictures, MLflow, shutdown of Ray) takes up to twice as long
 as its start (imports, Ray). If other processes slow down the machine, start and end become longer
 by the same factor. So the end is forecast from the start. The next epoch of a trial is forecast
-from its last one, and the first epoch of a new trial from the first epochs of other trials.
+from its last one, and the first epoch of a new trial from the first epochs of other trials, if
+possible with the same model and size of images.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
@@ -26,6 +27,21 @@ SOONER = 0.8
 """The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
 
 Entered = TypeVar("Entered")
+
+Model = tuple[str, int | None]
+"""The name of a model, and the side to which it resizes images, in pixels (None if it does not)."""
+
+
+def model_of(trial: TrialResult) -> Model:
+    """Return the model of a trial."""
+    model = trial.config["model"]
+    return model["name"], model.get("input_size")
+
+
+def quantile(durations: Iterable[float]) -> float:
+    """Return the quantile `SOONER` of durations; 0 if there are none."""
+    ordered = sorted(durations)
+    return ordered[int(SOONER * len(ordered))] if ordered else 0.0
 
 
 class WaitingTime:
@@ -69,8 +85,8 @@ class Timing:
         """Maps trials to the reading of the clock at their last report, or at their start."""
         self._last_s: dict[str, float] = {}
         """Maps trials to the seconds between their last two reports."""
-        self._first_s: list[float] = []
-        """The durations, in seconds, of the first epochs of trials in this session."""
+        self._first_s: dict[Model, list[float]] = {}
+        """The durations, in seconds, of the first epochs of trials in this session, by model."""
         self._reported_s: dict[str, float] = {}
         """Maps trials to the reported duration of their last epoch, in seconds, in any session."""
         self._longest_s: dict[str, float] = {}
@@ -90,7 +106,7 @@ class Timing:
         now = self.clock()
         duration_s = now - self._last_report_at.get(trial.trial, now)
         if len(trial.epochs) == 1 and epoch in trial.own_epochs:
-            self._first_s.append(duration_s)
+            self._first_s.setdefault(model_of(trial), []).append(duration_s)
         self._last_report_at[trial.trial], self._last_s[trial.trial] = (
             now,
             max(duration_s, trial.epochs[epoch]["time/epoch_s"]),
@@ -109,14 +125,20 @@ class Timing:
     def forecast(self, trial: TrialResult | None) -> float:
         """Forecast the seconds until the next report of a trial; 0 if unknown.
 
-        `trial` is None for a new trial.
+        `trial` is None for a trial that is not proposed yet. As its model may be any of those that
+        were tried, the forecast is that of the fastest one.
         """
         if trial is not None and trial.trial in self._last_s:
             return self._last_s[trial.trial]
         if trial is not None and trial.epochs:
             return float(trial.epochs[max(trial.epochs)]["time/epoch_s"])
-        durations = sorted(self._first_s or self._reported_s.values())
-        return durations[int(SOONER * len(durations))] if durations else 0.0
+        if not self._first_s:
+            return quantile(self._reported_s.values())
+        by_model = {model: quantile(each) for model, each in self._first_s.items()}
+        if trial is None:
+            return min(by_model.values())
+        of_all = quantile(each for some in self._first_s.values() for each in some)
+        return by_model.get(model_of(trial), of_all)
 
     @property
     def most_s(self) -> float:

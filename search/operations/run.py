@@ -256,15 +256,20 @@ def with_unlabelled(unlabelled: Path | None, space: SearchSpace, settings: Param
     Raises:
         ConfigError: it is not a folder, or no model of the space uses images without labels.
     """
-    path = Path(str(settings.get("model.unlabelled") or unlabelled or ""))
-    if path == Path():
+    try:
+        named = settings.get("model.unlabelled")
+        path = own_path(named) if named else unlabelled
+    except ConfigError as error:
+        raise ConfigError(f"--set model.unlabelled: {error}.") from error
+    if path is None:
         return settings
     if not path.is_dir():
         raise ConfigError(f"--unlabelled '{path}' is not a folder. Use a folder of images.")
     if not any("unlabelled" in MODELS[name].options for name in model_names(space, settings)):
         raise ConfigError(
             "--unlabelled cannot be used, because no model of this space learns from images "
-            "without labels. Use --space auto, or --set model.name=spread_mobilenet_v2."
+            "without labels. To classify images, use --space auto, or --set "
+            "model.name=spread_mobilenet_v2."
         )
     return {**settings, "model.unlabelled": str(path.absolute())}
 

@@ -64,8 +64,8 @@ class RunRequest:
 
     space: str | SearchSpace | None = option(
         f"{', '.join(names())}, or your own: file.py:NAME, "
-        "a SearchSpace or a function that returns one (default: auto for images in classes of your "
-        "own, segmentation for images with masks, table3 for digits)",
+        "a SearchSpace or a function that returns one (default: auto for images in classes, "
+        "segmentation for images with masks, table3 for digits)",
         metavar="NAME",
         section=SEARCHED,
     )

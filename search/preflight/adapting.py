@@ -1,26 +1,29 @@
 """Adapts the space of a search to its data, to the available weights, and to its budget of time."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from search.design.experiment import Experiment, base_of, size_problem
+from search.decisions.timing import EVALUATION_SHARE, LEAVING_SHARE
+from search.design.experiment import Experiment, base_of, model_option, size_problem
 from search.preflight.first_step import are_photographs
 from search.process.lifetime import command_start
+from search.space import SearchSpace
+from search.spaces.auto import MODELS_TRIED, MOST_LABELS
 from search.spaces.circumstances import MEASURED_SIDE, Circumstances
 from search.spaces.find import adaptive
 from search.values.executors import EXECUTORS
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cached, in_folder
-from trainables.config import TrialConfig
+from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
+from trainables.values import Params
 
-ENDS = 2.9
-"""The time from now to the first training, and from the last one to the end, as a multiple of the
-time that the executor takes to start (`search.decisions.timing`).
-"""
+NETWORKS = tuple(dict.fromkeys(MODELS[name].source or name for name in MODELS_TRIED))
+"""The networks of adaptive spaces, of which some have published weights."""
 LEAST_SHARE = 0.4
 """At least this share of the remaining budget of time counts as time for training."""
 
@@ -29,22 +32,63 @@ def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[
     """Return a search with its space adapted, if it is an adaptive space, and notes about it.
 
     The user's settings (`--set`) are applied to the adapted space too.
+
+    Raises:
+        ConfigError: a setting cannot be used in the adapted space.
     """
     adapt = adaptive(experiment.space_source)
     if adapt is None:
         return experiment, []
     facts = circumstances(experiment, dataset)
-    space = adapt(facts).fixed(experiment.settings)
-    fitted = replace(experiment, space=space, base=base_of(experiment.base, space))
-    if "model.name" not in space.domains:
-        return fitted, []
-    notes = [tried_text(fitted)]
-    if facts.are_photographs and facts.weights is not None and not facts.weights:
+    space, settings = adapt(facts), dict(experiment.settings)
+    notes = list(weights_notes(facts))
+    if facts.unlabelled and facts.images > MOST_LABELS and "model.name" not in settings:
+        del settings["model.unlabelled"]
         notes.append(
+            f"note: --unlabelled is not used: beside {facts.images:,} labelled images, others add "
+            "nothing."
+        )
+    check_settings(settings, space, facts)
+    space = space.fixed(settings)
+    return replace(experiment, space=space, base=base_of(experiment.base, space)), notes
+
+
+def weights_notes(facts: Circumstances) -> Iterator[str]:
+    """Yield a note if most images are photographs, but no pretrained weights are available."""
+    if facts.are_photographs and facts.weights is not None and not facts.weights:
+        yield (
             "note: no pretrained weights are available, which usually make a large difference for "
             "photographs. --download fetches them; --weights FOLDER uses files of your own."
         )
-    return fitted, notes
+
+
+def check_settings(settings: Params, space: SearchSpace, facts: Circumstances) -> None:
+    """Check that some model of an adapted space has each option of a model that the user has set.
+
+    Raises:
+        ConfigError: no model has an option.
+    """
+    has_no_weights = facts.weights is not None and not facts.weights
+    if settings.get("model.weights") is not None and has_no_weights:
+        files = [MODELS[name].weights for name in NETWORKS if MODELS[name].weights]
+        raise ConfigError(
+            f"'{settings['model.weights']}' has none of the files that --space auto can use "
+            f"({', '.join(files)})."
+        )
+    names = space.domains["model.name"].values or ()
+    options = {option for name in names for option in MODELS[name].options}
+    for path in settings:
+        if model_option(path) in ("", "name", *options):
+            continue
+        reason = (
+            "no pretrained weights are available. Use --download, or --weights FOLDER"
+            if has_no_weights
+            else "the time is too short for the models that have it. Use a larger --budget"
+            if facts.time_s is not None
+            else f"none of the models that suit these images has it ({', '.join(names)})"
+        )
+        option = "--unlabelled" if path == "model.unlabelled" else f"--set {path}"
+        raise ConfigError(f"{option} cannot be used with --space auto here: {reason}.")
 
 
 def tried_text(experiment: Experiment) -> str:
@@ -53,7 +97,7 @@ def tried_text(experiment: Experiment) -> str:
     for config in experiment.edges:
         configs.setdefault(config.model.name, []).append(config)
     models = (f"{name}{_extent_text(some)}" for name, some in configs.items())
-    return f"note: the space {experiment.space_name} tries here: {', '.join(models)}."
+    return f"note: {experiment.space_name} tries {', '.join(models)}."
 
 
 def _extent_text(configs: Sequence[TrialConfig]) -> str:
@@ -76,49 +120,68 @@ def _range_text(values: Sequence[int]) -> str:
 def circumstances(experiment: Experiment, dataset: Dataset) -> Circumstances:
     """Collect the facts on which an adaptive space depends."""
     return Circumstances(
+        images=dataset.least_trained,
         side=max(dataset.image[1:]),
         are_photographs=are_photographs(dataset.train),
         can_flip=DATASETS[experiment.base.data.name].flip,
         weights=available_weights(experiment),
-        has_unlabelled="model.unlabelled" in experiment.settings,
+        unlabelled=count_unlabelled(experiment),
+        fixed=experiment.settings,
         time_s=training_time(experiment),
-        epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset)),
+        epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset, experiment.device)),
+        cpu_epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset, "cpu")),
     )
 
 
 def available_weights(experiment: Experiment) -> Collection[str] | None:
     """Return the networks whose weights are available; None if each has to be tried.
 
-    Each has to be tried if weights may be downloaded, or if the user names a file instead of a
-    folder.
+    Each has to be tried if weights may be downloaded, or if the user names a file or a checkpoint
+    instead of a folder of files.
     """
     if (place := experiment.settings.get("model.weights")) is None:
-        return None if experiment.download else cached()
+        return None if experiment.download else sorted({*cached()} & {*NETWORKS})
     folder = Path(str(place))
-    if not folder.is_dir():
+    if not folder.is_dir() or (folder / "manifest.json").exists():
         return None
-    return [
-        name for name, entry in MODELS.items() if entry.weights and in_folder(folder, name).exists()
-    ]
+    return [name for name in NETWORKS if MODELS[name].weights and in_folder(folder, name).exists()]
+
+
+def count_unlabelled(experiment: Experiment) -> int:
+    """Count the images without labels that are used; 0 if the user has named none.
+
+    Raises:
+        ConfigError: their folder cannot be read, or has no images.
+    """
+    if (folder := experiment.settings.get("model.unlabelled")) is None:
+        return 0
+    from trainables.probes.unlabelled import used_paths
+
+    return len(used_paths(Path(str(folder))))
 
 
 def training_time(experiment: Experiment) -> float | None:
-    """Estimate the seconds of training that the budget leaves; None without a budget of time."""
+    """Estimate the seconds of training that the budget leaves; None without a budget of time.
+
+    The executor starts before, and the end takes a multiple of that time (`Timing`).
+    """
     if (limit := experiment.budget.time) is None:
         return None
     left_s = max(0.0, limit.amount - command_start().ago_s)
-    return max(LEAST_SHARE * left_s, left_s - ENDS * EXECUTORS[experiment.executor].start_s)
+    around_s = (1 + EVALUATION_SHARE + LEAVING_SHARE) * EXECUTORS[experiment.executor].start_s
+    return max(LEAST_SHARE * left_s, left_s - around_s)
 
 
-def epoch_seconds(name: str, experiment: Experiment, dataset: Dataset) -> float:
-    """Measure the seconds of an epoch of a network with the default settings of the search.
+def epoch_seconds(name: str, experiment: Experiment, dataset: Dataset, device: str) -> float:
+    """Measure the seconds of an epoch of a network, or of the fit of a baseline, with its defaults.
 
-    The result is 0 on a GPU, which this process does not use, and if the images are too small.
+    The result is 0 on other devices than the CPU, which this process does not use, and if the
+    images are too small.
     """
-    if experiment.device != "cpu":
+    if device != "cpu":
         return 0.0
-    resizing = {"model.input_size": MEASURED_SIDE} if "input_size" in MODELS[name].options else {}
-    config = experiment.base.override({"model.name": name, **resizing})
+    side = MEASURED_SIDE if "input_size" in MODELS[name].options else None
+    config = replace(experiment.base, model=ModelConfig(name=name, input_size=side))
     if size_problem(config, dataset):
         return 0.0
     from trainables.evaluation.estimate import epochs_seconds  # imports torch

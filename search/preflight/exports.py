@@ -75,10 +75,16 @@ def _largest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
 
 def _file(config: TrialConfig, dataset: Dataset) -> Path:
     """Return the file that exists if this network was checked with the present code."""
-    targets = config.task.load_targets()
+    targets, entry = config.task.load_targets(), MODELS[config.model.name]
+    options = config.model.options
     key = training_fingerprint(
         task=config.task.name,
-        model=[config.model.name, MODELS[config.model.name].builder, config.model.options],
+        model=[
+            entry.source or config.model.name,
+            entry.kind,
+            entry.builder,
+            {name: options[name] for name in options if name not in entry.fit_options},
+        ],
         image=targets.image(dataset),
         largest=dataset.train.shape[1:],  # which determines the tiles
         width=targets.width(dataset),

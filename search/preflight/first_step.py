@@ -55,7 +55,8 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
 
     No note is yielded if torch's cache has no weights, or if the search already uses some.
     """
-    if not experiment.has_networks or any(config.model.pretrained for config in experiment.edges):
+    is_pretrained = any(config.model.pretrained for config in experiment.edges)
+    if is_pretrained or not experiment.has_networks or experiment.space_source == "auto":
         return
     at_hand = sorted(cached(), key=lambda name: name not in TUNED)
     if at_hand and few_photographs(experiment.base.task, dataset):

@@ -15,7 +15,7 @@ from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
-from search.preflight.adapting import adapted
+from search.preflight.adapting import adapted, tried_text
 from search.preflight.disk import check_memory, check_room
 from search.preflight.first_step import few_photographs
 from search.preflight.memory import check_trials
@@ -23,6 +23,7 @@ from search.preflight.shadows import shadows_here
 from search.preflight.warnings import notes
 from search.process.versions import check_versions
 from search.space import Choice
+from search.spaces.find import adaptive
 from search.tracking.uri import check_tracking
 from search.values.message import Message, Remedy
 from trainables.catalog.datasets import DATASETS
@@ -109,10 +110,15 @@ def prepare(
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
             left_out += weight_notes
     local, memory_notes = check_trials(experiment, dataset, local)
-    unlabelled_notes, unlabelled_digests = check_unlabelled(experiment)
-    left_out, weights = left_out + unlabelled_notes, weights | unlabelled_digests
+    unlabelled_notes: list[str] = []
+    if begins:
+        unlabelled_notes, digests = check_unlabelled(experiment)
+        weights = weights | digests
+    if anew and adaptive(experiment.space_source) is not None:
+        adapting_notes.insert(0, tried_text(experiment))
     about_data = [
         *adapting_notes,
+        *unlabelled_notes,
         *left_out,
         *memory_notes,
         *warnings(report),
@@ -183,9 +189,9 @@ def check_unlabelled(experiment: Experiment) -> tuple[list[str], dict[str, str]]
     folders = sorted({str(config.model.unlabelled) for config in experiment.edges} - {"None"})
     if not folders:
         return [], {}
-    from trainables.probes.unlabelled import describe, digest  # imports Pillow
+    from trainables.probes.unlabelled import check, digest  # imports Pillow
 
-    notes = [describe(Path(folder)) for folder in folders]
+    notes = [check(Path(folder)) for folder in folders]
     return notes, {folder: digest(Path(folder)) for folder in folders}
 
 

@@ -62,12 +62,10 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"note: --min-gain has no effect before {MIN_TRIALS} trials have ended, and only "
             f"{planned} {'is' if planned == 1 else 'are'} planned."
         )
-    takes_time_into_account = adaptive(experiment.space_source) is not None
-    if (
-        experiment.budget.time is not None
-        and not takes_time_into_account
-        and (baselines := _baselines(experiment))
-    ):
+    baselines = _baselines(experiment)
+    has_others = len({config.model.name for config in experiment.edges} - baselines) > 0
+    were_measured = adaptive(experiment.space_source) is not None and has_others
+    if experiment.budget.time is not None and baselines and not were_measured:
         yield (
             f"note: the search may exceed its budget of time, because the fit of a baseline "
             f"({', '.join(sorted(baselines))}) is not interrupted."

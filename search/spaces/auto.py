@@ -6,13 +6,14 @@ promising ones of each kind, the fastest kinds first: so there is an early answe
 kind has to beat.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from search.space import Cases, Choice, Domain, Float, SearchSpace
 from search.spaces.circumstances import Circumstances
 from search.spaces.probe import PROBES
 from trainables.catalog.models import MODELS
+from trainables.errors import ConfigError
 from trainables.values import Params
 
 FOR = (
@@ -28,6 +29,9 @@ SMALL, LARGE = ("deep_cnn", "mnist_cnn"), ("resnet18", "mobilenet_v3_small")
 """Networks that are trained from scratch: on small images as they are, and on larger ones, which
 they resize.
 """
+SPREADING = tuple(name.replace("probe_", "spread_") for name in PROBES)
+"""Probes that also learn from images without labels."""
+MODELS_TRIED = tuple(dict.fromkeys((BASELINE, *PROBES, *SPREADING, *TUNED, *SMALL, *LARGE)))
 
 SMALL_SIDE = 64
 """Images with a longer side, in pixels, are too large for networks that do not resize them."""
@@ -41,6 +45,9 @@ The smaller they are, the more trials can be compared; the larger, the more epoc
 """
 FEATURES_EPOCHS = 1 / 3
 """The time of a probe's features, in epochs of the same network."""
+MOST_LABELS = 1000
+"""With more labelled images, learning from others too gains nothing (docs/benchmarks.md)."""
+ONE_FIT = (1, 1)
 TUNED_EPOCHS, SCRATCH_EPOCHS = (3, 10), (6, 30)
 """The smallest and the largest number of epochs of a training, with and without trained weights.
 
@@ -48,6 +55,7 @@ With fewer epochs than the smallest number, a training would hardly beat the fas
 """
 GOOD_EPOCHS = 6
 """The first trial of a network uses the largest images for which it has this many epochs."""
+BATCHES, LEAST_BATCH, FIRST_BATCH = (16, 32, 64), 2, 32
 TRIALS = 40
 
 
@@ -59,7 +67,7 @@ class Candidate:
     side: int | None
     """The height and width, in pixels, to which it resizes images; None if it does not."""
     epochs: int
-    """The number of epochs that the time allows."""
+    """The number of epochs that the time allows; 1 for a fit."""
 
     @property
     def params(self) -> Params:
@@ -69,32 +77,61 @@ class Candidate:
 
 
 def space() -> SearchSpace:
-    """Return the space for data that is not known yet, from which nothing is left out."""
+    """Return the space for data that is not known yet."""
     return space_for(Circumstances())
 
 
 def space_for(facts: Circumstances) -> SearchSpace:
     """Return the space for these circumstances.
 
-    If the time is too short for every other model, the classifier on hand-made features remains.
+    If the time is too short for every other model, the classifier on hand-made features remains. If
+    the user has chosen a model, it is searched however long it takes.
+
+    Raises:
+        ConfigError: the user's model is none of this space, or has no weights.
     """
-    probes, tuned, scratch = _probes(facts), _tuned(facts), _scratch(facts)
-    hand_made = _hand_made(facts, has_others=bool([*probes, *tuned, *scratch]))
-    names = _names([*hand_made, *probes, *tuned, *scratch])
+    _check_fixed_model(facts)
+    probes, tuned, scratch = (
+        [each for each in kind if facts.fixed.get("model.name", each.name) == each.name]
+        for kind in (_probes(facts), _tuned(facts), _scratch(facts))
+    )
+    others = [*probes, *tuned, *scratch]
+    names = _names([*_hand_made(facts, has_others=bool(others)), *others])
+    batches = [size for size in BATCHES if size <= facts.images] or [
+        max(LEAST_BATCH, min(facts.images, BATCHES[0]))
+    ]
+    batch = {"batch_size": min(FIRST_BATCH, batches[-1])}
+    probing = [each.params | {"model.c": 1e-3} for each in [*_first_of(probes), *_widest(probes)]]
+    tuning = [
+        each.params | {"optimizer.lr": 3e-3, "optimizer.backbone_lr": 3e-4, **batch}
+        for each in _first_of(tuned)
+    ]
+    training = [each.params | {"optimizer.lr": 1e-3, **batch} for each in _first_of(scratch)]
+    pretrained = [*probing, *tuning]
+    first = [*pretrained, *training] if facts.are_photographs else [*training, *pretrained]
+    fitting = [{"model.name": BASELINE, "model.features": "hog", "model.c": 10.0}]
+    domains = _domains(facts, names, probes, tuned, scratch, batches)
+    return SearchSpace(
+        {path: domain for path, cases in domains.items() if (domain := _joined(cases, names))},
+        base={"optimizer.name": "adamw", "optimizer.schedule": "cosine"},
+        trials=TRIALS,
+        first=[*(fitting if BASELINE in names else []), *first],
+    )
+
+
+def _domains(
+    facts: Circumstances,
+    names: tuple[str, ...],
+    probes: Sequence[Candidate],
+    tuned: Sequence[Candidate],
+    scratch: Sequence[Candidate],
+    batches: Sequence[int],
+) -> dict[str, list[Domain]]:
+    """Return the cases of each parameter, some of them for models that are not in the space."""
     is_probe, is_tuned, is_scratch, is_network = (
         {"model.name": _names(kind)} for kind in (probes, tuned, scratch, [*tuned, *scratch])
     )
-    probing = [each.params | {"model.c": 1e-3} for each in [*_first_of(probes), *_widest(probes)]]
-    tuning = [
-        each.params | {"optimizer.lr": 3e-3, "optimizer.backbone_lr": 3e-4, "batch_size": 32}
-        for each in _first_of(tuned)
-    ]
-    training = [
-        each.params | {"optimizer.lr": 1e-3, "batch_size": 32} for each in _first_of(scratch)
-    ]
-    pretrained = [*probing, *tuning]
-    first = [*pretrained, *training] if facts.are_photographs else [*training, *pretrained]
-    domains: dict[str, list[Domain]] = {
+    return {
         "model.name": [Choice(*names)],
         "model.features": [Choice("hog", "all", when={"model.name": BASELINE})],
         "model.c": [
@@ -113,49 +150,77 @@ def space_for(facts: Circumstances) -> SearchSpace:
         ],
         "optimizer.backbone_lr": [Float(3e-5, 1e-3, log=True, when=is_tuned)],
         "optimizer.weight_decay": [Float(1e-5, 1e-2, log=True, when=is_network)],
-        "batch_size": [Choice(16, 32, 64, when=is_network)],
+        "batch_size": [Choice(*batches, when=is_network)],
         "augment.crop": [Choice(0, 4, when=is_network)],
         "augment.flip": [Choice(False, True, when=is_network)] if facts.can_flip else [],
     }
-    return SearchSpace(
-        {path: domain for path, cases in domains.items() if (domain := _joined(cases, names))},
-        base={"optimizer.name": "adamw", "optimizer.schedule": "cosine"},
-        trials=TRIALS,
-        first=[
-            *[each.params | {"model.features": "hog", "model.c": 10.0} for each in hand_made],
-            *first,
-        ],
-    )
+
+
+def _check_fixed_model(facts: Circumstances) -> None:
+    """Check that the model that the user has chosen can be searched in this space.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if (name := facts.fixed.get("model.name")) is None or name not in MODELS:
+        return  # an unknown model is refused elsewhere
+    if name not in MODELS_TRIED:
+        raise ConfigError(
+            f"--space auto does not try the model '{name}'. Use another space, such as zoo, or one "
+            f"of its models: {', '.join(MODELS_TRIED)}."
+        )
+    is_large = facts.side > SMALL_SIDE
+    if name in (SMALL if is_large else ()):
+        raise ConfigError(
+            f"--space auto does not train {name} on images of more than {SMALL_SIDE} pixels a "
+            "side. Make them smaller with --set data.image_size=64, or use another space."
+        )
+    needs_weights = name not in (BASELINE, *SMALL, *(LARGE if is_large else ()))
+    if needs_weights and not facts.has_weights(MODELS[name].source or name):
+        raise ConfigError(
+            f"--space auto uses {name} with pretrained weights, and none are available. Use "
+            "--download, or --weights FOLDER."
+        )
 
 
 def _hand_made(facts: Circumstances, *, has_others: bool) -> list[Candidate]:
     """Return the classifier on hand-made features, unless its fit takes too much of the time."""
-    is_fast = facts.epochs(BASELINE, None, FEATURES_SHARE, most=1)
+    if facts.fixed.get("model.name", BASELINE) != BASELINE:
+        return []
+    is_fast = facts.epochs(facts.cpu_epoch_s(BASELINE), None, FEATURES_SHARE, ONE_FIT)
     return [Candidate(BASELINE, None, 1)] if is_fast or not has_others else []
 
 
 def _probes(facts: Circumstances) -> list[Candidate]:
     """Return the probes whose features can be computed in the time, at least with small images.
 
-    If there are images without labels, those that learn from these too follow.
+    If there are images without labels and few with labels, probes that learn from all of them
+    follow.
     """
-    spreading = [name.replace("probe_", "spread_") for name in PROBES if facts.has_unlabelled]
-    return [
-        Candidate(name, side, 1)
-        for name in (*PROBES, *spreading)
-        for side in SIDES
-        if facts.has_weights(network := MODELS[name].source)
-        and facts.epochs(network, side, FEATURES_SHARE / FEATURES_EPOCHS, most=1)
-    ]
+    has_few_labels = facts.unlabelled and facts.images <= MOST_LABELS
+    chosen = facts.fixed.get("model.name")
+    candidates = []
+    for name in (*PROBES, *(SPREADING if has_few_labels or chosen in SPREADING else ())):
+        network, more = MODELS[name].source, facts.unlabelled if name in SPREADING else 0
+        if facts.has_weights(network):
+            epoch_s = facts.cpu_epoch_s(network) * (1 + more / facts.images)
+            candidates += [
+                Candidate(name, side, 1)
+                for side in _possible_sides(facts)
+                if chosen == name
+                or facts.epochs(epoch_s, side, FEATURES_SHARE / FEATURES_EPOCHS, ONE_FIT)
+            ]
+    return candidates
 
 
 def _tuned(facts: Circumstances) -> list[Candidate]:
     """Return the networks to be fine-tuned, with each size for which there is enough time."""
+    sides = _possible_sides(facts)
     return [
         each
         for name in TUNED
         if facts.has_weights(name)
-        for each in _trainings(name, SIDES, TUNED_EPOCHS, facts)
+        for each in _trainings(name, sides, TUNED_EPOCHS, facts)
     ]
 
 
@@ -165,23 +230,35 @@ def _scratch(facts: Circumstances) -> list[Candidate]:
     None of them has pretrained weights, which are a better start.
     """
     is_small = facts.side <= SMALL_SIDE
+    sides = [None] if is_small else _possible_sides(facts)
     return [
         each
         for name in (SMALL if is_small else LARGE)
         if name in SMALL or not facts.has_weights(name)
-        for each in _trainings(name, [None] if is_small else SIDES, SCRATCH_EPOCHS, facts)
+        for each in _trainings(name, sides, SCRATCH_EPOCHS, facts)
     ]
+
+
+def _possible_sides(facts: Circumstances) -> Sequence[int]:
+    """Return the sizes of images to choose from; only the user's, if there is one."""
+    fixed = facts.fixed.get("model.input_size")
+    return SIDES if fixed is None else (fixed,)
 
 
 def _trainings(
     name: str, sides: Iterable[int | None], limits: tuple[int, int], facts: Circumstances
-) -> Iterable[Candidate]:
-    """Yield a network with each size for which the time allows enough epochs."""
-    least, most = limits
+) -> Iterator[Candidate]:
+    """Yield a network with each size for which the time allows enough epochs.
+
+    The network that the user has chosen is trained for the smallest number of epochs at least.
+    """
+    chosen = facts.fixed.get("model.name")
+    if chosen not in (None, name):
+        return
     for side in sides:
-        epochs = facts.epochs(name, side, TRAINING_SHARE, most)
-        if epochs >= least:
-            yield Candidate(name, side, epochs)
+        epochs = facts.epochs(facts.epoch_s(name), side, TRAINING_SHARE, limits)
+        if epochs or chosen:
+            yield Candidate(name, side, epochs or limits[0])
 
 
 def _first_of(candidates: Sequence[Candidate]) -> list[Candidate]:

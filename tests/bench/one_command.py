@@ -6,7 +6,7 @@ Each way is a search as a user would start it, with the same budget and an empty
 probes alone; MobileNetV2, fine-tuned once with good settings; the spaces `transfer` and `table3`.
 The weights are those in the folder. Prints Markdown: the accuracy on the test set, and for `auto`
 the seconds until the first answer and the share of the budget that was used. With `--results FILE`
-each search's figures are kept there, and a run that was broken off goes on. The machine should do
+each search's figures are kept there, and an interrupted run continues. The machine should do
 nothing else.
 """
 
@@ -125,7 +125,7 @@ def table(measured: list[Run], ways: list[str]) -> Iterator[str]:
             tests = [run.test for run in rows if run.way == way]
             spread = f" ({min(tests):.3f} to {max(tests):.3f})" if len(tests) > 1 else ""
             cells.append(f"{statistics.mean(tests):.3f}{spread}")
-        own = [run for run in rows if run.way == ways[0]]
+        own = [run for run in rows if run.way == "auto"] or rows
         first_s = statistics.mean(run.first_s for run in own)
         seconds = statistics.mean(run.seconds for run in own)
         name = data.rpartition("/")[2]

@@ -294,7 +294,7 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--unlabelled", "labels"],
         "--unlabelled cannot be used, because no model of this space learns from images without "
-        "labels. Use --space auto, or --set model.name=spread_mobilenet_v2.",
+        "labels. To classify images, use --space auto, or --set model.name=spread_mobilenet_v2.",
         2,
     ),
     (

@@ -154,9 +154,10 @@ class FeatureClassifier(Baseline):
     def _sampled_s(self, dataset: Dataset, count: int) -> float:
         """Measure the seconds of a fit to a sample, and of a prediction of images of the sample.
 
-        The sample consists of `count` training images, evenly spread.
+        The sample consists of `count` training images, evenly spread, and one of each class.
         """
-        rows = np.unique(np.linspace(0, len(dataset.train) - 1, count).round().astype(int))
+        spread = np.linspace(0, len(dataset.train) - 1, count).round().astype(int)
+        rows = np.union1d(spread, np.unique(dataset.train.targets, return_index=True)[1])
         part = dataset.train.take(rows)
         inputs = self.compute(part.images, dataset)
         start = time.perf_counter()

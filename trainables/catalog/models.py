@@ -161,7 +161,7 @@ def spreading_probe(network: ModelEntry) -> ModelEntry:
     entry = probe(network)
     return replace(
         entry,
-        options={**entry.options, "unlabelled": None, "neighbours": 10},
+        options={**entry.options, "unlabelled": None, "neighbours": 30},
         fitted_by="trainables.probes.spreading:SpreadingProbe",
         fit_options=("c", "unlabelled", "neighbours"),
         method="on the features of a pretrained network, with labels spread to other images",

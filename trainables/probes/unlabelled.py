@@ -4,27 +4,29 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Part
-from trainables.datasets.images import decode
+from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images, Part
+from trainables.datasets.images import decode, header
 from trainables.datasets.walk import walk
 from trainables.errors import ConfigError, DataError, counted, printable
 from trainables.processors import processors
+from trainables.progress import step
 
 MOST = 20_000
 """The maximum number of images that are used, because the graph of neighbours compares all pairs.
 
-Of more images, `MOST` are used, evenly spread over the sorted paths.
+If there are more, `MOST` of them are used, evenly spread over the sorted paths.
 """
 BATCH = 500
 """The number of images that are decoded at once."""
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return the paths of the images in a folder, sorted; at most `MOST`.
+    """Return the paths of all images in a folder, sorted.
 
     Raises:
         ConfigError: the folder is missing or unreadable, or has no images.
@@ -34,65 +36,137 @@ def image_paths(folder: Path) -> list[Path]:
     except OSError as error:
         raise ConfigError(
             f"the folder of images without labels, '{folder}', cannot be read ({error.strerror}). "
-            "Use --unlabelled FOLDER."
+            "Restore it."
         ) from error
     if not paths:
-        raise ConfigError(
-            f"'{folder}' contains no images (--unlabelled). Use a folder of images without labels."
-        )
-    places = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
+        raise ConfigError(f"the folder of images without labels, '{folder}', has no images.")
+    return paths
 
 
-def describe(folder: Path) -> str:
-    """Describe the images without labels in a line for the start of a search.
+def used_paths(folder: Path) -> list[Path]:
+    """Return the paths of the images that are used, sorted; at most `MOST`.
 
     Raises:
         ConfigError: as for `image_paths`.
     """
     paths = image_paths(folder)
-    limit = f", {MOST:,} of them, the most that can be" if len(paths) == MOST else ""
-    return f"note: {counted(len(paths), 'image')} without labels in '{folder}' are used too{limit}."
+    places = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
+    return [paths[place] for place in places]
+
+
+def check(folder: Path) -> str:
+    """Check the headers of the images, and describe them in a line for the start of a search.
+
+    Raises:
+        ConfigError: as for `image_paths`, or images cannot be read.
+    """
+    total, paths = len(image_paths(folder)), used_paths(folder)
+    with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
+        headers = zip(paths, pool.map(header, paths), strict=True)
+        unreadable = [path for path, each in headers if each is None]
+    if unreadable:
+        raise ConfigError(
+            f"{counted(len(unreadable), 'image')} without a label cannot be read (first: "
+            f"'{printable(str(unreadable[0]))}'). Remove {'it' if len(unreadable) == 1 else 'them'}"
+            f" from '{folder}'."
+        )
+    if total > len(paths):
+        return (
+            f"note: {len(paths):,} of the {total:,} images without labels in '{folder}' are used, "
+            "which is the maximum."
+        )
+    return f"note: {counted(total, 'image')} without labels in '{folder}' are used, too."
 
 
 def digest(folder: Path) -> str:
-    """Return 16 hex digits that identify the images, by their names and sizes in bytes.
+    """Return 16 hex digits that identify the images by their paths and sizes, on any machine.
 
     Raises:
         ConfigError: as for `image_paths`.
     """
     hasher = hashlib.sha256()
-    for path in image_paths(folder):
-        size = path.stat().st_size if path.exists() else 0
+    for path in used_paths(folder):
+        size = _status(path).st_size
         hasher.update(os.fsencode(path.relative_to(folder)) + f"\0{size}\0".encode())
     return hasher.hexdigest()[:16]
 
 
-def read_batches(
-    folder: Path, dataset: Dataset, beat: Callable[[], None] = lambda: None
-) -> Iterator[Part]:
-    """Yield the images of a folder in batches, in the size and the colours of a data set.
+def _status(path: Path) -> os.stat_result:
+    """Return the status of a file, or of the link itself if it is broken."""
+    return path.stat() if path.exists() else path.lstat()
 
-    The targets are -1.
 
-    Raises:
-        ConfigError: as for `image_paths`, or an image cannot be read.
+class FilesPart(Part):
+    """Images without labels that are decoded when they are needed, in the form of a data set.
+
+    Their fingerprint does not depend on the pixels, so that images whose features are cached need
+    not be decoded. The targets are -1.
     """
-    paths = image_paths(folder)
-    _, height, width, channels = dataset.train.shape
-    mode = "L" if channels == 1 else "RGB"
 
-    def decode_one(path: Path) -> np.ndarray:
-        beat()
+    def __init__(self, paths: list[Path], dataset: Dataset, beat: Callable[[], None]) -> None:
+        for name, value in (
+            ("paths", paths),
+            ("dataset", dataset),
+            ("beat", beat),
+            ("targets", np.full(len(paths), -1)),
+        ):
+            object.__setattr__(self, name, value)
+
+    paths: list[Path]
+    dataset: Dataset
+    beat: Callable[[], None]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(count, height, width, channels)."""
+        return len(self.paths), *self.dataset.train.shape[1:]
+
+    @property
+    def is_ragged(self) -> bool:
+        """False: all images are resized."""
+        return False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that identify the files and the form in which they are decoded."""
+        hasher = hashlib.sha256(f"{self.shape}{self.dataset.value_range}".encode())
+        for path in self.paths:
+            status = _status(path)
+            hasher.update(os.fsencode(path.absolute()))
+            hasher.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return hasher.hexdigest()[:16]
+
+    @property
+    def images(self) -> Images:
+        """The decoded images.
+
+        Raises:
+            ConfigError: an image is damaged.
+        """
+        with ThreadPoolExecutor(processors()) as pool:
+            return np.stack(list(pool.map(self._decode, self.paths)))
+
+    def _decode(self, path: Path) -> Images:
+        self.beat()
+        _, height, width, channels = self.shape
+        mode = "L" if channels == 1 else "RGB"
         try:
-            return decode(path, (width, height), mode, dataset.value_range or SIXTEEN_BITS)
+            return decode(path, (width, height), mode, self.dataset.value_range or SIXTEEN_BITS)
         except DataError as error:
             raise ConfigError(
                 f"the image without a label '{printable(str(path))}' cannot be read: {error}. "
                 "Remove it."
             ) from error
 
-    with ThreadPoolExecutor(processors()) as pool:
-        for first in range(0, len(paths), BATCH):
-            images = np.stack(list(pool.map(decode_one, paths[first : first + BATCH])))
-            yield Part(images, np.full(len(images), -1))
+
+def batches(
+    folder: Path, dataset: Dataset, beat: Callable[[], None] = lambda: None
+) -> Iterator[FilesPart]:
+    """Yield the images of a folder in batches, in the form of a data set.
+
+    Raises:
+        ConfigError: as for `image_paths`.
+    """
+    paths = used_paths(folder)
+    for first in range(0, len(paths), BATCH):
+        yield FilesPart(paths[first : first + BATCH], dataset, beat)

@@ -116,8 +116,8 @@ class NewSearchForm:
         A name that is already filled in is kept.
         """
         space, source = self.space(self.task(site)), data_source(self.data)
-        default = f"{space}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return NewSearchForm({**self.values, "name": self.values.get("name", default)})
+        usual = f"{space}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return NewSearchForm({**self.values, "name": self.values.get("name", usual)})
 
     def check_data(self, site: Site) -> str:
         """Check the chosen data, and return the value of `--data`.

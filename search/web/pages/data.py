@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from cluster.errors import NotReady
 from search.operations.run_request import named_data_sets
+from search.preflight.adapting import NETWORKS
 from search.web.forms.children import Asker
 from search.web.forms.folders import Listing, allowed, listing
 from search.web.forms.look import DataPreview
@@ -153,7 +154,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     """Collect the variables for the template of the report."""
     report = preview.report
     task = TASKS[report.task]
-    space, has_weights = search_form.space(task), bool(cached())
+    space, has_weights = search_form.space(task), not set(NETWORKS).isdisjoint(cached())
     resizes = space in ("auto", *PRETRAINED)
     titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])

@@ -17,6 +17,7 @@ import pytest
 
 from cluster.runtime.resources import Demand
 from search.decisions import timing
+from search.decisions.driver import MAX_UNFIT
 from search.design.budget import Budget, Limit, limit, shares_of, shares_text
 from search.design.experiment import Experiment
 from search.facts.standing import SearchStanding
@@ -429,6 +430,38 @@ def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(
     assert driver.report(slow, report(2)), "its next would take 8 s more"
     assert driver.suggest() is not None, "a first one takes 1"
     assert driver.closing is None
+
+
+def test_towards_the_end_models_with_quick_epochs_are_still_started(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """Some whose first epoch does not fit any more are proposed, but few."""
+    slow, quick = {"model.name": "deep_cnn"}, {"model.name": "table2"}
+    space = SearchSpace(
+        {"model.name": Choice("deep_cnn", "table2"), "optimizer.lr": Float(0.001, 0.1, log=True)},
+        base={"epochs": 1},
+        first=[slow, quick, slow, slow, quick, quick],
+    )
+    search = changed(
+        experiment,
+        space=space,
+        base=TrialConfig().override(space.base),
+        algorithm="random",
+        trials=40,
+    )
+    clock = Clock()
+    driver = open_driver(within(search, "30s"), clock=clock, slots=1)
+
+    def train(config: TrialConfig, epoch: int) -> Report:
+        clock.now += 10 if config.model.name == "deep_cnn" else 1
+        return good_lr_wins(config, epoch)
+
+    play(driver, train)
+    trained = [trial.config["model"]["name"] for trial in driver.trials.values() if trial.epochs]
+    assert trained[:5] == ["deep_cnn", "table2", "deep_cnn", "table2", "table2"]
+    assert trained.count("deep_cnn") == 2
+    assert 1 <= sum(not trial.epochs for trial in driver.trials.values()) <= MAX_UNFIT
+    assert driver.closing is not None
 
 
 def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(

@@ -11,7 +11,9 @@ from search.spaces.auto import (
     FEATURES_EPOCHS,
     FEATURES_SHARE,
     LARGE,
+    MOST_LABELS,
     SMALL,
+    SPREADING,
     TRAINING_SHARE,
     TUNED,
     space_for,
@@ -21,6 +23,7 @@ from search.spaces.find import adaptive, default, names
 from search.spaces.probe import PROBES
 from trainables.catalog.tasks import TASKS
 from trainables.config import TrialConfig
+from trainables.errors import ConfigError
 from trainables.values import Params
 
 PROBED = {name.removeprefix("probe_") for name in PROBES}
@@ -38,7 +41,10 @@ def points(space: SearchSpace, count: int = 200) -> list[Params]:
 
 
 def facts(**changes: Any) -> Circumstances:
-    return Circumstances(**{"has_unlabelled": False, **changes})
+    changes = {"unlabelled": 0, **changes}
+    if "epoch_s" in changes:
+        changes.setdefault("cpu_epoch_s", changes["epoch_s"])
+    return Circumstances(**changes)
 
 
 def test_without_a_limit_of_time_no_kind_of_model_is_left_out() -> None:
@@ -46,10 +52,12 @@ def test_without_a_limit_of_time_no_kind_of_model_is_left_out() -> None:
 
 
 def test_images_without_labels_are_learned_from_right_after_the_probes() -> None:
-    space = space_for(facts(has_unlabelled=True, weights=["resnet18"]))
+    space = space_for(facts(unlabelled=500, images=100, weights=["resnet18"]))
     assert models(space) == {"svm", "probe_resnet18", "spread_resnet18", "resnet18", *SMALL}
     order = [point["model.name"] for point in space.first]
     assert order[1:3] == ["probe_resnet18", "spread_resnet18"]
+    many_labels = space_for(facts(unlabelled=500, images=MOST_LABELS + 1, weights=["resnet18"]))
+    assert "spread_resnet18" not in models(many_labels), "they would add nothing"
 
 
 def test_photographs_are_probed_and_tuned_before_networks_are_trained_from_scratch() -> None:
@@ -100,17 +108,25 @@ def test_networks_without_weights_are_trained_from_scratch_on_large_images_only(
 def test_no_training_is_planned_to_take_more_than_its_share(time_s: float) -> None:
     seconds = {"mobilenet_v2": 3.0, "resnet18": 1.5, "deep_cnn": 0.5, "mnist_cnn": 4.0, "svm": 0.2}
     space = space_for(
-        facts(time_s=time_s, epoch_s=lambda name: seconds.get(name, 2.0), weights=PROBED)
+        facts(
+            time_s=time_s,
+            epoch_s=lambda name: seconds.get(name, 2.0),
+            weights=PROBED,
+            images=100,
+            unlabelled=200,
+        )
     )
     for point in points(space):
-        name = point["model.name"].removeprefix("probe_")
+        kind, _, name = point["model.name"].rpartition("probe_")
+        if point["model.name"] in SPREADING:
+            kind, name = "spread", point["model.name"].removeprefix("spread_")
         side = point.get("model.input_size", MEASURED_SIDE)
         epoch_s = seconds.get(name, 2.0) * (side / MEASURED_SIDE) ** 2
         if "epochs" in point:
             assert point["epochs"] * epoch_s <= TRAINING_SHARE * time_s
         else:
             features_s = epoch_s * (FEATURES_EPOCHS if name != "svm" else 1)
-            assert features_s <= FEATURES_SHARE * time_s
+            assert features_s * (3 if kind == "spread" else 1) <= FEATURES_SHARE * time_s
 
 
 def test_more_time_gives_larger_images_and_more_epochs() -> None:
@@ -129,6 +145,61 @@ def test_the_classifier_without_a_network_remains_if_the_time_is_too_short_for_a
     assert models(space_for(facts(time_s=1.0, epoch_s=lambda name: 1e6))) == {"svm"}
     slow_fit = space_for(facts(time_s=100.0, epoch_s=lambda name: 1e6 * (name == "svm")))
     assert "svm" not in models(slow_fit)
+
+
+@pytest.mark.parametrize(
+    ("images", "batches"),
+    [(1, (2,)), (10, (10,)), (16, (16,)), (40, (16, 32)), (1000, (16, 32, 64))],
+)
+def test_batches_are_not_larger_than_the_data(images: int, batches: tuple[int, ...]) -> None:
+    space = space_for(facts(images=images))
+    assert space.domains["batch_size"].values == batches
+    first = {point["batch_size"] for point in space.first if "batch_size" in point}
+    assert first == {min(32, batches[-1])}
+
+
+def test_a_model_that_the_user_has_chosen_is_searched_however_long_it_takes() -> None:
+    slow = {"time_s": 1.0, "epoch_s": lambda name: 1e6}
+    tuned = space_for(facts(fixed={"model.name": "mobilenet_v2"}, **slow))
+    assert models(tuned) == {"mobilenet_v2"}
+    assert {point["epochs"] for point in points(tuned)} == {3}
+    assert all(point["model.pretrained"] for point in points(tuned))
+    assert models(space_for(facts(fixed={"model.name": "probe_resnet18"}, **slow))) == {
+        "probe_resnet18"
+    }
+    assert models(space_for(facts(fixed={"model.name": "svm"}, **slow))) == {"svm"}
+
+
+def test_a_size_that_the_user_has_chosen_decides_on_the_epochs() -> None:
+    space = space_for(
+        facts(fixed={"model.input_size": 192}, time_s=400.0, epoch_s=lambda name: 4.0)
+    )
+    tuned = [point for point in points(space) if point["model.name"] in TUNED]
+    assert {point["model.input_size"] for point in tuned} == {192}
+    assert {point["epochs"] for point in tuned} == {4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fixed": {"model.name": "densenet121"}}, "does not try the model 'densenet121'"),
+        (
+            {"fixed": {"model.name": "deep_cnn"}, "side": 224},
+            "does not train deep_cnn on images of more than 64 pixels",
+        ),
+        (
+            {"fixed": {"model.name": "resnet18"}, "weights": []},
+            "uses resnet18 with pretrained weights, and none are available",
+        ),
+        (
+            {"fixed": {"model.name": "spread_resnet18"}, "weights": ["mobilenet_v2"]},
+            "uses spread_resnet18 with pretrained weights, and none are available",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_searched_is_refused(changes: Params, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        space_for(facts(**changes))
 
 
 @pytest.mark.parametrize("weights", [None, [], ["squeezenet1_0"]])

@@ -1,5 +1,6 @@
 """Probes that learn from images without labels, too."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from tests.trainables.probes.test_probe import SIDE, save_weights
 from trainables.baselines.fitting import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
 from trainables.probes import spreading, unlabelled
 from trainables.probes.spreading import SpreadingProbe, neighbour_graph, spread
-from trainables.probes.unlabelled import describe, digest, image_paths, read_batches
+from trainables.probes.unlabelled import batches, check, digest, image_paths, used_paths
 
 MakeDataset = Callable[..., Dataset]
 
@@ -144,23 +145,40 @@ def test_images_are_read_in_the_form_of_the_data(
     pictures: Path, few: Dataset, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlabelled, "BATCH", 25)
-    batches = list(read_batches(pictures, few))
-    assert [len(part) for part in batches] == [25, 25, 10]
-    assert {part.shape[1:] for part in batches} == {(24, 24, 3)}
-    assert {int(label) for part in batches for label in part.targets} == {-1}
-    grey = next(read_batches(pictures, make_dataset(train=6, val=6)))
-    assert grey.shape[3] == 1
+    parts = list(batches(pictures, few))
+    assert [len(part) for part in parts] == [25, 25, 10]
+    assert all(part.images.shape == part.shape for part in parts)
+    assert {part.shape[1:] for part in parts} == {(24, 24, 3)}
+    assert {int(label) for part in parts for label in part.targets} == {-1}
+    assert len({part.fingerprint for part in parts}) == 3
+    grey = next(batches(pictures, make_dataset(train=6, val=6)))
+    assert grey.images.shape[3] == 1
+    assert grey.fingerprint != parts[0].fingerprint
+
+
+def test_images_whose_features_are_cached_are_not_decoded_again(
+    make_config: Callable[..., TrialConfig],
+    few: Dataset,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    list(Fitting(make_config(), few).epochs())
+    monkeypatch.setattr(unlabelled, "decode", None)
+    list(Fitting(make_config(model__c=1.0), few).epochs())
+    os.utime(pictures / "11.png", (1, 1))
+    with pytest.raises(TypeError, match="not callable"):
+        list(Fitting(make_config(), few).epochs())
 
 
 def test_of_too_many_images_some_are_used_and_a_note_says_it(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(image_paths(pictures)) == 60
-    assert describe(pictures) == f"note: 60 images without labels in '{pictures}' are used too."
+    assert check(pictures) == f"note: 60 images without labels in '{pictures}' are used, too."
     monkeypatch.setattr(unlabelled, "MOST", 7)
-    assert len(set(image_paths(pictures))) == 7
-    assert "7 images without labels" in describe(pictures)
-    assert "the most that can be" in describe(pictures)
+    assert len(set(used_paths(pictures))) == 7
+    assert check(pictures) == (
+        f"note: 7 of the 60 images without labels in '{pictures}' are used, which is the maximum."
+    )
 
 
 def test_a_folder_that_cannot_be_used_is_named(
@@ -169,24 +187,24 @@ def test_a_folder_that_cannot_be_used_is_named(
     with pytest.raises(ConfigError, match=r"'.*nowhere', cannot be read \(No such file"):
         image_paths(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="contains no images"):
+    with pytest.raises(ConfigError, match="has no images"):
         image_paths(tmp_path / "empty")
     (pictures / "broken.png").write_bytes(b"no image")
+    (pictures / "worse.png").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"2 images without a label cannot be read \(first: '.*br"
+    ):
+        check(pictures)
     with pytest.raises(ConfigError, match=r"broken\.png' cannot be read: the file is not an image"):
-        list(read_batches(pictures, few))
+        [part.images for part in batches(pictures, few)]
 
 
 def test_another_or_changed_file_changes_the_digest(pictures: Path) -> None:
     before = digest(pictures)
-    assert digest(pictures) == before
+    os.utime(pictures / "12.png", (1, 1))
+    assert digest(pictures) == before, "it is the same on another machine"
     (pictures / "99.png").write_bytes((pictures / "12.png").read_bytes() + b" ")
     more = digest(pictures)
     (pictures / "99.png").unlink()
     assert len({before, more}) == 2
     assert digest(pictures) == before
-
-
-def test_a_part_without_labels_is_no_training_part(pictures: Path, few: Dataset) -> None:
-    part = next(read_batches(pictures, few))
-    assert isinstance(part, Part)
-    assert part.names is None

@@ -1,0 +1,112 @@
+"""What images without labels add to a probe: accuracy with few labels, with and without them.
+
+    python -m tests.bench.few_labels --data-root FOLDER --weights FOLDER [--draws 5]
+
+The first folder holds a data set as `train/` and `test/` with a folder for each class, such as
+CIFAR-10 as files. The features of its images are computed once. For each draw and number of labels,
+that many images of `train/` are drawn with their labels, as many of each class as of any other, and
+`--unlabelled` others without. A probe and a `spread_*` model are fitted, and tested on all of
+`test/`. Prints Markdown: means over the draws, with the range.
+"""
+
+import argparse
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trainables.baselines.base import load_baseline
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.load import load
+from trainables.probes.probe import LinearProbe, ProbeNetwork
+from trainables.probes.spreading import SpreadingProbe, spread
+
+SIZES = (40, 250, 1000, 4000)
+
+
+def rows_drawn(labels: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw `size` rows, about as many of each class as of any other."""
+    by_class = [generator.permutation(np.flatnonzero(labels == each)) for each in np.unique(labels)]
+    shares = np.array_split(np.arange(size), len(by_class))
+    return np.concatenate(
+        [rows[: len(share)] for rows, share in zip(by_class, shares, strict=True)]
+    )
+
+
+def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, float]]:
+    """Yield (labels, share of right spread labels, accuracy of the probe, of the other model)."""
+    config = TrialConfig().override(
+        {
+            "data.name": "folder",
+            "data.root": str(args.data_root),
+            "model.name": f"probe_{args.network}",
+            "model.weights": str(args.weights),
+            "model.input_size": args.side,
+            "model.c": args.c,
+        }
+    )
+    dataset = load(config.data)
+    assert dataset.test is not None
+    probe = load_baseline(config)
+    assert isinstance(probe, LinearProbe)
+    train, test = (probe.features(part, dataset) for part in (dataset.train, dataset.test))
+    labels, right = dataset.train.targets, dataset.test.targets
+    spreading = load_baseline(config.override({"model.name": f"spread_{args.network}"}))
+    assert isinstance(spreading, SpreadingProbe)
+    for draw in range(args.draws):
+        for size in args.sizes:
+            generator = np.random.default_rng([draw, size])
+            rows = rows_drawn(labels, size, generator)
+            rest = generator.permutation(np.setdiff1d(np.arange(len(labels)), rows))
+            others = rest[: args.unlabelled]
+            part = Part(dataset.train.images[:1], labels[rows])
+            few = Dataset("folder", dataset.classes, part, part, None, "")
+            guessed, _ = spread(
+                train[rows],
+                labels[rows],
+                train[others],
+                classes=len(few.classes),
+                neighbours=spreading.config.model.options["neighbours"],
+            )
+            fits = (
+                probe.fit_to(train[rows], few),
+                spreading.fit_to_all(train[rows], train[others], few),
+            )
+            tested = []
+            for fit in fits:
+                network = ProbeNetwork(probe._pretrained(dataset), train.shape[1], len(few.classes))
+                network.put(fit)
+                chances = probe.probabilities(network, test, dataset)
+                tested.append(float((chances.argmax(axis=1) == right).mean()))
+            yield size, float((guessed == labels[others]).mean()), tested[0], tested[1]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--network", default="mobilenet_v2")
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--c", type=float, default=1e-3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--unlabelled", type=int, default=10_000)
+    parser.add_argument("--draws", type=int, default=5)
+    args = parser.parse_args()
+    rows = list(measured(args))
+    print("| labels | spread labels that are right | probe | with the others |")
+    print("|---|---|---|---|")
+    for size in args.sizes:
+        columns = list(zip(*(row[1:] for row in rows if row[0] == size), strict=True))
+        cells = [
+            f"{statistics.mean(each):.3f} ({min(each):.3f} to {max(each):.3f})" for each in columns
+        ]
+        print(f"| {size:,} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
