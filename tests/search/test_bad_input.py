@@ -376,7 +376,7 @@ CASES: list[Case] = [
     (
         ["--space", "segmentation", "--data", "digits"],
         "--space segmentation cannot be used for classification, the task of the data set "
-        "'digits'. Use --data scenes or folder:PATH, or --space baselines",
+        "'digits'. Use --data scenes or folder:PATH, or --space auto",
         2,
     ),
     (

@@ -13,6 +13,7 @@ from search.web.pages import (
     started,
     steer,
     trial,
+    words,
 )
 from search.web.site import Page
 
@@ -29,4 +30,5 @@ PAGES: tuple[Page, ...] = (
     steer,
     keep,
     started,
+    words,
 )

@@ -18,11 +18,15 @@ from search.journal.lease import Lease
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.page import render
 from search.views.text.story import story_lines
+from search.views.text.terms import TERMS
 from search.web.listing import Cell, Column, Query, Row, listed
 from search.web.pages.search import PARTS
 from tests.search.web.conftest import HOSTILE, make_hostile
+from tests.support.pages import ROOT
 from tests.support.played import OpenDriver, changed, play
 from tests.support.site import Visitor
+from trainables.catalog.tasks import TASKS
+from trainables.config import PATHS
 
 
 def rows_of(page: bytes) -> list[str]:
@@ -318,3 +322,26 @@ def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:
         assert b"\x1b" not in page.content
     charts = visitor.see("/searches/played/charts")
     assert charts.headers["content-type"] == "application/json"
+
+
+def test_each_page_and_the_report_explain_their_words(visitor: Visitor, played: Experiment) -> None:
+    page = visitor.see("/words").content.decode()
+    report = render(SearchResult.read(played.folder), played.folder)
+    for word, meaning in TERMS.items():
+        entry = f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>"
+        assert entry in page
+        assert entry in report
+    for address in ("/", "/new", "/searches/played"):
+        assert '<a href="/words">' in visitor.see(address).content.decode()
+
+
+def test_words_that_are_explained_are_those_that_are_used() -> None:
+    """A word of ours is in the glossary; others are the names of settings and metrics."""
+    glossary = (ROOT / "docs" / "glossary.md").read_text().lower()
+    settings = " ".join([*PATHS, *(metric.title for metric in TASKS["classification"].metrics)])
+    for word in ("trial", "epoch", "guessing", "held", "stopped", "probe", "baseline"):
+        assert word in TERMS
+        assert f"| {word}" in glossary
+    for word in ("lr", "dropout", "freeze", "pretrained"):
+        assert word in TERMS
+        assert word in settings
