@@ -35,7 +35,7 @@ TERMS = {
         "Of the images that were predicted to be of a class, the share that is; of the images of a "
         "class, the share that was predicted to be."
     ),
-    "macro F1, balanced accuracy": "Metrics for which each class counts equally, with few or many images.",
+    "macro F1, balanced accuracy": "Metrics for which each class counts equally.",
     "reliability diagram": "Whether predictions with 80 % probability are right in 80 % of cases.",
     "Pareto front": "The trials for which no other one is both better and cheaper to use.",
 }
