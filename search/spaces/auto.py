@@ -56,6 +56,16 @@ With fewer epochs than the smallest number, a training would hardly beat the fas
 GOOD_EPOCHS = 6
 """The first trial of a network uses the largest images for which it has this many epochs."""
 BATCHES, LEAST_BATCH, FIRST_BATCH = (16, 32, 64), 2, 32
+FIRST_TUNED = {
+    "model.freeze": "nothing",
+    "optimizer.lr": 3e-3,
+    "optimizer.backbone_lr": 3e-4,
+}
+FIRST_SHAPES = {
+    "deep_cnn": {"model.layers": 10, "model.width": 16},
+    "mnist_cnn": {"model.width": 32},
+}
+"""The settings with which the first trials begin; the rest of the space is around them."""
 TRIALS = 40
 
 
@@ -100,13 +110,18 @@ def space_for(facts: Circumstances) -> SearchSpace:
     batches = [size for size in BATCHES if size <= facts.images] or [
         max(LEAST_BATCH, min(facts.images, BATCHES[0]))
     ]
-    batch = {"batch_size": min(FIRST_BATCH, batches[-1])}
+    usual = {
+        "optimizer.weight_decay": 1e-4,
+        "batch_size": min(FIRST_BATCH, batches[-1]),
+        "augment.crop": 4,
+        **({"augment.flip": facts.are_photographs} if facts.can_flip else {}),
+    }
     probing = [each.params | {"model.c": 1e-3} for each in [*_first_of(probes), *_widest(probes)]]
-    tuning = [
-        each.params | {"optimizer.lr": 3e-3, "optimizer.backbone_lr": 3e-4, **batch}
-        for each in _first_of(tuned)
+    tuning = [each.params | FIRST_TUNED | usual for each in _first_of(tuned)]
+    training = [
+        each.params | FIRST_SHAPES.get(each.name, {}) | {"optimizer.lr": 1e-3} | usual
+        for each in _first_of(scratch)
     ]
-    training = [each.params | {"optimizer.lr": 1e-3, **batch} for each in _first_of(scratch)]
     pretrained = [*probing, *tuning]
     first = [*pretrained, *training] if facts.are_photographs else [*training, *pretrained]
     fitting = [{"model.name": BASELINE, "model.features": "hog", "model.c": 10.0}]
