@@ -17,6 +17,9 @@ these. Such trials are ordered by their last epoch, and then by their best value
 ranks last, and a failed one is ignored. So a trial that was stopped early is treated neither as
 completed nor as bad.
 
+If some models are fitted in one epoch, such as baselines, and others trained in several, no epoch
+suits the comparison of both: trials are then compared by their best values so far.
+
 A Gaussian process needs values instead of ranks. There, a trial that has not reached the epoch gets
 its own best value plus the mean gain of the other trials since its last epoch. A diverged trial
 gets the lowest value of all.
@@ -367,6 +370,8 @@ def _mean_gain(trials: dict[str, TrialHistory], values: dict[str, float], since:
 def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str, float]:
     """Return the values of the trials that have reached the epoch `compared`, or completed earlier.
 
+    If some trials are fits of one epoch, all trials count with their best values so far.
+
     If cost is an objective, a value is the negated index in the order of Pareto fronts.
     """
     usable = {
@@ -374,12 +379,18 @@ def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str
         for name, trial in trials.items()
         if trial.values and trial.outcome not in ("diverged", "failed")
     }
+    has_fits = any(
+        trial.outcome == "completed" and trial.epochs == 1 for trial in usable.values()
+    ) and any(trial.epochs > 1 for trial in usable.values())
     comparable = {
         name: trial
         for name, trial in usable.items()
-        if trial.epochs >= compared or trial.outcome == "completed"
+        if has_fits or trial.epochs >= compared or trial.outcome == "completed"
     }
-    values = {name: trial.at(min(compared, trial.epochs)) for name, trial in comparable.items()}
+    values = {
+        name: trial.at(trial.epochs if has_fits else min(compared, trial.epochs))
+        for name, trial in comparable.items()
+    }
     costs = {name: trial.costs for name, trial in comparable.items()}
     if any(costs.values()):
         return {name: -float(place) for place, name in enumerate(in_order(values, costs)[0])}

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from search.algorithms.bayes import Bayes, Gaussian
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.base import Expected
-from search.space import Choice, Float, SearchSpace
+from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import find
 from trainables.values import Params
 
@@ -147,6 +147,19 @@ def test_bayes_compares_values_at_the_epoch_that_enough_trials_reached() -> None
     )
     assert learned[13].value == 0.33, "what ended before counts with what it came to"
     assert learned[14].intermediate_values == {}, "diverged: behind all"
+
+
+def test_beside_fits_of_one_epoch_trainings_count_with_their_best_so_far() -> None:
+    """Eleven fits; a training of four epochs that is the best at its end, and one at a rung."""
+    bayes = Bayes(SearchSpace({"model.name": Choice("svm", "deep_cnn"), "seed": Int(0, 10**6)}), 0)
+    for number in range(13):
+        bayes.ask(f"t{number}")
+        for epoch in range(1, {11: 4, 12: 2}.get(number, 1) + 1):
+            bayes.report(f"t{number}", epoch, 0.7 if number < 11 else 0.2 * epoch)
+        if number < 12:
+            bayes.tell(f"t{number}", "completed", 0.7 if number < 11 else 0.8)
+    values = [trial.value for trial in bayes._study().trials]
+    assert values == pytest.approx([*[0.7] * 11, 0.8, 0.4])
 
 
 def test_a_gaussian_process_learns_forecasts_of_held_trials_and_least_of_diverged() -> None:
