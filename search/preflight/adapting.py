@@ -11,7 +11,7 @@ from search.preflight.first_step import are_photographs
 from search.process.lifetime import command_start
 from search.space import SearchSpace
 from search.spaces.auto import MODELS_TRIED, MOST_LABELS
-from search.spaces.circumstances import MEASURED_SIDE, Circumstances
+from search.spaces.circumstances import MEASURED_SIDE, Circumstances, unknown_time
 from search.spaces.find import adaptive
 from search.values.executors import EXECUTORS
 from trainables.catalog.datasets import DATASETS
@@ -24,6 +24,8 @@ from trainables.values import Params
 
 NETWORKS = tuple(dict.fromkeys(MODELS[name].source or name for name in MODELS_TRIED))
 """The networks of adaptive spaces, of which some have published weights."""
+BATCH = 16
+"""The number of images in a step that is measured."""
 LEAST_SHARE = 0.4
 """At least this share of the remaining budget of time counts as time for training."""
 
@@ -118,7 +120,11 @@ def _range_text(values: Sequence[int]) -> str:
 
 
 def circumstances(experiment: Experiment, dataset: Dataset) -> Circumstances:
-    """Collect the facts on which an adaptive space depends."""
+    """Collect the facts on which an adaptive space depends.
+
+    Times are measured on the CPU only, because this process does not use other devices.
+    """
+    on_cpu = cache(lambda name: epoch_seconds(name, experiment, dataset))
     return Circumstances(
         images=dataset.least_trained,
         side=max(dataset.image[1:]),
@@ -128,8 +134,8 @@ def circumstances(experiment: Experiment, dataset: Dataset) -> Circumstances:
         unlabelled=count_unlabelled(experiment),
         fixed=experiment.settings,
         time_s=training_time(experiment),
-        epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset, experiment.device)),
-        cpu_epoch_s=cache(lambda name: epoch_seconds(name, experiment, dataset, "cpu")),
+        epoch_s=on_cpu if experiment.device == "cpu" else unknown_time,
+        cpu_epoch_s=on_cpu,
     )
 
 
@@ -172,16 +178,15 @@ def training_time(experiment: Experiment) -> float | None:
     return max(LEAST_SHARE * left_s, left_s - around_s)
 
 
-def epoch_seconds(name: str, experiment: Experiment, dataset: Dataset, device: str) -> float:
-    """Measure the seconds of an epoch of a network, or of the fit of a baseline, with its defaults.
+def epoch_seconds(name: str, experiment: Experiment, dataset: Dataset) -> float:
+    """Measure the seconds of an epoch of a network, or of the fit of a baseline, on the CPU.
 
-    The result is 0 on other devices than the CPU, which this process does not use, and if the
-    images are too small.
+    Its options have their defaults. The numbers have 32 bits, because the choice of a faster format
+    would have to be measured too. The result is 0 if the images are too small.
     """
-    if device != "cpu":
-        return 0.0
     side = MEASURED_SIDE if "input_size" in MODELS[name].options else None
-    config = replace(experiment.base, model=ModelConfig(name=name, input_size=side))
+    model = ModelConfig(name=name, input_size=side)
+    config = replace(experiment.base, model=model, precision="fp32", batch_size=BATCH)
     if size_problem(config, dataset):
         return 0.0
     from trainables.evaluation.estimate import epochs_seconds  # imports torch

@@ -35,13 +35,21 @@ def check_exports(
     Raises:
         ConfigError: a network cannot be exported.
     """
+    largest = _largest(configs)
+    names = {config.model.name for config in largest}
     unchecked = {
-        file: config for config in _largest(configs) if not _exists(file := _file(config, dataset))
+        file: config
+        for config in largest
+        # A probe is a part of its network: if that is checked too, it suffices.
+        if MODELS[config.model.name].source not in names
+        and not _exists(file := _file(config, dataset))
     }
     if not unchecked:
         return
-    names = ", ".join(config.model.name for config in unchecked.values())
-    print_line(f"checking that networks can be exported after the search (once for each): {names}")
+    print_line(
+        "checking that networks can be exported after the search (once for each): "
+        + ", ".join(config.model.name for config in unchecked.values())
+    )
     from trainables.export.program import check_exportable  # imports torch
 
     with step("exporting networks", len(unchecked)) as advance:

@@ -81,7 +81,9 @@ def trial_memory(
     alone = experiment.executor == DEFAULT_EXECUTOR
     free = max(0, images.free - (images.needed + RAY_BYTES if alone else 0))
     largest = _largest(experiment.edges)
-    if not exactly and free >= count * max(_ample(config, dataset) for config in largest):
+    if not exactly:  # to count the bytes of a network exactly takes up to half a second
+        largest = [config for config in largest if free < count * _ample(config, dataset)]
+    if not largest:
         return None
     from trainables.evaluation.memory import training_bytes
 
@@ -92,12 +94,20 @@ def trial_memory(
 
 
 def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """For each network, return its config with the largest batch; at most `MAX_COUNTED` configs."""
-    largest_batch: dict[object, TrialConfig] = {}
+    """For each network, return its config with the most pixels in a batch.
+
+    If there are several, it is one in which no layer is frozen. There are at most
+    `MAX_COUNTED` configs.
+    """
+    largest: dict[object, tuple[tuple[int, bool], TrialConfig]] = {}
     for config in edges:
-        if config.batch_size >= largest_batch.setdefault(config.model, config).batch_size:
-            largest_batch[config.model] = config
-    return sorted(largest_batch.values(), key=sum_of_options, reverse=True)[:MAX_COUNTED]
+        network = replace(config.model, input_size=None, freeze=None)
+        side = config.model.options.get("input_size") or 1
+        pixels = config.batch_size * side**2, config.model.freeze in (None, "nothing")
+        if network not in largest or pixels >= largest[network][0]:
+            largest[network] = pixels, config
+    configs = [config for _, config in largest.values()]
+    return sorted(configs, key=sum_of_options, reverse=True)[:MAX_COUNTED]
 
 
 def sum_of_options(config: TrialConfig) -> float:

@@ -47,6 +47,8 @@ FEATURES_EPOCHS = 1 / 3
 """The time of a probe's features, in epochs of the same network."""
 MOST_LABELS = 1000
 """With more labelled images, learning from others too gains nothing (docs/benchmarks.md)."""
+FEW_IMAGES = 3000
+"""The classifier on hand-made features is fitted to so few images in seconds."""
 ONE_FIT = (1, 1)
 TUNED_EPOCHS, SCRATCH_EPOCHS = (3, 10), (6, 30)
 """The smallest and the largest number of epochs of a training, with and without trained weights.
@@ -202,7 +204,9 @@ def _hand_made(facts: Circumstances, *, has_others: bool) -> list[Candidate]:
     """Return the classifier on hand-made features, unless its fit takes too much of the time."""
     if facts.fixed.get("model.name", BASELINE) != BASELINE:
         return []
-    is_fast = facts.epochs(facts.cpu_epoch_s(BASELINE), None, FEATURES_SHARE, ONE_FIT)
+    is_fast = facts.images <= FEW_IMAGES or facts.epochs(
+        facts.cpu_epoch_s(BASELINE), None, FEATURES_SHARE, ONE_FIT
+    )
     return [Candidate(BASELINE, None, 1)] if is_fast or not has_others else []
 
 

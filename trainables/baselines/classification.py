@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import skops.io
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import log_loss
@@ -198,6 +197,8 @@ class HandMadeClassifier(FeatureClassifier):
 
     def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
         """Write the classifiers (`trainables.export.predictor`), and the code of the features."""
+        import skops.io  # imported here because it takes two seconds, and only an export needs it
+
         members = []
         for number, classifier in enumerate(fitted, 1):
             file = f"classifier-{number}.skops"

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -100,8 +101,11 @@ def epochs_seconds(
         largest = alike.setdefault(_kind(config), config)
         if config.batch_size > largest.batch_size:
             alike[_kind(config)] = config
+    # Operations serve to compare networks: those of a single one need not be counted.
     works = {
-        kind: size_for(config, fold).work if MODELS[config.model.name].has_network else 0.0
+        kind: size_for(config, fold).work
+        if MODELS[config.model.name].has_network and len(alike) > 1
+        else 0.0
         for kind, config in alike.items()
     }
     clock = time.thread_time if device == "cpu" and threads == 1 else time.perf_counter
@@ -250,10 +254,25 @@ def checkpoint_bytes(
         baseline = MODELS[config.name].baseline
         most: int = baseline.most_bytes(config.options, image, outputs, images)
         return most
+    weights, buffers = _numbers(_shape_of(config), image, outputs)
+    return 4 * ((1 if config.is_baseline else 3) * weights + buffers)
+
+
+def _shape_of(config: ModelConfig) -> ModelConfig:
+    """Return a model without options that do not change the number of its weights."""
+    entry = MODELS[config.name]
+    has_positions = entry.multiple > 1 or "patch" in entry.options
+    side = {} if has_positions else {"input_size": None}
+    return replace(config, weights=None, freeze=None, **side)
+
+
+@cache
+def _numbers(config: ModelConfig, image: tuple[int, int, int], outputs: int) -> tuple[int, int]:
+    """Count the weights and the values in buffers of a network; a search asks for many alike."""
     with torch.device("meta"):
         network = MODELS[config.name].build(image, outputs, **config.options)
     weights, buffers = (
         sum(tensor.numel() for tensor in tensors)
         for tensors in (network.parameters(), network.buffers())
     )
-    return 4 * ((1 if config.is_baseline else 3) * weights + buffers)
+    return weights, buffers

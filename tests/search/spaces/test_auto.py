@@ -143,7 +143,8 @@ def test_more_time_gives_larger_images_and_more_epochs() -> None:
 
 def test_the_classifier_without_a_network_remains_if_the_time_is_too_short_for_all() -> None:
     assert models(space_for(facts(time_s=1.0, epoch_s=lambda name: 1e6))) == {"svm"}
-    slow_fit = space_for(facts(time_s=100.0, epoch_s=lambda name: 1e6 * (name == "svm")))
+    slow = {"time_s": 100.0, "epoch_s": lambda name: 1e6 * (name == "svm"), "images": 50_000}
+    slow_fit = space_for(facts(**slow))
     assert "svm" not in models(slow_fit)
 
 
