@@ -262,8 +262,8 @@ def _shape_of(config: ModelConfig) -> ModelConfig:
     """Return a model without options that do not change the number of its weights."""
     entry = MODELS[config.name]
     has_positions = entry.multiple > 1 or "patch" in entry.options
-    side = {} if has_positions else {"input_size": None}
-    return replace(config, weights=None, freeze=None, **side)
+    side = config.input_size if has_positions else None
+    return replace(config, weights=None, freeze=None, input_size=side)
 
 
 @cache
