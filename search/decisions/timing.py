@@ -26,10 +26,24 @@ The remaining time is read when the first trial starts. Most of it should be use
 SOONER = 0.8
 """The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
 
+FORWARD_SHARE = 0.5
+"""The time of an image in an evaluation, as a share of its time in training: it is about a third.
+"""
+
 Entered = TypeVar("Entered")
 
 Model = tuple[str, int | None]
 """The name of a model, and the side to which it resizes images, in pixels (None if it does not)."""
+
+
+def evaluation_epochs(trained: int, evaluated: int) -> float:
+    """Return an upper bound on the time of an evaluation and a test, in epochs; at most 1.
+
+    Args:
+        trained: the number of images of an epoch.
+        evaluated: the number of images of the validation and the test set together.
+    """
+    return min(1.0, FORWARD_SHARE * evaluated / max(1, trained))
 
 
 def model_of(trial: TrialResult) -> Model:
@@ -73,12 +87,19 @@ class Timing:
 
     `clock` is a monotonic clock in seconds, `time_left` returns the seconds that remain of the
     budget, and `start_s` is the number of seconds that imports and the start of Ray took.
+    `evaluation_epochs` is the time of an evaluation and a test, at most, in epochs of the model.
     """
 
     def __init__(
-        self, clock: Callable[[], float], *, time_left: Callable[[], float], start_s: float = 0.0
+        self,
+        clock: Callable[[], float],
+        *,
+        time_left: Callable[[], float],
+        start_s: float = 0.0,
+        evaluation_epochs: float = 1.0,
     ) -> None:
         self.clock, self.time_left, self.start_s = clock, time_left, start_s
+        self.evaluation_epochs = evaluation_epochs
         self._most_s: float | None = None
         """The maximum number of seconds reserved for the end; None until a trial runs."""
         self._last_report_at: dict[str, float] = {}
@@ -152,10 +173,11 @@ class Timing:
     def end_s(self) -> float:
         """The seconds that are reserved for the end, after the last epoch.
 
-        For each model, evaluating and testing its best trial is assumed to take no longer than an
-        epoch.
+        For each model, evaluating and testing its best trial is assumed to take no longer than
+        `evaluation_epochs`.
         """
-        evaluation = EVALUATION_SHARE * self.start_s + sum(self._longest_s.values())
+        of_models = self.evaluation_epochs * sum(self._longest_s.values())
+        evaluation = EVALUATION_SHARE * self.start_s + of_models
         return min(evaluation + LEAVING_SHARE * self.start_s, self.most_s)
 
     @property

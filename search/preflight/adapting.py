@@ -50,8 +50,7 @@ def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[
             f"note: --unlabelled is not used: beside {facts.images:,} labelled images, others add "
             "nothing."
         )
-    check_settings(settings, space, facts)
-    space = space.fixed(settings)
+    space = space.fixed(usable_settings(settings, space, facts))
     return replace(experiment, space=space, base=base_of(experiment.base, space)), notes
 
 
@@ -64,11 +63,13 @@ def weights_notes(facts: Circumstances) -> Iterator[str]:
         )
 
 
-def check_settings(settings: Params, space: SearchSpace, facts: Circumstances) -> None:
-    """Check that some model of an adapted space has each option of a model that the user has set.
+def usable_settings(settings: Params, space: SearchSpace, facts: Circumstances) -> Params:
+    """Return the settings that apply to an adapted space.
+
+    If the time is too short for all networks with pretrained weights, `model.weights` is left out.
 
     Raises:
-        ConfigError: no model has an option.
+        ConfigError: no model of the space has another option that the user has set.
     """
     has_no_weights = facts.weights is not None and not facts.weights
     if settings.get("model.weights") is not None and has_no_weights:
@@ -79,9 +80,8 @@ def check_settings(settings: Params, space: SearchSpace, facts: Circumstances) -
         )
     names = space.domains["model.name"].values or ()
     options = {option for name in names for option in MODELS[name].options}
-    for path in settings:
-        if model_option(path) in ("", "name", *options):
-            continue
+    unused = [path for path in settings if model_option(path) not in ("", "name", *options)]
+    for path in [path for path in unused if path != "model.weights"]:
         reason = (
             "no pretrained weights are available. Use --download, or --weights FOLDER"
             if has_no_weights
@@ -91,6 +91,7 @@ def check_settings(settings: Params, space: SearchSpace, facts: Circumstances) -
         )
         option = "--unlabelled" if path == "model.unlabelled" else f"--set {path}"
         raise ConfigError(f"{option} cannot be used with --space auto here: {reason}.")
+    return {path: value for path, value in settings.items() if path not in unused}
 
 
 def tried_text(experiment: Experiment) -> str:

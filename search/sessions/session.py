@@ -12,6 +12,7 @@ from cluster.runtime.session import LOCAL
 from cluster.signals import raise_pending_signal, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import EarlierSearches
+from search.decisions.timing import evaluation_epochs
 from search.design.experiment import Experiment
 from search.journal.bucket_lease import BucketLease
 from search.journal.events import Evidence, SessionStart
@@ -188,6 +189,7 @@ def connect(
         origin: the facts of `search.journal.provenance`.
     """
     experiment, plan, began = executor.experiment, launch.plan, launch.began
+    dataset = launch.prepared.dataset
     journal, events = experiment.home.journal(new=plan.is_first)
     journal.other_driver = lease.other_driver
     if journal.cut_off:
@@ -200,6 +202,9 @@ def connect(
         earlier=earlier.with_fusion(fused=executor.packing.members > 1, say=launch.note),
         ago_s=began.ago_s,
         start_s=max(0.0, began.ago_s - launch.prepared.waiting.seconds),
+        evaluation_epochs=evaluation_epochs(
+            dataset.least_trained, len(dataset.val) + len(dataset.test or ())
+        ),
     )
     driver.replay(events)
     context = replace(plan.view_context(launch.console), driver=driver, planned=launch.planned)

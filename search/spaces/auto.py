@@ -38,7 +38,7 @@ SMALL_SIDE = 64
 SIDES = (64, 96, 128, 160, 224)
 FIRST_SIDE = 128
 """The largest side in the first trials, except for one probe; later trials may use larger ones."""
-FEATURES_SHARE, TRAINING_SHARE = 0.15, 0.4
+FEATURES_SHARE, TRAINING_SHARE = 0.3, 0.5
 """The largest shares of the time that the features of one probe, and one training, may take.
 
 The smaller they are, the more trials can be compared; the larger, the more epochs a training has.

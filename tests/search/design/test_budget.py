@@ -432,6 +432,21 @@ def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(
     assert driver.closing is None
 
 
+def test_what_the_evaluation_takes_depends_on_how_many_images_it_has(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    assert timing.evaluation_epochs(4000, 2000) == 0.25
+    assert timing.evaluation_epochs(100, 5000) == 1
+    ends = []
+    for epochs in (1.0, 0.25):
+        clock = Clock(4.0)
+        driver = open_driver(within(experiment, "1d", name=f"s{epochs:g}"[:2]), clock=clock)
+        driver.timing.evaluation_epochs = epochs
+        play(driver, clock.train, events=12)
+        ends.append(driver.timing.end_s)
+    assert ends == [4.0, 1.0]
+
+
 def test_towards_the_end_models_with_quick_epochs_are_still_started(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:

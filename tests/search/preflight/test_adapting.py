@@ -157,6 +157,16 @@ def test_images_without_labels_are_counted_and_left_out_where_labels_are_many(
     assert "--unlabelled is not used: beside 20 labelled images" in note
 
 
+def test_too_little_time_for_networks_with_weights_is_no_error(
+    automatic: Experiment, weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = with_settings(automatic, model__weights=str(weights("squeezenet1_0")))
+    search = changed(search, budget=Budget((limit("1m"),)))
+    monkeypatch.setattr(adapting, "epoch_seconds", lambda *facts: 1e6)
+    fitted, _ = adapted(search, of(photographs(20, side=32)))
+    assert [config.model.name for config in fitted.edges] == ["svm"] * len(fitted.edges)
+
+
 def test_a_fixed_models_options_do_not_hinder_the_measurement_of_others(
     automatic: Experiment, weights: Callable[..., Path]
 ) -> None:

@@ -177,7 +177,7 @@ def test_a_size_that_the_user_has_chosen_decides_on_the_epochs() -> None:
     )
     tuned = [point for point in points(space) if point["model.name"] in TUNED]
     assert {point["model.input_size"] for point in tuned} == {192}
-    assert {point["epochs"] for point in tuned} == {4}
+    assert {point["epochs"] for point in tuned} == {5}
 
 
 @pytest.mark.parametrize(
