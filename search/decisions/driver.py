@@ -107,7 +107,6 @@ class Driver:
         ago_s: float = 0.0,
         start_s: float = 0.0,
         earlier: OtherTrainings | None = None,
-        evaluation_epochs: float = 1.0,
     ) -> None:
         """Create the driver of a search without events; `replay` adds those in the journal.
 
@@ -120,7 +119,6 @@ class Driver:
             ago_s: the seconds since the session's command started.
             start_s: how many of these seconds were spent on imports and on starting Ray.
             earlier: the trainings of earlier searches; None if they are not used.
-            evaluation_epochs: the time of an evaluation and a test, at most, in epochs of a model.
         """
         self.journal, self.slots, self.clock = journal, slots, clock
         self.result = SearchResult()
@@ -142,12 +140,7 @@ class Driver:
         journal.listeners.insert(0, self._take)
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
-        self.timing = Timing(
-            clock,
-            start_s=start_s,
-            time_left=self._time_left,
-            evaluation_epochs=evaluation_epochs,
-        )
+        self.timing = Timing(clock, start_s=start_s, time_left=self._time_left)
         self.closing: tuple[str, str] | None = None
         """(outcome, reason) of a search that was closed (`close`); None while it is open."""
         self.room: int | None = slots

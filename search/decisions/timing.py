@@ -87,19 +87,14 @@ class Timing:
 
     `clock` is a monotonic clock in seconds, `time_left` returns the seconds that remain of the
     budget, and `start_s` is the number of seconds that imports and the start of Ray took.
-    `evaluation_epochs` is the time of an evaluation and a test, at most, in epochs of the model.
     """
 
     def __init__(
-        self,
-        clock: Callable[[], float],
-        *,
-        time_left: Callable[[], float],
-        start_s: float = 0.0,
-        evaluation_epochs: float = 1.0,
+        self, clock: Callable[[], float], *, time_left: Callable[[], float], start_s: float = 0.0
     ) -> None:
         self.clock, self.time_left, self.start_s = clock, time_left, start_s
-        self.evaluation_epochs = evaluation_epochs
+        self.evaluation_epochs = 1.0
+        """The time of an evaluation and a test, at most, in epochs of the model."""
         self._most_s: float | None = None
         """The maximum number of seconds reserved for the end; None until a trial runs."""
         self._last_report_at: dict[str, float] = {}

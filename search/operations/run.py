@@ -56,8 +56,9 @@ def experiment_of(request: RunRequest) -> Experiment:
     source = data_source(request.data)
     data = data_config(request.data, request.reading, request.seed)
     settings = settings_of(request)
-    named = request.space if request.space is not None else default(data.data.task, source)
-    space, space_name, space_source = space_of(named)
+    space, space_name, space_source = space_of(
+        default(data.data.task, source) if request.space is None else request.space
+    )
     settings = with_weights(request.weights, space, settings)
     settings = with_unlabelled(request.unlabelled, space, settings)
     space = space.fixed(settings)
@@ -257,8 +258,8 @@ def with_unlabelled(unlabelled: Path | None, space: SearchSpace, settings: Param
         ConfigError: it is not a folder, or no model of the space uses images without labels.
     """
     try:
-        named = settings.get("model.unlabelled")
-        path = own_path(named) if named else unlabelled
+        setting = settings.get("model.unlabelled")
+        path = own_path(setting) if setting else unlabelled
     except ConfigError as error:
         raise ConfigError(f"--set model.unlabelled: {error}.") from error
     if path is None:

@@ -110,20 +110,13 @@ def prepare(
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
             left_out += weight_notes
     local, memory_notes = check_trials(experiment, dataset, local)
-    unlabelled_notes: list[str] = []
     if begins:
         unlabelled_notes, digests = check_unlabelled(experiment)
-        weights = weights | digests
+        adapting_notes, weights = [*adapting_notes, *unlabelled_notes], weights | digests
     if anew and adaptive(experiment.space_source) is not None:
         adapting_notes.insert(0, tried_text(experiment))
-    about_data = [
-        *adapting_notes,
-        *unlabelled_notes,
-        *left_out,
-        *memory_notes,
-        *warnings(report),
-        *notes(experiment, dataset),
-    ]
+    about_data = [*adapting_notes, *left_out, *memory_notes, *warnings(report)]
+    about_data += notes(experiment, dataset)
     all_notes = [*platform_notes(), *shadows_here(), *about_data]
     return Prepared(experiment, inspection, report, local, all_notes, weights, waiting)
 

@@ -202,9 +202,9 @@ def connect(
         earlier=earlier.with_fusion(fused=executor.packing.members > 1, say=launch.note),
         ago_s=began.ago_s,
         start_s=max(0.0, began.ago_s - launch.prepared.waiting.seconds),
-        evaluation_epochs=evaluation_epochs(
-            dataset.least_trained, len(dataset.val) + len(dataset.test or ())
-        ),
+    )
+    driver.timing.evaluation_epochs = evaluation_epochs(
+        dataset.least_trained, len(dataset.val) + len(dataset.test or ())
     )
     driver.replay(events)
     context = replace(plan.view_context(launch.console), driver=driver, planned=launch.planned)

@@ -72,7 +72,7 @@ TRIALS = 40
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedModel:
     """A model of the space with one size of its images."""
 
     name: str
@@ -107,8 +107,8 @@ def space_for(facts: Circumstances) -> SearchSpace:
         [each for each in kind if facts.fixed.get("model.name", each.name) == each.name]
         for kind in (_probes(facts), _tuned(facts), _scratch(facts))
     )
-    others = [*probes, *tuned, *scratch]
-    names = _names([*_hand_made(facts, has_others=bool(others)), *others])
+    networks = [*probes, *tuned, *scratch]
+    names = _names([*_hand_made(facts, has_others=bool(networks)), *networks])
     batches = [size for size in BATCHES if size <= facts.images] or [
         max(LEAST_BATCH, min(facts.images, BATCHES[0]))
     ]
@@ -139,9 +139,9 @@ def space_for(facts: Circumstances) -> SearchSpace:
 def _domains(
     facts: Circumstances,
     names: tuple[str, ...],
-    probes: Sequence[Candidate],
-    tuned: Sequence[Candidate],
-    scratch: Sequence[Candidate],
+    probes: Sequence[TriedModel],
+    tuned: Sequence[TriedModel],
+    scratch: Sequence[TriedModel],
     batches: Sequence[int],
 ) -> dict[str, list[Domain]]:
     """Return the cases of each parameter, some of them for models that are not in the space."""
@@ -200,39 +200,39 @@ def _check_fixed_model(facts: Circumstances) -> None:
         )
 
 
-def _hand_made(facts: Circumstances, *, has_others: bool) -> list[Candidate]:
+def _hand_made(facts: Circumstances, *, has_others: bool) -> list[TriedModel]:
     """Return the classifier on hand-made features, unless its fit takes too much of the time."""
     if facts.fixed.get("model.name", BASELINE) != BASELINE:
         return []
     is_fast = facts.images <= FEW_IMAGES or facts.epochs(
         facts.cpu_epoch_s(BASELINE), None, FEATURES_SHARE, ONE_FIT
     )
-    return [Candidate(BASELINE, None, 1)] if is_fast or not has_others else []
+    return [TriedModel(BASELINE, None, 1)] if is_fast or not has_others else []
 
 
-def _probes(facts: Circumstances) -> list[Candidate]:
+def _probes(facts: Circumstances) -> list[TriedModel]:
     """Return the probes whose features can be computed in the time, at least with small images.
 
     If there are images without labels and few with labels, probes that learn from all of them
     follow.
     """
     has_few_labels = facts.unlabelled and facts.images <= MOST_LABELS
-    chosen = facts.fixed.get("model.name")
+    fixed_name = facts.fixed.get("model.name")
     candidates = []
-    for name in (*PROBES, *(SPREADING if has_few_labels or chosen in SPREADING else ())):
+    for name in (*PROBES, *(SPREADING if has_few_labels or fixed_name in SPREADING else ())):
         network, more = MODELS[name].source, facts.unlabelled if name in SPREADING else 0
         if facts.has_weights(network):
             epoch_s = facts.cpu_epoch_s(network) * (1 + more / facts.images)
             candidates += [
-                Candidate(name, side, 1)
+                TriedModel(name, side, 1)
                 for side in _possible_sides(facts)
-                if chosen == name
+                if fixed_name == name
                 or facts.epochs(epoch_s, side, FEATURES_SHARE / FEATURES_EPOCHS, ONE_FIT)
             ]
     return candidates
 
 
-def _tuned(facts: Circumstances) -> list[Candidate]:
+def _tuned(facts: Circumstances) -> list[TriedModel]:
     """Return the networks to be fine-tuned, with each size for which there is enough time."""
     sides = _possible_sides(facts)
     return [
@@ -243,7 +243,7 @@ def _tuned(facts: Circumstances) -> list[Candidate]:
     ]
 
 
-def _scratch(facts: Circumstances) -> list[Candidate]:
+def _scratch(facts: Circumstances) -> list[TriedModel]:
     """Return the networks to be trained from scratch for which there is enough time.
 
     None of them has pretrained weights, which are a better start.
@@ -266,21 +266,21 @@ def _possible_sides(facts: Circumstances) -> Sequence[int]:
 
 def _trainings(
     name: str, sides: Iterable[int | None], limits: tuple[int, int], facts: Circumstances
-) -> Iterator[Candidate]:
+) -> Iterator[TriedModel]:
     """Yield a network with each size for which the time allows enough epochs.
 
     The network that the user has chosen is trained for the smallest number of epochs at least.
     """
-    chosen = facts.fixed.get("model.name")
-    if chosen not in (None, name):
+    fixed_name = facts.fixed.get("model.name")
+    if fixed_name not in (None, name):
         return
     for side in sides:
         epochs = facts.epochs(facts.epoch_s(name), side, TRAINING_SHARE, limits)
-        if epochs or chosen:
-            yield Candidate(name, side, epochs or limits[0])
+        if epochs or fixed_name:
+            yield TriedModel(name, side, epochs or limits[0])
 
 
-def _first_of(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _first_of(candidates: Sequence[TriedModel]) -> list[TriedModel]:
     """Return each model once, with the size that suits its first trial."""
     return [
         max(
@@ -295,7 +295,7 @@ def _first_of(candidates: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
-def _widest(probes: Sequence[Candidate]) -> list[Candidate]:
+def _widest(probes: Sequence[TriedModel]) -> list[TriedModel]:
     """Return the first probe with the largest images, if its first trial has smaller ones."""
     return [
         each
@@ -304,12 +304,12 @@ def _widest(probes: Sequence[Candidate]) -> list[Candidate]:
     ]
 
 
-def _names(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+def _names(candidates: Iterable[TriedModel]) -> tuple[str, ...]:
     """Return the names of the models, each once."""
     return tuple(dict.fromkeys(each.name for each in candidates))
 
 
-def _sides(candidates: Sequence[Candidate]) -> list[Domain]:
+def _sides(candidates: Sequence[TriedModel]) -> list[Domain]:
     """Return the sizes of each model that resizes its images."""
     return [
         Choice(*sides, when={"model.name": name})
@@ -318,7 +318,7 @@ def _sides(candidates: Sequence[Candidate]) -> list[Domain]:
     ]
 
 
-def _epochs(candidates: Sequence[Candidate]) -> list[Domain]:
+def _epochs(candidates: Sequence[TriedModel]) -> list[Domain]:
     """Return the number of epochs of each training, which depends on the size of its images."""
     sides: dict[tuple[str, int], list[int | None]] = {}
     for each in candidates:
@@ -335,8 +335,8 @@ def _epochs(candidates: Sequence[Candidate]) -> list[Domain]:
 
 def _joined(cases: Iterable[Domain], models: Iterable[str]) -> Domain | None:
     """Join the cases of a parameter that exist for any of the models; None if there is none."""
-    left = [case for case in cases if _is_for_any(case, models)]
-    return (left[0] if len(left) == 1 else Cases(*left)) if left else None
+    usable = [case for case in cases if _is_for_any(case, models)]
+    return (usable[0] if len(usable) == 1 else Cases(*usable)) if usable else None
 
 
 def _is_for_any(case: Domain, models: Iterable[str]) -> bool:

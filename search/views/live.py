@@ -108,7 +108,7 @@ def answer_text(result: SearchResult) -> str:
     best = result.best
     assert best is not None
     bounds = interval(best, result.images)
-    known = f", {interval_text(bounds)}" if bounds is not None else ""
+    between = f", {interval_text(bounds)}" if bounds is not None else ""
     against = answer_against(result)
     guessed = (
         f"; not better than guessing so far ({against.guessed:.4f})"
@@ -117,7 +117,7 @@ def answer_text(result: SearchResult) -> str:
     )
     return (
         f"the best so far is {best_model(result)} ({best.trial}): val {best.metric.title} "
-        f"{figure_text(best)}{known}{guessed}"
+        f"{figure_text(best)}{between}{guessed}"
     )
 
 

@@ -82,8 +82,9 @@ def execute(
     folder: Path,
     environment: dict[str, str] | None = None,
     longest_s: float = LONGEST_S,
+    allowed: tuple[int, ...] = (0,),
 ) -> tuple[str, float, float]:
-    """Run a Python module to its end.
+    """Run a Python module to its end, which must have one of the allowed exit codes.
 
     Returns what it printed, the Unix time of its start, and its seconds.
     """
@@ -99,7 +100,7 @@ def execute(
         timeout=longest_s,
     )
     seconds = time.perf_counter() - clock
-    if done.returncode:
+    if done.returncode not in allowed:
         raise RuntimeError(
             f"{' '.join(map(str, words[:3]))} ended with {done.returncode}:\n{done.stderr[-3000:]}"
         )

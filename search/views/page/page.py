@@ -59,6 +59,7 @@ def render(
         pictures: all pictures, by name; None to draw them.
     """
     judgement, highlighted = evidence(result, folder), answer_trial(result)
+    has_matrix = judgement.has("confusion_matrix")
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
     return template(TEMPLATE).render(
@@ -75,10 +76,8 @@ def render(
         evidence=judgement,
         data_section=data.section(folder),
         twins=data.twins(folder),
-        mistakes=sections.mistakes(judgement.evaluation)
-        if judgement.has("confusion_matrix")
-        else [],
-        weakest=sections.weakest(judgement.evaluation) if judgement.has("confusion_matrix") else [],
+        mistakes=sections.mistakes(judgement.evaluation) if has_matrix else [],
+        weakest=sections.weakest(judgement.evaluation) if has_matrix else [],
         has_networks=any(not is_baseline(trial) for trial in result.ranking),
         stops=sections.stops(result),
         failures=sections.failures(result),
