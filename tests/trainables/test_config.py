@@ -358,6 +358,7 @@ EXAMPLES = {
     "vit": TrialConfig(model=ModelConfig(name="vit", patch=8)),
     "svm": TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),
     "knn": TrialConfig(model=ModelConfig(name="knn", neighbours=2)),
+    "spread": TrialConfig(model=ModelConfig(name="spread_resnet18", unlabelled="/u")),
     "tree": TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
     "segmenting": SEGMENTING,
     "forest": dataclasses.replace(SEGMENTING, model=ModelConfig(name="pixel_forest", trees=7)),

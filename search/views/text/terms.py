@@ -30,6 +30,10 @@ TERMS = {
         "and colours changed, turned. A network then learns what does not depend on them."
     ),
     "bf16": "A number format of 16 bits, which makes training faster on some processors.",
+    "Pareto front": "The trials for which no other one is both better and cheaper to use.",
+}
+"""Maps words to their explanations, in the order in which they are shown."""
+TERMS_OF_CLASSES = {
     "confusion matrix": "How often each true class (row) was predicted as each class (column).",
     "precision, recall": (
         "Of the images that were predicted to be of a class, the share that is; of the images of a "
@@ -37,6 +41,5 @@ TERMS = {
     ),
     "macro F1, balanced accuracy": "Metrics for which each class counts equally.",
     "reliability diagram": "Whether predictions with 80 % probability are right in 80 % of cases.",
-    "Pareto front": "The trials for which no other one is both better and cheaper to use.",
 }
-"""Maps words to their explanations, in the order in which they are shown."""
+"""Words that are used only where each image has a class."""

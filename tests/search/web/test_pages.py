@@ -18,7 +18,7 @@ from search.journal.lease import Lease
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.page import render
 from search.views.text.story import story_lines
-from search.views.text.terms import TERMS
+from search.views.text.terms import TERMS, TERMS_OF_CLASSES
 from search.web.listing import Cell, Column, Query, Row, listed
 from search.web.pages.search import PARTS
 from tests.search.web.conftest import HOSTILE, make_hostile
@@ -327,7 +327,7 @@ def test_hostile_names_are_text(visitor: Visitor, played: Experiment) -> None:
 def test_each_page_and_the_report_explain_their_words(visitor: Visitor, played: Experiment) -> None:
     page = visitor.see("/words").content.decode()
     report = render(SearchResult.read(played.folder), played.folder)
-    for word, meaning in TERMS.items():
+    for word, meaning in (TERMS | TERMS_OF_CLASSES).items():
         entry = f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>"
         assert entry in page
         assert entry in report
