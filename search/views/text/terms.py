@@ -24,7 +24,7 @@ TERMS = {
     "lr": "The learning rate: how far one step of the training changes the network.",
     "batch size": "The number of images of one step of the training.",
     "weight decay": "A pull of all weights towards zero, against learning the images by heart.",
-    "dropout": "The share of a layer that is switched off at random, against the same.",
+    "dropout": "The share of a layer that is switched off at random, against learning by heart.",
     "crop, flip, jitter, rotation": (
         "Random changes of the training images: shifted by so many pixels, mirrored, brightness "
         "and colours changed, turned. A network then learns what does not depend on them."
