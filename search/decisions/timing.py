@@ -27,7 +27,7 @@ SOONER = 0.8
 """The forecast for a new trial's first epoch is this quantile of the durations of first epochs."""
 
 FORWARD_SHARE = 0.5
-"""The time of an image in an evaluation, as a share of its time in training: it is about a third.
+"""The time of an input in an evaluation, as a share of its time in training: it is about a third.
 """
 
 Entered = TypeVar("Entered")
@@ -40,8 +40,9 @@ def evaluation_epochs(trained: int, evaluated: int) -> float:
     """Return an upper bound on the time of an evaluation and a test, in epochs; at most 1.
 
     Args:
-        trained: the number of images of an epoch.
-        evaluated: the number of images of the validation and the test set together.
+        trained: the number of inputs, images or crops of them, of an epoch.
+        evaluated: the number of inputs, images or tiles of them, of the validation and the test set
+            together.
     """
     return min(1.0, FORWARD_SHARE * evaluated / max(1, trained))
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from search.design.experiment import Experiment
 from search.spaces.auto import TUNED
+from search.spaces.find import adaptive
 from trainables.catalog.tasks import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -56,7 +57,7 @@ def to_trained_weights(experiment: Experiment, dataset: Dataset) -> Iterator[str
     No note is yielded if torch's cache has no weights, or if the search already uses some.
     """
     is_pretrained = any(config.model.pretrained for config in experiment.edges)
-    if is_pretrained or not experiment.has_networks or experiment.space_source == "auto":
+    if is_pretrained or not experiment.has_networks or adaptive(experiment.space_source):
         return
     at_hand = sorted(cached(), key=lambda name: name not in TUNED)
     if at_hand and few_photographs(experiment.base.task, dataset):

@@ -80,7 +80,7 @@ def trial_memory(
         return None
     alone = experiment.executor == DEFAULT_EXECUTOR
     free = max(0, images.free - (images.needed + RAY_BYTES if alone else 0))
-    largest = _largest(experiment.edges)
+    largest = _largest(experiment.edges, dataset)
     if not exactly:  # to count the bytes of a network exactly takes up to half a second
         largest = [config for config in largest if free < count * _ample(config, dataset)]
     if not largest:
@@ -93,7 +93,7 @@ def trial_memory(
     return TrialMemory(needed, free, config, count)
 
 
-def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
+def _largest(edges: Iterable[TrialConfig], dataset: Dataset) -> list[TrialConfig]:
     """For each network, return its config with the most pixels in a batch.
 
     If there are several, it is one in which no layer is frozen. There are at most
@@ -102,8 +102,8 @@ def _largest(edges: Iterable[TrialConfig]) -> list[TrialConfig]:
     largest: dict[object, tuple[tuple[int, bool], TrialConfig]] = {}
     for config in edges:
         network = replace(config.model, input_size=None, freeze=None)
-        side = config.model.options.get("input_size") or 1
-        pixels = config.batch_size * side**2, config.model.freeze in (None, "nothing")
+        height, width = _input_size(config, dataset)
+        pixels = config.batch_size * height * width, config.model.freeze in (None, "nothing")
         if network not in largest or pixels >= largest[network][0]:
             largest[network] = pixels, config
     configs = [config for _, config in largest.values()]
@@ -115,14 +115,17 @@ def sum_of_options(config: TrialConfig) -> float:
     return sum(value for value in config.model.options.values() if isinstance(value, int | float))
 
 
+def _input_size(config: TrialConfig, dataset: Dataset) -> tuple[int, int]:
+    """Return the (height, width), in pixels, of the images that a config's network sees."""
+    image = config.task.load_targets().image(dataset)
+    return MODELS[config.model.name].effective_size(image, config.model.options)
+
+
 def _ample(config: TrialConfig, dataset: Dataset) -> int:
     """Return a generous upper bound on the memory of a trial with this config, in bytes."""
     if not MODELS[config.model.name].has_network:
         return AMPLE
-    _, height, width = config.task.load_targets().image(dataset)
-    height, width = MODELS[config.model.name].effective_size(
-        (1, height, width), config.model.options
-    )
+    height, width = _input_size(config, dataset)
     families = AMPLE_FOR_FAMILIES if MODELS[config.model.name].weights else AMPLE
     return families + AMPLE_FOR_PIXEL * height * width * config.batch_size
 

@@ -179,8 +179,8 @@ def check_unlabelled(experiment: Experiment) -> tuple[list[str], dict[str, str]]
     Raises:
         ConfigError: a folder cannot be read, or has no images.
     """
-    folders = sorted({str(config.model.unlabelled) for config in experiment.edges} - {"None"})
-    if not folders:
+    settings = {config.model.unlabelled for config in experiment.edges}
+    if not (folders := sorted(folder for folder in settings if folder is not None)):
         return [], {}
     from trainables.probes.unlabelled import check, digest  # imports Pillow
 

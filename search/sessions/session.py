@@ -203,8 +203,10 @@ def connect(
         ago_s=began.ago_s,
         start_s=max(0.0, began.ago_s - launch.prepared.waiting.seconds),
     )
+    targets = experiment.base.task.load_targets()
     driver.timing.evaluation_epochs = evaluation_epochs(
-        dataset.least_trained, len(dataset.val) + len(dataset.test or ())
+        dataset.least_trained * targets.samples_per_image(dataset),
+        (len(dataset.val) + len(dataset.test or ())) * targets.inputs_per_image(dataset),
     )
     driver.replay(events)
     context = replace(plan.view_context(launch.console), driver=driver, planned=launch.planned)

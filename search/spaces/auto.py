@@ -17,8 +17,8 @@ from trainables.errors import ConfigError
 from trainables.values import Params
 
 FOR = (
-    "Images in classes, if you are unsure: first answers in seconds, then what data, weights and "
-    "time allow."
+    "Images in classes, if you are unsure: quick answers first, then what data, weights and time "
+    "allow."
 )
 DEFAULT_FOR = ("classification",)
 

@@ -49,7 +49,11 @@ def used_paths(folder: Path) -> list[Path]:
     Raises:
         ConfigError: as for `image_paths`.
     """
-    paths = image_paths(folder)
+    return _evenly(image_paths(folder))
+
+
+def _evenly(paths: list[Path]) -> list[Path]:
+    """Return at most `MOST` of these paths, evenly spread."""
     places = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
     return [paths[place] for place in places]
 
@@ -60,7 +64,8 @@ def check(folder: Path) -> str:
     Raises:
         ConfigError: as for `image_paths`, or images cannot be read.
     """
-    total, paths = len(image_paths(folder)), used_paths(folder)
+    every = image_paths(folder)
+    total, paths = len(every), _evenly(every)
     with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
         headers = zip(paths, pool.map(header, paths), strict=True)
         unreadable = [path for path, each in headers if each is None]

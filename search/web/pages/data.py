@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from cluster.errors import NotReady
 from search.operations.run_request import named_data_sets
 from search.preflight.adapting import NETWORKS
+from search.spaces.find import adaptive
 from search.web.forms.children import Asker
 from search.web.forms.folders import Listing, allowed, listing
 from search.web.forms.look import DataPreview
@@ -155,7 +156,8 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     report = preview.report
     task = TASKS[report.task]
     space, has_weights = search_form.space(task), not set(NETWORKS).isdisjoint(cached())
-    resizes = space in ("auto", *PRETRAINED)
+    is_adaptive = adaptive(space) is not None
+    resizes = is_adaptive or space in PRETRAINED
     titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
     lines = sorted((in_words(line) for line in remarks), key=lambda line: line[0] != "warning")
@@ -178,7 +180,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "leads_to_weights": (
             preview.few_photographs
             and space not in PRETRAINED
-            and not (space == "auto" and (has_weights or "download" in search_form.values))
+            and not (is_adaptive and (has_weights or "download" in search_form.values))
         ),
         "has_weights": has_weights,
         "is_large": is_large(report) and not (resizes or task.load_targets().fills_up),

@@ -212,7 +212,7 @@ def test_every_point_makes_a_valid_config(
     space = space_for(facts(weights=weights, side=side, are_photographs=photographs, can_flip=True))
     base = TrialConfig().override({"data.name": "cifar10", **space.base})
     for point in [*space.edges(), *points(space)]:
-        base.override(point)
+        assert base.override(point).model.name == point["model.name"]
 
 
 def test_every_task_has_a_default_space() -> None:

@@ -16,7 +16,7 @@ from search.journal.journal import Event
 from search.space import Choice, Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
 from search.views.terminal import say
-from tests.support.played import OpenDriver, changed, evaluation, play
+from tests.support.played import OpenDriver, changed, evaluation, play, report
 from trainables.catalog.guesses import Guess
 from trainables.config import TrialConfig
 
@@ -40,22 +40,20 @@ def test_a_search_is_shown_on_a_terminal_and_elsewhere(
 def test_each_model_that_takes_the_lead_is_printed_once_with_the_interval_of_its_value(
     experiment: Experiment, open_driver: OpenDriver
 ) -> None:
-    space = SearchSpace({"model.name": Choice("deep_cnn", "table2", "mnist_cnn")})
-    driver = open_driver(changed(experiment, space=space, base=TrialConfig(), max_epochs=1))
+    values = {"deep_cnn": 0.5, "table2": 0.4, "mnist_cnn": 0.6}
+    space = SearchSpace(
+        {"model.name": Choice(*values), "optimizer.lr": Float(0.001, 0.1)},
+        first=[{"model.name": name} for name in ("deep_cnn", *values, "mnist_cnn")],
+    )
+    search = changed(experiment, space=space, base=TrialConfig(), algorithm="random", trials=5)
+    driver = open_driver(changed(search, max_epochs=1))
     console = Console(file=io.StringIO(), width=200)
-    display = Display(driver.result, 3, console)
-    leaders = list[str]()
-
-    def watch(event: Event) -> None:
-        display.apply(event)
-        if event.kind == "epoch" and (best := driver.result.best) is not None:
-            leaders.append(best.config["model"]["name"])
-
-    driver.journal.listeners.append(watch)
-    play(driver, slots=1)
+    driver.journal.listeners.append(Display(driver.result, 5, console).apply)
+    play(
+        driver, lambda config, epoch: report(epoch, values[config.model.name], "completed"), slots=1
+    )
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    new = [name for before, name in itertools.pairwise(["", *leaders]) if name != before]
-    assert re.findall(r"the best so far is (\w+) \(t", printed) == new
+    assert re.findall(r"the best so far is (\w+) \(t", printed) == ["deep_cnn", "mnist_cnn"]
     assert re.search(r"\): val accuracy [0-9.]+, 95 % interval [0-9.]+ to [0-9.]+$", printed, re.M)
 
 
