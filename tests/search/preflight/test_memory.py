@@ -113,6 +113,20 @@ def test_the_workers_of_a_trial_count_each(wide: Experiment, free: SimpleNamespa
         check_trials(two, DATASET, FOUR)
 
 
+def test_of_several_sizes_of_images_the_largest_counts(
+    experiment: Experiment, free: SimpleNamespace
+) -> None:
+    space = SearchSpace(
+        {"model.input_size": Choice(64, 160, 96), "batch_size": Choice(4, 8)},
+        base={"model.name": "mobilenet_v2"},
+    )
+    search = changed(experiment, space=space, base=TrialConfig().override(space.base))
+    found = trial_memory(search, DATASET, 2)
+    assert found is not None
+    assert (found.config.model.input_size, found.config.batch_size) == (160, 8)
+    assert found.needed == most(search)
+
+
 @pytest.mark.parametrize(
     "changes", [{"device": "cuda"}, {"address": "10.0.0.1:6379"}], ids=["a GPU", "a cluster"]
 )
