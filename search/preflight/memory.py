@@ -96,8 +96,9 @@ def trial_memory(
 def _largest(edges: Iterable[TrialConfig], dataset: Dataset) -> list[TrialConfig]:
     """For each network, return its config with the most pixels in a batch.
 
-    If there are several, it is one in which no layer is frozen. There are at most
-    `MAX_COUNTED` configs.
+    If there are several, it is one in which no layer is frozen. Batches of an evaluation have about
+    equally many pixels at any size (`eval_batch`), so smaller images hardly need more memory. There
+    are at most `MAX_COUNTED` configs.
     """
     largest: dict[object, tuple[tuple[int, bool], TrialConfig]] = {}
     for config in edges:

@@ -124,7 +124,7 @@ def test_of_several_sizes_of_images_the_largest_counts(
     found = trial_memory(search, DATASET, 2)
     assert found is not None
     assert (found.config.model.input_size, found.config.batch_size) == (160, 8)
-    assert found.needed == most(search)
+    assert found.needed == pytest.approx(most(search), rel=0.03)
 
 
 @pytest.mark.parametrize(
