@@ -20,7 +20,9 @@ PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py --ignore tests/t
 
 setup: $(STAMP)
 
-# Modules are compiled when they are first imported: most never are, and to compile all takes a minute.
+# Modules are compiled when they are first imported: most never are, and to compile all takes a minute. The compiled ones must be kept,
+# or each of the thousand processes that the tests start would spend ten seconds on it.
+unexport PYTHONDONTWRITEBYTECODE
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
