@@ -1,9 +1,17 @@
-"""python -m search.label PLACE: serve a page on which people correct the answers of a model.
+"""python -m search.label PLACE: serve a page on which people give images their class.
 
-PLACE is where python -m search.serve stores what it receives (--record): a folder, or
-s3://BUCKET/PREFIX. The most useful images come first: those on which answers disagree, those of
-which the model is not sure, and those unlike any other. The keyboard is enough for everything.
-"Right as it is" is stored too: it counts as much as a correction.
+PLACE is a folder of images, or where python -m search.serve stores what it receives (--record): a
+folder, or s3://BUCKET/PREFIX.
+
+The images of a folder are copied into a folder for each class, on which python -m search.run then
+trains. The images that are typical of many others come first. For the validation and the test set,
+images are drawn at random.
+
+Of the images that a model has received, its answers are corrected. Those come first on which
+answers disagree, of which the model is not sure, and which are unlike any other. "Right as it is"
+is stored too: it counts as much as a correction.
+
+The keyboard is enough for everything.
 """
 
 from dataclasses import dataclass
@@ -12,7 +20,7 @@ from search.cli.face import Face
 from search.operations.label import LabelRequest, label, opened_in_browser
 from search.values.option import flag, group
 from search.views.terminal import Terminal, say
-from trainables.errors import counted
+from trainables.errors import counted, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +35,26 @@ def command(options: LabelOptions) -> int:
     """Print the address of the page, serve it until it is stopped, and return the exit code."""
     console = Terminal()
     with label(options.request) as page:
-        images = counted(page.progress.left, "image")
-        corrected = page.progress.corrected
+        words, progress = page.labelling.purpose, page.progress
         say(
             console,
-            f"{page.labelling.info.model}: {images} left to correct, {corrected} already corrected",
+            f"{printable(page.labelling.subject)}: {counted(progress.left, 'image')} left to "
+            f"{words.verb.lower()}, {progress.corrected} already {words.done}",
         )
         say(console, f"label the images at {page.address} (press Ctrl-C to stop the server)")
         if page.is_reachable:
-            say(console, "note: everyone who has this address can see the images and correct them")
+            say(
+                console,
+                "note: everyone who has this address can see the images and "
+                f"{words.verb.lower()} them",
+            )
         try:
             with opened_in_browser(page.address, should_open=options.browser):
                 page.serve()
         finally:
-            say(console, f"{counted(page.progress.here, 'image')} corrected")
+            say(console, f"{counted(page.progress.here, 'image')} {words.done}")
+            if page.progress.corrected and (step := page.labelling.purpose.next_step):
+                say(console, step)
     return 0
 
 

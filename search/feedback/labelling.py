@@ -23,16 +23,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from math import isfinite
 
 from search.feedback.bounded import UNCERTAIN, USUAL
 from search.feedback.likeness import NEAR_CORRELATION, Likeness
 from search.feedback.pictures import thumbnail
-from search.feedback.records import RecordedAnswer, Records, RecordsInfo
+from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPurpose
+from search.feedback.records import NotRecorded, RecordedAnswer, Records, RecordsInfo
 from search.views.terminal import Terminal, say
-from trainables.errors import DataError, printable
+from trainables.errors import ConfigError, DataError, printable
 
 REFRESH_S = 30.0
 """Seconds after which the records are read again, to find new images."""
@@ -43,30 +43,13 @@ this value.
 MAX_COMPARED = 5000
 """Maximum number of images that are queued for comparison at each refresh."""
 DISAGREES, NOVEL, SAMPLE, REST = "disagrees", "new", "sample", "rest"
-
-
-@dataclass(frozen=True)
-class LabellingItem:
-    """An image to show to a person for correction, with the model's answers."""
-
-    image: str
-    why: str
-    """The queue: `disagrees`, `uncertain`, `new`, `sample`, or `rest` if it is in none of these."""
-    probabilities: tuple[float, ...]
-    """The probabilities of the last answer; empty if no answer is recorded."""
-    versions: dict[str, str]
-    """The predicted class, by the version of the model."""
-
-
-@dataclass(frozen=True)
-class LabellingProgress:
-    """Numbers of corrected and of remaining images."""
-
-    corrected: int
-    here: int
-    """Number of images that were corrected through this process."""
-    left: int
-    """Number of readable images that are not corrected yet."""
+"""The queues, beside `UNCERTAIN`; `REST` for images that are in none."""
+PURPOSE = LabellingPurpose(
+    "Correct",
+    "corrected",
+    "New images appear here when they are recorded. To train on the corrections, use "
+    "python -m search.improve.",
+)
 
 
 class LabellingQueue:
@@ -82,6 +65,42 @@ class LabellingQueue:
         self._likeness, self._unreadable = Likeness(), set[str]()
         self._corrected_here, self._skipped = set[str](), dict[str, None]()
         self._refresh()
+
+    @property
+    def purpose(self) -> LabellingPurpose:
+        """The words for what people do."""
+        return PURPOSE
+
+    @property
+    def subject(self) -> str:
+        """The model that has received the images."""
+        return self.info.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the model."""
+        return self.info.classes
+
+    def add_class(self, name: str) -> None:
+        """Refuse the class.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("the classes are those of the model, and none can be added.")
+
+    def content(self, image: str) -> bytes:
+        """Return an image file.
+
+        Raises:
+            NotRecorded: there is no such image.
+        """
+        if (content := self.records.image(image)) is None:
+            raise NotRecorded(
+                f"there is no recorded image '{printable(image[:80])}'. It may have been removed "
+                "to make room."
+            )
+        return content
 
     def next_items(self, count: int, excluded: Collection[str] = ()) -> list[LabellingItem]:
         """List the images to correct next, the most useful first.

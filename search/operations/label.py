@@ -1,4 +1,8 @@
-"""A web page on which people correct a model's predictions for the images that it received."""
+"""A web page on which people give images their class.
+
+The images are those that a served model has received, whose predictions are corrected, or those of
+an unsorted folder.
+"""
 
 import os
 import secrets
@@ -20,9 +24,11 @@ from starlette.routing import BaseRoute, Mount
 
 from cluster.cli import cannot_listen
 from cluster.storage.bucket import Bucket
-from search.feedback.labelling import LabellingProgress, LabellingQueue
-from search.feedback.records import Records, serve_and_record
-from search.journal.store import Storage, storage
+from search.feedback.labelling import LabellingQueue
+from search.feedback.queue import ImageQueue, LabellingProgress
+from search.feedback.records import Records, RecordsInfo, serve_and_record
+from search.feedback.sorted_folder import class_names
+from search.journal.store import Storage, own_path, storage
 from search.operations.options import Listening
 from search.process.versions import check_versions
 from search.serving.limits import Limits
@@ -30,10 +36,12 @@ from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
 from search.serving.protocol import protocol
 from search.values.message import Message
-from search.values.option import group, positional
+from search.values.option import group, option, positional
 from trainables.errors import ConfigError
 
 PORT = 8001
+SORTING = "a folder of images"
+"""The heading of the options for folders of images in the help."""
 CONNECTIONS = 500
 """The maximum number of connections to the server of a page; each needs a file descriptor."""
 END_S = 3
@@ -42,10 +50,33 @@ END_S = 3
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRequest:
-    """The records whose images are corrected, and the address of the page."""
+    """The images, and the address of the page."""
 
     place: Storage = positional(
-        "the records: a folder, or s3://BUCKET/PREFIX", metavar="PLACE", parse=storage
+        "the records of a served model (a folder, or s3://BUCKET/PREFIX), or a folder of images "
+        "to sort by their class",
+        metavar="PLACE",
+        parse=storage,
+    )
+    classes: tuple[str, ...] | None = option(
+        "the first classes; more can be added on the page",
+        metavar="NAME,...",
+        parse=class_names,
+        text=",".join,
+        section=SORTING,
+    )
+    out: Path | None = option(
+        "where copies of the images are sorted by their class (default: PLACE-sorted)",
+        metavar="FOLDER",
+        parse=own_path,
+        section=SORTING,
+    )
+    weights: Path | None = option(
+        "pretrained weights, by whose features images are compared (default: those in torch's "
+        "cache)",
+        metavar="PATH",
+        parse=own_path,
+        section=SORTING,
     )
     listening: Listening = group(Listening, defaults={"port": PORT})
 
@@ -54,7 +85,7 @@ class LabelRequest:
 class LabellingPage:
     """The page on which the images of a queue are corrected, and its address."""
 
-    labelling: LabellingQueue
+    labelling: ImageQueue
     app: Starlette
     listener: socket.socket
     host: str
@@ -63,7 +94,7 @@ class LabellingPage:
 
     @property
     def progress(self) -> LabellingProgress:
-        """The number of corrected images, and the number of images that are left."""
+        """The number of images that have got their class, and the number that are left."""
         return self.labelling.progress
 
     @property
@@ -102,11 +133,11 @@ def label(request: LabelRequest) -> Iterator[LabellingPage]:
     images. The socket is closed at the end of the context.
 
     Raises:
-        ConfigError: there are no records in the place.
+        ConfigError: there are no records and no images in the place, or an option cannot be used.
         NotReady: the port is in use, or the host is not an address of this machine.
     """
     check_versions()
-    labelling = labelling_of(request.place)
+    labelling = labelling_of(request)
     host, port = request.listening.host, request.listening.port
     # Other users of this machine can reach the port too; only the token keeps them out.
     token = secrets.token_urlsafe(16)
@@ -117,24 +148,67 @@ def label(request: LabelRequest) -> Iterator[LabellingPage]:
         yield LabellingPage(labelling, app, listener, host, address)
 
 
-def labelling_of(place: Storage) -> LabellingQueue:
-    """Open the queue of the images to correct.
+def labelling_of(request: LabelRequest) -> ImageQueue:
+    """Open the queue of the images.
 
     Raises:
-        ConfigError: there are no records in `place`.
+        ConfigError: there are no records and no images in the place, or an option cannot be used.
     """
+    place = request.place
     if isinstance(place, Bucket):
         place.reach()
     records = Records.at(place)
-    if (info := records.info) is None:
-        raise ConfigError(
-            Message(
-                f"there are no records of predictions in '{place}'. To start a server that writes "
-                "them: ",
-                serve_and_record(place),
-            )
+    if (info := records.info) is not None:
+        return labelling_of_records(records, info, request)
+    if isinstance(place, Path) and place.is_dir() and has_images(place):
+        return sorting_of(place, request)
+    raise ConfigError(
+        Message(
+            f"there are no records of predictions in '{place}', and no images. To start a server "
+            "that writes records: ",
+            serve_and_record(place),
         )
+    )
+
+
+def labelling_of_records(
+    records: Records, info: RecordsInfo, request: LabelRequest
+) -> LabellingQueue:
+    """Open the queue of recorded images.
+
+    Raises:
+        ConfigError: an option is for folders of images.
+    """
+    for name, value in (
+        ("classes", request.classes),
+        ("out", request.out),
+        ("weights", request.weights),
+    ):
+        if value is not None:
+            raise ConfigError(
+                f"--{name} is for a folder of images, but '{request.place}' has the records of "
+                f"{info.model}. Leave it out."
+            )
     return LabellingQueue(records, info)
+
+
+def has_images(folder: Path) -> bool:
+    """True if there are images in a folder or its sub-folders."""
+    from trainables.datasets.walk import walk
+
+    return bool(walk(folder, folder.resolve()).all_images)
+
+
+def sorting_of(folder: Path, request: LabelRequest) -> ImageQueue:
+    """Open the queue of the images in a folder.
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+    from search.feedback.sorting import sort_folder  # imports torch
+
+    out = request.out or folder.absolute().with_name(f"{folder.absolute().name}-sorted")
+    return sort_folder(folder, out, request.classes or (), request.weights)
 
 
 def listening(host: str, port: int) -> socket.socket:

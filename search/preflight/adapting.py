@@ -162,9 +162,9 @@ def count_unlabelled(experiment: Experiment) -> int:
     """
     if (folder := experiment.settings.get("model.unlabelled")) is None:
         return 0
-    from trainables.probes.unlabelled import used_paths
+    from trainables.probes.unlabelled import folder_of, used_paths
 
-    return len(used_paths(Path(str(folder))))
+    return len(used_paths(Path(str(folder)), folder_of(experiment.base.data)))
 
 
 def training_time(experiment: Experiment) -> float | None:

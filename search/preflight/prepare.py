@@ -182,10 +182,11 @@ def check_unlabelled(experiment: Experiment) -> tuple[list[str], dict[str, str]]
     settings = {config.model.unlabelled for config in experiment.edges}
     if not (folders := sorted(folder for folder in settings if folder is not None)):
         return [], {}
-    from trainables.probes.unlabelled import check, digest  # imports Pillow
+    from trainables.probes.unlabelled import check, digest, folder_of  # imports Pillow
 
-    notes = [check(Path(folder)) for folder in folders]
-    return notes, {folder: digest(Path(folder)) for folder in folders}
+    data = folder_of(experiment.base.data)
+    notes = [check(Path(folder), data) for folder in folders]
+    return notes, {folder: digest(Path(folder), data) for folder in folders}
 
 
 def needed_resources(experiment: Experiment) -> Resources:

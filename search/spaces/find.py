@@ -5,9 +5,10 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from traceback import extract_tb
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import search.spaces
@@ -104,16 +105,28 @@ def sha256_of(source: str) -> str:
     return hashlib.sha256(file[0].read_bytes()).hexdigest()
 
 
+class _UncachedLoader(SourceFileLoader):
+    """Loads a file as it is now, and leaves nothing beside it.
+
+    Python would use the compiled file of a text of the same size from the same second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def _from_file(path: Path, attribute: str) -> SearchSpace:
-    spec = importlib.util.spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
-    if not path.is_file() or spec is None or spec.loader is None:
+    loader = _UncachedLoader(path.stem, str(path))
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
+    if path.suffix != ".py" or not path.is_file() or spec is None:
         raise ConfigError(
             f"the space file '{path}' is not an existing .py file. Pass the path of a Python file "
             "as --space FILE.py:FUNCTION."
         )
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         if not hasattr(module, attribute):
             raise ConfigError(
                 f"space file '{path}' has no '{attribute}'. Name a SearchSpace in this file, or a "

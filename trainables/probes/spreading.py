@@ -20,7 +20,7 @@ from trainables.baselines.features import Values
 from trainables.baselines.shared import are_cached, features_of
 from trainables.datasets.arrays import Dataset, Labels
 from trainables.probes.probe import LinearProbe, ProbeNetwork
-from trainables.probes.unlabelled import batches, used_paths
+from trainables.probes.unlabelled import batches, folder_of, used_paths
 
 ROWS = 2000
 """The number of images whose similarities to all others are computed at once."""
@@ -36,6 +36,7 @@ STEPS, TOLERANCE = 200, 1e-6
 """The maximum number of steps of the solver, and the relative residual at which it stops."""
 
 Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 
 def spread(
@@ -58,23 +59,51 @@ def spread(
         beat: called from time to time.
 
     Returns:
-        The class of each image without a label, (unlabelled,), and its certainty from 0 to 1: one
-        minus the entropy of its class, divided by the largest possible entropy.
+        The class of each image without a label, (unlabelled,), and its certainty from 0 to 1
+        (`certainty_of`).
     """
     graph = neighbour_graph(np.concatenate([labelled, unlabelled]), neighbours, beat)
+    rows = np.arange(len(labels))
+    chances = spread_over(graph, rows, labels, classes=classes, beat=beat)[len(labels) :]
+    return chances.argmax(axis=1), certainty_of(chances)
+
+
+def spread_over(
+    graph: csr_array, rows: Rows, labels: Labels, *, classes: int, beat: Beat = no_beat
+) -> Scores:
+    """Spread labels over a graph of images, and return the shares of the classes of each image.
+
+    Args:
+        graph: the graph of nearest neighbours (`neighbour_graph`).
+        rows: the images with a label, (labelled,).
+        labels: their class numbers, (labelled,).
+        classes: the number of classes.
+        beat: called from time to time.
+
+    Returns:
+        (images, classes); each row has the sum 1. An image that no label reaches has equal shares.
+    """
     count = graph.shape[0]
     system = identity(count, format="csr") - REACH * graph
     scores = np.zeros((count, classes))
     for number in np.unique(labels):
         start = np.zeros(count)
-        start[: len(labels)] = labels == number
-        scores[:, number], _ = cg(system, start / start.sum(), maxiter=STEPS, rtol=TOLERANCE)
+        start[rows[labels == number]] = 1 / np.count_nonzero(labels == number)
+        scores[:, number], _ = cg(system, start, maxiter=STEPS, rtol=TOLERANCE)
         beat()
-    chances = np.maximum(scores[len(labels) :], 0)
+    chances = np.maximum(scores, 0)
     totals = chances.sum(axis=1, keepdims=True)
-    chances = np.where(totals > 0, chances / np.where(totals > 0, totals, 1), 1 / classes)
+    return np.where(totals > 0, chances / np.where(totals > 0, totals, 1), 1 / classes)
+
+
+def certainty_of(chances: Scores) -> Scores:
+    """Return the certainty of each row of shares, (images,), from 0 to 1.
+
+    It is one minus the entropy, divided by the largest possible entropy.
+    """
     entropy = -(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1)
-    return chances.argmax(axis=1), np.clip(1 - entropy / np.log(max(2, classes)), 0, 1)
+    certainty: Scores = np.clip(1 - entropy / np.log(max(2, chances.shape[1])), 0, 1)
+    return certainty
 
 
 def neighbour_graph(values: Values, neighbours: int, beat: Beat = no_beat) -> csr_array:
@@ -114,6 +143,15 @@ class SpreadingProbe(LinearProbe):
         """The folder of the images without labels."""
         return Path(str(self.config.model.options["unlabelled"]))
 
+    @property
+    def paths(self) -> list[Path]:
+        """The images without labels that are used.
+
+        Raises:
+            ConfigError: see `used_paths`.
+        """
+        return used_paths(self.folder, folder_of(self.config.data))
+
     def fit(self, dataset: Dataset, beat: Beat = no_beat) -> ProbeNetwork:
         """Spread the labels, and fit the last layer to all images."""
         values = self.features(dataset.train, dataset, beat)
@@ -128,7 +166,7 @@ class SpreadingProbe(LinearProbe):
         Each batch of images is cached by itself, so that they are never all in memory.
         """
         kind = self._kind(self._pretrained(dataset), dataset)
-        each = batches(self.folder, dataset, beat)
+        each = batches(self.paths, dataset, beat)
         return np.concatenate([features_of(part, kind, beat) for part in each])
 
     def fit_to_all(
@@ -159,11 +197,11 @@ class SpreadingProbe(LinearProbe):
 
     def fitted_images(self, dataset: Dataset) -> int:
         """Return the number of images to which the classifier is fitted."""
-        return super().fitted_images(dataset) + len(used_paths(self.folder))
+        return super().fitted_images(dataset) + len(self.paths)
 
     def uncached_images(self, dataset: Dataset) -> int:
         """Return the number of images, with and without labels, whose features are not cached."""
         kind = self._kind(self._pretrained(dataset), dataset)
-        parts = batches(self.folder, dataset)
+        parts = batches(self.paths, dataset)
         more = sum(len(part) for part in parts if not are_cached(part, kind))
         return super().uncached_images(dataset) + more

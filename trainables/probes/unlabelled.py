@@ -1,14 +1,20 @@
-"""Images without labels: those in a folder and its sub-folders, at any depth."""
+"""Images without labels: those in a folder and its sub-folders, at any depth.
+
+Copies of images of the data set are left out: the validation set must not be learnt from, even
+without its labels.
+"""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from trainables.catalog.datasets import DATASETS
+from trainables.config import DataConfig
 from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images, Part
 from trainables.datasets.images import decode, header
 from trainables.datasets.walk import walk
@@ -43,13 +49,64 @@ def image_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def used_paths(folder: Path) -> list[Path]:
+def folder_of(config: DataConfig) -> Path | None:
+    """Return the folder of a data set; None if it is no folder of images."""
+    return Path(config.root) if DATASETS[config.name].from_folder and config.root else None
+
+
+def used_paths(folder: Path, data: Path | None = None) -> list[Path]:
     """Return the paths of the images that are used, sorted; at most `MOST`.
 
+    Args:
+        folder: the folder of the images.
+        data: the folder of the data set, whose images are left out; None if it is no folder.
+
     Raises:
-        ConfigError: as for `image_paths`.
+        ConfigError: as for `image_paths`, or no image is left.
     """
-    return _evenly(image_paths(folder))
+    return _evenly(_unique_paths(folder, data))
+
+
+def _unique_paths(folder: Path, data: Path | None) -> list[Path]:
+    """Return the paths of all images without a copy in the data set, sorted."""
+    paths = image_paths(folder)
+    if data is not None and not (paths := _without_copies(paths, data)):
+        raise ConfigError(
+            f"all images in '{folder}' are in the data set too, so there are none without labels."
+        )
+    return paths
+
+
+def _without_copies(paths: list[Path], data: Path) -> list[Path]:
+    """Leave out the files whose content is that of an image of the data set."""
+    labelled: dict[int, list[Path]] = {}
+    for path in walk(data, data.resolve()).all_images:
+        labelled.setdefault(_status(path).st_size, []).append(path)
+    hashes: dict[int, set[str]] = {}
+    unique = []
+    for path in paths:
+        size = _status(path).st_size
+        if size in labelled:
+            if size not in hashes:
+                hashes[size] = set(map(_hash, labelled[size]))
+            if _hash(path) in hashes[size]:
+                continue
+        unique.append(path)
+    return unique
+
+
+def _hash(path: Path) -> str:
+    """Return a hash of a file's content; empty if it cannot be read, which is told elsewhere."""
+    status = _status(path)
+    return _content_hash(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _content_hash(path: Path, size: int, changed_ns: int) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _evenly(paths: list[Path]) -> list[Path]:
@@ -58,14 +115,19 @@ def _evenly(paths: list[Path]) -> list[Path]:
     return [paths[place] for place in places]
 
 
-def check(folder: Path) -> str:
+def check(folder: Path, data: Path | None = None) -> str:
     """Check the headers of the images, and describe them in a line for the start of a search.
 
+    Args:
+        folder: the folder of the images.
+        data: the folder of the data set (`used_paths`).
+
     Raises:
-        ConfigError: as for `image_paths`, or images cannot be read.
+        ConfigError: as for `used_paths`, or images cannot be read.
     """
-    every = image_paths(folder)
-    total, paths = len(every), _evenly(every)
+    unique = _unique_paths(folder, data)
+    total, paths = len(unique), _evenly(unique)
+    copies = len(image_paths(folder)) - total
     with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
         headers = zip(paths, pool.map(header, paths), strict=True)
         unreadable = [path for path, each in headers if each is None]
@@ -75,22 +137,23 @@ def check(folder: Path) -> str:
             f"'{printable(str(unreadable[0]))}'). Remove {'it' if len(unreadable) == 1 else 'them'}"
             f" from '{folder}'."
         )
+    left_out = f"; {counted(copies, 'other')} are copies of labelled ones" if copies else ""
     if total > len(paths):
         return (
             f"note: {len(paths):,} of the {total:,} images without labels in '{folder}' are used, "
-            "which is the maximum."
+            f"which is the maximum{left_out}."
         )
-    return f"note: {counted(total, 'image')} without labels in '{folder}' are used, too."
+    return f"note: {counted(total, 'image')} without labels in '{folder}' are used, too{left_out}."
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, data: Path | None = None) -> str:
     """Return 16 hex digits that identify the images by their paths and sizes, on any machine.
 
     Raises:
-        ConfigError: as for `image_paths`.
+        ConfigError: as for `used_paths`.
     """
     hasher = hashlib.sha256()
-    for path in used_paths(folder):
+    for path in used_paths(folder, data):
         size = _status(path).st_size
         hasher.update(os.fsencode(path.relative_to(folder)) + f"\0{size}\0".encode())
     return hasher.hexdigest()[:16]
@@ -165,13 +228,8 @@ class FilesPart(Part):
 
 
 def batches(
-    folder: Path, dataset: Dataset, beat: Callable[[], None] = lambda: None
+    paths: list[Path], dataset: Dataset, beat: Callable[[], None] = lambda: None
 ) -> Iterator[FilesPart]:
-    """Yield the images of a folder in batches, in the form of a data set.
-
-    Raises:
-        ConfigError: as for `image_paths`.
-    """
-    paths = used_paths(folder)
+    """Yield images in batches, in the form of a data set."""
     for first in range(0, len(paths), BATCH):
         yield FilesPart(paths[first : first + BATCH], dataset, beat)

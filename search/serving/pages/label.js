@@ -13,11 +13,11 @@ const REASONS = {
   uncertain: "The model is not sure",
   new: "Unlike the usual and the corrected images",
   sample: "From a random sample",
+  typical: "Like many images without a label",
   rest: "",
 };
 
-const { classes } = facts;
-const every = classes.length <= KEYS.length;
+let { classes } = facts;
 const at = (id) => document.getElementById(id);
 
 const waiting = [];
@@ -25,15 +25,21 @@ const pictures = new Map();
 const done = [];
 let now = null;
 let fetching = false;
+let exhausted = false; // the server had no further image
 let sending = Promise.resolve();
 
-document.title = `Correct images: ${shown(facts.model)}`;
-at("model").textContent = shown(facts.model);
+document.title = `${facts.verb} images: ${shown(facts.subject)}`;
+at("model").textContent = shown(facts.subject);
+at("next").textContent = facts.end;
+at("adding").hidden = !facts.can_add_classes;
+
+// There is a key for every class, and each has a button.
+const every = () => classes.length <= KEYS.length;
 
 // Returns the picture of an image; it is also called for the next images, to load them in advance.
 function picture(item) {
   if (!pictures.has(item.image)) {
-    const made = element("img", { alt: "The image to be corrected" });
+    const made = element("img", { alt: "The image whose class is asked for" });
     made.onload = () => made.classList.toggle("small", made.naturalWidth <= SMALL);
     made.src = `images/${item.image}`;
     pictures.set(item.image, made);
@@ -49,7 +55,7 @@ function tell(told) {
   }
   const all = told.corrected + told.left;
   at("progress").textContent =
-    `${told.corrected} corrected${told.here ? `, ${told.here} of them now` : ""} · ${told.left} left`;
+    `${told.corrected} ${facts.done}${told.here ? `, ${told.here} of them now` : ""} · ${told.left} left`;
   at("done").max = all || 1;
   at("done").value = told.corrected;
   return true;
@@ -69,6 +75,7 @@ async function fill() {
   const taken = new Set([now, ...here].map((item) => item?.image));
   waiting.push(...told.items.filter((item) => !taken.has(item.image)));
   waiting.slice(0, AHEAD).forEach(picture);
+  exhausted = !waiting.length;
   // If the end is shown already and no image has arrived, `setInterval` calls this function again.
   if (!now && (waiting.length || at("end").hidden)) show();
 }
@@ -81,7 +88,7 @@ const best = (item) =>
 function show() {
   now = waiting.shift() ?? null;
   at("one").hidden = !now;
-  at("end").hidden = Boolean(now);
+  at("end").hidden = Boolean(now) || !exhausted;
   for (const id of ["undo", "back"]) at(id).disabled = !done.length;
   fill();
   if (!now) return;
@@ -93,7 +100,7 @@ function show() {
   at("said").replaceChildren(bars(order));
   at("right").hidden = now.predicted === null;
   at("predicted").textContent = now.predicted === null ? "" : `It is ${shown(now.predicted)}`;
-  if (!every) offer(order.slice(0, PROBABLE).map(([name]) => name));
+  if (!every()) offer(order.slice(0, PROBABLE).map(([name]) => name));
   window.scrollTo(0, 0);
 }
 
@@ -109,7 +116,7 @@ function offer(names) {
   keys = keyed(names);
   const key = (name) => keys.get(name) ?? "";
   const first = choice(names, say, { key, few: names.length });
-  if (every) {
+  if (every()) {
     at("classes").replaceChildren(first);
     return;
   }
@@ -172,6 +179,20 @@ function undo() {
   show();
 }
 
+// Adds a class; the image that is shown keeps waiting for its class.
+async function add(event) {
+  event.preventDefault();
+  const told = await send("classes", { class: at("name").value });
+  at("problem").hidden = !told.error;
+  at("problem").textContent = told.error ? shown(told.error) : "";
+  if (told.error) return;
+  at("name").value = "";
+  at("name").blur();
+  ({ classes } = told);
+  if (every()) offer(classes);
+  else if (now) offer(best(now).slice(0, PROBABLE).map(([name]) => name));
+}
+
 const right = () => now && now.predicted !== null && say(now.predicted);
 
 document.addEventListener("keydown", (event) => {
@@ -193,6 +214,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "s") skip();
   else if (key === "u") undo();
   else if (key === "/" && field) field.focus();
+  else if (key === "+" && facts.can_add_classes) at("name").focus();
   else if (named) say(named[0]);
   else return;
   event.preventDefault();
@@ -201,7 +223,8 @@ at("right").onclick = right;
 at("skip").onclick = skip;
 at("undo").onclick = undo;
 at("back").onclick = undo;
+at("adding").onsubmit = add;
 setInterval(() => !now && fill(), POLL_MS);
 
-if (every) offer(classes);
+if (every()) offer(classes);
 fill();

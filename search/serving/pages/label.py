@@ -1,4 +1,4 @@
-"""The page on which people correct the classes of recorded images, and the requests that it makes.
+"""The page on which people give images their class, and the requests that it makes.
 
 | request | result |
 |---|---|
@@ -8,6 +8,7 @@
 | `POST /labels` `{"image": SHA256, "class": NAME}` | set the class of an image |
 | `DELETE /labels/SHA256` | undo the last correction of an image |
 | `POST /skips` `{"image": SHA256}` | move an image to the end of the queue |
+| `POST /classes` `{"class": NAME}` | add a class to those of a folder's images, and list all |
 """
 
 from collections.abc import Callable, Collection
@@ -21,9 +22,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.cli import is_whole
-from search.feedback.labelling import LabellingQueue
 from search.feedback.pictures import as_png
-from search.feedback.records import NotRecorded
+from search.feedback.queue import ImageQueue
 from search.serving.pages.guard import (
     HEADERS,
     guarded_route,
@@ -39,11 +39,11 @@ MAX_COUNT = 100
 """Maximum number of images in a response."""
 
 
-def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
+def routes(labelling: ImageQueue, hosts: Collection[str] | None) -> list[BaseRoute]:
     """Build the routes of the page and of its requests.
 
     Args:
-        labelling: the images and their corrections.
+        labelling: the images and their classes.
         hosts: the host names by which the server may be addressed; None allows any.
     """
     calls = LabelCalls(labelling)
@@ -55,19 +55,21 @@ def routes(labelling: LabellingQueue, hosts: Collection[str] | None) -> list[Bas
         guarded_route("/labels", "POST", calls.correct, hosts),
         guarded_route("/labels/{image}", "DELETE", calls.take_back, hosts),
         guarded_route("/skips", "POST", calls.skip, hosts),
+        guarded_route("/classes", "POST", calls.add_class, hosts),
     ]
 
 
 class LabelCalls:
     """Answers the requests of the page, without blocking the event loop."""
 
-    def __init__(self, labelling: LabellingQueue) -> None:
+    def __init__(self, labelling: ImageQueue) -> None:
         self._labelling = labelling
 
     async def show(self, request: Request) -> Response:
         """Send the page."""
-        about = self._labelling.info
-        return page("label.html", {"model": about.model, "classes": about.classes})
+        queue = self._labelling
+        facts = {"subject": queue.subject, "classes": queue.classes, **asdict(queue.purpose)}
+        return page("label.html", facts)
 
     async def next(self, request: Request) -> Response:
         """Send the next images to correct, and the progress."""
@@ -89,11 +91,7 @@ class LabelCalls:
         return Response(content, headers={**HEADERS, "Content-Type": "image/png"})
 
     def _png(self, name: str) -> bytes:
-        if (content := self._labelling.records.image(name)) is None:
-            raise NotRecorded(
-                f"there is no recorded image '{name[:80]}'. It may have been removed to make room."
-            )
-        return as_png(content)
+        return as_png(self._labelling.content(name))
 
     async def correct(self, request: Request) -> Response:
         """Store the correct class of an image, and send the progress."""
@@ -109,6 +107,12 @@ class LabelCalls:
         """Move an image to the end of the queue, and send the progress."""
         values = await _read_fields(request, "image")
         return await self._apply(lambda: self._labelling.skip(values["image"]))
+
+    async def add_class(self, request: Request) -> Response:
+        """Add a class, and send the names of all classes."""
+        values = await _read_fields(request, "class")
+        await run_in_threadpool(self._labelling.add_class, values["class"])
+        return json_response({"classes": self._labelling.classes})
 
     async def _apply(self, change: Callable[[], None]) -> Response:
         """Apply a change in a thread, and send the progress."""

@@ -43,8 +43,9 @@ def test_a_place_without_records_is_refused(
 ) -> None:
     assert main([str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err == (
-        f"error: there are no records of predictions in '{tmp_path / 'none'}'. To start a server "
-        f"that writes them: python -m search.serve MODEL --record {tmp_path / 'none'}\n"
+        f"error: there are no records of predictions in '{tmp_path / 'none'}', and no images. To "
+        "start a server that writes records: python -m search.serve MODEL --record "
+        f"{tmp_path / 'none'}\n"
     )
 
 
@@ -63,6 +64,50 @@ def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit, match="2"):
         main(["met", f"--port={port}"])
     assert "a port must be a whole number from 0 to 65,535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--classes", "cat,train"], "the class 'train' would be read as a train set"),
+        (["--classes", "cat,,dog"], "the class '' is empty"),
+        (["--classes", "a/b"], "the class 'a/b' has a character that folders cannot have"),
+        (["--classes", ".cat"], "the class '.cat' begins with a dot, or is reserved"),
+        (["--classes", "c" * 101], "has more than 100 characters"),
+        (["--out", "pictures/sorted"], "must not be one in the other"),
+        (["--out", "."], "must not be one in the other"),
+        (["--out", "full"], "'full' is not empty, and is not a folder of sorted images"),
+        (["--weights", "nowhere"], "the weights of 'probe_mobilenet_v2' were not found"),
+    ],
+)
+def test_options_with_which_a_folder_cannot_be_sorted_are_refused(
+    options: list[str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pictures", "full"):
+        Path(folder).mkdir()
+        Image.new("RGB", (8, 8), "red").save(f"{folder}/red.png")
+    try:
+        code = main(["pictures", "--port", "0", *options])
+    except SystemExit as error:  # refused as the command line is read
+        code = int(str(error.code))
+    told = capsys.readouterr().err
+    assert code == 2
+    assert why in told
+    assert "Traceback" not in told
+    assert not Path("pictures-sorted").exists()
+
+
+def test_options_for_folders_of_images_are_refused_for_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met(tmp_path / "met")
+    assert main([str(tmp_path / "met"), "--classes", "cat"]) == 2
+    assert "--classes is for a folder of images, but" in capsys.readouterr().err
 
 
 def test_a_browser_is_led_by_a_file_so_that_its_command_line_has_no_token(
@@ -95,6 +140,43 @@ def test_a_client_without_the_token_keeps_no_connection() -> None:
     stranger, mine = ask(app, "GET", "/other/"), ask(app, "GET", f"/{'t' * 20}/")
     assert (stranger.status, stranger.headers["connection"]) == (404, "close")
     assert (mine.content, "connection" in mine.headers) == (b"images", False)
+
+
+def test_a_folder_is_sorted_over_http_and_the_next_step_is_printed(tmp_path: Path) -> None:
+    pictures = tmp_path / "my pictures"
+    pictures.mkdir()
+    for number in range(5):
+        Image.new("RGB", (16, 16), (50 * number, 0, 0)).save(pictures / f"{number}.png")
+    command = [sys.executable, "-m", "search.label", str(pictures), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
+        try:
+            assert it.stdout is not None
+            assert (
+                it.stdout.readline() == "my pictures: 5 images left to label, 0 already labelled\n"
+            )
+            (address,) = re.findall(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/", it.stdout.readline())
+            for name in ("dark red", "red"):
+                told = json.dumps({"class": name}).encode()
+                with urllib.request.urlopen(f"{address}classes", told, timeout=600) as answer:
+                    classes = json.load(answer)["classes"]
+            assert classes == ["dark red", "red"]
+            with urllib.request.urlopen(f"{address}next", timeout=600) as answer:
+                image = json.load(answer)["items"][0]["image"]
+            told = json.dumps({"image": image, "class": "red"}).encode()
+            with urllib.request.urlopen(f"{address}labels", told, timeout=600) as answer:
+                assert json.load(answer) == {"corrected": 1, "here": 1, "left": 4}
+            it.send_signal(signal.SIGINT)
+            out, err = it.communicate(timeout=600)
+        finally:
+            it.kill()
+    place = f"{tmp_path}/my pictures"
+    assert out == (
+        "1 image labelled\nTo train on the sorted images: python -m search.run "
+        f"--data 'folder:{place}-sorted' --unlabelled '{place}'\n"
+    )
+    assert err.endswith("stopped by Ctrl-C\n")
+    (copy,) = (tmp_path / "my pictures-sorted" / "train" / "red").iterdir()
+    assert copy.read_bytes() == (pictures / copy.name).read_bytes()
 
 
 def test_an_image_is_corrected_over_http_until_it_is_stopped(tmp_path: Path) -> None:

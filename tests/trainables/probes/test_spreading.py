@@ -1,6 +1,7 @@
 """Probes that learn from images without labels, too."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,13 +146,13 @@ def test_images_are_read_in_the_form_of_the_data(
     pictures: Path, few: Dataset, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlabelled, "BATCH", 25)
-    parts = list(batches(pictures, few))
+    parts = list(batches(used_paths(pictures), few))
     assert [len(part) for part in parts] == [25, 25, 10]
     assert all(part.images.shape == part.shape for part in parts)
     assert {part.shape[1:] for part in parts} == {(24, 24, 3)}
     assert {int(label) for part in parts for label in part.targets} == {-1}
     assert len({part.fingerprint for part in parts}) == 3
-    grey = next(batches(pictures, make_dataset(train=6, val=6)))
+    grey = next(batches(used_paths(pictures), make_dataset(train=6, val=6)))
     assert grey.images.shape[3] == 1
     assert grey.fingerprint != parts[0].fingerprint
 
@@ -181,6 +182,25 @@ def test_of_too_many_images_some_are_used_and_a_note_says_it(
     )
 
 
+def test_copies_of_images_of_the_data_set_are_left_out(pictures: Path, tmp_path: Path) -> None:
+    """A validation image would be learnt from otherwise, and what is measured would be too good."""
+    data = tmp_path / "data"
+    for part, names in (("train", ("deep/03", "17")), ("val", ("40",))):
+        (data / part / "cat").mkdir(parents=True)
+        for name in names:
+            shutil.copy(pictures / f"{name}.png", data / part / "cat" / f"{name[-2:]}x.png")
+    (data / "val" / "cat" / "other.png").write_bytes(b"x" * (pictures / "50.png").stat().st_size)
+    used = {path.name for path in used_paths(pictures, data)}
+    assert used == {path.name for path in used_paths(pictures)} - {"03.png", "17.png", "40.png"}
+    assert digest(pictures, data) != digest(pictures)
+    assert check(pictures, data) == (
+        f"note: 57 images without labels in '{pictures}' are used, too; 3 others are copies of "
+        "labelled ones."
+    )
+    with pytest.raises(ConfigError, match=r"all images in '.*' are in the data set too"):
+        used_paths(data, data)
+
+
 def test_a_folder_that_cannot_be_used_is_named(
     pictures: Path, few: Dataset, tmp_path: Path
 ) -> None:
@@ -196,7 +216,7 @@ def test_a_folder_that_cannot_be_used_is_named(
     ):
         check(pictures)
     with pytest.raises(ConfigError, match=r"broken\.png' cannot be read: the file is not an image"):
-        [part.images for part in batches(pictures, few)]
+        [part.images for part in batches(used_paths(pictures), few)]
 
 
 def test_another_or_changed_file_changes_the_digest(pictures: Path) -> None:

@@ -9,7 +9,9 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from search.feedback.labelling import LabellingQueue
+from search.feedback.queue import ImageQueue
 from search.feedback.records import RecordedAnswer, Records, RecordsInfo, image_name
+from search.feedback.sorting import sort_folder
 from search.serving.pages.guard import LOOPBACK
 from search.serving.pages.label import routes
 from tests.support.asgi import ask, listening
@@ -38,7 +40,7 @@ def labelling_of(place: Path, images: int, classes: tuple[str, ...] = CLASSES) -
     return LabellingQueue(records, about)
 
 
-def app_of(labelling: LabellingQueue) -> Starlette:
+def app_of(labelling: ImageQueue) -> Starlette:
     return Starlette(routes=routes(labelling, LOOPBACK))
 
 
@@ -138,6 +140,55 @@ def test_classes_that_differ_in_case_alone_have_keys_of_their_own(tmp_path: Path
 
 
 LEFT = "document.getElementById('progress').textContent"
+
+
+def test_the_classes_of_a_model_stay_as_they_are(tmp_path: Path) -> None:
+    app = app_of(labelling_of(tmp_path / "met", 1))
+    reply = ask(app, "POST", "/classes", {"class": "cow"})
+    assert reply.status == 400
+    assert "the classes are those of the model" in reply.json["error"]
+
+
+@pytest.mark.browser
+def test_a_folder_is_sorted_by_keys_with_classes_that_are_added(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(12):
+        (tmp_path / "pictures" / f"{number}, #%.png").write_bytes(png(20 * number))
+    app = app_of(sort_folder(tmp_path / "pictures", tmp_path / "out", [], None))
+    buttons = "[...document.querySelectorAll('#classes button')].map(one => one.textContent)"
+
+    async def steps(tab: Tab, address: str) -> None:
+        await tab.open(address, 390)
+        await tab.wait_for("document.querySelector('#one img')?.naturalWidth")
+        for name in ("cat", "dog"):
+            await tab.press("+")
+            for letter in name:
+                await tab.press(letter)
+            await tab.press("Enter")
+            await tab.wait_for(f"{buttons}.at(-1)?.endsWith('{name}')")
+        for key in ("1", "2", "2", "u"):
+            await tab.press(key)
+        await tab.wait_for(f"{LEFT}.startsWith('2 labelled')")
+        await tab.press("+")
+        await tab.press(".")
+        await tab.press("Enter")
+        await tab.wait_for("!document.getElementById('problem').hidden")
+        problem = await tab.value("document.getElementById('problem').textContent")
+        assert problem.startswith("the class '.' begins with a dot")
+        await tab.press("Escape")
+        for number in range(10):
+            await tab.wait_for("document.querySelector('#one:not([hidden]) img')?.naturalWidth")
+            await tab.press("1")
+            await tab.wait_for(f"{LEFT}.startsWith('{3 + number} labelled')")
+        await tab.wait_for("!document.getElementById('end').hidden")
+        step = await tab.value("document.getElementById('next').textContent")
+        assert step.endswith(f"python -m search.run --data folder:{tmp_path}/out")
+        assert await tab.value("document.title") == "Label images: pictures"
+
+    with listening(app) as address:
+        browse(tmp_path / "profile", lambda tab: steps(tab, address))
+    found = [path.parent.name for path in (tmp_path / "out").glob("*/*/*")]
+    assert sorted(found) == ["cat"] * 11 + ["dog"]
 
 
 @pytest.mark.browser

@@ -1,0 +1,279 @@
+"""Queue the images of a folder for people to sort them by their class, the most useful first.
+
+Images are shown in turn from the training images that are the most useful (`usefulness`), and from
+those that are set apart for the validation and the test set (`sorted_folder`), in random order.
+Each is copied to the folder of its class at once, so that nothing is lost and nothing in the
+unsorted folder changes.
+"""
+
+import hashlib
+import os
+import shlex
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPurpose
+from search.feedback.records import NotRecorded
+from search.feedback.sorted_folder import (
+    TEST_SHARE,
+    TRAIN,
+    VAL_SHARE,
+    SortedFolder,
+    check_class,
+    file_name,
+    planned_part,
+)
+from search.feedback.usefulness import Shares, Usefulness
+from search.views.terminal import Terminal, say
+from trainables.datasets.images import header
+from trainables.errors import ConfigError, counted, printable, unknown
+from trainables.probes.files import HAND_MADE, FileFeatures, model_for_files
+from trainables.probes.unlabelled import used_paths
+from trainables.processors import processors
+
+TYPICAL, SAMPLE, REST = "typical", "sample", "rest"
+"""The reasons why an image is shown."""
+MOST_AT_ONCE = 8
+"""The maximum number of images that are listed at once, so that each label counts soon."""
+MEASURED_SHARE = TEST_SHARE + VAL_SHARE
+"""The share of images for the validation and the test set among those that are shown."""
+BATCH = 50
+"""The number of images whose features are computed at once."""
+
+
+def sort_folder(
+    folder: Path, out: Path, classes: Sequence[str], weights: Path | None
+) -> "SortingQueue":
+    """Open the queue of the images in a folder.
+
+    Args:
+        folder: the images, at any depth.
+        out: where they are sorted to.
+        classes: the first classes, beside those that `out` already has.
+        weights: pretrained weights, by whose features images are compared (`model_for_files`).
+
+    Raises:
+        ConfigError: an argument cannot be used.
+    """
+    inner, outer = out.absolute().resolve(), folder.absolute().resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise ConfigError(
+            f"--out '{out}' and '{folder}' must not be one in the other. Choose another --out."
+        )
+    target, model = SortedFolder(out), model_for_files(weights)
+    if model.name == HAND_MADE:
+        say(
+            Terminal(stderr=True),
+            "note: no pretrained weights are available, so images are compared by simple features. "
+            "--weights FOLDER uses better ones.",
+        )
+    return SortingQueue(folder, target, classes, FileFeatures(model))
+
+
+class SortingQueue:
+    """The images of a folder that have no class yet, and the folder to which they are sorted."""
+
+    def __init__(
+        self, folder: Path, target: SortedFolder, classes: Sequence[str], features: FileFeatures
+    ) -> None:
+        """List the images.
+
+        Args:
+            folder: the unsorted folder, with sub-folders at any depth.
+            target: the folder to which images are copied.
+            classes: further classes, beside those of the sorted folder.
+            features: the features by which images are compared.
+
+        Raises:
+            ConfigError: the folder has no images, or a class's name cannot be used.
+        """
+        self.folder, self.target, self._features = folder, target, features
+        self._lock = threading.RLock()
+        names = {file_name(path, folder): path for path in used_paths(folder)}
+        ids = {hashlib.sha256(os.fsencode(name)).hexdigest(): name for name in names}
+        self._names = dict(sorted(ids.items()))
+        """The file names of the images, by their ids, in random order."""
+        self._paths = {image: names[name] for image, name in self._names.items()}
+        self._classes = list(dict.fromkeys([*target.classes, *map(check_class, classes)]))
+        self._usefulness: Usefulness | None = None
+        self._unreadable, self._skipped = set[str](), dict[str, None]()
+        self._here: dict[str, None] = {}
+
+    @property
+    def purpose(self) -> LabellingPurpose:
+        """The words for what people do."""
+        data = shlex.quote(f"folder:{self.target.path}")
+        step = f"To train on the sorted images: python -m search.run --data {data}"
+        others = f" --unlabelled {shlex.quote(str(self.folder))}" if self.progress.left else ""
+        return LabellingPurpose(
+            "Label", "labelled", step, can_add_classes=True, next_step=f"{step}{others}"
+        )
+
+    @property
+    def subject(self) -> str:
+        """The name of the folder."""
+        return self.folder.absolute().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes to choose from, new ones at the end."""
+        return tuple(self._classes)
+
+    @property
+    def progress(self) -> LabellingProgress:
+        """The current numbers of images."""
+        with self._lock:
+            labelled = sum(name in self.target for name in self._names.values())
+            unread = sum(self._names[image] not in self.target for image in self._unreadable)
+            left = len(self._names) - labelled - unread
+            return LabellingProgress(labelled, len(self._here), left)
+
+    def next_items(self, count: int, excluded: Collection[str] = ()) -> list[LabellingItem]:
+        """List the images to show next, the most useful first; at most `MOST_AT_ONCE`."""
+        with self._lock:
+            waiting = [
+                image
+                for image, name in self._names.items()
+                if not (name in self.target or image in excluded or image in self._unreadable)
+            ]
+            shares = self._shares()
+            in_order = self._in_order(waiting, excluded)
+            return [
+                LabellingItem(image, why, self._shares_of(image, shares), {})
+                for image, why in islice(in_order, min(count, MOST_AT_ONCE))
+            ]
+
+    def correct(self, image: str, label: str) -> None:
+        """Copy an image to the folder of its class."""
+        with self._lock:
+            if label not in self._classes:
+                raise ConfigError(unknown("class", label, self._classes))
+            self.target.put(self.content(image), self._names[image], label)
+            self._here[image] = None
+            self._skipped.pop(image, None)
+
+    def take_back(self, image: str) -> None:
+        """Remove the copy of an image that this process has sorted."""
+        with self._lock:
+            if image not in self._here:
+                raise NotRecorded("there is nothing to undo: this image was not labelled here.")
+            self.target.remove(self._names[image])
+            del self._here[image]
+            self._skipped.pop(image, None)
+
+    def skip(self, image: str) -> None:
+        """Move an image to the end of the queue."""
+        with self._lock:
+            self._skipped.pop(image, None)
+            self._skipped[image] = None
+
+    def add_class(self, name: str) -> None:
+        """Add a class at the end, unless there is one of this name."""
+        with self._lock:
+            name = check_class(name)
+            if name not in self._classes:
+                self._classes.append(name)
+
+    def content(self, image: str) -> Path:
+        """Return the path of an image file."""
+        if image not in self._paths:
+            raise NotRecorded(f"there is no image '{printable(image[:80])}' in this folder.")
+        return self._paths[image]
+
+    def compare_images(self, stop: threading.Event) -> None:
+        """Compute the features of all images, on which the order then depends."""
+        try:
+            self._compare(stop)
+        except Exception as error:  # noqa: BLE001 - it would end the thread silently
+            say(
+                Terminal(stderr=True),
+                f"note: the images could not be compared ({type(error).__name__}: "
+                f"{printable(str(error))}). They are shown in random order.",
+            )
+
+    def _compare(self, stop: threading.Event) -> None:
+        names, values = [], []
+        images = list(self._paths)
+        for first in range(0, len(images), BATCH):
+            if stop.is_set():
+                return
+            batch = self._readable(images[first : first + BATCH])
+            if batch:
+                values.append(self._features.of([self._paths[image] for image in batch]))
+                names += batch
+        if len(names) > 1 and not stop.is_set():
+            usefulness = Usefulness(names, np.concatenate(values))
+            with self._lock:
+                self._usefulness = usefulness
+            say(
+                Terminal(stderr=True),
+                f"{counted(len(names), 'image')} compared: the most useful now come first",
+            )
+
+    def _readable(self, images: list[str]) -> list[str]:
+        """Return the images whose headers can be read; leave the others out of the queue."""
+        with ThreadPoolExecutor(processors()) as pool:
+            headers = list(pool.map(header, [self._paths[image] for image in images]))
+        unreadable = {image for image, each in zip(images, headers, strict=True) if each is None}
+        with self._lock:
+            self._unreadable |= unreadable
+        return [image for image in images if image not in unreadable]
+
+    def _shares(self) -> Shares | None:
+        """Return the shares of the classes for each image; None while nothing is known."""
+        if self._usefulness is None:
+            return None
+        # What is measured must not depend on the images by which it is measured.
+        labels = self.target.labels(TRAIN)
+        own = {image: labels[name] for image, name in self._names.items() if name in labels}
+        return self._usefulness.shares(own, self._classes)
+
+    def _shares_of(self, image: str, shares: Shares | None) -> tuple[float, ...]:
+        row = None if self._usefulness is None else self._usefulness.row(image)
+        return () if shares is None or row is None else tuple(shares[row].tolist())
+
+    def _in_order(self, waiting: list[str], excluded: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield (image, reason) for each waiting image, the most useful first."""
+        fresh = [image for image in waiting if image not in self._skipped]
+        is_training = {image: planned_part(self._names[image]) == TRAIN for image in fresh}
+        training = [image for image in fresh if is_training[image]]
+        useful: Iterator[str] = iter(())
+        labelled = [image for image, name in self._names.items() if name in self.target]
+        labelled += excluded
+        if self._usefulness is not None:
+            useful = islice(self._usefulness.order(labelled, training), MOST_AT_ONCE)
+        teaching = dict.fromkeys(useful, TYPICAL)
+        teaching |= {image: REST for image in training if image not in teaching}
+        measuring = {image: SAMPLE for image in fresh if not is_training[image]}
+        done = [planned_part(self._names[image]) for image in labelled if image in self._names]
+        yield from _in_turn(
+            list(teaching.items()),
+            list(measuring.items()),
+            taught=done.count(TRAIN),
+            measured=len(done) - done.count(TRAIN),
+        )
+        yield from ((image, REST) for image in self._skipped if image in set(waiting))
+
+
+def _in_turn(
+    teaching: list[tuple[str, str]], measuring: list[tuple[str, str]], *, taught: int, measured: int
+) -> Iterator[tuple[str, str]]:
+    """Yield from both such that `MEASURED_SHARE` of all are measuring ones; what is left follows.
+
+    Args:
+        teaching: the training images, each with its reason.
+        measuring: the other images.
+        taught: the number of training images that were shown before.
+        measured: the number of others.
+    """
+    while teaching and measuring:
+        is_measuring = measured < MEASURED_SHARE * (taught + measured)
+        yield (measuring if is_measuring else teaching).pop(0)
+        measured += is_measuring
+        taught += not is_measuring
+    yield from chain(teaching, measuring)

@@ -1,0 +1,225 @@
+"""An unsorted folder: the order of its images, and the folder to which they are sorted."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.feedback.records import NotRecorded
+from search.feedback.sorted_folder import TEST, TRAIN, VAL, SortedFolder, file_name, planned_part
+from search.feedback.sorting import SAMPLE, TYPICAL, SortingQueue, sort_folder
+from search.feedback.usefulness import Usefulness
+from trainables.config import DataConfig
+from trainables.datasets.load import load
+from trainables.errors import ConfigError
+from trainables.probes.files import HAND_MADE, model_for_files
+
+KINDS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Sixty pictures of three kinds, many of the first: stripes of other widths and colours."""
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        kind = list(KINDS)[0 if number < 40 else 1 + number % 2]
+        pixels = np.full((24, 24, 3), KINDS[kind], float) + generator.normal(0, 12, (24, 24, 3))
+        if kind != "red":
+            pixels[:: 3 if kind == "green" else 6] = 255
+        place = folder / "deep" if number % 10 == 0 else folder
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{kind}{number}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def kind_of(queue: SortingQueue, image: str) -> str:
+    return queue.content(image).stem.rstrip("0123456789")
+
+
+def compared(queue: SortingQueue) -> SortingQueue:
+    queue.compare_images(threading.Event())
+    return queue
+
+
+def label(queue: SortingQueue, count: int) -> list[str]:
+    """Give the next images their class, one by one, and return their ids."""
+    done = []
+    for _ in range(count):
+        (item,) = queue.next_items(1)
+        queue.correct(item.image, kind_of(queue, item.image))
+        done.append(item.image)
+    return done
+
+
+def test_all_kinds_of_images_come_early_and_a_search_reads_what_was_sorted(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = compared(sort_folder(pictures, tmp_path / "out", list(KINDS), None))
+    assert "60 images compared" in capsys.readouterr().err
+    items = queue.next_items(100)
+    assert len(items) == 8
+    assert [item.why for item in items].count(SAMPLE) == 3
+    assert [item.why for item in items].count(TYPICAL) == 5
+    typical = [item.image for item in items if item.why == TYPICAL]
+    assert {kind_of(queue, image) for image in typical} == set(KINDS)
+    label(queue, 60)
+    assert (queue.progress.corrected, queue.progress.left, queue.next_items(1)) == (60, 0, [])
+    data = load(DataConfig(name="folder", root=str(tmp_path / "out")))
+    assert data.classes == ("blue", "green", "red")
+    assert data.test is not None
+    parts = {TRAIN: data.train, VAL: data.val, TEST: data.test}
+    for part, images in parts.items():
+        expected = sum(
+            planned_part(file_name(path, pictures)) == part for path in pictures.rglob("*.png")
+        )
+        assert abs(len(images) - expected) <= 2  # the first image of a class may be moved
+    originals = {file_name(path, pictures): path for path in pictures.rglob("*.png")}
+    copies = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.name for path in copies} == set(originals)
+    for path in copies:
+        assert path.read_bytes() == originals[path.name].read_bytes()
+        assert path.parent.name == originals[path.name].stem.rstrip("0123456789")
+
+
+def test_the_parts_are_a_random_sample_of_all_images() -> None:
+    parts = [planned_part(f"{number}.jpg") for number in range(5000)]
+    for part, share in ((TRAIN, 0.6), (VAL, 0.2), (TEST, 0.2)):
+        assert abs(parts.count(part) / len(parts) - share) < 0.02
+    assert planned_part("1.jpg") == planned_part("1.jpg")
+
+
+def test_the_first_image_of_a_class_is_a_training_image(tmp_path: Path) -> None:
+    names = [name for name in map("{}.png".format, range(40)) if planned_part(name) == TEST][:2]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    target = SortedFolder(tmp_path / "out")
+    target.put(tmp_path / names[0], names[0], "cat")
+    target.put(tmp_path / names[1], names[1], "cat")
+    assert (target.count(TRAIN, "cat"), target.count(TEST, "cat")) == (1, 1)
+
+
+def test_guesses_are_spread_from_the_training_images_alone(pictures: Path, tmp_path: Path) -> None:
+    queue = compared(sort_folder(pictures, tmp_path / "out", list(KINDS), None))
+    assert queue.next_items(1)[0].probabilities == ()
+    label(queue, 12)
+    items = queue.next_items(8)
+    guesses = [queue.classes[int(np.argmax(item.probabilities))] for item in items]
+    right = [kind_of(queue, item.image) for item in items]
+    assert sum(guess == kind for guess, kind in zip(guesses, right, strict=True)) >= 6
+    assert all(abs(sum(item.probabilities) - 1) < 1e-9 for item in items)
+    before = [item.probabilities for item in items]
+    (measuring,) = [item.image for item in queue.next_items(3) if item.why == SAMPLE][:1]
+    queue.correct(measuring, "red")
+    after = {item.image: item.probabilities for item in queue.next_items(8)}
+    for item, shares in zip(items, before, strict=True):
+        assert after.get(item.image, shares) == shares
+
+
+def test_sorting_goes_on_where_it_ended(pictures: Path, tmp_path: Path) -> None:
+    first = sort_folder(pictures, tmp_path / "out", ["red", "green", "blue"], None)
+    done = label(first, 10)
+    second = sort_folder(pictures, tmp_path / "out", ["violet"], None)
+    assert (second.progress.corrected, second.progress.here, second.progress.left) == (10, 0, 50)
+    assert second.classes[-1] == "violet"
+    waiting = set()
+    while items := second.next_items(100, waiting):
+        waiting |= {item.image for item in items}
+    assert len(waiting) == 50
+    assert waiting.isdisjoint(done)
+    with pytest.raises(NotRecorded, match="nothing to undo"):
+        second.take_back(done[0])
+
+
+def test_a_label_is_changed_taken_back_and_skipped(pictures: Path, tmp_path: Path) -> None:
+    queue = sort_folder(pictures, tmp_path / "out", ["red"], None)
+    first, second = (item.image for item in queue.next_items(2))
+    with pytest.raises(ConfigError, match="unknown class 'pink'"):
+        queue.correct(first, "pink")
+    queue.add_class(" pink ")
+    queue.add_class("pink")
+    assert queue.classes == ("red", "pink")
+    queue.correct(first, "red")
+    queue.correct(first, "pink")
+    (copy,) = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert copy.parent.name == "pink"
+    queue.skip(second)
+    waiting = [item.image for item in queue.next_items(100, [])]
+    assert second not in waiting
+    queue.take_back(first)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    assert queue.progress.corrected == 0
+    with pytest.raises(NotRecorded, match="there is no image '<b>'"):
+        queue.content("<b>")
+
+
+def test_an_image_that_cannot_be_read_is_left_out(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "broken.png").write_bytes(b"no image")
+    queue = compared(sort_folder(pictures, tmp_path / "out", ["red"], None))
+    assert queue.progress.left == 60
+    broken = hashlib.sha256(b"broken.png").hexdigest()
+    seen = set[str]()
+    while items := queue.next_items(100, seen):
+        seen |= {item.image for item in items}
+    assert len(seen) == 60
+    assert broken not in seen
+
+
+def test_images_that_cannot_be_compared_are_shown_all_the_same(
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = sort_folder(pictures, tmp_path / "out", ["red"], None)
+
+    def fail(paths: object) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(queue._features, "of", fail)
+    compared(queue)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "note: the images could not be compared (MemoryError: too large). They are shown in random "
+        "order."
+    )
+    assert len(queue.next_items(3)) == 3
+
+
+def test_typical_images_cover_the_others() -> None:
+    """Of five groups of unequal size, each is seen early."""
+    generator = np.random.default_rng(0)
+    centres = 10 * np.eye(5, 16)
+    sizes = [60, 40, 30, 25, 20]
+    values = np.concatenate(
+        [
+            centre + generator.normal(0, 0.5, (size, 16))
+            for centre, size in zip(centres, sizes, strict=True)
+        ]
+    ).astype(np.float32)
+    groups = np.repeat(np.arange(5), sizes)
+    useful = Usefulness([str(number) for number in range(len(values))], values)
+    order = [int(name) for name in useful.order([], useful.names)]
+    assert set(groups[order[:12]]) == set(range(5))
+    near = set(order[:1])
+    rest = [
+        int(name) for name in useful.order([str(order[0])], useful.names) if int(name) not in near
+    ]
+    assert rest == order[1:]
+    assert list(useful.order(useful.names, useful.names)) == []
+    assert useful.shares({"0": "a"}, ["a", "b"]) is None
+    shares = useful.shares({str(order[0]): "a", str(order[1]): "b"}, ["a", "b"])
+    assert shares is not None
+    assert np.allclose(shares.sum(axis=1), 1)
+
+
+def test_features_are_those_of_the_first_network_with_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert model_for_files(None).name == HAND_MADE
+    with pytest.raises(ConfigError, match="the weights of 'probe_mobilenet_v2' were not found"):
+        model_for_files(tmp_path / "nowhere")
