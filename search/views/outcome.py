@@ -33,6 +33,7 @@ from search.views.text.labels import (
 )
 from search.views.text.sentences import (
     guessing_text,
+    more_labels_text,
     quicker_text,
     request_lines,
     risk_text,
@@ -166,6 +167,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):
             say(console, str(quicker))
+    if labels := more_labels_text(result):
+        say(console, labels)
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):
         say(console, line)

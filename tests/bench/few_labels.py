@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.base import load_baseline
+from trainables.baselines.features import Values
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
@@ -35,8 +36,8 @@ def rows_drawn(labels: np.ndarray, size: int, generator: np.random.Generator) ->
     )
 
 
-def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, float]]:
-    """Yield (labels, share of right spread labels, accuracy of the probe, of the other model)."""
+def features(args: argparse.Namespace) -> tuple[LinearProbe, Dataset, Values, Values]:
+    """Return the probe, the data set, and the features of its training and of its test images."""
     config = TrialConfig().override(
         {
             "data.name": "folder",
@@ -52,7 +53,24 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, floa
     probe = load_baseline(config)
     assert isinstance(probe, LinearProbe)
     train, test = (probe.features(part, dataset) for part in (dataset.train, dataset.test))
+    return probe, dataset, train, test
+
+
+def features_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `features` reads."""
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--network", default="mobilenet_v2")
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--c", type=float, default=1e-3)
+
+
+def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, float]]:
+    """Yield (labels, share of right spread labels, accuracy of the probe, of the other model)."""
+    probe, dataset, train, test = features(args)
+    assert dataset.test is not None
     labels, right = dataset.train.targets, dataset.test.targets
+    config = probe.config
     spreading = load_baseline(config.override({"model.name": f"spread_{args.network}"}))
     assert isinstance(spreading, SpreadingProbe)
     for draw in range(args.draws):
@@ -88,11 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--network", default="mobilenet_v2")
-    parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--c", type=float, default=1e-3)
+    features_options(parser)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--unlabelled", type=int, default=10_000)
     parser.add_argument("--draws", type=int, default=5)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
-from trainables.values import Json, State
+from trainables.values import Evaluation, Json, State
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,6 +83,13 @@ class Baseline(ABC):
     def restore(self, state: State, dataset: Dataset) -> Fitted:
         """Return the result of a fit from a state that `state` returned."""
         return state["classifier"]
+
+    def further_evaluation(self, fitted: Fitted, dataset: Dataset) -> Evaluation:
+        """Return what is added to the evaluation on the validation set; empty by default.
+
+        It depends on the data and the kind of the model, not on a fit.
+        """
+        return {}
 
     def networks(self, fitted: Sequence[Fitted]) -> "list[nn.Module]":
         """Return the network of each fit, as `Task.network` builds it; empty if there are none.

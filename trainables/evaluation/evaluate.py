@@ -1,6 +1,6 @@
 """Predictions with the model of a checkpoint, and their evaluation on a part of the data set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables.baselines.base import load_baseline
+from trainables.baselines.base import Fitted, load_baseline
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
@@ -54,6 +54,8 @@ class _PartPredictions(NamedTuple):
     """The predictions of each network for its part."""
     whole: Predictions
     """The predictions for the whole part."""
+    fitted: Sequence[Fitted] = ()
+    """The fits of a baseline; empty for networks."""
 
 
 def check(path: Path) -> None:
@@ -73,7 +75,8 @@ def evaluate(
     Returns:
         The task's evaluation (`Task.evaluate`). With folds, it also has `members`. These are the
         primary metric of each network on the part that it predicts (a list, under the metric's
-        name), and the `mean` and sample standard deviation (`std`) of these values.
+        name), and the `mean` and sample standard deviation (`std`) of these values. Without folds,
+        that of a baseline on the validation set has its `Baseline.further_evaluation`, too.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -82,6 +85,9 @@ def evaluate(
     predicted = _predict(config, task, dataset, part, path, device)
     evaluation = task.evaluate(predicted.whole, part, dataset, config.ranked_by)
     if dataset.folds is None:
+        if config.model.is_baseline and part is dataset.val:
+            (fitted,) = predicted.fitted
+            evaluation |= load_baseline(config).further_evaluation(fitted, dataset)
         return evaluation
     member_values = [
         task.value(answers, own)
@@ -151,7 +157,7 @@ def _predict(
         whole = _combine(task, parts, each)
         if whole is None:
             whole = baseline.predict(fitted, task.given(part), dataset)
-        return _PartPredictions(parts, each, whole)
+        return _PartPredictions(parts, each, whole, fitted)
     if (
         torch.device(device).type == "cpu"
         and (outputs := OUTPUT_CACHE.outputs(path, config, parts[0])) is not None

@@ -27,16 +27,19 @@ from trainables.baselines.features import Images, Values
 from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset, Part
+from trainables.evaluation.more_labels import LearningCurve, learning_curve, more_labels
 from trainables.models.families import Family
 from trainables.models.weights import start_from
 from trainables.tasks.base import FromPixels
 from trainables.tasks.pixels import Pixels, scaling, shared_tensor
 from trainables.training.loop import as_values, eval_batch, on_device, seeded
-from trainables.values import State
+from trainables.values import Evaluation, State
 
 CPU = torch.device("cpu")
 SAMPLE = 16
 """The number of images by which `fit_seconds` measures the time of the network."""
+_CURVES: dict[tuple[str, ...], LearningCurve | None] = {}
+"""The learning curves of this process, which are the same for all values of the option `c`."""
 ABSENT = -1e4
 """The output for a class without training images, whose probability is then 0."""
 
@@ -139,6 +142,21 @@ class LinearProbe(FeatureClassifier):
         kind = self._kind(self._pretrained(dataset), dataset)
         parts = {id(part): part for part in (dataset.train, dataset.val)}  # with folds they are one
         return sum(len(part) for part in parts.values() if not are_cached(part, kind))
+
+    def further_evaluation(self, fitted: "ProbeNetwork", dataset: Dataset) -> Evaluation:
+        """Return what more labels would bring, as `more_labels`; empty if too few images."""
+        kind = self._kind(fitted.encoder, dataset)
+        key = (kind.name, kind.version, dataset.train.fingerprint, dataset.val.fingerprint)
+        if key not in _CURVES:
+            _CURVES[key] = learning_curve(
+                features_of(dataset.train, kind),
+                dataset.train.targets,
+                features_of(dataset.val, kind),
+                dataset.val.targets,
+                seed=self.config.data.split_seed,
+            )
+        curve = _CURVES[key]
+        return {} if curve is None else {"more_labels": more_labels(curve, len(dataset.train))}
 
     def _compute(
         self, encoder: "FrozenEncoder", images: Images, dataset: Dataset, beat: Beat = no_beat

@@ -21,6 +21,7 @@ from trainables.baselines.shared import are_cached, features_of
 from trainables.datasets.arrays import Dataset, Labels
 from trainables.probes.probe import LinearProbe, ProbeNetwork
 from trainables.probes.unlabelled import batches, folder_of, used_paths
+from trainables.values import Evaluation
 
 ROWS = 2000
 """The number of images whose similarities to all others are computed at once."""
@@ -194,6 +195,10 @@ class SpreadingProbe(LinearProbe):
             weights *= of_class[all_labels]
         values = np.concatenate([labelled, unlabelled])
         return self.new_classifier().fit(values, all_labels, weights)
+
+    def further_evaluation(self, fitted: ProbeNetwork, dataset: Dataset) -> Evaluation:
+        """Return nothing: the images without labels change what more labels would bring."""
+        return {}
 
     def fitted_images(self, dataset: Dataset) -> int:
         """Return the number of images to which the classifier is fitted."""

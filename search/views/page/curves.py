@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from search.facts.answer import answer_trial
+from search.facts.more_labels import LabelsForecast
 from search.facts.series import BestSoFar, lowest_visible
 from search.facts.trials import is_baseline
 from search.journal.guessing import Guessing
@@ -230,6 +231,46 @@ def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
         alpha=alpha,
         rasterized=len(single) > MANY,
     )
+
+
+@styled
+def labels_curve(forecast: LabelsForecast, narrow: bool = False) -> Figure:
+    """Plot the accuracy by the number of training images, as measured and as forecast."""
+    figure, axes = canvas(*((NARROW, 3.2) if narrow else (WIDE, 3.4)))
+    curve = forecast.curve
+    sizes, measured = curve["sizes"], curve["accuracies"]
+    later = [round(each["times"] * curve["images"]) for each in curve["forecasts"]]
+    likely, low, high = (
+        [each[name] for each in curve["forecasts"]] for name in ("likely", "low", "high")
+    )
+    axes.fill_between(later, low, high, color=ANSWER, alpha=0.15, linewidth=0)
+    axes.plot(later, likely, color=ANSWER, linewidth=2, marker="o", markersize=3)
+    axes.plot(sizes, measured, "o", color=STRONG, markersize=5)
+    axes.axvline(curve["images"], color=INK, linewidth=0.8, linestyle=":")
+    figure.tell_each(
+        axes,
+        [
+            *(
+                (size, value, f"{size:,} images: {value:.4f}")
+                for size, value in zip(sizes, measured, strict=True)
+            ),
+            *(
+                (size, value, f"{size:,} images: {bottom:.4f} to {top:.4f}")
+                for size, value, bottom, top in zip(later, likely, low, high, strict=True)
+            ),
+        ],
+    )
+    axes.set_xscale("log")
+    axes.set(xlabel="training images", ylabel="accuracy")
+    ticks = sorted({*sizes, *(round(times * curve["images"]) for times in (1, 2, 4))})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    handles = [
+        Line2D([], [], color=STRONG, marker="o", linestyle="none", label="measured"),
+        Line2D([], [], color=ANSWER, linewidth=2, label="forecast, with its interval"),
+        Line2D([], [], color=INK, linestyle=":", label="now"),
+    ]
+    return arrange(figure, handles, 2 if narrow else 4)
 
 
 @styled

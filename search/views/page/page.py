@@ -17,6 +17,7 @@ from search.facts.answer import AnswerEvidence, answer_trial, decision, evidence
 from search.facts.data import source_text
 from search.facts.guessing import at_chance
 from search.facts.importance import BEST_SHARE, MIN_TRIALS, importance
+from search.facts.more_labels import labels_forecast
 from search.facts.parameters import param_text, searched, short_names
 from search.facts.selection import finalists
 from search.facts.trials import is_baseline
@@ -103,6 +104,7 @@ def render(
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
+        labels=labels_forecast(result),
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
@@ -146,6 +148,11 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
         pictures["parallel"] = picture(
             functools.partial(comparison.parallel, result),
             "Parallel coordinates: one axis per hyperparameter, one line per trial",
+        )
+    if (forecast := labels_forecast(result)) is not None:
+        pictures["labels"] = picture(
+            functools.partial(curves.labels_curve, forecast),
+            "Accuracy by the number of training images, as measured and as forecast",
         )
     if shares := importance(result):
         names = short_names(searched(result))

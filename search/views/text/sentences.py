@@ -2,6 +2,7 @@
 
 from search.decisions.refinement import refinement_sentences
 from search.facts.metric import least_score, tested_interval
+from search.facts.more_labels import labels_forecast
 from search.journal.events import Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
 from search.journal.pareto import front
@@ -18,6 +19,8 @@ SHOWN_REQUESTS = 5
 """Maximum number of requests to show; earlier requests are only counted."""
 
 
+HARDLY = 0.01
+"""If four times as many images raise the accuracy by less than this, more labels hardly help."""
 MIN_RISK = 0.01
 """Probabilities below this value are written as `less than 1%`."""
 
@@ -149,6 +152,26 @@ def _rate(comparison: AgainstGuessing) -> str:
     """Format the error rate of the test, and the number of epochs that share it."""
     among = f" for all {comparison.looks:,} epochs together" if comparison.looks > 1 else ""
     return f"error rate {ERROR_RATE:.0%}{among}"
+
+
+def more_labels_text(result: SearchResult) -> str:
+    """Tell what twice as many training images would bring; empty if it is not known."""
+    forecast = labels_forecast(result)
+    if forecast is None:
+        return ""
+    now, then, most = (forecast.at(times) for times in (1, 2, 4))
+    images = forecast.curve["images"]
+    effect = (
+        f"even {4 * images:,} would bring about {most['likely']:.0%} only"
+        if most["likely"] - now["likely"] < HARDLY
+        else f"{4 * images:,} about {most['likely']:.0%}"
+    )
+    return (
+        f"With {2 * images:,} training images instead of {images:,}, {forecast.model} would "
+        f"classify about {then['likely']:.0%} of new images correctly ({then['low']:.0%} to "
+        f"{then['high']:.0%}; now about {now['likely']:.0%}); {effect}. This is extrapolated from "
+        "fewer images."
+    )
 
 
 def quicker_text(

@@ -19,7 +19,13 @@ from search.values.message import Message, Remedy, Start
 from search.values.statistics import LEVEL
 from search.values.wording import duration
 from search.views.text.labels import outcome_text, superlative, with_article
-from search.views.text.sentences import GONE_ON, guessing_text, quicker_text, risk_text
+from search.views.text.sentences import (
+    GONE_ON,
+    guessing_text,
+    more_labels_text,
+    quicker_text,
+    risk_text,
+)
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import WIDTH, Metric
 from trainables.errors import counted, printable
@@ -53,6 +59,7 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
             ("How sure", _sure(result)),
             ("For less", quicker_text(result)),
             ("A network?", _network(result)),
+            ("More labels?", more_labels_text(result)),
             ("Trained weights", _from_nothing(result)),
             ("On new images", "; ".join(figures) or _tested(result)),
         ]

@@ -182,6 +182,38 @@ def test_the_page_of_odd_names_escapes_them_and_shows_the_images(
     assert "boom &lt;b&gt;" in page
 
 
+@pytest.mark.parametrize(("gain", "words_"), [(0.1, "400 about 80%"), (0.004, "about 70% only")])
+def test_what_more_labels_would_bring_is_told_and_drawn(
+    experiment: Experiment, gain: float, words_: str
+) -> None:
+    result = played(experiment, 9)
+    assert "More labels?" not in verdict_texts(result)
+    assert "What more labels would bring" not in render(result)
+    trial = result.ranking[1]
+    assert trial.evaluated is not None
+    curve = {
+        "images": 100,
+        "sizes": [12, 25, 50, 100],
+        "accuracies": [0.4, 0.5, 0.6, 0.7],
+        "validated": 33,
+        "forecasts": [
+            {"times": times, "low": likely - 0.1, "likely": likely, "high": likely + 0.1}
+            for times, likely in ((1, 0.7), (1.5, 0.7), (2, 0.7 + gain / 2), (4, 0.7 + gain))
+        ],
+    }
+    trial.evaluated = replace(trial.evaluated, val={**trial.evaluated.val, "more_labels": curve})
+    text = verdict_texts(result)["More labels?"]
+    assert text.startswith(
+        f"With 200 training images instead of 100, {trial.config['model']['name']} would classify "
+        f"about {0.7 + gain / 2:.0%} of new images correctly ("
+    )
+    assert words_ in text
+    page = render(result)
+    assert '<a href="#labels">More labels</a>' in page
+    assert "the chance of 33 validation images" in page
+    assert "100 images: 0.7000" in page
+
+
 @pytest.mark.parametrize("spoilt", ["absent", "{", "[]", '{"images": 3}'])
 def test_a_page_without_the_workers_files_says_what_is_missing(
     experiment: Experiment, tmp_path: Path, spoilt: str

@@ -93,6 +93,18 @@ def test_it_learns_and_its_values_are_those_of_its_predictions(
     assert values["val/loss"] == pytest.approx(-np.log(own).mean(), rel=1e-6)
 
 
+def test_its_evaluation_tells_what_more_labels_would_bring(
+    make_probe: Callable[..., TrialConfig], colours: Dataset, tmp_path: Path
+) -> None:
+    _, path = fit(make_probe(), colours, tmp_path / "saved")
+    values = evaluate(make_probe(), colours, colours.val, path)["more_labels"]
+    assert (values["images"], values["validated"]) == (60, 30)
+    assert values["sizes"] == [8, 15, 30, 60]
+    _, path = fit(make_probe(model__c=3.0), colours, tmp_path / "again")
+    assert evaluate(make_probe(model__c=3.0), colours, colours.val, path)["more_labels"] == values
+    assert "more_labels" not in evaluate(make_probe(), colours, colours.train, path)
+
+
 def test_grey_images_of_another_size_are_fitted_too(
     make_probe: Callable[..., TrialConfig], make_dataset: MakeDataset, tmp_path: Path
 ) -> None:

@@ -1,0 +1,185 @@
+"""What more labels would bring: the learning curve of a classifier on features, extrapolated.
+
+The classifier is fitted to random subsets of the training set, and measured on the validation set.
+Its error is assumed to fall with the number of images n as c + a n^-b (Hestness et al. 2017, "Deep
+Learning Scaling is Predictable, Empirically", arXiv 1712.00409). All values of b and c that fit are
+averaged, weighted by their likelihood, so that a curve that does not determine them gives a wide
+interval. How often the truth lies in it is measured by `tests.bench.more_labels`.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.baselines.base import Beat, no_beat
+from trainables.baselines.classifiers import LinearClassifier
+from trainables.baselines.features import Values
+from trainables.datasets.arrays import Labels
+from trainables.values import Json
+
+MOST = 4000
+"""The maximum number of images in a subset; a fit to more takes too long."""
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
+FITS = (8, 4, 2, 1)
+"""The sizes of the subsets, as shares of the largest one, and the number of fits of each size."""
+LEAST_PER_CLASS = 2
+"""The smallest subset has this many images of a class in the mean; without room for it, nothing is
+told.
+"""
+PENALTIES = (3.0, 10.0, 1.0, 30.0, 0.3)
+"""The penalties to choose from: `C` of the logistic regression, times the number of images.
+
+The best one on the validation set with all images, the first one of several, is used for all sizes.
+"""
+TIMES = (1, 1.5, 2, 4)
+"""The multiples of the number of training images for which the accuracy is forecast."""
+EXPONENTS = np.linspace(0.05, 1.2, 24)
+FLOORS = np.linspace(0, 1, 25)[:-1]
+"""The values of b, and those of c as shares of the smallest error."""
+LEAST_VARIANCE = 1e-5
+"""The least variance of an error by the chance of a subset."""
+SAMPLES = 4000
+LEVEL = 0.9
+"""The probability of the interval."""
+
+Errors = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The accuracy with more images, with its interval."""
+
+    times: float
+    """The number of training images, as a multiple of the present one."""
+    low: float
+    likely: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The errors on the validation set of classifiers that were fitted to subsets."""
+
+    sizes: tuple[int, ...]
+    """Numbers of images, increasing."""
+    errors: tuple[tuple[float, ...], ...]
+    """The error of each fit, by size."""
+    validated: int
+    """The number of images by which the errors were measured."""
+
+    @property
+    def means(self) -> Errors:
+        """The mean error by size."""
+        return np.array([np.mean(each) for each in self.errors])
+
+    def forecast(self, images: float) -> tuple[float, float, float]:
+        """Return the low end, the median and the high end of the accuracy after so many images.
+
+        The interval has the probability `LEVEL`. It contains the chance of the subsets, of the
+        validation images, and of what the curve leaves open.
+        """
+        generator = np.random.default_rng(0)
+        means, last = self.means, self.sizes[-1]
+        ratios = np.array(self.sizes) / last
+        floors, exponents = np.meshgrid(FLOORS * means[-1], EXPONENTS)
+        floors, exponents = floors.ravel(), exponents.ravel()
+        powers = ratios[None, :] ** -exponents[:, None]
+        weights = 1 / self._variances()
+        gaps = means[None, :] - floors[:, None]
+        precisions = (weights * powers**2).sum(axis=1)
+        factors = (weights * powers * gaps).sum(axis=1) / precisions
+        factors = np.maximum(factors, 0)  # more images are not worse
+        misfits = (weights * (gaps - factors[:, None] * powers) ** 2).sum(axis=1)
+        likelihoods = -misfits / 2 - np.log(precisions) / 2
+        shares = np.exp(likelihoods - likelihoods.max())
+        drawn = generator.choice(len(shares), SAMPLES, p=shares / shares.sum())
+        factor = factors[drawn] + generator.standard_normal(SAMPLES) / np.sqrt(precisions[drawn])
+        errors = floors[drawn] + np.maximum(factor, 0) * (images / last) ** -exponents[drawn]
+        errors += generator.standard_normal(SAMPLES) * self._validation_deviation()
+        low, likely, high = np.quantile(
+            1 - np.clip(errors, 0, 1), [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]
+        )
+        return float(low), float(likely), float(high)
+
+    def _validation_deviation(self) -> float:
+        error = float(self.means[-1])
+        return float(np.sqrt(error * (1 - error) / self.validated))
+
+    def _variances(self) -> Errors:
+        """Return the variance of the mean error of each size, by the chance of its subsets.
+
+        That of a fit is inversely proportional to the size. The fits of one size share the
+        validation images, whose chance is added in `forecast`.
+        """
+        at_last = [
+            np.var(each, ddof=1) * size / self.sizes[-1]
+            for size, each in zip(self.sizes, self.errors, strict=True)
+            if len(each) > 1
+        ]
+        variance = max(float(np.mean(at_last)), LEAST_VARIANCE)
+        return np.array(
+            [
+                variance * self.sizes[-1] / size / len(each)
+                for size, each in zip(self.sizes, self.errors, strict=True)
+            ]
+        )
+
+
+def learning_curve(
+    train: Values,
+    labels: Labels,
+    val: Values,
+    val_labels: Labels,
+    *,
+    seed: int,
+    beat: Beat = no_beat,
+) -> LearningCurve | None:
+    """Fit the classifier to random subsets; None if there are too few images.
+
+    Args:
+        train: the features of the training images, (images, length).
+        labels: their class numbers.
+        val: the features of the validation images.
+        val_labels: their class numbers.
+        seed: determines the subsets.
+        beat: called after each fit.
+    """
+    generator = np.random.default_rng(seed)
+    largest = min(len(train), MOST)
+    sizes = [round(share * largest) for share in SHARES]
+    if sizes[0] < LEAST_PER_CLASS * len(np.unique(labels)):
+        return None
+    rows = generator.permutation(len(train))[:largest]
+
+    def error(subset: NDArray[np.int64], penalty: float) -> float:
+        beat()
+        own = labels[subset]
+        if (own == own[0]).all():  # a class is so rare that the subset has none of it
+            return float(np.mean(own[0] != val_labels))
+        fit = LinearClassifier(C=penalty / len(subset)).fit(train[subset], own)
+        return float(np.mean(fit.predict(val) != val_labels))
+
+    whole = {penalty: error(rows, penalty) for penalty in PENALTIES}
+    penalty = min(whole, key=whole.__getitem__)
+    errors = [
+        tuple(error(generator.permutation(rows)[:size], penalty) for _ in range(fits))
+        for size, fits in zip(sizes[:-1], FITS[:-1], strict=True)
+    ]
+    return LearningCurve(tuple(sizes), (*errors, (whole[penalty],)), len(val))
+
+
+def more_labels(curve: LearningCurve, images: int) -> Json:
+    """Return a learning curve and its forecasts as JSON-compatible values.
+
+    Args:
+        curve: the curve.
+        images: the present number of training images.
+    """
+    return {
+        "images": images,
+        "sizes": list(curve.sizes),
+        "accuracies": (1 - curve.means).tolist(),
+        "validated": curve.validated,
+        "forecasts": [asdict(Forecast(times, *curve.forecast(times * images))) for times in TIMES],
+    }
