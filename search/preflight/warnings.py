@@ -18,6 +18,8 @@ from trainables.config import DataConfig, TrainConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
 
+UNREADABLE = "cannot be read"
+"""Part of the reason for which an unreadable file is left out."""
 SUSPECT, SUSPECT_TIMES = 0.6, 2.5
 """Classes are unbalanced if the largest one has at least the first number as its share of the
 images, or at least the second number times the share that it would have if all were equally large.
@@ -28,9 +30,11 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Yield all notes and warnings, one line each, which begin with `note:` or `warning:`."""
     yield from dataset.remarks
     if dataset.skipped:
+        first = next((each for each in dataset.left_out if UNREADABLE in each.reason), None)
         yield (
-            f"note: {_images(dataset.skipped)} cannot be read and "
-            f"{'are' if dataset.skipped > 1 else 'is'} left out."
+            f"warning: {_images(dataset.skipped)} cannot be read and "
+            f"{'are' if dataset.skipped > 1 else 'is'} left out"
+            f"{f' (first: {first.path})' if first is not None else ''}."
         )
     yield from _unbalanced(experiment, dataset)
     yield from _unfollowed(experiment)

@@ -1069,7 +1069,7 @@ def test_bad_images_are_left_out_on_demand_and_told(folder: Path, call: Command)
     for _ in range(2):  # decoded, then from the cache
         done = call("search.run", "--space", "smoke", *words)
         assert done.returncode == 0, done.stderr
-        assert "note: 2 images cannot be read and are left out." in done.stdout
+        assert "warning: 2 images cannot be read and are left out (first: " in done.stdout
     strict = call("search.run", "--space", "smoke", "--data", "folder:renamed")
     assert strict.returncode == 2
 

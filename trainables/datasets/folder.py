@@ -51,6 +51,11 @@ UPPER_QUARTER = 63
 
 Pillow reads only the upper 8 of the 16 bits.
 """
+FEW_SHARE = 0.01
+"""If at most this share of the images is unreadable, they are left out with a warning.
+
+More of them may mean that the folder is not what it should be, and the user has to decide.
+"""
 LONG = 8
 """The ratio of sides above which there is a warning that resizing squashes an image."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
@@ -120,7 +125,7 @@ def load(
                 list(pool.map(decode, [images] * len(each), range(len(each)), each))
     problems += [
         *find_dark(layout, findings),
-        *([] if config.skip_bad else list_unreadable(layout, findings)),
+        *([] if config.skip_bad or has_few_errors(findings) else list_unreadable(layout, findings)),
     ]
     if problems:
         raise layout_error(problems)
@@ -369,6 +374,11 @@ def describe_files(
 def quote_first(layout: Layout, paths: Iterable[Path]) -> str:
     """Return the first of these paths, relative to the root, in printable characters."""
     return printable(layout.name(min(paths)))
+
+
+def has_few_errors(findings: FolderFindings) -> bool:
+    """True if so few images are unreadable that they are left out without a question."""
+    return len(findings.errors) <= FEW_SHARE * len(findings.headers)
 
 
 def list_unreadable(layout: Layout, findings: FolderFindings) -> list[str]:

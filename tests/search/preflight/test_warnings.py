@@ -15,7 +15,7 @@ from search.space import Choice, SearchSpace
 from search.spaces.find import find
 from tests.support.played import changed
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.load import load
 
 
@@ -94,14 +94,17 @@ def test_what_means_nothing_with_folds_is_told(experiment: Experiment, dataset: 
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (1, "1 image cannot be read and is left out"),
-        (1200, "1,200 images cannot be read and are left out"),
+        (1, "1 image cannot be read and is left out (first: dog/z.png)"),
+        (1200, "1,200 images cannot be read and are left out (first: dog/z.png)"),
     ],
 )
 def test_images_that_were_left_out_are_counted(
     experiment: Experiment, dataset: Dataset, count: int, text: str
 ) -> None:
-    assert list(notes(experiment, replace(dataset, skipped=count))) == [f"note: {text}."]
+    others = LeftOut("cat/notes.txt", "not a supported image format")
+    bad = LeftOut("dog/z.png", "cannot be read: the file is not an image")
+    data = replace(dataset, skipped=count, left_out=(others, bad))
+    assert list(notes(experiment, data)) == [f"warning: {text}."]
 
 
 def test_a_storage_that_is_nearly_too_small_is_told(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -1032,6 +1033,24 @@ def test_each_file_left_out_is_named_with_its_reason(two, write_images):
             LeftOut("dog/more", "a linked folder"),
             LeftOut("dog/z\\x1b.png", "cannot be read: the file is not an image"),
         )
+
+
+@pytest.mark.parametrize(("readable", "is_refused"), [(200, False), (199, True)])
+def test_up_to_one_unreadable_image_in_a_hundred_is_left_out(
+    two, write_images, readable, is_refused
+):
+    source = two / "cat" / next(path.name for path in (two / "cat").iterdir())
+    for number in range(readable - 10):
+        shutil.copy(source, two / "cat" / f"copy{number}.png")
+    for name in ("x", "y"):
+        (two / "dog" / f"{name}.png").write_text("no image")
+    if is_refused:
+        with pytest.raises(DataError, match=r"^2 images cannot be read \(first: dog/x\.png: the"):
+            loaded(two)
+        return
+    data = loaded(two)
+    assert data.skipped == 2
+    assert [each.path for each in data.left_out] == ["dog/x.png", "dog/y.png"]
 
 
 def test_of_very_many_left_out_some_are_named_and_all_counted(two):
