@@ -23,6 +23,7 @@ from search.journal.events import (
     Risked,
     Suggested,
 )
+from search.journal.guessing import answer_against
 from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.registry import SCHEDULERS
@@ -198,6 +199,8 @@ class SearchPolicy:
     def _has_enough(self) -> Generator[EventData, None, bool]:
         """Yield `Enough` if the remaining trials are expected to gain less than `min_gain`.
 
+        Or if no trial is better than guessing after `stop_at_chance` trials.
+
         Returns:
             True if further trials are not worthwhile.
         """
@@ -216,7 +219,20 @@ class SearchPolicy:
                 f"less than {min_gain:g} (--min-gain)"
             )
             yield Enough(reason, expected, min_gain, ahead)
+        elif (limit := self.experiment.stop_at_chance) and self._is_at_chance(limit):
+            reason = (
+                f"none of the first {counted(self.result.ended, 'trial')} is better than guessing "
+                "(--stop-at-chance)"
+            )
+            yield Enough(reason, 0.0, min_gain, ahead, at_chance=limit)
         return bool(self.enough)
+
+    def _is_at_chance(self, least: int) -> bool:
+        """True if at least so many trials have ended, and none is better than guessing."""
+        if self.result.ended < least:
+            return False
+        against = answer_against(self.result)
+        return against is not None and not against.is_above
 
     def receive(self, data: EventData) -> None:
         """Pass an event to the algorithm and the scheduler."""
@@ -248,10 +264,11 @@ class SearchPolicy:
     def _receive_enough(self, event: Enough) -> None:
         """Restore the decision that further trials are not worthwhile.
 
-        The decision no longer applies if `min_gain` has changed, or if more trials are planned now.
+        The decision no longer applies if the option has changed, or if more trials are planned now.
         """
         if (
             event.wanted == self.experiment.min_gain
+            and event.at_chance in (0, self.experiment.stop_at_chance)
             and len(self.trials) + event.ahead >= self.experiment.planned_trials
         ):
             self.enough = event.reason

@@ -37,7 +37,17 @@ a search with `--trials`: it tries only some points, but shuffles all of them.
 SURE = 0.88
 """Default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
-PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor", "keep")
+PLACE = (
+    "min_gain",
+    "stop_at_chance",
+    "address",
+    "concurrency",
+    "hang_timeout",
+    "fuse",
+    "cache",
+    "executor",
+    "keep",
+)
 """The fields in `DECIDING` influence the decisions of a search; those in `PLACE` do not.
 
 The fields in `PLACE` determine where, how and for how long the search runs, and which files stay.
@@ -127,6 +137,11 @@ class Experiment:
     """The minimum gain, in points (hundredths) of the metric, that is worth further trials.
 
     No further trial is started once the expected gain of the remaining trials is below this value.
+    """
+    stop_at_chance: int = 0
+    """The number of trials after which no further one is started if none is better than guessing.
+
+    0 to start all of them.
     """
     hang_timeout: float = 600
     space_source: str = ""
@@ -226,6 +241,10 @@ class Experiment:
         if not 0 <= self.min_gain < 100:
             raise ConfigError(
                 f"--min-gain must be at least 0 and below 100 points (got {self.min_gain:g})."
+            )
+        if self.stop_at_chance < 0:
+            raise ConfigError(
+                f"--stop-at-chance must be at least 0 trials (got {self.stop_at_chance})."
             )
         if not 0 < self.hang_timeout <= LONGEST_S:
             raise ConfigError(

@@ -460,7 +460,10 @@ class Freed(EventData):
 
 @dataclass(frozen=True)
 class Enough(EventData):
-    """No further trial will be suggested, since the expected gain is too small."""
+    """No further trial will be suggested, since the expected gain is too small.
+
+    Or since no trial is better than guessing: then `at_chance` is not 0.
+    """
 
     reason: str
     expected: float
@@ -469,6 +472,8 @@ class Enough(EventData):
     """The smallest gain that is worth further trials (`--min-gain`), in the same unit."""
     ahead: int
     """The number of further trials to which `expected` refers."""
+    at_chance: int = 0
+    """The number of trials that was enough (`--stop-at-chance`); 0 if the gain is too small."""
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,7 @@ def experiment_of(
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
         min_gain=0.0,
+        stop_at_chance=0,
     )
     if request.limits.budget:
         own = replace(experiment.budget, limits=request.limits.budget)

@@ -98,6 +98,7 @@ def experiment_of(request: RunRequest) -> Experiment:
                 "executor",
                 "keep",
                 "min_gain",
+                "stop_at_chance",
                 "hang_timeout",
                 "fuse",
                 "sealed",

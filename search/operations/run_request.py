@@ -165,6 +165,13 @@ class RunRequest:
         UsageLimits, section=HOW, of="what all sessions together may use", default=""
     )
     min_gain: float = min_gain_option(0, section=HOW)
+    stop_at_chance: int = option(
+        "start no more trials when N have ended and none is better than guessing; 0: start all",
+        metavar="N",
+        parse=int,
+        default=0,
+        section=HOW,
+    )
 
     name: str | None = option(
         "the search's name (default: from space, data and time)", metavar="NAME", section=WHERE

@@ -77,6 +77,7 @@ def challenger_experiment(
         trials=trials if warm else 1,
         budget=budget,
         min_gain=0.0,
+        stop_at_chance=0,
         objectives=(),
         sealed=True,
     )

@@ -109,6 +109,34 @@ def test_a_search_ends_itself_when_the_rest_is_not_worth_while(
     assert SearchResult.read(wide.folder) == result
 
 
+@pytest.mark.parametrize(("accuracy", "is_ended"), [(0.12, True), (0.6, False)])
+def test_a_search_that_only_guesses_ends_itself_if_asked(
+    open_driver: OpenDriver, wide: Experiment, accuracy: float, is_ended: bool
+) -> None:
+    hopeless = changed(wide, min_gain=0.0, stop_at_chance=4, trials=30)
+
+    def told(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+    driver = open_driver(hopeless)
+    guess = {"says": "a", "val": {"accuracy": 0.11}, "test": {"accuracy": 0.1}}
+    driver.result.started.data["guesses"] = [guess]
+    result = play(driver, told).result
+    if not is_ended:
+        assert (len(result.trials), result.outcome) == (30, "completed")
+        return
+    assert 4 <= len(result.trials) <= 6
+    assert result.outcome == "gain"
+    assert result.reason == (
+        f"none of the first {result.ended} trials is better than guessing (--stop-at-chance)"
+    )
+    (enough,) = (event.data for event in read(driver.journal.path) if event.kind == "enough")
+    assert (enough.at_chance, enough.ahead) == (4, 30 - len(result.trials))
+    assert reopened(driver).policy.enough == result.reason
+    driver.policy.experiment = changed(hopeless, stop_at_chance=9)
+    assert reopened(driver).policy.enough == ""
+
+
 def test_off_is_the_default(open_driver: OpenDriver, wide: Experiment) -> None:
     result = play(open_driver(changed(wide, min_gain=0.0, trials=60)), nearly_alike).result
     assert (len(result.trials), result.outcome) == (60, "completed")

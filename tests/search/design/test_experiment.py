@@ -50,6 +50,7 @@ def dataset(images: int, side: int) -> Dataset:
         ),
         ({"budget": Budget((), -1.0)}, "--price must be positive and finite (got -1)"),
         ({"budget": Budget((), float("nan"))}, "--price must be positive and finite (got nan)"),
+        ({"stop_at_chance": -1}, "--stop-at-chance must be at least 0 trials (got -1)"),
         ({"min_gain": -0.1}, "--min-gain must be at least 0 and below 100 points (got -0.1)"),
         ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
         ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
