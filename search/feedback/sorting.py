@@ -96,9 +96,13 @@ class SortingQueue:
         self._lock = threading.RLock()
         names = {file_name(path, folder): path for path in used_paths(folder)}
         ids = {hashlib.sha256(os.fsencode(name)).hexdigest(): name for name in names}
-        self._names = dict(sorted(ids.items()))
+        # The first half of the id decides the part, which must not decide the order.
+        self._names = dict(sorted(ids.items(), key=lambda item: item[0][32:]))
         """The file names of the images, by their ids, in random order."""
         self._paths = {image: names[name] for image, name in self._names.items()}
+        self._is_training = {
+            image: planned_part(name) == TRAIN for image, name in self._names.items()
+        }
         self._classes = list(dict.fromkeys([*target.classes, *map(check_class, classes)]))
         self._usefulness: Usefulness | None = None
         self._unreadable, self._skipped = set[str](), dict[str, None]()
@@ -240,24 +244,24 @@ class SortingQueue:
     def _in_order(self, waiting: list[str], excluded: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield (image, reason) for each waiting image, the most useful first."""
         fresh = [image for image in waiting if image not in self._skipped]
-        is_training = {image: planned_part(self._names[image]) == TRAIN for image in fresh}
-        training = [image for image in fresh if is_training[image]]
+        training = [image for image in fresh if self._is_training[image]]
         useful: Iterator[str] = iter(())
         labelled = [image for image, name in self._names.items() if name in self.target]
-        labelled += excluded
+        labelled += [image for image in excluded if image in self._names]
         if self._usefulness is not None:
             useful = islice(self._usefulness.order(labelled, training), MOST_AT_ONCE)
         teaching = dict.fromkeys(useful, TYPICAL)
         teaching |= {image: REST for image in training if image not in teaching}
-        measuring = {image: SAMPLE for image in fresh if not is_training[image]}
-        done = [planned_part(self._names[image]) for image in labelled if image in self._names]
+        measuring = {image: SAMPLE for image in fresh if not self._is_training[image]}
+        taught = sum(self._is_training[image] for image in labelled)
         yield from _in_turn(
             list(teaching.items()),
             list(measuring.items()),
-            taught=done.count(TRAIN),
-            measured=len(done) - done.count(TRAIN),
+            taught=taught,
+            measured=len(labelled) - taught,
         )
-        yield from ((image, REST) for image in self._skipped if image in set(waiting))
+        still = set(waiting)
+        yield from ((image, REST) for image in self._skipped if image in still)
 
 
 def _in_turn(

@@ -93,6 +93,21 @@ def test_the_parts_are_a_random_sample_of_all_images() -> None:
     assert planned_part("1.jpg") == planned_part("1.jpg")
 
 
+def test_a_few_labels_are_divided_like_many(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(200):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    queue = sort_folder(tmp_path / "pictures", tmp_path / "out", ["red"], None)
+    for _ in range(60):
+        (item,) = queue.next_items(1)
+        queue.correct(item.image, "red")
+    counts = [queue.target.count(part, "red") for part in (TRAIN, VAL, TEST)]
+    assert sum(counts) == 60
+    assert counts[0] == 36
+    assert 7 <= counts[1] <= 17
+    assert 7 <= counts[2] <= 17
+
+
 def test_the_first_image_of_a_class_is_a_training_image(tmp_path: Path) -> None:
     names = [name for name in map("{}.png".format, range(40)) if planned_part(name) == TEST][:2]
     for name in names:
