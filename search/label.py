@@ -39,7 +39,7 @@ def command(options: LabelOptions) -> int:
         say(
             console,
             f"{printable(page.labelling.subject)}: {counted(progress.left, 'image')} left to "
-            f"{words.verb.lower()}, {progress.corrected} already {words.done}",
+            f"{words.verb.lower()}, {progress.corrected} already {words.participle}",
         )
         say(console, f"label the images at {page.address} (press Ctrl-C to stop the server)")
         if page.is_reachable:
@@ -52,7 +52,7 @@ def command(options: LabelOptions) -> int:
             with opened_in_browser(page.address, should_open=options.browser):
                 page.serve()
         finally:
-            say(console, f"{counted(page.progress.here, 'image')} {words.done}")
+            say(console, f"{counted(page.progress.here, 'image')} {words.participle}")
             if page.progress.corrected and (step := page.labelling.purpose.next_step):
                 say(console, step)
     return 0

@@ -27,7 +27,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/execution": 1,
     "search/feedback": 4,
     "search/journal": 4,
-    "search/serving": 3,
+    "search/serving": 2,
     "trainables": 2,
     "trainables/tasks": 3,
 }

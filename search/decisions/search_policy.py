@@ -199,7 +199,7 @@ class SearchPolicy:
     def _has_enough(self) -> Generator[EventData, None, bool]:
         """Yield `Enough` if the remaining trials are expected to gain less than `min_gain`.
 
-        Or if no trial is better than guessing after `stop_at_chance` trials.
+        Or if the best of `stop_at_chance` trials is not significantly better than guessing.
 
         Returns:
             True if further trials are not worthwhile.
@@ -221,15 +221,20 @@ class SearchPolicy:
             yield Enough(reason, expected, min_gain, ahead)
         elif (limit := self.experiment.stop_at_chance) and self._is_at_chance(limit):
             reason = (
-                f"none of the first {counted(self.result.ended, 'trial')} is better than guessing "
-                "(--stop-at-chance)"
+                f"the best of {counted(self._with_result, 'trial')} is not significantly better "
+                "than guessing (--stop-at-chance)"
             )
             yield Enough(reason, 0.0, min_gain, ahead, at_chance=limit)
         return bool(self.enough)
 
+    @property
+    def _with_result(self) -> int:
+        """The number of trials that have ended with a result."""
+        return sum(trial.ended_ms > 0 for trial in self.result.ranking)
+
     def _is_at_chance(self, least: int) -> bool:
-        """True if at least so many trials have ended, and none is better than guessing."""
-        if self.result.ended < least:
+        """True if so many trials have ended with a result, and the best one only guesses."""
+        if self._with_result < least:
             return False
         against = answer_against(self.result)
         return against is not None and not against.is_above

@@ -139,7 +139,7 @@ class Experiment:
     No further trial is started once the expected gain of the remaining trials is below this value.
     """
     stop_at_chance: int = 0
-    """The number of trials after which no further one is started if none is better than guessing.
+    """The number of trials after which no further one is started if the best one only guesses.
 
     0 to start all of them.
     """

@@ -1,4 +1,4 @@
-"""What more labels would bring, as the best trial tells that measured it."""
+"""The forecast for more labels, by the best trial that has one."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from search.journal.result import SearchResult
 from trainables.values import Json
 
 KEY = "more_labels"
-"""The key in a trial's evaluation (`trainables.evaluation.more_labels`)."""
+"""The key in a trial's evaluation (`trainables.probes.more_labels`)."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class LabelsForecast:
     trial: str
     model: str
     curve: Json
-    """The values that `trainables.evaluation.more_labels.more_labels` returns."""
+    """The values that `trainables.probes.more_labels.more_labels` returns."""
 
     def at(self, times: float) -> Json:
         """Return the forecast for a multiple of the present number of training images.
@@ -24,9 +24,10 @@ class LabelsForecast:
         It has `low`, `likely` and `high`, which are accuracies.
 
         Raises:
-            StopIteration: there is none for this multiple.
+            KeyError: there is none for this multiple.
         """
-        return next(each for each in self.curve["forecasts"] if each["times"] == times)
+        forecasts: dict[float, Json] = {each["times"]: each for each in self.curve["forecasts"]}
+        return forecasts[times]
 
 
 def labels_forecast(result: SearchResult) -> LabelsForecast | None:

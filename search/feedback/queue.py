@@ -40,8 +40,8 @@ class LabellingPurpose:
     """The words of the page for what people do there."""
 
     verb: str
-    done: str
-    """What is said of an image that has got its class."""
+    participle: str
+    """The word for an image that has got its class."""
     end: str
     """What is shown when no image is left."""
     can_add_classes: bool = False

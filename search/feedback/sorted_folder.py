@@ -2,27 +2,28 @@
 
 The part of an image (`train`, `val` or `test`) follows from the hash of its name, so that the
 validation and the test set are random samples of all images: which images are labelled first,
-because much can be learnt from them, does not matter for what is measured.
+because much can be learned from them, does not matter for what is measured.
 """
 
 import hashlib
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from trainables.datasets.images import SUFFIXES
-from trainables.datasets.names import is_hidden, part_of
+from trainables.datasets.names import is_hidden, key_of, part_of
+from trainables.datasets.walk import walk
 from trainables.errors import ConfigError, printable
 
-TRAIN, VAL, TEST = "train", "val", "test"
+TRAIN, VAL, TEST = PARTS = "train", "val", "test"
 TEST_SHARE = VAL_SHARE = 0.2
 """The shares of all images that are set apart for the test and the validation set.
 
 They are those that a search takes from data without parts.
 """
-MAX_NAME = 100
-"""The maximum length of a class's name, in characters."""
+MAX_BYTES = 200
+"""The maximum length of a class's name, in bytes: folders of longer names cannot be made."""
 
 
 def planned_part(name: str) -> str:
@@ -43,28 +44,35 @@ def file_name(path: Path, root: Path) -> str:
     return f"{path.stem}-{mark}{path.suffix}"
 
 
-def check_class(name: str) -> str:
+def check_class(name: str, existing: Collection[str] = ()) -> str:
     """Return the name of a class without spaces around it.
 
+    Args:
+        name: the name.
+        existing: the names of the other classes.
+
     Raises:
-        ConfigError: a folder of this name would not be read as a class.
+        ConfigError: a folder of this name would not be read as a class, or as another class.
     """
     name = name.strip()
+    same = [each for each in existing if each != name and key_of(each) == key_of(name)]
     reason = (
         "is empty"
         if not name
-        else f"has more than {MAX_NAME} characters"
-        if len(name) > MAX_NAME
+        else "is too long"
+        if len(os.fsencode(name)) > MAX_BYTES
         else "has a character that folders cannot have"
         if "/" in name or "\\" in name or not name.isprintable()
         else "begins with a dot, or is reserved"
         if is_hidden(name)
         else f"would be read as a {part_of(name)} set"
         if part_of(name)
+        else f"differs from '{same[0]}' only in its case or in its separators"
+        if same
         else ""
     )
     if reason:
-        raise ConfigError(f"the class '{printable(name[:MAX_NAME])}' {reason}. Use another name.")
+        raise ConfigError(f"the class '{printable(name[:50])}' {reason}. Use another name.")
     return name
 
 
@@ -72,9 +80,12 @@ def class_names(text: str) -> tuple[str, ...]:
     """Read the names of classes that are separated by commas.
 
     Raises:
-        ConfigError: a folder of such a name would not be read as a class.
+        ConfigError: see `check_class`.
     """
-    return tuple(dict.fromkeys(map(check_class, text.split(","))))
+    names: list[str] = []
+    for part in text.split(","):
+        names.append(check_class(part, names))
+    return tuple(dict.fromkeys(names))
 
 
 class SortedFolder:
@@ -88,20 +99,28 @@ class SortedFolder:
         """
         self.path = path
         self._paths: dict[str, Path] = {}
-        classes: dict[str, None] = {}
-        for part in (TRAIN, VAL, TEST):
-            for folder in sorted(path.glob(f"{part}/*/")):
-                classes[folder.name] = None
-                for file in folder.iterdir():
-                    if file.suffix.lower() in SUFFIXES and not is_hidden(file.name):
-                        self._paths[file.name] = file
-        self.classes = tuple(sorted(classes))
-        """The classes of which there is a folder."""
-        if not classes and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        images = walk(path, path.resolve()).all_images if path.is_dir() else []
+        for image in images:
+            part = image.relative_to(path).parts[0]
+            if part not in PARTS or image.parent.parent != path / part:
+                raise ConfigError(
+                    f"'{path}' is not a folder of sorted images (first other one: "
+                    f"'{printable(str(image.relative_to(path)))}'). Choose another --out."
+                )
+            if image.name in self._paths:
+                raise ConfigError(
+                    f"'{path}' has two images of the name '{printable(image.name)}', in "
+                    f"'{self._paths[image.name].parent.name}' and in '{image.parent.name}'. Remove "
+                    "one of them, or choose another --out."
+                )
+            self._paths[image.name] = image
+        if path.exists() and not images and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
                 f"'{path}' is not empty, and is not a folder of sorted images. Choose another "
                 "--out."
             )
+        self.classes = tuple(sorted({image.parent.name for image in images}))
+        """The classes that had images."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._paths
@@ -122,26 +141,18 @@ class SortedFolder:
     def put(self, source: Path, name: str, label: str) -> None:
         """Copy an image to the folder of its class; a copy in another class is removed.
 
-        The first image of each class is a training image, because every class needs one.
+        Another process may have made that copy. The first image of each class is a training image,
+        because every class needs one.
 
         Raises:
             OSError: the image cannot be copied.
         """
-        before = self._paths.get(name)
-        part = planned_part(name)
-        if part != TRAIN and not self.count(TRAIN, label):
-            part = TRAIN
-        folder = self.path / part / label
+        before = self._find(name)
         if before is not None and before.parent.name == label:
+            self._paths[name] = before
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{name}.partial"
-        try:
-            shutil.copyfile(source, partial)
-            partial.replace(folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
-        self._paths[name] = folder / name
+        part = planned_part(name) if self.count(TRAIN, label) else TRAIN
+        self._copy(source, self.path / part / label / name)
         if before is not None:
             self._remove(before)
 
@@ -154,7 +165,30 @@ class SortedFolder:
         if (path := self._paths.pop(name, None)) is not None:
             self._remove(path)
 
+    def _find(self, name: str) -> Path | None:
+        """Return the path of an image's copy; None if there is none."""
+        folders = (folder for part in PARTS for folder in (self.path / part).glob("*/"))
+        return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+    def _copy(self, source: Path, place: Path) -> None:
+        """Copy an image such that it is complete as soon as it has its name."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}")
+        try:
+            shutil.copyfile(source, partial)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._paths[place.name] = place
+
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         with suppress(OSError):  # the class still has other images there
             path.parent.rmdir()
+        label = path.parent.name
+        rest = [image for image in self._paths.values() if image.parent.name == label]
+        if rest and not self.count(TRAIN, label):
+            place = self.path / TRAIN / label / rest[0].name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            rest[0].replace(place)
+            self._paths[place.name] = place

@@ -12,11 +12,13 @@ import shlex
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
+from search.feedback.pictures import pixels
 from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPurpose
 from search.feedback.records import NotRecorded
 from search.feedback.sorted_folder import (
@@ -30,9 +32,10 @@ from search.feedback.sorted_folder import (
 )
 from search.feedback.usefulness import Shares, Usefulness
 from search.views.terminal import Terminal, say
-from trainables.datasets.images import header
-from trainables.errors import ConfigError, counted, printable, unknown
-from trainables.probes.files import HAND_MADE, FileFeatures, model_for_files
+from trainables.baselines.base import Beat
+from trainables.baselines.features import Values
+from trainables.errors import ConfigError, DataError, counted, printable, unknown
+from trainables.probes.files import HAND_MADE, SIDE, FileFeatures, model_for_files
 from trainables.probes.unlabelled import used_paths
 from trainables.processors import processors
 
@@ -60,26 +63,35 @@ def sort_folder(
     Raises:
         ConfigError: an argument cannot be used.
     """
-    inner, outer = out.absolute().resolve(), folder.absolute().resolve()
+    inner, outer = out.resolve(), folder.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
         raise ConfigError(
             f"--out '{out}' and '{folder}' must not be one in the other. Choose another --out."
         )
     target, model = SortedFolder(out), model_for_files(weights)
-    if model.name == HAND_MADE:
+    has_weights = model.name != HAND_MADE
+    if not has_weights:
         say(
             Terminal(stderr=True),
             "note: no pretrained weights are available, so images are compared by simple features. "
             "--weights FOLDER uses better ones.",
         )
-    return SortingQueue(folder, target, classes, FileFeatures(model))
+    options = f" --weights {shlex.quote(str(weights))}" if weights is not None else ""
+    if has_weights:  # without them, a search cannot learn from images without labels
+        options += f" --unlabelled {shlex.quote(str(folder))}"
+    return SortingQueue(folder, target, classes, FileFeatures(model), options)
 
 
 class SortingQueue:
     """The images of a folder that have no class yet, and the folder to which they are sorted."""
 
     def __init__(
-        self, folder: Path, target: SortedFolder, classes: Sequence[str], features: FileFeatures
+        self,
+        folder: Path,
+        target: SortedFolder,
+        classes: Sequence[str],
+        features: FileFeatures,
+        options: str,
     ) -> None:
         """List the images.
 
@@ -88,11 +100,13 @@ class SortingQueue:
             target: the folder to which images are copied.
             classes: further classes, beside those of the sorted folder.
             features: the features by which images are compared.
+            options: the options of a search that also learns from the images that are left.
 
         Raises:
             ConfigError: the folder has no images, or a class's name cannot be used.
         """
         self.folder, self.target, self._features = folder, target, features
+        self._options = options
         self._lock = threading.RLock()
         names = {file_name(path, folder): path for path in used_paths(folder)}
         ids = {hashlib.sha256(os.fsencode(name)).hexdigest(): name for name in names}
@@ -103,8 +117,12 @@ class SortingQueue:
         self._is_training = {
             image: planned_part(name) == TRAIN for image, name in self._names.items()
         }
-        self._classes = list(dict.fromkeys([*target.classes, *map(check_class, classes)]))
+        self._classes = list(target.classes)
+        for name in classes:
+            self.add_class(name)
         self._usefulness: Usefulness | None = None
+        self._spread: tuple[object, Shares | None] = (None, None)
+        """What the shares of the classes depend on, and these shares."""
         self._unreadable, self._skipped = set[str](), dict[str, None]()
         self._here: dict[str, None] = {}
 
@@ -113,15 +131,15 @@ class SortingQueue:
         """The words for what people do."""
         data = shlex.quote(f"folder:{self.target.path}")
         step = f"To train on the sorted images: python -m search.run --data {data}"
-        others = f" --unlabelled {shlex.quote(str(self.folder))}" if self.progress.left else ""
+        options = self._options if self.progress.left else ""
         return LabellingPurpose(
-            "Label", "labelled", step, can_add_classes=True, next_step=f"{step}{others}"
+            "Label", "labelled", step, can_add_classes=True, next_step=f"{step}{options}"
         )
 
     @property
     def subject(self) -> str:
         """The name of the folder."""
-        return self.folder.absolute().name
+        return self.folder.resolve().name
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -134,8 +152,8 @@ class SortingQueue:
         with self._lock:
             labelled = sum(name in self.target for name in self._names.values())
             unread = sum(self._names[image] not in self.target for image in self._unreadable)
-            left = len(self._names) - labelled - unread
-            return LabellingProgress(labelled, len(self._here), left)
+            remaining = len(self._names) - labelled - unread
+            return LabellingProgress(labelled, len(self._here), remaining)
 
     def next_items(self, count: int, excluded: Collection[str] = ()) -> list[LabellingItem]:
         """List the images to show next, the most useful first; at most `MOST_AT_ONCE`."""
@@ -179,7 +197,7 @@ class SortingQueue:
     def add_class(self, name: str) -> None:
         """Add a class at the end, unless there is one of this name."""
         with self._lock:
-            name = check_class(name)
+            name = check_class(name, self._classes)
             if name not in self._classes:
                 self._classes.append(name)
 
@@ -191,8 +209,19 @@ class SortingQueue:
 
     def compare_images(self, stop: threading.Event) -> None:
         """Compute the features of all images, on which the order then depends."""
+
+        def beat() -> None:
+            if stop.is_set():
+                raise InterruptedError
+
+        with suppress(InterruptedError):
+            self._compare_telling(beat)
+
+    def _compare_telling(self, beat: Beat) -> None:
         try:
-            self._compare(stop)
+            self._compare(beat)
+        except InterruptedError:
+            raise
         except Exception as error:  # noqa: BLE001 - it would end the thread silently
             say(
                 Terminal(stderr=True),
@@ -200,18 +229,20 @@ class SortingQueue:
                 f"{printable(str(error))}). They are shown in random order.",
             )
 
-    def _compare(self, stop: threading.Event) -> None:
+    def _compare(self, beat: Beat) -> None:
         names, values = [], []
         images = list(self._paths)
         for first in range(0, len(images), BATCH):
-            if stop.is_set():
-                return
-            batch = self._readable(images[first : first + BATCH])
-            if batch:
-                values.append(self._features.of([self._paths[image] for image in batch]))
-                names += batch
-        if len(names) > 1 and not stop.is_set():
-            usefulness = Usefulness(names, np.concatenate(values))
+            batch = images[first : first + BATCH]
+            try:
+                values.append(self._features_of(batch, beat))
+            except ConfigError:
+                if not (batch := self._whole_images(batch, beat)):
+                    continue
+                values.append(self._features_of(batch, beat))
+            names += batch
+        if len(names) > 1:
+            usefulness = Usefulness(names, np.concatenate(values), beat)
             with self._lock:
                 self._usefulness = usefulness
             say(
@@ -219,14 +250,18 @@ class SortingQueue:
                 f"{counted(len(names), 'image')} compared: the most useful now come first",
             )
 
-    def _readable(self, images: list[str]) -> list[str]:
-        """Return the images whose headers can be read; leave the others out of the queue."""
+    def _features_of(self, images: list[str], beat: Beat) -> Values:
+        return self._features.of([self._paths[image] for image in images], beat)
+
+    def _whole_images(self, images: list[str], beat: Beat) -> list[str]:
+        """Return the images that can be decoded; leave the others out of the queue."""
         with ThreadPoolExecutor(processors()) as pool:
-            headers = list(pool.map(header, [self._paths[image] for image in images]))
-        unreadable = {image for image, each in zip(images, headers, strict=True) if each is None}
+            are_whole = list(pool.map(_can_decode, [self._paths[image] for image in images]))
+        beat()
+        whole = [image for image, is_whole in zip(images, are_whole, strict=True) if is_whole]
         with self._lock:
-            self._unreadable |= unreadable
-        return [image for image in images if image not in unreadable]
+            self._unreadable |= {*images} - {*whole}
+        return whole
 
     def _shares(self) -> Shares | None:
         """Return the shares of the classes for each image; None while nothing is known."""
@@ -235,7 +270,9 @@ class SortingQueue:
         # What is measured must not depend on the images by which it is measured.
         labels = self.target.labels(TRAIN)
         own = {image: labels[name] for image, name in self._names.items() if name in labels}
-        return self._usefulness.shares(own, self._classes)
+        if self._spread[0] != (facts := (own, self.classes)):
+            self._spread = facts, self._usefulness.shares(own, self._classes)
+        return self._spread[1]
 
     def _shares_of(self, image: str, shares: Shares | None) -> tuple[float, ...]:
         row = None if self._usefulness is None else self._usefulness.row(image)
@@ -249,7 +286,8 @@ class SortingQueue:
         labelled = [image for image, name in self._names.items() if name in self.target]
         labelled += [image for image in excluded if image in self._names]
         if self._usefulness is not None:
-            useful = islice(self._usefulness.order(labelled, training), MOST_AT_ONCE)
+            taught_by = [image for image in labelled if self._is_training[image]]
+            useful = islice(self._usefulness.order(taught_by, training), MOST_AT_ONCE)
         teaching = dict.fromkeys(useful, TYPICAL)
         teaching |= {image: REST for image in training if image not in teaching}
         measuring = {image: SAMPLE for image in fresh if not self._is_training[image]}
@@ -262,6 +300,15 @@ class SortingQueue:
         )
         still = set(waiting)
         yield from ((image, REST) for image in self._skipped if image in still)
+
+
+def _can_decode(path: Path) -> bool:
+    """True if an image can be shown, and its features computed."""
+    try:
+        pixels(path, SIDE)
+    except DataError:
+        return False
+    return True
 
 
 def _in_turn(

@@ -1,7 +1,7 @@
-"""Which images a person should label next, by the features of all images.
+"""The order in which images are worth labelling, by the features of all images.
 
 Images are joined to their nearest neighbours in the space of features. The most useful image is the
-one that is typical of the most images without a label near them (Yehuda et al. 2022, "Active
+one that is nearest to the most images without a label near them (Yehuda et al. 2022, "Active
 Learning Through a Covering Lens", arXiv 2205.11320, here with neighbours instead of a radius). With
 few labels, images whose class is uncertain are the wrong choice: they teach less than random ones
 (docs/benchmarks.md, "Which images to label").
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.baselines.base import Beat, no_beat
 from trainables.baselines.features import Values
 from trainables.probes.spreading import neighbour_graph, spread_over
 
@@ -23,16 +24,18 @@ Shares = NDArray[np.float64]
 class Usefulness:
     """The graph of all images, and what the labels given so far say about the others."""
 
-    def __init__(self, names: Sequence[str], values: Values) -> None:
+    def __init__(self, names: Sequence[str], values: Values, beat: Beat = no_beat) -> None:
         """Build the graph.
 
         Args:
             names: the names of the images.
             values: their features, (images, length).
+            beat: called from time to time.
         """
         self.names = list(names)
         self._rows = {name: row for row, name in enumerate(self.names)}
-        self._graph = neighbour_graph(values, NEIGHBOURS)
+        self._graph = neighbour_graph(values, NEIGHBOURS, beat)
+        self._joined = self._graph.astype(bool).astype(np.int64)
 
     def shares(self, labels: Mapping[str, str], classes: Sequence[str]) -> Shares | None:
         """Return the shares of the classes for each image, (images, classes).
@@ -66,9 +69,8 @@ class Usefulness:
         for name in labelled:
             if (row := self._rows.get(name)) is not None:
                 self._cover(row, is_covered)
-        joined = self._graph.astype(bool).astype(np.int64)
         while is_allowed.any():
-            gains = np.where(is_allowed, joined @ ~is_covered, 0)
+            gains = np.where(is_allowed, self._joined @ ~is_covered, 0)
             row = int(gains.argmax())
             if gains[row] == 0:
                 return

@@ -462,7 +462,7 @@ class Freed(EventData):
 class Enough(EventData):
     """No further trial will be suggested, since the expected gain is too small.
 
-    Or since no trial is better than guessing: then `at_chance` is not 0.
+    Or since the best trial is not significantly better than guessing: then `at_chance` is not 0.
     """
 
     reason: str

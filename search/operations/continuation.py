@@ -66,6 +66,18 @@ def min_gain_option(default: float | None, before: str = "", *, section: str = "
     )
 
 
+def stop_at_chance_option(default: int | None, before: str = "", *, section: str = "") -> Any:
+    """Declare the option `--stop-at-chance`; see `min_gain_option` for the arguments."""
+    return option(
+        "start no more trials when N have a result and the best of them is not significantly "
+        f"better than guessing; 0: start all of them{before}",
+        metavar="N",
+        parse=int,
+        default=default,
+        section=section,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Where:
     """The options that determine how and where a search continues.

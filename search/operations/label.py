@@ -207,7 +207,10 @@ def sorting_of(folder: Path, request: LabelRequest) -> ImageQueue:
     """
     from search.feedback.sorting import sort_folder  # imports torch
 
-    out = request.out or folder.absolute().with_name(f"{folder.absolute().name}-sorted")
+    whole = folder.resolve()
+    if request.out is None and not whole.name:
+        raise ConfigError(f"'{folder}' has no name. Choose where to sort its images with --out.")
+    out = request.out or whole.with_name(f"{whole.name}-sorted")
     return sort_folder(folder, out, request.classes or (), request.weights)
 
 

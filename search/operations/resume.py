@@ -20,6 +20,7 @@ from search.operations.continuation import (
     change_option,
     keep_option,
     min_gain_option,
+    stop_at_chance_option,
 )
 from search.operations.options import SearchRequest, seed
 from search.preflight.changes import changes, facts_now
@@ -54,6 +55,7 @@ class ResumeRequest(SearchRequest):
         default=" (default: as before)",
     )
     min_gain: float | None = min_gain_option(None, " (default: as before)")
+    stop_at_chance: int | None = stop_at_chance_option(None, " (default: as before)")
     where: Where = group(Where, before="as before")
     keep: str | None = keep_option()
     fuse: str | None = option("as for search.run (default: as before)", metavar="N")
@@ -67,7 +69,11 @@ class ResumeRequest(SearchRequest):
     def overrides(self) -> Overrides:
         """Collect the options that replace recorded values of the search."""
         return self.where.overrides(
-            self.limits, keep=self.keep, fuse=self.fuse, min_gain=self.min_gain
+            self.limits,
+            keep=self.keep,
+            fuse=self.fuse,
+            min_gain=self.min_gain,
+            stop_at_chance=self.stop_at_chance,
         )
 
 
@@ -225,7 +231,7 @@ def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest
     """True if nothing is left to do: no training, evaluation, test, or HTML report.
 
     Something is left, for example, if the request asks for more trials, or changes the budget or
-    the --min-gain that ended the search.
+    the --min-gain or --stop-at-chance that ended the search.
     """
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     has_new_limits = bool(request.limits.budget or request.limits.price)
@@ -234,7 +240,10 @@ def is_done(result: SearchResult, experiment: Experiment, request: ResumeRequest
     more = (
         more
         or (used_up and has_new_limits)
-        or (result.outcome == "gain" and request.min_gain is not None)
+        or (
+            result.outcome == "gain"
+            and (request.min_gain is not None or request.stop_at_chance is not None)
+        )
         or (result.outcome == "stopped" and len(result.trials) < experiment.planned_trials)
     )
     return (

@@ -8,7 +8,7 @@ from search.algorithms.registry import ALGORITHMS
 from search.design.experiment import SURE
 from search.journal.keeping import KEEP_HELP, NEEDED
 from search.journal.store import Storage, own_path, storage
-from search.operations.continuation import UsageLimits, min_gain_option
+from search.operations.continuation import UsageLimits, min_gain_option, stop_at_chance_option
 from search.operations.options import seed
 from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
@@ -165,13 +165,7 @@ class RunRequest:
         UsageLimits, section=HOW, of="what all sessions together may use", default=""
     )
     min_gain: float = min_gain_option(0, section=HOW)
-    stop_at_chance: int = option(
-        "start no more trials when N have ended and none is better than guessing; 0: start all",
-        metavar="N",
-        parse=int,
-        default=0,
-        section=HOW,
-    )
+    stop_at_chance: int = stop_at_chance_option(0, section=HOW)
 
     name: str | None = option(
         "the search's name (default: from space, data and time)", metavar="NAME", section=WHERE

@@ -10,7 +10,16 @@ from search.journal.result import SearchResult
 from search.tracking.uri import uri_of
 from search.values.executors import AUTO_COUNT
 
-REPLACED = ("concurrency", "hang_timeout", "address", "executor", "keep", "fuse", "min_gain")
+REPLACED = (
+    "concurrency",
+    "hang_timeout",
+    "address",
+    "executor",
+    "keep",
+    "fuse",
+    "min_gain",
+    "stop_at_chance",
+)
 """The fields of `Overrides` that replace the field of an experiment with the same name."""
 
 
@@ -33,6 +42,7 @@ class Overrides:
     keep: str | None = None
     fuse: str | None = None
     min_gain: float | None = None
+    stop_at_chance: int | None = None
     budget: tuple[Limit, ...] = ()
     """New limits; each replaces the recorded limits of the same kind."""
     price: float | None = None

@@ -22,7 +22,7 @@ search is shown (`state_word`).
 WHY = {
     "completed": "Finished: all trials are done.",
     "budget": "Finished: its budget is used up.",
-    "gain": "Finished: more trials would hardly find a better one.",
+    "gain": "Finished: more trials did not seem worthwhile.",
     "stopped": "Finished: it was asked to stop.",
     "lost": "It ended when its machines were lost. It can continue where it was.",
     "interrupted": "It was interrupted, and can continue where it was.",

@@ -4,10 +4,10 @@
 
 The first folder holds a data set as `train/` and `test/` with a folder for each class, such as
 CIFAR-10 as files. For each draw and number of training images, that many images of `train/` are
-drawn, and a third of it as validation set. The forecast is compared with the accuracy on `test/`
-after further images of `train/` were labelled. Prints Markdown: the share of intervals that contain
-it, the mean difference (forecast minus truth), the mean gain by the further labels, and the mean
-gain that was forecast.
+drawn, and a third of it as validation set. The forecast is compared with the accuracy after further
+images of `train/` were labelled, which is measured on `test/` and on the rest of `train/`. Prints
+Markdown: the share of intervals that contain it, the mean difference (forecast minus truth), the
+mean width of the intervals, the mean gain by the further labels, and that of the forecast.
 """
 
 import argparse
@@ -19,9 +19,11 @@ import numpy as np
 from tests.bench.few_labels import features, features_options
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
-from trainables.evaluation.more_labels import LEVEL, PENALTIES, TIMES, learning_curve
+from trainables.probes.more_labels import LEVEL, PENALTIES, TIMES, learning_curve
 
 SIZES = (100, 300, 1000, 3000)
+LARGEST = 0.8
+"""The largest share of the images that are labelled, so that the truth is measured by many."""
 VALIDATED = 1 / 3
 """The number of validation images, as a share of the training images."""
 
@@ -63,6 +65,10 @@ def checked(args: argparse.Namespace) -> Iterator[Checked]:
             validated = max(20, round(VALIDATED * images))
             val, rest = rows[:validated], rows[validated:]
             train = rest[:images]
+            most = max(times for times in TIMES if round(times * images) <= LARGEST * len(rest))
+            unseen = rest[round(most * images) :]  # measures the truth, beside the test set
+            all_values = np.concatenate([test, values[unseen]])
+            all_right = np.concatenate([right, labels[unseen]])
             curve = learning_curve(
                 values[train], labels[train], values[val], labels[val], seed=draw
             )
@@ -70,11 +76,11 @@ def checked(args: argparse.Namespace) -> Iterator[Checked]:
                 continue
             truths, likely = {}, {}
             for times in TIMES:
-                more = rest[: round(times * images)]
-                if len(more) < round(times * images):
+                if times > most:
                     continue
+                more = rest[: round(times * images)]
                 truths[times] = accuracies(
-                    values[more], labels[more], values[val], labels[val], test, right
+                    values[more], labels[more], values[val], labels[val], all_values, all_right
                 )
                 low, likely[times], high = curve.forecast(times * images)
                 yield Checked(

@@ -85,7 +85,7 @@ class Baseline(ABC):
         return state["classifier"]
 
     def further_evaluation(self, fitted: Fitted, dataset: Dataset) -> Evaluation:
-        """Return what is added to the evaluation on the validation set; empty by default.
+        """Return an addition to the evaluation on the validation set; empty by default.
 
         It depends on the data and the kind of the model, not on a fit.
         """

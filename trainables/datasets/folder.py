@@ -125,7 +125,7 @@ def load(
                 list(pool.map(decode, [images] * len(each), range(len(each)), each))
     problems += [
         *find_dark(layout, findings),
-        *([] if config.skip_bad or has_few_errors(findings) else list_unreadable(layout, findings)),
+        *list_unreadable(layout, findings, are_skipped=config.skip_bad),
     ]
     if problems:
         raise layout_error(problems)
@@ -376,13 +376,15 @@ def quote_first(layout: Layout, paths: Iterable[Path]) -> str:
     return printable(layout.name(min(paths)))
 
 
-def has_few_errors(findings: FolderFindings) -> bool:
-    """True if so few images are unreadable that they are left out without a question."""
-    return len(findings.errors) <= FEW_SHARE * len(findings.headers)
+def list_unreadable(
+    layout: Layout, findings: FolderFindings, *, are_skipped: bool = False
+) -> list[str]:
+    """Return the problems of files that cannot be read, a line for each reason.
 
-
-def list_unreadable(layout: Layout, findings: FolderFindings) -> list[str]:
-    """Return the problems of files that cannot be read, a line for each reason."""
+    They are no problems if `are_skipped`, or if they are few (`FEW_SHARE`).
+    """
+    if are_skipped or len(findings.errors) <= FEW_SHARE * len(layout.paths):
+        return []
     by_reason: dict[str, list[Path]] = {}
     for path, error in sorted(findings.errors.items()):
         by_reason.setdefault(str(error), []).append(path)

@@ -27,9 +27,9 @@ from trainables.baselines.features import Images, Values
 from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset, Part
-from trainables.evaluation.more_labels import LearningCurve, learning_curve, more_labels
 from trainables.models.families import Family
 from trainables.models.weights import start_from
+from trainables.probes.more_labels import LearningCurve, learning_curve, more_labels
 from trainables.tasks.base import FromPixels
 from trainables.tasks.pixels import Pixels, scaling, shared_tensor
 from trainables.training.loop import as_values, eval_batch, on_device, seeded
@@ -144,7 +144,7 @@ class LinearProbe(FeatureClassifier):
         return sum(len(part) for part in parts.values() if not are_cached(part, kind))
 
     def further_evaluation(self, fitted: "ProbeNetwork", dataset: Dataset) -> Evaluation:
-        """Return what more labels would bring, as `more_labels`; empty if too few images."""
+        """Return the forecast for more labels, as `more_labels`; empty if there is none."""
         kind = self._kind(fitted.encoder, dataset)
         key = (kind.name, kind.version, dataset.train.fingerprint, dataset.val.fingerprint)
         if key not in _CURVES:

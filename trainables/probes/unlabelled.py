@@ -80,8 +80,14 @@ def _unique_paths(folder: Path, data: Path | None) -> list[Path]:
 def _without_copies(paths: list[Path], data: Path) -> list[Path]:
     """Leave out the files whose content is that of an image of the data set."""
     labelled: dict[int, list[Path]] = {}
-    for path in walk(data, data.resolve()).all_images:
-        labelled.setdefault(_status(path).st_size, []).append(path)
+    try:
+        for path in walk(data, data.resolve()).all_images:
+            labelled.setdefault(_status(path).st_size, []).append(path)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder of the data set, '{data}', cannot be read ({error.strerror}), so that "
+            "copies of its images cannot be found among those without labels. Restore it."
+        ) from error
     hashes: dict[int, set[str]] = {}
     unique = []
     for path in paths:

@@ -55,7 +55,7 @@ function tell(told) {
   }
   const all = told.corrected + told.left;
   at("progress").textContent =
-    `${told.corrected} ${facts.done}${told.here ? `, ${told.here} of them now` : ""} · ${told.left} left`;
+    `${told.corrected} ${facts.participle}${told.here ? `, ${told.here} of them now` : ""} · ${told.left} left`;
   at("done").max = all || 1;
   at("done").value = told.corrected;
   return true;
@@ -70,6 +70,7 @@ async function fill() {
   const told = await heard(() => fetch(`next?without=${known.join(",")}`));
   fetching = false;
   if (!tell(told)) return;
+  if (told.classes.length > classes.length) rename(told.classes); // added on another page
   // These images were corrected while the request was running, or are waiting already.
   const here = [...waiting, ...done.filter((one) => one.label !== null).map((one) => one.item)];
   const taken = new Set([now, ...here].map((item) => item?.image));
@@ -188,7 +189,12 @@ async function add(event) {
   if (told.error) return;
   at("name").value = "";
   at("name").blur();
-  ({ classes } = told);
+  rename(told.classes);
+}
+
+// Takes over the names of the classes, of which there are more than before.
+function rename(names) {
+  classes = names;
   if (every()) offer(classes);
   else if (now) offer(best(now).slice(0, PROBABLE).map(([name]) => name));
 }

@@ -83,7 +83,11 @@ class LabelCalls:
 
     def _next(self, count: int, without: list[str]) -> dict[str, Any]:
         items = self._labelling.next_items(count, without)
-        return {"items": [asdict(item) for item in items], **asdict(self._labelling.progress)}
+        return {
+            "items": [asdict(item) for item in items],
+            "classes": self._labelling.classes,
+            **asdict(self._labelling.progress),
+        }
 
     async def image(self, request: Request) -> Response:
         """Send an image as PNG."""

@@ -26,7 +26,7 @@ from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
 from search.views.text import labels
-from search.views.text.labels import AT_CHANCE, reference_text
+from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.terms import TERMS, TERMS_OF_CLASSES
 from search.views.text.verdict import one_observation, tiles, verdict
@@ -60,7 +60,7 @@ def render(
         pictures: all pictures, by name; None to draw them.
     """
     judgement, highlighted = evidence(result, folder), answer_trial(result)
-    has_matrix = judgement.has("confusion_matrix")
+    has_matrix, forecast = judgement.has("confusion_matrix"), labels_forecast(result)
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
     return template(TEMPLATE).render(
@@ -85,7 +85,6 @@ def render(
         retried=sections.retried(result),
         trials=sections.trial_rows(result),
         at_chance=at_chance(result),
-        AT_CHANCE=AT_CHANCE,
         highlighted=highlighted.trial if highlighted is not None else "",
         origin=sections.origin(result),
         visible=VISIBLE_TRIALS,
@@ -104,7 +103,7 @@ def render(
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
-        labels=labels_forecast(result),
+        labels=forecast,
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,

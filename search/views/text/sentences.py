@@ -155,10 +155,12 @@ def _rate(comparison: AgainstGuessing) -> str:
 
 
 def more_labels_text(result: SearchResult) -> str:
-    """Tell what twice as many training images would bring; empty if it is not known."""
+    """Describe what twice as many training images would bring; empty if it is not known."""
     forecast = labels_forecast(result)
     if forecast is None:
         return ""
+    is_other = result.best is not None and result.best.config["model"]["name"] != forecast.model
+    caveat = " The best model may gain more, or less." if is_other else ""
     now, then, most = (forecast.at(times) for times in (1, 2, 4))
     images = forecast.curve["images"]
     effect = (
@@ -170,7 +172,7 @@ def more_labels_text(result: SearchResult) -> str:
         f"With {2 * images:,} training images instead of {images:,}, {forecast.model} would "
         f"classify about {then['likely']:.0%} of new images correctly ({then['low']:.0%} to "
         f"{then['high']:.0%}; now about {now['likely']:.0%}); {effect}. This is extrapolated from "
-        "fewer images."
+        f"fewer images.{caveat}"
     )
 
 

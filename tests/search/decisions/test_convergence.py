@@ -128,13 +128,20 @@ def test_a_search_that_only_guesses_ends_itself_if_asked(
     assert 4 <= len(result.trials) <= 6
     assert result.outcome == "gain"
     assert result.reason == (
-        f"none of the first {result.ended} trials is better than guessing (--stop-at-chance)"
+        f"the best of {result.ended} trials is not significantly better than guessing "
+        "(--stop-at-chance)"
     )
     (enough,) = (event.data for event in read(driver.journal.path) if event.kind == "enough")
     assert (enough.at_chance, enough.ahead) == (4, 30 - len(result.trials))
+    driver.journal.append(Evidence(trial="", file="pictures", path=""))
+    assert result.best is not None
+    driver.journal.append(Tested(trial=result.best.trial, epoch=result.best.best_epoch, test={}))
+    assert is_done(result, driver.experiment, ResumeRequest(name="s"))
+    assert not is_done(result, driver.experiment, ResumeRequest(name="s", stop_at_chance=0))
     assert reopened(driver).policy.enough == result.reason
-    driver.policy.experiment = changed(hopeless, stop_at_chance=9)
-    assert reopened(driver).policy.enough == ""
+    driver.policy.experiment = changed(hopeless, stop_at_chance=0)
+    again = reopened(driver)
+    assert again.policy.enough == ""
 
 
 def test_off_is_the_default(open_driver: OpenDriver, wide: Experiment) -> None:

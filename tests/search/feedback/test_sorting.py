@@ -173,6 +173,9 @@ def test_a_label_is_changed_taken_back_and_skipped(pictures: Path, tmp_path: Pat
 
 
 def test_an_image_that_cannot_be_read_is_left_out(pictures: Path, tmp_path: Path) -> None:
+    """Also one that is cut off after its header."""
+    whole = (pictures / "red1.png").read_bytes()
+    (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
     (pictures / "broken.png").write_bytes(b"no image")
     queue = compared(sort_folder(pictures, tmp_path / "out", ["red"], None))
     assert queue.progress.left == 60
@@ -182,6 +185,61 @@ def test_an_image_that_cannot_be_read_is_left_out(pictures: Path, tmp_path: Path
         seen |= {item.image for item in items}
     assert len(seen) == 60
     assert broken not in seen
+    assert queue._usefulness is not None
+
+
+def test_what_another_process_has_sorted_is_found(pictures: Path, tmp_path: Path) -> None:
+    queues = [sort_folder(pictures, tmp_path / "out", ["red", "blue"], None) for _ in range(2)]
+    image = queues[0].next_items(1)[0].image
+    queues[0].correct(image, "red")
+    queues[1].correct(image, "blue")
+    (copy,) = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert copy.parent.name == "blue"
+
+
+def test_a_class_keeps_a_training_image(tmp_path: Path) -> None:
+    names = [name for name in map("{}.png".format, range(40)) if planned_part(name) == TEST][:2]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    target = SortedFolder(tmp_path / "out")
+    for name in names:
+        target.put(tmp_path / name, name, "cat")
+    target.put(tmp_path / names[0], names[0], "dog")
+    assert [target.count(TRAIN, label) for label in ("cat", "dog")] == [1, 1]
+    again = SortedFolder(tmp_path / "out")
+    assert again.labels(TRAIN) == {names[0]: "dog", names[1]: "cat"}
+
+
+def test_a_folder_with_other_images_is_not_sorted_to(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "cat").mkdir(parents=True)
+    picture = (pictures / "red1.png").read_bytes()
+    (tmp_path / "out" / "cat" / "1.png").write_bytes(picture)
+    with pytest.raises(
+        ConfigError, match=r"not a folder of sorted images \(first other one: 'cat/1"
+    ):
+        sort_folder(pictures, tmp_path / "out", [], None)
+    for part in ("train/cat", "val/dog"):
+        (tmp_path / "two" / part).mkdir(parents=True)
+        (tmp_path / "two" / part / "1").write_bytes(picture)  # known by its first bytes
+    with pytest.raises(ConfigError, match="has two images of the name '1', in 'cat' and in 'dog'"):
+        sort_folder(pictures, tmp_path / "two", [], None)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Dog", "dog"), ("big dog", "big_dog")])
+def test_two_classes_must_differ_in_more_than_case(
+    first: str, second: str, pictures: Path, tmp_path: Path
+) -> None:
+    queue = sort_folder(pictures, tmp_path / "out", [first], None)
+    with pytest.raises(ConfigError, match=f"'{second}' differs from '{first}' only in its case"):
+        queue.add_class(second)
+
+
+def test_a_comparison_ends_when_it_is_told_to(pictures: Path, tmp_path: Path) -> None:
+    queue = sort_folder(pictures, tmp_path / "out", ["red"], None)
+    stop = threading.Event()
+    stop.set()
+    queue.compare_images(stop)
+    assert queue._usefulness is None
 
 
 def test_images_that_cannot_be_compared_are_shown_all_the_same(
@@ -192,7 +250,7 @@ def test_images_that_cannot_be_compared_are_shown_all_the_same(
 ) -> None:
     queue = sort_folder(pictures, tmp_path / "out", ["red"], None)
 
-    def fail(paths: object) -> None:
+    def fail(*arguments: object) -> None:
         raise MemoryError("too large")
 
     monkeypatch.setattr(queue._features, "of", fail)

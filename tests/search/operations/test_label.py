@@ -73,10 +73,11 @@ def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str
         (["--classes", "cat,,dog"], "the class '' is empty"),
         (["--classes", "a/b"], "the class 'a/b' has a character that folders cannot have"),
         (["--classes", ".cat"], "the class '.cat' begins with a dot, or is reserved"),
-        (["--classes", "c" * 101], "has more than 100 characters"),
+        (["--classes", "猫" * 70], "is too long"),
+        (["--classes", "cat,Cat"], "differs from 'cat' only in its case or in its separators"),
         (["--out", "pictures/sorted"], "must not be one in the other"),
         (["--out", "."], "must not be one in the other"),
-        (["--out", "full"], "'full' is not empty, and is not a folder of sorted images"),
+        (["--out", "full"], "'full' is not a folder of sorted images (first other one: 'red.png')"),
         (["--weights", "nowhere"], "the weights of 'probe_mobilenet_v2' were not found"),
     ],
 )
@@ -172,7 +173,7 @@ def test_a_folder_is_sorted_over_http_and_the_next_step_is_printed(tmp_path: Pat
     place = f"{tmp_path}/my pictures"
     assert out == (
         "1 image labelled\nTo train on the sorted images: python -m search.run "
-        f"--data 'folder:{place}-sorted' --unlabelled '{place}'\n"
+        f"--data 'folder:{place}-sorted'\n"
     )
     assert err.endswith("stopped by Ctrl-C\n")
     (copy,) = (tmp_path / "my pictures-sorted" / "train" / "red").iterdir()

@@ -210,7 +210,7 @@ def test_what_more_labels_would_bring_is_told_and_drawn(
     assert words_ in text
     page = render(result)
     assert '<a href="#labels">More labels</a>' in page
-    assert "the chance of 33 validation images" in page
+    assert "the chance of the 33 validation images" in page
     assert "100 images: 0.7000" in page
 
 

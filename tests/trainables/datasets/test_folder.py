@@ -1035,7 +1035,7 @@ def test_each_file_left_out_is_named_with_its_reason(two, write_images):
         )
 
 
-@pytest.mark.parametrize(("readable", "is_refused"), [(200, False), (199, True)])
+@pytest.mark.parametrize(("readable", "is_refused"), [(198, False), (197, True)])
 def test_up_to_one_unreadable_image_in_a_hundred_is_left_out(
     two, write_images, readable, is_refused
 ):

@@ -199,6 +199,8 @@ def test_copies_of_images_of_the_data_set_are_left_out(pictures: Path, tmp_path:
     )
     with pytest.raises(ConfigError, match=r"all images in '.*' are in the data set too"):
         used_paths(data, data)
+    with pytest.raises(ConfigError, match=r"'.*gone', cannot be read \(No such file"):
+        used_paths(pictures, tmp_path / "gone")
 
 
 def test_a_folder_that_cannot_be_used_is_named(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.evaluation.more_labels import (
+from trainables.probes.more_labels import (
     FITS,
     LEVEL,
     SHARES,

@@ -1,4 +1,4 @@
-"""What more labels would bring: the learning curve of a classifier on features, extrapolated.
+"""The forecast for more labels: the learning curve of a classifier on features, extrapolated.
 
 The classifier is fitted to random subsets of the training set, and measured on the validation set.
 Its error is assumed to fall with the number of images n as c + a n^-b (Hestness et al. 2017, "Deep
@@ -7,26 +7,26 @@ averaged, weighted by their likelihood, so that a curve that does not determine 
 interval. How often the truth lies in it is measured by `tests.bench.more_labels`.
 """
 
+import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.baselines.base import Beat, no_beat
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
 from trainables.datasets.arrays import Labels
 from trainables.values import Json
 
 MOST = 4000
-"""The maximum number of images in a subset; a fit to more takes too long."""
+"""The maximum number of training images; with more, the fits take too long."""
+LONGEST_S = 10.0
+"""Seconds after which the fits are given up: no forecast is worth more of a search's time."""
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 FITS = (8, 4, 2, 1)
-"""The sizes of the subsets, as shares of the largest one, and the number of fits of each size."""
+"""The sizes of the subsets, as shares of all images, and the number of fits of each size."""
 LEAST_PER_CLASS = 2
-"""The smallest subset has this many images of a class in the mean; without room for it, nothing is
-told.
-"""
+"""The mean number of images of a class in the smallest subset must be at least this."""
 PENALTIES = (3.0, 10.0, 1.0, 30.0, 0.3)
 """The penalties to choose from: `C` of the logistic regression, times the number of images.
 
@@ -103,7 +103,8 @@ class LearningCurve:
         return float(low), float(likely), float(high)
 
     def _validation_deviation(self) -> float:
-        error = float(self.means[-1])
+        # The half error more keeps the deviation above 0 if all images were classified correctly.
+        error = (float(self.means[-1]) * self.validated + 0.5) / (self.validated + 1)
         return float(np.sqrt(error * (1 - error) / self.validated))
 
     def _variances(self) -> Errors:
@@ -133,9 +134,10 @@ def learning_curve(
     val_labels: Labels,
     *,
     seed: int,
-    beat: Beat = no_beat,
 ) -> LearningCurve | None:
-    """Fit the classifier to random subsets; None if there are too few images.
+    """Fit the classifier to random subsets.
+
+    The result is None if there are too few images, or too many to be fitted in time.
 
     Args:
         train: the features of the training images, (images, length).
@@ -143,29 +145,31 @@ def learning_curve(
         val: the features of the validation images.
         val_labels: their class numbers.
         seed: determines the subsets.
-        beat: called after each fit.
     """
-    generator = np.random.default_rng(seed)
-    largest = min(len(train), MOST)
-    sizes = [round(share * largest) for share in SHARES]
-    if sizes[0] < LEAST_PER_CLASS * len(np.unique(labels)):
+    generator, start = np.random.default_rng(seed), time.monotonic()
+    sizes = [round(share * len(train)) for share in SHARES]
+    if sizes[0] < LEAST_PER_CLASS * len(np.unique(labels)) or len(train) > MOST:
         return None
-    rows = generator.permutation(len(train))[:largest]
 
     def error(subset: NDArray[np.int64], penalty: float) -> float:
-        beat()
+        if time.monotonic() - start > LONGEST_S:
+            raise TimeoutError
         own = labels[subset]
         if (own == own[0]).all():  # a class is so rare that the subset has none of it
             return float(np.mean(own[0] != val_labels))
         fit = LinearClassifier(C=penalty / len(subset)).fit(train[subset], own)
         return float(np.mean(fit.predict(val) != val_labels))
 
-    whole = {penalty: error(rows, penalty) for penalty in PENALTIES}
-    penalty = min(whole, key=whole.__getitem__)
-    errors = [
-        tuple(error(generator.permutation(rows)[:size], penalty) for _ in range(fits))
-        for size, fits in zip(sizes[:-1], FITS[:-1], strict=True)
-    ]
+    rows = np.arange(len(train))
+    try:
+        whole = {penalty: error(rows, penalty) for penalty in PENALTIES}
+        penalty = min(whole, key=whole.__getitem__)
+        errors = [
+            tuple(error(generator.permutation(rows)[:size], penalty) for _ in range(fits))
+            for size, fits in zip(sizes[:-1], FITS[:-1], strict=True)
+        ]
+    except TimeoutError:
+        return None
     return LearningCurve(tuple(sizes), (*errors, (whole[penalty],)), len(val))
 
 
