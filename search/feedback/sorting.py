@@ -12,7 +12,6 @@ import shlex
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -80,6 +79,10 @@ def sort_folder(
     if has_weights:  # without them, a search cannot learn from images without labels
         options += f" --unlabelled {shlex.quote(str(folder))}"
     return SortingQueue(folder, target, classes, FileFeatures(model), options)
+
+
+class _ComparisonEnded(Exception):
+    """The comparison of the images is told to end."""
 
 
 class SortingQueue:
@@ -212,16 +215,12 @@ class SortingQueue:
 
         def beat() -> None:
             if stop.is_set():
-                raise InterruptedError
+                raise _ComparisonEnded
 
-        with suppress(InterruptedError):
-            self._compare_telling(beat)
-
-    def _compare_telling(self, beat: Beat) -> None:
         try:
             self._compare(beat)
-        except InterruptedError:
-            raise
+        except _ComparisonEnded:
+            return
         except Exception as error:  # noqa: BLE001 - it would end the thread silently
             say(
                 Terminal(stderr=True),
