@@ -32,6 +32,7 @@ DECIDING = (
     "search/design/budget.py",
     "search/design/experiment.py",
     "search/journal/events.py",
+    "search/journal/guessing.py",
     "search/journal/result.py",
     "search/values/objectives.py",
     "search/space.py",
