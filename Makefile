@@ -16,7 +16,7 @@ QUICK := cluster $(addprefix search/,cli design facts feedback journal preflight
 	$(addprefix trainables/,checkpoints datasets inspection tasks test_config.py) test_readme.py
 PYTEST := $(BIN)/python -m pytest --ignore tests/test_layers.py --ignore tests/test_words.py $(if $(AGAIN),--again-later=$(AGAIN))
 
-.PHONY: setup run test test-all test-quick test-versions check soak bench bench-search clean
+.PHONY: setup run test test-all test-most test-quick test-versions check soak bench bench-search clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ test: setup
 
 test-all: test
 	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak and not versions'
+
+# All but those that take minutes each, as CI does.
+test-most: test
+	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak and not versions and not long'
 
 # Half of the tests in a quarter of the time, for another Python: make test-quick VENV=.venv-3.13 PYTHON=python3.13
 test-quick: setup

@@ -22,7 +22,7 @@ import pytest
 from tests.support.hosts import ROOT, Host, Network, needs_hosts, network
 from tests.support.services import S3, mlflow_server, postgres, postgres_programs, seaweedfs
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow(150)]
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow(150), pytest.mark.long]
 
 HEAD, WORKERS, CLIENT, SERVICES = "head", ("w1", "w2"), "client", "services"
 INJECT = ROOT / "tests" / "faults" / "inject"

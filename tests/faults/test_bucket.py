@@ -95,6 +95,7 @@ def test_a_search_whose_machine_is_lost_goes_on_from_another(
     )
 
 
+@pytest.mark.long
 def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(
     open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]
 ) -> None:

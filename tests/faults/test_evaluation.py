@@ -16,6 +16,7 @@ busy the machine is.
 """
 
 
+@pytest.mark.long
 def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(
     open_search: OpenSearch, undisturbed: tuple[Search, Done]
 ) -> None:

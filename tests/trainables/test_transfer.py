@@ -48,6 +48,7 @@ def accuracy(dataset: Dataset, **values: object) -> float:
 
 
 @pytest.mark.slow(60)
+@pytest.mark.long
 def test_fine_tuning_beats_training_from_scratch_at_equal_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def search_where(condition: str, folder: Path) -> "subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_search_depends_on_no_patch_that_may_be_skipped(tmp_path: Path) -> None:
     done = search_where("not patch.is_needed", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -446,6 +446,7 @@ def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
+@pytest.mark.long
 def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path) -> None:
     """In one session: what is trained beyond the rung is trained after the trial was let through
     it.

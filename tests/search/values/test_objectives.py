@@ -309,6 +309,7 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
 
 
 @pytest.mark.slow(100)
+@pytest.mark.long
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
     """On known curves, by each one's default, at which the one for the front spends more epochs.
 

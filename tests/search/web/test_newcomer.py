@@ -183,6 +183,7 @@ def predicts(newcomer: Newcomer, fruit: Path) -> None:
     assert (sent.value.suggested_filename, len(lines)) == ("fruit-1.csv", 181)
 
 
+@pytest.mark.long
 def test_a_newcomer_gets_from_a_folder_of_images_to_the_class_of_a_new_one(
     newcomer: Newcomer, fruit: Path, tmp_path: Path
 ) -> None:
