@@ -7,9 +7,9 @@ The images of a folder are copied into a folder for each class, on which python 
 trains. The images that are typical of many others come first. For the validation and the test set,
 images are drawn at random.
 
-Of the images that a model has received, its answers are corrected. Those come first on which
-answers disagree, of which the model is not sure, and which are unlike any other. "Right as it is"
-is stored too: it counts as much as a correction.
+For the images that a model has received, its answers are corrected. The most useful images come
+first: those on which answers disagree, those of which the model is not sure, and those unlike any
+other. "Right as it is" is stored too: it counts as much as a correction.
 
 The keyboard is enough for everything.
 """

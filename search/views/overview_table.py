@@ -10,7 +10,7 @@ from search.journal.result import moment
 from search.values.wording import duration
 from trainables.errors import printable
 
-BEFORE_ALL = {"budget": "budget used", "gain": "had enough", "stopped": "stopped"}
+BEFORE_ALL = {"budget": "budget used", "gain": "ended early", "stopped": "stopped"}
 """Texts for the outcomes of searches that ended before all trials were trained."""
 
 

@@ -11,7 +11,7 @@ that many images of `train/` are drawn with their labels, as many of each class 
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,14 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, floa
             yield size, float((guessed == labels[others]).mean()), tested[0], tested[1]
 
 
+def row_of(size: int, columns: Iterable[Sequence[float]]) -> str:
+    """Format a row for a number of labels: means over the draws, with their ranges."""
+    cells = [
+        f"{statistics.mean(each):.3f} ({min(each):.3f} to {max(each):.3f})" for each in columns
+    ]
+    return f"| {size:,} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -115,11 +123,7 @@ def main() -> None:
     print("| labels | spread labels that are right | probe | with the others |")
     print("|---|---|---|---|")
     for size in args.sizes:
-        columns = list(zip(*(row[1:] for row in rows if row[0] == size), strict=True))
-        cells = [
-            f"{statistics.mean(each):.3f} ({min(each):.3f} to {max(each):.3f})" for each in columns
-        ]
-        print(f"| {size:,} | {' | '.join(cells)} |")
+        print(row_of(size, zip(*(row[1:] for row in rows if row[0] == size), strict=True)))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ the range over the draws.
 """
 
 import argparse
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from search.feedback.usefulness import Usefulness
-from tests.bench.few_labels import features, features_options
+from tests.bench.few_labels import features, features_options, row_of
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
 from trainables.probes.spreading import certainty_of
@@ -67,10 +66,10 @@ ORDERS: dict[str, Callable[[Values, np.ndarray, int, int], Rows]] = {
 
 
 def accuracy(
-    args: argparse.Namespace, values: Values, labels: np.ndarray, test: Values, right: np.ndarray
+    c: float, values: Values, labels: np.ndarray, test: Values, right: np.ndarray
 ) -> float:
     """Return the accuracy of a probe that is fitted to these images."""
-    fit = LinearClassifier(C=args.c).fit(values, labels)
+    fit = LinearClassifier(C=c).fit(values, labels)
     return float((fit.predict(test) == right).mean())
 
 
@@ -87,15 +86,9 @@ def measured(args: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
             chosen = order(pool, labels, max(args.sizes), draw)
             for size in args.sizes:
                 first = chosen[:size]
-                value = accuracy(args, pool[first], labels[first], test, right)
+                value = accuracy(args.c, pool[first], labels[first], test, right)
                 results.setdefault((name, size), []).append(value)
     return results
-
-
-def row_of(size: int, cells: Sequence[Sequence[float]]) -> str:
-    """Format a row: means, with their ranges."""
-    texts = [f"{statistics.mean(each):.3f} ({min(each):.3f} to {max(each):.3f})" for each in cells]
-    return f"| {size:,} | {' | '.join(texts)} |"
 
 
 def main() -> None:

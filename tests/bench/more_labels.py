@@ -40,7 +40,7 @@ class Checked(NamedTuple):
     forecast_gain: float
 
 
-def accuracies(
+def best_accuracy(
     train: Values,
     labels: np.ndarray,
     val: Values,
@@ -79,7 +79,7 @@ def checked(args: argparse.Namespace) -> Iterator[Checked]:
                 if times > most:
                     continue
                 more = rest[: round(times * images)]
-                truths[times] = accuracies(
+                truths[times] = best_accuracy(
                     values[more], labels[more], values[val], labels[val], all_values, all_right
                 )
                 low, likely[times], high = curve.forecast(times * images)

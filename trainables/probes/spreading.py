@@ -7,6 +7,7 @@ fitted to all images; one whose class is uncertain counts little. This helps wit
 labels. With thousands, the images without labels add nothing.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ class SpreadingProbe(LinearProbe):
         """The folder of the images without labels."""
         return Path(str(self.config.model.options["unlabelled"]))
 
-    @property
+    @cached_property
     def paths(self) -> list[Path]:
         """The images without labels that are used.
 

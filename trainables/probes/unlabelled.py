@@ -64,21 +64,17 @@ def used_paths(folder: Path, data: Path | None = None) -> list[Path]:
     Raises:
         ConfigError: as for `image_paths`, or no image is left.
     """
-    return _evenly(_unique_paths(folder, data))
+    return _evenly(_without_copies(image_paths(folder), folder, data))
 
 
-def _unique_paths(folder: Path, data: Path | None) -> list[Path]:
-    """Return the paths of all images without a copy in the data set, sorted."""
-    paths = image_paths(folder)
-    if data is not None and not (paths := _without_copies(paths, data)):
-        raise ConfigError(
-            f"all images in '{folder}' are in the data set too, so there are none without labels."
-        )
-    return paths
+def _without_copies(paths: list[Path], folder: Path, data: Path | None) -> list[Path]:
+    """Leave out the files whose content is that of an image of the data set.
 
-
-def _without_copies(paths: list[Path], data: Path) -> list[Path]:
-    """Leave out the files whose content is that of an image of the data set."""
+    Raises:
+        ConfigError: no image of the folder is left, or the data set cannot be read.
+    """
+    if data is None:
+        return paths
     labelled: dict[int, list[Path]] = {}
     try:
         for path in walk(data, data.resolve()).all_images:
@@ -98,6 +94,10 @@ def _without_copies(paths: list[Path], data: Path) -> list[Path]:
             if _hash(path) in hashes[size]:
                 continue
         unique.append(path)
+    if not unique:
+        raise ConfigError(
+            f"all images in '{folder}' are in the data set too, so there are none without labels."
+        )
     return unique
 
 
@@ -131,9 +131,10 @@ def check(folder: Path, data: Path | None = None) -> str:
     Raises:
         ConfigError: as for `used_paths`, or images cannot be read.
     """
-    unique = _unique_paths(folder, data)
+    every = image_paths(folder)
+    unique = _without_copies(every, folder, data)
     total, paths = len(unique), _evenly(unique)
-    copies = len(image_paths(folder)) - total
+    copies = len(every) - total
     with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
         headers = zip(paths, pool.map(header, paths), strict=True)
         unreadable = [path for path, each in headers if each is None]
