@@ -25,6 +25,7 @@ setup: $(STAMP)
 unexport PYTHONDONTWRITEBYTECODE
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing the packages into $(VENV): about 3 GB, some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 

@@ -32,7 +32,7 @@ class ExitCode(IntEnum):
     """The search finished, but its model is no better than guessing; trials may have failed too."""
     CHANGED = 7
     """`search.monitor` found a change in the inputs or behaviour of a model in use."""
-    INTERRUPTED = 130, "paused, or stopped by Ctrl-C"
+    INTERRUPTED = 130, "interrupted, by a pause or by Ctrl-C"
     """SIGINT stopped the command."""
     BROKEN_PIPE = 141
     """The reader of the command's output has closed it, as `head` does."""

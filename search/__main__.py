@@ -27,7 +27,8 @@ def command(words: list[str]) -> int:
     for name, verb in VERBS.items():
         usage = f"{name} {verb.arguments}"
         print(f"  python -m search.{usage:<17} {verb.meaning}")
-    print("\nEvery command has a --help option. Start with: python -m search.run --space table3")
+    print("\nEvery command has a --help option.")
+    print("Start with: python -m search.run --data folder:PATH")
     return 0
 
 

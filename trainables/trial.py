@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import torch
 
+from trainables.catalog.models import MODELS
 from trainables.catalog.ranking import rank
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
@@ -201,6 +202,8 @@ def _begin_one(
     config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
 ) -> "Training | Fitting":
     if not config.model.is_baseline:
+        if (extension := MODELS[config.model.name].extension) is not None:
+            dataset = extension(config).added_to(dataset, *([beat] if beat is not None else []))
         return Training(config, dataset, device=device, world=world, on_step=beat)
     # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
     from trainables.baselines.fitting import Fitting

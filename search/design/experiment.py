@@ -14,6 +14,7 @@ from cluster.runtime.resources import Demand
 from cluster.secrets import redact
 from search.algorithms.registry import ALGORITHMS
 from search.design.budget import Budget
+from search.design.lesson import Lesson, lessons_in
 from search.journal.keeping import KEEP, NEEDED
 from search.journal.store import TRIALS, Home, Storage, home
 from search.schedulers.registry import SCHEDULERS
@@ -60,6 +61,8 @@ It becomes one GPU per process if the cluster has GPUs, otherwise the CPU.
 FUSE_NAMES, MAX_FUSED = ("auto", "off", "measure"), 64
 MAX_COUNT = 10**9
 """The maximum of every count on the command line, far above the counts of any real search."""
+UMLAUTS = {"ß": "ss", "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"}
+"""Letters that are usually written as two."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
@@ -78,6 +81,8 @@ def check_search_name(name: str) -> None:
 
 def _similar_name(name: str) -> str:
     """Suggest a valid name, with other characters replaced; empty if nothing is left of it."""
+    for letter, letters in UMLAUTS.items():
+        name = name.replace(letter, letters)
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     similar = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-")[:64]
     return f"; for example '{similar}'" if NAME.fullmatch(similar) else ""
@@ -128,6 +133,10 @@ class Experiment:
     """
     cache: bool = True
     """True if trials may continue trainings of earlier searches in the same storage."""
+    learn: bool = True
+    """True if an adaptive space tries settings early that did well in earlier searches."""
+    lessons: tuple[Lesson, ...] = ()
+    """The settings that are tried early for this reason."""
     keep: str = NEEDED
     """The checkpoints that stay when the search ends, one of `KEEP`."""
     sealed: bool = False
@@ -530,6 +539,10 @@ class Experiment:
             plain["objectives"] = list(self.objectives)
         if self.download:
             plain["download"] = True
+        if not self.learn:
+            plain["learn"] = False
+        if self.lessons:
+            plain["lessons"] = [lesson.to_json() for lesson in self.lessons]
         if self.outside:
             plain["outside"] = self.outside
         space = {"name": self.space_name, **self.space.describe()}
@@ -577,6 +590,7 @@ class Experiment:
                 "settings",
                 "trials",
                 "download",
+                "learn",
                 "outside",
             )
             if key in description
@@ -591,6 +605,7 @@ class Experiment:
             base=TrialConfig.from_dict(description["base"]),
             storage=storage,
             budget=Budget.of(description),
+            lessons=tuple(lessons_in(description)),
             # Earlier versions accepted several GPUs per process, and used only one of them.
             demand=Demand(
                 cpus=description["cpus_per_trial"],
@@ -643,6 +658,11 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
     )
     if problem := size_problem(config, dataset):
         yield problem
+    if config.model.options.get("unlabelled", "") is None:
+        yield (
+            f"{config.model.name} learns from images without labels, too. Name their folder with "
+            "--unlabelled FOLDER, or use another model."
+        )
 
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
@@ -705,13 +725,8 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
             f"{len(dataset.classes)}. Use another model with --set model.name=NAME."
         )
     options = config.model.options
-    if "unlabelled" in options:
-        if options["unlabelled"] is None:
-            yield (
-                f"{config.model.name} learns from images without labels, too. Name their folder "
-                "with --unlabelled FOLDER, or use another model."
-            )
-    elif (neighbours := options.get("neighbours", 1)) > dataset.least_trained:
+    neighbours = options.get("neighbours", 1)
+    if "unlabelled" not in options and neighbours > dataset.least_trained:
         yield (
             f"model.neighbours {neighbours} exceeds the {_trained(dataset)}. "
             "Use a smaller value, or add images."

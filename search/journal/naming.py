@@ -103,8 +103,9 @@ def _missing_text(name: str, closest: str, existing: list[str], place: Storage) 
             Remedy("promote", Blank("NAME"), start=Start.ANYWHERE),
         )
     if not existing:
+        where = place.absolute() if isinstance(place, Path) else place
         return Message(
-            f"there is no search '{name}': '{place}' contains no searches. Check --storage."
+            f"there is no search '{name}': '{where}' contains no searches. Check --storage."
         )
     hint = f" Did you mean '{closest}'?" if closest else ""
     listed = [entry for _, entry in by_likeness(Path(name).name, existing)]

@@ -67,9 +67,7 @@ def experiment_of(request: RunRequest) -> Experiment:
     base = base_of(data, space)
     device, gpus = device_and_gpus(request)
     experiment = Experiment(
-        name=request.name
-        if request.name is not None
-        else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=default_name(space_name, source) if request.name is None else request.name,
         space_name=space_name,
         space=space,
         base=base,
@@ -79,6 +77,7 @@ def experiment_of(request: RunRequest) -> Experiment:
         settings=settings,
         download=request.reading.download,
         cache=not request.no_cache,
+        learn=not request.no_learn,
         concurrency=request.concurrency if isinstance(request.concurrency, int) else None,
         objectives=parse_objectives(request.objective, base.metric) if request.objective else (),
         budget=Budget(request.limits.budget, request.limits.price),
@@ -107,6 +106,11 @@ def experiment_of(request: RunRequest) -> Experiment:
     )
     refuse_idle(experiment)
     return experiment
+
+
+def default_name(space_name: str, source: str) -> str:
+    """Return the name of a search without --name, from its space, its data and the time."""
+    return f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def refuse_idle(experiment: Experiment) -> None:

@@ -180,6 +180,10 @@ class RunRequest:
     no_cache: bool = flag(
         "train again what an earlier search in the same storage has already trained", section=WHERE
     )
+    no_learn: bool = flag(
+        "with --space auto: do not begin with settings that did well in earlier searches",
+        section=WHERE,
+    )
     keep: str = option(
         f"{KEEP_HELP} (default: {NEEDED})", metavar="WHAT", default=NEEDED, section=WHERE
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from search.decisions.timing import EVALUATION_SHARE, LEAVING_SHARE
 from search.design.experiment import Experiment, base_of, model_option, size_problem
 from search.preflight.first_step import are_photographs
+from search.preflight.lessons import with_lessons
 from search.process.lifetime import command_start
 from search.space import SearchSpace
 from search.spaces.auto import MODELS_TRIED, MOST_LABELS
@@ -33,14 +34,15 @@ LEAST_SHARE = 0.4
 def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[str]]:
     """Return a search with its space adapted, if it is an adaptive space, and notes about it.
 
-    The user's settings (`--set`) are applied to the adapted space too.
+    The user's settings (`--set`) are applied to the adapted space too. Unless the user declines it
+    (`--no-learn`), settings that did well in earlier searches are among the first.
 
     Raises:
         ConfigError: a setting cannot be used in the adapted space.
     """
     adapt = adaptive(experiment.space_source)
     if adapt is None:
-        return experiment, []
+        return replace(experiment, lessons=()), []
     facts = circumstances(experiment, dataset)
     space, settings = adapt(facts), dict(experiment.settings)
     notes = list(weights_notes(facts))
@@ -51,7 +53,12 @@ def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[
             "nothing."
         )
     space = space.fixed(usable_settings(settings, space, facts))
-    return replace(experiment, space=space, base=base_of(experiment.base, space)), notes
+    base = base_of(experiment.base, space)
+    experiment = replace(experiment, space=space, base=base, lessons=())
+    if experiment.learn:
+        experiment, lesson_notes = with_lessons(experiment, dataset)
+        notes += lesson_notes
+    return experiment, notes
 
 
 def weights_notes(facts: Circumstances) -> Iterator[str]:

@@ -25,6 +25,8 @@ UNCHECKED = {
     "base.data.root",
     "download",
     "outside",
+    "learn",
+    "lessons",
     "data.guesses",
     "data.removed",
 }

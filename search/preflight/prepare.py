@@ -1,7 +1,7 @@
 """All checks of a search before any machine starts."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -117,8 +117,13 @@ def prepare(
         adapting_notes.insert(0, tried_text(experiment))
     about_data = [*adapting_notes, *left_out, *memory_notes, *warnings(report)]
     about_data += notes(experiment, dataset)
-    all_notes = [*platform_notes(), *shadows_here(), *about_data]
+    all_notes = warnings_first([*platform_notes(), *shadows_here(), *about_data])
     return Prepared(experiment, inspection, report, local, all_notes, weights, waiting)
+
+
+def warnings_first(lines: Iterable[str]) -> list[str]:
+    """Return lines for the user with the warnings at the beginning."""
+    return sorted(lines, key=lambda line: not line.startswith("warning"))
 
 
 def platform_notes() -> Iterator[str]:
@@ -287,7 +292,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 def session_facts(experiment: Experiment, prepared: Prepared) -> SessionStart:
     """Create the first event of a session; set only the experiment, the data and the weights."""
-    removed = int(prepared.inspection.removed.sum())
+    removed = len(prepared.inspection.removed_images)
     return SessionStart(
         experiment=experiment.describe(),
         data=data_facts(experiment, prepared.dataset) | ({"removed": removed} if removed else {}),

@@ -162,7 +162,7 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         else ""
     )
     yield (
-        f"note: {100 * share:.3g}% of the training images are of class "
+        f"note: {100 * share:.3g} % of the training images are of class "
         f"'{printable(dataset.classes[largest])}'{metric_hint}{training_hint}."
     )
 

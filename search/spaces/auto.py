@@ -31,7 +31,11 @@ they resize.
 """
 SPREADING = tuple(name.replace("probe_", "spread_") for name in PROBES)
 """Probes that also learn from images without labels."""
-MODELS_TRIED = tuple(dict.fromkeys((BASELINE, *PROBES, *SPREADING, *TUNED, *SMALL, *LARGE)))
+PSEUDO_LABELLED = tuple(f"pseudo_{name}" for name in TUNED)
+"""Networks that are fine-tuned on images without labels, too."""
+MODELS_TRIED = tuple(
+    dict.fromkeys((BASELINE, *PROBES, *SPREADING, *TUNED, *PSEUDO_LABELLED, *SMALL, *LARGE))
+)
 
 SMALL_SIDE = 64
 """Images with a longer side, in pixels, are too large for networks that do not resize them."""
@@ -216,10 +220,9 @@ def _probes(facts: Circumstances) -> list[TriedModel]:
     If there are images without labels and few with labels, probes that learn from all of them
     follow.
     """
-    has_few_labels = facts.unlabelled and facts.images <= MOST_LABELS
     fixed_name = facts.fixed.get("model.name")
     candidates = []
-    for name in (*PROBES, *(SPREADING if has_few_labels or fixed_name in SPREADING else ())):
+    for name in (*PROBES, *_using_unlabelled(SPREADING, facts)):
         network, more = MODELS[name].source, facts.unlabelled if name in SPREADING else 0
         if facts.has_weights(network):
             epoch_s = facts.cpu_epoch_s(network) * (1 + more / facts.images)
@@ -233,14 +236,23 @@ def _probes(facts: Circumstances) -> list[TriedModel]:
 
 
 def _tuned(facts: Circumstances) -> list[TriedModel]:
-    """Return the networks to be fine-tuned, with each size for which there is enough time."""
+    """Return the networks to be fine-tuned, with each size for which there is enough time.
+
+    If there are images without labels and few with labels, those that use them too follow.
+    """
     sides = _possible_sides(facts)
     return [
         each
-        for name in TUNED
-        if facts.has_weights(name)
+        for name in (*TUNED, *_using_unlabelled(PSEUDO_LABELLED, facts))
+        if facts.has_weights(MODELS[name].source or name)
         for each in _trainings(name, sides, TUNED_EPOCHS, facts)
     ]
+
+
+def _using_unlabelled(names: tuple[str, ...], facts: Circumstances) -> tuple[str, ...]:
+    """Return the models that use images without labels, or none if these would not help."""
+    has_few_labels = facts.unlabelled and facts.images <= MOST_LABELS
+    return names if has_few_labels or facts.fixed.get("model.name") in names else ()
 
 
 def _scratch(facts: Circumstances) -> list[TriedModel]:
@@ -274,8 +286,11 @@ def _trainings(
     fixed_name = facts.fixed.get("model.name")
     if fixed_name not in (None, name):
         return
+    epoch_s = facts.epoch_s(MODELS[name].source or name)
+    if MODELS[name].extended_by:
+        epoch_s *= 1 + facts.unlabelled / facts.images
     for side in sides:
-        epochs = facts.epochs(facts.epoch_s(name), side, TRAINING_SHARE, limits)
+        epochs = facts.epochs(epoch_s, side, TRAINING_SHARE, limits)
         if epochs or fixed_name:
             yield TriedModel(name, side, epochs or limits[0])
 

@@ -395,7 +395,11 @@ def _use_version(
     check_tracking(tracking)
     if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
         raise ConfigError(
-            Message(f"there is no MLflow database at '{sqlite_path(tracking)}'. ", PROMOTE)
+            Message(
+                f"there is no MLflow database at '{sqlite_path(tracking)}'. If the model was "
+                "promoted elsewhere, use --tracking URI. ",
+                PROMOTE,
+            )
         )
     client, name = client_of(tracking), address["name"]
     from mlflow.exceptions import MlflowException

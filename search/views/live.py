@@ -339,9 +339,10 @@ class Display(View):
                 f"{self._waits()}"
             )
         best = best_text(result) or "no epoch yet"
+        speed = f"{speed}; " if (speed := self._speed()) else ""
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
-            f"{self._speed()}; {self._time_left_text()}{used_text(result)}"
+            f"{speed}{self._time_left_text()}{used_text(result)}"
         )
 
     def _waits(self) -> str:
@@ -363,12 +364,17 @@ class Display(View):
         return time.monotonic() - self.start
 
     def _speed(self) -> str:
-        """Format the rate in epochs per second, or per minute or hour if it is low."""
+        """Format the rate in epochs per second, or per minute or hour if it is low.
+
+        Empty before the first epoch.
+        """
         per_s = pace_of(self.result, self.before, self._elapsed()).per_s
+        if not per_s:
+            return ""
         return next(
             f"{per_s * seconds:.1f} epochs/{unit}"
             for unit, seconds in (("s", 1), ("min", 60), ("h", 3600))
-            if per_s * seconds >= 0.1 or unit == "h" or not per_s
+            if per_s * seconds >= 0.1 or unit == "h"
         )
 
     def _time_left_text(self) -> str:

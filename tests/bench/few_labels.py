@@ -6,7 +6,9 @@ The first folder holds a data set as `train/` and `test/` with a folder for each
 CIFAR-10 as files. The features of its images are computed once. For each draw and number of labels,
 that many images of `train/` are drawn with their labels, as many of each class as of any other, and
 `--unlabelled` others without. A probe and a `spread_*` model are fitted, and tested on all of
-`test/`. Prints Markdown: means over the draws, with the range.
+`test/`. With `--tuned EPOCHS`, the network is also fine-tuned for so many epochs, on the images
+with labels alone and on those of a `pseudo_*` model, and tested after the last one. Prints
+Markdown: means over the draws, with the range.
 """
 
 import argparse
@@ -16,13 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
+from search.spaces.auto import FIRST_TUNED
 from trainables.baselines.base import load_baseline
 from trainables.baselines.features import Values
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.probes.probe import LinearProbe, ProbeNetwork
+from trainables.probes.pseudo_labels import most_certain
 from trainables.probes.spreading import SpreadingProbe, spread
+from trainables.training.loop import Training
 
 SIZES = (40, 250, 1000, 4000)
 
@@ -65,8 +70,37 @@ def features_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--c", type=float, default=1e-3)
 
 
-def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, float]]:
-    """Yield (labels, share of right spread labels, accuracy of the probe, of the other model)."""
+def tuned(config: TrialConfig, dataset: Dataset, train: Part) -> float:
+    """Return the accuracy on the test set of a network that is fine-tuned on these images."""
+    assert dataset.test is not None
+    data = Dataset("folder", dataset.classes, train, dataset.test, None, "")
+    *_, last = Training(config, data).epochs()
+    return last.values["val/accuracy"]
+
+
+def tuning(args: argparse.Namespace, images: int) -> TrialConfig:
+    """Return the settings with which the space auto begins to fine-tune, for few images."""
+    return TrialConfig().override(
+        {
+            "model.name": args.network,
+            "model.pretrained": True,
+            "model.weights": str(args.weights),
+            "model.input_size": args.side,
+            "optimizer.name": "adamw",
+            "optimizer.schedule": "cosine",
+            "optimizer.lr": FIRST_TUNED["optimizer.lr"],
+            "optimizer.backbone_lr": FIRST_TUNED["optimizer.backbone_lr"],
+            "optimizer.weight_decay": 1e-4,
+            "augment.crop": 4,
+            "augment.flip": True,
+            "batch_size": min(32, images),
+            "epochs": args.tuned,
+        }
+    )
+
+
+def measured(args: argparse.Namespace) -> Iterator[tuple[int, list[float]]]:
+    """Yield the number of labels and, of a draw, the values of the columns of the table."""
     probe, dataset, train, test = features(args)
     assert dataset.test is not None
     labels, right = dataset.train.targets, dataset.test.targets
@@ -81,7 +115,7 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, floa
             others = rest[: args.unlabelled]
             part = Part(dataset.train.images[:1], labels[rows])
             few = Dataset("folder", dataset.classes, part, part, None, "")
-            guessed, _ = spread(
+            guessed, certainty = spread(
                 train[rows],
                 labels[rows],
                 train[others],
@@ -98,7 +132,17 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, float, float, floa
                 network.put(fit)
                 chances = probe.probabilities(network, test, dataset)
                 tested.append(float((chances.argmax(axis=1) == right).mean()))
-            yield size, float((guessed == labels[others]).mean()), tested[0], tested[1]
+            if args.tuned:
+                labelled, chosen = dataset.train.take(rows), most_certain(certainty)
+                images = np.concatenate([labelled.images, dataset.train.images[others[chosen]]])
+                targets = np.concatenate([labelled.targets, guessed[chosen]])
+                settings = tuning(args, size)
+                tested += [
+                    tuned(settings, dataset, part)
+                    for part in (labelled, Part(images, targets.astype(labels.dtype)))
+                ]
+                print(f"draw {draw}, {size} labels: {tested}", flush=True)
+            yield size, [float((guessed == labels[others]).mean()), *tested]
 
 
 def row_of(size: int, columns: Iterable[Sequence[float]]) -> str:
@@ -118,12 +162,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--unlabelled", type=int, default=10_000)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--tuned", type=int, default=0, metavar="EPOCHS")
     args = parser.parse_args()
     rows = list(measured(args))
-    print("| labels | spread labels that are right | probe | with the others |")
-    print("|---|---|---|---|")
+    titles = ["labels", "spread labels that are right", "probe", "with the others"]
+    titles += ["fine-tuned", "with the others"] if args.tuned else []
+    print(f"| {' | '.join(titles)} |\n" + "|---" * len(titles) + "|")
     for size in args.sizes:
-        print(row_of(size, zip(*(row[1:] for row in rows if row[0] == size), strict=True)))
+        print(row_of(size, zip(*(values for count, values in rows if count == size), strict=True)))
 
 
 if __name__ == "__main__":

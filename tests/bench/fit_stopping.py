@@ -58,6 +58,8 @@ ROUNDS, ORDERS = 5, 2
 """Rounds of playing and fitting, and orders of each task in each of them."""
 LEFT_OUT_ORDERS = 5
 """Orders in which each task of a suite left out is played; the fit plays others."""
+MANY_TASKS = 10
+"""A suite of more tasks than this is played in at most `LEFT_OUT_ORDERS` orders."""
 KEPT, KEPT_EARLY = 0.2, 0.03
 """The share of decisions that are kept, after the last new trial and before it."""
 WORKERS = 4
@@ -340,13 +342,16 @@ def fitted(suites: Suites, *, rounds: int = ROUNDS, orders: int = ORDERS) -> lis
     return states
 
 
-def left_out(suites: Suites, states: list[State], orders: Sequence[int]) -> list[Ended]:
-    """Play each suite by coefficients that are fitted without it."""
-    coefficients = {
-        suite: fit([state for state in states if state.suite != suite]) for suite in suites
-    }
-    played = play_all(suites, coefficients.__getitem__, orders, kept=0.0)
-    return [ended for _, ends in played for ended in ends]
+def left_out(suites: Suites, states: list[State], orders: int) -> list[Ended]:
+    """Play each suite by coefficients that are fitted without it, each task in so many orders."""
+    ended: list[Ended] = []
+    for suite, tasks in suites.items():
+        coefficients = fit([state for state in states if state.suite != suite])
+        seeds = range(min(orders, LEFT_OUT_ORDERS) if len(tasks) > MANY_TASKS else orders)
+        played = play_all({suite: tasks}, lambda _, known=coefficients: known, seeds, kept=0.0)
+        ended += [one for _, ends in played for one in ends]
+        print(f"played {suite}", flush=True)
+    return ended
 
 
 def summary(ends: Sequence[Ended]) -> dict[str, Any]:
@@ -438,6 +443,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
     parser.add_argument("--orders", type=int, default=ORDERS, metavar="N", help="of each task")
+    parser.add_argument(
+        "--left-out-orders",
+        type=int,
+        default=LEFT_OUT_ORDERS,
+        metavar="N",
+        help="orders in which each task of a suite left out is played",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
     args = parser.parse_args(argv)
     if args.bench:
@@ -455,7 +467,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         files = sorted(args.curves.rglob(FILE_NAME))
     suites = suites_of([*tasks, *MADE_UP])
     states = fitted(suites, rounds=args.rounds, orders=args.orders)
-    rows = table_of(left_out(suites, states, range(LEFT_OUT_ORDERS)))
+    rows = table_of(left_out(suites, states, args.left_out_orders))
     print_table(rows)
     table = {
         "coefficients": fit(states),
@@ -463,7 +475,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "fit": {"rounds": args.rounds, "orders": args.orders},
         "states": len(states),
         "data": {str(Path(*path.parts[-2:])): hash_of(path) for path in files},
-        "left_out_orders": LEFT_OUT_ORDERS,
+        "left_out_orders": args.left_out_orders,
         "left_out": rows,
     }
     text = json.dumps(table, indent=1) + "\n"

@@ -363,7 +363,7 @@ def test_the_page_is_written_once(played: Callable[..., Path]) -> None:
 def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], here: Path) -> None:
     for ask in (result, load):
         with pytest.raises(
-            ConfigError, match="there is no search 'nothing': 'searches' contains no searches"
+            ConfigError, match=r"there is no search 'nothing': '/.*searches' contains no searches"
         ):
             ask("nothing")
     storage = played()

@@ -40,7 +40,8 @@ DATA_SETS = named_data_sets() | {"folder:PATH"}
 CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
 LABELS_MEANT = (
-    "data set folder not found: 'labls' (--data folder:PATH). Expected one sub-folder per class. "
+    "data set folder not found: 'labls' (--data folder:PATH, or --data-root PATH if a search's "
+    "folder was moved). Expected one sub-folder per class. "
     "Did you mean 'labels'?"
 )
 
@@ -446,8 +447,8 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--data", "folder:nowhere"],
         (
-            "data set folder not found: 'nowhere' (--data folder:PATH). "
-            "Expected one sub-folder per class."
+            "data set folder not found: 'nowhere' (--data folder:PATH, or --data-root PATH if a "
+            "search's folder was moved). Expected one sub-folder per class."
         ),
         2,
     ),

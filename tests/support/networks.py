@@ -17,7 +17,9 @@ BASELINES = sorted(
 """The baselines that classify by hand-made features."""
 
 OF_TORCHVISION = sorted(
-    name for name, entry in MODELS.items() if entry.builder == FAMILIES and entry.kind == "network"
+    name
+    for name, entry in MODELS.items()
+    if entry.builder == FAMILIES and entry.kind == "network" and not entry.extended_by
 )
 
 SEGMENTING = sorted(

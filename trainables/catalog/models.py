@@ -67,6 +67,11 @@ class ModelEntry:
     """
     fit_options: tuple[str, ...] = ()
     """The options of such a fit, which the builder of the network does not take."""
+    extended_by: str = ""
+    """A class, `module:name`, that adds images to the training set; empty if none does.
+
+    `fit_options` has its options.
+    """
     max_classes: int | None = None
     """The largest number of classes that the model can predict; None if there is no limit."""
 
@@ -103,6 +108,11 @@ class ModelEntry:
     def has_network(self) -> bool:
         """True if the trained model is a network, which can be exported as one."""
         return self.kind == "network" or bool(self.fitted_by)
+
+    @property
+    def extension(self) -> Any:
+        """The class that adds images to the training set (`PseudoLabels`); None if none does."""
+        return import_object(self.extended_by) if self.extended_by else None
 
     @property
     def baseline(self) -> Any:
@@ -165,6 +175,17 @@ def spreading_probe(network: ModelEntry) -> ModelEntry:
         fitted_by="trainables.probes.spreading:SpreadingProbe",
         fit_options=("c", "unlabelled", "neighbours"),
         method="on the features of a pretrained network, with labels spread to other images",
+    )
+
+
+def pseudo_labelled(network: ModelEntry) -> ModelEntry:
+    """Build the catalog entry of a pretrained network that also trains on images without labels."""
+    return replace(
+        network,
+        source=network.name,
+        options={**network.options, "pretrained": True, "unlabelled": None, "neighbours": 30},
+        extended_by="trainables.probes.pseudo_labels:PseudoLabels",
+        fit_options=("unlabelled", "neighbours"),
     )
 
 
@@ -314,3 +335,4 @@ MODELS: dict[str, ModelEntry] = {
 }
 MODELS |= {f"probe_{name}": probe(MODELS[name]) for name in PROBED}
 MODELS |= {f"spread_{name}": spreading_probe(MODELS[name]) for name in PROBED}
+MODELS |= {f"pseudo_{name}": pseudo_labelled(MODELS[name]) for name in PROBED}

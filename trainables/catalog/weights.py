@@ -30,6 +30,7 @@ def cached(tasks: Collection[str] = ModelEntry.tasks) -> list[str]:
         for name, entry in MODELS.items()
         if entry.weights
         and entry.kind == "network"
+        and not entry.extended_by
         and not set(tasks).isdisjoint(entry.tasks)
         and (folder / entry.weights).exists()
     ]

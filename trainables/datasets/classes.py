@@ -44,7 +44,10 @@ def classes_in(folder: Folder, layout: Layout) -> Members:
         members += [(class_folder.name, path) for path in class_folder.all_images]
     if not members:
         raise layout.refuse(_no_classes(folder, layout))
+    hints = len(layout.notes), len(layout.problems)
     _note_nested_classes(folder, layout)
+    if (len(layout.notes), len(layout.problems)) == hints:
+        _note_deep_class(folder, layout)
     if len(folder.filled) == 1:
         _hint_at_classes(folder.filled[0], layout)
     return members
@@ -99,6 +102,17 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
                 )
             else:
                 layout.notes.append(f"warning: {warning}. It is read as a class.")
+
+
+def _note_deep_class(folder: Folder, layout: Layout) -> None:
+    """Add a warning about the first class whose images are all in several folders of it."""
+    deep = [each for each in folder.filled if not each.images and len(each.filled) > 1]
+    if deep:
+        layout.notes.append(
+            f"warning: {layout.quote(deep[0])} is read as one class, but its images are in "
+            f"{len(deep[0].filled):,} folders (first: {layout.quote(deep[0].filled[0])}). If those "
+            f"are the classes, pass --data folder:{shlex.quote(str(deep[0].path))}."
+        )
 
 
 def _hint_at_classes(only: Folder, layout: Layout) -> None:

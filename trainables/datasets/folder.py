@@ -209,8 +209,8 @@ def find_layout(config: DataConfig, read: Callable[[Path], AnyLayout], content: 
             )
         if not root.is_dir():
             raise DataError(
-                f"data set folder not found: {str(root)!r} (--data folder:PATH). "
-                f"Expected {content}.{_beside(root)}"
+                f"data set folder not found: {str(root)!r} (--data folder:PATH, or --data-root "
+                f"PATH if a search's folder was moved). Expected {content}.{_beside(root)}"
             )
         return read(root)
     except OSError as error:

@@ -20,7 +20,6 @@ from trainables.baselines.base import load_baseline
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.targets import Targets
 from trainables.evaluation.memory import size_for, training_bytes
 from trainables.memory import free_memory
 from trainables.progress import Advance, step
@@ -75,11 +74,14 @@ class Times:
         share = work / self.work if work and self.work else 1.0
         return Times(self.step_s, self.image_s * share, work)
 
-    def epoch_s(self, batch: int, dataset: Dataset, targets: Targets) -> float:
+    def epoch_s(self, config: TrialConfig, dataset: Dataset) -> float:
         """Return the seconds of an epoch of one network, with training and validation."""
-        count = len(dataset.train) * targets.samples_per_image(dataset)
-        steps = math.ceil(count / min(batch, count))
-        validated = len(dataset.val) * targets.inputs_per_image(dataset)
+        targets = config.task.load_targets()
+        count: int = len(dataset.train) * targets.samples_per_image(dataset)
+        if (extension := MODELS[config.model.name].extension) is not None:
+            count += extension(config).count
+        steps = math.ceil(count / min(config.batch_size, count))
+        validated: int = len(dataset.val) * targets.inputs_per_image(dataset)
         return self.step_s * steps + self.image_s * (count + VALIDATION_SHARE * validated)
 
 
@@ -126,9 +128,7 @@ def epochs_seconds(
         * (
             _nearest(fits, baselines, _kind(config))
             if config.model.is_baseline
-            else _most_like(steps, works[_kind(config)]).epoch_s(
-                config.batch_size, fold, config.task.load_targets()
-            )
+            else _most_like(steps, works[_kind(config)]).epoch_s(config, fold)
         )
         for config in configs
     ]

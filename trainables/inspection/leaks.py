@@ -2,10 +2,11 @@
 
 Parts and folds are drawn such that all copies of a picture are in the same one. If a data set has
 its own parts, copies of training images are removed from the validation and the test set, and
-copies of validation images from the test set. Nearly equal images count as copies only if they have
-the same class: if classes differ only in a detail, two images may be nearly equal without being
-copies. Where each pixel has a class, nearly equal images always count. Mirror images do not count,
-because a mirrored picture may mean something else.
+copies of validation images from the test set. Equal test images with different classes are removed
+too, because at least one of these classes is wrong. Nearly equal images count as copies only if
+they have the same class: if classes differ only in a detail, two images may be nearly equal without
+being copies. Where each pixel has a class, nearly equal images always count. Mirror images do not
+count, because a mirrored picture may mean something else.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +47,15 @@ class InspectedData:
     copies: Copies
     pairs: Pairs
     removed: NDArray[np.bool_]
-    """True for each pair whose image was removed, (pairs,)."""
+    """True for each pair whose image was removed as a leak, (pairs,)."""
+    contradicting: NDArray[np.int64]
+    """The numbers of the images that were removed from the test set because an equal test image has
+    another class, (images,)."""
+
+    @property
+    def removed_images(self) -> NDArray[np.int64]:
+        """The numbers of all images that were removed, sorted, (images,)."""
+        return np.union1d(self.pairs.image[self.removed], self.contradicting)
 
 
 def load_clean(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -128,15 +137,18 @@ def inspect_data(
         with step("looking for copies of images"):
             copies = copies_in(dataset, config)
     pairs = pairs_of(copies, places)
-    removed = np.zeros(len(pairs), bool)
+    removed, contradicting = np.zeros(len(pairs), bool), np.zeros(0, np.int64)
     if should_remove(config):
         removed = _leaks(pairs, places, in_folds=dataset.folds is not None)
         if dataset.groups is not None:
             removed &= ~_are_together(pairs, places, dataset.groups)
-        if removed.any():
-            dataset = _without(dataset, places, pairs.image[removed])
-            targets.check_split(dataset)
-    return InspectedData(dataset, places, copies, pairs, removed)
+        contradicting = np.setdiff1d(_contradictions(pairs, places), pairs.image[removed])
+    inspected = InspectedData(dataset, places, copies, pairs, removed, contradicting)
+    if not len(inspected.removed_images):
+        return inspected
+    dataset = _without(dataset, places, inspected.removed_images)
+    targets.check_split(dataset)
+    return replace(inspected, dataset=dataset)
 
 
 def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]:
@@ -154,6 +166,18 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
         is_same |= (pairs.kind == NEAR) & is_of_one_class
     is_leak: NDArray[np.bool_] = is_same & (is_across | (in_folds & (part[pairs.image] == 0)))
     return is_leak
+
+
+def _contradictions(pairs: Pairs, places: Places) -> NDArray[np.int64]:
+    """Return the numbers of the test images that equal another one with another class, sorted."""
+    if "test" not in places.parts:
+        return np.zeros(0, np.int64)
+    test = list(places.parts).index("test")
+    is_within = (pairs.kind == EXACT) & (places.part[pairs.image] == test)
+    is_within &= places.part[pairs.same_as] == test
+    image, first = pairs.image[is_within], pairs.same_as[is_within]
+    contradicted = first[places.strata[image] != places.strata[first]]
+    return np.union1d(contradicted, image[np.isin(first, contradicted)])
 
 
 def _are_together(pairs: Pairs, places: Places, groups: Labels) -> NDArray[np.bool_]:

@@ -167,7 +167,8 @@ def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[PictureRow]
         images = [_thumbnails(inspected.places.parts[image.part], [image.row])[0] for image in pair]
         names = [image_text(image) for image in pair]
         relation = {EXACT: "equal", NEAR: "nearly equal"}.get(match.kind, "mirrored")
-        yield PictureRow([relation, *(["left out"] if match.removed else [])], images, names)
+        marks = ["two classes"] * match.disagrees + ["left out"] * match.removed
+        yield PictureRow([relation, *marks], images, names)
 
 
 def _fit_square(image: Images, side: int) -> Image.Image:

@@ -92,6 +92,9 @@ class DataReport:
     """At most `MAX_MATCHES` of the same kind and parts; those that users should check come first.
     """
     match_counts: tuple[MatchCount, ...] = ()
+    contradicting: int = 0
+    """The number of images that were removed from the test set because an equal one there has
+    another class."""
     together: bool = False
     """True if folds were drawn such that copies of a picture are in the same one."""
     pixels: dict[str, PixelCounts] = field(default_factory=dict)
@@ -131,7 +134,7 @@ class DataReport:
     @property
     def removed(self) -> dict[str, int]:
         """The number of images that were removed as copies, by part."""
-        numbers: Counter[str] = Counter()
+        numbers: Counter[str] = Counter(test=self.contradicting)
         for count in self.match_counts:
             numbers[count.part] += count.removed
         return {part: number for part, number in numbers.items() if number}
@@ -217,6 +220,7 @@ def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
         files=_files(list(inspected.places.parts.values()), config),
         matches=_matches(inspected),
         match_counts=_match_counts(inspected),
+        contradicting=len(inspected.contradicting),
         together=dataset.groups is not None,
         pixels=pixels,
         compared=inspected.copies.limit,

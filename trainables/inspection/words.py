@@ -77,7 +77,7 @@ def warnings(report: DataReport) -> Iterator[str]:
     yield from _contradictions(report)
     yield from _classes(report)
     coarse = [
-        f"±{100 * report.precision(part):.0f} points on "
+        f"±{100 * report.precision(part):.1f} points on "
         f"{counted(report.images[part], f'{TITLES[part]} image')}"
         for part in ("val", "test")
         if report.counts and report.images.get(part) and report.precision(part) > COARSE
@@ -145,6 +145,12 @@ def _contradictions(report: DataReport) -> Iterator[str]:
                 f"different class from {'an' if kind == EXACT else 'a'} {relation} image{example}. "
                 "Check these images: at most one of the two classes is correct."
             )
+    if (count := report.contradicting) > 0:
+        yield (
+            f"warning: {counted(count, 'test image')} with an equal test image of another class "
+            f"{'is' if count == 1 else 'are'} left out of the test set (--set data.leaks=keep "
+            "keeps them)."
+        )
 
 
 def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
@@ -171,7 +177,7 @@ def _classes(report: DataReport) -> Iterator[str]:
         remedy = (
             "Add images of them."
             if report.pixels
-            else "Add images, or use pretrained networks, which need fewer (--space transfer)."
+            else "Add images, or use pretrained networks, which need fewer (--download, --weights)."
         )
         yield (
             f"warning: {counted(len(small), 'class', 'classes')} of {len(report.classes):,} "

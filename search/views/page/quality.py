@@ -19,7 +19,7 @@ from search.views.page.figures import (
     styled,
 )
 
-MAX_COUNTS, MAX_NAMES = 15, 30
+MAX_COUNTS, MAX_NAMES = 20, 30
 """Maximum number of classes for which each cell of the confusion matrix shows its number of images,
 and maximum number for which the axes show the names of the classes.
 """

@@ -5,10 +5,11 @@ trials, and the provenance and cost of the search.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search.decisions.refinement import refinement_sentences
+from search.design.lesson import lesson_of, lessons_in
 from search.facts.data import source_text
 from search.facts.parameters import param_text, searched
 from search.facts.trials import best_first, failures_by_kind
@@ -185,6 +186,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             if (sentences := refinement_sentences(result))
             else []
         ),
+        *(("Learned from", line) for line in lesson_lines(result)),
         *(("Asked", line) for line in request_lines(result)),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {counted(len(result.sessions), 'session')}"),
@@ -196,6 +198,17 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             ),
         ),
     ]
+
+
+def lesson_lines(result: SearchResult) -> Iterator[str]:
+    """Yield a line on each trial that tried settings of an earlier search, the best first."""
+    lessons = lessons_in(result.started.experiment)
+    for place, trial in enumerate(result.ranking, 1):
+        if (lesson := lesson_of(trial.params, lessons)) is not None:
+            yield (
+                f"{lesson.origin}: {trial.trial} tried its settings, {result.metric.title} "
+                f"{trial.value:.4f}, place {place} of {len(result.ranking)}"
+            )
 
 
 def _split(setting: Mapping[str, Any]) -> str:

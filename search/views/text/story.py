@@ -7,6 +7,7 @@ its retries and its end.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from search.design.lesson import lesson_of, lessons_in
 from search.facts.history import History
 from search.facts.metric import tested_value
 from search.facts.parameters import param_text
@@ -127,6 +128,8 @@ def _describe_suggested(event: Suggested, result: SearchResult, history: History
         f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {ended} "
         f"trials had ended and {active} ran"
     )
+    if (lesson := lesson_of(event.params, lessons_in(experiment))) is not None:
+        yield f"tried early, because these settings did well before: {lesson.origin}"
     yield from (f"  {path} = {param_text(value)}" for path, value in event.params.items())
 
 

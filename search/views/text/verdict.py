@@ -257,7 +257,7 @@ def _sure(result: SearchResult) -> str | Message:
         )
         later = (
             ", once the search has ended"
-            if result.unfinished or not (result.is_over or result.outcome == "running")
+            if not result.is_over and (result.unfinished or result.outcome != "running")
             else ""
         )
         select = Remedy("select", result.name, start=Start.ANYWHERE)

@@ -53,11 +53,29 @@ def test_without_a_limit_of_time_no_kind_of_model_is_left_out() -> None:
 
 def test_images_without_labels_are_learned_from_right_after_the_probes() -> None:
     space = space_for(facts(unlabelled=500, images=100, weights=["resnet18"]))
-    assert models(space) == {"svm", "probe_resnet18", "spread_resnet18", "resnet18", *SMALL}
+    of_resnet = {"probe_resnet18", "spread_resnet18", "resnet18", "pseudo_resnet18"}
+    assert models(space) == {"svm", *of_resnet, *SMALL}
     order = [point["model.name"] for point in space.first]
     assert order[1:3] == ["probe_resnet18", "spread_resnet18"]
+    assert order.index("pseudo_resnet18") == order.index("resnet18") + 1
     many_labels = space_for(facts(unlabelled=500, images=MOST_LABELS + 1, weights=["resnet18"]))
-    assert "spread_resnet18" not in models(many_labels), "they would add nothing"
+    assert models(many_labels) == {"svm", "probe_resnet18", "resnet18", *SMALL}, "they add nothing"
+
+
+def test_a_network_that_trains_on_images_without_labels_takes_longer() -> None:
+    def space(unlabelled: int) -> SearchSpace:
+        return space_for(
+            facts(
+                unlabelled=unlabelled,
+                images=100,
+                weights=["resnet18"],
+                time_s=100.0,
+                epoch_s=lambda _: 2.0,
+            )
+        )
+
+    assert {"resnet18", "pseudo_resnet18"} <= models(space(100))
+    assert "pseudo_resnet18" not in models(space(2000))
 
 
 def test_photographs_are_probed_and_tuned_before_networks_are_trained_from_scratch() -> None:

@@ -894,8 +894,8 @@ def test_a_name_that_is_too_long_is_refused():
 
 def test_a_missing_folder_is_refused(tmp_path):
     with refused(
-        f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH). "
-        "Expected one sub-folder per class."
+        f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH, or --data-root "
+        "PATH if a search's folder was moved). Expected one sub-folder per class."
     ):
         loaded(tmp_path / "none")
 

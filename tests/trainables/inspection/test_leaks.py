@@ -68,6 +68,29 @@ def test_a_copy_of_a_validation_image_is_not_tested_on(dataset: Dataset) -> None
     assert (len(left.val), len(left.test)) == (12, 11)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_equal_test_images_of_several_classes_are_not_tested_on(
+    dataset: Dataset, keep: bool
+) -> None:
+    assert dataset.test is not None
+    # Images of an odd row are dogs; 4 has the class of 2, but equals the dog as well.
+    for row in (3, 4):
+        dataset.test.images[row] = dataset.test.images[2]
+    dataset.val.images[3] = dataset.val.images[2]
+    config = replace(FOLDER, leaks="keep") if keep else FOLDER
+    looked = inspect_data(dataset, config)
+    left, report = looked.dataset, report_of(looked, config)
+    assert left.test is not None
+    gone = set(dataset.test.names or ()) - set(left.test.names or ())
+    assert gone == (set() if keep else {"test/2.png", "test/3.png", "test/4.png"})
+    assert len(left.val) == 12
+    assert report.removed == ({} if keep else {"test": 3})
+    assert (
+        "warning: 3 test images with an equal test image of another class are left out of the test "
+        "set (--set data.leaks=keep keeps them)." in list(warnings(report))
+    ) is not keep
+
+
 def test_leaks_are_kept_on_request_and_told(dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.test.images[:2] = dataset.train.images[:2]

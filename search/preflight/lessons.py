@@ -1,0 +1,132 @@
+"""Lessons of earlier searches: a new search tries some settings early that did well in them.
+
+Source: Feurer et al., "Initializing Bayesian Hyperparameter Optimization via Meta-Learning" (2015).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from search.design.experiment import Experiment
+from search.design.lesson import Lesson
+from search.preflight.portfolio import DataTraits, Example, examples_in, shipped_examples
+from search.space import Domain
+from trainables.catalog.models import MODELS
+from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
+from trainables.progress import step
+from trainables.values import Params
+
+MOST_LESSONS = 5
+"""The largest number of lessons of a search; they delay the settings that its space begins with."""
+OPTIMIZER = ("optimizer.name", "optimizer.schedule")
+"""The settings on which the meaning of a learning rate depends."""
+
+
+def with_lessons(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[str]]:
+    """Return a search that tries good settings of earlier searches early, and a note about them.
+
+    They follow the models at the beginning that are fitted in one step, such as probes, so that
+    they do not delay the first answer. The search is unchanged if there are none.
+    """
+    with step("reading earlier searches"):
+        own = examples_in(experiment.storage, experiment.base.data.task, experiment.name)
+    traits = DataTraits.of_dataset(dataset)
+    lessons = chosen_lessons(experiment, traits, [*own, *shipped_examples()])
+    if not lessons:
+        return experiment, []
+    first, new = experiment.space.first, [lesson.params for lesson in lessons]
+    place = next((number for number, point in enumerate(first) if not _is_fit(point)), len(first))
+    space = replace(experiment.space, first=(*first[:place], *new, *first[place:]))
+    origins = "; ".join(lesson.origin for lesson in lessons)
+    return replace(experiment, space=space, lessons=tuple(lessons)), [
+        f"note: settings that did well before are tried early: {origins}. --no-learn leaves them "
+        "out."
+    ]
+
+
+def chosen_lessons(
+    experiment: Experiment, traits: DataTraits, examples: Iterable[Example]
+) -> list[Lesson]:
+    """Choose the lessons of a search: the best of each data set, the most similar ones first.
+
+    If there are few data sets, the next best examples of each follow. Examples that the space of
+    the search does not contain are left out, and so are settings that it tries first anyway.
+
+    Args:
+        experiment: the search.
+        traits: the properties of its data.
+        examples: the examples.
+    """
+    expressed = [
+        (example, params)
+        for example in examples
+        if (params := params_of(example, experiment)) is not None
+    ]
+    by_data: dict[DataTraits, list[tuple[Example, Params]]] = {}
+    for example, params in sorted(expressed, key=lambda each: -each[0].score):
+        by_data.setdefault(example.traits, []).append((example, params))
+    ranked = sorted(
+        (
+            (rank, traits.distance(data), example, params)
+            for data, group in by_data.items()
+            for rank, (example, params) in enumerate(group)
+        ),
+        key=lambda each: each[:2],
+    )
+    lessons: list[Lesson] = []
+    tried = list(experiment.space.first)
+    for _, _, example, params in ranked:
+        if params not in tried and len(lessons) < MOST_LESSONS:
+            lessons.append(Lesson(params, example.data, example.search, example.trial))
+            tried.append(params)
+    return lessons
+
+
+def params_of(example: Example, experiment: Experiment) -> Params | None:
+    """Return the settings of an example in the space of a search.
+
+    Numbers outside of their domain are replaced by the nearest ones in it. None if the space does
+    not have the example's model, or trains it with another optimizer.
+    """
+    space, params = experiment.space, Params()
+    for path in space.domains:
+        domain = space.under(path, params)
+        if domain is None or path not in example.settings:
+            continue
+        value = nearest_value(domain, example.settings[path])
+        if value is None:
+            return None
+        params[path] = value
+    name = example.settings["model.name"]
+    try:
+        config = experiment.config(params)
+    except ConfigError:
+        return None
+    if config.model.name != name:
+        return None
+    if not config.model.is_baseline and (
+        (config.optimizer.name, config.optimizer.schedule)
+        != tuple(example.settings.get(path) for path in OPTIMIZER)
+    ):
+        return None
+    return params
+
+
+def nearest_value(domain: Domain, value: object) -> object:
+    """Return the value itself or, of a number, the nearest one in the domain; None if none is."""
+    if domain.holds(value):
+        return value
+    options = [each for each in domain.values or domain.extremes if _is_number(each)]
+    if not _is_number(value) or not options:
+        return None
+    return min(options, key=lambda each: abs(each - value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_fit(point: Params) -> bool:
+    """True if a point's model is fitted in one step."""
+    name = point.get("model.name")
+    return name in MODELS and MODELS[name].kind == "baseline"

@@ -1,0 +1,82 @@
+"""Training data with images without labels, each with the class that is spread to it.
+
+The labels of the training images are spread over the graph of nearest neighbours in the space of
+the pretrained network's features (`trainables.probes.spreading`). The images whose class is the
+most certain then count as training images of that class (pseudo-labels; Lee 2013).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from trainables.baselines.base import Beat, no_beat
+from trainables.catalog.models import PROBE_SIDE
+from trainables.config import ModelConfig, TrialConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.probes.spreading import Rows, Scores, SpreadingProbe, spread
+from trainables.probes.unlabelled import FilesPart
+
+SHARE, MOST = 0.5, 4000
+"""The share of the images without labels that are used, and the maximum number of images.
+
+The classes of the others are less certain.
+"""
+
+
+def number_used(count: int) -> int:
+    """Return the number of images that are used, of `count` images without labels."""
+    return min(MOST, max(1, round(SHARE * count)))
+
+
+def most_certain(certainty: Scores) -> Rows:
+    """Return the rows of the images that are used, sorted, given the certainty of each."""
+    return np.sort(np.argsort(-certainty, kind="stable")[: number_used(len(certainty))])
+
+
+class PseudoLabels:
+    """The images without labels that a network also trains on."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        """`config` is that of the network, with the folder of the images (`model.unlabelled`)."""
+        options = config.model.options
+        model = ModelConfig(
+            name=config.model.name.replace("pseudo_", "spread_", 1),
+            weights=options["weights"],
+            input_size=min(options["input_size"] or PROBE_SIDE, PROBE_SIDE),
+            unlabelled=options["unlabelled"],
+        )
+        self.probe = SpreadingProbe(replace(config, model=model))
+        """The probe in whose space of features images are neighbours."""
+        self.neighbours: int = options["neighbours"]
+
+    @property
+    def count(self) -> int:
+        """The number of images that are added to the training set.
+
+        Raises:
+            ConfigError: see `used_paths`.
+        """
+        return number_used(len(self.probe.paths))
+
+    def added_to(self, dataset: Dataset, beat: Beat = no_beat) -> Dataset:
+        """Return a data set with these images in its training set.
+
+        Raises:
+            ConfigError: the images cannot be used, or the weights are missing.
+        """
+        classes, certainty = spread(
+            self.probe.features(dataset.train, dataset, beat),
+            dataset.train.targets,
+            self.probe.unlabelled_features(dataset, beat),
+            classes=len(dataset.classes),
+            neighbours=self.neighbours,
+            beat=beat,
+        )
+        rows = most_certain(certainty)
+        images = FilesPart([self.probe.paths[row] for row in rows], dataset, beat).images
+        labels = classes[rows].astype(dataset.train.targets.dtype)
+        train = Part(
+            np.concatenate([dataset.train.images, images]),
+            np.concatenate([dataset.train.targets, labels]),
+        )
+        return replace(dataset, train=train, strata=None, groups=None)
