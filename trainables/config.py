@@ -97,10 +97,13 @@ class ModelConfig:
     neighbours: int | None = number(None, low=1)
     """For `knn`: the number of nearest training images that vote on the class.
 
-    For `spread_*`: the number of neighbours from which an image without a label gets its class.
+    For `spread_*` and `pseudo_*`: the number of neighbours from which an image without a label gets
+    its class.
     """
     unlabelled: str | None = None
-    """For `spread_*`: the folder of the images without labels (`trainables.probes.unlabelled`)."""
+    """For `spread_*` and `pseudo_*`: the folder of the images without labels
+    (`trainables.probes.unlabelled`).
+    """
     tree_depth: int | None = number(None, low=1)
     """For `tree` and `pixel_forest`: the maximum depth of a tree."""
     trees: int | None = number(None, low=1, high=500)

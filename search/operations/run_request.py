@@ -88,7 +88,7 @@ class RunRequest:
     )
     unlabelled: Path | None = option(
         "learn from the images without labels in this folder, too (--space auto, or models "
-        "spread_*)",
+        "spread_* and pseudo_*)",
         metavar="FOLDER",
         parse=own_path,
         section=SEARCHED,
