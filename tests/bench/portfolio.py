@@ -15,6 +15,7 @@ each task: whole trainings in random order, after the best ones of searches of o
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from cluster.exit_codes import ExitCode
@@ -104,8 +106,31 @@ def collect(args: argparse.Namespace) -> None:
         print(f"{data}: {course.values[-1]:.4f} after {course.seconds[-1]:.0f} s", flush=True)
 
 
+def draw(courses: dict[str, tuple[Course, Course]], path: Path) -> None:
+    """Draw the best validation accuracy over time, without and with lessons, for each data set."""
+    rows = math.ceil(len(courses) / 3)
+    figure, grid = plt.subplots(
+        rows, 3, figsize=(9, 2.2 * rows), layout="constrained", squeeze=False
+    )
+    for axes, (name, pair) in zip(grid.flat, courses.items(), strict=False):
+        end = 1.05 * max(course.seconds[-1] for course in pair)
+        for course, label in zip(pair, ("without lessons", "with lessons"), strict=True):
+            times, values = [*course.seconds, end], [*course.values, course.values[-1]]
+            axes.step(times, values, where="post", label=label)
+        axes.set_title(name, fontsize="medium")
+        axes.set_xlim(0, end)
+    for axes in grid.flat[len(courses) :]:
+        axes.set_axis_off()
+    figure.supxlabel("seconds since the start of the command")
+    figure.supylabel("best validation accuracy")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.savefig(path)
+    plt.close(figure)
+
+
 def compare(args: argparse.Namespace) -> None:
     """Search each data set with the searches of all others beside it, and print a table."""
+    courses: dict[str, tuple[Course, Course]] = {}
     print("| data | best without, with | epochs until near | seconds until near |")
     print("|---|---|---|---|")
     for data in args.data:
@@ -120,6 +145,7 @@ def compare(args: argparse.Namespace) -> None:
         without, taught = (
             course_of(storage / name / FILE_NAME) for storage in (args.storage, place)
         )
+        courses[name] = (without, taught)
         best = max(without.values[-1], taught.values[-1])
         ends = [course.until(best - NEAR) for course in (without, taught)]
         epochs, seconds = (
@@ -131,6 +157,8 @@ def compare(args: argparse.Namespace) -> None:
             f"{seconds} |",
             flush=True,
         )
+    if args.picture:
+        draw(courses, args.picture)
 
 
 def table(args: argparse.Namespace) -> None:
@@ -204,6 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", default="2m")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", type=Path)
+    parser.add_argument("--picture", type=Path, help="of the best accuracy over time")
     args = parser.parse_args(words)
     commands[args.command](args)
 

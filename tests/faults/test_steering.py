@@ -33,7 +33,7 @@ def held(trial: str, epoch: int) -> dict[str, object]:
     return {"do": "hold", "trial": trial, "epoch": epoch}
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=[pytest.param("folder", marks=pytest.mark.long), "bucket"])
 def search(
     request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path
 ) -> Iterator[Search]:

@@ -263,6 +263,7 @@ def told(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.ray
 @pytest.mark.slow(60)
+@pytest.mark.long
 def test_both_executors_come_to_the_same_journal(
     tmp_path_factory: pytest.TempPathFactory, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -416,6 +416,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(
 
 
 @pytest.mark.slow(60)
+@pytest.mark.long
 def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(
     tmp_path: Path, inline: Inline
 ) -> None:
