@@ -4,7 +4,6 @@ Each value of the form becomes an argument `--option=value`, which the parser of
 accepted. So no value can be mistaken for another option.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from urllib.parse import urlencode
 from search.cli.keywords import request_from
 from search.design.experiment import check_search_name
 from search.operations.data import DataRequest
-from search.operations.run import data_source
+from search.operations.run import data_source, default_name
 from search.operations.run_request import RunRequest, named_data_sets
 from search.spaces.find import default, names
 from search.tracking.uri import default_uri
@@ -41,8 +40,10 @@ TEXTS = (
 )
 FLAGS = ("download", "skip_bad", "sealed")
 """The fields that are flags of `search.run`; those of `TEXTS` are options with a value."""
+FOLDERS = ("weights", "unlabelled")
+"""The fields that are options of `search.run` whose values are folders on the server's machine."""
 SIZE = "image_size"
-FIELDS = ("data", SIZE, *TEXTS, *FLAGS)
+FIELDS = ("data", SIZE, *TEXTS, *FOLDERS, *FLAGS)
 FOLDER = "folder:"
 """Prefix of the value of `--data` for a folder of images."""
 MAX_VALUE = 4000
@@ -116,7 +117,7 @@ class NewSearchForm:
         A name that is already filled in is kept.
         """
         space, source = self.space(self.task(site)), data_source(self.data)
-        usual = f"{space}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
+        usual = default_name(space, source)
         return NewSearchForm({**self.values, "name": self.values.get("name", usual)})
 
     def check_data(self, site: Site) -> str:
@@ -153,6 +154,11 @@ class NewSearchForm:
         options: dict[str, Any] = {"space": space, "data": data}
         options |= {field: self.values[field] for field in TEXTS[1:] if field in self.values}
         options |= {field: True for field in FLAGS if field in self.values}
+        options |= {
+            field: str(allowed(self.values[field], site.data_root))
+            for field in FOLDERS
+            if field in self.values
+        }
         if SIZE in self.values:
             options["set"] = {"data": {SIZE: self.values[SIZE]}}
         return request_from(RunRequest, options | place_options(site))

@@ -46,7 +46,10 @@ CROP_SIZES = {
 """The sizes for tasks that train on crops; images are not resized."""
 LONG_S = 3600
 """Expected duration in seconds above which the plan suggests how to shorten the search."""
-OPENING = ("space", "name", "trials", "max_epochs", "budget", "download", "image_size")
+OPENING = (
+    *("space", "name", "trials", "max_epochs", "budget"),
+    *("download", "weights", "unlabelled", "image_size"),
+)
 """Fields of the form that are visible at first; a click shows the others."""
 
 

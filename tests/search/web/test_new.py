@@ -74,6 +74,16 @@ def test_a_search_is_started_as_the_form_describes_it(
     assert request.storage == visitor.folder / "searches"
 
 
+def test_folders_of_weights_and_of_more_images_are_passed_on(
+    visitor: Visitor, started: list[list[str]]
+) -> None:
+    flowers = visitor.folder / "root" / "flowers"
+    places = {"weights": str(flowers), "unlabelled": str(flowers)}
+    visitor.send("/new", {"data": "digits", "space": "auto", **places})
+    request = parse_options(started[0][2:]).request
+    assert (request.weights, request.unlabelled) == (flowers, flowers)
+
+
 def test_without_a_name_a_search_gets_one(visitor: Visitor, started: list[list[str]]) -> None:
     visitor.send("/new", {"data": "digits", "space": "smoke"})
     assert re.fullmatch(r"smoke-digits-\d{8}-\d{6}", started[0][1])
@@ -102,6 +112,8 @@ def test_no_value_becomes_an_option(
         ("space", "/tmp/evil.py:space", "unknown space"),
         ("space", "../evil", "unknown space"),
         ("data", "folder:/etc", "is not inside"),
+        ("weights", "/etc", "is not inside"),
+        ("unlabelled", "../..", "is not inside"),
         ("data", "folder:../..", "is not inside"),
         ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),
