@@ -24,6 +24,7 @@ from trainables.inspection.matches import Match
 from trainables.inspection.report import DataReport
 from trainables.inspection.words import (
     class_table,
+    contradictions,
     facts,
     headline,
     image_text,
@@ -173,6 +174,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "picture": preview.picture,
         "picture_title": picture_title(report),
         "has_pixels": bool(report.pixels),
+        "contradictions": contradictions(report),
         "matches": [match_row(match) for match in report.matches],
         "matched": matched,
         "left_out": [(omitted.path, omitted.reason) for omitted in report.left_out],

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_a_folder_is_told_with_classes_samples_and_warnings(visitor: Visitor, ph
     assert "two\\nlines" in page
     assert "<img src=x" not in page
     assert "<html" not in page
+
+
+def test_a_picture_with_two_classes_is_listed(visitor: Visitor, photos: Path) -> None:
+    shutil.copy(photos / "rose" / "0.png", photos / "two\nlines" / "copy.png")
+    page = text(visitor.see("/data/report", part=True, data=f"folder:{photos}"))
+    _, _, listed = page.partition("Check these: one picture, two classes")
+    rows = listed.partition("</table>")[0]
+    assert "rose/0.png" in rows
+    assert "copy.png" in rows
+    other = visitor.see("/data/report", part=True, data="digits")
+    assert "Check these" not in text(other)
 
 
 def test_without_a_script_the_report_is_a_page(visitor: Visitor, photos: Path) -> None:
