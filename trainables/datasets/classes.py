@@ -105,13 +105,15 @@ def _note_nested_classes(folder: Folder, layout: Layout) -> None:
 
 
 def _note_deep_class(folder: Folder, layout: Layout) -> None:
-    """Add a warning about the first class whose images are all in several folders of it."""
+    """Add a warning if the images of most classes are all in several folders of the class."""
     deep = [each for each in folder.filled if not each.images and len(each.filled) > 1]
-    if deep:
+    if len(deep) > len(folder.filled) / 2:
+        first, inner = deep[0], deep[0].filled
         layout.notes.append(
-            f"warning: {layout.quote(deep[0])} is read as one class, but its images are in "
-            f"{len(deep[0].filled):,} folders (first: {layout.quote(deep[0].filled[0])}). If those "
-            f"are the classes, pass --data folder:{shlex.quote(str(deep[0].path))}."
+            f"warning: {layout.quote(first)} is read as one class, but its images are in "
+            f"{len(inner):,} folders (first: {layout.quote(inner[0])}), like those of most "
+            "classes. If these folders are the classes, pass --data "
+            f"folder:{shlex.quote(str(first.path))}."
         )
 
 

@@ -58,6 +58,8 @@ More of them may mean that the folder is not what it should be, and the user has
 """
 LONG = 8
 """The ratio of sides above which there is a warning that resizing squashes an image."""
+STRETCHED = 1.5
+"""The change of the ratio of sides above which a note says that images are stretched."""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
 """A warning is shown if `FEW_LEVELS` of the 256 levels contain the share `NEARLY_ALL` of pixels."""
 
@@ -368,7 +370,22 @@ def describe_files(
             f"by resizing to {size[0]} x {size[1]} pixels (first: {quote_first(layout, long)}, "
             f"{width} x {height})."
         )
+    elif size is not None and (
+        stretched := [
+            path for path, each in findings.headers.items() if _is_stretched(each.size, size)
+        ]
+    ):
+        lines.append(
+            f"note: {are(stretched, 'image')} stretched by more than half, because all are resized "
+            f"to {size[0]} x {size[1]} pixels (first: {quote_first(layout, stretched)})."
+        )
     return lines
+
+
+def _is_stretched(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """True if resizing from one (width, height) to another stretches an image by over a half."""
+    ratio = before[0] * after[1] / (before[1] * after[0])
+    return max(ratio, 1 / ratio) > STRETCHED
 
 
 def quote_first(layout: Layout, paths: Iterable[Path]) -> str:

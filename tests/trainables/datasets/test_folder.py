@@ -892,6 +892,33 @@ def test_a_name_that_is_too_long_is_refused():
         loaded("a" * 300)
 
 
+def test_a_folder_of_data_sets_is_warned_of(tmp_path):
+    for place in ("pets/cat", "pets/dog", "trees/oak", "trees/elm", "trees/ash", "loose"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (20, 20)).save(tmp_path / place / f"{number}.png")
+    remarks = loaded(tmp_path).remarks
+    (warning,) = [line for line in remarks if "is read as one class" in line]
+    assert warning == (
+        "warning: 'pets' is read as one class, but its images are in 2 folders (first: "
+        "'pets/cat'), like those of most classes. If these folders are the classes, pass --data "
+        f"folder:{tmp_path / 'pets'}."
+    )
+
+
+def test_stretched_images_are_told_of(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            size = (40, 20) if (name, number) == ("a", 2) else (40, 40)
+            Image.new("RGB", size).save(tmp_path / name / f"{number}.png")
+    notes = [line for line in loaded(tmp_path).remarks if "stretched" in line]
+    assert notes == [
+        "note: 1 image is stretched by more than half, because all are resized to 224 x 224 pixels "
+        "(first: a/2.png)."
+    ]
+
+
 def test_a_missing_folder_is_refused(tmp_path):
     with refused(
         f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH, or --data-root "
