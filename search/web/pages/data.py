@@ -158,6 +158,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
     task = TASKS[report.task]
     space, has_weights = search_form.space(task), not set(NETWORKS).isdisjoint(cached())
     is_adaptive = adaptive(space) is not None
+    gets_weights = has_weights or not {"download", "weights"}.isdisjoint(search_form.values)
     resizes = is_adaptive or space in PRETRAINED
     titles, *rows = class_table(report) or [[]]
     remarks = dict.fromkeys([*warnings(report), *report.remarks])
@@ -182,7 +183,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "leads_to_weights": (
             preview.few_photographs
             and space not in PRETRAINED
-            and not (is_adaptive and (has_weights or "download" in search_form.values))
+            and not (is_adaptive and gets_weights)
         ),
         "has_weights": has_weights,
         "is_large": is_large(report) and not (resizes or task.load_targets().fills_up),
