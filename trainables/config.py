@@ -24,8 +24,8 @@ SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 WEIGHTS_NAMES = ("none", "sqrt", "balanced")
 SAMPLING_NAMES = ("shuffled", "balanced")
-TOGETHER, DROP, KEEP = "together", "drop", "keep"
-LEAKS_NAMES = (TOGETHER, DROP, KEEP)
+CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
+LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
 LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
@@ -124,8 +124,8 @@ class ModelConfig:
         if allowed.get("pretrained"):
             if self.pretrained is False:
                 raise ConfigError(
-                    f"model.pretrained=false cannot be used with {self.name}, which is fitted to "
-                    "the features of a pretrained network. Remove it, or use another model."
+                    f"model.pretrained=false cannot be used with {self.name}, which begins with a "
+                    "pretrained network. Remove it, or use another model."
                 )
             object.__setattr__(self, "pretrained", True)
         if self.filter_size is not None and self.filter_size % 2 == 0:
@@ -180,12 +180,13 @@ class DataConfig:
     Each trial trains one network per fold, on all images outside the test set and the fold, and
     validates it on the fold. There is then no separate validation set.
     """
-    leaks: str = name_of(TOGETHER, "data.leaks", LEAKS_NAMES)
+    leaks: str = name_of(CLEAN, "data.leaks", LEAKS_NAMES)
     """The treatment of copies of a picture in several parts (`trainables.inspection.leaks`).
 
-    `together` draws parts such that all copies of a picture are in the same one; if the data set
-    has its own parts, it acts like `drop`, which leaves copies only in the earliest part (training,
-    validation, test). `keep` does nothing. Published data sets are never changed.
+    `clean` and `together` draw parts such that all copies of a picture are in the same one; if the
+    data set has its own parts, they act like `drop`, which leaves copies only in the earliest part
+    (training, validation, test). `clean` also leaves out equal test images of different classes.
+    `keep` does nothing. Published data sets are never changed.
     """
 
     def __post_init__(self) -> None:

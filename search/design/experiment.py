@@ -682,7 +682,14 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
 
 def workers_problem(config: TrialConfig, workers: int) -> str:
     """Return an error message if several workers cannot train this config; empty if they can."""
-    if workers == 1 or not config.model.is_baseline:
+    if workers == 1:
+        return ""
+    if MODELS[config.model.name].extended_by:
+        return (
+            f"{config.model.name} learns from images without labels, whose classes one process "
+            f"determines (got --workers {workers}). Remove --workers, or use another model."
+        )
+    if not config.model.is_baseline:
         return ""
     return (
         f"{config.model.name} is a baseline, and a baseline is fitted by one process "
@@ -691,6 +698,8 @@ def workers_problem(config: TrialConfig, workers: int) -> str:
 
 
 def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    if problem := workers_problem(config, workers):
+        yield problem
     if config.batch_size < 2 * workers:
         remedy = "Use a larger batch_size or fewer --workers."
         yield (

@@ -31,18 +31,28 @@ class Lesson:
         return self.params.items() <= params.items()
 
     def to_json(self) -> Json:
-        """Return the lesson as JSON values, without empty fields."""
-        return {name: value for name, value in vars(self).items() if value}
+        """Return the lesson as JSON values, without empty texts."""
+        return {name: value for name, value in vars(self).items() if value != ""}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build a lesson from the result of `to_json`."""
-        return cls(**values)
+        """Build a lesson from the result of `to_json`; fields of later versions are ignored."""
+        return cls(**{name: values[name] for name in vars(cls(Params(), "")) if name in values})
 
 
 def lessons_in(description: Mapping[str, Any]) -> list[Lesson]:
-    """Return the lessons in the description of a search, as it is in the journal."""
-    return [Lesson.from_json(values) for values in description.get("lessons", ())]
+    """Return the lessons in the description of a search, as it is in the journal.
+
+    Those that are damaged are left out.
+    """
+    values = description.get("lessons", [])
+    return [
+        Lesson.from_json(each)
+        for each in (values if isinstance(values, list) else [])
+        if isinstance(each, dict)
+        and isinstance(each.get("params"), dict)
+        and isinstance(each.get("data"), str)
+    ]
 
 
 def lesson_of(params: Params, lessons: Iterable[Lesson]) -> Lesson | None:

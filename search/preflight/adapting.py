@@ -34,8 +34,7 @@ LEAST_SHARE = 0.4
 def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[str]]:
     """Return a search with its space adapted, if it is an adaptive space, and notes about it.
 
-    The user's settings (`--set`) are applied to the adapted space too. Unless the user declines it
-    (`--no-learn`), settings that did well in earlier searches are among the first.
+    The user's settings (`--set`) are applied to the adapted space too.
 
     Raises:
         ConfigError: a setting cannot be used in the adapted space.
@@ -54,11 +53,7 @@ def adapted(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[
         )
     space = space.fixed(usable_settings(settings, space, facts))
     base = base_of(experiment.base, space)
-    experiment = replace(experiment, space=space, base=base, lessons=())
-    if experiment.learn:
-        experiment, lesson_notes = with_lessons(experiment, dataset)
-        notes += lesson_notes
-    return experiment, notes
+    return replace(experiment, space=space, base=base, lessons=()), notes
 
 
 def weights_notes(facts: Circumstances) -> Iterator[str]:
@@ -99,6 +94,21 @@ def usable_settings(settings: Params, space: SearchSpace, facts: Circumstances) 
         option = "--unlabelled" if path == "model.unlabelled" else f"--set {path}"
         raise ConfigError(f"{option} cannot be used with --space auto here: {reason}.")
     return {path: value for path, value in settings.items() if path not in unused}
+
+
+def complete(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[str]]:
+    """Return an adapted search whose models are known to work with its last points, and notes.
+
+    Unless the user declines it (`--no-learn`), settings that did well in earlier searches are among
+    the first. Other searches stay as they are.
+    """
+    if adaptive(experiment.space_source) is None:
+        return experiment, []
+    notes = [tried_text(experiment)]
+    if experiment.learn:
+        experiment, lesson_notes = with_lessons(experiment, dataset)
+        notes += lesson_notes
+    return experiment, notes
 
 
 def tried_text(experiment: Experiment) -> str:

@@ -5,11 +5,12 @@ Source: Feurer et al., "Initializing Bayesian Hyperparameter Optimization via Me
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeGuard
 
 from search.design.experiment import Experiment
 from search.design.lesson import Lesson
 from search.preflight.portfolio import DataTraits, Example, examples_in, shipped_examples
-from search.space import Domain
+from search.space import Domain, SearchSpace
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -20,6 +21,8 @@ MOST_LESSONS = 5
 """The largest number of lessons of a search; they delay the settings that its space begins with."""
 OPTIMIZER = ("optimizer.name", "optimizer.schedule")
 """The settings on which the meaning of a learning rate depends."""
+LARGEST = 10**15
+"""Larger numbers in a journal are ignored."""
 
 
 def with_lessons(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, list[str]]:
@@ -62,13 +65,13 @@ def chosen_lessons(
         for example in examples
         if (params := params_of(example, experiment)) is not None
     ]
-    by_data: dict[DataTraits, list[tuple[Example, Params]]] = {}
+    by_kind: dict[tuple[str, int, int, str], list[tuple[Example, Params]]] = {}
     for example, params in sorted(expressed, key=lambda each: -each[0].score):
-        by_data.setdefault(example.traits, []).append((example, params))
+        by_kind.setdefault(example.kind, []).append((example, params))
     ranked = sorted(
         (
-            (rank, traits.distance(data), example, params)
-            for data, group in by_data.items()
+            (rank, min(traits.distance(each.traits) for each, _ in group), example, params)
+            for group in by_kind.values()
             for rank, (example, params) in enumerate(group)
         ),
         key=lambda each: each[:2],
@@ -76,7 +79,8 @@ def chosen_lessons(
     lessons: list[Lesson] = []
     tried = list(experiment.space.first)
     for _, _, example, params in ranked:
-        if params not in tried and len(lessons) < MOST_LESSONS:
+        is_tried = any(point.items() <= params.items() for point in tried)
+        if not is_tried and len(lessons) < MOST_LESSONS:
             lessons.append(Lesson(params, example.data, example.search, example.trial))
             tried.append(params)
     return lessons
@@ -86,30 +90,37 @@ def params_of(example: Example, experiment: Experiment) -> Params | None:
     """Return the settings of an example in the space of a search.
 
     Numbers outside of their domain are replaced by the nearest ones in it. None if the space does
-    not have the example's model, or trains it with another optimizer.
+    not have the example's model, or trains it from another beginning or with another optimizer.
     """
-    space, params = experiment.space, Params()
+    space, settings, params = experiment.space, example.settings, Params()
     for path in space.domains:
         domain = space.under(path, params)
-        if domain is None or path not in example.settings:
+        if domain is None or path not in settings:
             continue
-        value = nearest_value(domain, example.settings[path])
+        value = nearest_value(domain, settings[path])
         if value is None:
             return None
         params[path] = value
-    name = example.settings["model.name"]
     try:
-        config = experiment.config(params)
+        config = experiment.config(params | _only_value(space, "model.pretrained", params))
     except ConfigError:
         return None
-    if config.model.name != name:
+    begins = config.model.options.get("pretrained", False), settings.get("model.pretrained", False)
+    optimizers = (
+        (config.optimizer.name, config.optimizer.schedule),
+        tuple(settings.get(path) for path in OPTIMIZER),
+    )
+    is_same = begins[0] == begins[1] and optimizers[0] == optimizers[1]
+    if config.model.name != settings.get("model.name"):
         return None
-    if not config.model.is_baseline and (
-        (config.optimizer.name, config.optimizer.schedule)
-        != tuple(example.settings.get(path) for path in OPTIMIZER)
-    ):
-        return None
-    return params
+    return params if config.model.is_baseline or is_same else None
+
+
+def _only_value(space: SearchSpace, path: str, params: Params) -> Params:
+    """Return the value of a parameter if it is the only one under these params, else nothing."""
+    domain = space.under(path, params) if path in space.domains else None
+    values = domain.values if domain is not None else None
+    return {path: values[0]} if values is not None and len(values) == 1 else {}
 
 
 def nearest_value(domain: Domain, value: object) -> object:
@@ -122,8 +133,11 @@ def nearest_value(domain: Domain, value: object) -> object:
     return min(options, key=lambda each: abs(each - value))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_number(value: object) -> TypeGuard[float]:
+    """True for a number that can be compared with others."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST
 
 
 def _is_fit(point: Params) -> bool:

@@ -20,7 +20,9 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
 from search.journal.store import Storage, home, searches_in
 from search.values.nested import flatten
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.errors import printable
 from trainables.values import Json, Params
 
 TABLE = Path(__file__).with_name("portfolio.json")
@@ -29,7 +31,7 @@ MODELS_OF_SEARCH = 3
 MAX_S, MAX_BYTES = 3.0, 2**24
 """The time limit for reading the journals of a storage, in seconds, and the maximum size of one.
 
-Journals that are larger, or are not read by then, are ignored.
+No further journal is read after this time, and larger ones are ignored.
 """
 UNLIKE_COLOURS = 1.0
 """The distance of images in colour from others: that of ten times as many images or classes."""
@@ -50,12 +52,20 @@ class DataTraits:
     fingerprint: str = ""
     """The fingerprint of the data set; empty if it does not matter."""
 
+    def __post_init__(self) -> None:
+        counts = (self.images, self.side, self.channels, self.classes)
+        if not all(isinstance(count, int) and count > 0 for count in counts):
+            raise ValueError(f"not the traits of a data set: {self}")
+
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """Return the traits of the data that a journal describes."""
+        """Return the traits of the data that a journal describes.
+
+        Raises:
+            ValueError, KeyError, TypeError: it does not describe them.
+        """
         channels, *size = data["image"]
-        fingerprint = data.get("fingerprint", "")
-        classes = max(1, len(data["classes"]))
+        classes, fingerprint = max(1, len(data["classes"])), str(data.get("fingerprint", ""))
         return cls(data["train"], max(size), channels, classes, fingerprint)
 
     @classmethod
@@ -89,7 +99,8 @@ class Example:
     settings: Params
     """Its config, by dotted path, without the settings that belong to its search."""
     score: float
-    """Its best score; comparable only within a data set."""
+    """Its best score; comparable only between searches of the same data by the same metric."""
+    metric: str
     data: str
     """The name of its data set."""
     traits: DataTraits
@@ -97,10 +108,18 @@ class Example:
     """The earlier search; empty if the example comes with this program."""
     trial: str = ""
 
+    @property
+    def kind(self) -> tuple[str, int, int, str]:
+        """A key that is equal for examples whose scores are compared.
+
+        The number of images may differ, since folders grow.
+        """
+        return self.data, self.traits.classes, self.traits.channels, self.metric
+
     def to_json(self) -> Json:
         """Return the example as JSON values, without its search."""
         values = asdict(self)
-        return {name: values[name] for name in ("data", "traits", "score", "settings")}
+        return {name: values[name] for name in ("data", "traits", "metric", "score", "settings")}
 
     @classmethod
     def from_json(cls, values: Json) -> Self:
@@ -116,8 +135,8 @@ def shipped_examples() -> list[Example]:
 def examples_in(storage: Storage, task: str, own: str = "") -> list[Example]:
     """Read the examples of all searches of a task in a storage.
 
-    A search whose best trial is not better than guessing has none. A journal that cannot be read
-    is ignored, and so are those that are not read within `MAX_S`, the oldest ones.
+    A search whose best trial is not better than guessing has none. A journal that cannot be read,
+    or is not what this version expects, is ignored.
 
     Args:
         storage: the storage.
@@ -126,48 +145,53 @@ def examples_in(storage: Storage, task: str, own: str = "") -> list[Example]:
     """
     examples: list[Example] = []
     until = time.monotonic() + MAX_S
-    for result in _results(storage, own):
-        if result.task.name == task:
-            examples += examples_of(result)
-        if time.monotonic() > until:
-            break
-    return examples
-
-
-def examples_of(result: SearchResult) -> Iterator[Example]:
-    """Yield the examples of a search; none if its best trial is not better than guessing."""
-    guessing = Guessing.of(result)
-    for trial in islice(result.best_of_models.values(), MODELS_OF_SEARCH):
-        against = guessing.against(trial) if guessing is not None else None
-        if against is not None and not against.is_above:
-            return
-        data = result.started.data
-        settings = {
-            path: value
-            for path, value in flatten(trial.config)
-            if value is not None and not path.startswith(OF_DATA)
-        }
-        traits = DataTraits.of(data)
-        yield Example(settings, trial.score, source_text(data), traits, result.name, trial.trial)
-
-
-def _results(storage: Storage, own: str) -> Iterator[SearchResult]:
-    """Yield the results of the searches in a storage, without the one that is called `own`."""
     try:
         names = _newest_first(storage)
     except OSError:
-        return  # the storage is checked elsewhere
+        return []  # the storage is checked elsewhere
     for name in names:
+        if time.monotonic() > until:
+            break
         if name == own:
             continue
         try:
             folder = home(storage, name).opened()
             if (folder / FILE_NAME).stat().st_size <= MAX_BYTES:
                 result = SearchResult.read(folder)
-                if result.sessions and result.ranking:
-                    yield result
+                if result.ranking and result.task.name == task:
+                    examples += list(examples_of(result, name))
         except Exception:  # noqa: BLE001 - one faulty journal must not hide the others
             continue
+    return examples
+
+
+def examples_of(result: SearchResult, name: str = "") -> Iterator[Example]:
+    """Yield the examples of a search; none if its best trial is not better than guessing.
+
+    Args:
+        result: the search.
+        name: the name by which commands know it; empty for that in its journal.
+
+    Raises:
+        KeyError, TypeError, ValueError, ConfigError: the journal is not what this version expects.
+    """
+    data, guessing = result.started.data, Guessing.of(result)
+    source, traits = printable(source_text(data)), DataTraits.of(data)
+    for trial in islice(result.best_of_models.values(), MODELS_OF_SEARCH):
+        against = guessing.against(trial) if guessing is not None else None
+        if against is not None and not against.is_above:
+            return
+        if not math.isfinite(trial.score) or TrialConfig.from_dict(trial.config).warm_start:
+            continue
+        settings = {
+            path: value
+            for path, value in flatten(trial.config)
+            if value is not None and not path.startswith(OF_DATA)
+        }
+        known_as = printable(name or result.name)
+        yield Example(
+            settings, trial.score, trial.metric.name, source, traits, known_as, trial.trial
+        )
 
 
 def _newest_first(storage: Storage) -> list[str]:
@@ -175,4 +199,11 @@ def _newest_first(storage: Storage) -> list[str]:
     names = searches_in(storage)
     if not isinstance(storage, Path):
         return names
-    return sorted(names, key=lambda name: (storage / name / FILE_NAME).stat().st_mtime)[::-1]
+
+    def changed(name: str) -> float:
+        try:
+            return (storage / name / FILE_NAME).stat().st_mtime
+        except OSError:  # it was removed in the meantime
+            return 0.0
+
+    return sorted(names, key=changed, reverse=True)

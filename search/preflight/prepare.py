@@ -15,7 +15,7 @@ from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
-from search.preflight.adapting import adapted, tried_text
+from search.preflight.adapting import adapted, complete
 from search.preflight.disk import check_memory, check_room
 from search.preflight.first_step import few_photographs
 from search.preflight.memory import check_trials
@@ -23,7 +23,6 @@ from search.preflight.shadows import shadows_here
 from search.preflight.warnings import notes
 from search.process.versions import check_versions
 from search.space import Choice
-from search.spaces.find import adaptive
 from search.tracking.uri import check_tracking
 from search.values.message import Message, Remedy
 from trainables.catalog.datasets import DATASETS
@@ -113,8 +112,9 @@ def prepare(
     if begins:
         unlabelled_notes, digests = check_unlabelled(experiment)
         adapting_notes, weights = [*adapting_notes, *unlabelled_notes], weights | digests
-    if anew and adaptive(experiment.space_source) is not None:
-        adapting_notes.insert(0, tried_text(experiment))
+    if anew:
+        experiment, early_notes = complete(experiment, dataset)
+        adapting_notes = [*early_notes, *adapting_notes]
     about_data = [*adapting_notes, *left_out, *memory_notes, *warnings(report)]
     about_data += notes(experiment, dataset)
     all_notes = warnings_first([*platform_notes(), *shadows_here(), *about_data])

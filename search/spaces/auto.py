@@ -13,6 +13,7 @@ from search.space import Cases, Choice, Domain, Float, SearchSpace
 from search.spaces.circumstances import Circumstances
 from search.spaces.probe import PROBES
 from trainables.catalog.models import MODELS
+from trainables.catalog.unlabelled import number_used
 from trainables.errors import ConfigError
 from trainables.values import Params
 
@@ -288,7 +289,7 @@ def _trainings(
         return
     epoch_s = facts.epoch_s(MODELS[name].source or name)
     if MODELS[name].extended_by:
-        epoch_s *= 1 + facts.unlabelled / facts.images
+        epoch_s *= 1 + number_used(facts.unlabelled) / facts.images
     for side in sides:
         epochs = facts.epochs(epoch_s, side, TRAINING_SHARE, limits)
         if epochs or fixed_name:

@@ -382,7 +382,7 @@ def test_options_that_came_later_leave_earlier_configs_as_they_were():
 
 def test_copies_across_parts_stay_in_a_config_of_a_version_that_kept_them():
     config = TrialConfig()
-    assert config.data.leaks == "together"
+    assert config.data.leaks == "clean"
     earlier = config.to_dict()
     del earlier["data"]["leaks"]
     assert TrialConfig.from_dict(earlier).data.leaks == "keep"

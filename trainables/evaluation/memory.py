@@ -4,6 +4,7 @@ Tensors on this device have a shape but no data, so that nothing is computed: co
 networks of any size, and deterministic.
 """
 
+import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,8 +181,9 @@ def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
 def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     """Return an upper bound on the memory of a process that trains this config, in bytes.
 
-    The images are not counted, because all processes of a machine share them. For a baseline
-    without a network, the result is only the memory of the process before the fit.
+    The images are not counted, because all processes of a machine share them, unless a model adds
+    others to the training set. For a baseline without a network, the result is only the memory of
+    the process before the fit.
     """
     if not MODELS[config.model.name].has_network:
         return PROCESS_BYTES
@@ -197,4 +199,16 @@ def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
     batch = min(config.batch_size, dataset.least_trained * per_image)
     tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))
     images = max(batch * size.trained_image, tested * size.tested_image)
-    return PROCESS_BYTES + state_bytes + round(images * SLACK * (HALF if is_half else 1))
+    own_images = _own_images_bytes(config, dataset)
+    activations = round(images * SLACK * (HALF if is_half else 1))
+    return PROCESS_BYTES + state_bytes + activations + own_images
+
+
+def _own_images_bytes(config: TrialConfig, dataset: Dataset) -> int:
+    """Return the size of the training set if a model adds images to it, twice while it does."""
+    extension = MODELS[config.model.name].extension
+    if extension is None:
+        return 0
+    count, *shape = dataset.train.shape
+    total: int = 2 * (count + extension(config).count) * math.prod(shape)
+    return total

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS
-from trainables.config import KEEP, TOGETHER, DataConfig
+from trainables.config import CLEAN, KEEP, TOGETHER, DataConfig
 from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derive_fingerprint
 from trainables.datasets.load import divide, load, read
 from trainables.datasets.targets import Labels
@@ -97,7 +97,8 @@ def should_remove(config: DataConfig) -> bool:
 def should_draw_together(config: DataConfig, decoded: Decoded) -> bool:
     """True if parts or folds are drawn, and copies of a picture must stay together."""
     is_drawn = decoded.val is None or decoded.test is None or config.folds is not None
-    return config.leaks == TOGETHER and is_drawn and DATASETS[config.name].from_folder
+    are_together = config.leaks in (CLEAN, TOGETHER)
+    return are_together and is_drawn and DATASETS[config.name].from_folder
 
 
 def groups_of(copies: Copies, decoded: Decoded, config: DataConfig) -> Labels:
@@ -142,7 +143,8 @@ def inspect_data(
         removed = _leaks(pairs, places, in_folds=dataset.folds is not None)
         if dataset.groups is not None:
             removed &= ~_are_together(pairs, places, dataset.groups)
-        contradicting = np.setdiff1d(_contradictions(pairs, places), pairs.image[removed])
+    if should_remove(config) and config.leaks == CLEAN:
+        contradicting = np.setdiff1d(_contradictions(copies, places), pairs.image[removed])
     inspected = InspectedData(dataset, places, copies, pairs, removed, contradicting)
     if not len(inspected.removed_images):
         return inspected
@@ -168,16 +170,16 @@ def _leaks(pairs: Pairs, places: Places, *, in_folds: bool) -> NDArray[np.bool_]
     return is_leak
 
 
-def _contradictions(pairs: Pairs, places: Places) -> NDArray[np.int64]:
+def _contradictions(copies: Copies, places: Places) -> NDArray[np.int64]:
     """Return the numbers of the test images that equal another one with another class, sorted."""
     if "test" not in places.parts:
         return np.zeros(0, np.int64)
-    test = list(places.parts).index("test")
-    is_within = (pairs.kind == EXACT) & (places.part[pairs.image] == test)
-    is_within &= places.part[pairs.same_as] == test
-    image, first = pairs.image[is_within], pairs.same_as[is_within]
-    contradicted = first[places.strata[image] != places.strata[first]]
-    return np.union1d(contradicted, image[np.isin(first, contradicted)])
+    images = np.flatnonzero(places.part == list(places.parts).index("test"))
+    classes, originals = places.strata[images], copies.original[images]
+    pairs = np.unique(np.stack([originals, classes], axis=1), axis=0)
+    first, counts = np.unique(pairs[:, 0], return_counts=True)
+    contradicting: NDArray[np.int64] = images[np.isin(originals, first[counts > 1])]
+    return contradicting
 
 
 def _are_together(pairs: Pairs, places: Places, groups: Labels) -> NDArray[np.bool_]:
@@ -198,7 +200,8 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
         is_removed_here = is_removed[places.part == number]
         if is_removed_here.all():
             raise DataError(
-                f"every image of the {TITLES[name]} set is a copy of an image in another set. "
+                f"every image of the {TITLES[name]} set is a copy of an image in another set, or "
+                "of one with another class. "
                 "Use different images in train/, val/ and test/, or keep the copies with "
                 "--set data.leaks=keep."
             )

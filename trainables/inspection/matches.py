@@ -36,7 +36,7 @@ class Match:
     image: Image
     same_as: Image
     removed: bool = False
-    """True if `image` was removed as a copy of `same_as`."""
+    """True if `image` was removed, as a copy or since an equal image has another class."""
 
     @property
     def across(self) -> bool:

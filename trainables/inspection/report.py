@@ -262,13 +262,14 @@ def _matches(inspected: InspectedData) -> tuple[Match, ...]:
         (np.arange(len(pairs)), pairs.kind, ~inspected.removed, part == same_as_part, agree)
     )
     counts: Counter[tuple[str, int, int]] = Counter()
+    is_left_out = np.isin(pairs.image, inspected.removed_images)
     matches = []
     for row in order.tolist():
         group = str(pairs.kind[row]), int(part[row]), int(same_as_part[row])
         counts[group] += 1
         if counts[group] <= MAX_MATCHES:
             images = places.image(pairs.image[row]), places.image(pairs.same_as[row])
-            matches.append(Match(group[0], *images, bool(inspected.removed[row])))
+            matches.append(Match(group[0], *images, bool(is_left_out[row])))
     return tuple(matches)
 
 

@@ -148,8 +148,8 @@ def _contradictions(report: DataReport) -> Iterator[str]:
     if (count := report.contradicting) > 0:
         yield (
             f"warning: {counted(count, 'test image')} with an equal test image of another class "
-            f"{'is' if count == 1 else 'are'} left out of the test set (--set data.leaks=keep "
-            "keeps them)."
+            f"{'is' if count == 1 else 'are'} left out of the test set (--set "
+            "data.leaks=together keeps them)."
         )
 
 

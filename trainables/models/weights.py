@@ -490,10 +490,10 @@ def _remedy(names: Sequence[str]) -> str:
     if len(names) > 1:
         url, pronoun, file_noun = f"{url.rpartition('/')[0]}/", "one", "one"
     entry = MODELS[names[0]]
-    without = "set model.pretrained=false" if entry.source else "use for example --space table3"
+    may_omit = entry.source and not entry.options["pretrained"]
+    without = "set model.pretrained=false" if may_omit else "use for example --space table3"
     available = [name for name in cached(entry.tasks) if name not in names]
     if entry.fitted_by:
-        without = "use for example --space table3"
         available = [f"probe_{name}" for name in available if f"probe_{name}" in MODELS]
     alternatives = (
         f" The weights of {', '.join(available)} are available: --set model.name={available[0]}."

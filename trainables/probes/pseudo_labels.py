@@ -6,31 +6,28 @@ most certain then count as training images of that class (pseudo-labels; Lee 201
 """
 
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from trainables.baselines.base import Beat, no_beat
 from trainables.catalog.models import PROBE_SIDE
+from trainables.catalog.unlabelled import number_used
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.probes.spreading import Rows, Scores, SpreadingProbe, spread
-from trainables.probes.unlabelled import FilesPart
-
-SHARE, MOST = 0.5, 4000
-"""The share of the images without labels that are used, and the maximum number of images.
-
-The classes of the others are less certain.
-"""
-
-
-def number_used(count: int) -> int:
-    """Return the number of images that are used, of `count` images without labels."""
-    return min(MOST, max(1, round(SHARE * count)))
+from trainables.probes.unlabelled import FilesPart, folder_of, used_paths
 
 
 def most_certain(certainty: Scores) -> Rows:
     """Return the rows of the images that are used, sorted, given the certainty of each."""
     return np.sort(np.argsort(-certainty, kind="stable")[: number_used(len(certainty))])
+
+
+@lru_cache(maxsize=4)
+def _count(folder: Path, data: Path | None) -> int:
+    return number_used(len(used_paths(folder, data)))
 
 
 class PseudoLabels:
@@ -51,12 +48,12 @@ class PseudoLabels:
 
     @property
     def count(self) -> int:
-        """The number of images that are added to the training set.
+        """The number of images that are added to the training set, counted once by a process.
 
         Raises:
             ConfigError: see `used_paths`.
         """
-        return number_used(len(self.probe.paths))
+        return _count(self.probe.folder, folder_of(self.probe.config.data))
 
     def added_to(self, dataset: Dataset, beat: Beat = no_beat) -> Dataset:
         """Return a data set with these images in its training set.

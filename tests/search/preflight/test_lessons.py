@@ -1,6 +1,7 @@
 """Settings that did well in earlier searches, and that a new one tries early."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from search.design.experiment import Experiment, base_of
-from search.design.lesson import Lesson, lesson_of
+from search.design.lesson import Lesson, lesson_of, lessons_in
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult
-from search.preflight import lessons
+from search.preflight import lessons, portfolio
+from search.preflight.adapting import complete
 from search.preflight.lessons import chosen_lessons, nearest_value, params_of, with_lessons
 from search.preflight.portfolio import (
     DataTraits,
@@ -22,10 +24,12 @@ from search.preflight.portfolio import (
 )
 from search.space import Choice, Float
 from search.spaces.find import find
+from search.views.page.sections import lesson_lines
 from tests.search.preflight.test_first_step import of, photographs
 from tests.support.played import changed
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
+from trainables.values import Json
 
 TRAITS = DataTraits(1000, 32, 3, 10, "own")
 TUNED = {
@@ -55,9 +59,11 @@ def automatic(experiment: Experiment) -> Experiment:
     )
 
 
-def example(score: float = 0.9, traits: DataTraits = TRAITS, **changes: Any) -> Example:
+def example(
+    score: float = 0.9, traits: DataTraits = TRAITS, data: str = "cells", **changes: Any
+) -> Example:
     settings = TUNED | {path.replace("__", "."): value for path, value in changes.items()}
-    return Example(settings, score, "cells", traits, "earlier", "t0007")
+    return Example(settings, score, "accuracy", data, traits, "earlier", "t0007")
 
 
 def test_data_sets_are_compared_by_their_sizes_their_classes_and_their_colours() -> None:
@@ -108,6 +114,8 @@ def test_an_example_becomes_a_point_of_the_space(automatic: Experiment) -> None:
         {"optimizer__schedule": "constant"},
         {"model__name": "alexnet"},
         {"model__freeze": "everything"},
+        {"model__pretrained": False},
+        {"optimizer__lr": 10**400},
     ],
 )
 def test_an_example_that_the_space_does_not_contain_is_left_out(
@@ -121,7 +129,7 @@ def test_the_best_of_each_data_set_come_first_and_among_them_the_most_similar(
 ) -> None:
     far = replace(TRAITS, images=100_000, fingerprint="far")
     examples = [
-        example(0.7, far, optimizer__lr=0.003),
+        example(0.7, far, "cats", optimizer__lr=0.003),
         example(0.8, optimizer__lr=0.004),
         example(0.9, optimizer__lr=0.005),
         example(0.6, optimizer__lr=0.006),
@@ -135,7 +143,12 @@ def test_settings_that_the_space_tries_first_anyway_are_no_lesson(automatic: Exp
     (probe, *_) = (
         point for point in automatic.space.first if point["model.name"] == "probe_squeezenet1_0"
     )
-    assert chosen_lessons(automatic, TRAITS, [Example(probe, 0.9, "cells", TRAITS)]) == []
+    (tuned, *_) = (
+        point for point in automatic.space.first if point["model.name"] == "squeezenet1_0"
+    )
+    for point in (probe, TUNED | tuned):
+        known = Example(point, 0.9, "accuracy", "cells", TRAITS)
+        assert chosen_lessons(automatic, TRAITS, [known]) == []
 
 
 def test_lessons_follow_the_quick_fits_and_are_in_the_journal(
@@ -171,7 +184,9 @@ def test_the_examples_that_come_with_the_program_can_be_used(automatic: Experime
 def test_the_best_trial_of_each_model_is_an_example() -> None:
     result = SearchResult.read(Path("tests/fixtures/search-v1"))
     (best,) = examples_of(result)
-    assert (best.search, best.trial, best.data) == ("v1", "t0001", "digits")
+    assert (best.search, best.trial, best.data, best.metric) == (
+        *("v1", "t0001", "digits", "accuracy"),
+    )
     assert best.traits == DataTraits(300, 8, 1, 10, "e602d0f97e19e481")
     assert best.score == max(
         each["val/accuracy"] for each in result.trials["t0001"].epochs.values()
@@ -190,15 +205,80 @@ def test_a_search_that_only_guesses_teaches_nothing() -> None:
     assert list(examples_of(result)) == []
 
 
-def test_journals_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> None:
+BROKEN: list[Callable[[Json], object]] = [
+    lambda data: data.pop("image"),
+    lambda data: data.pop("name"),
+    lambda data: data.update(train=0),
+    lambda data: data.update(train="many"),
+    lambda data: data.update(fingerprint=["a"], image=[1]),
+    lambda data: data.update(guesses=[{}]),
+    lambda data: data.update(classes=7),
+]
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_journal_that_is_not_what_is_expected_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Json], object]
+) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree("tests/fixtures/search-v1", tmp_path / name)
+    read = SearchResult.read
+
+    def damaged(folder: Path) -> SearchResult:
+        result = read(folder)
+        if folder.name == "bad":
+            damage(result.started.data)
+        return result
+
+    monkeypatch.setattr(SearchResult, "read", damaged)
+    assert [each.search for each in examples_in(tmp_path, "classification")] == ["good"]
+
+
+def test_journals_that_cannot_be_read_do_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("own", "good", "other"):
         shutil.copytree("tests/fixtures/search-v1", tmp_path / name)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / FILE_NAME).write_text("{")
-    searches = [each.search for each in examples_in(tmp_path, "classification", own="own")]
-    assert searches == ["v1", "v1"]
+    searches = {each.search for each in examples_in(tmp_path, "classification", own="own")}
+    assert searches == {"good", "other"}, "as they are called now, not as in their journals"
+    monkeypatch.setattr(portfolio, "MAX_BYTES", 10)
+    assert examples_in(tmp_path, "classification") == []
+    monkeypatch.setattr(portfolio, "MAX_BYTES", 10**9)
+    monkeypatch.setattr(portfolio, "MAX_S", -1.0)
+    assert examples_in(tmp_path, "classification") == []
     assert examples_in(tmp_path, "segmentation") == []
     assert examples_in(tmp_path / "nothing", "classification") == []
+
+
+@pytest.mark.parametrize(
+    "values", [5, [5], [{}], [{"params": [1], "data": "a"}], [{"params": {}, "data": 1}]]
+)
+def test_damaged_lessons_are_left_out(values: object) -> None:
+    assert lessons_in({"lessons": values}) == []
+
+
+def test_lessons_of_later_versions_can_be_read() -> None:
+    lesson = Lesson({}, "flowers", "first", "t0001")
+    assert lessons_in({"lessons": [lesson.to_json() | {"later": 1}]}) == [lesson]
+
+
+def test_without_learning_only_the_notes_of_the_space_are_there(automatic: Experiment) -> None:
+    dataset = of(photographs(20, side=32))
+    _, notes = complete(changed(automatic, learn=False), dataset)
+    assert [note.partition(" tries ")[0] for note in notes] == ["note: nine"]
+    other = changed(automatic, space_source="table3")
+    assert complete(other, dataset) == (other, [])
+
+
+def test_the_report_and_the_story_name_the_lesson(automatic: Experiment) -> None:
+    result = SearchResult.read(Path("tests/fixtures/search-v1"))
+    lesson = Lesson(result.trials["t0001"].params, "flowers", "first", "t0009")
+    result.started.experiment["lessons"] = [lesson.to_json()]
+    (line,) = lesson_lines(result)
+    assert line.startswith("t0009 of the search first (flowers): t0001 tried its settings, ")
+    assert line.endswith(f"place 1 of {len(result.ranking)}")
 
 
 def test_a_lesson_names_its_origin() -> None:

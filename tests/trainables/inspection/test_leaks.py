@@ -68,27 +68,42 @@ def test_a_copy_of_a_validation_image_is_not_tested_on(dataset: Dataset) -> None
     assert (len(left.val), len(left.test)) == (12, 11)
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("leaks", ["clean", "together", "keep"])
 def test_equal_test_images_of_several_classes_are_not_tested_on(
-    dataset: Dataset, keep: bool
+    dataset: Dataset, leaks: str
 ) -> None:
     assert dataset.test is not None
     # Images of an odd row are dogs; 4 has the class of 2, but equals the dog as well.
     for row in (3, 4):
         dataset.test.images[row] = dataset.test.images[2]
     dataset.val.images[3] = dataset.val.images[2]
-    config = replace(FOLDER, leaks="keep") if keep else FOLDER
+    config, is_clean = replace(FOLDER, leaks=leaks), leaks == "clean"
     looked = inspect_data(dataset, config)
     left, report = looked.dataset, report_of(looked, config)
     assert left.test is not None
     gone = set(dataset.test.names or ()) - set(left.test.names or ())
-    assert gone == (set() if keep else {"test/2.png", "test/3.png", "test/4.png"})
+    assert gone == ({"test/2.png", "test/3.png", "test/4.png"} if is_clean else set())
     assert len(left.val) == 12
-    assert report.removed == ({} if keep else {"test": 3})
-    assert (
+    assert report.removed == ({"test": 3} if is_clean else {})
+    marked = {match.image.name for match in report.matches if match.removed}
+    assert marked == ({"test/3.png", "test/4.png"} if is_clean else set())
+    told = (
         "warning: 3 test images with an equal test image of another class are left out of the test "
-        "set (--set data.leaks=keep keeps them)." in list(warnings(report))
-    ) is not keep
+        "set (--set data.leaks=together keeps them)."
+    )
+    assert (told in list(warnings(report))) is is_clean
+
+
+def test_a_near_copy_of_a_training_image_does_not_hide_a_contradiction(dataset: Dataset) -> None:
+    """Of the two, the one with the class of the training image is left out as its copy."""
+    assert dataset.test is not None
+    dataset.test.images[1] = as_jpeg(dataset.train.images[0])
+    dataset.test.images[2] = dataset.test.images[1]
+    looked = inspect_data(dataset, FOLDER)
+    assert looked.dataset.test is not None
+    gone = set(dataset.test.names or ()) - set(looked.dataset.test.names or ())
+    assert gone == {"test/1.png", "test/2.png"}
+    assert len(looked.removed_images) == 2
 
 
 def test_leaks_are_kept_on_request_and_told(dataset: Dataset) -> None:

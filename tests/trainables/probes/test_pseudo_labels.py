@@ -9,10 +9,12 @@ from PIL import Image
 
 from search.design.experiment import fit_problems
 from tests.trainables.probes.test_probe import SIDE, save_weights
+from trainables.catalog import unlabelled
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate
+from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
 from trainables.probes import pseudo_labels
 from trainables.probes.pseudo_labels import PseudoLabels
@@ -84,8 +86,10 @@ def test_the_most_certain_half_is_added_with_the_class_of_its_neighbours(
 def test_the_number_of_images_is_limited(
     config: TrialConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pseudo_labels, "MOST", 7)
+    monkeypatch.setattr(unlabelled, "MOST", 7)
+    pseudo_labels._count.cache_clear()
     assert PseudoLabels(config).count == 7
+    pseudo_labels._count.cache_clear()
 
 
 def test_the_trial_trains_on_them_and_is_a_network_like_any_other(
@@ -116,6 +120,22 @@ def test_an_epoch_takes_longer_by_these_images(config: TrialConfig, few: Dataset
     )
     with_more, without = epochs_seconds([config, plain], few)
     assert with_more > 1.5 * without
+
+
+def test_the_training_set_of_its_own_takes_memory(config: TrialConfig, few: Dataset) -> None:
+    plain = config.override(
+        {"model.name": "squeezenet1_0", "model.unlabelled": None, "model.neighbours": None}
+    )
+    more = training_bytes(config, few) - training_bytes(plain, few)
+    assert more == 2 * 26 * 24 * 24 * 3
+
+
+def test_one_process_trains_it(config: TrialConfig, few: Dataset) -> None:
+    (problem,) = fit_problems(config, few, 2)
+    assert problem == (
+        "pseudo_squeezenet1_0 learns from images without labels, whose classes one process "
+        "determines (got --workers 2). Remove --workers, or use another model."
+    )
 
 
 def test_the_folder_must_be_named(config: TrialConfig, few: Dataset) -> None:
