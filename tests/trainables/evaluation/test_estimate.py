@@ -6,7 +6,6 @@ import torch
 
 from tests.support.networks import OWN
 from trainables.config import TrialConfig
-from trainables.datasets.targets import Targets
 from trainables.evaluation import estimate
 from trainables.evaluation.estimate import (
     Times,
@@ -43,7 +42,8 @@ def test_a_familys_epoch_is_estimated(make_dataset):
 
 @pytest.mark.parametrize(("batch", "steps"), [(8, 3), (1000, 1)])
 def test_an_epoch_is_its_steps_its_images_and_a_third_for_validation(batch, steps, make_dataset):
-    epoch_s = Times(0.5, 0.1).epoch_s(batch, make_dataset(train=24, val=12), Targets())
+    config = TrialConfig().override({"batch_size": batch})
+    epoch_s = Times(0.5, 0.1).epoch_s(config, make_dataset(train=24, val=12))
     assert epoch_s == pytest.approx(0.5 * steps + 0.1 * (24 + 4))
 
 

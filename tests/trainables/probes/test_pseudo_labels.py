@@ -1,5 +1,6 @@
 """Networks that are fine-tuned on images without labels, too."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,21 @@ def test_the_folder_must_be_named(config: TrialConfig, few: Dataset) -> None:
         "pseudo_squeezenet1_0 learns from images without labels, too. Name their folder with "
         "--unlabelled FOLDER, or use another model."
     ]
+
+
+def test_with_folds_each_network_gets_labels_from_its_own_training_images(
+    config: TrialConfig, few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded = replace(few, train=few.val, val=few.val, folds=3)
+    labelled: list[int] = []
+    add = PseudoLabels.added_to
+
+    def added(images: PseudoLabels, dataset: Dataset, *beat: Any) -> Dataset:
+        labelled.append(len(dataset.train))
+        return add(images, dataset, *beat)
+
+    monkeypatch.setattr(PseudoLabels, "added_to", added)
+    (report,) = run_trial(config.override({"data.folds": 3}), folded, tmp_path / "trial")
+    assert report.outcome == "completed"
+    assert len(report.folds) == 3
+    assert labelled == [20, 20, 20]
