@@ -31,6 +31,7 @@ DECIDING = (
     "search/decisions/*.py",
     "search/design/budget.py",
     "search/design/experiment.py",
+    "search/design/lesson.py",
     "search/journal/events.py",
     "search/journal/guessing.py",
     "search/journal/result.py",
