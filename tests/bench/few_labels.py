@@ -82,6 +82,8 @@ def tuning(args: argparse.Namespace, images: int) -> TrialConfig:
     """Return the settings with which the space auto begins to fine-tune, for few images."""
     return TrialConfig().override(
         {
+            "data.name": "folder",
+            "data.root": str(args.data_root),
             "model.name": args.network,
             "model.pretrained": True,
             "model.weights": str(args.weights),
