@@ -3,7 +3,7 @@
 Source: Feurer et al., "Initializing Bayesian Hyperparameter Optimization via Meta-Learning" (2015).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -40,11 +40,21 @@ def with_lessons(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, 
     first, new = experiment.space.first, [lesson.params for lesson in lessons]
     place = next((number for number, point in enumerate(first) if not _is_fit(point)), len(first))
     space = replace(experiment.space, first=(*first[:place], *new, *first[place:]))
-    origins = "; ".join(lesson.origin for lesson in lessons)
     return replace(experiment, space=space, lessons=tuple(lessons)), [
-        f"note: settings that did well before are tried early: {origins}. --no-learn leaves them "
-        "out."
+        f"note: settings that did well before are tried early: {_origins_text(lessons)}. "
+        "--no-learn leaves them out."
     ]
+
+
+def _origins_text(lessons: Sequence[Lesson]) -> str:
+    """Name the searches of the storage one by one, and those of this program together."""
+    parts = [lesson.origin for lesson in lessons if lesson.search]
+    if shipped := [lesson.data for lesson in lessons if not lesson.search]:
+        names = ", ".join(dict.fromkeys(shipped))
+        parts.append(
+            f"{len(shipped)} of searches whose results come with this program (on {names})"
+        )
+    return "; ".join(parts)
 
 
 def chosen_lessons(
@@ -64,6 +74,7 @@ def chosen_lessons(
         (example, params)
         for example in examples
         if (params := params_of(example, experiment)) is not None
+        and not _includes_any(params, experiment.space.first)
     ]
     by_kind: dict[tuple[str, int, int, str], list[tuple[Example, Params]]] = {}
     for example, params in sorted(expressed, key=lambda each: -each[0].score):
@@ -77,13 +88,17 @@ def chosen_lessons(
         key=lambda each: each[:2],
     )
     lessons: list[Lesson] = []
-    tried = list(experiment.space.first)
     for _, _, example, params in ranked:
-        is_tried = any(point.items() <= params.items() for point in tried)
-        if not is_tried and len(lessons) < MOST_LESSONS:
+        if len(lessons) < MOST_LESSONS and not _includes_any(
+            params, (lesson.params for lesson in lessons)
+        ):
             lessons.append(Lesson(params, example.data, example.search, example.trial))
-            tried.append(params)
     return lessons
+
+
+def _includes_any(params: Params, points: Iterable[Params]) -> bool:
+    """True if a trial of one of these points may have exactly these params."""
+    return any(point.items() <= params.items() for point in points)
 
 
 def params_of(example: Example, experiment: Experiment) -> Params | None:

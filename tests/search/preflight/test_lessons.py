@@ -162,8 +162,8 @@ def test_lessons_follow_the_quick_fits_and_are_in_the_journal(
     names = [point["model.name"] for point in taught.space.first]
     assert names == [*fits, "squeezenet1_0", *before[len(fits) :]]
     assert notes == [
-        "note: settings that did well before are tried early: a search on cells (its results come "
-        "with this program). --no-learn leaves them out."
+        "note: settings that did well before are tried early: 1 of searches whose results come "
+        "with this program (on cells). --no-learn leaves them out."
     ]
     again = Experiment.from_description(
         taught.name, taught.describe() | {"stop_at_chance": 0}, taught.storage
