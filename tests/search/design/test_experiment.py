@@ -28,7 +28,7 @@ def dataset(images: int, side: int) -> Dataset:
         ({"name": ""}, "--name must have 1 to 64 of the characters"),
         ({"name": "a" * 65}, "--name must have 1 to 64 of the characters"),
         ({"name": "-rf"}, "--name must have 1 to 64 of the characters"),
-        ({"name": "Blut Bild\xe4r"}, "(got 'Blut Bild\xe4r'; for example 'Blut-Bildar')"),
+        ({"name": "Blut Bild\xe4r"}, "(got 'Blut Bild\xe4r'; for example 'Blut-Bildaer')"),
         (
             {"algorithm": "beyes"},
             "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?",

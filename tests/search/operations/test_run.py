@@ -563,7 +563,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     result = SearchResult.read(journal.parent)
     assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
     # MLflow is waited for five seconds here; a busy machine may take longer, and says how to go on.
-    if "MLflow did not accept everything" in err:
+    if "MLflow did not accept all results" in err:
         subprocess.run(
             [sys.executable, "-m", "search.sync", "cut"],
             cwd=tmp_path,
