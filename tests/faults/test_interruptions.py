@@ -99,7 +99,7 @@ class Ordeal:
         self.done[name] = self.search.finish()
         self.epochs_after[name] = len(self.search.events("epoch")) - before
         # MLflow is waited for five seconds; a busy machine may take longer, and says how to go on.
-        if "MLflow did not accept everything" in self.done[name].err:
+        if "MLflow did not accept all results" in self.done[name].err:
             assert self.search.start("sync", self.search.name).finish().code == 0
         self.statuses[name] = {
             run.info.status for run in all_runs(MlflowClient(self.search.tracking))
