@@ -27,6 +27,7 @@ let now = null;
 let fetching = false;
 let exhausted = false; // the server had no further image
 let sending = Promise.resolve();
+let changes = 0; // the number of corrections, skips and undos so far
 
 document.title = `${facts.verb} images: ${shown(facts.subject)}`;
 at("model").textContent = shown(facts.subject);
@@ -67,9 +68,11 @@ async function fill() {
   // The server would return images again whose corrections it has not received yet.
   await sending;
   const known = [...waiting, ...(now ? [now] : [])].map((item) => item.image);
+  const before = changes;
   const told = await heard(() => fetch(`next?without=${known.join(",")}`));
   fetching = false;
-  if (!tell(told)) return;
+  // If something has changed since, the counts of this answer are older than those that are shown.
+  if ((told.error || before === changes) && !tell(told)) return;
   if (told.classes.length > classes.length) rename(told.classes); // added on another page
   // These images were corrected while the request was running, or are waiting already.
   const here = [...waiting, ...done.filter((one) => one.label !== null).map((one) => one.item)];
@@ -148,6 +151,7 @@ function next(action, address, told) {
   if (done.length > BEHIND) pictures.delete(done[done.length - BEHIND - 1].item.image);
   at("problem").hidden = true;
   document.activeElement?.blur();
+  changes += 1;
   sending = sending.then(async () => {
     const kept = await send(address, told);
     if (tell(kept)) return;
@@ -173,6 +177,7 @@ function undo() {
   if (now) waiting.unshift(now);
   waiting.unshift(last.item);
   if (last.label !== null) {
+    changes += 1;
     sending = sending.then(async () => {
       tell(await send(`labels/${last.item.image}`, undefined, "DELETE"));
     });

@@ -191,6 +191,51 @@ def test_a_folder_is_sorted_by_keys_with_classes_that_are_added(tmp_path: Path) 
     assert sorted(found) == ["cat"] * 11 + ["dog"]
 
 
+HELD = """(() => {
+    const answer = window.fetch;
+    window.fetch = async (place, ...options) => {
+        if (!String(place).startsWith("next")) return answer(place, ...options);
+        window.isAsked = true;
+        const answered = await answer(place, ...options);
+        const read = answered.json.bind(answered);
+        answered.json = async () => {
+            const told = await read();
+            setTimeout(() => { window.isHeard = true; }, 0);
+            return told;
+        };
+        await new Promise((release) => { window.release = release; });
+        return answered;
+    };
+    return true;
+})()"""
+"""Holds the answers that name further images until `release` is called."""
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_an_answer_that_a_correction_has_overtaken_does_not_count_backwards(tmp_path: Path) -> None:
+    labelling = labelling_of(tmp_path / "met", 30, CLASSES)
+
+    async def steps(tab: Tab, address: str) -> None:
+        await tab.open(address, 1280)
+        await tab.wait_for("document.querySelector('#one img')?.naturalWidth")
+        assert await tab.value(HELD)
+        corrected = 0
+        while not await tab.value("window.isAsked"):
+            await tab.press("Enter")
+            corrected += 1
+            await tab.wait_for(f"{LEFT}.startsWith('{corrected} corrected')")
+        await tab.wait_for("window.release")
+        await tab.press("Enter")
+        await tab.wait_for(f"{LEFT}.startsWith('{corrected + 1} corrected')")
+        await tab.value("window.release()")
+        await tab.wait_for("window.isHeard")
+        assert (await tab.value(LEFT)).startswith(f"{corrected + 1} corrected")
+
+    with listening(app_of(labelling)) as address:
+        browse(tmp_path / "profile", lambda tab: steps(tab, f"{address}/"))
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [CLASSES, MANY], ids=["odd", "many"])
