@@ -203,7 +203,7 @@ def _begin_one(
 ) -> "Training | Fitting":
     if not config.model.is_baseline:
         if (extension := MODELS[config.model.name].extension) is not None:
-            dataset = extension(config).added_to(dataset, *([beat] if beat is not None else []))
+            dataset = extension(config).added_to(dataset, beat)
         return Training(config, dataset, device=device, world=world, on_step=beat)
     # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
     from trainables.baselines.fitting import Fitting

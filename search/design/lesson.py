@@ -1,7 +1,7 @@
 """Settings that did well in an earlier search, and that a new search tries early."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from trainables.values import Json, Params
@@ -37,7 +37,8 @@ class Lesson:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Build a lesson from the result of `to_json`; fields of later versions are ignored."""
-        return cls(**{name: values[name] for name in vars(cls(Params(), "")) if name in values})
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: values[name] for name in names if name in values})
 
 
 def lessons_in(description: Mapping[str, Any]) -> list[Lesson]:

@@ -143,8 +143,8 @@ def inspect_data(
         removed = _leaks(pairs, places, in_folds=dataset.folds is not None)
         if dataset.groups is not None:
             removed &= ~_are_together(pairs, places, dataset.groups)
-    if should_remove(config) and config.leaks == CLEAN:
-        contradicting = np.setdiff1d(_contradictions(copies, places), pairs.image[removed])
+        if config.leaks == CLEAN:
+            contradicting = np.setdiff1d(_contradictions(copies, places), pairs.image[removed])
     inspected = InspectedData(dataset, places, copies, pairs, removed, contradicting)
     if not len(inspected.removed_images):
         return inspected

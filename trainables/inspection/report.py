@@ -133,7 +133,7 @@ class DataReport:
 
     @property
     def removed(self) -> dict[str, int]:
-        """The number of images that were removed as copies, by part."""
+        """The number of images that were removed, as copies or for their class, by part."""
         numbers: Counter[str] = Counter(test=self.contradicting)
         for count in self.match_counts:
             numbers[count.part] += count.removed
@@ -258,11 +258,11 @@ def _matches(inspected: InspectedData) -> tuple[Match, ...]:
     places, pairs = inspected.places, inspected.pairs
     part, same_as_part = places.part[pairs.image], places.part[pairs.same_as]
     agree = (places.strata[pairs.image] == places.strata[pairs.same_as]) | (pairs.kind == MIRRORED)
+    is_left_out = np.isin(pairs.image, inspected.removed_images)
     order = np.lexsort(
-        (np.arange(len(pairs)), pairs.kind, ~inspected.removed, part == same_as_part, agree)
+        (np.arange(len(pairs)), pairs.kind, ~is_left_out, part == same_as_part, agree)
     )
     counts: Counter[tuple[str, int, int]] = Counter()
-    is_left_out = np.isin(pairs.image, inspected.removed_images)
     matches = []
     for row in order.tolist():
         group = str(pairs.kind[row]), int(part[row]), int(same_as_part[row])

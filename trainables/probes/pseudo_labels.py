@@ -55,12 +55,17 @@ class PseudoLabels:
         """
         return _count(self.probe.folder, folder_of(self.probe.config.data))
 
-    def added_to(self, dataset: Dataset, beat: Beat = no_beat) -> Dataset:
+    def added_to(self, dataset: Dataset, beat: Beat | None = None) -> Dataset:
         """Return a data set with these images in its training set.
+
+        Args:
+            dataset: the data set.
+            beat: called from time to time; None to call nothing.
 
         Raises:
             ConfigError: the images cannot be used, or the weights are missing.
         """
+        beat = beat or no_beat
         classes, certainty = spread(
             self.probe.features(dataset.train, dataset, beat),
             dataset.train.targets,

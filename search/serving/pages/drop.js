@@ -25,7 +25,10 @@ function add(files) {
   for (const file of files) {
     const picture = element("img", { alt: "", src: URL.createObjectURL(file) });
     picture.onload = () => picture.classList.toggle("small", picture.naturalWidth <= SMALL);
-    picture.onerror = () => picture.replaceWith("no preview: your browser does not show this format");
+    picture.onerror = () => {
+      URL.revokeObjectURL(picture.src);
+      picture.replaceWith(element("p", { className: "note" }, "no preview: your browser does not show this format"));
+    };
     const said = element("div", {}, element("p", { className: "note" }, "waiting"));
     const row = element("li", {}, picture, said);
     answers.prepend(row);

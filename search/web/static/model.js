@@ -55,7 +55,10 @@ function show(item, file, text) {
   const picture = document.createElement("img");
   picture.alt = "";
   picture.src = URL.createObjectURL(file);
-  picture.onerror = () => picture.replaceWith("no preview: your browser does not show this format");
+  picture.onerror = () => {
+    URL.revokeObjectURL(picture.src);
+    picture.replaceWith("no preview: your browser does not show this format");
+  };
   picture.onload = () => URL.revokeObjectURL(picture.src);
   item.replaceChildren(picture, ...said.childNodes);
   if (!text) item.append("The server does not answer.");

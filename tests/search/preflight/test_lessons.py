@@ -10,7 +10,7 @@ import pytest
 
 from search.design.experiment import Experiment, base_of
 from search.design.lesson import Lesson, lesson_of, lessons_in
-from search.journal.journal import FILE_NAME
+from search.journal.journal import FILE_NAME, read
 from search.journal.result import SearchResult
 from search.preflight import lessons, portfolio
 from search.preflight.adapting import complete
@@ -25,6 +25,7 @@ from search.preflight.portfolio import (
 from search.space import Choice, Float
 from search.spaces.find import find
 from search.views.page.sections import lesson_lines
+from search.views.text.story import story_lines
 from tests.search.preflight.test_first_step import of, photographs
 from tests.support.played import changed
 from trainables.catalog.models import MODELS
@@ -272,13 +273,18 @@ def test_without_learning_only_the_notes_of_the_space_are_there(automatic: Exper
     assert complete(other, dataset) == (other, [])
 
 
-def test_the_report_and_the_story_name_the_lesson(automatic: Experiment) -> None:
+def test_the_report_and_the_story_name_the_lesson() -> None:
     result = SearchResult.read(Path("tests/fixtures/search-v1"))
     lesson = Lesson(result.trials["t0001"].params, "flowers", "first", "t0009")
     result.started.experiment["lessons"] = [lesson.to_json()]
     (line,) = lesson_lines(result)
     assert line.startswith("t0009 of the search first (flowers): t0001 tried its settings, ")
     assert line.endswith(f"place 1 of {len(result.ranking)}")
+    events = read(Path("tests/fixtures/search-v1") / FILE_NAME)
+    events[0].data.experiment["lessons"] = [lesson.to_json()]  # type: ignore[attr-defined]
+    told = [line for line in story_lines(events, "t0001") if "tried early" in line]
+    assert len(told) == 1
+    assert told[0].endswith("did well before: t0009 of the search first (flowers)")
 
 
 def test_a_lesson_names_its_origin() -> None:
