@@ -63,7 +63,7 @@ and forecasts only at rungs where a value has changed since.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +153,7 @@ class Asha(Scheduler):
             return NEW
         if not new and not self._is_risky():
             return None
-        for number in np.argsort(-rates, kind="stable")[: np.count_nonzero(rates)].tolist():
+        for number in _highest_first(rates):
             for trial in self.standings.waiting(number):
                 if fits(trial):
                     return trial
@@ -183,8 +183,7 @@ class Asha(Scheduler):
         order, that half has log(2) records on average. One is added to both numbers, so that a few
         trainings say little.
         """
-        values = self.standings.values[0]
-        values = values[~np.isnan(values)]
+        values = self.standings.values[0, self.standings.has_arrived[0]]
         if len(values) < 2:
             return 1.0
         best = np.maximum.accumulate(values)[len(values) // 2 - 1 :]
@@ -252,7 +251,7 @@ class Asha(Scheduler):
             return Stop("the rung where it waited does not exist any more")
         number, rung = runner.training, self.rungs[runner.level]
         places = self.standings.places[runner.level]
-        count = int(np.count_nonzero(~np.isnan(places)))
+        count = int(np.count_nonzero(self.standings.has_arrived[runner.level]))
         text = f"place {math.floor(places[number])} of {count} at epoch {rung}"
         if len(self.standings.costs):
             return Stop(f"{text} (cost included)", rung=rung, rivals=count)
@@ -295,29 +294,25 @@ class Asha(Scheduler):
         standings = self.standings
         numbers = np.flatnonzero(standings.waits | standings.runs | standings.is_stopped)
         level = standings.level[numbers]
-        came = np.count_nonzero(~np.isnan(standings.values[:-1]), axis=1)
+        came = np.count_nonzero(standings.has_arrived[:-1], axis=1)
         stay = np.bincount(level[~standings.runs[numbers]], minlength=len(came))
         order = np.zeros(len(numbers))
-        for rung in np.unique(level).tolist():
-            here = level == rung
+        for rung in np.flatnonzero(np.bincount(level)).tolist():
+            here = np.flatnonzero(level == rung)
             order[here] = self.orders.at(rung).log_chances(standings.places[rung, numbers[here]])
-        order = np.maximum(LEAST_LOG, order)
         epoch = self.ends[level]
         drop, end = standings.last_drop[numbers], standings.epochs[numbers]
-        is_before_drop = (epoch <= drop) & (drop < end)
-        return numbers, np.column_stack(
-            [
-                np.ones(len(numbers)),
-                np.log2(np.maximum(end / epoch, 1.0)),
-                np.full(len(numbers), math.log1p(np.count_nonzero(standings.is_completed))),
-                order,
-                self._log_chances_to_lead(numbers),
-                -np.log(came[level]),
-                np.log1p((came - stay)[level]),
-                is_before_drop,
-                order * is_before_drop,
-            ]
-        )
+        features = np.empty((len(FEATURES), len(numbers)))  # a row each is faster to fill
+        features[0] = 1.0
+        np.log2(np.maximum(end / epoch, 1.0), out=features[1])
+        features[2] = math.log1p(np.count_nonzero(standings.is_completed))
+        np.maximum(LEAST_LOG, order, out=features[3])
+        features[4] = self._log_chances_to_lead(numbers)
+        features[5] = -np.log(np.maximum(came, 1))[level]
+        features[6] = np.log1p(came - stay)[level]
+        features[7] = (epoch <= drop) & (drop < end)
+        np.multiply(features[3], features[7], out=features[8])
+        return numbers, features.T
 
     def _log_chances_to_lead(self, numbers: NDArray[np.intp]) -> Array:
         """Return the log of each training's chance to end above the best value so far.
@@ -331,6 +326,13 @@ class Asha(Scheduler):
         return np.maximum(
             LEAST_LOG, self.forecaster.log_chances_above(numbers, best + error, error)
         )
+
+
+def _highest_first(rates: Array) -> Iterator[int]:
+    """Yield the numbers of all rates above 0; all but the first are sorted only if asked for."""
+    if rates.any():
+        yield int(rates.argmax())
+        yield from np.argsort(-rates, kind="stable")[1 : np.count_nonzero(rates)].tolist()
 
 
 def ordinal(number: int) -> str:

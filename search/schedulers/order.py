@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.schedulers.standings import Array, Standings
 
@@ -13,6 +14,7 @@ with the log of the doublings, and its deviation. They were set once, not tuned.
 """
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 """Points and weights of Gauss-Hermite quadrature over this prior."""
+LOG_WEIGHTS = np.log(WEIGHTS)
 ORDER_POWER = 0.5
 """The power of the likelihood of an order: leaders of successive rungs are not independent."""
 
@@ -25,14 +27,14 @@ class Order(NamedTuple):
     that it does not matter that mostly the foremost continued.
     """
 
-    exponents: Array
-    log_weights: Array
-    """For each exponent: log of its posterior weight over the sum of place ** -alpha."""
+    strengths: Array
+    """For each exponent, and 0, 1, 2, ... half places: place ** -alpha."""
+    weights: Array
+    """For each exponent: its posterior weight over the sum of the strengths of all places."""
 
     def log_chances(self, places: Array) -> Array:
         """Return the log of the chance of each place to be the best."""
-        terms = self.log_weights[:, None] - np.outer(self.exponents, np.log(places))
-        log_chances: Array = np.logaddexp.reduce(terms, axis=0)
+        log_chances: Array = np.log((self.weights @ self.strengths)[_half_places(places)])
         return log_chances
 
 
@@ -41,45 +43,71 @@ class Orders:
 
     def __init__(self, standings: Standings, horizon: int) -> None:
         self.standings, self.ends = standings, [*standings.rungs, horizon]
+        self.exponents = [
+            np.exp(
+                EXPONENT
+                + EXPONENT_TO_GO * math.log(math.log2(horizon / rung))
+                + EXPONENT_DEVIATION * NODES
+            )
+            for rung in standings.rungs
+        ]
+        """For each rung, the exponents at the nodes of the quadrature."""
         self._orders: dict[int, tuple[list[int], Order]] = {}
         """For each rung, the numbers of changes that its order rests on, and the order."""
         self._likelihoods: dict[tuple[int, int], tuple[tuple[int, int], Array]] = {}
-        """For each pair of rungs, the numbers of changes at both, and the log likelihoods."""
+        """For each pair of rungs, the numbers of changes that matter, and the log likelihoods."""
+        self._sums: dict[int, tuple[int, Array, Array]] = {}
+        """For each rung, the number of its changes, the strengths of its places, and their sums."""
+        self._strengths: dict[int, Array] = {}
+        """For each rung, each exponent, and 0, 1, 2, ... half places: place ** -alpha.
+
+        Half places, since two that are equal share the mean of their places; the first is not used.
+        """
 
     def at(self, level: int) -> Order:
         """Return the order at a rung, from what later rungs show of it."""
         changes, cached = self.standings.changes[level:], self._orders.get(level)
         if cached is not None and cached[0] == changes:
             return cached[1]
-        to_go = math.log2(self.ends[-1] / self.ends[level])
-        exponents = np.exp(EXPONENT + EXPONENT_TO_GO * math.log(to_go) + EXPONENT_DEVIATION * NODES)
         likelihood = np.zeros(len(NODES))
         for later in range(level + 1, len(self.ends)):
-            likelihood += self._log_likelihood(level, later, exponents)
-        posterior = np.log(WEIGHTS) + ORDER_POWER * (likelihood - likelihood.max())
-        places = self.standings.places[level]
-        log_places = np.log(places[~np.isnan(places)])
-        totals = np.exp(-np.outer(exponents, log_places)).sum(axis=1)
-        order = Order(exponents, posterior - np.logaddexp.reduce(posterior) - np.log(totals))
-        self._orders[level] = list(changes), order
-        return order
+            likelihood += self._log_likelihood(level, later)
+        posterior = LOG_WEIGHTS + ORDER_POWER * (likelihood - likelihood.max())
+        if level not in self._sums or self._sums[level][0] != changes[0]:
+            here = self.standings.has_arrived[level]
+            counts = np.bincount(_half_places(self.standings.places[level, here]))
+            strengths = self._strengths_at(level, len(counts))
+            self._sums[level] = changes[0], strengths, strengths @ counts
+        _, strengths, sums = self._sums[level]
+        weights = np.exp(posterior - np.logaddexp.reduce(posterior)) / sums
+        self._orders[level] = list(changes), Order(strengths, weights)
+        return self._orders[level][1]
 
-    def _log_likelihood(self, level: int, later: int, exponents: Array) -> Array:
+    def _strengths_at(self, level: int, size: int) -> Array:
+        """Return place ** -alpha for so many half places."""
+        kept = self._strengths.get(level, np.ones((len(NODES), 1)))
+        if kept.shape[1] < size:
+            places = np.arange(1, 2 * size) / 2
+            powers = np.exp(-np.outer(self.exponents[level], np.log(places)))
+            kept = self._strengths[level] = np.insert(powers, 0, 1.0, axis=1)
+        return kept[:, :size]
+
+    def _log_likelihood(self, level: int, later: int) -> Array:
         """Return the log likelihood of each exponent, from the first two at a later rung."""
         standings = self.standings
-        changes = standings.changes[level], standings.changes[later]
+        changes = int(standings.shifts[level, later]), standings.changes[later]
         cached = self._likelihoods.get((level, later))
         if cached is not None and cached[0] == changes:
             return cached[1]
         places, later_places = standings.places[level], standings.places[later]
-        came = np.flatnonzero(~np.isnan(later_places) & ~np.isnan(places))
-        likelihood = np.zeros(len(exponents))
+        came = np.flatnonzero(standings.has_arrived[later] & standings.has_arrived[level])
+        likelihood = np.zeros(len(NODES))
         if len(came) > 1:
             # From a nearer rung places predict better: the exponent grows with the root.
             to_go, doublings = (
                 math.log2(end / self.ends[level]) for end in (self.ends[-1], self.ends[later])
             )
-            nearer = exponents * math.sqrt(to_go / doublings)
+            nearer = self.exponents[level] * math.sqrt(to_go / doublings)
             strengths = np.exp(-np.outer(nearer, np.log(places[came])))
             remaining = strengths.sum(axis=1)
             later_places = later_places[came]
@@ -90,3 +118,7 @@ class Orders:
                 remaining = np.maximum(remaining - strengths[:, leader], 1e-300)
         self._likelihoods[level, later] = changes, likelihood
         return likelihood
+
+
+def _half_places(places: Array) -> NDArray[np.intp]:
+    return (2 * places).astype(np.intp)

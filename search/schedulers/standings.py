@@ -51,6 +51,10 @@ class Standings:
         """The trainings that have more than one trial (the keys; a dict keeps their order)."""
         self.values = np.full((len(rungs) + 1, 0), np.nan)
         self.places = self.values.copy()
+        self.has_arrived = np.zeros(self.values.shape, dtype=bool)
+        """True where there is a value."""
+        self.highest = np.zeros(0)
+        """The best value so far of each training; -inf if it has not reached a rung."""
         self.level = np.zeros(0, dtype=int)
         """The last rung that each training has reached; -1 for none."""
         self.waits, self.runs, self.is_stopped = (np.zeros(0, dtype=bool) for _ in range(3))
@@ -62,23 +66,21 @@ class Standings:
         self.costs = np.zeros((0, 0))
         self.changes = [0] * (len(rungs) + 1)
         """The number of changes of values at each rung."""
+        self.shifts = np.zeros((len(rungs) + 1, len(rungs) + 1), dtype=int)
+        """For each rung, and each one further on: how often places at the first have changed among
+        trainings that came to the second.
+        """
 
     @property
     def is_completed(self) -> Flags:
         """True for each training at its last epoch, unless a longer trial of it runs."""
-        is_completed: Flags = ~np.isnan(self.values[-1])
+        is_completed: Flags = self.has_arrived[-1]
         return is_completed
 
     @property
     def spent(self) -> int:
         """The epochs of all trainings so far."""
         return int(self.furthest.sum())
-
-    @property
-    def highest(self) -> Array:
-        """The best value so far of each training; -inf if it has not reached a rung."""
-        highest: Array = np.fmax.reduce(self.values, axis=0, initial=-np.inf)
-        return highest
 
     @property
     def is_on_front(self) -> Flags:
@@ -150,6 +152,8 @@ class Standings:
         for name, filler in (
             ("values", np.nan),
             ("places", np.nan),
+            ("has_arrived", False),
+            ("highest", -np.inf),
             ("level", -1),
             ("waits", False),
             ("runs", False),
@@ -231,7 +235,12 @@ class Standings:
             self.places[level, equal] += change / 2
             self.places[level, number] = 1 + np.count_nonzero(better) + np.count_nonzero(equal) / 2
             self.changes[level] += 1
+            is_shifted = worse | equal
+            is_shifted[number] = True
+            self.shifts[level] += (self.has_arrived & is_shifted).any(axis=1)
         self.values[level, number] = value
+        self.has_arrived[level, number] = not np.isnan(value)
+        self.highest[number] = np.fmax.reduce(self.values[:, number], initial=-np.inf)
         if np.isnan(value):
             self.places[level, number] = np.nan
 
@@ -245,7 +254,7 @@ class Standings:
 
     def _update(self, number: int) -> None:
         """Derive the level and the flags of a training from its trials."""
-        came = np.flatnonzero(~np.isnan(self.values[:-1, number]))
+        came = np.flatnonzero(self.has_arrived[:-1, number])
         level = self.level[number] = came[-1] if len(came) else -1
         relatives = self.relatives[number]
         waiting = [relative for relative in relatives if relative.level == level]
