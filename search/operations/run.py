@@ -10,6 +10,7 @@ from search.design.budget import Budget
 from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path
 from search.operations.run_request import Reading, RunRequest, named_data_sets
+from search.operations.time_left import choose_in_time_left
 from search.schedulers.rungs import REDUCTION, rungs_for
 from search.sessions.estimate import Estimate, estimate_search
 from search.sessions.new_search import run_search
@@ -29,12 +30,17 @@ from trainables.values import Params
 def run(request: RunRequest, *, as_json: bool = False) -> Finished:
     """Run a new search until it ends, and print its result; with `as_json`, print JSON as well.
 
+    If the search leaves time of its budget, a choice among its best trials follows
+    (`choose_in_time_left`), except with `as_json`, since that prints one result.
+
     Raises:
         ConfigError: as in `experiment_of`, or a search with this name exists.
         NotReady, Unavailable: Ray, MLflow or a download is not available.
         LeaseHeld: another process starts a search with this name at the same time.
+        Refused: as in `choose_in_time_left`.
     """
-    return run_search(experiment_of(request), as_json=as_json)
+    finished = run_search(experiment_of(request), as_json=as_json)
+    return finished if as_json else choose_in_time_left(finished)
 
 
 def estimate(request: RunRequest) -> tuple[Experiment, Estimate]:

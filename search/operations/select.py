@@ -26,7 +26,7 @@ from search.operations.options import SearchRequest
 from search.preflight.changes import changes, facts_now
 from search.preflight.overrides import Overrides, apply_overrides
 from search.preflight.prepare import Prepared, prepare
-from search.process.lifetime import command_start
+from search.process.lifetime import CommandStart, command_start
 from search.sessions.executor import Executor
 from search.sessions.plan import SessionPlan
 from search.sessions.session import opening_line, record_outcome, run_session
@@ -124,12 +124,15 @@ class RequestedSelection:
         return len(self.terms.candidates) * self.terms.seeds
 
 
-def select(request: SelectRequest, *, as_json: bool = False) -> Finished:
+def select(
+    request: SelectRequest, *, as_json: bool = False, began: CommandStart | None = None
+) -> Finished:
     """Choose among the best trials of a search, and print the choice.
 
     Args:
         request: the search, and the terms of the selection.
         as_json: True to print the choice as JSON, too.
+        began: the start of the selection; None for that of the command.
 
     Raises:
         NoSuchSearch: there is no such search.
@@ -137,7 +140,7 @@ def select(request: SelectRequest, *, as_json: bool = False) -> Finished:
             request does not allow that.
         ConfigError: a term is out of its range.
     """
-    began = command_start()
+    began = began or command_start()
     selection = requested_selection(request)
     experiment, result, terms = selection.experiment, selection.result, selection.terms
     plan = SessionPlan(

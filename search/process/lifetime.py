@@ -28,6 +28,11 @@ class CommandStart:
         return time.monotonic() - self.clock_s
 
 
+def start_now(age_s: float = 0.0) -> CommandStart:
+    """Return the time of something that starts now, or `age_s` seconds ago."""
+    return CommandStart(int((time.time() - age_s) * 1000), time.monotonic() - age_s)
+
+
 def command_start() -> CommandStart:
     """Return the time at which this command started.
 
@@ -37,8 +42,7 @@ def command_start() -> CommandStart:
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
-    age_s = process_age_s() if is_command else 0
-    return CommandStart(int((time.time() - age_s) * 1000), time.monotonic() - age_s)
+    return start_now(process_age_s() if is_command else 0.0)
 
 
 def process_age_s() -> float:
