@@ -78,22 +78,22 @@ class Forecaster:
         if level:
             is_there = standings.has_arrived[level - 1, numbers]
             steps[is_there] = (values - standings.values[level - 1, numbers])[is_there]
-        is_known = (standings.level[numbers] > level) | standings.is_completed[numbers]
+        is_ahead = (standings.level[numbers] > level) | standings.is_completed[numbers]
         variance, gains = self._spread(level, values), np.zeros(len(values))
-        known = np.flatnonzero(is_known)
-        if len(known):
-            further = numbers[known]
-            gained = self.means[further] - values[known]
+        ahead = np.flatnonzero(is_ahead)
+        if len(ahead):
+            further = numbers[ahead]
+            gained = self.means[further] - values[ahead]
             mean = _mean(gained)
-            value, step = (_standardised(part, part[known]) for part in (values, steps))
-            slopes = _ridge(value[known], step[known], gained - mean)
+            value, step = (_standardised(part, part[ahead]) for part in (values, steps))
+            slopes = _ridge(value[ahead], step[ahead], gained - mean)
             gains = mean + slopes[0] * value + slopes[1] * step
-            errors = gained - gains[known]
+            errors = gained - gains[ahead]
             squares = float(errors @ errors) + PRIOR_TRAININGS * variance
-            variance = squares / (len(known) + PRIOR_TRAININGS) + _mean(self.variances[further])
-        rest = numbers[~is_known]
-        self.means[rest] = (values + np.maximum(0.0, gains))[~is_known]
-        self.variances[rest], self.freedom[rest] = variance, len(known) + PRIOR_TRAININGS
+            variance = squares / (len(ahead) + PRIOR_TRAININGS) + _mean(self.variances[further])
+        rest = numbers[~is_ahead]
+        self.means[rest] = (values + np.maximum(0.0, gains))[~is_ahead]
+        self.variances[rest], self.freedom[rest] = variance, len(ahead) + PRIOR_TRAININGS
 
     def _spread(self, level: int, values: Array) -> float:
         """Return the variance of the better half of the values at a rung."""
@@ -108,21 +108,21 @@ def _mean(numbers: Array) -> float:
     return float(numbers.sum()) / len(numbers)  # a third of the time of `numbers.mean()`
 
 
-def _standardised(numbers: Array, known: Array) -> Array:
-    """Return numbers less the mean of the known ones, in standard deviations of all."""
+def _standardised(numbers: Array, reference: Array) -> Array:
+    """Return numbers less the mean of the reference, in their own standard deviations."""
     deviations = numbers - _mean(numbers)
     scale = math.sqrt(float(deviations @ deviations) / len(numbers)) + 1e-9
-    standardised: Array = (numbers - _mean(known)) / scale
+    standardised: Array = (numbers - _mean(reference)) / scale
     return standardised
 
 
 def _ridge(first: Array, second: Array, gained: Array) -> tuple[float, float]:
     """Return the two slopes of a plane through gains, drawn to zero."""
     squares = (float(part @ part) + PRIOR_TRAININGS for part in (first, second))
-    (first_square, second_square), both = squares, float(first @ second)
+    (first_square, second_square), cross = squares, float(first @ second)
     products = float(first @ gained), float(second @ gained)
-    determinant = first_square * second_square - both**2
+    determinant = first_square * second_square - cross**2
     return (
-        (products[0] * second_square - products[1] * both) / determinant,
-        (products[1] * first_square - products[0] * both) / determinant,
+        (products[0] * second_square - products[1] * cross) / determinant,
+        (products[1] * first_square - products[0] * cross) / determinant,
     )

@@ -74,8 +74,8 @@ class Orders:
             likelihood += self._log_likelihood(level, later)
         posterior = LOG_WEIGHTS + ORDER_POWER * (likelihood - likelihood.max())
         if level not in self._sums or self._sums[level][0] != changes[0]:
-            here = self.standings.has_arrived[level]
-            counts = np.bincount(_half_places(self.standings.places[level, here]))
+            has_arrived = self.standings.has_arrived[level]
+            counts = np.bincount(_half_places(self.standings.places[level, has_arrived]))
             strengths = self._strengths_at(level, len(counts))
             self._sums[level] = changes[0], strengths, strengths @ counts
         _, strengths, sums = self._sums[level]
@@ -85,12 +85,12 @@ class Orders:
 
     def _strengths_at(self, level: int, size: int) -> Array:
         """Return place ** -alpha for so many half places."""
-        kept = self._strengths.get(level, np.ones((len(NODES), 1)))
-        if kept.shape[1] < size:
+        strengths = self._strengths.get(level, np.ones((len(NODES), 1)))
+        if strengths.shape[1] < size:
             places = np.arange(1, 2 * size) / 2
             powers = np.exp(-np.outer(self.exponents[level], np.log(places)))
-            kept = self._strengths[level] = np.insert(powers, 0, 1.0, axis=1)
-        return kept[:, :size]
+            strengths = self._strengths[level] = np.insert(powers, 0, 1.0, axis=1)
+        return strengths[:, :size]
 
     def _log_likelihood(self, level: int, later: int) -> Array:
         """Return the log likelihood of each exponent, from the first two at a later rung."""

@@ -6,8 +6,12 @@ The first folder holds a data set as `train/` and `test/` with a folder for each
 CIFAR-10 as files. The features of its images are computed once. For each draw and number of labels,
 that many images of `train/` are drawn with their labels, as many of each class as of any other, and
 `--unlabelled` others without. A probe and a `spread_*` model are fitted, and tested on all of
-`test/`. With `--tuned EPOCHS`, the network is also fine-tuned for so many epochs, on the images
-with labels alone and on those of a `pseudo_*` model, and tested after the last one. Prints
+`test/`. One of the two is chosen by its accuracy on further labelled images, a third as many (as in
+a search), or by a paired test on these: the second only if it is better at an error rate of 5 %.
+The last of these columns is the share of draws in which the test accepts it.
+
+With `--tuned EPOCHS`, the network is also fine-tuned for so many epochs, on the images with labels
+alone and on those of a `pseudo_*` model, and tested after the last one. Prints
 Markdown: means over the draws, with the range.
 """
 
@@ -17,7 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from search.feedback.learning.paired import PairedComparison
 from search.spaces.auto import FIRST_TUNED
 from trainables.baselines.base import load_baseline
 from trainables.baselines.features import Values
@@ -30,6 +36,7 @@ from trainables.probes.spreading import SpreadingProbe, spread
 from trainables.training.loop import Training
 
 SIZES = (40, 250, 1000, 4000)
+ALPHA = 0.05
 
 
 def rows_drawn(labels: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
@@ -114,7 +121,8 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, list[float]]]:
             generator = np.random.default_rng([draw, size])
             rows = rows_drawn(labels, size, generator)
             rest = generator.permutation(np.setdiff1d(np.arange(len(labels)), rows))
-            others = rest[: args.unlabelled]
+            validation, others = np.split(rest, [size // 3])
+            others = others[: args.unlabelled]
             part = Part(dataset.train.images[:1], labels[rows])
             few = Dataset("folder", dataset.classes, part, part, None, "")
             guessed, certainty = spread(
@@ -128,23 +136,43 @@ def measured(args: argparse.Namespace) -> Iterator[tuple[int, list[float]]]:
                 probe.fit_to(train[rows], few),
                 spreading.fit_to_all(train[rows], train[others], few),
             )
-            tested = []
+            tested = list[NDArray[np.bool_]]()
+            validated = list[NDArray[np.bool_]]()
             for fit in fits:
                 network = ProbeNetwork(probe._pretrained(dataset), train.shape[1], len(few.classes))
                 network.put(fit)
-                chances = probe.probabilities(network, test, dataset)
-                tested.append(float((chances.argmax(axis=1) == right).mean()))
+                for values, truth, results in (
+                    (test, right, tested),
+                    (train[validation], labels[validation], validated),
+                ):
+                    chances = probe.probabilities(network, values, dataset)
+                    results.append(chances.argmax(axis=1) == truth)
+            columns = chosen_by(tested, validated)
             if args.tuned:
                 labelled, chosen = dataset.train.take(rows), most_certain(certainty)
                 images = np.concatenate([labelled.images, dataset.train.images[others[chosen]]])
                 targets = np.concatenate([labelled.targets, guessed[chosen]])
                 settings = tuning(args, size)
-                tested += [
+                columns += [
                     tuned(settings, dataset, part)
                     for part in (labelled, Part(images, targets.astype(labels.dtype)))
                 ]
-                print(f"draw {draw}, {size} labels: {tested}", flush=True)
-            yield size, [float((guessed == labels[others]).mean()), *tested]
+                print(f"draw {draw}, {size} labels: {columns}", flush=True)
+            yield size, [float((guessed == labels[others]).mean()), *columns]
+
+
+def chosen_by(
+    tested: Sequence[NDArray[np.bool_]], validated: Sequence[NDArray[np.bool_]]
+) -> list[float]:
+    """Return the test accuracy of two models, and of the one that each way of choosing chooses.
+
+    Each array is True for images that are classified correctly. The last number is 1 if the paired
+    test accepts the second model.
+    """
+    accuracies = [float(results.mean()) for results in tested]
+    is_better = bool(validated[1].mean() > validated[0].mean())
+    is_accepted = PairedComparison.of(*validated).p_better <= ALPHA
+    return [*accuracies, accuracies[is_better], accuracies[is_accepted], float(is_accepted)]
 
 
 def row_of(size: int, columns: Iterable[Sequence[float]]) -> str:
@@ -168,6 +196,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = list(measured(args))
     titles = ["labels", "spread labels that are right", "probe", "with the others"]
+    titles += ["chosen by accuracy", "by a paired test", "accepted by the test"]
     titles += ["fine-tuned", "with the others"] if args.tuned else []
     print(f"| {' | '.join(titles)} |\n" + "|---" * len(titles) + "|")
     for size in args.sizes:
