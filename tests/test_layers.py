@@ -147,7 +147,7 @@ FLOORS = {
         memory fields
         messages
         catalog caches
-        config
+        config mapped
         datasets
         datasets/published datasets/masks
         inspection

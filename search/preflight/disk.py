@@ -114,18 +114,24 @@ class ImageMemory:
         )
 
 
-def image_memory(dataset: Dataset) -> ImageMemory:
-    """Compute the memory for the training and validation images, which all processes share."""
+def image_memory(dataset: Dataset, *, is_local: bool = True) -> ImageMemory:
+    """Compute the memory for the training and validation images, which all processes share.
+
+    Images that stay in their files need none, unless other machines must get them (`is_local`).
+    """
     parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
-    return ImageMemory(sum(part.nbytes for part in parts), free_memory())
+    needed = sum(part.memory if is_local else part.nbytes for part in parts)
+    return ImageMemory(needed, free_memory())
 
 
-def check_memory(dataset: Dataset) -> None:
+def check_memory(dataset: Dataset, *, is_local: bool) -> None:
     """Check that there is memory for one copy of the images, which all processes share.
+
+    With `is_local`, images that stay in their files need none.
 
     Raises:
         NotReady: there is not enough memory.
     """
-    images = image_memory(dataset)
+    images = image_memory(dataset, is_local=is_local)
     if not images.holds():
         raise NotReady(str(images))

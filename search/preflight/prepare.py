@@ -103,7 +103,7 @@ def prepare(
         check_tracking(experiment.tracking)
         check_storage(experiment)
         check_room(experiment, dataset, trainings)
-    check_memory(dataset)
+    check_memory(dataset, is_local=experiment.address == LOCAL)
     with waiting.counting():
         if begins:
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)

@@ -1,6 +1,7 @@
 """Images and targets as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`).
 
-Images (or targets) that all have the same shape are one array; otherwise they are `Ragged`.
+Images (or targets) that all have the same shape are one array; otherwise they are `Ragged`. Images
+that do not fit into memory are `Mapped`.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
+from trainables.mapped import Mapped
 
 Images = NDArray[np.uint8]
 Arrays = Any
@@ -126,9 +128,11 @@ def in_memory(title: str, shape: tuple[int, ...]) -> Images:
 
 
 def take_rows(values: Arrays, rows: Any) -> Arrays:
-    """Return a copy of these rows of an array, or of `Ragged` arrays."""
+    """Return a copy of these rows of an array, or of `Ragged` arrays; `Mapped` ones stay."""
     if isinstance(values, Ragged):
         return values.take(np.arange(len(values))[rows])
+    if isinstance(values, Mapped):
+        return values.take(rows)
     return np.ascontiguousarray(values[rows])
 
 
@@ -150,8 +154,8 @@ def pixels_of(images: Arrays, rows: Any) -> Images:
 class Part:
     """Images and their targets, whose meaning depends on the task.
 
-    Images are uint8 (count, height, width, channels), or `Ragged` of (height, width, channels). The
-    targets of classification are class numbers, int64 (count,).
+    Images are uint8 (count, height, width, channels), an array or `Mapped`, or `Ragged` of (height,
+    width, channels). The targets of classification are class numbers, int64 (count,).
     """
 
     images: Arrays
@@ -163,7 +167,12 @@ class Part:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 of the images."""
+        """The first 16 hex digits of the SHA-256 of the images.
+
+        Of `Mapped` images, it is that of their rows and of the file's own fingerprint.
+        """
+        if self.is_mapped:
+            return derive_fingerprint(self.images.fingerprint, self.images.rows)
         digest = hashlib.sha256(str(self.shape).encode())
         if self.is_ragged:
             digest.update(self.images.shapes.data)
@@ -181,6 +190,29 @@ class Part:
     def is_ragged(self) -> bool:
         """True if the images have several shapes."""
         return isinstance(self.images, Ragged)
+
+    @property
+    def is_mapped(self) -> bool:
+        """True if the images stay in their file."""
+        return isinstance(self.images, Mapped)
+
+    @property
+    def copied(self) -> "Part":
+        """A copy with its images as an array."""
+        return Part(np.asarray(self.images), self.targets, self.names)
+
+    @property
+    def in_file_order(self) -> "Part":
+        """The same images in the order in which they are read fastest."""
+        if not self.is_mapped:
+            return self
+        order = np.argsort(self.images.rows)
+        return Part(self.images.take(order), self.targets[order])
+
+    @property
+    def memory(self) -> int:
+        """The size of all images and targets that are in memory, in bytes."""
+        return int(self.targets.nbytes) + (0 if self.is_mapped else self.size)
 
     @property
     def size(self) -> int:
@@ -213,7 +245,7 @@ class Part:
         return pixels_of(self.images, rows)
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
-        """Return a copy of these rows."""
+        """Return these rows; only `Mapped` images are not copied."""
         return Part(
             take_rows(self.images, rows),
             take_rows(self.targets, rows),
@@ -272,6 +304,11 @@ class PartSubset(Part):
         """True if the images have several shapes."""
         return self.whole.is_ragged
 
+    @property
+    def is_mapped(self) -> bool:
+        """True if the images stay in their file."""
+        return self.whole.is_mapped
+
     def _some(self, rows: slice) -> Images:
         return pixels_of(self.whole.images, self.rows[rows])
 
@@ -293,6 +330,11 @@ class JoinedPart(Part):
     @property
     def is_ragged(self) -> bool:
         """False: for images of several shapes, `join_parts` builds an ordinary `Part`."""
+        return False
+
+    @property
+    def is_mapped(self) -> bool:
+        """False: these images are not in one file."""
         return False
 
     @property
@@ -519,6 +561,16 @@ class Dataset:
         return channels, height, width
 
     @property
+    def in_memory(self) -> "Dataset":
+        """A copy whose images are in memory; the same data set if they already are."""
+        if not self.train.is_mapped:
+            return self
+        train = self.train.copied
+        val = train if self.val is self.train else self.val.copied
+        test = None if self.test is None else self.test.copied
+        return dataclasses.replace(self, train=train, val=val, test=test)
+
+    @property
     def sealed(self) -> "Dataset":
         """A copy without the test set."""
         return dataclasses.replace(self, test=None)
@@ -531,7 +583,7 @@ class Dataset:
         """
         levels = np.arange(256) / 255
         counts = np.zeros((self.image[0], 256), np.int64)
-        for images in self.train.chunks():
+        for images in self.train.in_file_order.chunks():
             for channel, count in enumerate(counts):
                 count += np.bincount(images[..., channel].ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)

@@ -1,5 +1,8 @@
 """A cache on disk for the decoded images of data sets: files of arrays, mapped into memory.
 
+Images that would fill the memory stay in their files (`Mapped`); others are copied when they are
+divided into parts.
+
 An entry is written to a temporary folder (images are decoded directly into it), which is renamed
 when it is complete. Its key depends on the names, sizes and modification times of the data set's
 files, so that a changed, added or removed file yields another key. The least recently used entries
@@ -14,7 +17,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
+from trainables.caches import (
+    LIMIT,
+    PARTIAL,
+    cache_folder,
+    cache_limit,
+    evict,
+    hold,
+    make_private,
+)
 from trainables.catalog.datasets import DECODING
 from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig
@@ -36,6 +47,9 @@ from trainables.datasets.arrays import (
     Ragged,
     in_memory,
 )
+from trainables.errors import DataError
+from trainables.mapped import Mapped, is_large
+from trainables.memory import gigabytes, require_memory
 
 VERSION = 4
 """The version of the format of entries; entries of other versions are ignored."""
@@ -71,7 +85,9 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 def read_entry(folder: Path) -> Decoded:
     """Read the data set of an entry; its images are mapped into memory.
 
-    The entry is not evicted as long as the images are in use.
+    The entry is not evicted as long as the images are in use. The fingerprint is computed again, to
+    find damage, unless the images are too large for the memory (`is_large`): that would take a
+    minute.
 
     Raises:
         OSError, EOFError, ValueError, KeyError, TypeError: the entry is missing or damaged.
@@ -79,13 +95,17 @@ def read_entry(folder: Path) -> Decoded:
     descriptor = hold(folder / ENTRY_FILE)
     try:
         entry = json.loads((folder / ENTRY_FILE).read_text())
-        parts = {}
+        parts, stay = {}, _stay_in_files(folder, entry["parts"])
         for name in entry["parts"]:
-            images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
-            weakref.finalize(images, os.close, os.dup(descriptor))
+            file = folder / f"{name}-images.npy"
+            if stay:
+                mapped = Mapped.whole(file, folder / ENTRY_FILE, f"{entry['fingerprint']}-{name}")
+            else:
+                images = np.load(file, mmap_mode="r", allow_pickle=False)
+                weakref.finalize(images, os.close, os.dup(descriptor))
             targets = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
             parts[name] = Part(
-                _with_shapes(_plain(images), folder / f"{name}-images{SHAPES}"),
+                mapped if stay else _with_shapes(_plain(images), folder / f"{name}-images{SHAPES}"),
                 _with_shapes(targets, folder / f"{name}-labels{SHAPES}"),
                 None if (names := entry["names"][name]) is None else tuple(names),
             )
@@ -102,7 +122,9 @@ def read_entry(folder: Path) -> Decoded:
             if (groups := folder / GROUPS_FILE).exists()
             else None,
         )
-        if decoded.fingerprint != entry["fingerprint"]:
+        if stay:
+            decoded.__dict__["fingerprint"] = entry["fingerprint"]  # a `cached_property`
+        elif decoded.fingerprint != entry["fingerprint"]:
             raise ValueError(f"{folder} is damaged")
         with suppress(OSError):
             os.utime(folder)
@@ -111,39 +133,79 @@ def read_entry(folder: Path) -> Decoded:
     return decoded
 
 
+def _stay_in_files(folder: Path, parts: Sequence[str]) -> bool:
+    """True if the images of these parts should not be copied; those with masks always are.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    labels = [np.load(folder / f"{name}-labels.npy", mmap_mode="r") for name in parts]
+    if any(each.ndim > 1 for each in labels) or any(folder.glob(f"*{SHAPES}")):
+        return False
+    return is_large(sum((folder / f"{name}-images.npy").stat().st_size for name in parts))
+
+
 def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
     """Decode a data set into a new entry of the cache.
 
     There is no entry if the cache cannot be written, or if the entry would exceed the limit of the
     whole cache. In both cases no other entry is evicted.
+
+    Raises:
+        DataError: the images fit neither into the cache nor into memory.
     """
     try:
         make_private(folder.parent)
         limit = cache_limit(folder.parent)
         new = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent)) if limit else None
     except OSError:
-        new = None
-    if new is None:
-        return make(in_memory)
-    remaining = limit
+        new, limit = None, 0
+    remaining, memory = limit, _Memory(limit)
 
     def allocate(title: str, shape: tuple[int, ...]) -> Images:
         nonlocal remaining
         remaining -= math.prod(shape)
-        return (
-            in_memory(title, shape)
-            if remaining < 0
-            else _map_new_file(new / f"{title}-images.npy", shape)
-        )
+        if new is None or remaining < 0:
+            return memory.allocate(shape)
+        return _map_new_file(new / f"{title}-images.npy", shape, memory)
 
+    if new is None:
+        return make(allocate)
     try:
         decoded = make(allocate)
         if _size(decoded) <= limit:
             with suppress(OSError):
                 _keep(decoded, new, folder, limit)
-        return decoded
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    if is_large(_size(decoded)):
+        with suppress(OSError, ValueError):
+            return read_entry(folder)
+    return decoded
+
+
+class _Memory:
+    """Allocates arrays in memory, as long as all of them fit."""
+
+    def __init__(self, cache_limit: int) -> None:
+        self.cache_limit = cache_limit
+        self.images = 0
+
+    def allocate(self, shape: tuple[int, ...]) -> Images:
+        """Return an uninitialised array, uint8 (images, height, width, channels).
+
+        Raises:
+            DataError: the images so far and these do not fit into memory.
+        """
+        self.images += shape[0]
+        try:
+            require_memory(self.images, shape[1:])
+        except DataError as error:
+            raise DataError(
+                f"{error} Or let the cache on the disk hold them: it is limited to "
+                f"{gigabytes(self.cache_limit)} ({LIMIT}=N changes that)."
+            ) from error
+        return in_memory("", shape)
 
 
 def _size(decoded: Decoded) -> int:
@@ -160,8 +222,8 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
         evict(folder.parent, limit, name=ENTRY_FILE, spare=folder)
 
 
-def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
-    """Create a file that is mapped as an array; if the disk is full, an array in memory.
+def _map_new_file(path: Path, shape: tuple[int, ...], memory: _Memory) -> Images:
+    """Create a file that is mapped as an array; if the disk is full, an array in `memory`.
 
     The space on disk is allocated at once, because writing to a mapped file on a full disk kills
     the process (SIGBUS).
@@ -172,7 +234,7 @@ def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except (OSError, AttributeError):  # no space, or no `posix_fallocate` on this system
         path.unlink(missing_ok=True)
-        return in_memory(path.stem, shape)
+        return memory.allocate(shape)
     return _plain(images)
 
 

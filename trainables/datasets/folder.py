@@ -38,7 +38,6 @@ from trainables.datasets.images import (
 from trainables.datasets.layout import Layout, are, layout_error
 from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, counted, did_you_mean, printable
-from trainables.memory import require_memory
 from trainables.processors import processors
 from trainables.progress import step
 
@@ -105,8 +104,6 @@ def load(
             problems.append(str(error))
         size, mode = _common_form(findings.headers.values(), config.image_size)
         shape = size[1], size[0], 1 if mode == "L" else 3
-        if config.train_limit is None:
-            require_memory(len(paths), shape)
 
         def decode(images: Images, row: int, path: Path) -> None:
             advance()

@@ -24,6 +24,7 @@ from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted
+from trainables.mapped import Mapped
 from trainables.memory import require_memory
 
 MAX_SIDE = 224
@@ -70,7 +71,8 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
         more = targets.about_sizes(layout.sizes, layout.parts)
         raise layout_error([*str(error).splitlines(), *more]) from error
     targets.check(decoded, config)
-    if config.train_limit is None and not decoded.train.is_ragged:
+    stay_in_files = isinstance(decoded.train.images, Mapped)
+    if config.train_limit is None and not (decoded.train.is_ragged or stay_in_files):
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
     return Whole(decoded, layout)
 

@@ -149,7 +149,7 @@ def write(
     with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
     if watched and "feedback" in config.task.can:
-        images = dataset.val.take(reference.sample(dataset)).images
+        images = np.asarray(dataset.val.take(reference.sample(dataset)).images)
         reference.write(folder, dataset, predictor.Predictor(folder).predictions(images))
 
 

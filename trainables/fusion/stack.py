@@ -44,6 +44,7 @@ from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
 from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key
+from trainables.mapped import Mapped
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import SCORES, measure
 from trainables.training.loop import Training, autocast, mixed_seed
@@ -138,6 +139,8 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         )
     if any("fuse" not in training.config.task.can for training in trainings):
         return "the networks of their task cannot be trained as one"
+    if any(isinstance(each.train.images, Mapped) for each in trainings):
+        return "the images do not fit into memory"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),

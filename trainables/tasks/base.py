@@ -21,6 +21,7 @@ from trainables.config import AugmentConfig, ModelConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
+from trainables.mapped import Mapped
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
@@ -243,7 +244,7 @@ class Task:
         If there are fewer images, they are repeated.
         """
         images = self.given(dataset.val)
-        if isinstance(images, np.ndarray):
+        if isinstance(images, np.ndarray | Mapped):
             repeated: Images = images[np.arange(count) % len(images)]
             return repeated
         _, height, width = dataset.image

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
+from trainables.mapped import Mapped
 from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
@@ -31,6 +32,8 @@ class Pixels:
         self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
     ) -> None:
         whole = part.whole if isinstance(part, PartSubset) else part
+        self.images: Any
+        """A tensor on the device, or `Ragged` or `Mapped` images; `_images_at` returns some."""
         self.images, self.targets = resident(whole.images, device), resident(whole.targets, device)
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
         """The rows of a `PartSubset` in the whole part; None for other parts."""
@@ -65,11 +68,22 @@ class Pixels:
             Scaled images, float32 (batch, channels, height, width), and targets, (batch, ...).
         """
         rows = self.whole_rows(rows)
+        images, targets = self._images_at(rows), self.targets[rows]
         if changes is None or not self.augment.is_on:
-            return self.scale(self.images[rows]), self.targets[rows]
-        return self.normalise(augment(units(self.images[rows]), self.augment, changes)), (
-            self.targets[rows]
-        )
+            return self.scale(images), targets
+        return self.normalise(augment(units(images), self.augment, changes)), targets
+
+    def _images_at(self, rows: Tensor) -> Tensor:
+        """Return the images at these rows of the whole part, on the device."""
+        if not isinstance(self.images, Mapped):
+            images: Tensor = self.images[rows]
+            return images
+        return torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
+
+    def expect(self, rows: Tensor) -> None:
+        """Let the system read the images of these rows, which are needed soon, from their file."""
+        if isinstance(self.images, Mapped):
+            self.images.expect(self.images.rows[self.whole_rows(rows).cpu().numpy()])
 
     def scale(self, images: Tensor) -> Tensor:
         """Apply the config's scaling to images.
@@ -117,9 +131,13 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 def resident(values: Arrays, device: torch.device) -> Any:
     """Return the array as a tensor on the device; `Ragged` arrays get such a tensor as buffer.
 
+    `Mapped` images stay as they are, since they do not fit into memory.
+
     On a CPU the tensor shares the array's memory. On a GPU it is kept for the next trials of the
     process, until other data sets replace it.
     """
+    if isinstance(values, Mapped):
+        return values
     if isinstance(values, Ragged):
         return Ragged(resident(values.buffer, device), values.shapes)
     if device.type == "cpu":

@@ -9,7 +9,7 @@ used nor changed.
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -236,8 +236,10 @@ class Training:
         means = MetricAverage("loss", device=self.device)
         self.wrapped.train()
         with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
-            for rows, changes in zip(rows_of_batches, changes_of_batches, strict=True):
-                self.step(self.world.slice(rows), changes, means)
+            shares = [self.world.slice(rows) for rows in rows_of_batches]
+            each = looking_ahead(self.train, shares)
+            for rows, changes in zip(each, changes_of_batches, strict=True):
+                self.step(rows, changes, means)
         means.sums = self.world.sum(means.sums)
         return means
 
@@ -273,9 +275,8 @@ class Training:
         self.network.eval()
         self.validated = None
         meter = self.task.meter(self.metric, self.val, keeps=self._validation_part is not None)
-        for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(
-            self.eval_batch
-        ):
+        every_row = self.world.slice(torch.arange(len(self.val), device=self.device))
+        for rows in looking_ahead(self.val, every_row.split(self.eval_batch)):
             batch = self.task.batch(self.val, rows)
             with autocast(self.precision, self.device):
                 outputs = self.task.outputs(self.network, batch)
@@ -322,6 +323,17 @@ class LossScaler:
     def load_state(self, state: State) -> None:
         """Restore a state that `state` returned."""
         self.scaler.load_state_dict(state)
+
+
+def looking_ahead(pixels: Pixels, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the rows of each batch, after the system was told to read the images of the next one.
+
+    So images that stay in their file are read while the network is busy with the batch before.
+    """
+    for number, rows in enumerate(batches):
+        if number + 1 < len(batches):
+            pixels.expect(batches[number + 1])
+        yield rows
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
