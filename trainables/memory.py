@@ -6,15 +6,23 @@ from trainables.errors import DataError
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
-"""The folder of Linux's control groups (version 2), which limit a container's memory."""
+"""The folder of Linux's control groups, which limit a container's memory.
+
+In version 2 it has the files of the container's own group; in version 1 they are in a folder below
+`memory`.
+"""
+OWN_GROUPS = Path("/proc/self/cgroup")
+"""In version 1, the file with the groups of this process: a line of number, kind and path each."""
 RECLAIMABLE = ("active_file", "inactive_file")
 """The entries of `memory.stat` for cached files, whose memory Linux frees on demand."""
 
 
-def free_memory(memory: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
+def free_memory(
+    memory: Path = MEMINFO, cgroup: Path = CGROUP, own_groups: Path = OWN_GROUPS
+) -> int | None:
     """Return the memory that this process can still allocate, in bytes; None if it is unknown."""
-    free = [limit for limit in (_of_machine(memory), _of_container(cgroup)) if limit is not None]
-    return min(free, default=None)
+    limits = _of_machine(memory), _of_container(cgroup), _of_old_container(cgroup, own_groups)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _of_machine(memory: Path) -> int | None:
@@ -28,11 +36,29 @@ def _of_machine(memory: Path) -> int | None:
 def _of_container(cgroup: Path) -> int | None:
     try:
         used, limit = (int((cgroup / f"memory.{name}").read_text()) for name in ("current", "max"))
-        details = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        reclaimable = sum(int(count) for name, count in details if name in RECLAIMABLE)
-        return max(0, limit - used + reclaimable)
+        return max(0, limit - used + _reclaimable(cgroup, ""))
     except (OSError, ValueError):  # there is no limit: it is "max", or the file is missing
         return None
+
+
+def _of_old_container(cgroup: Path, own_groups: Path) -> int | None:
+    try:
+        lines = (line.split(":", 2) for line in own_groups.read_text().splitlines())
+        path = next(path for _, kinds, path in lines if "memory" in kinds.split(","))
+        own = cgroup / "memory" / path.lstrip("/")
+        used, limit = (
+            int((own / f"memory.{name}_in_bytes").read_text()) for name in ("usage", "limit")
+        )
+        return max(0, limit - used + _reclaimable(own, "total_"))
+    except (OSError, ValueError, StopIteration):  # not version 1, or the folder is not to be seen
+        return None
+
+
+def _reclaimable(group: Path, prefix: str) -> int:
+    """Return the memory of a group for cached files, in bytes."""
+    details = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+    names = {f"{prefix}{name}" for name in RECLAIMABLE}
+    return sum(int(count) for name, count in details if name in names)
 
 
 def require_memory(count: int, shape: tuple[int, ...]) -> None:

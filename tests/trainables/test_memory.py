@@ -93,11 +93,13 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
     for name in ("a", "b"):
         write_images(tmp_path / name, 5)
     monkeypatch.setattr(memory, "free_memory", lambda: 2000)
+    monkeypatch.setenv("IMAGE_CACHE_GB", "0")
     monkeypatch.setattr(folder, "decode_telling", lambda *arguments: pytest.fail("decoded"))
     text = (
         r"^10 images of 9 x 8 pixels need 0\.0 GB of memory, but only 0\.0 GB are free\. "
         r"Use smaller images \(--set data\.image_size=N\), fewer images, or a machine with more "
-        r"memory\.$"
+        r"memory\. Or let the cache on the disk hold them: it is limited to 0\.0 GB "
+        r"\(IMAGE_CACHE_GB=N changes that\)\.$"
     )
     with pytest.raises(DataError, match=text):
         load(DataConfig(name="folder", root=str(tmp_path)))
@@ -145,6 +147,21 @@ def test_what_is_free_is_what_machine_and_container_leave(
         ):
             (tmp_path / f"memory.{name}").write_text(text)
     assert free_memory(tmp_path / "meminfo", tmp_path) == free
+
+
+@pytest.mark.parametrize("group", ["/", "/one/two"])
+def test_the_limit_of_an_older_container_counts(group: str, tmp_path: Path):
+    """In version 1, the groups of memory have a folder of their own."""
+    own = tmp_path / "memory" / group[1:]
+    own.mkdir(parents=True)
+    for name, text in (
+        ("usage_in_bytes", "1000"),
+        ("limit_in_bytes", "1500"),
+        ("stat", "inactive_file 9\ntotal_inactive_file 200\ntotal_active_file 100\n"),
+    ):
+        (own / f"memory.{name}").write_text(text)
+    (tmp_path / "own").write_text(f"5:cpu,cpuacct:/\n4:memory:{group}\n0::/\n")
+    assert free_memory(tmp_path / "meminfo", tmp_path, tmp_path / "own") == 800
 
 
 def test_this_machines_memory_is_known():

@@ -127,12 +127,12 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
     )
     monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)
     with pytest.raises(NotReady) as caught:
-        check_memory(dataset)
+        check_memory(dataset, is_local=True)
     assert str(caught.value) == said.format("0.9 GB")
     small = with_images(10)
     for free, told in ((15_000, ["warning"]), (10**9, []), (None, [])):
         monkeypatch.setattr(room_module, "free_memory", lambda free=free: free)
-        check_memory(small)
+        check_memory(small, is_local=True)
         assert [
             line.partition(":")[0]
             for line in notes(experiment, small)

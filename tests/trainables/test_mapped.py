@@ -15,7 +15,6 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.errors import DataError
 from trainables.mapped import Mapped
 from trainables.training.loop import Training
 
@@ -137,13 +136,3 @@ def test_an_entry_whose_file_was_removed_is_decoded_again(both: Both, tmp_path: 
         mapped.train.images[0]
     _, again = both()
     assert np.array_equal(again.train.images, in_memory.train.images)
-
-
-def test_without_room_in_the_cache_and_in_memory_both_are_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("IMAGE_CACHE_GB", "0")
-    monkeypatch.setattr("trainables.memory.free_memory", lambda: 1000)
-    with pytest.raises(DataError, match=r"fewer images.*IMAGE_CACHE_GB=N"):
-        load(DataConfig(name="folder", root=str(folder)))
