@@ -10,7 +10,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ from trainables.fusion.rounds import FusionRounds
 from trainables.messages import EpochMetrics, Report, WarmStart
 from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds
-from trainables.training.loop import Training
+from trainables.training.loop import Training, Within
 from trainables.training.world import World
 from trainables.values import State
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 NEWEST_KEPT = 2
 """The number of newest checkpoints that are kept, so that a damaged one has a predecessor."""
+WITHIN = "within"
+"""The folder of the checkpoint within an epoch, in the trial's folder."""
+WITHIN_S = 600.0
+"""The seconds of training after which the state within an epoch is saved."""
 ATTEMPT = "attempt"
 HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
 """Matches the attempt's number, with which the file `attempt` begins."""
@@ -105,6 +110,10 @@ def run_trial(
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
+    if isinstance(training, Training) and together is None and world.size == 1:
+        if (begun := keeper.restore_within(training.epoch + 1)) is not None:
+            training.load_within(*begun)
+        training.pause = keeper.keep_within
     pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
     if keeper.has_checkpoints or request.beginnings:
         yield Report(
@@ -244,6 +253,8 @@ class TrialCheckpoints:
         """Epochs whose checkpoints existed when this attempt started, but cannot be used."""
         self.warm_start: WarmStart | None = None
         self.claimed = False
+        self.saved_s = time.monotonic()
+        """The time of the last checkpoint, or of the begin of this attempt."""
         self.mark = f"{request.attempt} {uuid4().hex[:8]}"
         """The content of the file `attempt` while this attempt may write.
 
@@ -351,6 +362,43 @@ class TrialCheckpoints:
             self.unfit.add(checkpoint.epoch_of(path))
         return None
 
+    def keep_within(self, state: Callable[[], tuple[State, Within]]) -> None:
+        """Save the state within an epoch, if enough time has passed since anything was saved.
+
+        So of an epoch that takes hours, at most `WITHIN_S` are lost. If the files cannot be
+        written, only this is lost: the epoch itself waits until it is saved.
+
+        Raises:
+            Superseded: a newer attempt has started.
+        """
+        if time.monotonic() - self.saved_s < WITHIN_S:
+            return
+        current, within = state()
+        extra = {"config": self.config.to_dict(), "within": asdict(within)}
+        with suppress(OSError):
+            self._check_claim()
+            checkpoint.save(
+                self.folder / WITHIN,
+                current,
+                extra,
+                attempt=self.attempt,
+                still_ours=self._check_claim,
+            )
+        self.saved_s = time.monotonic()
+
+    def restore_within(self, epoch: int) -> tuple[State, Within] | None:
+        """Return the state within this epoch that an earlier attempt saved; None if there is none.
+
+        A state that is damaged, or of another config, is as none.
+        """
+        try:
+            state = checkpoint.load(self.folder / WITHIN / checkpoint.name(epoch))
+            config = TrialConfig.from_dict(state["extra"]["config"])
+            within = Within(**state["extra"]["within"])
+        except (checkpoint.CheckpointError, ConfigError, KeyError, TypeError):
+            return None
+        return (state, within) if is_own_beginning(config, epoch, self.config) else None
+
     def keep(self, training: "AnyTraining", metrics: EpochMetrics) -> Iterator[Report]:
         """Save a checkpoint of this epoch, and remove those that are no longer needed.
 
@@ -379,6 +427,8 @@ class TrialCheckpoints:
                 attempt=self.attempt,
                 still_ours=self._check_claim,
             )
+            self.saved_s = time.monotonic()
+            shutil.rmtree(self.folder / WITHIN, ignore_errors=True)
             self.unfit.discard(metrics.epoch)
             passed = [milestone for milestone in self.milestones if milestone <= metrics.epoch]
             kept_epochs = {

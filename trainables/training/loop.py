@@ -6,11 +6,14 @@ at epoch k draws the same numbers as an uninterrupted one, and the caller's rand
 used nor changed.
 """
 
+import base64
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +47,24 @@ SEEDING = threading.RLock()
 """The lock that is held while torch's global generators have a training's seed (`seeded`)."""
 
 
+@dataclass(frozen=True)
+class Within:
+    """A place within an epoch, from which it continues as if it had not been interrupted."""
+
+    step: int
+    """The number of steps of the epoch that have been taken."""
+    sums: list[float]
+    """The sums of the training metrics so far."""
+    random: str
+    """The state of the generator of dropout, in base64."""
+    seconds: float
+    """The time that the epoch has taken so far."""
+
+
+Pause = Callable[[Callable[[], tuple[State, Within]]], None]
+"""Called after each step, with a function that returns the state of the training at this place."""
+
+
 class Training:
     """The training of one network, by this process or by several together (see `world`)."""
 
@@ -72,6 +93,9 @@ class Training:
         self.task: Task = config.load_task()
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
+        self.pause: Pause = lambda state: None
+        self.within: Within | None = None
+        """The place at which the next epoch continues; None for its beginning."""
         self.train, self.val = (
             Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
         )
@@ -184,11 +208,16 @@ class Training:
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state(state["scaler"])
 
+    def load_within(self, state: State, within: Within) -> None:
+        """Restore a state within an epoch, which the next call of `next_epoch` then completes."""
+        self.load_state({**state, "epoch": state["epoch"] - 1})
+        self.within = within
+
     def next_epoch(self) -> EpochMetrics:
         """Train one epoch, and measure the network on the validation set."""
-        start = time.perf_counter()
+        start = time.perf_counter() - (0.0 if self.within is None else self.within.seconds)
         self.epoch += 1
-        train = self._train_epoch().means("train") | (
+        train = self._train_epoch(start).means("train") | (
             {} if self.scaler is None else self.scaler.epoch_metrics()
         )
         return self.end_epoch(train, self._validate().values(self.world), start)
@@ -230,18 +259,27 @@ class Training:
         )
         return rows_of_batches.to(self.device), changes
 
-    def _train_epoch(self) -> MetricAverage:
-        seed, epoch = self.config.seed, self.epoch
-        rows_of_batches, changes_of_batches = self.draws(epoch)
+    def _train_epoch(self, start: float) -> MetricAverage:
+        rows_of_batches, changes_of_batches = self.draws(self.epoch)
         means = MetricAverage("loss", device=self.device)
+        first, within, self.within = 0, self.within, None
         self.wrapped.train()
-        with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
-            shares = [self.world.slice(rows) for rows in rows_of_batches]
-            each = looking_ahead(self.train, shares)
-            for rows, changes in zip(each, changes_of_batches, strict=True):
+        with seeded(self.config.seed, f"dropout {self.world.rank}", self.epoch, self.device):
+            if within is not None:
+                first, means.sums = within.step, means.sums.new_tensor(within.sums)
+                set_random_state(within.random, self.device)
+            shares = [self.world.slice(rows) for rows in rows_of_batches[first:]]
+            each = zip(looking_ahead(self.train, shares), changes_of_batches[first:], strict=True)
+            for number, (rows, changes) in enumerate(each, first + 1):
                 self.step(rows, changes, means)
+                self.pause(partial(self._state_within, number, means, start))
         means.sums = self.world.sum(means.sums)
         return means
+
+    def _state_within(self, step: int, means: MetricAverage, start: float) -> tuple[State, Within]:
+        """Return the state after a step of an epoch that began at `start`."""
+        random, seconds = random_state(self.device), time.perf_counter() - start
+        return self.state(), Within(step, means.sums.tolist(), random, seconds)
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
         """Take one optimizer step on a batch, without waiting for the device.
@@ -391,6 +429,22 @@ def batches(order: Tensor, size: int) -> Tensor:
     """
     size = min(size, len(order))
     return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
+
+
+def random_state(device: torch.device) -> str:
+    """Return the state of torch's global generator for a device, in base64."""
+    is_gpu = device.type == "cuda"
+    state = torch.cuda.get_rng_state(device) if is_gpu else torch.get_rng_state()
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def set_random_state(text: str, device: torch.device) -> None:
+    """Restore a state that `random_state` returned."""
+    state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def mixed_seed(seed: int, purpose: str, epoch: int) -> int:

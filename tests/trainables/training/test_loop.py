@@ -436,9 +436,9 @@ def on_card(monkeypatch):
     def train(config, dataset):
         training = Training(config, dataset, device=CARD)
         training.epoch = 1
-        training._train_epoch()  # what is brought there once for all epochs
+        training._train_epoch(0.0)  # what is brought there once for all epochs
         with watched() as traffic:
-            training._train_epoch()
+            training._train_epoch(0.0)
             trained = list(traffic.copies)
             training._validate()
         return trained, traffic.copies[len(trained) :], traffic.waits
