@@ -110,10 +110,8 @@ def run_trial(
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    if isinstance(training, Training) and together is None and world.size == 1:
-        if (begun := keeper.restore_within(training.epoch + 1)) is not None:
-            training.load_within(*begun)
-        training.pause = keeper.keep_within
+    if together is None:
+        _save_on_the_way(training, keeper)
     pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
     if keeper.has_checkpoints or request.beginnings:
         yield Report(
@@ -128,6 +126,18 @@ def run_trial(
         if request.with_cost and world.rank == 0
         else reports
     )
+
+
+def _save_on_the_way(training: "AnyTraining", keeper: "TrialCheckpoints") -> None:
+    """Let a training save long epochs on the way, and continue within the one that was begun.
+
+    This applies to a network that is trained by one process.
+    """
+    if not isinstance(training, Training) or training.world.size > 1:
+        return
+    if (place := keeper.restore_within(training.epoch + 1)) is not None:
+        training.load_within(*place)
+    training.pause = keeper.keep_within
 
 
 def _heartbeat(folder: Path, request: TrialRequest, node: str) -> Heartbeat:
@@ -149,6 +159,7 @@ def _reports(
         )
     for metrics in epochs:
         if metrics.diverged:
+            keeper.remove_within()
             yield Report(metrics.epoch, outcome="diverged", reason=metrics.diverged)
             return
         yield from keeper.keep(training, metrics)
@@ -386,6 +397,11 @@ class TrialCheckpoints:
             )
         self.saved_s = time.monotonic()
 
+    def remove_within(self) -> None:
+        """Remove the state within an epoch, which has ended."""
+        if self.world.rank == 0:
+            shutil.rmtree(self.folder / WITHIN, ignore_errors=True)
+
     def restore_within(self, epoch: int) -> tuple[State, Within] | None:
         """Return the state within this epoch that an earlier attempt saved; None if there is none.
 
@@ -428,7 +444,7 @@ class TrialCheckpoints:
                 still_ours=self._check_claim,
             )
             self.saved_s = time.monotonic()
-            shutil.rmtree(self.folder / WITHIN, ignore_errors=True)
+            self.remove_within()
             self.unfit.discard(metrics.epoch)
             passed = [milestone for milestone in self.milestones if milestone <= metrics.epoch]
             kept_epochs = {
