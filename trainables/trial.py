@@ -110,16 +110,11 @@ def run_trial(
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    if together is None:
-        _save_on_the_way(training, keeper)
+    _save_on_the_way(training, keeper, together)
     pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
     if keeper.has_checkpoints or request.beginnings:
-        yield Report(
-            training.epoch,
-            restored=keeper.damaged,
-            begun=keeper.new_warm_start(training.epoch, request.known),
-            more=bool(pending),
-        )
+        warm_start = keeper.new_warm_start(training.epoch, request.known)
+        yield Report(training.epoch, restored=keeper.damaged, begun=warm_start, more=bool(pending))
     reports = _reports(training, keeper, pending, _epochs(training, together, folder.name))
     yield from (
         _with_cost(reports, training, dataset, folder, device)
@@ -128,12 +123,14 @@ def run_trial(
     )
 
 
-def _save_on_the_way(training: "AnyTraining", keeper: "TrialCheckpoints") -> None:
+def _save_on_the_way(
+    training: "AnyTraining", keeper: "TrialCheckpoints", together: FusionRounds | None
+) -> None:
     """Let a training save long epochs on the way, and continue within the one that was begun.
 
-    This applies to a network that is trained by one process.
+    This applies to a network that is trained alone, by one process.
     """
-    if not isinstance(training, Training) or training.world.size > 1:
+    if together is not None or not isinstance(training, Training) or training.world.size > 1:
         return
     if (place := keeper.restore_within(training.epoch + 1)) is not None:
         training.load_within(*place)
@@ -462,11 +459,8 @@ class TrialCheckpoints:
             if self.mirror is not None:
                 if self.beat is not None:
                     self.beat()
-                self.mirror.push(
-                    self.folder,
-                    {checkpoint.name(epoch) for epoch in kept_epochs},
-                    self._check_claim,
-                )
+                names = {checkpoint.name(epoch) for epoch in kept_epochs}
+                self.mirror.push(self.folder, names, self._check_claim)
 
         yield from self._retry_until_written(metrics.epoch, save)
         if (

@@ -125,11 +125,9 @@ class Training:
 
         None unless a single process trains on a CPU, and the outputs are small enough to store.
         """
-        keeps = self.world.size == 1 and self.device.type == "cpu"
         size = self.task.output_bytes(dataset)
-        self._validation_part = (
-            dataset.val if keeps and size is not None and size <= MAX_BYTES else None
-        )
+        keeps = self.world.size == 1 and self.device.type == "cpu" and size is not None
+        self._validation_part = dataset.val if keeps and size <= MAX_BYTES else None
 
     def _begin(self, network: nn.Module, dataset: Dataset) -> None:
         """Load the weights with which the config starts a new network, if there are any."""
