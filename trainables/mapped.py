@@ -9,6 +9,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,3 +121,13 @@ class Mapped:
             begin = offset + row * size
             page = begin - begin % mmap.PAGESIZE
             mapping.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
+
+
+def keep_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array to an entry of the cache, completely or not at all; errors are ignored."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(OSError):
+        with partial.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        partial.chmod(0o600)
+        partial.replace(path)

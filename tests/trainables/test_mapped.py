@@ -13,7 +13,7 @@ from PIL import Image
 from trainables.baselines.base import load_baseline
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache
-from trainables.datasets.arrays import Dataset
+from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.mapped import Mapped
 from trainables.training.loop import Training
@@ -66,8 +66,17 @@ def test_the_parts_are_the_same_images_and_copy_nothing(both: Both) -> None:
         assert one.names == other.names
         assert one.shape == other.shape
         assert other.memory == other.targets.nbytes
-    for one, other in zip(in_memory.channel_statistics, mapped.channel_statistics, strict=True):
-        assert np.array_equal(one, other)
+    assert all(map(np.array_equal, in_memory.channel_statistics, mapped.channel_statistics))
+
+
+def test_what_takes_long_to_count_is_counted_once(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory, mapped = both()
+    expected, _ = in_memory.channel_statistics, mapped.channel_statistics
+    again = pickle.loads(pickle.dumps(mapped.sealed))  # noqa: S301 - as another process gets it
+    monkeypatch.setattr(Part, "chunks", lambda part: pytest.fail("counted again"))
+    assert all(map(np.array_equal, again.channel_statistics, expected))
 
 
 @pytest.mark.parametrize("options", [{}, {"folds": 3}, {"train_limit": 30}])

@@ -8,8 +8,10 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
-from trainables.mapped import Mapped
+from trainables.mapped import Mapped, keep_array
 
 Images = NDArray[np.uint8]
 Arrays = Any
@@ -582,11 +584,27 @@ class Dataset:
         Pixels are scaled to 0 to 1; both results are float32 (channels,).
         """
         levels = np.arange(256) / 255
-        counts = np.zeros((self.image[0], 256), np.int64)
-        for images in self.train.in_file_order.chunks():
-            for channel, count in enumerate(counts):
-                count += np.bincount(images[..., channel].ravel(), minlength=256)
+        counts = self._level_counts()
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ levels
         deviation = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))
         return mean.astype(np.float32), np.maximum(deviation, 1e-3).astype(np.float32)
+
+    def _level_counts(self) -> NDArray[np.int64]:
+        """Count each channel's 256 levels in the training images, (channels, 256).
+
+        For `Mapped` images, of which the count takes minutes, it is kept beside their file.
+        """
+        path: Path | None = None
+        if self.train.is_mapped:
+            path = self.train.images.file.with_name(f"levels-{self.train.fingerprint}.npy")
+            with suppress(OSError, ValueError):
+                stored: NDArray[np.int64] = np.load(path, allow_pickle=False)
+                return stored
+        counts = np.zeros((self.image[0], 256), np.int64)
+        for images in self.train.in_file_order.chunks():
+            for channel, count in enumerate(counts):
+                count += np.bincount(images[..., channel].ravel(), minlength=256)
+        if path is not None:
+            keep_array(path, counts)
+        return counts
