@@ -7,9 +7,9 @@ images.
 
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,11 @@ MEMORY_SHARE = 0.25
 
 Otherwise there are copies of them: those that are drawn for training, and those in Ray's memory.
 """
+
+OPENED: "weakref.WeakValueDictionary[Path, NDArray[np.uint8]]" = weakref.WeakValueDictionary()
+"""The files that this process has mapped into memory, as long as images of them are in use."""
+OPENING = threading.Lock()
+"""The lock that is held while `OPENED` is read or changed."""
 
 
 def is_large(size: int) -> bool:
@@ -48,24 +53,24 @@ class Mapped:
 
     @classmethod
     def whole(cls, file: Path, lock: Path, fingerprint: str) -> "Mapped":
-        """Return all images of a file.
+        """Return all images of a file, whose entry is not evicted from now on.
 
         Raises:
             OSError, ValueError: the file is missing or damaged.
         """
-        count = len(np.load(file, mmap_mode="r", allow_pickle=False))
-        return cls(file, np.arange(count), lock, fingerprint)
+        array = _opened(file, lock)
+        images = cls(file, np.arange(len(array)), lock, fingerprint)
+        images.__dict__["array"] = array  # a `cached_property`, which holds the entry
+        return images
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
         """The array of the whole file, mapped into memory.
 
         Raises:
-            OSError, ValueError: the file was removed since.
+            OSError, ValueError: the file is missing or damaged.
         """
-        array: NDArray[np.uint8] = np.load(self.file, mmap_mode="r", allow_pickle=False)
-        weakref.finalize(array, os.close, hold(self.lock))
-        return array
+        return _opened(self.file, self.lock)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the mapped array out of a pickle."""
@@ -85,7 +90,13 @@ class Mapped:
         return (self[number] for number in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return a copy of all images."""
+        """Return a copy of all images.
+
+        Raises:
+            ValueError: a result without a copy was asked for.
+        """
+        if copy is False:
+            raise ValueError("images in a file cannot become an array without a copy")
         return self[:] if dtype is None else self[:].astype(dtype)
 
     @property
@@ -94,22 +105,15 @@ class Mapped:
         return len(self), *self.array.shape[1:]
 
     @property
-    def nbytes(self) -> int:
-        """The size of all images, in bytes."""
-        return len(self) * self.image_bytes
-
-    @property
     def image_bytes(self) -> int:
         """The size of an image, in bytes."""
         return int(self.array[:1].nbytes)
 
     def take(self, numbers: Any) -> "Mapped":
         """Return these images, without copying them."""
-        return Mapped(self.file, self.rows[numbers], self.lock, self.fingerprint)
-
-    def in_file_order(self) -> "Mapped":
-        """Return the same images in the order in which the file has them, to be read faster."""
-        return Mapped(self.file, np.sort(self.rows), self.lock, self.fingerprint)
+        images = Mapped(self.file, self.rows[numbers], self.lock, self.fingerprint)
+        images.__dict__["array"] = self.array  # which holds the entry
+        return images
 
     def expect(self, rows: NDArray[np.int64]) -> None:
         """Let the system read these rows of the file in the background."""
@@ -123,11 +127,29 @@ class Mapped:
             mapping.madvise(mmap.MADV_WILLNEED, page, begin + size - page)
 
 
+def _opened(file: Path, lock: Path) -> NDArray[np.uint8]:
+    """Map a file into memory, once for all images of this process, and lock its entry."""
+    with OPENING:
+        if (array := OPENED.get(file)) is None:
+            descriptor = hold(lock)
+            try:
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            weakref.finalize(array, os.close, descriptor)
+            OPENED[file] = array
+    return array
+
+
 def keep_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array to an entry of the cache, completely or not at all; errors are ignored."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(OSError):
+    try:
         with partial.open("wb") as file:
             np.save(file, array, allow_pickle=False)
+            os.fsync(file.fileno())
         partial.chmod(0o600)
         partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)

@@ -46,6 +46,8 @@ def _of_old_container(cgroup: Path, own_groups: Path) -> int | None:
         lines = (line.split(":", 2) for line in own_groups.read_text().splitlines())
         path = next(path for _, kinds, path in lines if "memory" in kinds.split(","))
         own = cgroup / "memory" / path.lstrip("/")
+        if not own.exists():  # in a container, its own group is often mounted as the topmost one
+            own = cgroup / "memory"
         used, limit = (
             int((own / f"memory.{name}_in_bytes").read_text()) for name in ("usage", "limit")
         )

@@ -128,9 +128,11 @@ def _save_on_the_way(
 ) -> None:
     """Let a training save long epochs on the way, and continue within the one that was begun.
 
-    This applies to a network that is trained alone, by one process.
+    This applies to a network that is trained alone, by one process, into a folder and not a bucket.
     """
-    if together is not None or not isinstance(training, Training) or training.world.size > 1:
+    if together is not None or keeper.mirror is not None:
+        return
+    if not isinstance(training, Training) or training.world.size > 1:
         return
     if (place := keeper.restore_within(training.epoch + 1)) is not None:
         training.load_within(*place)
@@ -501,6 +503,7 @@ class TrialCheckpoints:
             try:
                 write()
             except OSError as error:
+                self.remove_within()  # perhaps it takes the room that the checkpoint needs
                 reason = f"{self.folder} cannot be written ({error.strerror or error})"
         failed = self.world.sum(torch.tensor([float(bool(reason))], device=self.world.device)) > 0
         return reason or ("another process is still waiting for the storage" if failed else "")

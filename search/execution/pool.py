@@ -94,8 +94,7 @@ class Workers:
             self.threads,
         ]
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-        sealed = dataset.sealed  # a file of this machine cannot be read on the other machines
-        self.dataset = ray.put(sealed if self.is_local else sealed.in_memory)
+        self.dataset = ray.put(dataset.sealed)
         self.members = 1
         """The number of trials per worker."""
         self.count = 0

@@ -37,7 +37,6 @@ def run(request: RunRequest, *, as_json: bool = False) -> Finished:
         ConfigError: as in `experiment_of`, or a search with this name exists.
         NotReady, Unavailable: Ray, MLflow or a download is not available.
         LeaseHeld: another process starts a search with this name at the same time.
-        Refused: as in `choose_in_time_left`.
     """
     finished = run_search(experiment_of(request), as_json=as_json)
     return finished if as_json else choose_in_time_left(finished)

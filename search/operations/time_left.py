@@ -4,11 +4,18 @@ Its best trials are trained again with fresh seeds (`search.decisions.selection`
 and as often as the time allows.
 """
 
+import math
 from dataclasses import replace
 
+from cluster.errors import NotReady, Refused
+from cluster.exit_codes import ExitCode
 from search.decisions.selection import MIN_SEEDS
 from search.decisions.timing import EVALUATION_SHARE, LEAVING_SHARE
+from search.journal.events import Selecting
 from search.journal.guessing import is_answer_at_chance
+from search.journal.lease import LeaseHeld
+from search.journal.result import SearchResult
+from search.operations.continuation import Where
 from search.operations.select import SEEDS, TOP, SelectRequest, best_few, cost_of, select, terms_of
 from search.process.lifetime import start_now
 from search.spaces.find import adaptive
@@ -17,7 +24,7 @@ from search.values.message import Message, Remedy
 from search.values.wording import duration
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
-from trainables.errors import counted
+from trainables.errors import TrainableError, counted
 
 LEAST_SHARE = 0.1
 """With less than this share of the budget left, nothing more is started or said."""
@@ -35,14 +42,12 @@ FEWEST = 2
 def choose_in_time_left(finished: Finished) -> Finished:
     """Choose among the best trials of a search if its budget leaves the time; print the choice.
 
-    This applies to a search with an adaptive space and one objective that has done all that it had
-    planned, and whose best trial is better than guessing.
+    This applies to a search with an adaptive space, one objective and no limit but that of time,
+    that has done all that it had planned, and whose best trial is better than guessing.
 
     Returns:
-        The outcome of the choice, or that of the search if there is none.
-
-    Raises:
-        Refused: all trainings failed, or the data has changed since the search.
+        The outcome of the choice, or that of the search if there is none. If the choice cannot
+        begin, for example because the data has changed since, the reason is printed.
     """
     left_s = _left_s(finished)
     if left_s is None:
@@ -55,9 +60,15 @@ def choose_in_time_left(finished: Finished) -> Finished:
     if most < FEWEST:
         return finished
     for top, seeds in SIZES:
-        request = SelectRequest(name=name, storage=storage, top=min(top, most), seeds=seeds)
+        request = SelectRequest(
+            name=name,
+            storage=storage,
+            top=min(top, most),
+            seeds=seeds,
+            where=Where(tracking=finished.experiment.tracking),
+        )
         terms = terms_of(request, finished.result)
-        expected_s = cost_of(finished.result, terms).seconds + around_s
+        expected_s = _training_s(finished.result, terms) + around_s
         if expected_s <= USED_SHARE * left_s:
             say(
                 console,
@@ -65,8 +76,7 @@ def choose_in_time_left(finished: Finished) -> Finished:
                 f"{counted(len(terms.candidates), 'trial')} again with fresh seeds, because the "
                 "best of many trials owes part of its value to luck.",
             )
-            choice = select(request, began=start_now())
-            return replace(choice, exit_code=choice.exit_code or finished.exit_code)
+            return _chosen(request, finished, console)
     say(
         console,
         str(
@@ -81,12 +91,36 @@ def choose_in_time_left(finished: Finished) -> Finished:
     return finished
 
 
+def _chosen(request: SelectRequest, finished: Finished, console: Terminal) -> Finished:
+    """Make the choice; if it cannot begin, print the reason and return the search's outcome."""
+    try:
+        choice = select(request, began=start_now())
+    except (Refused, NotReady, LeaseHeld, TrainableError) as error:
+        again = Remedy("select", request.name, request.storage)
+        reason = str(error).rstrip(".")
+        say(
+            console,
+            str(Message(f"warning: no choice was made: {reason}. The search is done. ", again)),
+        )
+        return finished
+    return replace(choice, exit_code=choice.exit_code or finished.exit_code)
+
+
+def _training_s(result: SearchResult, terms: Selecting) -> float:
+    """Estimate the seconds of the trainings of a choice, whose last ones may leave slots idle."""
+    longest_s = max(result.trials[name].train_s for name in terms.candidates)
+    rounds = math.ceil(len(terms.candidates) * terms.seeds / max(1, result.started.slots))
+    return max(cost_of(result, terms).seconds, rounds * longest_s)
+
+
 def _left_s(finished: Finished) -> float | None:
     """Return the seconds of the budget that are left for a choice; None if there is to be none."""
     experiment, result = finished.experiment, finished.result
     limit = experiment.budget.time
     if (
         limit is None
+        or len(experiment.budget.limits) > 1
+        or finished.exit_code not in (0, ExitCode.SOME_FAILED)
         or adaptive(experiment.space_source) is None
         or experiment.sealed
         or len(experiment.objectives) > 1

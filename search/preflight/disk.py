@@ -117,10 +117,15 @@ class ImageMemory:
 def image_memory(dataset: Dataset, *, is_local: bool = True) -> ImageMemory:
     """Compute the memory for the training and validation images, which all processes share.
 
-    Images that stay in their files need none, unless other machines must get them (`is_local`).
+    Images that stay in their files need none, unless other machines must get them (not `is_local`):
+    then this process needs a copy of all images, too.
     """
     parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
-    needed = sum(part.memory if is_local else part.nbytes for part in parts)
+    if is_local:
+        return ImageMemory(sum(part.memory for part in parts), free_memory())
+    needed = sum(part.nbytes for part in parts)
+    if dataset.train.is_mapped:
+        needed = 2 * needed + (0 if dataset.test is None else dataset.test.nbytes)
     return ImageMemory(needed, free_memory())
 
 

@@ -103,7 +103,8 @@ def prepare(
         check_tracking(experiment.tracking)
         check_storage(experiment)
         check_room(experiment, dataset, trainings)
-    check_memory(dataset, is_local=experiment.address == LOCAL)
+    inspection = in_reach(inspection, is_local=experiment.address == LOCAL)
+    dataset = inspection.dataset
     with waiting.counting():
         if begins:
             experiment, weights, weight_notes = check_weights(experiment, dataset, anew=anew)
@@ -119,6 +120,18 @@ def prepare(
     about_data += notes(experiment, dataset)
     all_notes = warnings_first([*platform_notes(), *shadows_here(), *about_data])
     return Prepared(experiment, inspection, report, local, all_notes, weights, waiting)
+
+
+def in_reach(inspection: InspectedData, *, is_local: bool) -> InspectedData:
+    """Return the data with its images in memory if other machines must get them (not `is_local`).
+
+    They cannot read a file of this machine.
+
+    Raises:
+        NotReady: there is not enough memory.
+    """
+    check_memory(inspection.dataset, is_local=is_local)
+    return inspection if is_local else replace(inspection, dataset=inspection.dataset.in_memory)
 
 
 def warnings_first(lines: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from trainables.baselines.base import load_baseline
+from trainables.caches import evict
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache
 from trainables.datasets.arrays import Dataset, Part
@@ -137,11 +138,26 @@ def test_features_and_evaluations_are_equal(both: Both) -> None:
     assert np.array_equal(*values)
 
 
-def test_an_entry_whose_file_was_removed_is_decoded_again(both: Both, tmp_path: Path) -> None:
+def test_a_file_that_was_removed_stays_readable_and_is_decoded_again(
+    both: Both, tmp_path: Path
+) -> None:
     in_memory, mapped = both()
     for file in (tmp_path / "cache").rglob("train-images.npy"):
         file.unlink()
-    with pytest.raises(OSError, match="train-images"):
-        mapped.train.images[0]
+    assert np.array_equal(mapped.train.images, in_memory.train.images)
+    del mapped
     _, again = both()
     assert np.array_equal(again.train.images, in_memory.train.images)
+
+
+def test_an_entry_in_use_is_not_evicted_and_mapped_once(both: Both, tmp_path: Path) -> None:
+    _, mapped = both()
+    assert mapped.val.images.array is mapped.train.images.array
+    (entry,) = (tmp_path / "cache").rglob("entry.json")
+    folder, parts = entry.parent.parent, [mapped.val, mapped.train]
+    del mapped
+    evict(folder, 0, name="entry.json", spare=tmp_path)
+    assert entry.exists(), "some of its images are in use"
+    parts.clear()
+    evict(folder, 0, name="entry.json", spare=tmp_path)
+    assert not entry.exists()

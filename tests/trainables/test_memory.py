@@ -8,7 +8,7 @@ import pytest
 
 from trainables import memory
 from trainables.config import DataConfig
-from trainables.datasets import arrays
+from trainables.datasets import arrays, cache
 from trainables.datasets.arrays import Dataset, Decoded, Part, PartSubset
 from trainables.datasets.load import Whole, divide, load
 from trainables.errors import DataError
@@ -92,14 +92,13 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
 
     for name in ("a", "b"):
         write_images(tmp_path / name, 5)
-    monkeypatch.setattr(memory, "free_memory", lambda: 2000)
+    monkeypatch.setattr(cache, "free_memory", lambda: 2000)
     monkeypatch.setenv("IMAGE_CACHE_GB", "0")
     monkeypatch.setattr(folder, "decode_telling", lambda *arguments: pytest.fail("decoded"))
     text = (
-        r"^10 images of 9 x 8 pixels need 0\.0 GB of memory, but only 0\.0 GB are free\. "
-        r"Use smaller images \(--set data\.image_size=N\), fewer images, or a machine with more "
-        r"memory\. Or let the cache on the disk hold them: it is limited to 0\.0 GB "
-        r"\(IMAGE_CACHE_GB=N changes that\)\.$"
+        r"^the decoded images need at least 0\.0 GB of memory, but only 0\.0 GB are free, and the "
+        r"cache on the disk is limited to 0\.0 GB\. Raise that limit \(IMAGE_CACHE_GB=N\), or use "
+        r"smaller images \(--set data\.image_size=N\), fewer images, or a machine with more memory\.$"
     )
     with pytest.raises(DataError, match=text):
         load(DataConfig(name="folder", root=str(tmp_path)))
@@ -162,6 +161,9 @@ def test_the_limit_of_an_older_container_counts(group: str, tmp_path: Path):
         (own / f"memory.{name}").write_text(text)
     (tmp_path / "own").write_text(f"5:cpu,cpuacct:/\n4:memory:{group}\n0::/\n")
     assert free_memory(tmp_path / "meminfo", tmp_path, tmp_path / "own") == 800
+    (tmp_path / "own").write_text("4:memory:/docker/0a1b\n")
+    if group == "/":  # the container's group, mounted as the topmost one
+        assert free_memory(tmp_path / "meminfo", tmp_path, tmp_path / "own") == 800
 
 
 def test_this_machines_memory_is_known():

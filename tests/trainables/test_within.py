@@ -122,7 +122,16 @@ def test_a_damaged_state_within_an_epoch_is_left_aside(
     assert len(steps) == 2 * STEPS, "from the beginning of the second epoch"
 
 
-def test_short_epochs_are_not_saved_on_the_way(dataset: Dataset, tmp_path: Path) -> None:
-    reports = run_trial(CONFIG, dataset, tmp_path)
-    next(reports)
-    assert not (tmp_path / WITHIN).exists()
+def test_short_epochs_are_not_saved_on_the_way(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+    save = checkpoint.save
+
+    def recording(folder: Path, *arguments: Any, **options: Any) -> Path:
+        folders.append(folder)
+        return save(folder, *arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "save", recording)
+    list(run_trial(CONFIG, dataset, tmp_path))
+    assert folders == [tmp_path] * 3

@@ -598,7 +598,7 @@ class Dataset:
         path: Path | None = None
         if self.train.is_mapped:
             path = self.train.images.file.with_name(f"levels-{self.train.fingerprint}.npy")
-            with suppress(OSError, ValueError):
+            with suppress(OSError, EOFError, ValueError):
                 stored: NDArray[np.int64] = np.load(path, allow_pickle=False)
                 return stored
         counts = np.zeros((self.image[0], 256), np.int64)

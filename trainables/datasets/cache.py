@@ -49,7 +49,7 @@ from trainables.datasets.arrays import (
 )
 from trainables.errors import DataError
 from trainables.mapped import Mapped, is_large
-from trainables.memory import gigabytes, require_memory
+from trainables.memory import free_memory, gigabytes
 
 VERSION = 4
 """The version of the format of entries; entries of other versions are ignored."""
@@ -185,26 +185,26 @@ def _decode_into(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
 
 
 class _Memory:
-    """Allocates arrays in memory, as long as all of them fit."""
+    """Allocates arrays in memory, as long as all of them fit into what was free at first."""
 
     def __init__(self, cache_limit: int) -> None:
         self.cache_limit = cache_limit
-        self.images = 0
+        self.size, self.free = 0, free_memory()
 
     def allocate(self, shape: tuple[int, ...]) -> Images:
-        """Return an uninitialised array, uint8 (images, height, width, channels).
+        """Return an uninitialised array, uint8 of this shape.
 
         Raises:
-            DataError: the images so far and these do not fit into memory.
+            DataError: the arrays so far and this one do not fit into memory.
         """
-        self.images += shape[0]
-        try:
-            require_memory(self.images, shape[1:])
-        except DataError as error:
+        self.size += math.prod(shape)
+        if self.free is not None and self.size > self.free:
             raise DataError(
-                f"{error} Or let the cache on the disk hold them: it is limited to "
-                f"{gigabytes(self.cache_limit)} ({LIMIT}=N changes that)."
-            ) from error
+                f"the decoded images need at least {gigabytes(self.size)} of memory, but only "
+                f"{gigabytes(self.free)} are free, and the cache on the disk is limited to "
+                f"{gigabytes(self.cache_limit)}. Raise that limit ({LIMIT}=N), or use smaller "
+                "images (--set data.image_size=N), fewer images, or a machine with more memory."
+            )
         return in_memory("", shape)
 
 
@@ -216,6 +216,9 @@ def _size(decoded: Decoded) -> int:
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
     """Complete an entry and move it into place, unless it exceeds the limit of the whole cache."""
     write_entry(new, decoded)
+    with suppress(OSError, EOFError, ValueError, KeyError, TypeError):
+        read_entry(folder)
+        return  # another process was faster, and perhaps reads it already
     if sum(path.stat().st_size for path in new.iterdir()) <= limit:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)

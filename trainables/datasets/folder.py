@@ -116,12 +116,13 @@ def load(
                 return
             findings.note(path, images[row], was_transparent=was_transparent)
 
-        arrays = {}
+        arrays = {
+            title: allocate(title, (len(members), *shape)) for title, members in parts.items()
+        }
         with step("decoding images", len(paths)) as advance:
             for title, members in parts.items():
-                images = arrays[title] = allocate(title, (len(members), *shape))
                 each = [path for _, path in members]
-                list(pool.map(decode, [images] * len(each), range(len(each)), each))
+                list(pool.map(decode, [arrays[title]] * len(each), range(len(each)), each))
     problems += [
         *find_dark(layout, findings),
         *list_unreadable(layout, findings, are_skipped=config.skip_bad),

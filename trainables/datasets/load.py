@@ -71,7 +71,8 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
         more = targets.about_sizes(layout.sizes, layout.parts)
         raise layout_error([*str(error).splitlines(), *more]) from error
     targets.check(decoded, config)
-    stay_in_files = isinstance(decoded.train.images, Mapped)
+    are_joined = config.folds is not None and decoded.val is not None
+    stay_in_files = isinstance(decoded.train.images, Mapped) and not are_joined
     if config.train_limit is None and not (decoded.train.is_ragged or stay_in_files):
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
     return Whole(decoded, layout)

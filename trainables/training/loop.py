@@ -59,6 +59,8 @@ class Within:
     """The state of the generator of dropout, in base64."""
     seconds: float
     """The time that the epoch has taken so far."""
+    skipped: float = 0.0
+    """In float16, the number of steps of the epoch that were skipped."""
 
 
 Pause = Callable[[Callable[[], tuple[State, Within]]], None]
@@ -266,6 +268,8 @@ class Training:
             if within is not None:
                 first, means.sums = within.step, means.sums.new_tensor(within.sums)
                 set_random_state(within.random, self.device)
+                if self.scaler is not None:
+                    self.scaler.skipped.fill_(within.skipped)
             shares = [self.world.slice(rows) for rows in rows_of_batches[first:]]
             each = zip(looking_ahead(self.train, shares), changes_of_batches[first:], strict=True)
             for number, (rows, changes) in enumerate(each, first + 1):
@@ -277,7 +281,8 @@ class Training:
     def _state_within(self, step: int, means: MetricAverage, start: float) -> tuple[State, Within]:
         """Return the state after a step of an epoch that began at `start`."""
         random, seconds = random_state(self.device), time.perf_counter() - start
-        return self.state(), Within(step, means.sums.tolist(), random, seconds)
+        skipped = 0.0 if self.scaler is None else float(self.scaler.skipped)
+        return self.state(), Within(step, means.sums.tolist(), random, seconds, skipped)
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
         """Take one optimizer step on a batch, without waiting for the device.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import Refused
 from cluster.exit_codes import ExitCode
 from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
@@ -90,9 +91,10 @@ def test_an_error_of_the_search_is_still_in_the_exit_code(
         {"budget": Budget()},
         {"sealed": True},
         {"wall_s": 91.0},
+        {"budget": Budget((limit("100s"), limit("500epochs")))},
         {"train": lambda config, epoch: report(epoch, 0.5, "diverged")},
     ],
-    ids=["another space", "no budget", "sealed", "used", "nothing to choose"],
+    ids=["another space", "no budget", "sealed", "used", "two limits", "nothing to choose"],
 )
 def test_otherwise_nothing_follows_and_nothing_is_said(
     end: End,
@@ -104,6 +106,29 @@ def test_otherwise_nothing_follows_and_nothing_is_said(
     assert choose_in_time_left(finished) is finished
     assert requests == []
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code", [130, 143, ExitCode.NOT_READY, ExitCode.REFUSED])
+def test_after_a_signal_or_an_error_nothing_follows(
+    end: End, requests: list[SelectRequest], code: int
+) -> None:
+    finished = replace(end(0), exit_code=code)
+    assert choose_in_time_left(finished) is finished
+    assert requests == []
+
+
+def test_a_choice_that_cannot_begin_is_named_and_the_search_stands(
+    end: End, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def select(request: SelectRequest, *, began: object) -> Finished:
+        raise Refused("the data has changed.")
+
+    monkeypatch.setattr(time_left, "select", select)
+    finished = end(0)
+    assert choose_in_time_left(finished) is finished
+    said = capsys.readouterr().err
+    assert "no choice was made: the data has changed. The search is done." in said
+    assert "search.select played" in said
 
 
 @pytest.mark.slow
@@ -120,4 +145,4 @@ def test_a_search_goes_on_with_a_choice_and_tests_it(
     assert result.selection.outcome == "completed"
     assert result.selection.is_tested
     first, second = result.sessions[-1], result.selection.sessions[-1]
-    assert second.elapsed_ms < 150_000 - first.elapsed_ms, "its own time alone is counted"
+    assert second.began_ms >= first.began_ms + first.elapsed_ms - 1, "its own time alone is counted"
