@@ -98,10 +98,8 @@ def _chosen(request: SelectRequest, finished: Finished, console: Terminal) -> Fi
     except (Refused, NotReady, LeaseHeld, TrainableError) as error:
         again = Remedy("select", request.name, request.storage)
         reason = str(error).rstrip(".")
-        say(
-            console,
-            str(Message(f"warning: no choice was made: {reason}. The search is done. ", again)),
-        )
+        text = f"warning: no choice was made: {reason}. The search is done. To try it again: "
+        say(console, str(Message(text, again)))
         return finished
     return replace(choice, exit_code=choice.exit_code or finished.exit_code)
 

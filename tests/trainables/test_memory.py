@@ -98,7 +98,8 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
     text = (
         r"^the decoded images need at least 0\.0 GB of memory, but only 0\.0 GB are free, and the "
         r"cache on the disk is limited to 0\.0 GB\. Raise that limit \(IMAGE_CACHE_GB=N\), or use "
-        r"smaller images \(--set data\.image_size=N\), fewer images, or a machine with more memory\.$"
+        r"smaller images \(--set data\.image_size=N\), fewer images, or a machine with more "
+        r"memory\.$"
     )
     with pytest.raises(DataError, match=text):
         load(DataConfig(name="folder", root=str(tmp_path)))

@@ -49,7 +49,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[SelectRequest]:
     return asked
 
 
-@pytest.mark.parametrize(("left_s", "top", "seeds"), [(90, 5, 5), (50, 5, 3), (43, 3, 3)])
+@pytest.mark.parametrize(("left_s", "top", "seeds"), [(90, 5, 5), (53, 5, 3), (45, 3, 3)])
 def test_the_more_time_is_left_the_more_is_trained(
     end: End,
     requests: list[SelectRequest],
