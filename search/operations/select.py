@@ -1,8 +1,11 @@
 """Chooses among the best few trials of a search, and tests the choice."""
 
+import math
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cluster.errors import Refused
@@ -125,7 +128,11 @@ class RequestedSelection:
 
 
 def select(
-    request: SelectRequest, *, as_json: bool = False, began: CommandStart | None = None
+    request: SelectRequest,
+    *,
+    as_json: bool = False,
+    began: CommandStart | None = None,
+    limit_s: float = math.inf,
 ) -> Finished:
     """Choose among the best trials of a search, and print the choice.
 
@@ -133,6 +140,7 @@ def select(
         request: the search, and the terms of the selection.
         as_json: True to print the choice as JSON, too.
         began: the start of the selection; None for that of the command.
+        limit_s: the seconds after which the selection is interrupted, if it has not been made.
 
     Raises:
         NoSuchSearch: there is no such search.
@@ -147,7 +155,7 @@ def select(
         "search.select",
         terms,
         planned=selection.planned,
-        phases=choose,
+        phases=partial(choose, until_s=began.clock_s + limit_s),
         exit_code=exit_code,
         reuses_trainings=False,
         as_json=as_json,
@@ -367,7 +375,15 @@ def is_done(result: SearchResult, terms: Selecting) -> bool:
     return not failed and not is_other_race(selection.started, terms)
 
 
-def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick) -> None:
+def choose(
+    driver: Driver,
+    dataset: Dataset,
+    executor: Executor,
+    *,
+    by: str,
+    tick: Tick,
+    until_s: float = math.inf,
+) -> None:
     """Run the race between the candidates, evaluate those that remain, choose one, and test it.
 
     The race is described in `search.decisions.selection`.
@@ -378,6 +394,7 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
         executor: trains and evaluates.
         by: unused, but a parameter of all phases (`SessionPlan.phases`).
         tick: called regularly during the work.
+        until_s: the time by `time.monotonic` until which the trainings must have ended.
 
     Raises:
         Refused: no candidate is left at the end of the race.
@@ -386,7 +403,13 @@ def choose(driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tic
 
     policy = driver.policy
     assert isinstance(policy, SelectionPolicy)
-    executor.train(driver, tick=tick)
+
+    def watch() -> None:
+        tick()
+        if time.monotonic() > until_s:
+            driver.close("interrupted", "the budget of time is used up")
+
+    executor.train(driver, tick=watch)
     if driver.interrupted:
         return
     if not policy.race.alive:

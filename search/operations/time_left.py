@@ -76,7 +76,7 @@ def choose_in_time_left(finished: Finished) -> Finished:
                 f"{counted(len(terms.candidates), 'trial')} again with fresh seeds, because the "
                 "best of many trials owes part of its value to luck.",
             )
-            return _chosen(request, finished, console)
+            return _chosen(request, finished, console, left_s)
     say(
         console,
         str(
@@ -91,16 +91,26 @@ def choose_in_time_left(finished: Finished) -> Finished:
     return finished
 
 
-def _chosen(request: SelectRequest, finished: Finished, console: Terminal) -> Finished:
-    """Make the choice; if it cannot begin, print the reason and return the search's outcome."""
+def _chosen(
+    request: SelectRequest, finished: Finished, console: Terminal, left_s: float
+) -> Finished:
+    """Make the choice, unless the time ends before.
+
+    If it cannot begin, print the reason, and return the outcome of the search.
+    """
+    began = start_now()
     try:
-        choice = select(request, began=start_now())
+        choice = select(request, began=began, limit_s=left_s)
     except (Refused, NotReady, LeaseHeld, TrainableError) as error:
         again = Remedy("select", request.name, request.storage)
         reason = str(error).rstrip(".")
         text = f"warning: no choice was made: {reason}. The search is done. To try it again: "
         say(console, str(Message(text, again)))
         return finished
+    selection = choice.result.selection
+    is_cut_off = selection is not None and selection.outcome == "interrupted"
+    if is_cut_off and began.ago_s > left_s:  # not by the user: the search stands
+        return replace(choice, exit_code=finished.exit_code)
     return replace(choice, exit_code=choice.exit_code or finished.exit_code)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,9 +42,10 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[SelectRequest]:
     """The choices that are asked for, none of which takes place."""
     asked: list[SelectRequest] = []
 
-    def select(request: SelectRequest, *, began: object) -> Finished:
+    def select(request: SelectRequest, **options: object) -> Finished:
         asked.append(request)
-        return Finished(None, None, {}, CHOICE, 0.0)  # type: ignore[arg-type]
+        result = SimpleNamespace(selection=None)
+        return Finished(None, result, {}, CHOICE, 0.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(time_left, "select", select)
     return asked
@@ -120,7 +122,7 @@ def test_after_a_signal_or_an_error_nothing_follows(
 def test_a_choice_that_cannot_begin_is_named_and_the_search_stands(
     end: End, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def select(request: SelectRequest, *, began: object) -> Finished:
+    def select(request: SelectRequest, **options: object) -> Finished:
         raise Refused("the data has changed.")
 
     monkeypatch.setattr(time_left, "select", select)
@@ -146,3 +148,24 @@ def test_a_search_goes_on_with_a_choice_and_tests_it(
     assert result.selection.is_tested
     first, second = result.sessions[-1], result.selection.sessions[-1]
     assert second.began_ms >= first.began_ms + first.elapsed_ms - 1, "its own time alone is counted"
+
+
+@pytest.mark.slow
+def test_the_choice_ends_with_the_budget_and_can_be_continued(
+    call: Command, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainings take longer than the search let expect: the search stands nevertheless."""
+    words = "--space auto --data digits --set model.name=svm --budget 150s --trials 2 --no-learn"
+    how = ("--executor", "inline", "--tracking", database)
+    with monkeypatch.context() as patched:
+        patched.setattr(time_left, "_left_s", lambda finished: 0.5)
+        patched.setattr(time_left, "_training_s", lambda result, terms: -1000.0)
+        done = call("search.run", *words.split(), *how, "--name", "both")
+    assert done.returncode == 0, done.stderr
+    assert "the selection ended early: the budget of time is used up" in done.stdout + done.stderr
+    assert "search.select both" in done.stdout + done.stderr
+    done = call("search.select", "both", *how)
+    assert done.returncode == 0, done.stderr
+    result = SearchResult.read(tmp_path / "searches" / "both")
+    assert result.selection is not None
+    assert result.selection.is_tested
