@@ -117,7 +117,7 @@ def _chosen(
 def _training_s(result: SearchResult, terms: Selecting) -> float:
     """Estimate the seconds of the trainings of a choice, whose last ones may leave slots idle."""
     trials = [result.trials[name] for name in terms.candidates]
-    longest_s = max(
+    longest_s: float = max(
         trial.config["epochs"] * trial.train_s / max(1, len(trial.epochs)) for trial in trials
     )
     rounds = math.ceil(len(terms.candidates) * terms.seeds / max(1, result.started.slots))
