@@ -380,7 +380,8 @@ def looking_ahead(pixels: Pixels, batches: Sequence[Tensor]) -> Iterator[Tensor]
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
     """Return the batch size for predictions.
 
-    The limit on pixels applies to images as they enter the network's first layer, after resizing.
+    The limit on pixels applies to images as they enter the network's first layer, after resizing;
+    before it, four times as many are allowed, of which there are copies in float32.
     On a GPU the result is at least the training's batch size (up to `EVAL_BATCH`): the memory
     suffices for that, and larger batches are faster. On a CPU it does not depend on the training's
     batch size, because the batch size affects the order of additions, and so the last bits of
@@ -388,7 +389,8 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
     """
     image = config.task.load_targets().image(dataset)
     height, width = MODELS[config.model.name].effective_size(image, config.model.options)
-    most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
+    inner, outer = height * width, image[1] * image[2]
+    most: int = max(1, min(EVAL_BATCH, EVAL_PIXELS // inner, 4 * EVAL_PIXELS // outer))
     return most if device.type == "cpu" else max(most, min(EVAL_BATCH, config.batch_size))
 
 

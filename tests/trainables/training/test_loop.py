@@ -459,6 +459,14 @@ def test_a_card_classifies_as_many_images_at_once_as_it_trains_on(
     )
 
 
+@pytest.mark.parametrize(("side", "images"), [(128, 512), (224, 167)])
+def test_large_images_that_a_network_shrinks_are_few_at_once(side: int, images: int, make_dataset):
+    """A batch of them fills the memory before it is shrunk."""
+    config = TrialConfig().override({"model.name": "squeezenet1_0", "model.input_size": 32})
+    data = make_dataset(side=side, train=3, val=3)
+    assert eval_batch(config, data, torch.device("cpu")) == images
+
+
 AUGMENTED = {
     "plain": {},
     "crop": {"augment__crop": 1},
