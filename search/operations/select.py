@@ -86,7 +86,10 @@ class SelectionCost:
     trainings: int
     epochs: int
     seconds: float
-    """Estimated from the speed and concurrency with which the search trained these candidates."""
+    """Estimated from the speed and concurrency with which the search trained these candidates.
+
+    The last trainings may leave some of the slots idle.
+    """
 
     def __str__(self) -> str:
         return (
@@ -234,7 +237,7 @@ def done_text(name: str) -> str:
 def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
     """Estimate the remaining cost of a selection if no further candidate drops out."""
     repeats = result.selection.repeats.values() if result.selection is not None else ()
-    trainings, epochs, seconds = 0, 0, 0.0
+    trainings, epochs, seconds, longest_s = 0, 0, 0.0, 0.0
     for name in terms.candidates:
         trial = result.trials[name]
         before = [repeat for repeat in repeats if repeat.repeat_of == name][: terms.seeds]
@@ -242,8 +245,12 @@ def cost_of(result: SearchResult, terms: Selecting) -> SelectionCost:
         remaining_epochs = max(0, terms.seeds * length - sum(trained_epochs))
         trainings += terms.seeds - sum(count >= length for count in trained_epochs)
         epochs += remaining_epochs
-        seconds += remaining_epochs * trial.train_s / max(1, len(trial.epochs))
-    return SelectionCost(trainings, epochs, seconds / max(1, result.started.slots))
+        epoch_s = trial.train_s / max(1, len(trial.epochs))
+        seconds += remaining_epochs * epoch_s
+        longest_s = max(longest_s, min(length, remaining_epochs) * epoch_s)
+    slots = max(1, result.started.slots)
+    whole_rounds_s = math.ceil(trainings / slots) * longest_s
+    return SelectionCost(trainings, epochs, max(seconds / slots, whole_rounds_s))
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:

@@ -4,17 +4,14 @@ Its best trials are trained again with fresh seeds (`search.decisions.selection`
 and as often as the time allows.
 """
 
-import math
 from dataclasses import replace
 
 from cluster.errors import NotReady, Refused
 from cluster.exit_codes import ExitCode
 from search.decisions.selection import MIN_SEEDS
 from search.decisions.timing import EVALUATION_SHARE, LEAVING_SHARE
-from search.journal.events import Selecting
 from search.journal.guessing import is_answer_at_chance
 from search.journal.lease import LeaseHeld
-from search.journal.result import SearchResult
 from search.operations.continuation import Where
 from search.operations.select import SEEDS, TOP, SelectRequest, best_few, cost_of, select, terms_of
 from search.process.lifetime import start_now
@@ -68,7 +65,7 @@ def choose_in_time_left(finished: Finished) -> Finished:
             where=Where(tracking=finished.experiment.tracking),
         )
         terms = terms_of(request, finished.result)
-        expected_s = _training_s(finished.result, terms) + around_s
+        expected_s = cost_of(finished.result, terms).seconds + around_s
         if expected_s <= USED_SHARE * left_s:
             say(
                 console,
@@ -112,16 +109,6 @@ def _chosen(
     if is_cut_off and began.ago_s > left_s:  # not by the user: the search stands
         return replace(choice, exit_code=finished.exit_code)
     return replace(choice, exit_code=choice.exit_code or finished.exit_code)
-
-
-def _training_s(result: SearchResult, terms: Selecting) -> float:
-    """Estimate the seconds of the trainings of a choice, whose last ones may leave slots idle."""
-    trials = [result.trials[name] for name in terms.candidates]
-    longest_s: float = max(
-        trial.config["epochs"] * trial.train_s / max(1, len(trial.epochs)) for trial in trials
-    )
-    rounds = math.ceil(len(terms.candidates) * terms.seeds / max(1, result.started.slots))
-    return max(cost_of(result, terms).seconds, rounds * longest_s)
 
 
 def _left_s(finished: Finished) -> float | None:

@@ -79,7 +79,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     estimate = room(experiment, dataset)
     if estimate is not None and estimate.free < 2 * estimate.needed:
         yield f"warning: {estimate}"
-    images = image_memory(dataset, is_local=experiment.address == LOCAL)
+    images = image_memory(dataset)
     if not images.holds(copies=2):
         yield f"warning: {images}"
 

@@ -13,7 +13,7 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.result import SearchResult
 from search.operations import time_left
-from search.operations.select import SelectRequest
+from search.operations.select import SelectionCost, SelectRequest
 from search.operations.time_left import choose_in_time_left
 from search.views.base import Finished
 from tests.conftest import Command
@@ -159,7 +159,7 @@ def test_the_choice_ends_with_the_budget_and_can_be_continued(
     how = ("--executor", "inline", "--tracking", database)
     with monkeypatch.context() as patched:
         patched.setattr(time_left, "_left_s", lambda finished: 0.5)
-        patched.setattr(time_left, "_training_s", lambda result, terms: -1000.0)
+        patched.setattr(time_left, "cost_of", lambda result, terms: SelectionCost(4, 4, -1000.0))
         done = call("search.run", *words.split(), *how, "--name", "both")
     assert done.returncode == 0, done.stderr
     assert "the selection ended early: the budget of time is used up" in done.stdout + done.stderr

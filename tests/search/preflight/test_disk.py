@@ -2,9 +2,10 @@
 
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from cluster.errors import NotReady
 from search.design.experiment import Experiment
 from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate, check_memory, check_room, image_memory, room
+from search.preflight.prepare import in_reach
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
 from tests.support.played import changed
 from trainables.datasets.arrays import Dataset, Part
+from trainables.mapped import Mapped
 
 DATASET = Dataset(
     "made", ("a", "b"), *[Part(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64))] * 3, "f00d"
@@ -138,3 +141,31 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(
             for line in notes(experiment, small)
             if "of memory in the training processes" in line
         ] == told
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The field of an `InspectedData` that counts here."""
+
+    dataset: Dataset
+
+
+def test_images_in_a_file_need_memory_only_for_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.arange(10 * 1000, dtype=np.uint8).reshape(10, 20, 50, 1)
+    np.save(tmp_path / "images.npy", images)
+    mapped = Mapped.whole(tmp_path / "images.npy", tmp_path / "images.npy", "f00d")
+    parts = [Part(mapped.take(np.arange(*span)), np.zeros(3, int)) for span in ((0, 3), (3, 6))]
+    dataset = replace(with_images(3), train=parts[0], val=parts[1], test=None)
+    assert image_memory(dataset).needed == 2 * 3 * 8, "targets alone"
+    assert image_memory(dataset, is_local=False).needed == 2 * 2 * 3 * 1008, "here, and in Ray"
+    inspection: Any = Inspected(dataset)
+    assert in_reach(inspection, is_local=True) is inspection
+    sent = in_reach(inspection, is_local=False).dataset
+    assert np.array_equal(sent.val.images, images[3:6])
+    assert isinstance(sent.train.images, np.ndarray)
+    monkeypatch.setattr(room_module, "free_memory", lambda: 12_000)
+    in_reach(inspection, is_local=True)
+    with pytest.raises(NotReady, match="the images need"):
+        in_reach(inspection, is_local=False)
