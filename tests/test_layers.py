@@ -163,7 +163,7 @@ FLOORS = {
     """,
     "search": """
         space values
-        journal schedulers
+        journal schedulers fetching
         algorithms spaces process
         design
         decisions

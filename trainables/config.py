@@ -165,6 +165,8 @@ class DataConfig:
     task: str = name_of(task_name({}), "task", TASKS)
     """The name of the task, which determines the targets (`trainables.catalog.tasks.TASKS`)."""
     root: str = ""
+    bucket: str = ""
+    """The address of the bucket of which `root` is a copy; empty for other data."""
     image_size: int | None = number(None, low=1, high=4096)
     skip_bad: bool = False
     """True to leave out unreadable images of a folder; otherwise they are an error."""
@@ -476,9 +478,10 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are the task's options that
-        have their defaults, and `train`, `warm_start`, `data.leaks` and `LATER_OPTIONS` if they
-        have no effect. Therefore a config that does not use these fields still has the training key
-        (`trainables.checkpoints.lineage`) that it had before they existed.
+        have their defaults, and `train`, `warm_start`, `data.leaks`, `data.bucket` and
+        `LATER_OPTIONS` if they have no effect. Therefore a config that does not use these fields
+        still has the training key (`trainables.checkpoints.lineage`) that it had before they
+        existed.
         """
         values = dataclasses.asdict(self)
         defaults = dataclasses.asdict(self.task.options_class())
@@ -493,6 +496,8 @@ class TrialConfig:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
+        if not self.data.bucket:
+            del values["data"]["bucket"]
         for option in LATER_OPTIONS:
             if values["model"][option] is None:
                 del values["model"][option]

@@ -88,6 +88,17 @@ class StoredObject:
 
 
 @dataclass(frozen=True)
+class ObjectFacts:
+    """An object, as a bucket's listing describes it."""
+
+    tag: str
+    size: int
+    """The size in bytes."""
+    modified_s: float
+    """The time of its last change, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class Bucket:
     """A bucket or a prefix in it, as plain values that can be sent to other machines.
 
@@ -206,6 +217,13 @@ class Bucket:
     def sizes(self) -> dict[str, int]:
         """List the sizes in bytes of all objects below this place, by their relative names."""
         return {name: entry["Size"] for name, entry in self._below().items()}
+
+    def objects(self) -> dict[str, ObjectFacts]:
+        """List all objects below this place, by their relative names."""
+        return {
+            name: ObjectFacts(entry["ETag"], entry["Size"], entry["LastModified"].timestamp())
+            for name, entry in self._below().items()
+        }
 
     def _below(self) -> dict[str, dict[str, Any]]:
         """List the service's entries of all objects below this place, by their relative names."""

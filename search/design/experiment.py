@@ -23,7 +23,7 @@ from search.values.executors import DEFAULT_EXECUTOR, EXECUTORS
 from search.values.objectives import check as check_objectives
 from search.values.objectives import value_of
 from trainables.catalog.models import MODELS
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted, shortened, unknown
 from trainables.values import Json, Params
@@ -499,6 +499,10 @@ class Experiment:
         return self.without_models(unfit), [
             f"note: a model was left out: {problem}" for problem in unfit.values()
         ]
+
+    def reading(self, data: DataConfig) -> Self:
+        """Return this search with another place of the same images."""
+        return replace(self, base=replace(self.base, data=data))
 
     def without_models(self, names: Collection[str]) -> Self:
         """Return this search without some of its models."""

@@ -204,7 +204,7 @@ def _source(result: SearchResult) -> list[Any]:
     """
     data = result.started.data
     images = data["train"] + data["val"] + data["test"] + data.get("removed", 0)
-    return [data["name"], data["root"], data["classes"], images]
+    return [data["name"], data.get("bucket") or data["root"], data["classes"], images]
 
 
 def _images(result: SearchResult) -> list[Any]:

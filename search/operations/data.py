@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.fetching.images import is_bucket
 from search.journal.store import own_path
 from search.operations.options import seed
 from search.operations.run import data_config
@@ -85,4 +86,4 @@ def config_of(request: DataRequest) -> DataConfig:
 def is_path(data: str) -> bool:
     """True if `data` is the path of a folder, False if it is the name of a data set."""
     name = data.partition(":")[0]
-    return name not in DATASETS and (os.sep in name or Path(data).is_dir())
+    return not is_bucket(data) and name not in DATASETS and (os.sep in name or Path(data).is_dir())

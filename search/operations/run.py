@@ -2,12 +2,14 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.runtime.resources import Demand, local_gpus
 from cluster.runtime.session import LOCAL
 from search.design.budget import Budget
 from search.design.experiment import AUTO_DEVICE, SURE, Experiment, base_of
+from search.fetching.images import fetch, is_bucket
 from search.journal.store import own_path
 from search.operations.run_request import Reading, RunRequest, named_data_sets
 from search.operations.time_left import choose_in_time_left
@@ -160,11 +162,13 @@ def space_of(space: str | SearchSpace) -> tuple[SearchSpace, str, str]:
 
 
 def data_source(data: str) -> str:
-    """Return the source that --data names: a data set's name, or "folder".
+    """Return the source that --data names: a data set's name, or "folder", also for a bucket.
 
     Raises:
         ConfigError: there is no such data set, or the folder's path is missing.
     """
+    if is_bucket(data):
+        return "folder"
     source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
         raise ConfigError(f"'{data}' is a folder. Use --data folder:{data}.")
@@ -173,7 +177,9 @@ def data_source(data: str) -> str:
             f"--data '{data}' does not contain the path of a folder. Use --data folder:PATH."
         )
     if source != "folder" and data not in named_data_sets():
-        raise ConfigError(unknown("data set", data, named_data_sets() | {"folder:PATH"}))
+        raise ConfigError(
+            unknown("data set", data, named_data_sets() | {"folder:PATH", "s3://BUCKET/PREFIX"})
+        )
     return source
 
 
@@ -198,7 +204,7 @@ def settings_of(request: RunRequest) -> Params:
 
 
 def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
-    """Build the default config for training on a data set.
+    """Build the default config for training on a data set; images in a bucket are fetched.
 
     Args:
         data: the value of --data.
@@ -209,7 +215,9 @@ def data_config(data: str, reading: Reading, seed: int) -> TrialConfig:
         {"seed": seed, "data.split_seed": seed, "data.skip_bad": reading.skip_bad}
     )
     root = str(reading.data_root) if DATASETS[data_source(data)].has_files else ""
-    return base.on(with_root(base.data, data, root, task=reading.task))
+    source = f"folder:{fetch(data)}" if is_bucket(data) else data
+    config = with_root(base.data, source, root, task=reading.task)
+    return base.on(replace(config, bucket=data if is_bucket(data) else ""))
 
 
 def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> Params:

@@ -72,8 +72,8 @@ class RunRequest:
     """The space; None for the default of the data (`search.spaces.find.default`). Python code may
     pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
-        f"{', '.join(sorted(named_data_sets()))}, or folder:PATH (a sub-folder per class, or "
-        "images with masks)",
+        f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, or images "
+        "with masks), or s3://BUCKET/PREFIX (the same in a bucket)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

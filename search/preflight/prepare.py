@@ -13,6 +13,7 @@ from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
+from search.fetching.images import at_hand
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
 from search.preflight.adapting import adapted, complete
@@ -86,9 +87,9 @@ def prepare(
         Unavailable: the files of the data or the weights are missing.
     """
     check_versions()
-    local = needed_resources(experiment)
-    waiting, weights = WaitingTime(), dict[str, str]()
+    local, waiting, weights = needed_resources(experiment), WaitingTime(), dict[str, str]()
     with waiting.counting():
+        experiment = experiment.reading(at_hand(experiment.base.data))
         inspection = load_inspected(experiment.base.data, download=experiment.download)
         report = report_of(inspection, experiment.base.data)
     dataset = inspection.dataset
@@ -290,6 +291,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "root": str(Path(experiment.base.data.root).absolute())
         if experiment.base.data.root
         else "",
+        **({"bucket": bucket} if (bucket := experiment.base.data.bucket) else {}),
         "classes": list(dataset.classes),
         "image": list(dataset.image),
         "train": len(dataset.train),

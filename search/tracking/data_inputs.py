@@ -25,7 +25,7 @@ def data_input(data: Mapping[str, Any]) -> "DatasetInput":
         name=source_text(data)[:500],
         digest=data["fingerprint"],
         source_type="local",
-        source=json.dumps({"uri": data["root"] or data["name"]}),
+        source=json.dumps({"uri": data.get("bucket") or data["root"] or data["name"]}),
         schema=json.dumps(
             {"mlflow_tensorspec": {"features": json.dumps([feature]), "targets": None}}
         ),

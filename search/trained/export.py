@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.errors import Refused
+from search.fetching.images import at_hand
 from search.journal.provenance import versions, working_fingerprint
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home
@@ -49,7 +50,7 @@ def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
     from trainables.catalog.datasets import DATASETS
     from trainables.inspection.leaks import load_clean
 
-    dataset = load_clean(config.data)
+    dataset = load_clean(at_hand(config.data))
     data = result.started.data
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:

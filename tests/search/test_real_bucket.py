@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.storage.bucket import _client
+from cluster.exit_codes import ExitCode
+from cluster.storage.bucket import Bucket, _client
 from search.journal.store import home, storage
 from tests.conftest import Command
 from tests.support.real import wait_for
@@ -95,3 +96,32 @@ def test_the_verbs_find_a_search_in_a_real_bucket(
     verb("predict", "one", images / "dark" / "00.png")
     verb("delete", "two", "--yes")
     assert names(verb("list", "--json")) == {"one"}
+
+
+def test_a_search_on_images_in_a_real_bucket(
+    place: str, images: Path, tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = Bucket.of(f"{place.rpartition('/')[0]}/sets/noise")
+    sets.upload(images, [f"{path.parent.name}/{path.name}" for path in images.glob("*/*")])
+    here, there = search_of(images, "here", 0), search_of(images, "there", 0)
+    there[there.index(f"folder:{images}")] = str(sets)
+    with monkeypatch.context() as wrong:
+        wrong.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        _client.cache_clear()
+        refused = call("search.run", *there)
+    assert (refused.returncode, refused.stdout) == (ExitCode.NOT_READY, "")
+    assert "the images cannot be fetched: " in refused.stderr
+    assert "the credentials were refused (SignatureDoesNotMatch); correct them" in refused.stderr
+
+    _client.cache_clear()
+    best = []
+    for words in (here, there):
+        done = call("search.run", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        best.append(json.loads(done.stdout.splitlines()[-1])["best"]["value"])
+    assert best[0] == best[1]
+
+    (tmp_path / "cache").rename(tmp_path / "cache of another machine")
+    done = call("search.predict", "there", images / "dark" / "00.png", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "cache").rglob("buckets/*/files/noise/*/*.png"))) == 60

@@ -351,6 +351,7 @@ SEGMENTING = TrialConfig(
 EXAMPLES = {
     "all": every_value_changed(),
     "metric": TrialConfig(metric="macro_f1"),
+    "bucket": TrialConfig(data=DataConfig(name="folder", bucket="s3://b/flowers")),
     "weighted": TrialConfig(train=TrainConfig(class_weights="sqrt")),
     "warm": TrialConfig(warm_start="champion-1"),
     "sampled": TrialConfig(train=TrainConfig(sampling="balanced")),

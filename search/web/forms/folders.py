@@ -54,6 +54,11 @@ def allowed(text: str, root: Path | None) -> Path:
         raise ConfigError(
             "enter the folder that contains the images, for example /home/me/flowers."
         )
+    if text.startswith("s3://"):
+        raise ConfigError(
+            "images in a bucket cannot be chosen on a page. Start the search with "
+            f"'python -m search.run --data {text[:200]}'."
+        )
     try:
         path = Path(text).expanduser().absolute()
         if root is not None:

@@ -1,0 +1,305 @@
+"""Images in a bucket (`--data s3://BUCKET/PREFIX`): a copy in the cache, which is read as a folder.
+
+Only objects that are missing or have changed are fetched. Tar files are unpacked (`shards`) and
+removed. Other machines of a cluster need no copy: they get the decoded images through Ray.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from cluster.errors import NotReady
+from cluster.storage.bucket import SCHEME, Bucket, ObjectFacts, StorageError
+from search.fetching import shards
+from trainables.caches import cache_folder, cache_limit, evict, hold, make_private
+from trainables.config import DataConfig
+from trainables.datasets.images import SUFFIXES
+from trainables.errors import ConfigError, DataError, counted, printable
+from trainables.memory import gigabytes
+from trainables.progress import step
+
+FETCHED = SUFFIXES | {shards.SUFFIX, ".csv", ".json", ".txt"}
+"""The suffixes of the objects that are fetched: images, shards, and what describes them."""
+AT_ONCE = 16
+"""The number of objects that are fetched at the same time."""
+LARGE = 64_000_000
+"""The size in bytes from which an object is copied to the disk piece by piece."""
+STATE_FILE, LOCK_FILE, USE_FILE = "copied.json", "lock", "in-use"
+VERSION = 1
+
+_in_use: dict[Path, int] = {}
+"""The copies that this process uses, with the descriptors that keep them from being evicted."""
+
+
+@dataclass
+class State:
+    """The content of a copy."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    """The tag of each object that has been copied, by its name."""
+    unpacked: dict[str, list[str]] = field(default_factory=dict)
+    """The files that were unpacked from each shard, relative to the copy's folder."""
+    is_complete: bool = False
+    """True if every object of the last listing has been copied."""
+
+    @classmethod
+    def of(cls, file: Path) -> "State":
+        """Read a state; one that is missing or damaged is empty."""
+        try:
+            values = json.loads(file.read_text())
+            if values.pop("version") == VERSION:
+                return cls(**values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return cls()
+
+    def write(self, file: Path) -> None:
+        """Write the state, completely or not at all."""
+        partial = file.with_name(f".{file.name}")
+        partial.write_text(json.dumps({"version": VERSION, **vars(self)}))
+        partial.replace(file)
+
+
+def is_bucket(data: str) -> bool:
+    """True if the value of `--data` is an address of a bucket."""
+    return data.startswith(SCHEME)
+
+
+def at_hand(config: DataConfig) -> DataConfig:
+    """Return the config with a folder that exists on this machine.
+
+    Images of a bucket are fetched only if their copy is missing here.
+
+    Raises:
+        NotReady: the images cannot be fetched.
+        DataError: a shard is damaged.
+    """
+    if not config.bucket or _is_usable(Path(config.root)):
+        return config
+    return replace(config, root=str(fetch(config.bucket)))
+
+
+def _is_usable(folder: Path) -> bool:
+    """True if a folder exists and is not a copy that is incomplete."""
+    entry = folder.parent.parent
+    is_copy = entry.parent == cache_folder("buckets")
+    return folder.is_dir() and (not is_copy or State.of(entry / STATE_FILE).is_complete)
+
+
+def fetch(address: str) -> Path:
+    """Copy what is missing here of the images at an address; return the folder of the copy.
+
+    Raises:
+        ConfigError: the address is not valid, or there are no images.
+        NotReady: the bucket cannot be read, or the disk is too small.
+        DataError: a shard is damaged.
+    """
+    try:
+        bucket = Bucket.of(address)
+    except ValueError as error:
+        raise ConfigError(f"--data: {error}.") from error
+    digest = hashlib.sha256(f"{bucket.endpoint} {bucket}".encode()).hexdigest()[:16]
+    entry = cache_folder("buckets") / digest
+    folder = entry / "files" / (PurePosixPath(bucket.prefix).name or bucket.name)
+    try:
+        make_private(entry.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        (entry / USE_FILE).touch()
+        if entry not in _in_use:
+            _in_use[entry] = hold(entry / USE_FILE)
+        with _locked(entry):
+            _update(bucket, entry, folder)
+        evict(entry.parent, cache_limit(entry.parent), name=USE_FILE, spare=entry)
+    except StorageError as error:
+        raise NotReady(
+            f"the images cannot be fetched: {error.strerror}. Fix the problem, and repeat the "
+            "command; what has been fetched stays."
+        ) from error
+    except OSError as error:
+        raise NotReady(
+            f"the images in {bucket} cannot be copied to '{entry}' ({error.strerror}). Make room, "
+            "or set XDG_CACHE_HOME to a folder on another disk."
+        ) from error
+    return folder
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    """Wait until no other process copies to this entry, and keep others waiting."""
+    descriptor = os.open(entry / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        with step("waiting for another command that fetches the same images"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _update(bucket: Bucket, entry: Path, folder: Path) -> None:
+    """Make a copy equal to the bucket."""
+    with step(f"listing {bucket}"):
+        bucket.reach()
+        objects = {name: facts for name, facts in bucket.objects().items() if _is_fetched(name)}
+    if not objects:
+        raise ConfigError(
+            f"there are no images below {bucket}/. Use s3://BUCKET/PREFIX, where PREFIX is the "
+            "folder that contains the classes, or images/ and masks/, or tar files."
+        )
+    _check_names(bucket, objects)
+    state = State.of(entry / STATE_FILE)
+    missing = {
+        name: facts for name, facts in objects.items() if not _is_here(folder, name, facts, state)
+    }
+    removed = state.tags.keys() - objects.keys()
+    if not missing and not removed and state.is_complete:
+        os.utime(entry)
+        return
+    _check_disk(bucket, entry, missing)
+    state.is_complete = False
+    state.write(entry / STATE_FILE)
+    for name in [*removed, *(missing.keys() & state.tags.keys())]:
+        _remove(folder, name, state)
+    try:
+        _fetch_all(bucket, folder, missing, state)
+        state.is_complete = True
+    finally:
+        state.write(entry / STATE_FILE)
+
+
+def _is_fetched(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in FETCHED and not path.name.startswith(".")
+
+
+def _check_names(bucket: Bucket, objects: dict[str, ObjectFacts]) -> None:
+    """Check that each object can become a file.
+
+    Raises:
+        ConfigError: a name leads out of the folder, or is that of a folder of other objects.
+    """
+    folders = {str(parent) for name in objects for parent in PurePosixPath(name).parents}
+    for name in objects:
+        path = PurePosixPath(name)
+        if str(path) != name or path.is_absolute() or ".." in path.parts or name in folders:
+            raise ConfigError(
+                f"{bucket}: the object '{printable(name[:200])}' cannot become a file of a folder. "
+                "Rename it."
+            )
+
+
+def _is_here(folder: Path, name: str, facts: ObjectFacts, state: State) -> bool:
+    """True if an object has been copied, and its files are still there."""
+    if state.tags.get(name) != facts.tag:
+        return False
+    if name in state.unpacked:
+        return all((folder / file).is_file() for file in state.unpacked[name])
+    try:
+        return (folder / name).stat().st_size == facts.size
+    except OSError:
+        return False
+
+
+def _check_disk(bucket: Bucket, entry: Path, missing: dict[str, ObjectFacts]) -> None:
+    """Check that the disk has room for these objects, and for unpacking the largest shard.
+
+    Raises:
+        NotReady: it has not.
+    """
+    tars = [facts.size for name, facts in missing.items() if name.endswith(shards.SUFFIX)]
+    needed = sum(facts.size for facts in missing.values()) + AT_ONCE * max(tars, default=0)
+    free = shutil.disk_usage(entry).free
+    if needed > free:
+        raise NotReady(
+            f"{counted(len(missing), 'object')} of {bucket} with {gigabytes(needed)} must be "
+            f"copied to '{entry}', where {gigabytes(free)} are free. Make room, or set "
+            "XDG_CACHE_HOME to a folder on another disk."
+        )
+
+
+def _remove(folder: Path, name: str, state: State) -> None:
+    """Remove the files of an object from the copy."""
+    state.tags.pop(name, None)
+    for file in state.unpacked.pop(name, [name]):
+        (folder / file).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder has other files
+            (folder / file).parent.rmdir()
+
+
+def _fetch_all(bucket: Bucket, folder: Path, missing: dict[str, ObjectFacts], state: State) -> None:
+    """Fetch objects, several at once; after an error, those that had begun are finished."""
+    with (
+        step(f"fetching images from {bucket}", len(missing)) as advance,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+
+        def fetch_one(name: str) -> None:
+            _fetch_one(bucket, folder, name, missing[name], state)
+            advance()
+
+        futures = [pool.submit(fetch_one, name) for name in missing]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fetch_one(bucket: Bucket, folder: Path, name: str, facts: ObjectFacts, state: State) -> None:
+    """Fetch an object and, if it is a shard, unpack it; a damaged shard is fetched once more."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _download(bucket, folder, name, facts)
+    if path.suffix == shards.SUFFIX:
+        try:
+            files = _unpack(folder, name, facts)
+        except DataError:
+            _download(bucket, folder, name, facts)
+            try:
+                files = _unpack(folder, name, facts)
+            except DataError as error:
+                raise DataError(
+                    f"the shard {bucket / name} cannot be used: {error}. Store it again, or "
+                    "remove it."
+                ) from error
+        state.unpacked[name] = files
+    state.tags[name] = facts.tag
+
+
+def _unpack(folder: Path, name: str, facts: ObjectFacts) -> list[str]:
+    """Unpack a shard beside itself, remove it, and return its files relative to `folder`."""
+    path = folder / name
+    try:
+        files = shards.unpack(path, path.parent)
+    finally:
+        path.unlink()
+    parent = PurePosixPath(name).parent
+    for file in files:
+        os.utime(path.parent / file, (facts.modified_s, facts.modified_s))
+    return [str(parent / file) for file in files]
+
+
+def _download(bucket: Bucket, folder: Path, name: str, facts: ObjectFacts) -> None:
+    """Write an object to its file, with the object's time, on which the cache's keys depend.
+
+    Raises:
+        StorageError: it is gone, or shorter than the listing said.
+    """
+    path = folder / name
+    if facts.size >= LARGE:
+        bucket.download(folder, [name])
+    else:
+        stored = bucket.get(name)
+        if stored is None or len(stored.content) != facts.size:
+            raise StorageError(f"{bucket / name} has changed while it was fetched")
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_bytes(stored.content)
+        partial.replace(path)
+    os.utime(path, (facts.modified_s, facts.modified_s))
