@@ -47,7 +47,7 @@ from search.journal.events import (
     Suggested,
     Waiting,
 )
-from search.journal.journal import Event, Journal, read
+from search.journal.journal import Event, Journal
 from search.journal.requests import EXTEND, PAUSE, STOP, DriverRequest, Unreadable
 from search.journal.result import (
     ENDED,
@@ -126,7 +126,7 @@ class Driver:
             experiment,
             Record(
                 self.result,
-                events=lambda: read(journal.path),
+                events=journal.events,
                 note=lambda text: journal.complain(text),
                 earlier=earlier,
             ),
@@ -137,7 +137,7 @@ class Driver:
         """The trials that will be continued or retried, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
         """The trials that ran out of memory. Each halves the number of trials that run at once."""
-        journal.listeners.insert(0, self._take)
+        journal.owner = self._take
         self.began = clock() - ago_s
         journal.count_time(clock, self.began)
         self.timing = Timing(clock, start_s=start_s, time_left=self._time_left)
@@ -168,7 +168,7 @@ class Driver:
         return self.policy.trials
 
     def _take(self, event: Event) -> None:
-        """Update `result` with an event that was just written."""
+        """Update `result` with an event that was just written, or is about to be."""
         self.result.apply(event)
         self._has_session = True
 
@@ -315,7 +315,7 @@ class Driver:
 
     def _write(self, event: EventData) -> None:
         """Write an event to the journal, update the state, and follow up on the end of a trial."""
-        self.journal.append(event)
+        self.journal.add(event)
         if isinstance(event, Ended):
             self.active.discard(event.trial)
         self._receive(event)

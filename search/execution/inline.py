@@ -24,6 +24,7 @@ from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.preflight.prepare import Prepared
 from search.values.message import Message, Remedy
 from trainables.checkpoints.remote import forget
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import decode_reports, encode_reports
 
@@ -122,12 +123,11 @@ class InlineExecutor:
         Raises:
             NotReady: a trial's error has left this process unable to train.
         """
-        while (suggestion := driver.suggest()) is not None:
+        while (suggestion := _next_trial(driver)) is not None:
             trial, config = suggestion
             folder = driver.experiment.home.place(trial).folder
             request, download = driver.handout(trial, config), driver.experiment.download
             job = Job(trial, config.to_dict(), folder, request, download)
-            driver.running(trial, host=socket.gethostname())
             try:
                 self._train(driver, job, tick)
             finally:
@@ -146,7 +146,8 @@ class InlineExecutor:
             except Exception as error:  # noqa: BLE001 - any error of a training is its failure
                 return _fail(driver, job, error)
             tick()  # requests that arrived meanwhile apply to this epoch
-            over = [driver.report(job.trial, report) for report in came][-1]
+            with driver.journal.group():
+                over = [driver.report(job.trial, report) for report in came][-1]
 
     def close(self) -> None:
         """Release the data and the memory of training, and restore torch's settings."""
@@ -164,6 +165,14 @@ def begin(
 ) -> Iterator[InlineExecutor]:
     """Create the executor `inline`; see `search.sessions.executor.Begin`."""
     yield InlineExecutor(prepared.experiment, prepared.dataset)
+
+
+def _next_trial(driver: Driver) -> tuple[str, TrialConfig] | None:
+    """Return (name, config) of the next trial, which counts as running; None if there is none."""
+    with driver.journal.group():
+        if (suggestion := driver.suggest()) is not None:
+            driver.running(suggestion[0], host=socket.gethostname())
+    return suggestion
 
 
 def _fail(driver: Driver, job: Job, error: Exception) -> None:

@@ -146,11 +146,15 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1].outcome is None:
-            # If the gate is gone, so are the workers: the trial is failing, and `on_trial_error`
-            # will follow.
-            with suppress(ValueError):
-                ray.get_actor(gate_name(job)).decide.remote(result["number"], not over)
+            self.driver.journal.when_on_disk(lambda: _decide(job, result["number"], not over))
         return str(TrialScheduler.CONTINUE)
+
+
+def _decide(job: Job, number: int, goes_on: bool) -> None:
+    """Tell the workers of a trial whether it continues after the report with this number."""
+    # If the gate is gone, so are the workers: the trial is failing, and `on_trial_error` follows.
+    with suppress(ValueError):
+        ray.get_actor(gate_name(job)).decide.remote(number, goes_on)
 
 
 class DriverCallback(Unpickled, tune.Callback):

@@ -8,6 +8,7 @@ The times in `PATCHES` were measured on 2 virtual cores of a shared AMD EPYC mac
 each is the median of three runs.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -159,11 +160,15 @@ def give_up_places(flush: Function, search: PatchedSearch) -> Function:
     return flush_or_all
 
 
-def forget_finished_trials(step: Function, search: PatchedSearch) -> Function:
-    """Remove finished trials from Tune's list, since Tune checks the whole list at every step."""
+def step_together(step: Function, search: PatchedSearch) -> Function:
+    """Let the events of a step share one write to the journal, and remove finished trials.
+
+    Tune checks the whole list of trials at every step.
+    """
 
     def step_and_forget(controller: Any) -> None:
-        step(controller)
+        with search.driver.journal.group():
+            step(controller)
         if over := controller._stopped_trials | controller._failed_trials:
             controller._trials = [trial for trial in controller._trials if trial not in over]
             for trials in (
@@ -174,6 +179,57 @@ def forget_finished_trials(step: Function, search: PatchedSearch) -> Function:
                 trials -= over
 
     return step_and_forget
+
+
+def take_all_results(take_one: Function, search: PatchedSearch) -> Function:
+    """Let Tune handle all results that have arrived, instead of one in each step.
+
+    Trials that were proposed in this step are written to the journal first: Tune starts them here.
+    """
+
+    def take_all(manager: Any, timeout: float | None = None) -> bool:
+        search.driver.journal.commit()
+        if not take_one(manager, timeout):
+            return False
+        events, end = manager._actor_task_events, time.monotonic() + TOGETHER_S
+        futures = list(events.get_futures())
+        ready, _ = ray.wait(futures, num_returns=len(futures), timeout=0) if futures else ([], [])
+        for future in ready:
+            if time.monotonic() > end:
+                break
+            if future in events.get_futures():  # an earlier result may have discarded it
+                events.resolve_future(future)
+        return True
+
+    return take_all
+
+
+def send_when_on_disk(send: Function, search: PatchedSearch) -> Function:
+    """Let a worker receive its next task only when the decision for it is in the journal."""
+
+    def send_later(
+        manager: Any,
+        tracked_actor_task: Any,
+        method_name: str,
+        *,
+        args: Any = None,
+        kwargs: Any = None,
+        _return_future: bool = False,
+    ) -> Any:
+        journal, actor = search.driver.journal, tracked_actor_task._tracked_actor
+        options = {"args": args, "kwargs": kwargs}
+        if _return_future:
+            journal.commit()
+            return send(manager, tracked_actor_task, method_name, **options, _return_future=True)
+
+        def send_if_alive() -> None:
+            if actor in manager._live_actors_to_ray_actors_resources:
+                send(manager, tracked_actor_task, method_name, **options)
+
+        journal.when_on_disk(send_if_alive)
+        return tracked_actor_task
+
+    return send_later
 
 
 def fail_the_trial_alone(fail: Function, search: PatchedSearch) -> Function:
@@ -208,6 +264,8 @@ def count_no_callbacks(tag: Function, search: PatchedSearch) -> Function:
     return lambda callbacks: None
 
 
+TOGETHER_S = 0.1
+"""The maximum seconds in which the results that have arrived are handled together."""
 CONTROLLER = "ray.tune.execution.tune_controller:TuneController"
 MANAGER = "ray.air.execution._internal.actor_manager:RayActorManager"
 PATCHES = (
@@ -279,9 +337,27 @@ PATCHES = (
     Patch(
         f"{CONTROLLER}.step",
         ("self",),
-        forget_finished_trials,
+        step_together,
+        "One fsync, or one request to a bucket, for the events of all results that have arrived: "
+        "with 64 of them 14,200 events a second instead of 265 on a disk whose fsync takes 4 ms, "
+        "and 1,700 instead of 35 in a bucket that answers after 20 ms. And "
         "0.5 ms less per step with 1,000 ended trials, and 0.4 ms and 4.5 kB less for each of "
         "them at the end. For 1,000 trials of 100 epochs, that is half a minute.",
+    ),
+    Patch(
+        f"{MANAGER}.next",
+        ("self", "timeout"),
+        take_all_results,
+        "0.04 ms instead of 0.3 ms for each of 1,000 results that have arrived at once.",
+        is_needed=True,
+    ),
+    Patch(
+        f"{MANAGER}._schedule_tracked_actor_task",
+        ("self", "tracked_actor_task", "method_name", "args", "kwargs", "_return_future"),
+        send_when_on_disk,
+        "Decisions in the journal before a worker hears of them, although several are written "
+        "at once: `test_no_worker_hears_of_a_decision_that_is_not_on_disk`.",
+        is_needed=True,
     ),
     Patch(
         "ray.air._internal.usage:tag_callbacks",

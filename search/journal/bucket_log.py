@@ -1,8 +1,8 @@
 """The copy of a journal in a bucket: pieces of whole lines, of which only the last one grows.
 
-Each event costs one request: a conditional write, which replaces the last piece only if this driver
-wrote it. So the copy also prevents two drivers from writing to one journal: the write of the second
-driver is refused.
+Each event, or group of events, costs one request: a conditional write, which replaces the last
+piece only if this driver wrote it. So the copy also prevents two drivers from writing to one
+journal: the write of the second driver is refused.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -77,8 +77,8 @@ class JournalCopy:
             )
         return content
 
-    def append(self, line: bytes) -> None:
-        """Append a whole line; repeating the call after a lost response does not append it twice.
+    def append(self, lines: bytes) -> None:
+        """Append whole lines; repeating the call after a lost response does not append them twice.
 
         Raises:
             WriteConflict: another driver has written to this journal.
@@ -86,7 +86,7 @@ class JournalCopy:
         """
         if len(self.piece) >= PIECE:
             self.number, self.piece, self.tag = self.number + 1, b"", ""
-        content = self.piece + line
+        content = self.piece + lines
         try:
             tag = self.place.put(content, _name(self.number), new=not self.tag, instead_of=self.tag)
         except WriteConflict:

@@ -1,7 +1,8 @@
 """The append-only log of a search: the source of truth.
 
 Tune, MLflow, the live table and the report are projections of it. Each line is a JSON object with
-its own checksum. Only the driver writes, and it calls fsync before anyone else receives an event.
+its own checksum. Only the driver writes, and it calls fsync before anyone else receives an event,
+once for all events that arrive together.
 The classes of events are in `search.journal.events`.
 """
 
@@ -167,6 +168,10 @@ class Journal:
 
     def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
         self.path, self.complain = folder / FILE_NAME, complain
+        self.owner: Listener = lambda event: None
+        """Receives each event before the listeners, and in a `group` before the event is on disk:
+        the driver, whose next decisions depend on it.
+        """
         self.listeners: list[Listener] = []
         self.other_driver: Callable[[], str] = lambda: ""
         """A function that returns the name of another driver that has taken over the search, or "".
@@ -174,7 +179,7 @@ class Journal:
         It is called before each attempt to write a line.
         """
         self.copy: Callable[[bytes], None] = lambda line: None
-        """A function that appends a line to a copy of the journal, for example in a bucket.
+        """A function that appends lines to a copy of the journal, for example in a bucket.
 
         By default it does nothing. Listeners are called only after it has returned.
         """
@@ -182,8 +187,13 @@ class Journal:
         """True to wait while the disk cannot be written to; False once the search has to end."""
         self._lock = threading.RLock()
         self._busy = self._interrupted = False
+        self._grouping_thread: int | None = None
+        self._added: list[tuple[Event, bytes]] = []
+        """The events of the group that are not on disk yet, with their lines."""
+        self._calls: list[Callable[[], object]] = []
+        """What is called when these events are on disk."""
         self._partial_line = b""
-        """The line that is being written; a part of it may be in the file."""
+        """The lines that are being written; a part of them may be in the file."""
         self._clock: Callable[[], float] | None = None
         self._began_s = 0.0
         self._descriptor, self.number, self._size = descriptor, 0, 0
@@ -228,7 +238,7 @@ class Journal:
         """Write an event, wait until it is on disk, and call the listeners.
 
         Listeners receive exactly the event that a reader will read. While the disk is full or
-        fails, the call waits.
+        fails, the call waits. Earlier events of a `group` are written first.
 
         Raises:
             TakenOver: another driver has taken over the search.
@@ -236,26 +246,113 @@ class Journal:
             KeyboardInterrupt: `break_off` was called during the call. The event is written, and the
                 listeners have received it.
         """
+        with self._unbroken():
+            self._write_added()
+            event, line = self._event_of(data)
+            self._write(line)
+            self.number += 1
+            for listener in (self.owner, *self.listeners):
+                listener(event)
+            return event
+
+    def add(self, data: EventData) -> Event:
+        """Write an event as `append` does or, in a `group`, together with others.
+
+        Raises:
+            TakenOver, Unwritten, KeyboardInterrupt: as for `append`.
+        """
+        if not self._is_grouping:
+            return self.append(data)
+        with self._lock:
+            event, line = self._event_of(data)
+            self._added.append((event, line))
+            self.number += 1
+            self.owner(event)
+            return event
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Write the events that this thread adds in the `with` block at once.
+
+        That takes a single fsync, or a single request to a bucket. They are written by `commit`, by
+        `append`, or at the end of the block. Nobody may act on an event before it is on disk
+        (`when_on_disk`); only the driver goes on deciding.
+        """
+        if self._is_grouping:
+            yield
+            return
+        self._grouping_thread = threading.get_ident()
+        try:
+            yield
+        except BaseException:
+            self._calls.clear()
+            raise
+        finally:
+            self._grouping_thread = None
+            self.commit()
+
+    def commit(self) -> None:
+        """Write the events of a group so far, and do what waits for them.
+
+        Raises:
+            TakenOver, Unwritten, KeyboardInterrupt: as for `append`.
+        """
+        if self._added:
+            with self._unbroken():
+                self._write_added()
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+    def when_on_disk(self, call: Callable[[], object]) -> None:
+        """Call a function when all events so far are on disk: at once, except in a `group`."""
+        if self._is_grouping and self._added:
+            self._calls.append(call)
+        else:
+            call()
+
+    @property
+    def _is_grouping(self) -> bool:
+        return self._grouping_thread == threading.get_ident()
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """Let `break_off` wait until the end of the `with` block."""
         with self._lock:
             self._busy = True
             try:
-                event = self._append(data)
+                yield
             finally:
                 self._busy = False
             if self._interrupted:
                 self._interrupted = False
                 raise KeyboardInterrupt
-            return event
 
-    def _append(self, data: EventData) -> Event:
+    def _event_of(self, data: EventData) -> tuple[Event, bytes]:
+        """Return the next event, as a reader will read it, and its line."""
         now_ms = time.time_ns() // 1_000_000
         line = Event(self.number + 1, now_ms, data, self.elapsed_ms).to_line()
-        event = Event.from_line(line)
-        self._write(line.encode())
-        self.number += 1
-        for listener in self.listeners:
-            listener(event)
-        return event
+        return Event.from_line(line), line.encode()
+
+    def _write_added(self) -> None:
+        """Write the events of a group, and call the listeners."""
+        if self._added:
+            self._write(b"".join(line for _, line in self._added))
+            added, self._added = self._added, []
+            for event, _ in added:
+                for listener in self.listeners:
+                    listener(event)
+
+    def events(self) -> list[Event]:
+        """Read all events that were appended or added so far.
+
+        Raises:
+            TakenOver, Unwritten, KeyboardInterrupt: as for `append`.
+        """
+        if self._added:
+            with self._unbroken():
+                self._write_added()
+        return read(self.path)
 
     def break_off(self) -> None:
         """Raise KeyboardInterrupt now or, if an event is being written, as soon as it is written.
@@ -273,11 +370,11 @@ class Journal:
         """The number of bytes that are safely on disk, and in the copy if there is one."""
         return self._size
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         tries = 0
         while True:
             try:
-                self._write_once(line)
+                self._write_once(lines)
                 break
             except OSError as error:
                 if not self.patient:
@@ -289,14 +386,14 @@ class Journal:
                     )
                 self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
-        self._size += len(line)
+        self._size += len(lines)
         if tries:
             self.complain(f"{self.path} can be written again. The search continues.")
 
-    def _write_once(self, line: bytes) -> None:
-        """Write a line after the last whole line.
+    def _write_once(self, lines: bytes) -> None:
+        """Write lines after the last whole line.
 
-        If a failed attempt has left a part of this line, it is overwritten. Lines that another
+        If a failed attempt has left a part of them, it is overwritten. Lines that another
         driver wrote are never overwritten.
 
         Raises:
@@ -315,12 +412,12 @@ class Journal:
             )
         if self._partial_line:
             os.ftruncate(self._descriptor, self._size)
-        self._partial_line, written = line, 0
-        while written < len(line):
-            written += os.pwrite(self._descriptor, line[written:], self._size + written)
+        self._partial_line, written = lines, 0
+        while written < len(lines):
+            written += os.pwrite(self._descriptor, lines[written:], self._size + written)
         os.fsync(self._descriptor)
         try:
-            self.copy(line)
+            self.copy(lines)
         except WriteConflict as error:
             raise TakenOver(
                 f"another process has taken over this search, so this process no longer runs it "

@@ -99,7 +99,9 @@ class RunningSession:
     def answer_requests(self) -> None:
         """Answer the requests that were fetched."""
         while (request := self.inbox.next()) is not None:
-            if self.driver.take_up(request, waited=self.inbox.is_from_before(request.id)):
+            is_answered = self.driver.take_up(request, waited=self.inbox.is_from_before(request.id))
+            self.driver.journal.commit()
+            if is_answered:
                 self.inbox.mark_answered(request.id)
 
     def outcome(self, signals: list[int]) -> Finished:

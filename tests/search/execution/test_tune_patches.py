@@ -9,6 +9,8 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 import ray
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.event_manager import RayEventManager
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
@@ -22,6 +24,7 @@ from search.execution.job import Job
 from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import patch_tune
+from search.journal.journal import read
 from tests.support.played import OpenDriver
 from trainables.request import TrialRequest
 
@@ -38,6 +41,8 @@ ALL_PATCHES = (
 NEEDED = {
     "RayActorManager._actor_task_failed",
     "RayActorManager._cleanup_actor",
+    "RayActorManager._schedule_tracked_actor_task",
+    "RayActorManager.next",
     "Trial.handle_error",
     "TuneController._maybe_reuse_cached_actor",
     "TuneController._schedule_trial_reset",
@@ -61,7 +66,7 @@ def test_no_function_is_patched_twice() -> None:
     for others in for_a_session:  # a session has one of the two
         patches = [patch for patch in ALL_PATCHES if patch not in others]
         assert len({patch.target for patch in patches}) == len(patches)
-    assert len({patch.target for patch in ALL_PATCHES}) == 16
+    assert len({patch.target for patch in ALL_PATCHES}) == 18
 
 
 def test_a_search_needs_only_some_patches() -> None:
@@ -167,6 +172,84 @@ def test_a_trial_takes_a_free_worker_unless_its_own_is_starting(
     assert (reused, controller._remove_actor.called) == (not starts, not starts)
 
 
+def test_no_worker_hears_of_a_decision_that_is_not_on_disk(
+    experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two results arrive at once: both are written, and only then do the workers go on. One of
+    them has died meanwhile.
+    """
+    driver = open_driver(experiment)
+    names = [suggestion[0] for _ in range(3) if (suggestion := driver.suggest()) is not None]
+    order: list[object] = []
+    lives, dies, leaves = (SimpleNamespace(name=name) for name in names)
+    alive = {lives.name, dies.name, leaves.name}
+
+    def lines() -> int:
+        return len(read(driver.journal.path))
+
+    def send(
+        self: Any,
+        tracked_actor_task: Any,
+        method_name: str,
+        *,
+        args: Any = None,
+        kwargs: Any = None,
+        _return_future: bool = False,
+    ) -> None:
+        order.append((method_name, tracked_actor_task._tracked_actor, lines()))
+
+    def handle(name: str) -> None:
+        driver.running(name)
+        RayActorManager._schedule_tracked_actor_task(
+            manager, SimpleNamespace(_tracked_actor=name), "train", args=(), kwargs={}
+        )
+        order.append(f"handled {name}")
+        alive.discard(dies.name)
+
+    events = RayEventManager()
+    manager = SimpleNamespace(
+        _actor_task_events=events,
+        _live_actors_to_ray_actors_resources=alive,
+    )
+    for name in names[:2]:
+        events._tracked_futures[name] = (lambda name, _=None: handle(name), None)  # type: ignore[index, assignment]
+
+    def take_one(self: Any, timeout: float | None = None) -> bool:
+        order.append("next")
+        return True
+
+    def step(self: Any) -> None:
+        RayActorManager.next(manager, 0.1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RayActorManager, "next", take_one)
+    monkeypatch.setattr(RayActorManager, "_schedule_tracked_actor_task", send)
+    monkeypatch.setattr(TuneController, "step", step)
+    monkeypatch.setattr(ray, "wait", lambda futures, num_returns, timeout: (sorted(futures), []))
+    monkeypatch.setattr(ray, "get", lambda future: future)
+    before = lines()
+    controller = Mock(_stopped_trials=set(), _failed_trials=set())
+    with patch_tune(Mock(), driver):
+        TuneController.step(controller)
+        assert order == [
+            "next",
+            f"handled {lives.name}",
+            f"handled {dies.name}",
+            ("train", lives.name, before + 2),
+        ]
+        order.clear()
+        with driver.journal.group():  # who waits for the answer gets it, after what was decided
+            driver.running(leaves.name)
+            RayActorManager._schedule_tracked_actor_task(
+                manager,
+                SimpleNamespace(_tracked_actor=leaves.name),
+                "stop",
+                args=(),
+                kwargs={},
+                _return_future=True,
+            )
+        assert order == [("stop", leaves.name, before + 3)]
+
+
 def test_workers_that_trials_share_come_and_go_with_the_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -215,7 +298,7 @@ def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> N
         f"self.{name}" in inspect.getsource(TuneController.__init__) for name in vars(controller)
     )  # Tune's own names, not ours
     monkeypatch.setattr(TuneController, "step", lambda self: None)
-    with patch_tune(Mock(), Mock()):
+    with patch_tune(Mock(), MagicMock()):
         TuneController.step(controller)
     assert (controller._trials, controller._stopped_trials, controller._failed_trials) == (
         ["runs"],
