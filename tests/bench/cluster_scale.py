@@ -8,7 +8,8 @@ trials for the free slots, and writes all this at once. That takes as long as it
 meanwhile other slots wait. Nodes of eight slots join in the first 20 s, and fail, half of
 them after the epochs that run. Ray and Tune are left out.
 
-The share is counted from the moment when all nodes have joined to the last proposal of a trial.
+The share is counted from the moment when all nodes have joined to the last one at which every slot
+had a trial.
 What a slot does otherwise: it waits for the driver, it starts a trial, or there is no trial for it.
 Epochs that a failure cuts short count as lost. With `--latency-ms`, each write takes so much
 longer, as in a bucket; with `--one-by-one`, each event is written alone.
@@ -103,8 +104,8 @@ class Cluster:
     """(what, begin, end) of everything that a slot has done."""
     speeds: dict[str, float] = field(default_factory=dict)
     count: int = 0
-    proposed: int = 0
-    last_proposal: float = 0.0
+    last_full: float = 0.0
+    """The last time at which every slot had a trial."""
 
     def plan(self, when: float, what: str, number: int, turn: int = 0) -> None:
         """Plan an event."""
@@ -134,8 +135,7 @@ class Cluster:
             slot.trial = suggestion[0]
             self.driver.running(slot.trial)
             self.effects.append(partial(self.start, number))
-            if len(self.driver.trials) > self.proposed:
-                self.proposed, self.last_proposal = len(self.driver.trials), self.now
+        self.last_full = self.now
 
     def start(self, number: int) -> None:
         """Let a slot start its trial."""
@@ -237,7 +237,7 @@ class Cluster:
         """The seconds that count, by what the slots did."""
         spent = Spent()
         for what, begin, end in self.spans:
-            inside = min(end, self.last_proposal) - max(begin, JOIN_S)
+            inside = min(end, self.last_full) - max(begin, JOIN_S)
             if inside > 0:
                 setattr(spent, what, getattr(spent, what) + inside)
         return spent
