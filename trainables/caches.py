@@ -11,8 +11,10 @@ from trainables.errors import ConfigError
 
 LIMIT = "IMAGE_CACHE_GB"
 """The environment variable that limits the total size of the cached decoded images, in GB."""
-DEFAULT_GB, DISK_SHARE = 20, 4
-"""The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less."""
+DEFAULT_GB, DISK_SHARE, FREE_SHARE = 20, 4, 10
+"""The default limit is `DEFAULT_GB`, or 1 / `DISK_SHARE` of the disk's size if that is less, or
+1 / `FREE_SHARE` of what is free if that is more.
+"""
 ABANDONED_S = 24 * 3600
 """The age in seconds after which an incomplete entry is removed.
 
@@ -54,7 +56,9 @@ def cache_limit(folder: Path) -> int:
     """
     setting = os.environ.get(LIMIT, "").strip()
     if not setting:
-        return min(DEFAULT_GB * 10**9, shutil.disk_usage(folder).total // DISK_SHARE)
+        disk = shutil.disk_usage(folder)
+        usual = min(DEFAULT_GB * 10**9, disk.total // DISK_SHARE)
+        return max(usual, disk.free // FREE_SHARE)
     try:
         limit_gb = float(setting)
     except ValueError:

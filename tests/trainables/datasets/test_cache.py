@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.caches import cache_folder, evict, make_private
+from trainables.caches import cache_folder, cache_limit, evict, make_private
 from trainables.config import DataConfig
 from trainables.datasets import folder
 from trainables.datasets.cache import ENTRY_FILE
@@ -471,6 +471,15 @@ def test_a_limit_that_is_no_number_is_refused(value, config, monkeypatch):
         match=rf"^IMAGE_CACHE_GB must be a number of GB, 0 or more \(got '{value}'\)\.$",
     ):
         load(config)
+
+
+@pytest.mark.parametrize(
+    ("total_gb", "free_gb", "limit_gb"), [(40, 30, 10), (500, 100, 20), (4000, 3000, 300)]
+)
+def test_the_usual_limit_depends_on_the_disk(total_gb, free_gb, limit_gb, tmp_path, monkeypatch):
+    disk = shutil.disk_usage("/")._replace(total=total_gb * 10**9, free=free_gb * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
+    assert cache_limit(tmp_path) == limit_gb * 10**9
 
 
 def test_a_disk_without_room_for_the_images_is_done_without(config, monkeypatch):
