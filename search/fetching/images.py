@@ -1,7 +1,8 @@
 """Images in a bucket (`--data s3://BUCKET/PREFIX`): a copy in the cache, which is read as a folder.
 
 Only objects that are missing or have changed are fetched. Tar files are unpacked (`shards`) and
-removed. Other machines of a cluster need no copy: they get the decoded images through Ray.
+removed. The address may also be that of a CSV file with the class of each image (`manifest`). Other
+machines of a cluster need no copy: they get the decoded images through Ray.
 """
 
 import fcntl
@@ -14,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from cluster.errors import NotReady
 from cluster.storage.bucket import SCHEME, Bucket, ObjectFacts, StorageError
-from search.fetching import shards
+from search.fetching import manifest, shards
 from trainables.caches import cache_folder, cache_limit, evict, hold, make_private
 from trainables.config import DataConfig
 from trainables.datasets.images import SUFFIXES
@@ -44,8 +46,10 @@ class State:
 
     tags: dict[str, str] = field(default_factory=dict)
     """The tag of each object that has been copied, by its name."""
-    unpacked: dict[str, list[str]] = field(default_factory=dict)
-    """The files that were unpacked from each shard, relative to the copy's folder."""
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """The files of each shard, and of each object whose file has another name, relative to the
+    copy's folder.
+    """
     is_complete: bool = False
     """True if every object of the last listing has been copied."""
 
@@ -65,6 +69,15 @@ class State:
         partial = file.with_name(f".{file.name}")
         partial.write_text(json.dumps({"version": VERSION, **vars(self)}))
         partial.replace(file)
+
+
+@dataclass(frozen=True)
+class SourceObject:
+    """An object that the copy should have."""
+
+    facts: ObjectFacts
+    place: str
+    """Its file, relative to the copy's folder; empty for a shard, which has many."""
 
 
 def is_bucket(data: str) -> bool:
@@ -107,7 +120,8 @@ def fetch(address: str) -> Path:
         raise ConfigError(f"--data: {error}.") from error
     digest = hashlib.sha256(f"{bucket.endpoint} {bucket}".encode()).hexdigest()[:16]
     entry = cache_folder("buckets") / digest
-    folder = entry / "files" / (PurePosixPath(bucket.prefix).name or bucket.name)
+    name = PurePosixPath(bucket.prefix).name or bucket.name
+    folder = entry / "files" / name.removesuffix(manifest.SUFFIX)
     try:
         make_private(entry.parent)
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,18 +160,13 @@ def _update(bucket: Bucket, entry: Path, folder: Path) -> None:
     """Make a copy equal to the bucket."""
     with step(f"listing {bucket}"):
         bucket.reach()
-        objects = {name: facts for name, facts in bucket.objects().items() if _is_fetched(name)}
-    if not objects:
-        raise ConfigError(
-            f"there are no images below {bucket}/. Use s3://BUCKET/PREFIX, where PREFIX is the "
-            "folder that contains the classes, or images/ and masks/, or tar files."
-        )
-    _check_names(bucket, objects)
+        place, sources = _sources(bucket)
+    _check_names(place, sources)
     state = State.of(entry / STATE_FILE)
     missing = {
-        name: facts for name, facts in objects.items() if not _is_here(folder, name, facts, state)
+        name: each for name, each in sources.items() if not _is_here(folder, name, each, state)
     }
-    removed = state.tags.keys() - objects.keys()
+    removed = state.tags.keys() - sources.keys()
     if not missing and not removed and state.is_complete:
         os.utime(entry)
         return
@@ -167,10 +176,37 @@ def _update(bucket: Bucket, entry: Path, folder: Path) -> None:
     for name in [*removed, *(missing.keys() & state.tags.keys())]:
         _remove(folder, name, state)
     try:
-        _fetch_all(bucket, folder, missing, state)
+        _fetch_all(place, folder, missing, state)
         state.is_complete = True
     finally:
         state.write(entry / STATE_FILE)
+
+
+def _sources(bucket: Bucket) -> tuple[Bucket, dict[str, SourceObject]]:
+    """Return the place of the objects to copy, and these by their names relative to it.
+
+    Raises:
+        ConfigError: there are none, or the manifest is not valid.
+    """
+    if bucket.prefix.endswith(manifest.SUFFIX) and (stored := bucket.get()) is not None:
+        place = replace(bucket, prefix=bucket.prefix.rpartition("/")[0])
+        objects = place.objects()
+        places = manifest.places(bucket, stored.content, objects)
+        sources = {name: SourceObject(objects[name], path) for name, path in places.items()}
+    else:
+        place = bucket
+        sources = {
+            name: SourceObject(facts, "" if name.endswith(shards.SUFFIX) else name)
+            for name, facts in bucket.objects().items()
+            if _is_fetched(name)
+        }
+    if not sources:
+        raise ConfigError(
+            f"there are no images below {bucket}/. Use s3://BUCKET/PREFIX, where PREFIX is the "
+            "folder that contains the classes, or images/ and masks/, or tar files; or the address "
+            "of a CSV file with the columns image and class."
+        )
+    return place, sources
 
 
 def _is_fetched(name: str) -> bool:
@@ -178,7 +214,7 @@ def _is_fetched(name: str) -> bool:
     return path.suffix.lower() in FETCHED and not path.name.startswith(".")
 
 
-def _check_names(bucket: Bucket, objects: dict[str, ObjectFacts]) -> None:
+def _check_names(bucket: Bucket, objects: dict[str, SourceObject]) -> None:
     """Check that each object can become a file.
 
     Raises:
@@ -194,26 +230,30 @@ def _check_names(bucket: Bucket, objects: dict[str, ObjectFacts]) -> None:
             )
 
 
-def _is_here(folder: Path, name: str, facts: ObjectFacts, state: State) -> bool:
+def _is_here(folder: Path, name: str, source: SourceObject, state: State) -> bool:
     """True if an object has been copied, and its files are still there."""
-    if state.tags.get(name) != facts.tag:
+    if state.tags.get(name) != source.facts.tag:
         return False
-    if name in state.unpacked:
-        return all((folder / file).is_file() for file in state.unpacked[name])
+    files = state.files.get(name, [name])
+    if not source.place:
+        return all((folder / file).is_file() for file in files)
     try:
-        return (folder / name).stat().st_size == facts.size
+        return files == [source.place] and (
+            (folder / source.place).stat().st_size == source.facts.size
+        )
     except OSError:
         return False
 
 
-def _check_disk(bucket: Bucket, entry: Path, missing: dict[str, ObjectFacts]) -> None:
+def _check_disk(bucket: Bucket, entry: Path, missing: dict[str, SourceObject]) -> None:
     """Check that the disk has room for these objects, and for unpacking the largest shard.
 
     Raises:
         NotReady: it has not.
     """
-    tars = [facts.size for name, facts in missing.items() if name.endswith(shards.SUFFIX)]
-    needed = sum(facts.size for facts in missing.values()) + AT_ONCE * max(tars, default=0)
+    tars = [source.facts.size for source in missing.values() if not source.place]
+    needed = sum(source.facts.size for source in missing.values())
+    needed += min(sum(tars), AT_ONCE * max(tars, default=0))
     free = shutil.disk_usage(entry).free
     if needed > free:
         raise NotReady(
@@ -226,13 +266,15 @@ def _check_disk(bucket: Bucket, entry: Path, missing: dict[str, ObjectFacts]) ->
 def _remove(folder: Path, name: str, state: State) -> None:
     """Remove the files of an object from the copy."""
     state.tags.pop(name, None)
-    for file in state.unpacked.pop(name, [name]):
+    for file in state.files.pop(name, [name]):
         (folder / file).unlink(missing_ok=True)
         with suppress(OSError):  # the folder has other files
             (folder / file).parent.rmdir()
 
 
-def _fetch_all(bucket: Bucket, folder: Path, missing: dict[str, ObjectFacts], state: State) -> None:
+def _fetch_all(
+    bucket: Bucket, folder: Path, missing: dict[str, SourceObject], state: State
+) -> None:
     """Fetch objects, several at once; after an error, those that had begun are finished."""
     with (
         step(f"fetching images from {bucket}", len(missing)) as advance,
@@ -252,54 +294,55 @@ def _fetch_all(bucket: Bucket, folder: Path, missing: dict[str, ObjectFacts], st
             raise
 
 
-def _fetch_one(bucket: Bucket, folder: Path, name: str, facts: ObjectFacts, state: State) -> None:
+def _fetch_one(bucket: Bucket, folder: Path, name: str, source: SourceObject, state: State) -> None:
     """Fetch an object and, if it is a shard, unpack it; a damaged shard is fetched once more."""
-    path = folder / name
+    path = folder / (source.place or name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _download(bucket, folder, name, facts)
-    if path.suffix == shards.SUFFIX:
+    _download(bucket, name, source.facts, path)
+    if not source.place:
         try:
-            files = _unpack(folder, name, facts)
+            files = _unpack(path, name, source.facts)
         except DataError:
-            _download(bucket, folder, name, facts)
+            _download(bucket, name, source.facts, path)
             try:
-                files = _unpack(folder, name, facts)
+                files = _unpack(path, name, source.facts)
             except DataError as error:
                 raise DataError(
                     f"the shard {bucket / name} cannot be used: {error}. Store it again, or "
                     "remove it."
                 ) from error
-        state.unpacked[name] = files
-    state.tags[name] = facts.tag
+        state.files[name] = files
+    elif source.place != name:
+        state.files[name] = [source.place]
+    state.tags[name] = source.facts.tag
 
 
-def _unpack(folder: Path, name: str, facts: ObjectFacts) -> list[str]:
-    """Unpack a shard beside itself, remove it, and return its files relative to `folder`."""
-    path = folder / name
+def _unpack(path: Path, name: str, facts: ObjectFacts) -> list[str]:
+    """Unpack a shard beside itself, remove it, and return its files relative to the copy."""
     try:
         files = shards.unpack(path, path.parent)
     finally:
         path.unlink()
-    parent = PurePosixPath(name).parent
     for file in files:
         os.utime(path.parent / file, (facts.modified_s, facts.modified_s))
-    return [str(parent / file) for file in files]
+    return [str(PurePosixPath(name).parent / file) for file in files]
 
 
-def _download(bucket: Bucket, folder: Path, name: str, facts: ObjectFacts) -> None:
-    """Write an object to its file, with the object's time, on which the cache's keys depend.
+def _download(bucket: Bucket, name: str, facts: ObjectFacts, path: Path) -> None:
+    """Write an object to a file, with the object's time, on which the cache's keys depend.
 
     Raises:
         StorageError: it is gone, or shorter than the listing said.
     """
-    path = folder / name
+    partial = path.with_name(f".{path.name}.part")
     if facts.size >= LARGE:
-        bucket.download(folder, [name])
+        with TemporaryDirectory(prefix=".", dir=path.parent) as own:
+            bucket.download(Path(own), [name])
+            (Path(own) / name).replace(partial)
     else:
         stored = bucket.get(name)
         if stored is None or len(stored.content) != facts.size:
             raise StorageError(f"{bucket / name} has changed while it was fetched")
-        partial = path.with_name(f".{path.name}.part")
         partial.write_bytes(stored.content)
-        partial.replace(path)
+    partial.replace(path)
     os.utime(path, (facts.modified_s, facts.modified_s))

@@ -191,6 +191,65 @@ def test_the_end_of_a_connection_is_not_the_end_of_a_shard(
     assert (fetch(str(sets)) / "cat/0-0.png").read_bytes() == b"x" * 600
 
 
+def test_a_manifest_names_the_class_and_the_part_of_each_image(
+    flowers: Flowers, fetched: list[str]
+) -> None:
+    sets = Bucket.of("s3://models/sets")
+    lines = [
+        "Image,label,split,note",
+        "flowers/rose/0.png,red,train,",
+        "s3://models/sets/flowers/tulip/1.png,white,val",
+        '"flowers/tulip/2.png", white ,Validation,"a, b"',
+        "",
+    ]
+    sets.put(("\ufeff" + "\r\n".join(lines)).encode(), "some.csv")
+    folder = fetch("s3://models/sets/some.csv")
+    names = {
+        "train/red/flowers%2Frose%2F0.png": "rose/0.png",
+        "val/white/flowers%2Ftulip%2F1.png": "tulip/1.png",
+        "val/white/flowers%2Ftulip%2F2.png": "tulip/2.png",
+    }
+    assert folder.name == "some"
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.png")} == names.keys()
+    for name, original in names.items():
+        assert (folder / name).read_bytes() == (flowers.folder / original).read_bytes()
+
+    fetched.clear()
+    sets.put("\n".join(lines[:3]).replace("red", "pink").encode(), "some.csv")
+    fetch("s3://models/sets/some.csv")
+    assert fetched == ["", "flowers/rose/0.png"]  # the manifest itself, and what has moved
+    here = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert here == {"train/pink/flowers%2Frose%2F0.png", "val/white/flowers%2Ftulip%2F1.png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no column 'image'. Its first line must name the columns: image,class"),
+        ("image\nx.png", "has no column 'class'"),
+        ("image,class\n,rose", "line 2: it has no image."),
+        ("image,class\nx.png", "line 2: '' cannot be the name of a class."),
+        ("image,class\nx.png,../up", "line 2: '../up' cannot be the name of a class."),
+        ("image,class,part\nx.png,a,spare", "the part 'spare' is not train, val or test."),
+        ("image,class\ns3://other/x.png,a", "'s3://other/x.png' is not below s3://models/sets/."),
+        ("image,class\nx.png,a\n\nx.png,b", "line 4: 'x.png' is named twice."),
+        (
+            "image,class\nx.png,a\nflowers/rose/0.png,a",
+            "1 of the 2 images in s3://models/sets/some.csv do not exist below s3://models/sets/: "
+            "x.png. Store them, or remove their lines.",
+        ),
+        ("image,class\n\xff", "is not a CSV file in UTF-8"),
+    ],
+)
+@pytest.mark.usefixtures("flowers")
+def test_a_manifest_that_is_wrong_is_refused(call: Command, text: str, said: str) -> None:
+    Bucket.of("s3://models/sets").put(text.encode("latin-1"), "some.csv")
+    done = call("search.data", "s3://models/sets/some.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_incomplete_copy_is_not_used(flowers: Flowers, fetched: list[str]) -> None:
     folder = fetch(flowers.address)
     config = DataConfig(name="folder", root=str(folder), bucket=flowers.address)

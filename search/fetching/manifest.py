@@ -1,0 +1,96 @@
+"""A manifest: a CSV file in a bucket with the class of each image.
+
+Its first line names the columns: `image`, the name of an object relative to the manifest's folder
+or its whole address; `class`; and optionally `part`, which is `train`, `val` or `test`.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from cluster.storage.bucket import SCHEME, Bucket, ObjectFacts
+from trainables.errors import ConfigError, printable
+
+SUFFIX = ".csv"
+COLUMNS = {
+    "image": ("image", "file", "filename", "path"),
+    "class": ("class", "label"),
+    "part": ("part", "split", "set"),
+}
+"""The columns, each with the names that are accepted for it."""
+PARTS = {"train": "train", "training": "train", "val": "val", "validation": "val", "test": "test"}
+FIRST = 3
+"""The number of images that a message names."""
+
+
+def places(manifest: Bucket, content: bytes, objects: Mapping[str, ObjectFacts]) -> dict[str, str]:
+    """Return the path that each image of a manifest gets in the copy, by the object's name.
+
+    Args:
+        manifest: the manifest's address, for messages and for the names of images.
+        content: its content.
+        objects: the objects below its folder.
+
+    Raises:
+        ConfigError: the manifest is not valid, or names images that do not exist.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True))
+    except (UnicodeError, csv.Error) as error:
+        raise ConfigError(f"{manifest} is not a CSV file in UTF-8: {error}.") from error
+    columns = _columns(manifest, rows[0] if rows else [])
+    folder = f"{str(manifest).rpartition('/')[0]}/"
+    paths: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        cells = {name: row[at].strip() if at < len(row) else "" for name, at in columns.items()}
+        name, class_name = cells["image"].removeprefix(folder), cells["class"]
+        part = PARTS.get(cells.get("part", "").lower())
+        reason = (
+            "it has no image"
+            if not name
+            else f"'{printable(class_name)}' cannot be the name of a class"
+            if not class_name or class_name.startswith(".") or "/" in class_name
+            else f"the part '{printable(cells['part'])}' is not train, val or test"
+            if "part" in cells and part is None
+            else f"'{printable(name)}' is not below {folder}"
+            if name.startswith(SCHEME)
+            else f"'{printable(name)}' is named twice"
+            if name in paths
+            else ""
+        )
+        if reason:
+            raise ConfigError(f"{manifest}, line {number}: {reason}.")
+        above = (part,) if part is not None else ()
+        paths[name] = "/".join([*above, class_name, quote(name, safe=" ")])
+    if missing := [name for name in paths if name not in objects]:
+        names = ", ".join(printable(name) for name in missing[:FIRST])
+        more = " ..." if len(missing) > FIRST else ""
+        raise ConfigError(
+            f"{len(missing):,} of the {len(paths):,} images in {manifest} do not exist below "
+            f"{folder}: {names}{more}. Store them, or remove their lines."
+        )
+    return paths
+
+
+def _columns(manifest: Bucket, titles: list[str]) -> dict[str, int]:
+    """Return the number of each column that the first line names.
+
+    Raises:
+        ConfigError: the column of images or that of classes is missing.
+    """
+    lower = [title.strip().lower() for title in titles]
+    columns = {
+        column: lower.index(name)
+        for column, names in COLUMNS.items()
+        for name in names[::-1]
+        if name in lower
+    }
+    if missing := [column for column in ("image", "class") if column not in columns]:
+        raise ConfigError(
+            f"{manifest} has no column '{missing[0]}'. Its first line must name the columns: "
+            f"image,class or image,class,part (got '{printable(','.join(titles)[:80])}')."
+        )
+    return columns
