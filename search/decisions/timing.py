@@ -62,8 +62,8 @@ def quantile(durations: Iterable[float]) -> float:
 class WaitingTime:
     """Counts the seconds of a session's start that are spent waiting, such as for machines."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
 
     @contextmanager
     def counting(self) -> Iterator[None]:

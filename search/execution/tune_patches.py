@@ -10,8 +10,9 @@ each is the median of three runs.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray import tune
@@ -20,18 +21,22 @@ from cluster.runtime.patches import Patch, apply_patches
 from search.decisions.driver import Driver
 from search.execution.job import JOB, Handed
 from search.execution.pool import Member, Worker, Workers
+from search.journal.journal import JournalError
 
 Errors = dict[str, Any]
 """Maps Tune's id of a failed trial to its error."""
 Function = Callable[..., Any]
 
 
-class PatchedSearch(NamedTuple):
+@dataclass
+class PatchedSearch:
     """The parts of a running search that the patches use."""
 
     workers: Workers
     driver: Driver
     errors: Errors
+    controller: Any = None
+    """Tune's controller during a step; None outside of steps."""
 
 
 class PlaceholderTrainable(tune.Trainable):
@@ -167,8 +172,12 @@ def step_together(step: Function, search: PatchedSearch) -> Function:
     """
 
     def step_and_forget(controller: Any) -> None:
-        with search.driver.journal.group():
-            step(controller)
+        search.controller = controller
+        try:
+            with search.driver.journal.group():
+                step(controller)
+        finally:
+            search.controller = None
         if over := controller._stopped_trials | controller._failed_trials:
             controller._trials = [trial for trial in controller._trials if trial not in over]
             for trials in (
@@ -185,20 +194,30 @@ def take_all_results(take_one: Function, search: PatchedSearch) -> Function:
     """Let Tune handle all results that have arrived, instead of one in each step.
 
     Trials that were proposed in this step are written to the journal first: Tune starts them here.
+    When a trial stops, its worker gets another one at once, since Tune keeps a single idle worker.
     """
+
+    def refill(active: int) -> None:
+        if search.controller is not None and len(search.driver.active) < active:
+            search.controller._maybe_update_trial_queue()
+            search.controller._maybe_add_actors()
 
     def take_all(manager: Any, timeout: float | None = None) -> bool:
         search.driver.journal.commit()
+        active = len(search.driver.active)
         if not take_one(manager, timeout):
             return False
+        refill(active)
         events, end = manager._actor_task_events, time.monotonic() + TOGETHER_S
         futures = list(events.get_futures())
         ready, _ = ray.wait(futures, num_returns=len(futures), timeout=0) if futures else ([], [])
         for future in ready:
             if time.monotonic() > end:
                 break
-            if future in events.get_futures():  # an earlier result may have discarded it
+            if future in events._tracked_futures:  # an earlier result may have discarded it
+                active = len(search.driver.active)
                 events.resolve_future(future)
+                refill(active)
         return True
 
     return take_all
@@ -219,7 +238,8 @@ def send_when_on_disk(send: Function, search: PatchedSearch) -> Function:
         journal, actor = search.driver.journal, tracked_actor_task._tracked_actor
         options = {"args": args, "kwargs": kwargs}
         if _return_future:
-            journal.commit()
+            with suppress(JournalError):  # the next write raises it again, and workers stop first
+                journal.commit()
             return send(manager, tracked_actor_task, method_name, **options, _return_future=True)
 
         def send_if_alive() -> None:

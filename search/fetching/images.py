@@ -5,11 +5,13 @@ removed. The address may also be that of a CSV file with the class of each image
 machines of a cluster need no copy: they get the decoded images through Ray.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -36,8 +38,13 @@ LARGE = 64_000_000
 STATE_FILE, LOCK_FILE, USE_FILE = "copied.json", "lock", "in-use"
 VERSION = 1
 
+STATE_S = 5.0
+"""The seconds between two times at which the state of a copy is written."""
+
 _in_use: dict[Path, int] = {}
 """The copies that this process uses, with the descriptors that keep them from being evicted."""
+_spent: list[float] = []
+"""The seconds that each call of `fetch` has taken since `spent_s` was called."""
 
 
 @dataclass
@@ -65,10 +72,17 @@ class State:
         return cls()
 
     def write(self, file: Path) -> None:
-        """Write the state, completely or not at all."""
+        """Write the state, completely or not at all; other threads may change it meanwhile."""
         partial = file.with_name(f".{file.name}")
-        partial.write_text(json.dumps({"version": VERSION, **vars(self)}))
+        tags, files = dict(self.tags), dict(self.files)  # files first, since tags come last
+        values = {"tags": tags, "files": files, "is_complete": self.is_complete}
+        partial.write_text(json.dumps({"version": VERSION, **values}))
         partial.replace(file)
+
+    @property
+    def paths(self) -> set[str]:
+        """All files that belong to the copy, relative to its folder."""
+        return {path for name in self.tags for path in self.files.get(name, [name])}
 
 
 @dataclass(frozen=True)
@@ -94,16 +108,39 @@ def at_hand(config: DataConfig) -> DataConfig:
         NotReady: the images cannot be fetched.
         DataError: a shard is damaged.
     """
-    if not config.bucket or _is_usable(Path(config.root)):
+    if not config.bucket or _use(Path(config.root)):
         return config
     return replace(config, root=str(fetch(config.bucket)))
 
 
-def _is_usable(folder: Path) -> bool:
-    """True if a folder exists and is not a copy that is incomplete."""
+def _use(folder: Path) -> bool:
+    """True if a folder exists and is not a copy that is incomplete; a copy is not evicted then."""
     entry = folder.parent.parent
-    is_copy = entry.parent == cache_folder("buckets")
-    return folder.is_dir() and (not is_copy or State.of(entry / STATE_FILE).is_complete)
+    if entry.parent != cache_folder("buckets"):
+        return folder.is_dir()
+    try:
+        _keep(entry)
+        os.utime(entry)
+    except OSError:
+        return False
+    return folder.is_dir() and State.of(entry / STATE_FILE).is_complete
+
+
+def _keep(entry: Path) -> None:
+    """Keep a copy from being evicted as long as this process lives.
+
+    Raises:
+        OSError: it does not exist, or is being evicted.
+    """
+    if entry not in _in_use:
+        _in_use[entry] = hold(entry / USE_FILE)
+
+
+def spent_s() -> float:
+    """Return the seconds that this process has spent on fetching since the last call."""
+    seconds = sum(_spent)
+    _spent.clear()
+    return seconds
 
 
 def fetch(address: str) -> Path:
@@ -121,13 +158,12 @@ def fetch(address: str) -> Path:
     digest = hashlib.sha256(f"{bucket.endpoint} {bucket}".encode()).hexdigest()[:16]
     entry = cache_folder("buckets") / digest
     name = PurePosixPath(bucket.prefix).name or bucket.name
-    folder = entry / "files" / name.removesuffix(manifest.SUFFIX)
+    folder, began = entry / "files" / name.removesuffix(manifest.SUFFIX), time.monotonic()
     try:
         make_private(entry.parent)
         folder.mkdir(parents=True, exist_ok=True)
         (entry / USE_FILE).touch()
-        if entry not in _in_use:
-            _in_use[entry] = hold(entry / USE_FILE)
+        _keep(entry)
         with _locked(entry):
             _update(bucket, entry, folder)
         evict(entry.parent, cache_limit(entry.parent), name=USE_FILE, spare=entry)
@@ -137,10 +173,14 @@ def fetch(address: str) -> Path:
             "command; what has been fetched stays."
         ) from error
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Make room" if is_full else "Repeat the command"
         raise NotReady(
-            f"the images in {bucket} cannot be copied to '{entry}' ({error.strerror}). Make room, "
+            f"the images in {bucket} cannot be copied to '{entry}' ({error.strerror}). {remedy}, "
             "or set XDG_CACHE_HOME to a folder on another disk."
         ) from error
+    finally:
+        _spent.append(time.monotonic() - began)
     return folder
 
 
@@ -149,7 +189,10 @@ def _locked(entry: Path) -> Iterator[None]:
     """Wait until no other process copies to this entry, and keep others waiting."""
     descriptor = os.open(entry / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        with step("waiting for another command that fetches the same images"):
+        with (
+            step("waiting for another command that fetches the same images"),
+            suppress(OSError),  # the file system has no locks
+        ):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -175,11 +218,20 @@ def _update(bucket: Bucket, entry: Path, folder: Path) -> None:
     state.write(entry / STATE_FILE)
     for name in [*removed, *(missing.keys() & state.tags.keys())]:
         _remove(folder, name, state)
+    _remove_unknown(folder, state)
     try:
-        _fetch_all(place, folder, missing, state)
+        _fetch_all(place, folder, missing, state, entry / STATE_FILE)
         state.is_complete = True
     finally:
         state.write(entry / STATE_FILE)
+
+
+def _remove_unknown(folder: Path, state: State) -> None:
+    """Remove the files that a process has left which was killed before it wrote the state."""
+    recorded = state.paths
+    for path in folder.rglob("*"):
+        if not path.is_dir() and str(path.relative_to(folder)) not in recorded:
+            path.unlink()
 
 
 def _sources(bucket: Bucket) -> tuple[Bucket, dict[str, SourceObject]]:
@@ -196,7 +248,7 @@ def _sources(bucket: Bucket) -> tuple[Bucket, dict[str, SourceObject]]:
     else:
         place = bucket
         sources = {
-            name: SourceObject(facts, "" if name.endswith(shards.SUFFIX) else name)
+            name: SourceObject(facts, "" if name.lower().endswith(shards.SUFFIX) else name)
             for name, facts in bucket.objects().items()
             if _is_fetched(name)
         }
@@ -273,9 +325,12 @@ def _remove(folder: Path, name: str, state: State) -> None:
 
 
 def _fetch_all(
-    bucket: Bucket, folder: Path, missing: dict[str, SourceObject], state: State
+    bucket: Bucket, folder: Path, missing: dict[str, SourceObject], state: State, file: Path
 ) -> None:
-    """Fetch objects, several at once; after an error, those that had begun are finished."""
+    """Fetch objects, several at once; after an error, those that had begun are finished.
+
+    The state is written to its file every few seconds, in case the process is killed.
+    """
     with (
         step(f"fetching images from {bucket}", len(missing)) as advance,
         ThreadPoolExecutor(AT_ONCE) as pool,
@@ -285,10 +340,13 @@ def _fetch_all(
             _fetch_one(bucket, folder, name, missing[name], state)
             advance()
 
-        futures = [pool.submit(fetch_one, name) for name in missing]
+        futures, due = [pool.submit(fetch_one, name) for name in missing], time.monotonic()
         try:
             for future in futures:
                 future.result()
+                if time.monotonic() > due:
+                    state.write(file)
+                    due = time.monotonic() + STATE_S
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

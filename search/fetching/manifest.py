@@ -7,9 +7,9 @@ or its whole address; `class`; and optionally `part`, which is `train`, `val` or
 import csv
 import io
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from cluster.storage.bucket import SCHEME, Bucket, ObjectFacts
+from search.fetching.shards import file_name, is_class_name
 from trainables.errors import ConfigError, printable
 
 SUFFIX = ".csv"
@@ -52,7 +52,7 @@ def places(manifest: Bucket, content: bytes, objects: Mapping[str, ObjectFacts])
             "it has no image"
             if not name
             else f"'{printable(class_name)}' cannot be the name of a class"
-            if not class_name or class_name.startswith(".") or "/" in class_name
+            if not is_class_name(class_name)
             else f"the part '{printable(cells['part'])}' is not train, val or test"
             if "part" in cells and part is None
             else f"'{printable(name)}' is not below {folder}"
@@ -64,7 +64,9 @@ def places(manifest: Bucket, content: bytes, objects: Mapping[str, ObjectFacts])
         if reason:
             raise ConfigError(f"{manifest}, line {number}: {reason}.")
         above = (part,) if part is not None else ()
-        paths[name] = "/".join([*above, class_name, quote(name, safe=" ")])
+        stem, dot, suffix = name.rpartition(".")
+        file = f"{file_name(stem)}{dot}{suffix}" if "/" not in suffix else file_name(name)
+        paths[name] = "/".join([*above, class_name, file])
     if missing := [name for name in paths if name not in objects]:
         names = ", ".join(printable(name) for name in missing[:FIRST])
         more = " ..." if len(missing) > FIRST else ""

@@ -15,7 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -263,10 +263,10 @@ class Journal:
         """
         if not self._is_grouping:
             return self.append(data)
-        with self._lock:
+        with self._unbroken():
             event, line = self._event_of(data)
-            self._added.append((event, line))
             self.number += 1
+            self._added.append((event, line))
             self.owner(event)
             return event
 
@@ -297,12 +297,17 @@ class Journal:
         Raises:
             TakenOver, Unwritten, KeyboardInterrupt: as for `append`.
         """
-        if self._added:
-            with self._unbroken():
-                self._write_added()
+        try:
+            if self._added:
+                with self._unbroken():
+                    self._write_added()
+        except BaseException:
+            self._calls.clear()
+            raise
         calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+        with ExitStack() as all_of_them:  # also if one of them raises an error
+            for call in reversed(calls):
+                all_of_them.callback(call)
 
     def when_on_disk(self, call: Callable[[], object]) -> None:
         """Call a function when all events so far are on disk: at once, except in a `group`."""

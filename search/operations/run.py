@@ -60,12 +60,10 @@ def experiment_of(request: RunRequest) -> Experiment:
     Raises:
         ConfigError: the request is invalid.
     """
-    source = data_source(request.data)
+    source, settings = data_source(request.data), settings_of(request)
+    chosen = None if request.space is None else space_of(request.space)
     data = data_config(request.data, request.reading, request.seed)
-    settings = settings_of(request)
-    space, space_name, space_source = space_of(
-        default(data.data.task, source) if request.space is None else request.space
-    )
+    space, space_name, space_source = chosen or space_of(default(data.data.task, source))
     settings = with_weights(request.weights, space, settings)
     settings = with_unlabelled(request.unlabelled, space, settings)
     space = space.fixed(settings)

@@ -13,7 +13,7 @@ from cluster.runtime.session import LOCAL, check_address
 from cluster.storage.bucket import Bucket, StorageError
 from search.decisions.timing import WaitingTime
 from search.design.experiment import Experiment
-from search.fetching.images import at_hand
+from search.fetching.images import at_hand, spent_s
 from search.journal.events import SessionStart
 from search.journal.journal import FILE_NAME
 from search.preflight.adapting import adapted, complete
@@ -87,9 +87,9 @@ def prepare(
         Unavailable: the files of the data or the weights are missing.
     """
     check_versions()
-    local, waiting, weights = needed_resources(experiment), WaitingTime(), dict[str, str]()
-    with waiting.counting():
-        experiment = experiment.reading(at_hand(experiment.base.data))
+    experiment = experiment.reading(at_hand(experiment.base.data))
+    local, weights = needed_resources(experiment), dict[str, str]()
+    with (waiting := WaitingTime(spent_s())).counting():
         inspection = load_inspected(experiment.base.data, download=experiment.download)
         report = report_of(inspection, experiment.base.data)
     dataset = inspection.dataset

@@ -61,7 +61,8 @@ class View:
     def apply(self, event: Event) -> None:
         """Handle an event of this session, which is already on disk.
 
-        `ViewContext.driver.result` includes this event and all earlier ones.
+        `ViewContext.driver.result` includes this event, all earlier ones, and those that were
+        written together with it.
         """
 
     def tick(self) -> None:

@@ -279,6 +279,7 @@ def joined_data_config(config: DataConfig, folder: Path, validation: int) -> Dat
         config,
         name="joined",
         root=str(folder.absolute()),
+        bucket="",
         image_size=None,
         train_limit=None,
         val_limit=max(config.val_limit, validation),

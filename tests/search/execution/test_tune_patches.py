@@ -25,7 +25,7 @@ from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import patch_tune
 from search.journal.journal import read
-from tests.support.played import OpenDriver
+from tests.support.played import OpenDriver, report
 from trainables.request import TrialRequest
 
 ROOT = Path(__file__).parents[3]
@@ -248,6 +248,45 @@ def test_no_worker_hears_of_a_decision_that_is_not_on_disk(
                 _return_future=True,
             )
         assert order == [("stop", leaves.name, before + 3)]
+
+
+def test_a_worker_gets_its_next_trial_before_the_next_result_is_handled(
+    experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune keeps a single idle worker: of trials that stop together the others would be lost."""
+    driver, order = open_driver(experiment, slots=3), list[str]()
+    names = [suggestion[0] for _ in range(3) if (suggestion := driver.suggest()) is not None]
+    for name in names:
+        driver.running(name)
+    events = RayEventManager()
+    manager = SimpleNamespace(_actor_task_events=events)
+
+    def stop(name: str) -> None:
+        order.append(f"{name} stops")
+        driver.report(name, report(1, outcome="completed"))
+
+    for name in names[1:]:
+        events._tracked_futures[name] = (lambda name: stop(name), None)  # type: ignore[index, assignment]
+
+    def take_one(self: Any, timeout: float | None = None) -> bool:
+        stop(names[0])
+        return True
+
+    def step(self: Any) -> None:
+        RayActorManager.next(manager, 0.1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RayActorManager, "next", take_one)
+    monkeypatch.setattr(TuneController, "step", step)
+    monkeypatch.setattr(ray, "wait", lambda futures, num_returns, timeout: (sorted(futures), []))
+    monkeypatch.setattr(ray, "get", lambda future: future)
+    controller = Mock(_stopped_trials=set(), _failed_trials=set())
+    controller._maybe_update_trial_queue = lambda: order.append("propose")
+    controller._maybe_add_actors = lambda: order.append("use the worker")
+    with patch_tune(Mock(), driver):
+        TuneController.step(controller)
+    assert order == [
+        line for name in names for line in (f"{name} stops", "propose", "use the worker")
+    ]
 
 
 def test_workers_that_trials_share_come_and_go_with_the_cluster(

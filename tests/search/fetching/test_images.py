@@ -1,6 +1,8 @@
 """Images in a bucket: what is fetched, and what is refused. The bucket is simulated."""
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from search.operations.data import DataRequest, config_of
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.search.fetching.test_shards import shard
+from trainables.caches import cache_folder
 from trainables.config import DataConfig
 from trainables.errors import ConfigError, DataError
 from trainables.inspection.leaks import load_inspected
@@ -116,6 +119,32 @@ def test_an_image_that_changed_while_nobody_looked_is_fetched(
     assert (folder / "rose/0.png").read_bytes() == content[:-1] + b"?"
 
 
+def test_what_a_killed_process_has_left_is_used_or_removed(
+    flowers: Flowers, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = Bucket.get
+
+    def be_killed(place: Bucket, part: str = "", *, most: int | None = None) -> StoredObject | None:
+        if len(fetched) >= 10:
+            os._exit(9)
+        return get(place, part, most=most)
+
+    monkeypatch.setattr(images, "AT_ONCE", 1)
+    monkeypatch.setattr(images, "STATE_S", 0)
+    with monkeypatch.context() as killed:
+        killed.setattr(Bucket, "get", be_killed)
+        if (child := os.fork()) == 0:
+            fetch(flowers.address)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    (folder,) = (cache_folder("buckets")).glob("*/files/flowers")
+    (folder / "rose/unknown.png").write_bytes(b"of an object that has been removed since")
+    (folder / "rose/.0.png.part").write_bytes(b"half an image")
+    assert fetch(flowers.address) == folder
+    assert 2 * COUNT - 10 <= len(fetched) < 2 * COUNT
+    assert len(list(folder.rglob("*.*"))) == 2 * COUNT
+
+
 def test_what_was_fetched_before_an_error_stays(
     flowers: Flowers, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,12 +178,12 @@ def test_shards_are_unpacked_and_follow_the_bucket(
             sets.put(tar.read_bytes(), f"{part}/{number}.tar")
     folder = fetch(str(sets))
     here = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    names = ["0/0-0", "0/0-2", "0/1-2", "1/0-1", "1/1-1", "1/1-3"]
+    names = ["0/0@0", "0/0@2", "0/1@2", "1/0@1", "1/1@1", "1/1@3"]
     assert here[:6] == [f"train/{name}.png" for name in names]
     assert len(here) == 12
 
     sets.remove(["val/1.tar"])
-    (folder / "train/0/0-0.png").unlink()
+    (folder / "train/0/0@0.png").unlink()
     fetched.clear()
     fetch(str(sets))
     assert fetched == ["train/0.tar"]
@@ -188,7 +217,7 @@ def test_the_end_of_a_connection_is_not_the_end_of_a_shard(
         return stored if len(fetched) > 1 else StoredObject(b"?" * len(tar), stored.tag)
 
     monkeypatch.setattr(Bucket, "get", damage)
-    assert (fetch(str(sets)) / "cat/0-0.png").read_bytes() == b"x" * 600
+    assert (fetch(str(sets)) / "cat/0@0.png").read_bytes() == b"x" * 600
 
 
 def test_a_manifest_names_the_class_and_the_part_of_each_image(
@@ -230,6 +259,7 @@ def test_a_manifest_names_the_class_and_the_part_of_each_image(
         ("image,class\n,rose", "line 2: it has no image."),
         ("image,class\nx.png", "line 2: '' cannot be the name of a class."),
         ("image,class\nx.png,../up", "line 2: '../up' cannot be the name of a class."),
+        ("image,class\nx.png,a\0b", "cannot be the name of a class."),
         ("image,class,part\nx.png,a,spare", "the part 'spare' is not train, val or test."),
         ("image,class\ns3://other/x.png,a", "'s3://other/x.png' is not below s3://models/sets/."),
         ("image,class\nx.png,a\n\nx.png,b", "line 4: 'x.png' is named twice."),
@@ -254,8 +284,12 @@ def test_an_incomplete_copy_is_not_used(flowers: Flowers, fetched: list[str]) ->
     folder = fetch(flowers.address)
     config = DataConfig(name="folder", root=str(folder), bucket=flowers.address)
     fetched.clear()
+    for descriptor in images._in_use.values():
+        os.close(descriptor)
+    images._in_use.clear()
     assert at_hand(config) == config
     assert fetched == []
+    assert list(images._in_use) == [folder.parent.parent]  # so that it is not evicted now
     state = folder.parent.parent / images.STATE_FILE
     stored = images.State.of(state)
     stored.is_complete = False
@@ -263,6 +297,15 @@ def test_an_incomplete_copy_is_not_used(flowers: Flowers, fetched: list[str]) ->
     (folder / "rose/3.png").unlink()
     assert at_hand(config) == config
     assert fetched == ["rose/3.png"]
+
+
+def test_the_time_of_fetching_does_not_count_as_the_start_of_a_search(flowers: Flowers) -> None:
+    """Or as much time would be kept for its end."""
+    images.spent_s()
+    began = time.monotonic()
+    fetch(flowers.address)
+    assert 0 < images.spent_s() <= time.monotonic() - began
+    assert images.spent_s() == 0
 
 
 def test_the_folder_that_the_user_names_is_used_instead(
@@ -324,7 +367,7 @@ def test_copies_that_are_not_used_make_room(
     fetch("s3://models/others")
     assert first.exists()  # this process may still read it
     for descriptor in images._in_use.values():
-        images.os.close(descriptor)
+        os.close(descriptor)
     images._in_use.clear()
     second = fetch("s3://models/others")
     assert (first.exists(), second.exists()) == (False, True)

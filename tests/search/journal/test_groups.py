@@ -121,6 +121,23 @@ def test_a_group_that_breaks_off_is_written_and_not_acted_on(journal: Journal) -
     assert (kinds(journal), done) == (["started", "epoch", "ended"], [])
 
 
+def test_one_call_that_fails_does_not_keep_others_from_being_made(journal: Journal) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    def write() -> None:
+        with journal.group():
+            journal.add(FIRST)
+            for call in (lambda: done.append("a"), fail, lambda: done.append("b")):
+                journal.when_on_disk(call)
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert done == ["a", "b"]
+
+
 def test_a_group_of_a_driver_that_was_taken_over_is_not_acted_on(
     journal: Journal, tmp_path: Path
 ) -> None:
