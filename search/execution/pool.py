@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import (
 
 from cluster.runtime.session import LOCAL
 from search.design.experiment import Experiment
+from search.execution.data_parallel import END_S, Teams, TeamSetup
 from search.execution.job import Job
 from search.execution.worker import FusedWorker, TrialWorker
 from search.journal.provenance import working_fingerprint
@@ -105,6 +106,8 @@ class Workers:
         self.evaluating: list[Worker] = []
         self.warm: dict[str, list[Worker]] | None = None  # None until `_claim_warm`
         self.claimed: list[Worker] = []
+        self.teams: Any = None
+        """The actor with the teams (`data_parallel.Teams`); None unless they train now."""
 
     @property
     def threads(self) -> int:
@@ -234,6 +237,8 @@ class Workers:
         trials are retried.
         """
         self.count = count
+        if self.teams is not None:
+            self.teams.keep.remote(count)
         if self.members == 1:
             return count
         for number, shared in enumerate(
@@ -332,6 +337,32 @@ class Workers:
     def kill(self, worker: Worker) -> None:
         """Kill a worker that no longer responds."""
         ray.kill(worker)
+
+    def start_teams(self, most: int) -> str:
+        """Start the actor that has the teams of a search, and return its name.
+
+        Args:
+            most: the number of teams that may exist at once.
+        """
+        setup = TeamSetup(
+            [self.dataset], self.device, self.demand.workers, self.demand.cpus, self.demand.gpus
+        )
+        name = f"teams {uuid4().hex}"
+        self.teams = ray.remote(Teams).options(name=name, num_cpus=0).remote(setup, most)
+        return name
+
+    def end_team(self, trial: str) -> None:
+        """End the team of a trial that has failed, if it has one."""
+        if self.teams is not None:
+            self.teams.give_back.remote(trial, is_sound=False)
+
+    def end_teams(self) -> None:
+        """End all teams, since the evaluation needs their places."""
+        if self.teams is not None:
+            with suppress(ray.exceptions.RayError):
+                ray.get(self.teams.close.remote(), timeout=2 * END_S)
+            ray.kill(self.teams)
+            self.teams = None
 
     def close(self) -> None:
         """Release all workers; detached ones then wait for another search."""

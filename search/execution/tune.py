@@ -29,7 +29,7 @@ from cluster.errors import NotReady
 from cluster.exit_codes import ExitCode
 from cluster.runtime.session import LOCAL, dead_parts
 from search.decisions.driver import Driver
-from search.execution.data_parallel import gate_name, train_on_workers
+from search.execution.data_parallel import train_on_workers
 from search.execution.failures import (
     innermost,
     keep_traceback,
@@ -136,7 +136,7 @@ class DriverScheduler(Unpickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: TuneResult) -> str:
         """Pass the reports to the driver; return STOP if the trial should stop, else CONTINUE.
 
-        A trial on several workers receives the decision through its `Gate` and ends by itself, so
+        A trial on several workers receives the decision through its `Team` and ends by itself, so
         the result is always CONTINUE for it.
         """
         if note := result.get("note", ""):
@@ -146,22 +146,32 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1].outcome is None:
-            self.driver.journal.when_on_disk(lambda: _decide(job, result["number"], not over))
+            team, number = result["team"], result["number"]
+            self.driver.journal.when_on_disk(lambda: _decide(team, number, not over))
         return str(TrialScheduler.CONTINUE)
 
 
-def _decide(job: Job, number: int, goes_on: bool) -> None:
-    """Tell the workers of a trial whether it continues after the report with this number."""
-    # If the gate is gone, so are the workers: the trial is failing, and `on_trial_error` follows.
+def _decide(team: str, number: int, goes_on: bool) -> None:
+    """Tell the workers of a team whether its trial continues after the report with this number."""
+    # If the team is gone, so are the workers: the trial is failing, and `on_trial_error` follows.
     with suppress(ValueError):
-        ray.get_actor(gate_name(job)).decide.remote(number, goes_on)
+        ray.get_actor(team).decide.remote(number, goes_on)
 
 
 class DriverCallback(Unpickled, tune.Callback):
     """A callback for Tune that informs the driver of started and failed trials."""
 
-    def __init__(self, driver: Driver, errors: Errors, tick: Tick, *, shared: bool) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        errors: Errors,
+        tick: Tick,
+        *,
+        shared: bool,
+        end_team: Callable[[str], None] = lambda trial: None,
+    ) -> None:
         self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
+        self.end_team = end_team
         self.narrowed = -SAME_DEATH_S
         home = driver.experiment.home
         self.watch = Watch(
@@ -210,6 +220,7 @@ class DriverCallback(Unpickled, tune.Callback):
         training raised an error.
         """
         job, error = job_in(trial), self.errors.pop(trial.trial_id, None)
+        self.end_team(job.trial)
         name, attempt = job.trial, job.request.attempt
         hung = self.watch.killed.pop(name, "")
         # After a trial was held at a rung, its old attempt may fail while it stops: ignore that.
@@ -328,9 +339,11 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with scratch(driver) as folder, patch_tune(workers, driver) as errors:
-        callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
+        callback = DriverCallback(
+            driver, errors, tick, shared=workers.members > 1, end_team=workers.end_team
+        )
         tuner = tune.Tuner(
-            _trainable(driver, workers),
+            _trainable(workers, slots),
             tune_config=tune.TuneConfig(
                 search_alg=DriverSearcher(driver),
                 scheduler=DriverScheduler(driver),
@@ -359,6 +372,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
                 "be continued."
             ) from error
         finally:
+            workers.end_teams()
             callback.last_words.cancel()
 
 
@@ -380,13 +394,13 @@ def scratch(driver: Driver) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trainable(driver: Driver, workers: Workers) -> Any:
+def _trainable(workers: Workers, slots: int) -> Any:
     """Return the trainable that Tune runs for each trial, with the resources that Tune reserves.
 
     It is a placeholder for a worker of the pool. With several workers per trial, it is a function
-    that starts the workers and waits for them.
+    that takes a team of workers and waits for it.
     """
-    experiment, demand = driver.experiment, workers.demand
+    demand = workers.demand
     if demand.workers == 1:
         resources = (
             {"cpu": demand.cpus, "gpu": demand.gpus}
@@ -394,8 +408,5 @@ def _trainable(driver: Driver, workers: Workers) -> Any:
             else tune.PlacementGroupFactory([WAITING])
         )
         return tune.with_resources(PlaceholderTrainable, resources)
-    each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
-    led = tune.with_parameters(
-        train_on_workers, dataset=[workers.dataset], device=experiment.device, demand=each
-    )
+    led = tune.with_parameters(train_on_workers, teams=workers.start_teams(slots))
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))

@@ -12,14 +12,17 @@ from trainables.messages import Report, decode_reports
 from trainables.request import TrialRequest
 
 
-class Gate:
-    """Takes reports, and lets nobody pass after the last of these."""
+class Team:
+    """Hands out jobs, takes reports, and lets nobody pass after the last of these."""
 
-    def __init__(self, last: int) -> None:
-        self.last, self.told = last, list[tuple[int, int]]()
+    def __init__(self, jobs: list[dict[str, Any]], last: int) -> None:
+        self.jobs, self.last, self.told = jobs, last, list[object]()
 
     def __getattr__(self, method: str) -> Any:
         return type("Method", (), {"remote": staticmethod(getattr(self, f"do_{method}"))})
+
+    def do_next_job(self, number: int) -> dict[str, Any] | None:
+        return self.jobs[number] if number < len(self.jobs) else None
 
     def do_report(self, number: int, reports: str) -> None:
         self.told += [(number, report.epoch) for report in decode_reports(reports)]
@@ -27,17 +30,20 @@ class Gate:
     def do_passed(self, number: int) -> bool:
         return number < self.last
 
+    def do_end_job(self) -> None:
+        self.told.append("over")
+
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_worker_alone_reports_and_all_stop_when_told(
     rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained: list[int] = []
+    trained: list[tuple[str, int]] = []
 
-    def run(*given: Any, **about: Any) -> Any:
-        for epoch in range(1, 6):
-            trained.append(epoch)
-            yield Report(epoch, {"val/accuracy": 0.5}, outcome="completed" if epoch == 5 else None)
+    def run(config: Any, dataset: Any, folder: Path, request: Any, **about: Any) -> Any:
+        for epoch in range(1, 4):
+            trained.append((folder.name, epoch))
+            yield Report(epoch, {"val/accuracy": 0.5}, outcome="completed" if epoch == 3 else None)
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     monkeypatch.setattr(
@@ -49,20 +55,18 @@ def test_the_first_worker_alone_reports_and_all_stop_when_told(
     monkeypatch.setattr("trainables.trial.run_trial", run)
     monkeypatch.setattr(
         "trainables.training.world.Distributed",
-        lambda device: type("World", (), {"rank": rank, "size": 2}),
+        lambda device: type("World", (), {"rank": rank, "size": 2, "device": device}),
     )
-    for last, epochs in ((3, [1, 2, 3]), (9, [1, 2, 3, 4, 5])):
-        trained.clear()
-        gate = Gate(last)
-        worker.train_loop(
-            {
-                "config": TrialConfig().to_dict(),
-                "dataset": None,
-                "folder": str(tmp_path),
-                "gate": gate,
-                "request": TrialRequest(),
-                "setup": worker.WorkerSetup(),
-            }
-        )
-        assert trained == epochs
-        assert gate.told == ([(epoch, epoch) for epoch in epochs] if rank == 0 else [])
+    jobs = [
+        {
+            "config": TrialConfig().to_dict(),
+            "folder": str(tmp_path / name),
+            "request": TrialRequest(),
+        }
+        for name in ("a", "b")
+    ]
+    team = Team(jobs, last=5)
+    worker.train_loop({"dataset": None, "team": team, "setup": worker.WorkerSetup()})
+    assert trained == [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)]
+    reports = [(1, 1), (2, 2), (3, 3), "over", (4, 1), (5, 2), "over"]
+    assert team.told == (reports if rank == 0 else [])
