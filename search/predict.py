@@ -54,12 +54,14 @@ def command(options: PredictOptions) -> int:
             write_csv(readable, options.csv)
         else:
             print_table(readable)
-    print_summary(predictions, progress)
+    print_summary(predictions, progress, options.csv)
     return ExitCode.SOME_FAILED if predictions.unread else 0
 
 
-def print_summary(predictions: Predictions, progress: Progress) -> None:
+def print_summary(predictions: Predictions, progress: Progress, csv: Path | None) -> None:
     """Print what was not predicted, the number of images, and the accuracy if it is known.
+
+    `csv` is the file with the predictions; None if they were printed.
 
     Raises:
         ConfigError: no image could be read.
@@ -71,7 +73,7 @@ def print_summary(predictions: Predictions, progress: Progress) -> None:
         more = f"skipped {counted(files.skipped, 'file')} with an unsupported suffix"
         say(console, f"note: {more} (first: {files.first_skipped})")
     predictions.check_any_image()
-    say(console, progress.text)
+    say(console, progress.text if csv is None else f"{progress.text}; written to {csv}")
     if accuracy.images:
         for line in accuracy_lines(accuracy.images, accuracy.right, accuracy.bounds):
             say(console, line)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,15 @@ from search.values.option import group, option, positional
 from search.values.statistics import share_interval
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from trainables.export.model import Model
     from trainables.export.stream import FileAnswer
 
 STDIN = "-"
+MAX_BESIDE = 2000
+"""The maximum number of files beside a missing one that are read to suggest one of them."""
 TRUE_CLASS = "true_class"
 """The column with the true class of an image, which is the name of its folder."""
 
@@ -236,6 +239,21 @@ def picture_path(out: Path, image: str, paths: Sequence[str], ending: str) -> Pa
     return out / inner.with_name(inner.stem + ending)
 
 
+def _check_any_path(paths: Sequence[str]) -> None:
+    """Check that at least one path exists, before a model is loaded, which may take a minute.
+
+    Raises:
+        ConfigError: none exists.
+    """
+    if not any(path == STDIN or os.path.lexists(path) for path in paths):
+        beside = islice(Path(paths[0]).parent.glob("*"), MAX_BESIDE)
+        suggestion = did_you_mean(paths[0], map(str, beside))
+        raise ConfigError(
+            f"there is no file or folder '{printable(paths[0])}'.{suggestion} Pass image files or "
+            "folders that contain images."
+        )
+
+
 def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     """Load a model, and return its predictions, which are computed while they are iterated over.
 
@@ -247,6 +265,7 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
         NotReady, Unavailable: MLflow fails, or the data are missing.
     """
     check_versions()
+    _check_any_path(request.paths)
     source = request.location.source(request.name, request.storage)
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.

@@ -73,7 +73,8 @@ class RunRequest:
     pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
         f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, or images "
-        "with masks), or s3://BUCKET/PREFIX (the same in a bucket)",
+        "with masks), or s3://BUCKET/PREFIX (such a folder in Amazon S3 or a compatible store, "
+        "which is copied here first)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

@@ -43,24 +43,27 @@ def risk_text(result: SearchResult) -> str:
         sentence = f"More training would probably change the answer. {sentence}"
     # If a search ended because of its small gain, the gain of new trials is already in its reason.
     has_more = risk.new and result.outcome != "gain"
-    return f"{sentence} {_new_text(chance / 2, risk.new)}" if has_more else sentence
+    return f"{sentence} {_new_text(chance / 2, risk.new, state)}" if has_more else sentence
 
 
-def _new_text(going_on: float, new: float) -> str:
+def _new_text(going_on: float, new: float, state: str) -> str:
     """Compare training new trials with continuing stopped ones, for the same number of epochs.
 
     Args:
         going_on: the chance that a better trial is found by continuing stopped trials.
         new: the chance that a better trial is found by training new ones.
+        state: the state of the trials that may be continued: stopped or held.
     """
     new_text, old_text = (
         f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
         for chance in (new, going_on)
     )
-    compared = "as much" if new_text == old_text else "more" if new > going_on else "less"
+    compared = (
+        "as much as" if new_text == old_text else f"{'more' if new > going_on else 'less'} than"
+    )
     return (
-        f"New trials promise {compared}: the same number of epochs finds a better trial with a "
-        f"chance of {new_text} among new trials, and of {old_text} among those that were stopped."
+        f"New trials promise {compared} these: the same number of epochs finds a better trial "
+        f"with a chance of {new_text} among new trials, and of {old_text} among the {state} ones."
     )
 
 

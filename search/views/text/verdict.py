@@ -33,6 +33,8 @@ from trainables.values import Evaluation
 
 FEW_IMAGES = 1000
 """With fewer images than this, a sentence contains `only`, and percentages have one decimal."""
+MANY_SETTINGS = 6
+"""Of more settings that were searched, only the first two are named."""
 Sentence = tuple[str, Message]
 """(short title, one or more sentences)."""
 
@@ -50,19 +52,19 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
     title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
     sections: list[tuple[str, str | Message]] = [
         ("Decided", "; ".join(outcome)),
-        ("Asked", _question(result)),
         (title, _result_sentence(result)),
     ]
     if result.chosen is not None:
         sections += [
-            ("Guessing", guessing_text(result)),
+            ("On new images", "; ".join(figures) or _tested(result)),
             ("How sure", _sure(result)),
+            ("Guessing", guessing_text(result)),
             ("For less", quicker_text(result)),
             ("A network?", _network(result)),
             ("More labels?", more_labels_text(result)),
             ("Trained weights", _from_nothing(result)),
-            ("On new images", "; ".join(figures) or _tested(result)),
         ]
+    sections.append(("Asked", _question(result)))
     return [(title, Message(text)) for title, text in sections if text]
 
 
@@ -97,6 +99,8 @@ def apart(difference: float, metric: Metric) -> str:
 def _question(result: SearchResult) -> str:
     experiment, data = result.started.experiment, result.started.data
     names = list(short_names(searched(result)).values())
+    if len(names) > MANY_SETTINGS:
+        names = [*names[:2], f"{len(names) - 2} other settings"]
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
     how = {
         "bayes": "Bayesian",

@@ -183,6 +183,7 @@ def test_csv_says_what_the_model_says(exported: Path, images: Path, call: Comman
         "note: skipped 1 file with an unsupported suffix (first: images/notes.txt)" in done.stderr
     )
     assert "5 images, " in done.stderr
+    assert done.stderr.endswith("; written to out.csv\n")
     rows = list(csv.DictReader((images.parent / "out.csv").read_text().splitlines()))
     model = load(exported)
     chances = np.sort(model.probabilities(ORDER), axis=1)
@@ -193,6 +194,20 @@ def test_csv_says_what_the_model_says(exported: Path, images: Path, call: Comman
         ("margin", chances[:, -1] - chances[:, -2]),
     ):
         assert [float(row[column]) for row in rows] == pytest.approx(values.tolist(), abs=1e-6)
+
+
+def test_a_path_that_does_not_exist_is_refused_before_the_model_is_loaded(
+    images: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "search.operations.predict.load_model", lambda *words, **more: pytest.fail("it was loaded")
+    )
+    done = call("search.predict", "any", "image", "--csv", "out.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: there is no file or folder 'image'. Did you mean 'images'? Pass image files or "
+        "folders that contain images.\n"
+    )
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(

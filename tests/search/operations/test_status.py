@@ -81,20 +81,20 @@ def test_a_finished_search_tells_its_best_and_its_counts(
         (
             0.04,
             (
-                "New trials promise less: the same number of epochs finds a better trial with a "
-                "chance of about 4% among new trials, and of about 10% among those that were "
-                "stopped."
+                "New trials promise less than these: the same number of epochs finds a better "
+                "trial with a chance of about 4% among new trials, and of about 10% among the "
+                "stopped ones."
             ),
         ),
         (
             0.13,
             (
-                "New trials promise more: the same number of epochs finds a better trial with a "
-                "chance of about 13% among new trials, and of about 10% among those that were "
-                "stopped."
+                "New trials promise more than these: the same number of epochs finds a better "
+                "trial with a chance of about 13% among new trials, and of about 10% among the "
+                "stopped ones."
             ),
         ),
-        (0.101, "New trials promise as much: "),
+        (0.101, "New trials promise as much as these: "),
         (0.003, "with a chance of less than 1% among new trials, and of about 10% among"),
     ],
 )
