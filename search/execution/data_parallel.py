@@ -62,8 +62,7 @@ class Team:
     def __init__(self) -> None:
         self._reports: deque[TuneResult] = deque()
         self._decided: dict[int, bool] = {}
-        self._job: Json = {}
-        self._jobs = 0
+        self._jobs: list[Json] = []
         self._is_over = self._is_closing = self._has_ended = False
         self._error: BaseException | None = None
         self._news = asyncio.Condition()
@@ -89,15 +88,15 @@ class Team:
     async def submit(self, job: Json) -> None:
         """Give the workers their next trial."""
         async with self._news:
-            self._job, self._is_over = job, False
-            self._jobs += 1
+            self._jobs.append(job)
+            self._is_over = False
             self._news.notify_all()
 
     async def next_job(self, number: int) -> Json | None:
         """Wait for the trial after this number of trials; None if there will be no more."""
         async with self._news:
-            await self._news.wait_for(lambda: self._jobs > number or self._is_closing)
-            return self._job if self._jobs > number else None
+            await self._news.wait_for(lambda: len(self._jobs) > number or self._is_closing)
+            return self._jobs[number] if len(self._jobs) > number else None
 
     async def end_job(self) -> None:
         """Declare that no further report on the present trial follows."""
@@ -143,11 +142,11 @@ class Team:
     async def passed(self, number: int) -> bool:
         """Wait for the decision after a report; return True if the workers should continue."""
         async with self._news:
-            await self._news.wait_for(lambda: number in self._decided)
-            return self._decided[number]
+            await self._news.wait_for(lambda: number in self._decided or self._is_closing)
+            return self._decided.get(number, False)
 
     async def close(self) -> None:
-        """Let the workers end after their trial, and wait until they have ended."""
+        """Let the workers end after their epoch, and wait until they have ended."""
         async with self._news:
             self._is_closing = True
             self._news.notify_all()

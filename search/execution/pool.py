@@ -356,12 +356,13 @@ class Workers:
         if self.teams is not None:
             self.teams.give_back.remote(trial, is_sound=False)
 
-    def end_teams(self) -> None:
-        """End all teams, since the evaluation needs their places."""
+    def end_teams(self, *, at_once: bool) -> None:
+        """End all teams, since the evaluation needs their places; `at_once` to wait for none."""
         if self.teams is not None:
             with suppress(ray.exceptions.RayError):
-                ray.get(self.teams.close.remote(), timeout=2 * END_S)
-            ray.kill(self.teams)
+                if not at_once:
+                    ray.get(self.teams.close.remote(), timeout=2 * END_S)
+                ray.kill(self.teams)
             self.teams = None
 
     def close(self) -> None:

@@ -361,8 +361,10 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
             ),
         )
         callback.last_words.watch()
+        went_well = False
         try:
             tuner.fit()
+            went_well = True
         except (ray.exceptions.RayError, tune.TuneError, ConnectionError) as error:
             first = innermost(error)
             if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
@@ -372,7 +374,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
                 "be continued."
             ) from error
         finally:
-            workers.end_teams()
+            workers.end_teams(at_once=not went_well)
             callback.last_words.cancel()
 
 

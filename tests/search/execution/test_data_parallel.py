@@ -117,6 +117,23 @@ def test_a_team_hands_out_one_trial_after_another() -> None:
     ]
 
 
+def test_workers_that_wait_for_a_decision_end_when_their_team_is_closed() -> None:
+    """A search that is broken off decides no more."""
+
+    async def play() -> None:
+        team = Team()
+        await team.submit({})
+        await team.report(1, "one")
+        waiting = asyncio.create_task(team.passed(1))
+        closing = asyncio.create_task(team.close())
+        assert not await waiting
+        assert await team.next_job(1) is None
+        await team._end(None)
+        await closing
+
+    asyncio.run(play())
+
+
 def test_the_error_that_ended_the_workers_is_raised_where_the_trial_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
