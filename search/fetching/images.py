@@ -74,7 +74,7 @@ class State:
     def write(self, file: Path) -> None:
         """Write the state, completely or not at all; other threads may change it meanwhile."""
         partial = file.with_name(f".{file.name}")
-        tags, files = dict(self.tags), dict(self.files)  # files first, since tags come last
+        tags, files = dict(self.tags), dict(self.files)  # an object's tag is set after its files
         values = {"tags": tags, "files": files, "is_complete": self.is_complete}
         partial.write_text(json.dumps({"version": VERSION, **values}))
         partial.replace(file)
