@@ -36,7 +36,7 @@ CREDENTIAL = (
     "looks like a credential, so its value was refused and not logged. "
     "Pass credentials in environment variables."
 )
-DATA_SETS = named_data_sets() | {"folder:PATH"}
+DATA_SETS = named_data_sets() | {"folder:PATH", "s3://BUCKET/PREFIX"}
 CUT_OFF = "the image is damaged or cut off). Remove it, or leave it out with --skip-bad."
 
 LABELS_MEANT = (

@@ -307,7 +307,11 @@ def test_workers_that_trials_share_come_and_go_with_the_cluster(
     )
     up, new = set[str](), iter((Shared(c), Shared(d)))
     workers: Any = SimpleNamespace(
-        members=2, count=2, shared=[Shared(a), Shared(b)], _new_shared=lambda: next(new)
+        members=2,
+        count=2,
+        shared=[Shared(a), Shared(b)],
+        teams=None,
+        _new_shared=lambda: next(new),
     )
     workers._end_leaving = lambda: Workers._end_leaving(workers)
     last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
