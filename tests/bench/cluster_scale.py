@@ -5,14 +5,14 @@
 The driver, its scheduler and its journal are real, and the journal is on the disk; only the
 trainings and the time are simulated. The driver handles all results that have arrived, proposes
 trials for the free slots, and writes all this at once. That takes as long as it took here, and
-meanwhile other slots wait. Nodes of eight slots join in the first 20 s, and fail, half of
-them after the epochs that run. Ray and Tune are left out.
+meanwhile other slots wait. Nodes of eight slots join in the first 20 s. Each fails after
+`--fails-s` in the mean: half of them at once, half with a warning, so that their trials move after
+the epochs that run. Ray and Tune are left out.
 
 The share is counted from the moment when all nodes have joined to the last one at which every slot
-had a trial.
-What a slot does otherwise: it waits for the driver, it starts a trial, or there is no trial for it.
-Epochs that a failure cuts short count as lost. With `--latency-ms`, each write takes so much
-longer, as in a bucket; with `--one-by-one`, each event is written alone.
+had a trial. What a slot does otherwise: it waits for the driver, it starts a trial, or there is no
+trial for it. Epochs that a failure cuts short count as lost. With `--latency-ms`, each write takes
+so much longer, as in a bucket; with `--one-by-one`, each event is written alone.
 """
 
 import argparse
@@ -45,8 +45,8 @@ NODE, JOIN_S = 8, 20.0
 """The slots of a node, and the seconds in which all nodes join."""
 START_S = 0.1
 """The seconds in which a worker that is up begins to train."""
-FAILS_S, AWAY_S = 4 * 3600.0, 120.0
-"""The mean seconds until a node fails, and those until it is back."""
+FAILS_S, AWAY_S = 600.0, 30.0
+"""The mean seconds until a node fails, by default, and those until it is back."""
 
 
 @dataclass
@@ -55,6 +55,8 @@ class Slot:
 
     node: int
     is_up: bool = False
+    is_leaving: bool = False
+    """True if its node fails after the epoch that runs."""
     trial: str = ""
     is_free_since: float = 0.0
     """The time at which it had nothing to do any more."""
@@ -90,6 +92,8 @@ class Cluster:
     epoch_s: float
     latency_s: float
     is_grouped: bool
+    fails_s: float
+    failures: int = 0
     draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     now: float = 0.0
     free: float = 0.0
@@ -151,7 +155,12 @@ class Cluster:
         trial, epoch = slot.trial, self.driver.trials[slot.trial].reached + 1
         self.span("trained", slot.begins, slot.ends)
         reported = said(epoch, self.accuracy(trial, epoch), is_last=epoch == HORIZON)
-        if self.driver.report(trial, reported):
+        is_over = self.driver.report(trial, reported)
+        if slot.is_leaving:
+            if not is_over:
+                self.driver.fail(trial, "moved", "a node is reclaimed")
+            slot.trial, slot.is_up, slot.is_leaving = "", False, False
+        elif is_over:
             slot.trial, slot.is_free_since = "", slot.ends
         else:
             self.effects.append(partial(self.go_on, number, slot.turn))
@@ -172,20 +181,23 @@ class Cluster:
 
     def fail(self, node: int) -> None:
         """Take a node away, at once or, for half of them, after the epochs that run."""
-        is_announced = self.draw.random() < 0.5
+        is_announced, self.failures = self.draw.random() < 0.5, self.failures + 1
         for slot in self.slots:
             if slot.node != node or not slot.is_up:
+                continue
+            if slot.trial and is_announced:
+                slot.is_leaving = True
                 continue
             slot.is_up = False
             slot.turn += 1
             if slot.trial:
-                self.span("trained" if is_announced else "lost", slot.begins, self.now)
-                self.driver.fail(slot.trial, "moved" if is_announced else "lost", "a node failed")
+                self.span("lost", slot.begins, self.now)
+                self.driver.fail(slot.trial, "lost", "a node failed")
                 slot.trial = ""
             else:
                 self.span("idle", slot.is_free_since, self.now)
         self.resize()
-        self.plan(self.now + AWAY_S, "join", node)
+        self.plan(self.now + AWAY_S + 5 * self.epoch_s, "join", node)
 
     def join(self, node: int) -> None:
         """Add a node."""
@@ -193,11 +205,11 @@ class Cluster:
             if slot.node == node:
                 slot.is_up, slot.is_free_since = True, self.now
         self.resize()
-        self.plan(self.now + float(self.draw.exponential(FAILS_S)), "fail", node)
+        self.plan(self.now + float(self.draw.exponential(self.fails_s)), "fail", node)
 
     def resize(self) -> None:
         """Tell the driver for how many trials there is room."""
-        up = max(1, sum(slot.is_up for slot in self.slots))
+        up = max(1, sum(slot.is_up and not slot.is_leaving for slot in self.slots))
         self.driver.resize(up, "nodes")
 
     def play(self) -> None:
@@ -211,7 +223,7 @@ class Cluster:
     def step(self) -> None:
         """Handle what has happened by the time at which the driver is free, and carry it out."""
         self.now = max(self.free, self.events[0][0])
-        size, began = self.driver.journal.size, time.perf_counter()
+        lines, began = self.driver.journal.number, time.perf_counter()
         with self.driver.journal.group() if self.is_grouped else nullcontext():
             while self.events and self.events[0][0] <= self.now:
                 _, _, what, number, turn = heapq.heappop(self.events)
@@ -224,8 +236,8 @@ class Cluster:
                         self.end_epoch(number)
             self.fill()
         took = time.perf_counter() - began
-        if self.driver.journal.size > size:
-            took += self.latency_s
+        written = self.driver.journal.number - lines
+        took += self.latency_s * (min(written, 1) if self.is_grouped else written)
         self.free = self.now + took
         self.busy += took
         effects, self.effects = self.effects, []
@@ -279,6 +291,7 @@ def measure(args: argparse.Namespace, slots: int, epoch_s: float) -> str:
             epoch_s,
             args.latency_ms / 1000,
             not args.one_by_one,
+            args.fails_s,
         )
         clock.append(cluster)
         cluster.play()
@@ -291,7 +304,7 @@ def measure(args: argparse.Namespace, slots: int, epoch_s: float) -> str:
     ]
     memory = psutil.Process().memory_info().rss / 1e6
     return (
-        f"| {slots:,} | {epoch_s:g} | {trials:,} | {' | '.join(shares)} | "
+        f"| {slots:,} | {epoch_s:g} | {trials:,} | {cluster.failures} | {' | '.join(shares)} | "
         f"{events / cluster.busy:,.0f} | {1000 * cluster.busy / cluster.reports:.2f} | "
         f"{size / 1e6:.1f} | {memory:.0f} |"
     )
@@ -303,13 +316,14 @@ def main() -> None:
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 1024, 4096])
     parser.add_argument("--epochs-s", type=float, nargs="+", default=[2, 10, 60])
     parser.add_argument("--trials", type=int, help="default: 16 for each slot, at most 10,000")
+    parser.add_argument("--fails-s", type=float, default=FAILS_S)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--one-by-one", action="store_true", help="write each event alone")
     parser.add_argument("--storage", type=Path, default=Path.cwd(), help="a folder on a real disk")
     args = parser.parse_args()
     print(
-        "| slots | s an epoch | trials | train | wait for the driver | start | lost | no trial | "
-        "events/s | ms a report | journal, MB | memory, MB |\n" + "|---" * 12 + "|"
+        "| slots | s an epoch | trials | failures | train | wait for the driver | start | lost | "
+        "no trial | events/s | ms a report | journal, MB | memory, MB |\n" + "|---" * 13 + "|"
     )
     for slots in args.slots:
         for epoch_s in args.epochs_s:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from search.fetching.images import is_bucket
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, is_text
@@ -54,7 +55,7 @@ def allowed(text: str, root: Path | None) -> Path:
         raise ConfigError(
             "enter the folder that contains the images, for example /home/me/flowers."
         )
-    if text.startswith("s3://"):
+    if is_bucket(text):
         raise ConfigError(
             "images in a bucket cannot be chosen on a page. Start the search with "
             f"'python -m search.run --data {text[:200]}'."

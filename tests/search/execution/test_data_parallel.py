@@ -274,8 +274,12 @@ def test_a_trial_whose_worker_dies_goes_on_in_another_team(tmp_path: Path) -> No
 
 
 def test_to_decide_for_a_team_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    sought: list[str] = []
+
     def gone(name: str) -> Any:
+        sought.append(name)
         raise ValueError(f"Failed to look up actor with name '{name}'")
 
     monkeypatch.setattr(ray, "get_actor", gone)
     _decide("team 1", 1, True)
+    assert sought == ["team 1"]

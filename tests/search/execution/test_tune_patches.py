@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,17 +173,42 @@ def test_a_trial_takes_a_free_worker_unless_its_own_is_starting(
     assert (reused, controller._remove_actor.called) == (not starts, not starts)
 
 
+def let_arrive(
+    monkeypatch: pytest.MonkeyPatch,
+    results: list[str],
+    handle: Callable[[str], None],
+    *,
+    first: Callable[[], None],
+) -> Any:
+    """Let a step of Tune do `first` and then find these results; return its stand-in manager."""
+    events = RayEventManager()
+    manager = SimpleNamespace(_actor_task_events=events)
+    for result in results:
+        events._tracked_futures[result] = (handle, None)  # type: ignore[index]
+
+    def take_one(self: Any, timeout: float | None = None) -> bool:
+        first()
+        return True
+
+    def step(self: Any) -> None:
+        RayActorManager.next(manager, 0.1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RayActorManager, "next", take_one)
+    monkeypatch.setattr(TuneController, "step", step)
+    monkeypatch.setattr(ray, "wait", lambda futures, num_returns, timeout: (sorted(futures), []))
+    monkeypatch.setattr(ray, "get", lambda future: future)
+    return manager
+
+
 def test_no_worker_hears_of_a_decision_that_is_not_on_disk(
     experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two results arrive at once: both are written, and only then do the workers go on. One of
     them has died meanwhile.
     """
-    driver = open_driver(experiment)
+    driver, order = open_driver(experiment), list[object]()
     names = [suggestion[0] for _ in range(3) if (suggestion := driver.suggest()) is not None]
-    order: list[object] = []
-    lives, dies, leaves = (SimpleNamespace(name=name) for name in names)
-    alive = {lives.name, dies.name, leaves.name}
+    lives, dies, leaves = names
 
     def lines() -> int:
         return len(read(driver.journal.path))
@@ -198,56 +224,29 @@ def test_no_worker_hears_of_a_decision_that_is_not_on_disk(
     ) -> None:
         order.append((method_name, tracked_actor_task._tracked_actor, lines()))
 
-    def handle(name: str) -> None:
+    def tell(name: str, method: str, **options: bool) -> None:
         driver.running(name)
+        task: Any = SimpleNamespace(_tracked_actor=name)
         RayActorManager._schedule_tracked_actor_task(
-            manager, SimpleNamespace(_tracked_actor=name), "train", args=(), kwargs={}
+            manager, task, method, args=(), kwargs={}, **options
         )
+
+    def handle(name: str) -> None:
+        tell(name, "train")
         order.append(f"handled {name}")
-        alive.discard(dies.name)
+        manager._live_actors_to_ray_actors_resources.discard(dies)
 
-    events = RayEventManager()
-    manager = SimpleNamespace(
-        _actor_task_events=events,
-        _live_actors_to_ray_actors_resources=alive,
-    )
-    for name in names[:2]:
-        events._tracked_futures[name] = (lambda name, _=None: handle(name), None)  # type: ignore[index, assignment]
-
-    def take_one(self: Any, timeout: float | None = None) -> bool:
-        order.append("next")
-        return True
-
-    def step(self: Any) -> None:
-        RayActorManager.next(manager, 0.1)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(RayActorManager, "next", take_one)
+    manager = let_arrive(monkeypatch, [lives, dies], handle, first=lambda: order.append("next"))
+    manager._live_actors_to_ray_actors_resources = set(names)
     monkeypatch.setattr(RayActorManager, "_schedule_tracked_actor_task", send)
-    monkeypatch.setattr(TuneController, "step", step)
-    monkeypatch.setattr(ray, "wait", lambda futures, num_returns, timeout: (sorted(futures), []))
-    monkeypatch.setattr(ray, "get", lambda future: future)
     before = lines()
-    controller = Mock(_stopped_trials=set(), _failed_trials=set())
     with patch_tune(Mock(), driver):
-        TuneController.step(controller)
-        assert order == [
-            "next",
-            f"handled {lives.name}",
-            f"handled {dies.name}",
-            ("train", lives.name, before + 2),
-        ]
-        order.clear()
+        TuneController.step(Mock(_stopped_trials=set(), _failed_trials=set()))
+        sent = ("train", lives, before + 2)
+        assert order == ["next", f"handled {lives}", f"handled {dies}", sent]
         with driver.journal.group():  # who waits for the answer gets it, after what was decided
-            driver.running(leaves.name)
-            RayActorManager._schedule_tracked_actor_task(
-                manager,
-                SimpleNamespace(_tracked_actor=leaves.name),
-                "stop",
-                args=(),
-                kwargs={},
-                _return_future=True,
-            )
-        assert order == [("stop", leaves.name, before + 3)]
+            tell(leaves, "stop", _return_future=True)
+        assert order[4:] == [("stop", leaves, before + 3)]
 
 
 def test_a_worker_gets_its_next_trial_before_the_next_result_is_handled(
@@ -258,27 +257,12 @@ def test_a_worker_gets_its_next_trial_before_the_next_result_is_handled(
     names = [suggestion[0] for _ in range(3) if (suggestion := driver.suggest()) is not None]
     for name in names:
         driver.running(name)
-    events = RayEventManager()
-    manager = SimpleNamespace(_actor_task_events=events)
 
     def stop(name: str) -> None:
         order.append(f"{name} stops")
         driver.report(name, report(1, outcome="completed"))
 
-    for name in names[1:]:
-        events._tracked_futures[name] = (lambda name: stop(name), None)  # type: ignore[index, assignment]
-
-    def take_one(self: Any, timeout: float | None = None) -> bool:
-        stop(names[0])
-        return True
-
-    def step(self: Any) -> None:
-        RayActorManager.next(manager, 0.1)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(RayActorManager, "next", take_one)
-    monkeypatch.setattr(TuneController, "step", step)
-    monkeypatch.setattr(ray, "wait", lambda futures, num_returns, timeout: (sorted(futures), []))
-    monkeypatch.setattr(ray, "get", lambda future: future)
+    let_arrive(monkeypatch, names[1:], stop, first=lambda: stop(names[0]))
     controller = Mock(_stopped_trials=set(), _failed_trials=set())
     controller._maybe_update_trial_queue = lambda: order.append("propose")
     controller._maybe_add_actors = lambda: order.append("use the worker")
