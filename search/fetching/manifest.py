@@ -48,21 +48,14 @@ def places(manifest: Bucket, content: bytes, objects: Mapping[str, ObjectFacts])
         cells = {name: row[at].strip() if at < len(row) else "" for name, at in columns.items()}
         name, class_name = cells["image"].removeprefix(folder), cells["class"]
         part = PARTS.get(cells.get("part", "").lower())
-        reason = (
-            "it has no image"
-            if not name
-            else f"'{printable(class_name)}' cannot be the name of a class"
-            if not is_class_name(class_name)
-            else f"the part '{printable(cells['part'])}' is not train, val or test"
-            if "part" in cells and part is None
-            else f"'{printable(name)}' is not below {folder}"
-            if name.startswith(SCHEME)
-            else f"'{printable(name)}' is named twice"
-            if name in paths
-            else ""
-        )
-        if reason:
-            raise ConfigError(f"{manifest}, line {number}: {reason}.")
+        if name in paths:
+            fault = f"'{printable(name)}' is named twice"
+        elif "part" in cells and part is None:
+            fault = f"the part '{printable(cells['part'])}' is not train, val or test"
+        else:
+            fault = _fault_of(name, class_name, folder)
+        if fault:
+            raise ConfigError(f"{manifest}, line {number}: {fault}.")
         above = (part,) if part is not None else ()
         stem, dot, suffix = name.rpartition(".")
         file = f"{file_name(stem)}{dot}{suffix}" if "/" not in suffix else file_name(name)
@@ -75,6 +68,15 @@ def places(manifest: Bucket, content: bytes, objects: Mapping[str, ObjectFacts])
             f"{folder}: {names}{more}. Store them, or remove their lines."
         )
     return paths
+
+
+def _fault_of(name: str, class_name: str, folder: str) -> str:
+    """Return the reason why an image and its class cannot be used; empty if they can."""
+    if not name:
+        return "it has no image"
+    if not is_class_name(class_name):
+        return f"'{printable(class_name)}' cannot be the name of a class"
+    return f"'{printable(name)}' is not below {folder}" if name.startswith(SCHEME) else ""
 
 
 def _columns(manifest: Bucket, titles: list[str]) -> dict[str, int]:
