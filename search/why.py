@@ -6,7 +6,7 @@ was stopped, and its retries.
 
 from search.cli.face import Face
 from search.operations.why import WhyRequest, why
-from search.views.text.story import beside_guessing, story_lines
+from search.views.text.story import beside_guessing, story_of
 from trainables.errors import printable
 
 
@@ -14,7 +14,7 @@ def command(request: WhyRequest) -> int:
     """Print the history of the trial, and return the exit code."""
     story = why(request)
     print(f"{story.trial} of {request.name}")
-    for line in story_lines(story.events, story.trial):
+    for line in story_of(story.events, story.trial, story.history):
         print(printable(line))
     if note := beside_guessing(story.result, story.trial):
         print(printable(note))

@@ -568,8 +568,19 @@ class SearchResult:
         return result, holder
 
     @classmethod
-    def of(cls, events: Iterable[Event], folder: Path) -> Self:
+    def of(
+        cls,
+        events: Iterable[Event],
+        folder: Path,
+        *,
+        after: Callable[[Self, Event], None] = lambda result, event: None,
+    ) -> Self:
         """Compute the result from the events of a journal.
+
+        Args:
+            events: the events, from the first one on.
+            folder: the folder of the search, for messages.
+            after: called after each event, with the result until then.
 
         Raises:
             JournalError: the events do not contain the beginning of a search.
@@ -577,6 +588,7 @@ class SearchResult:
         result = cls()
         for event in events:
             result.apply(event)
+            after(result, event)
         if not result.sessions:
             if (folder / "trials").exists():
                 raise DamagedJournal(

@@ -26,10 +26,10 @@ from search.journal.result import SearchResult, TrialResult, elapsed_s
 from search.views.live import Display, Pace
 from search.views.page.sections import cost
 from search.views.standing import standing_lines
-from search.views.text.story import story_lines
 from search.web.feed import Followed
 from search.web.pages import search as search_page
 from tests.support.played import changed, good_lr_wins, play, started_event
+from tests.support.stories import story_lines
 from trainables.config import TrialConfig
 from trainables.messages import Report
 

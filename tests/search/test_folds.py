@@ -29,11 +29,11 @@ from search.views.outcome import best_table
 from search.views.standing import standing_lines, trials_table
 from search.views.terminal import Terminal
 from search.views.text.labels import figure_text
-from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened
 from tests.support.real import run_in
+from tests.support.stories import story_lines
 from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part

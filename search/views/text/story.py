@@ -4,7 +4,7 @@ The lines describe the trial's suggestion, its values, its comparisons with othe
 its retries and its end.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from search.design.lesson import lesson_of, lessons_in
@@ -38,15 +38,6 @@ from search.views.text.tables import cost_text
 from trainables.catalog.tasks import Metric
 
 RIVALS_SHOWN = 12
-
-
-def story_lines(events: Sequence[Event], trial: str) -> Iterator[str]:
-    """Describe a trial's events as lines, given all events of its search."""
-    history, result = History(), SearchResult()
-    for event in events:
-        result.apply(event)
-        history.apply(event, result)
-    return story_of(events, trial, history)
 
 
 def story_of(events: Iterable[Event], trial: str, history: History) -> Iterator[str]:

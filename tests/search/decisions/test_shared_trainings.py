@@ -29,7 +29,6 @@ from search.sessions.estimate import _grid
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
 from search.views.text.sentences import taken_over_text
-from search.views.text.story import story_lines
 from tests.support.played import (
     OpenDriver,
     changed,
@@ -39,6 +38,7 @@ from tests.support.played import (
     report,
     started_event,
 )
+from tests.support.stories import story_lines
 from trainables import trial as training_a_trial
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import WarmStartSource

@@ -36,11 +36,11 @@ from search.views.page.page import render
 from search.views.standing import standing_lines, trials_table
 from search.views.text.labels import interval_text, strategy_text, with_article
 from search.views.text.sentences import quicker_text, selection_sentences
-from search.views.text.story import story_lines
 from search.views.text.tables import front_table, models_table
 from search.views.text.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
+from tests.support.stories import story_lines
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import CLASSIFICATION, TASKS, Metric
 from trainables.config import TrialConfig

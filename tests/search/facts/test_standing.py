@@ -11,7 +11,7 @@ from search.journal.naming import NoSuchSearch
 from search.operations.export import ExportRequest, export
 from search.operations.status import StatusRequest, status
 from search.operations.why import WhyRequest, why
-from search.views.text.story import story_lines
+from search.views.text.story import story_of
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.errors import ConfigError
 
@@ -53,7 +53,8 @@ def test_a_search_is_read_by_requests(open_driver: OpenDriver, experiment: Exper
     assert (standing.name, standing.holder, standing.stage) == ("played", "", Stage.OVER)
     assert len(export(ExportRequest(name="played", storage=place)).rows) == 9
     story = why(WhyRequest(name="played", storage=place, trial="t0001"))
-    assert "suggested by grid" in next(story_lines(story.events, story.trial))
+    assert "suggested by grid" in next(story_of(story.events, story.trial, story.history))
+    assert {event.trial for event in story.events} == {"", "t0001"}
     with pytest.raises(ConfigError, match="no trial 't77' in played, which has t0001 to t0009"):
         why(WhyRequest(name="played", storage=place, trial="t77"))
     with pytest.raises(NoSuchSearch, match="Did you mean 'played'"):

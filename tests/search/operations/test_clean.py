@@ -36,9 +36,9 @@ from search.sessions.phases import drop_unneeded, dropping_failed
 from search.space import Choice
 from search.trained.answer import find_answer
 from search.views.removable_table import removable_rows
-from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
+from tests.support.stories import story_lines
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.messages import Report

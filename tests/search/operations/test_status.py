@@ -24,10 +24,10 @@ from search.values.wording import duration
 from search.views.standing import standing_lines, trials_table
 from search.views.terminal import Terminal
 from search.views.text.sentences import risk_text
-from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from tests.support.reports import verdict_texts
+from tests.support.stories import story_lines
 from trainables.messages import Report
 
 

@@ -36,9 +36,9 @@ from search.values.message import Remedy
 from search.views.page.sections import origin
 from search.views.registry import VIEWS
 from search.views.standing import standing_lines
-from search.views.text.story import story_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, play, report, started_event
+from tests.support.stories import story_lines
 from trainables.training.loop import Training
 
 GO_ON = Remedy("resume", "played")

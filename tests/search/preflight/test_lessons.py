@@ -25,9 +25,9 @@ from search.preflight.portfolio import (
 from search.space import Choice, Float
 from search.spaces.find import find
 from search.views.page.sections import lesson_lines
-from search.views.text.story import story_lines
 from tests.search.preflight.test_first_step import of, photographs
 from tests.support.played import changed
+from tests.support.stories import story_lines
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.values import Json

@@ -17,7 +17,6 @@ from search.journal.journal import FILE_NAME, Event, Journal, read, read_about
 from search.journal.lease import Lease
 from search.journal.result import SearchResult, TrialResult
 from search.views.page.page import render
-from search.views.text.story import story_lines
 from search.views.text.terms import TERMS, TERMS_OF_CLASSES
 from search.web.listing import Cell, Column, Query, Row, listed
 from search.web.pages.search import PARTS
@@ -25,6 +24,7 @@ from tests.search.web.conftest import HOSTILE, make_hostile
 from tests.support.pages import ROOT
 from tests.support.played import OpenDriver, changed, play
 from tests.support.site import Visitor
+from tests.support.stories import story_lines
 from trainables.catalog.tasks import TASKS
 from trainables.config import PATHS
 
