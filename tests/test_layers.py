@@ -95,6 +95,7 @@ DOORS = {
         "trainables/export/export.py",
         "trainables/export/predictor.py",
         "trainables/predictors/segmentation.py",
+        "trainables/predictors/super_resolution.py",
     },
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
@@ -108,14 +109,21 @@ DOORS = {
         "trainables/models/families.py",
         "trainables/models/weights.py",
     },
-    "skimage": {"trainables/baselines/features.py", "trainables/baselines/pixel_models.py"},
+    "skimage": {
+        "trainables/baselines/features.py",
+        "trainables/baselines/pixel_models.py",
+        "trainables/datasets/photographs/quality.py",
+        "trainables/datasets/published/photographs.py",
+    },
     "sklearn": {
         "trainables/baselines/classification.py",
         "trainables/baselines/classifiers.py",
         "trainables/baselines/segmentation.py",
+        "trainables/baselines/enlargement.py",
         "trainables/baselines/store.py",
         "trainables/baselines/threshold.py",
         "trainables/datasets/published/digits.py",
+        "trainables/datasets/published/photographs.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
         "trainables/evaluation/doubts.py",
@@ -149,9 +157,12 @@ FLOORS = {
         catalog caches
         config mapped
         datasets
-        datasets/published datasets/masks
+        datasets/masks
+        datasets/photographs
+        datasets/published
         inspection
         tasks
+        tasks/super_resolution
         baselines
         checkpoints
         models
@@ -384,6 +395,7 @@ def test_what_mlflow_runs_is_imported_nowhere() -> None:
         "search/tracking/pyfunc_model.py",
         "trainables/export/predictor.py",
         "trainables/predictors/segmentation.py",
+        "trainables/predictors/super_resolution.py",
         "trainables/baselines/features.py",
         "trainables/baselines/pixel_models.py",
         "cluster/preflight/probe.py",

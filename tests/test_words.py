@@ -29,7 +29,7 @@ NAMES_LEFT: dict[str, int] = {
     "search/journal": 4,
     "search/serving": 2,
     "trainables": 2,
-    "trainables/tasks": 3,
+    "trainables/tasks": 2,
 }
 """By room, the definitions, parameters and variables with a vague name."""
 

@@ -28,6 +28,8 @@ CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
+SCALE = 2
+"""The default of `data.scale`."""
 LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
 """Options of models that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
@@ -168,6 +170,8 @@ class DataConfig:
     bucket: str = ""
     """The address of the bucket of which `root` is a copy; empty for other data."""
     image_size: int | None = number(None, low=1, high=4096)
+    scale: int = number(SCALE, low=2, high=4)
+    """For super-resolution: how many times larger the images become, in height and width."""
     skip_bad: bool = False
     """True to leave out unreadable images of a folder; otherwise they are an error."""
     scaling: str = name_of("standard", "scaling", SCALING_NAMES)
@@ -200,6 +204,8 @@ class DataConfig:
             )
         if self.folds is not None:
             TASKS[self.task].require("folds", "data.folds")
+        if self.scale != SCALE:
+            TASKS[self.task].require("enlarge", "data.scale")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 "the sum of data.val_fraction and data.test_fraction must be below 1, so that "
@@ -478,9 +484,9 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are the task's options that
-        have their defaults, and `train`, `warm_start`, `data.leaks`, `data.bucket` and
-        `LATER_OPTIONS` if they have no effect. Therefore a config that does not use these fields
-        still has the training key (`trainables.checkpoints.lineage`) that it had before they
+        have their defaults, and `train`, `warm_start`, `data.leaks`, `data.bucket`, `data.scale`
+        and `LATER_OPTIONS` if they have no effect. Therefore a config that does not use these
+        fields still has the training key (`trainables.checkpoints.lineage`) that it had before they
         existed.
         """
         values = dataclasses.asdict(self)
@@ -498,6 +504,8 @@ class TrialConfig:
             del values["data"]["leaks"]
         if not self.data.bucket:
             del values["data"]["bucket"]
+        if self.data.scale == SCALE:
+            del values["data"]["scale"]
         for option in LATER_OPTIONS:
             if values["model"][option] is None:
                 del values["model"][option]

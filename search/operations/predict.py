@@ -44,8 +44,8 @@ class PredictRequest:
         ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
     )
     out: Path | None = option(
-        "write the masks of a segmentation model, and the images with the masks laid over them, to "
-        "this folder",
+        "write the masks of a segmentation model, and the images with the masks laid over them, or "
+        "the enlarged images of a model of super-resolution, to this folder",
         metavar="DIR",
         parse=own_path,
         before="trial",

@@ -65,7 +65,7 @@ class RunRequest:
     space: str | SearchSpace | None = option(
         f"{', '.join(names())}, or your own: file.py:NAME, "
         "a SearchSpace or a function that returns one (default: auto for images in classes, "
-        "segmentation for images with masks, table3 for digits)",
+        "segmentation for images with masks, super_resolution for HR/ and LR/, table3 for digits)",
         metavar="NAME",
         section=SEARCHED,
     )

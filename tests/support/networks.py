@@ -29,5 +29,12 @@ SEGMENTING = sorted(
 )
 """The networks of segmentation."""
 
+ENLARGING = sorted(
+    name
+    for name, entry in MODELS.items()
+    if entry.kind == "network" and "super_resolution" in entry.tasks
+)
+"""The networks of super-resolution."""
+
 LARGE = ("fcn", "pspnet", "deeplabv3", "unet_resnet34")
 """The beginnings of the names of those that take seconds to build and to run."""

@@ -11,6 +11,7 @@ import trainables
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
 from trainables.catalog.segmentation_options import SegmentationOptions
+from trainables.catalog.super_resolution_options import SuperResolutionOptions
 from trainables.catalog.tasks import TASKS
 from trainables.checkpoints.lineage import training_key
 from trainables.config import (
@@ -348,6 +349,11 @@ SEGMENTING = TrialConfig(
     data=DataConfig(name="scenes", task="segmentation"),
     options=SegmentationOptions(loss="focal", focal_gamma=1.0, turns=True),
 )
+ENLARGING = TrialConfig(
+    model=ModelConfig(name="edsr", layers=3),
+    data=DataConfig(name="photographs", task="super_resolution", scale=3),
+    options=SuperResolutionOptions(loss="l2", turns=False),
+)
 EXAMPLES = {
     "all": every_value_changed(),
     "metric": TrialConfig(metric="macro_f1"),
@@ -362,6 +368,7 @@ EXAMPLES = {
     "spread": TrialConfig(model=ModelConfig(name="spread_resnet18", unlabelled="/u")),
     "tree": TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
     "segmenting": SEGMENTING,
+    "enlarging": ENLARGING,
     "forest": dataclasses.replace(SEGMENTING, model=ModelConfig(name="pixel_forest", trees=7)),
 }
 

@@ -19,11 +19,13 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.tree._tree import TREE_LEAF, Tree
 
 from trainables.baselines.classifiers import CalibratedSVC
+from trainables.baselines.enlargement import Enlargement
 from trainables.baselines.threshold import OtsuThreshold
 
 TRUSTED = [
     "sklearn.tree._tree.Tree",
     "trainables.baselines.classifiers.CalibratedSVC",
+    "trainables.baselines.enlargement.Enlargement",
     "trainables.baselines.threshold.OtsuThreshold",
 ]
 """Types that skops may load in addition to those that it trusts by default."""
@@ -223,5 +225,6 @@ SOUND: dict[type, Callable[[Any], bool]] = {
     DecisionTreeClassifier: _is_sound_tree,
     RandomForestClassifier: _is_sound_forest,
     OtsuThreshold: lambda threshold: threshold.is_sound,
+    Enlargement: lambda enlargement: enlargement.is_sound,
 }
 """The accepted classifiers, each with the check of its arrays."""

@@ -71,10 +71,19 @@ DATASETS: dict[str, DatasetEntry] = {
         has_files=False,
         flip=True,
     ),
+    "photographs": DatasetEntry(
+        module="trainables.datasets.published.photographs",
+        tasks=("super_resolution",),
+        has_files=False,
+        flip=True,
+    ),
     "folder": DatasetEntry(
         module="trainables.datasets.folder",
-        tasks=("classification", "segmentation"),
-        readers={"segmentation": "trainables.datasets.masks.folder"},
+        tasks=("classification", "segmentation", "super_resolution"),
+        readers={
+            "segmentation": "trainables.datasets.masks.folder",
+            "super_resolution": "trainables.datasets.photographs.folder",
+        },
         flip=True,
         from_folder=True,
     ),

@@ -28,15 +28,21 @@ class Guess:
     """Upper bounds of standard errors on the validation set (`blind_error`)."""
     test_error: dict[str, float] = field(default_factory=dict)
     """Upper bounds of standard errors on the test set (`blind_error`)."""
+    method: str = ""
+    """A method that learns nothing, such as `bicubic enlargement`; empty for guesses of classes."""
 
     @property
     def title(self) -> str:
         """The name of this guess in a table: `always 'dog'`, `class mix`."""
+        if self.method:
+            return self.method
         return f"always '{printable(self.says)}'" if self.says else "class mix"
 
     @property
     def doing(self) -> str:
         """The name of this guess in a sentence: `always predicting 'dog'`."""
+        if self.method:
+            return self.method
         return (
             f"always predicting '{printable(self.says)}'" if self.says else "guessing by class mix"
         )
@@ -44,8 +50,14 @@ class Guess:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Build a guess from the values of its fields; missing metrics are empty."""
-        parts = ("val", "test", "val_error", "test_error")
-        return cls(values["says"], *(values.get(part, {}) for part in parts))
+        return cls(
+            values["says"],
+            values.get("val", {}),
+            values.get("test", {}),
+            values.get("val_error", {}),
+            values.get("test_error", {}),
+            values.get("method", ""),
+        )
 
 
 def guesses_of(

@@ -209,6 +209,21 @@ def segmenting(builder: str, encoder: str = "", weights: str = "", **options: An
     )
 
 
+def enlarging(builder: str, **options: Any) -> ModelEntry:
+    """Build the catalog entry of a network that enlarges images.
+
+    Args:
+        builder: the name of the builder in `trainables.models.upscaling`.
+        options: the network's options, with their defaults.
+    """
+    return ModelEntry(
+        builder=f"trainables.models.upscaling:{builder}",
+        options=options,
+        min_side=4,
+        tasks=("super_resolution",),
+    )
+
+
 FAMILIES = "trainables.models.families:build"
 
 SEGMENTING_SIDE = 32
@@ -216,6 +231,9 @@ SEGMENTING_SIDE = 32
 
 They halve their images up to five times.
 """
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+"""The baselines of super-resolution (`trainables.predictors.super_resolution.METHODS`)."""
 
 PROBE_SIDE = 128
 """The default side of the images of a probe, in pixels; 224 takes three times as long."""
@@ -295,6 +313,11 @@ MODELS: dict[str, ModelEntry] = {
     "fcn_resnet50": segmenting("dilated:fcn", "resnet50", RESNET50, dropout=0.1),
     "pspnet_resnet50": segmenting("dilated:pspnet", "resnet50", RESNET50, dropout=0.1),
     "deeplabv3_resnet50": segmenting("dilated:deeplabv3", "resnet50", RESNET50, dropout=0.5),
+    "srcnn": enlarging("srcnn", width=64),
+    "fsrcnn": enlarging("fsrcnn", width=48, layers=4),
+    "espcn": enlarging("espcn", width=64),
+    "edsr": enlarging("edsr", width=32, layers=4),
+    "autoencoder": enlarging("autoencoder", width=32, depth=2),
     "svm": ModelEntry(
         builder="trainables.baselines.classification:SupportVectorMachine",
         options={"features": "hog", "c": 10.0, "gamma": 1.0},
@@ -332,6 +355,16 @@ MODELS: dict[str, ModelEntry] = {
         tasks=("segmentation",),
         method="on hand-made features of pixels",
     ),
+}
+MODELS |= {
+    name: ModelEntry(
+        builder="trainables.baselines.interpolation:Interpolation",
+        kind="baseline",
+        tasks=("super_resolution",),
+        takes_class_weights=False,
+        method="that has nothing to learn",
+    )
+    for name in INTERPOLATIONS
 }
 MODELS |= {f"probe_{name}": probe(MODELS[name]) for name in PROBED}
 MODELS |= {f"spread_{name}": spreading_probe(MODELS[name]) for name in PROBED}

@@ -4,6 +4,7 @@ To add a task, write a `Task` in a module of `trainables/tasks`, and list it in 
 metric, list it in the entry of its task, and make the task's meter report it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -289,6 +290,7 @@ CAPABILITIES = {
     "workers": "its metrics cannot be collected from several processes",
     "half": "its targets cannot be represented in half precision",
     "onnx": "its networks cannot be exported to ONNX",
+    "enlarge": "its images are not enlarged",
     "feedback": "its predictions cannot be recorded, compared and corrected",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
@@ -385,7 +387,44 @@ SEGMENTATION = TaskEntry(
     can=frozenset({"augment", "balance", "folds", "workers", "half", "onnx"}),
 )
 
-TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION)}
+SUPER_RESOLUTION = TaskEntry(
+    name="super_resolution",
+    title="super-resolution",
+    implementation="trainables.tasks.super_resolution.task:SuperResolution",
+    predictor="trainables.predictors.super_resolution",
+    targets="trainables.datasets.photographs.targets:PhotographTargets",
+    options="trainables.catalog.super_resolution_options:SuperResolutionOptions",
+    model="trainables.export.enlarger:Enlarger",
+    goal="enlarge the images of {data} best",
+    output="enlargements",
+    columns="`width` and `height` of the enlarged image, and `image`, a PNG",
+    accepts=(
+        "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
+        "width, with as many channels as the training images had. They are enlarged tile by tile, "
+        "so that memory does not grow with their size."
+    ),
+    baselines=(
+        "The space super_resolution_zoo also has four interpolations: nearest, bilinear, bicubic "
+        "and Lanczos."
+    ),
+    metrics=(
+        Metric(
+            name="gain",
+            title="PSNR above bicubic",
+            key="val/gain",
+            limits=(-math.inf, math.inf),
+            unit="dB",
+            is_primary=True,
+        ),
+        Metric(name="psnr", title="PSNR", key="val/psnr", limits=(0.0, math.inf), unit="dB"),
+        Metric(name="ssim", title="SSIM", key="val/ssim", limits=(-1.0, 1.0)),
+    ),
+    can=frozenset({"enlarge", "folds", "workers", "half", "onnx"}),
+)
+
+TASKS: dict[str, TaskEntry] = {
+    entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION)
+}
 
 DEFAULT_TASK = CLASSIFICATION.name
 

@@ -74,7 +74,9 @@ def read_or_decode(
 def _key(config: DataConfig, files: list[Path]) -> str:
     root = str(Path(config.root).resolve())
     settings = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
-    settings += [] if TASKS[config.task].is_implied else [config.task]
+    task = TASKS[config.task]
+    settings += [] if task.is_implied else [config.task]
+    settings += [config.scale] if "enlarge" in task.can else []
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path in files:
         status = path.stat() if path.exists() else path.lstat()

@@ -70,7 +70,7 @@ class Processes(Protocol):
 class Meter(Protocol):
     """Accumulates the outputs of a network on the validation set."""
 
-    kept: list[Tensor]
+    stored: list[Tensor]
     """The outputs of all batches; empty if the meter need not store them."""
 
     def add(self, outputs: Any, batch: Batch) -> None:

@@ -113,14 +113,14 @@ class ClassMeter:
     def __init__(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> None:
         self.metric, self.pixels = metric, pixels
         self.means = MetricAverage("loss", "accuracy", device=pixels.device)
-        self.kept = list[Tensor]()
+        self.stored = list[Tensor]()
         self._keeps = keeps or metric.name in SCORES
 
     def add(self, outputs: Any, batch: Batch) -> None:
         """Add the logits of a batch, (batch, classes)."""
         self.means.add(outputs, batch.targets)
         if self._keeps:
-            self.kept.append(outputs)
+            self.stored.append(outputs)
 
     def values(self, world: Processes) -> dict[str, float]:
         """Return the loss, accuracy and metric over the images of all processes."""
@@ -128,7 +128,7 @@ class ClassMeter:
         values = self.means.means("val")
         if self.metric.name not in SCORES:
             return values
-        logits = torch.cat(self.kept).float()
+        logits = torch.cat(self.stored).float()
         if world.size > 1:
             rows = world.slice(torch.arange(len(self.pixels), device=logits.device))
             whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)

@@ -223,7 +223,7 @@ class PixelMeter:
 
     def __init__(self, metric: Metric, pixels: Pixels) -> None:
         self.metric, self.pixels = metric, pixels
-        self.kept = list[Tensor]()
+        self.stored = list[Tensor]()
         self._counts = list[NDArray[np.int64]]()
         self._boundaries = list[float]()
         self._losses = list[Tensor]()

@@ -324,7 +324,7 @@ class Training:
             meter.add(outputs, batch)
             self.on_step()
         if self._validation_part is not None:
-            self.validated = Outputs(self.epoch, self.config, self._validation_part, meter.kept)
+            self.validated = Outputs(self.epoch, self.config, self._validation_part, meter.stored)
         return meter
 
 

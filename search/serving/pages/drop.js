@@ -99,6 +99,13 @@ function show(file, said, told) {
 }
 
 function predicted(prediction) {
+  if (prediction?.image) {
+    return element("img", {
+      className: "enlarged",
+      src: `data:image/png;base64,${prediction.image}`,
+      alt: `enlarged to ${prediction.width} x ${prediction.height} pixels`,
+    });
+  }
   if (!prediction?.mask) return element("pre", {}, JSON.stringify(prediction, null, 1));
   const mask = element("img", {
     src: `data:image/png;base64,${prediction.mask}`,

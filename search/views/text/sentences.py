@@ -137,6 +137,8 @@ def tie_text(result: SearchResult) -> str:
 def against_text(comparison: AgainstGuessing, name: str) -> str:
     """Compare a training with guessing, in a sentence that calls it `name`."""
     metric = comparison.metric
+    if method := comparison.guess.method:
+        return _against_method(comparison, name, method)
     values = (
         f"{comparison.guess.doing} reaches {format_value(comparison.guessed, metric)} "
         f"{metric.title} on the {comparison.images:,} {comparison.part} images, "
@@ -149,6 +151,17 @@ def against_text(comparison: AgainstGuessing, name: str) -> str:
         f"Better than guessing: {values}, at least {metric.gap(comparison.low)} better "
         f"({_rate(comparison)})."
     )
+
+
+def _against_method(comparison: AgainstGuessing, name: str, method: str) -> str:
+    """Compare a training with a method that learns nothing (`Guess.method`), in a sentence."""
+    gap, is_ahead = comparison.metric.gap(abs(comparison.difference)), comparison.difference > 0
+    start = f"on the {comparison.images:,} {comparison.part} images, {name} is {gap}"
+    if comparison.is_above:
+        least = comparison.metric.gap(comparison.low)
+        return f"Better than {method}: {start} better, at least {least} ({_rate(comparison)})."
+    luck = f"better, which may be luck ({_rate(comparison)})" if is_ahead else "worse"
+    return f"No better than {method}: {start} {luck}."
 
 
 def _rate(comparison: AgainstGuessing) -> str:

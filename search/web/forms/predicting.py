@@ -19,6 +19,8 @@ from trainables.errors import ConfigError
 from trainables.export.model import class_of_task
 
 VERSION = re.compile("[0-9]{1,9}")
+SHOWN_ENDINGS = ("_overlay.png", "_x2.png", "_x3.png", "_x4.png")
+"""The endings of the files that show a prediction: a mask over its image, or an enlarged image."""
 
 
 def model_address(name: str, number: str) -> str:
@@ -109,19 +111,19 @@ class Prediction:
         return next(word for word in reversed(self.launched.words) if not word.startswith("--"))
 
     def overlay(self, file: str) -> Path | None:
-        """Return the picture of an image with its mask laid over it; None if there is none.
+        """Return the picture of an image's prediction (`SHOWN_ENDINGS`); None if there is none.
 
         `file` is the path of the image; empty if it is not known.
         """
         if not file:
             return None
         pictures = self.launched.folder / PICTURES
-        path = picture_path(pictures, file, [self.folder], "_overlay.png")
-        return path if path.is_file() else None
+        paths = (picture_path(pictures, file, [self.folder], end) for end in SHOWN_ENDINGS)
+        return next((path for path in paths if path.is_file()), None)
 
     @property
     def has_overlays(self) -> bool:
-        """True if there are pictures of the images with their masks laid over them."""
+        """True if there are pictures of the predictions."""
         return (self.launched.folder / PICTURES).is_dir()
 
     @property

@@ -135,6 +135,7 @@ DATASET_WORDS = {
     "mnist": "70,000 handwritten digits, 28 x 28 pixels",
     "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
     "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",
+    "photographs": "18 photographs for super-resolution, in colour and grey: already installed",
     "scenes": "350 drawn scenes, 64 x 64 pixels, with masks of their digits: already installed",
 }
 

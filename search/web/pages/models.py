@@ -192,8 +192,16 @@ class ImageAnswer:
     @property
     def mask(self) -> str:
         """The predicted mask as a PNG in base64; empty if the model predicts no masks."""
+        return self._picture("mask")
+
+    @property
+    def enlarged(self) -> str:
+        """The enlarged image as a PNG in base64; empty if the model does not enlarge images."""
+        return self._picture("image")
+
+    def _picture(self, key: str) -> str:
         prediction = self.reply.get("prediction")
-        return str(prediction.get("mask", "")) if isinstance(prediction, dict) else ""
+        return str(prediction.get(key, "")) if isinstance(prediction, dict) else ""
 
 
 async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer:

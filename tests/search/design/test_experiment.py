@@ -328,3 +328,15 @@ def test_a_grid_that_nobody_puts_in_order_is_refused(experiment: Experiment) -> 
         match=r"1,000,008 grid points, which are too many to shuffle .* Use --algorithm random",
     ):
         changed(experiment, space=space, trials=5)
+
+
+def test_a_space_that_searches_the_model_may_name_another_task_than_the_folder() -> None:
+    """A folder of photographs alone is recognised for no other task than classification."""
+    folder = TrialConfig().override({"data.name": "folder", "data.root": "/photographs"})
+    base = base_of(folder, find("super_resolution"))
+    assert (base.data.task, base.metric, base.data.root) == (
+        "super_resolution",
+        "gain",
+        "/photographs",
+    )
+    assert base_of(folder, find("segmentation_zoo")).data.task == "segmentation"

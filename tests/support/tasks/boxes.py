@@ -208,7 +208,7 @@ class BoxMeter:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.kept = list[Tensor]()
+        self.stored = list[Tensor]()
         self.found, self.truth = list[NDArray[Any]](), list[NDArray[Any]]()
 
     def add(self, outputs: Tensor, batch: Batch) -> None:

@@ -165,7 +165,7 @@ class SquareMeter:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.kept = list[Tensor]()
+        self.stored = list[Tensor]()
         self.errors = list[Tensor]()
 
     def add(self, outputs: Tensor, batch: Batch) -> None:

@@ -224,7 +224,7 @@ class PixelMeter:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.kept = list[Tensor]()
+        self.stored = list[Tensor]()
         self.losses, self.counts = list[float](), list[NDArray[np.int64]]()
 
     def add(self, outputs: list[Tensor], batch: Batch) -> None:

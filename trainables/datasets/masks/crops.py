@@ -23,30 +23,32 @@ def crops_per_image(dataset: Dataset) -> int:
     """
     _, height, width = dataset.image
     count = len(dataset.train)
-    crops = round(count_pixels(dataset.train.targets) / (count * height * width))
+    crops = round(count_pixels(dataset.train.images) / (count * height * width))
     return max(1, min(crops, -(-ENOUGH // count)))
 
 
-def tile_side(dataset: Dataset) -> int:
-    """Return the side of the tiles in which images are predicted, a multiple of `SIDE_STEP`.
+def tile_side(dataset: Dataset, step: int = SIDE_STEP) -> int:
+    """Return the side of the tiles in which images are predicted, a multiple of `step`.
 
     It is twice the side of a crop, since larger tiles overlap less, but no larger than the largest
     training image needs.
     """
     side = max(dataset.image[1:])
     largest = max(dataset.train.shape[1:3])
-    return -(-max(side, min(2 * side, largest)) // SIDE_STEP) * SIDE_STEP
+    return -(-max(side, min(2 * side, largest)) // step) * step
 
 
-def pixels_in_tiles(dataset: Dataset) -> int:
-    """Count the pixels of all tiles of the validation images."""
-    side = tile_side(dataset)
+def pixels_in_tiles(dataset: Dataset, step: int = SIDE_STEP) -> int:
+    """Count the pixels of all tiles of the validation images (`tile_side`)."""
+    side = tile_side(dataset, step)
     return sum(
         len(spans(height, side)) * len(spans(width, side)) * side**2
-        for height, width in (mask.shape for mask in dataset.val.targets)
+        for height, width, _ in (image.shape for image in dataset.val.images)
     )
 
 
-def count_pixels(masks: Arrays) -> int:
-    """Count the pixels of masks, which may differ in size."""
-    return len(masks.buffer) if isinstance(masks, Ragged) else int(np.prod(masks.shape))
+def count_pixels(images: Arrays) -> int:
+    """Count the pixels of images, which may differ in size."""
+    if isinstance(images, Ragged):
+        return int(images.shapes[:, :2].prod(axis=1).sum())
+    return int(np.prod(images.shape[:3]))

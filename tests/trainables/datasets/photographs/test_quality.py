@@ -1,0 +1,52 @@
+"""PSNR and SSIM as papers compute them."""
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+from trainables.datasets.arrays import Images
+from trainables.datasets.photographs.quality import MOST_DB, luma, psnr, ssim
+
+
+@pytest.fixture
+def pair() -> tuple[Images, Images]:
+    generator = np.random.default_rng(3)
+    truth = generator.integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    noise = generator.integers(-9, 10, truth.shape)
+    return (truth.astype(int) + noise).clip(0, 255).astype(np.uint8), truth
+
+
+def test_luma_is_that_of_matlab() -> None:
+    """The values of `rgb2ycbcr` for black, white and the primary colours."""
+    colours = [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    image = np.array(colours, np.uint8).reshape(1, 5, 3)
+    assert luma(image)[0] == pytest.approx([16, 235, 81.481, 144.553, 40.966], abs=1e-3)
+    grey = np.array([[[7], [200]]], np.uint8)
+    assert luma(grey)[0].tolist() == [7.0, 200.0]
+
+
+def test_both_agree_with_another_implementation(pair: tuple[Images, Images]) -> None:
+    enlarged, truth = (torch.from_numpy(luma(image, 2))[None, None] for image in pair)
+    assert psnr(*pair, 2) == pytest.approx(
+        float(peak_signal_noise_ratio(enlarged, truth, data_range=255.0)), abs=1e-4
+    )
+    expected = structural_similarity_index_measure(enlarged, truth, data_range=255.0, sigma=1.5)
+    assert ssim(*pair, 2) == pytest.approx(float(expected), abs=2e-3)
+
+
+def test_the_border_does_not_count(pair: tuple[Images, Images]) -> None:
+    enlarged, truth = pair
+    changed = enlarged.copy()
+    changed[:3] = changed[-3:] = 0
+    changed[:, :3] = changed[:, -3:] = 0
+    assert psnr(changed, truth, 3) == psnr(enlarged, truth, 3)
+    assert psnr(changed, truth, 2) < psnr(enlarged, truth, 2)
+
+
+def test_equal_images_have_finite_values(pair: tuple[Images, Images]) -> None:
+    assert psnr(pair[1], pair[1], 2) == MOST_DB
+    assert ssim(pair[1], pair[1], 2) == pytest.approx(1.0)

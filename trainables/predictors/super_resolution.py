@@ -1,0 +1,207 @@
+"""Raw images enlarged by a promoted model of super-resolution.
+
+This file is copied with the network, so it imports nothing from this project.
+
+    Predictor(folder).predictions(images)
+
+returns each image enlarged, uint8 (scale * height, scale * width, channels). Images are uint8
+(height, width, channels) or, if grey, (height, width), of any height and width: a list, or one
+array. `Predictor(folder).table(images)` returns a table with one row for each image: the `width`
+and `height` of the enlarged one, and `image`, a PNG.
+
+The folder contains `about.json` (the number of channels, the scale, the side of a tile), this file,
+and `network.pt2`, a torch.export program from uint8 tiles to enlarged ones, float32 from 0 to 255.
+For a baseline, `about.json` has the name of the interpolation instead.
+
+An image is enlarged tile by tile, so that memory does not grow with its size. Neighbouring tiles
+overlap, and the pixels near the edge of a tile, of which the network sees less, are taken from its
+neighbour. An image that is smaller than a tile is continued by the pixels of its edges.
+"""
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = NDArray[np.uint8]
+Run = Callable[[Images], NDArray[np.floating[Any]]]
+"""Maps tiles, uint8 (count, side, side, channels), to enlarged ones, with pixels from 0 to 255."""
+
+DESCRIPTION, NETWORK = "about.json", "network.pt2"
+OVERLAP = 4
+"""Neighbouring tiles overlap by at least the side divided by this number."""
+TILE_PIXELS = 4 * 256 * 256
+"""The maximum number of pixels of the tiles that are enlarged at once."""
+METHODS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""Pillow's interpolations, by the names of the baselines."""
+
+
+class TilePlacement(NamedTuple):
+    """The place of a tile along one axis of an image, in pixels of the small image."""
+
+    start: int
+    """The first pixel of the tile."""
+    low: int
+    """The first pixel that is taken from this tile."""
+    high: int
+    """One past the last pixel that is taken from this tile."""
+
+
+def places(length: int, side: int) -> list[TilePlacement]:
+    """Divide an axis of `length` pixels among tiles that overlap by at least side / `OVERLAP`."""
+    if length <= side:
+        return [TilePlacement(0, 0, length)]
+    count = 1 + -(-(length - side) // (side - max(1, side // OVERLAP)))
+    starts = [round(number * (length - side) / (count - 1)) for number in range(count)]
+    middles = [(start + side + after) // 2 for start, after in itertools.pairwise(starts)]
+    return [
+        TilePlacement(*place)
+        for place in zip(starts, [0, *middles], [*middles, length], strict=True)
+    ]
+
+
+def tile_places(
+    height: int, width: int, side: int
+) -> Iterator[tuple[TilePlacement, TilePlacement]]:
+    """Yield the place of each tile, down and across."""
+    for down in places(height, side):
+        for across in places(width, side):
+            yield down, across
+
+
+def enlarge_by_tiles(run: Run, image: Images, side: int, scale: int) -> Images:
+    """Enlarge an image (height, width, channels), tile by tile."""
+    height, width, channels = image.shape
+    enlarged = np.empty((scale * height, scale * width, channels), np.uint8)
+    each, at_once = list(tile_places(height, width, side)), max(1, TILE_PIXELS // side**2)
+    for first in range(0, len(each), at_once):
+        some = each[first : first + at_once]
+        tiles = run(np.stack([_cut(image, *place, side) for place in some]))
+        for (down, across), tile in zip(some, tiles, strict=True):
+            enlarged[
+                scale * down.low : scale * down.high, scale * across.low : scale * across.high
+            ] = as_pixels(
+                tile[
+                    scale * (down.low - down.start) : scale * (down.high - down.start),
+                    scale * (across.low - across.start) : scale * (across.high - across.start),
+                ]
+            )
+    return enlarged
+
+
+def as_pixels(values: NDArray[np.floating[Any]]) -> Images:
+    """Round values from 0 to 255 to uint8."""
+    pixels: Images = np.rint(values).clip(0, 255).astype(np.uint8)
+    return pixels
+
+
+def interpolate(image: Images, scale: int, method: str) -> Images:
+    """Enlarge an image (height, width, channels) by one of `METHODS`."""
+    height, width, channels = image.shape
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    enlarged = np.asarray(picture.resize((scale * width, scale * height), METHODS[method]))
+    return enlarged[..., None] if channels == 1 else enlarged
+
+
+class EnlargingPredictor:
+    """A model of super-resolution loaded from its folder."""
+
+    def __init__(self, folder: Path, run: Run | None = None) -> None:
+        """Load the model.
+
+        Args:
+            folder: the model's folder.
+            run: enlarges tiles instead of `network.pt2`.
+        """
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        self.classes: list[str] = []
+        self.image: tuple[int, int, int] = tuple(description["image"])
+        self.batch: int = description["batch"]
+        self.scale: int = description["scale"]
+        if method := description.get("baseline"):
+            self._enlarge: Callable[[Images], Images] = lambda image: interpolate(
+                image, self.scale, method
+            )
+        else:
+            side, run_tiles = description["tile"], run or _network(folder)
+            self._enlarge = lambda image: enlarge_by_tiles(run_tiles, image, side, self.scale)
+
+    def predictions(self, images: Any) -> list[Images]:
+        """Enlarge each image."""
+        return [self._enlarge(image) for image in as_images(images)]
+
+    def table(self, images: Any) -> "pd.DataFrame":
+        """Return a table of the enlarged images, with their sizes, a row an image."""
+        import pandas as pd  # importing it takes half a second, and servers do not need it
+
+        enlarged = self.predictions(images)
+        return pd.DataFrame([row_of(image) | {"image": png(image)} for image in enlarged])
+
+
+Predictor = EnlargingPredictor
+"""The name by which the code that loads a model finds the class, whatever the model's task is."""
+
+
+def row_of(image: Images) -> dict[str, float]:
+    """Return the size of an image, by the titles of the columns."""
+    return {"width": float(image.shape[1]), "height": float(image.shape[0])}
+
+
+def png(image: Images) -> bytes:
+    """Encode an image (height, width, channels) as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def as_images(images: Any) -> list[Images]:
+    """Check images, and give grey ones an axis of channels.
+
+    Raises:
+        ValueError: an image is not uint8, or has neither two nor three axes.
+    """
+    arrays = [np.asarray(image) for image in images]
+    for array in arrays:
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
+            raise ValueError(
+                "images must be uint8 (height, width, channels) or, if grey, (height, width) "
+                f"(got {array.dtype} {array.shape})"
+            )
+    return [array[..., None] if array.ndim == 2 else array for array in arrays]
+
+
+def _cut(image: Images, down: TilePlacement, across: TilePlacement, side: int) -> Images:
+    """Cut a tile out of an image, continued by its edges."""
+    rows, columns = (
+        np.minimum(np.arange(place.start, place.start + side), length - 1)
+        for place, length in zip((down, across), image.shape[:2], strict=True)
+    )
+    tile: Images = image[rows[:, None], columns]
+    return tile
+
+
+def _network(folder: Path) -> Run:
+    import torch
+
+    program = torch.export.load(folder / NETWORK).module()
+
+    def run(tiles: Images) -> NDArray[np.floating[Any]]:
+        with torch.no_grad():
+            enlarged: NDArray[np.floating[Any]] = program(torch.from_numpy(tiles)).numpy()
+        return enlarged
+
+    return run

@@ -1,0 +1,171 @@
+"""The evaluation of enlarged images: how close each is to the true one, and the hardest of them."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.catalog.tasks import Metric
+from trainables.datasets.arrays import Images, Part
+from trainables.datasets.photographs.quality import luma, psnr, ssim
+from trainables.errors import printable
+from trainables.predictors.super_resolution import interpolate
+from trainables.values import Evaluation, Json
+
+HARDEST = 6
+"""The number of images that are shown."""
+MAX_ROWS = 20
+"""The maximum number of images in the table."""
+CROP, PANEL_SIDE = 72, 216
+"""The side of the square of a large image that is shown, and the side at which it is shown."""
+GAP = 4
+"""The pixels between two panels."""
+
+
+class Quality(NamedTuple):
+    """The closeness of an enlarged image to the true one, or of several: arrays, (images,)."""
+
+    loss: Any
+    """The mean squared error of pixels from 0 to 1."""
+    gain: Any
+    """The PSNR minus that of the bicubic enlargement, in dB."""
+    psnr: Any
+    ssim: Any
+
+    @classmethod
+    def of(cls, enlarged: Images, truth: Images, small: Images, *, with_ssim: bool = True) -> Self:
+        """Measure an enlarged image; without `with_ssim`, which is slow, its SSIM is 0."""
+        scale = len(truth) // len(small)
+        own = psnr(enlarged, truth, scale)
+        gain = own - psnr(interpolate(small, scale, "bicubic"), truth, scale)
+        loss = float(np.mean((enlarged.astype(np.float64) - truth) ** 2) / 255**2)
+        return cls(loss, gain, own, ssim(enlarged, truth, scale) if with_ssim else 0.0)
+
+
+def epoch_values(each: NDArray[np.float64], metric: Metric) -> dict[str, float]:
+    """Return the values that an epoch reports for the validation set.
+
+    Args:
+        each: the values of `Quality` of each image, (images, values).
+        metric: the metric that ranks trials.
+    """
+    values = Quality(*each.T)
+    own: NDArray[np.float64] = getattr(values, metric.name)
+    return {
+        "val/loss": float(values.loss.mean()),
+        "val/gain": float(values.gain.mean()),
+        "val/psnr": float(values.psnr.mean()),
+        metric.key: float(own.mean()),
+        metric.error_key: mean_error(own),
+    }
+
+
+def mean_error(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of these values; 0 for a single one."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def mean_gain(predictions: Sequence[Images], part: Part) -> float:
+    """Return the mean gain over bicubic enlargement, in dB."""
+    each = [
+        Quality.of(*images, with_ssim=False).gain
+        for images in zip(predictions, part.targets, part.images, strict=True)
+    ]
+    return float(np.mean(each))
+
+
+def report(predictions: Sequence[Images], part: Part, metric: Metric) -> Evaluation:
+    """Evaluate the enlarged images of a part.
+
+    Returns:
+        The means over the images; the `metric` that ranks trials, with its interval; how many
+        images are better than their bicubic enlargement (`above_bicubic`); a table of the hardest
+        images, which have the lowest PSNR, and `pictures` of them.
+    """
+    each = [
+        Quality.of(*images) for images in zip(predictions, part.targets, part.images, strict=True)
+    ]
+    values = Quality(*np.array(each, np.float64).T)
+    own: NDArray[np.float64] = getattr(values, metric.name)
+    hardest = np.argsort(values.psnr, kind="stable").tolist()
+    return {
+        "images": len(part),
+        "gain": float(values.gain.mean()),
+        "psnr": float(values.psnr.mean()),
+        "ssim": float(values.ssim.mean()),
+        "bicubic_psnr": float((values.psnr - values.gain).mean()),
+        "least_gain": float(values.gain.min()),
+        "above_bicubic": int((values.gain > 0).sum()),
+        "metric": metric.evaluated(float(own.mean()), mean_error(own), len(part) - 1),
+        "tables": [_table(part, each, hardest[:MAX_ROWS])],
+        "pictures": [_picture(part, row, predictions[row], each[row]) for row in hardest[:HARDEST]],
+    }
+
+
+def _table(part: Part, each: Sequence[Quality], rows: Sequence[int]) -> Json:
+    return {
+        "title": "Images, the hardest first",
+        "columns": ["image", "PSNR (dB)", "bicubic (dB)", "gain (dB)", "SSIM"],
+        "rows": [
+            [_name(part, row), own.psnr, own.psnr - own.gain, own.gain, own.ssim]
+            for row, own in ((row, each[row]) for row in rows)
+        ],
+    }
+
+
+def _name(part: Part, row: int) -> str:
+    return printable(part.names[row]) if part.names is not None else f"image {row + 1}"
+
+
+def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
+    """Show the square of an image that the network improves most: bicubic, network, truth."""
+    small, truth = part.images[row], part.targets[row]
+    scale = len(truth) // len(small)
+    bicubic = interpolate(small, scale, "bicubic")
+    down, across = _most_improved(bicubic, enlarged, truth)
+    crops = [
+        image[down : down + CROP, across : across + CROP] for image in (bicubic, enlarged, truth)
+    ]
+    title = (
+        f"{_name(part, row)}: {quality.psnr:.1f} dB, bicubic {quality.psnr - quality.gain:.1f} dB "
+        "(bicubic, network, truth)"
+    )
+    return {"title": title, "webp": _webp(crops), "is_wide": True}
+
+
+def _most_improved(bicubic: Images, enlarged: Images, truth: Images) -> tuple[int, int]:
+    """Return the upper left corner of the square where most squared error has gone."""
+    truth_luma = luma(truth)
+    improvement = (luma(bicubic) - truth_luma) ** 2 - (luma(enlarged) - truth_luma) ** 2
+    sums = np.pad(improvement.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    height, width = (max(1, side - CROP + 1) for side in improvement.shape)
+    down, across = (min(CROP, side) for side in improvement.shape)
+    squares = (
+        sums[down : down + height, across : across + width]
+        - sums[:height, across : across + width]
+        - sums[down : down + height, :width]
+        + sums[:height, :width]
+    )
+    row, column = np.unravel_index(squares.argmax(), squares.shape)
+    return int(row), int(column)
+
+
+def _webp(panels: Sequence[Images]) -> str:
+    """Encode panels side by side, enlarged without interpolation, as WebP in base64."""
+    times = max(1, PANEL_SIDE // CROP)
+    pictures = [
+        Image.fromarray(panel.repeat(times, axis=0).repeat(times, axis=1).squeeze()).convert("RGB")
+        for panel in panels
+    ]
+    width = sum(picture.width + GAP for picture in pictures) - GAP
+    strip, offset = Image.new("RGB", (width, pictures[0].height), "white"), 0
+    for picture in pictures:
+        strip.paste(picture, (offset, 0))
+        offset += picture.width + GAP
+    buffer = io.BytesIO()
+    strip.save(buffer, format="WEBP", quality=90)
+    return base64.b64encode(buffer.getvalue()).decode()
