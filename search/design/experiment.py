@@ -623,8 +623,9 @@ class Experiment:
 def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
     """Return the defaults, overridden by the settings that a space has for all trials.
 
-    A task that the space names replaces that of the defaults, with a model for it. If the space searches the model, settings of model options are left out, because they depend on
-    the model of each trial; `Experiment.config` adds them.
+    A task that the space names replaces that of the defaults, with a model for it. If the space
+    searches the model, settings of model options are left out, because they depend on the model of
+    each trial; `Experiment.config` adds them.
     """
     searched = "model.name" in space.domains
     if (task := space.base.get("data.task", defaults.data.task)) != defaults.data.task:

@@ -64,7 +64,7 @@ class Exported:
     folder: Path
     columns: dict[str, str]
     """The columns of the model's table of predictions (`predictor.Predictor.table`), each with its
-    type: `string`, `binary` or `double`.
+    type: `string`, `binary`, `long` or `double`.
     """
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
@@ -251,7 +251,7 @@ def _compare(
 
 def _columns(table: "pd.DataFrame") -> dict[str, str]:
     """Return the type of each column of a table in MLflow's schemas, by its title."""
-    kinds: dict[type, str] = {str: "string", bytes: "binary"}
+    kinds: dict[type, str] = {str: "string", bytes: "binary", np.int64: "long"}
     return {title: kinds.get(type(table[title][0]), "double") for title in table}
 
 

@@ -156,9 +156,9 @@ Predictor = EnlargingPredictor
 """The name by which the code that loads a model finds the class, whatever the model's task is."""
 
 
-def row_of(image: Images) -> dict[str, float]:
+def row_of(image: Images) -> dict[str, int]:
     """Return the size of an image, by the titles of the columns."""
-    return {"width": float(image.shape[1]), "height": float(image.shape[0])}
+    return {"width": image.shape[1], "height": image.shape[0]}
 
 
 def png(image: Images) -> bytes:

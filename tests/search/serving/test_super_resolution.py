@@ -54,7 +54,7 @@ def test_http_answers_with_what_predict_writes(
         name=str(model), paths=(str(tmp_path / "a.png"),), out=tmp_path / "out"
     )
     (row,) = predict(request)
-    assert row.values == {"width": 150.0, "height": 80.0}
+    assert row.values == {"width": 150, "height": 80}
     written = np.asarray(Image.open(tmp_path / "out" / "a_x2.png"))
     assert written.shape == (80, 150, 3)
     (answer,) = server.ask("/predict", png(IMAGE), "image/png").json["predictions"]

@@ -12,7 +12,7 @@ from PIL import Image
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Images, Part
 from trainables.datasets.photographs.quality import luma, psnr, ssim
-from trainables.errors import printable
+from trainables.errors import counted, printable
 from trainables.predictors.super_resolution import interpolate
 from trainables.values import Evaluation, Json
 
@@ -111,8 +111,14 @@ def _table(part: Part, each: Sequence[Quality], rows: Sequence[int]) -> Json:
         "title": "Images, the hardest first",
         "columns": ["image", "PSNR (dB)", "bicubic (dB)", "gain (dB)", "SSIM"],
         "rows": [
-            [_name(part, row), own.psnr, own.psnr - own.gain, own.gain, own.ssim]
-            for row, own in ((row, each[row]) for row in rows)
+            [name, own.psnr, own.psnr - own.gain, own.gain, own.ssim]
+            for name, own in (
+                (
+                    f"mean of {counted(len(each), 'image')}",
+                    Quality(*np.mean(each, axis=0).tolist()),
+                ),
+                *((_name(part, row), each[row]) for row in rows),
+            )
         ],
     }
 
