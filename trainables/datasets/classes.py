@@ -152,6 +152,8 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
             "The parent folder looks like a data set: pass --data "
             f"folder:{shlex.quote(str(parent))}"
         )
+    elif folder.images and folder.path == layout.root:
+        lines.append("To learn to enlarge these images, use --space super_resolution.")
     return " ".join(lines)
 
 

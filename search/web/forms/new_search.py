@@ -14,13 +14,14 @@ from search.design.experiment import check_search_name
 from search.operations.data import DataRequest
 from search.operations.run import data_source, default_name
 from search.operations.run_request import RunRequest, named_data_sets
-from search.spaces.find import default, names
+from search.spaces.find import default, names, task_of
 from search.tracking.uri import default_uri
 from search.values.option import words_of
 from search.values.wording import DEFAULT_STORAGE
 from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import command_line
 from search.web.site import Site
+from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS, TaskEntry, task_name
 from trainables.config import DataConfig
 from trainables.datasets.load import with_root
@@ -88,15 +89,23 @@ class NewSearchForm:
         return self.data.removeprefix(FOLDER) if self.data.startswith(FOLDER) else ""
 
     def task(self, site: Site) -> TaskEntry:
-        """Return the task of the data; that of a folder is recognised by its content.
+        """Return the task of the data.
 
-        It is the default task if the data is not allowed on this server.
+        It is that of the chosen space if the data suits it. Otherwise that of a folder is
+        recognised by its content. It is the default task if the data is not allowed on this server.
         """
         try:
             data = self.check_data(site)
         except ConfigError:
             return TASKS[task_name({})]
-        return TASKS[with_root(DataConfig(), data, "").task]
+        return TASKS[self._task_of_space() or with_root(DataConfig(), data, "").task]
+
+    def _task_of_space(self) -> str:
+        """Return the task of the chosen space; empty for the default task, or if no data suits."""
+        space = self.values.get("space", "")
+        task = task_of(space) if space in names() else task_name({})
+        suits = task in DATASETS[data_source(self.data)].tasks
+        return task if suits and not TASKS[task].is_implied else ""
 
     def space(self, task: TaskEntry) -> str:
         """Return the chosen search space, or else the default for the data.
@@ -165,8 +174,11 @@ class NewSearchForm:
 
     def look_words(self, site: Site) -> list[str]:
         """Build the arguments of the command that inspects the data (`forms.look`)."""
-        options = {field: True for field in ("download", "skip_bad") if field in self.values}
-        return words_of(request_from(DataRequest, {"data": self.check_data(site), **options}))
+        options: dict[str, Any] = {"data": self.check_data(site)}
+        options |= {field: True for field in ("download", "skip_bad") if field in self.values}
+        if task := self._task_of_space():
+            options["task"] = task
+        return words_of(request_from(DataRequest, options))
 
     def command(self, site: Site) -> str:
         """Format the equivalent command line, quoted for a shell."""

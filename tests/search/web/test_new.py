@@ -242,6 +242,37 @@ def test_a_folder_of_masks_is_searched_in_the_space_of_its_task(
     assert experiment_of(request).base.data.task == "segmentation"
 
 
+def test_photographs_are_enlarged_in_a_space_that_is_chosen(
+    visitor: Visitor, started: list[list[str]]
+) -> None:
+    """A folder of photographs alone is refused as classes, with a link to this space."""
+    folder = visitor.folder / "root" / "flowers"
+    for number in range(4):
+        Image.fromarray(np.full((40, 40), number, np.uint8)).save(folder / f"{number}.png")
+    form = {"data": f"folder:{folder}", "space": "super_resolution"}
+    page = text(visitor.see("/new", **form))
+    assert 'name="space" value="super_resolution" checked' in page
+    assert "PSNR above bicubic (usual)" in page
+    words = NewSearchForm(form).look_words(visitor.site)
+    assert "--task=super_resolution" in words
+    assert visitor.send("/new", form).status == 303
+    request = parse_options(started[0][2:]).request
+    assert experiment_of(request).base.data.task == "super_resolution"
+
+
+def test_a_folder_without_classes_leads_to_that_space(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(self: Asker, *words: object) -> ProcessOutput:
+        hint = "no class folders. To learn to enlarge these images, use --space super_resolution."
+        return ProcessOutput(2, "", f"error: {hint}")
+
+    monkeypatch.setattr(Asker, "ask", refuse)
+    folder = visitor.folder / "root" / "flowers"
+    page = text(visitor.see("/data/report", part=True, data=f"folder:{folder}"))
+    assert "&amp;space=super_resolution" in page
+
+
 def test_the_metrics_of_classes_are_those_of_classification(visitor: Visitor) -> None:
     page = text(visitor.see("/new", data="digits"))
     assert "accuracy (usual)" in page

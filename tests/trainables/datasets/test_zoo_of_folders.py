@@ -318,7 +318,10 @@ ZOO["photographs in a folder where somebody works"] = Animal(
         fill(root.parent, root.name, "screenshots"),
         (root.parent / "train.py").write_text("x"),
     ),
-    ("there are no class folders in '{root}'. Expected one sub-folder per class with its images.",),
+    (
+        "there are no class folders in '{root}'. Expected one sub-folder per class with its "
+        "images. To learn to enlarge these images, use --space super_resolution.",
+    ),
     refused=True,
 )
 ZOO["a folder of what is not sorted yet"] = Animal(
