@@ -210,7 +210,7 @@ def find_layout(config: DataConfig, read: Callable[[Path], AnyLayout], content: 
         if not root.is_dir():
             raise DataError(
                 f"data set folder not found: {str(root)!r} (--data folder:PATH, or --data-root "
-                f"PATH if a search's folder was moved). Expected {content}.{_beside(root)}"
+                f"PATH if a search's folder was moved). Expected {content}.{similar_beside(root)}"
             )
         return read(root)
     except OSError as error:
@@ -218,8 +218,8 @@ def find_layout(config: DataConfig, read: Callable[[Path], AnyLayout], content: 
         raise DataError(f"data set folder {place!r} cannot be read ({error.strerror}).") from error
 
 
-def _beside(root: Path) -> str:
-    """Suggest an existing folder with a name similar to a missing one's; empty if there is none."""
+def similar_beside(root: Path) -> str:
+    """Suggest a folder beside a missing one that has a similar name; empty if there is none."""
     try:
         names = sorted(path.name for path in root.parent.iterdir() if path.is_dir())
     except OSError:

@@ -58,12 +58,9 @@ def _new_text(going_on: float, new: float, state: str) -> str:
         f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
         for chance in (new, going_on)
     )
-    compared = (
-        "as much as" if new_text == old_text else f"{'more' if new > going_on else 'less'} than"
-    )
     return (
-        f"New trials promise {compared} these: the same number of epochs finds a better trial "
-        f"with a chance of {new_text} among new trials, and of {old_text} among the {state} ones."
+        f"In that many epochs, new trials find a better one with a chance of {new_text}, the "
+        f"{state} ones with {old_text}."
     )
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from search.fetching.images import is_bucket
+from trainables.datasets.folder import similar_beside
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, counted, is_text
@@ -70,7 +71,10 @@ def allowed(text: str, root: Path | None) -> Path:
                     f"in '{root}' or in its subfolders."
                 )
         if not path.is_dir():
-            raise ConfigError(f"there is no folder '{text[:200]}' on the machine of this server.")
+            raise ConfigError(
+                f"there is no folder '{text[:200]}' on the machine of this server."
+                f"{similar_beside(path)}"
+            )
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"'{text[:200]}' cannot be read ({reason}).") from None

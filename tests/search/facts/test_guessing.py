@@ -17,7 +17,13 @@ from cluster.exit_codes import ExitCode
 from search.facts.guessing import guess_figures
 from search.facts.summary import json_summary
 from search.journal.events import SessionStart, Started, Tested
-from search.journal.guessing import Guessing, answer_against, is_answer_at_chance, is_tie
+from search.journal.guessing import (
+    AgainstGuessing,
+    Guessing,
+    answer_against,
+    is_answer_at_chance,
+    is_tie,
+)
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import select
@@ -29,14 +35,14 @@ from search.tracking.note import markdown_summary
 from search.views.page.curves import search_curves
 from search.views.page.page import render
 from search.views.standing import trials_table
-from search.views.text.sentences import guessing_text
+from search.views.text.sentences import against_text, guessing_text
 from search.views.text.story import beside_guessing
 from search.views.text.tables import models_table
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts
 from trainables.catalog.guesses import Guess, blind_error, expected_values, guesses_of
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.catalog.tasks import CLASSIFICATION, SUPER_RESOLUTION
 from trainables.config import TrialConfig
 from trainables.datasets.targets import Targets
 from trainables.tasks.metrics import SCORES
@@ -451,3 +457,42 @@ def test_with_class_weights_a_search_finds_cats(
     assert "train.class_weights" not in found.stderr  # it is not offered to who has it
     test = SearchResult.read(tmp_path / "searches" / "pets").test
     assert all(test["per_class"][name]["recall"] > 0.5 for name in ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "told"),
+    [
+        (
+            1.2,
+            0.9,
+            "Better than bicubic enlargement: on the 16 test images, t0001 is 1.20 dB better, at "
+            "least 0.90 dB (error rate 5%).",
+        ),
+        (
+            0.2,
+            -0.1,
+            "No better than bicubic enlargement: on the 16 test images, t0001 is 0.20 dB better, "
+            "which may be luck (error rate 5%).",
+        ),
+        (
+            -0.3,
+            -0.6,
+            "No better than bicubic enlargement: on the 16 test images, t0001 is 0.30 dB worse.",
+        ),
+    ],
+)
+def test_a_method_that_learns_nothing_is_named(value: float, low: float, told: str) -> None:
+    guess = Guess.from_json(asdict(Guess("", {"gain": 0.0}, method="bicubic enlargement")))
+    comparison = AgainstGuessing(
+        guess=guess,
+        metric=SUPER_RESOLUTION.primary,
+        part="test",
+        images=16,
+        value=value,
+        guessed=0.0,
+        low=low,
+        high=2.0,
+        looks=1,
+    )
+    assert against_text(comparison, "t0001") == told
+    assert guess.title == guess.doing == "bicubic enlargement"

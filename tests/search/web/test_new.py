@@ -162,6 +162,8 @@ def test_a_folder_that_is_not_there_is_told_where_it_was_typed(visitor: Visitor)
     assert "there is no folder" in text(reply)
     assert "Use this folder" in text(reply)
     assert HOSTILE not in text(reply)
+    reply = visitor.see("/new", folder=str(visitor.folder / "root" / "flower"))
+    assert "Did you mean &#39;flowers&#39;?" in text(reply)
 
 
 def test_folders_are_looked_through_and_chosen_by_links(visitor: Visitor) -> None:

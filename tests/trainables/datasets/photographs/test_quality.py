@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_sample_image
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
     structural_similarity_index_measure,
@@ -10,6 +11,8 @@ from torchmetrics.functional.image import (
 
 from trainables.datasets.arrays import Images
 from trainables.datasets.photographs.quality import MOST_DB, luma, psnr, ssim
+from trainables.datasets.photographs.reducing import cut_to_multiple, reduce
+from trainables.predictors.super_resolution import interpolate
 
 
 @pytest.fixture
@@ -50,3 +53,42 @@ def test_the_border_does_not_count(pair: tuple[Images, Images]) -> None:
 def test_equal_images_have_finite_values(pair: tuple[Images, Images]) -> None:
     assert psnr(pair[1], pair[1], 2) == MOST_DB
     assert ssim(pair[1], pair[1], 2) == pytest.approx(1.0)
+
+
+def resized(image: Images, height: int, width: int) -> Images:
+    """Resize as MATLAB's `imresize` does: bicubic, antialiased, edges mirrored, rounded once."""
+
+    def matrix(length: int, new: int) -> np.ndarray:
+        scale = new / length
+        widened = min(1.0, scale)
+        reach = int(np.ceil(2 / widened)) + 2
+        weights = np.zeros((new, length))
+        for row in range(new):
+            centre = (row + 0.5) / scale - 0.5
+            for place in range(int(centre) - reach, int(centre) + reach + 2):
+                distance = abs(widened * (centre - place))
+                weight = (
+                    1.5 * distance**3 - 2.5 * distance**2 + 1
+                    if distance <= 1
+                    else -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+                    if distance <= 2
+                    else 0.0
+                )
+                mirrored = place % (2 * length)
+                weights[row, min(mirrored, 2 * length - 1 - mirrored)] += weight
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    down, across = matrix(image.shape[0], height), matrix(image.shape[1], width)
+    values = np.einsum("ij,jkc,lk->ilc", down, image.astype(float), across, optimize=True)
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_bicubic_has_the_psnr_of_matlab(name: str, scale: int) -> None:
+    """Published figures were computed by MATLAB, and ours by Pillow, which rounds twice."""
+    truth = cut_to_multiple(load_sample_image(name), scale)
+    height, width = truth.shape[:2]
+    matlab = resized(resized(truth, height // scale, width // scale), height, width)
+    pillow = interpolate(reduce(truth, scale), scale, "bicubic")
+    assert psnr(pillow, truth, scale) == pytest.approx(psnr(matlab, truth, scale), abs=0.05)
