@@ -72,9 +72,9 @@ class RunRequest:
     """The space; None for the default of the data (`search.spaces.find.default`). Python code may
     pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
-        f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, or images "
-        "with masks), or s3://BUCKET/PREFIX (such a folder in Amazon S3 or a compatible store, "
-        "which is copied here first)",
+        f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, images "
+        "with masks, or photographs to enlarge), or s3://BUCKET/PREFIX (such a folder in Amazon S3 "
+        "or a compatible store, which is copied here first)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

@@ -7,7 +7,7 @@ that do not fit into memory are `Mapped`.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -127,6 +127,23 @@ def derive_fingerprint(fingerprint: str, change: NDArray[np.int64]) -> str:
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
     """Allocate an uninitialised array in memory; this function is an `Allocate`."""
     return np.empty(shape, np.uint8)
+
+
+def allocate_each(
+    shapes: Sequence[tuple[int, ...]], allocate: Callable[[tuple[int, ...]], Images]
+) -> Arrays:
+    """Allocate arrays of these shapes: one array, or `Ragged` if the shapes differ."""
+    if len(set(shapes)) == 1:
+        return allocate((len(shapes), *shapes[0]))
+    sizes = np.array(shapes, np.int64)
+    return Ragged(allocate((int(sizes.prod(axis=1).sum()),)), sizes)
+
+
+def as_uniform(values: Arrays) -> Arrays:
+    """Return one array if `Ragged` arrays have the same shape, because others were left out."""
+    if isinstance(values, Ragged) and (values.shapes == values.shapes[0]).all():
+        return np.ascontiguousarray(values.buffer.reshape(values.shape))
+    return values
 
 
 def take_rows(values: Arrays, rows: Any) -> Arrays:

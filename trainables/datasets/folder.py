@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ from trainables.processors import processors
 from trainables.progress import step
 
 AnyLayout = TypeVar("AnyLayout", bound=Layout)
+EachPath = Callable[[Callable[[Path], Any], list[Path]], Iterable[Any]]
+"""A function like `map` for functions of paths."""
 DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
 HALF_OF_16_BITS = 32767

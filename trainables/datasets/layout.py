@@ -5,7 +5,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ from trainables.errors import DataError, counted, printable
 MAX_KINDS = 5
 """The maximum number of suffixes in a text that counts files by suffix."""
 MAX_PROBLEMS = 20
+FIRST = 3
+"""The number of files that a message names."""
 
 Members = list[tuple[str, Path]]
 """The (class, path) of each image of a part."""
@@ -55,6 +57,11 @@ class Layout:
     def name(self, path: Path) -> str:
         """Return a path relative to the root, with `/` between folders."""
         return path.as_posix()[self._start :]
+
+    def first(self, paths: Iterable[Path]) -> str:
+        """Name the first of these files for a message."""
+        names = [printable(self.name(path)) for path in sorted(paths)[:FIRST]]
+        return f"first: {', '.join(names)}"
 
     @cached_property
     def _start(self) -> int:

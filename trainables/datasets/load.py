@@ -93,7 +93,9 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
         DataError: there are too few images.
     """
     dataset, numbers = _split(whole.decoded, config, groups)
-    TASKS[config.task].load_targets().check_split(dataset)
+    targets: Targets = TASKS[config.task].load_targets()
+    targets.check_split(dataset)
+    dataset = replace(dataset, remarks=(*dataset.remarks, *targets.remarks(dataset)))
     if whole.layout is not None:
         left_out = (*whole.layout.left_out, *whole.decoded.left_out)
         dataset = replace(

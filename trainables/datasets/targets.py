@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.catalog.guesses import Guess
+from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
 from trainables.errors import DataError
@@ -64,7 +65,8 @@ class Targets:
         """Check the images and targets that a loader returned.
 
         Raises:
-            DataError: their numbers differ, or there are too few images for the parts.
+            DataError: their numbers differ, there are too few images for the parts, or
+                `data.image_size` does not suit the networks.
         """
         for part in (decoded.train, decoded.val, decoded.test):
             if part is not None and len(part.images) != len(part.targets):
@@ -72,6 +74,13 @@ class Targets:
                     f"the numbers of images ({len(part.images)}) and targets ({len(part.targets)}) "
                     "differ. The files are damaged; replace them."
                 )
+        step, side = self.side_step, config.image_size
+        if side is not None and side % step:
+            sizes = [str(size) for size in (side // step * step, -(-side // step) * step) if size]
+            raise DataError(
+                f"data.image_size {side} is not a multiple of {step}, which networks for "
+                f"{TASKS[config.task].title} need. Use {' or '.join(sizes)}."
+            )
         drawn = 1 + (decoded.val is None) + (decoded.test is None)
         if len(decoded.train) < drawn:
             raise DataError(
@@ -103,6 +112,10 @@ class Targets:
                 f"the largest group of training images with the same rarest class has {count:,}, "
                 f"which is fewer than {dataset.folds} folds. {remedy}, or add images."
             )
+
+    def remarks(self, dataset: Dataset) -> list[str]:
+        """Return notes and warnings on a data set that depend on the settings of the training."""
+        return []
 
     def image(self, dataset: Dataset) -> tuple[int, int, int]:
         """Return the (channels, height, width) of a network's input in training."""

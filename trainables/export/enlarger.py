@@ -12,6 +12,9 @@ from trainables.export.predictor import ONNX, Images
 from trainables.export.sessions import open_session
 from trainables.predictors.super_resolution import EnlargingPredictor, png, row_of
 
+MOST_PIXELS = 150_000_000
+"""The maximum number of pixels of an enlarged image; Pillow refuses to open larger ones."""
+
 
 class OnnxEnlarger(EnlargingPredictor):
     """A network of super-resolution that runs in ONNX Runtime, without torch and pandas."""
@@ -37,6 +40,21 @@ class Enlarger(Model):
     def signature(self) -> tuple[Any, ...]:
         """The properties that must be equal for one model to replace another."""
         return (*super().signature, self.scale)
+
+    def _fit(self, image: Images) -> Images:
+        """Check that an image fits the model, and that the enlarged one is not too large.
+
+        Raises:
+            ConfigError: it does not fit, or is too large.
+        """
+        fitting, pixels = super()._fit(image), image.shape[0] * image.shape[1] * self.scale**2
+        if pixels > MOST_PIXELS:
+            raise ConfigError(
+                f"an image of {image.shape[1]} x {image.shape[0]} pixels would have "
+                f"{pixels // 1_000_000} million when it is enlarged {self.scale} times; at most "
+                f"{MOST_PIXELS // 1_000_000} million are allowed. Cut it into parts."
+            )
+        return fitting
 
     def check(self) -> None:
         """Check that two images are enlarged by the model's scale.

@@ -19,6 +19,7 @@ from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
+from trainables.datasets.masks.crops import tile_side
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
 from trainables.mapped import Mapped
@@ -241,20 +242,31 @@ class Task:
     def examples(self, dataset: Dataset, count: int) -> Images:
         """Return `count` validation images of one size, (count, height, width, channels).
 
-        If there are fewer images, they are repeated.
+        If there are fewer images, they are repeated. With `has_tiles`, the size is the median, to
+        which images are cut or repeated.
         """
         images = self.given(dataset.val)
-        if isinstance(images, np.ndarray | Mapped):
+        if isinstance(images, np.ndarray | Mapped) and not self.has_tiles:
             repeated: Images = images[np.arange(count) % len(images)]
             return repeated
         _, height, width = dataset.image
+        if self.has_tiles:
+            shapes = np.array([image.shape[:2] for image in images])
+            height, width = np.median(shapes, axis=0).astype(int).tolist()
         return np.stack(
             [cut(images[number % len(images)], height, width) for number in range(count)]
         )
 
     def module_inputs(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` inputs of `module`, by which it is exported."""
-        return self.examples(dataset, count)
+        """Return `count` inputs of `module`, by which it is exported: images, or tiles of them."""
+        if not self.has_tiles:
+            return self.examples(dataset, count)
+        side, images = self.tile_side(dataset), dataset.val.images
+        return np.stack([cut(images[number % len(images)], side, side) for number in range(count)])
+
+    def tile_side(self, dataset: Dataset) -> int:
+        """Return the side of the tiles of a task that `has_tiles`, in pixels."""
+        return tile_side(dataset, self.targets.side_step)
 
     # Evaluation.
 

@@ -17,12 +17,11 @@ from torch.nn import functional
 from trainables.catalog.segmentation_options import SegmentationOptions
 from trainables.catalog.tasks import Metric
 from trainables.config import AugmentConfig
-from trainables.datasets.arrays import Arrays, Dataset, Images, Part
-from trainables.datasets.masks.crops import tile_side
+from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.datasets.masks.values import IGNORED
 from trainables.predictors.segmentation import TILE_PIXELS, Mask, Span, predict_mask, tiles
 from trainables.tasks.augment import augment, draw, move
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task, cut
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.pixels import Pixels, units
 from trainables.tasks.segmentation_losses import cross_entropy, loss
 from trainables.tasks.segmentation_metrics import (
@@ -131,7 +130,7 @@ class Segmentation(Task):
             PredictedImage(torch.empty_like(mask), torch.zeros((), device=mask.device))
             for mask in batch.targets
         ]
-        side = tile_side(pixels.dataset)
+        side = self.tile_side(pixels.dataset)
         for places in _chunks(images, side):
             inputs = torch.stack([_tile(images[place.image], place, side) for place in places])
             for place, logits in zip(places, network(pixels.scale(inputs)).float(), strict=True):
@@ -159,24 +158,9 @@ class Segmentation(Task):
         """Build the module that maps uint8 tiles to class probabilities."""
         return TileModel(network, pixels)
 
-    def module_inputs(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` tiles of validation images, (count, side, side, channels)."""
-        side = tile_side(dataset)
-        images = [dataset.val.images[number % len(dataset.val)] for number in range(count)]
-        return np.stack([cut(image, side, side) for image in images])
-
-    def examples(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` validation images in the median size, cut or repeated to it."""
-        images = dataset.val.images
-        shapes = np.array([image.shape[:2] for image in images])
-        height, width = np.median(shapes, axis=0).astype(int).tolist()
-        return np.stack(
-            [cut(images[number % len(images)], height, width) for number in range(count)]
-        )
-
     def apply(self, run: Run, images: Arrays, size: int, dataset: Dataset) -> list[Mask]:
         """Predict the mask of each image with a function of tiles (`module`)."""
-        side = tile_side(dataset)
+        side = self.tile_side(dataset)
         return [predict_mask(run, image, side) for image in images]
 
     def difference(self, first: Predictions, second: Predictions) -> float:
@@ -214,7 +198,7 @@ class Segmentation(Task):
             "classes": list(dataset.classes),
             "image": [height, width, channels],
             "any_size": True,
-            "tile": tile_side(dataset),
+            "tile": self.tile_side(dataset),
         }
 
 

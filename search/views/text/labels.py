@@ -13,16 +13,16 @@ AT_CHANCE = "at chance"
 """The mark in tables for trials that are not significantly better than guessing."""
 
 
-MAY_BE_LUCK = "may be luck"
-"""The same mark for a metric without a lowest value, which is a gain over a method."""
+MAY_BE_LUCK, NO_GAIN = "may be luck", "no gain"
+"""The marks for a metric without a lowest value, which is a gain over a method."""
 
 
 def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
     """Return a trial's outcome, followed by a mark if its name is in `marked`."""
     if trial.trial not in marked:
         return trial.outcome
-    mark = AT_CHANCE if math.isfinite(trial.metric.limits[0]) else MAY_BE_LUCK
-    return f"{trial.outcome}, {mark}"
+    gain = MAY_BE_LUCK if trial.value > 0 else NO_GAIN
+    return f"{trial.outcome}, {AT_CHANCE if math.isfinite(trial.metric.limits[0]) else gain}"
 
 
 def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:

@@ -18,6 +18,7 @@ from trainables.config import AugmentConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
 from trainables.datasets.masks.crops import crops_per_image, tile_side
 from trainables.datasets.masks.targets import MaskTargets
+from trainables.datasets.masks.values import SIDE_STEP
 from trainables.errors import ConfigError, DataError
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.export.export import export
@@ -152,8 +153,8 @@ def test_an_epoch_of_many_pixels_has_just_enough_crops(
 def test_a_tile_is_larger_than_a_crop_but_not_than_the_images(
     make_discs: Callable[..., Dataset],
 ) -> None:
-    assert tile_side(make_discs(high=200)) == 64
-    assert tile_side(make_discs(low=30, high=34)) in (32, 64)
+    assert tile_side(make_discs(high=200), SIDE_STEP) == 64
+    assert tile_side(make_discs(low=30, high=34), SIDE_STEP) in (32, 64)
 
 
 def test_images_and_masks_move_together_and_what_comes_from_outside_is_ignored(
@@ -260,7 +261,11 @@ def test_the_mean_of_the_folds_probabilities_is_promoted(
     assert task.difference(masks, again) <= Segmentation.tolerance
     assert exported.value is None, "no validation image is new to all networks"
     if is_network:
-        row = next(row for row, mask in enumerate(masks) if max(mask.shape) <= tile_side(in_folds))
+        row = next(
+            row
+            for row, mask in enumerate(masks)
+            if max(mask.shape) <= tile_side(in_folds, SIDE_STEP)
+        )
         probabilities = _mean_probabilities(config, in_folds, path, row)
         differs = masks[row] != probabilities.argmax(axis=0)
         assert differs.mean() <= Segmentation.tolerance
@@ -269,7 +274,7 @@ def test_the_mean_of_the_folds_probabilities_is_promoted(
 def _mean_probabilities(config: TrialConfig, dataset: Dataset, path: Path, row: int) -> Any:
     """Return the mean probabilities of a test image that fits into one tile."""
     assert dataset.test is not None
-    image, side = dataset.test.images[row], tile_side(dataset)
+    image, side = dataset.test.images[row], tile_side(dataset, SIDE_STEP)
     height, width = image.shape[:2]
     tile = np.pad(image, ((0, side - height), (0, side - width), (0, 0)), mode="edge")[None]
     with load_model(config, dataset, path) as saved:

@@ -1,10 +1,10 @@
 """Crops for training, and tiles for predicting: their sizes, and their number an image."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from trainables.datasets.arrays import Arrays, Dataset, Ragged
-from trainables.datasets.masks.values import SIDE_STEP
-from trainables.predictors.segmentation import spans
 
 ENOUGH = 2000
 """An epoch has no more crops than are needed for this number, however many pixels there are.
@@ -27,7 +27,7 @@ def crops_per_image(dataset: Dataset) -> int:
     return max(1, min(crops, -(-ENOUGH // count)))
 
 
-def tile_side(dataset: Dataset, step: int = SIDE_STEP) -> int:
+def tile_side(dataset: Dataset, step: int) -> int:
     """Return the side of the tiles in which images are predicted, a multiple of `step`.
 
     It is twice the side of a crop, since larger tiles overlap less, but no larger than the largest
@@ -38,11 +38,16 @@ def tile_side(dataset: Dataset, step: int = SIDE_STEP) -> int:
     return -(-max(side, min(2 * side, largest)) // step) * step
 
 
-def pixels_in_tiles(dataset: Dataset, step: int = SIDE_STEP) -> int:
-    """Count the pixels of all tiles of the validation images (`tile_side`)."""
+def pixels_in_tiles(
+    dataset: Dataset, step: int, divide: Callable[[int, int], Sequence[object]]
+) -> int:
+    """Count the pixels of all tiles of the validation images (`tile_side`).
+
+    `divide` returns the tiles along an axis of so many pixels, given the side of a tile.
+    """
     side = tile_side(dataset, step)
     return sum(
-        len(spans(height, side)) * len(spans(width, side)) * side**2
+        len(divide(height, side)) * len(divide(width, side)) * side**2
         for height, width, _ in (image.shape for image in dataset.val.images)
     )
 

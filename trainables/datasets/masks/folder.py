@@ -4,12 +4,11 @@ Images are decoded like those of class folders (`trainables.datasets.folder`), b
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +24,13 @@ from trainables.datasets.arrays import (
     LeftOut,
     Part,
     Ragged,
+    allocate_each,
+    as_uniform,
     in_memory,
     take_rows,
 )
 from trainables.datasets.folder import (
+    EachPath,
     FolderFindings,
     common_mode,
     describe_files,
@@ -65,9 +67,6 @@ MANY_CLASSES = 64
 SINGLE = "Remove such images with their masks, or leave them out with --skip-bad."
 MAX_NUMBERS = 8
 """The maximum number of class numbers in a message."""
-
-EachPath = Callable[[Callable[[Path], Any], list[Path]], Iterable[Any]]
-"""A function like `map` for functions of paths."""
 
 
 @dataclass
@@ -205,8 +204,8 @@ class _Decoder:
         channels = 1 if self.mode == "L" else 3
         headers = [self.findings.headers.get(path) for path in paths]
         sizes = [image_header.size[::-1] if image_header else (0, 0) for image_header in headers]
-        images = _empty([(*size, channels) for size in sizes], partial(allocate, title))
-        masks = _empty(sizes, partial(in_memory, title))
+        images = allocate_each([(*size, channels) for size in sizes], partial(allocate, title))
+        masks = allocate_each(sizes, partial(in_memory, title))
         rows = {path: row for row, path in enumerate(paths)}
 
         def decode(path: Path) -> None:
@@ -246,16 +245,6 @@ class _Decoder:
         if self.layout.drawings:
             return draw(self.layout.drawings[path])
         return read_mask(self.layout.masks[path], self.form)
-
-
-def _empty(
-    shapes: Sequence[tuple[int, ...]], allocate: Callable[[tuple[int, ...]], Images]
-) -> Arrays:
-    """Allocate arrays of these shapes: one array, or `Ragged` if the shapes differ."""
-    if len(set(shapes)) == 1:
-        return allocate((len(shapes), *shapes[0]))
-    sizes = np.array(shapes, np.int64)
-    return Ragged(allocate((int(sizes.prod(axis=1).sum()),)), sizes)
 
 
 # Classes
@@ -436,14 +425,7 @@ def _part(
     names = tuple(layout.name(paths[row]) for row in rows.tolist())
     if len(rows) < len(paths):
         images, masks = take_rows(images, rows), take_rows(masks, rows)
-    return Part(_uniform(images), _uniform(masks), names)
-
-
-def _uniform(values: Arrays) -> Arrays:
-    """Return one array if `Ragged` arrays have the same shape, because the others were left out."""
-    if isinstance(values, Ragged) and (values.shapes == values.shapes[0]).all():
-        return np.ascontiguousarray(values.buffer.reshape(values.shape))
-    return values
+    return Part(as_uniform(images), as_uniform(masks), names)
 
 
 def _group_numbers(layout: MaskLayout, findings: MaskFindings) -> Labels | None:

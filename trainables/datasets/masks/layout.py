@@ -1,12 +1,12 @@
 """The layout of a folder of images with masks: its parts, and the mask of each image."""
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainables.datasets.arrays import TITLES
-from trainables.datasets.layout import Layout, are
+from trainables.datasets.layout import FIRST, Layout, are
 from trainables.datasets.masks import coco
 from trainables.datasets.masks.coco import CocoFile, Drawing
 from trainables.datasets.masks.decoding import looks_like_a_mask
@@ -20,8 +20,6 @@ FORMS = (
     "masks such as x_mask.png beside x.png, or COCO annotations (annotations.json)"
 )
 GROUPS_FILE = "groups.csv"
-FIRST = 3
-"""The number of files that a message names."""
 NO_MASK = "an image without a mask"
 NO_IMAGE = "a mask without an image"
 BESIDE_PAIRS = "neither an image with a mask nor a mask"
@@ -50,11 +48,6 @@ class MaskLayout(Layout):
     def files(self) -> list[Path]:
         """The paths of all files that decide on pixels and masks."""
         return [*self.paths, *(self.masks[path] for path in self.paths if self.masks), *self.tables]
-
-    def first(self, paths: Iterable[Path]) -> str:
-        """Name the first of these files for a message."""
-        names = [printable(self.name(path)) for path in sorted(paths)[:FIRST]]
-        return f"first: {', '.join(names)}"
 
 
 def mask_layout_of(root: Path, *, skip_bad: bool = False) -> MaskLayout:

@@ -11,7 +11,7 @@ from trainables.datasets.masks.decoding import count_values
 from trainables.datasets.masks.values import IGNORED, MAX_CLASSES, SIDE_STEP
 from trainables.datasets.targets import Colour, Labels, PixelCounts, Targets
 from trainables.errors import DataError, counted, printable
-from trainables.predictors.segmentation import overlay, palette
+from trainables.predictors.segmentation import overlay, palette, spans
 
 LEAST_IMAGES = 10
 """The number of images that a class needs to be a stratum.
@@ -60,13 +60,6 @@ class MaskTargets(Targets):
                 f"every pixel of the {counted(len(decoded.train), 'training mask')} is {only}, "
                 "so there is nothing to learn. Check that the masks were saved with their values."
             )
-        if config.image_size is not None and config.image_size % SIDE_STEP:
-            below = config.image_size // SIDE_STEP * SIDE_STEP
-            sizes = [str(size) for size in (below, below + SIDE_STEP) if size]
-            raise DataError(
-                f"data.image_size {config.image_size} is not a multiple of {SIDE_STEP}, which "
-                f"networks for segmentation need. Use {' or '.join(sizes)}."
-            )
 
     def samples_per_image(self, dataset: Dataset) -> int:
         """Return the number of crops that an epoch draws from each training image."""
@@ -75,7 +68,9 @@ class MaskTargets(Targets):
     def inputs_per_image(self, dataset: Dataset) -> float:
         """Return the pixels of the tiles of a validation image, in crops."""
         _, height, width = dataset.image
-        return float(pixels_in_tiles(dataset) / (len(dataset.val) * height * width))
+        return float(
+            pixels_in_tiles(dataset, SIDE_STEP, spans) / (len(dataset.val) * height * width)
+        )
 
     def class_counts(self, part: Part, classes: int) -> Labels:
         """Count the pixels of each class, int64 (classes,)."""

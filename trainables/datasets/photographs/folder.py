@@ -5,16 +5,16 @@ The small images are what networks get, the large ones are what they should retu
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from trainables.config import DataConfig
+from trainables.config import SCALE, DataConfig
 from trainables.datasets.arrays import (
     SIXTEEN_BITS,
     TITLES,
@@ -24,11 +24,13 @@ from trainables.datasets.arrays import (
     Images,
     LeftOut,
     Part,
-    Ragged,
+    allocate_each,
+    as_uniform,
     in_memory,
     take_rows,
 )
 from trainables.datasets.folder import (
+    EachPath,
     FolderFindings,
     common_mode,
     describe_files,
@@ -39,7 +41,7 @@ from trainables.datasets.folder import (
     list_left_out,
     list_unreadable,
 )
-from trainables.datasets.images import ValueRange, decode_telling, header
+from trainables.datasets.images import Header, ValueRange, decode_telling, header
 from trainables.datasets.layout import layout_error
 from trainables.datasets.photographs.layout import (
     FORMS,
@@ -53,16 +55,25 @@ from trainables.memory import free_memory, gigabytes
 from trainables.processors import processors
 from trainables.progress import Advance, step
 
-EachPath = Callable[[Callable[[Path], Any], list[Path]], Iterable[Any]]
-"""A function like `map` for functions of paths."""
+SCALES = (2, 3, 4)
+TOO_SMALL, WRONG_COPY = "too small", "a copy of another size"
 
 
 @dataclass
 class PhotographFindings(FolderFindings):
     """The findings on photographs, and on those that do not suit the scale."""
 
+    scale: int = SCALE
+    """How many times the images are enlarged."""
+    small_headers: dict[Path, Header] = field(default_factory=dict)
+    """The header of each photograph's small copy, if it has one that can be read."""
     unsuited: dict[Path, str] = field(default_factory=dict)
     """The reason why an image cannot be used at this scale, for each of them."""
+
+    @property
+    def unusable(self) -> set[Path]:
+        """The photographs that cannot be used."""
+        return self.errors.keys() | self.unsuited.keys()
 
 
 def recognise(root: Path) -> str:
@@ -76,7 +87,8 @@ def find(config: DataConfig) -> PhotographLayout:
     Raises:
         DataError: the folder is missing, unreadable or has no images.
     """
-    return find_layout(config, partial(photograph_layout_of, skip_bad=config.skip_bad), FORMS)
+    read = partial(photograph_layout_of, scale=config.scale, skip_bad=config.skip_bad)
+    return find_layout(config, read, FORMS)
 
 
 def load(
@@ -85,25 +97,26 @@ def load(
     """Decode every photograph that `find` found; all problems are in one `DataError`.
 
     The images of the result are the small ones, its targets the large ones, whose sides are
-    multiples of `config.scale`.
+    multiples of the scale. That is `config.scale` or, with small copies, the one of these.
     """
     findings, problems, value_range = PhotographFindings(), list(layout.problems), None
     # Images that Pillow warns of are read anyway, or reported as errors with the file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
         with step("reading the headers of photographs"):
-            _read_headers(layout, findings, config.scale, pool.map)
+            _read_headers(layout, findings, pool.map)
         try:
-            value_range = find_value_range(layout, findings.headers, pool.map)
+            findings.scale = _scale_of(layout, findings, config)
+            small = {layout.small[path]: each for path, each in findings.small_headers.items()}
+            value_range = find_value_range(layout, findings.headers | small, pool.map)
         except DataError as error:
-            problems.append(str(error))
-        problems += _list_unsuited(layout, findings, config)
+            raise layout_error([*problems, str(error)]) from error
+        _find_unsuited(findings)
+        problems += [] if config.skip_bad else _list_unsuited(layout, findings)
         if problems:
             raise layout_error(problems)
-        _require_room(layout, findings, config.scale)
+        _require_room(findings)
         with step("decoding photographs", len(layout.paths)) as advance:
-            decoder = _PhotographDecoder(
-                layout, findings, config.scale, value_range or SIXTEEN_BITS, advance
-            )
+            decoder = _PhotographDecoder(layout, findings, value_range or SIXTEEN_BITS, advance)
             arrays = {
                 title: decoder.decode_part([path for _, path in members], title, allocate, pool.map)
                 for title, members in layout.parts.items()
@@ -119,69 +132,92 @@ def load(
         (),
         parts["train"],
         parts.get("test"),
-        len(findings.errors) + len(findings.unsuited),
+        len(findings.unusable),
         parts.get("val"),
         value_range,
         (
             *describe_range(parts.values(), findings.headers.values(), value_range),
             *describe_files(layout, findings, None),
-            *_describe_sizes(layout, parts.values(), config),
+            *_describe_sizes(layout, findings),
         ),
         tuple(_list_left_out(layout, findings)),
     )
 
 
-def _read_headers(
-    layout: PhotographLayout, findings: PhotographFindings, scale: int, each: EachPath
-) -> None:
-    """Read the headers of all images, and find those whose sizes do not suit the scale."""
+def _read_headers(layout: PhotographLayout, findings: PhotographFindings, each: EachPath) -> None:
+    """Read the headers of all photographs and small copies that can be read."""
     paths = layout.paths
     headers = zip(paths, each(header, paths), strict=True)
     findings.headers = {path: image_header for path, image_header in headers if image_header}
-    small = {}
     if layout.small:
-        small = dict(zip(paths, each(header, [layout.small[path] for path in paths]), strict=True))
+        headers = zip(paths, each(header, [layout.small[path] for path in paths]), strict=True)
+        findings.small_headers = {
+            path: image_header
+            for path, image_header in headers
+            if image_header and path in findings.headers
+        }
+
+
+def _scale_of(layout: PhotographLayout, findings: PhotographFindings, config: DataConfig) -> int:
+    """Return the scale: that of most small copies, else that of the config.
+
+    Raises:
+        DataError: the config has another scale than the small copies, or theirs is not allowed.
+    """
+    ratios = Counter(
+        round(findings.headers[path].size[0] / small.size[0])
+        for path, small in findings.small_headers.items()
+    )
+    if not ratios:
+        return config.scale
+    scale = ratios.most_common(1)[0][0]
+    if scale not in SCALES or config.scale not in (SCALE, scale):
+        wrong = "must be 2, 3 or 4" if scale not in SCALES else f"is not data.scale {config.scale}"
+        raise DataError(
+            f"the images in HR/ are {scale} times as large as those in LR/, which {wrong}. "
+            + ("Make other copies." if scale not in SCALES else f"Set data.scale={scale}.")
+        )
+    return scale
+
+
+def _find_unsuited(findings: PhotographFindings) -> None:
+    """Find the photographs whose sizes do not suit the scale."""
     for path, image_header in findings.headers.items():
-        size = tuple(side // scale for side in image_header.size)
+        size = tuple(side // findings.scale for side in image_header.size)
+        small = findings.small_headers.get(path)
         if min(size) < LEAST_SIDE:
-            findings.unsuited[path] = "too small"
-        elif (copy := small.get(path)) is not None and copy.size != size:
-            findings.unsuited[path] = "copy of another size"
+            findings.unsuited[path] = TOO_SMALL
+        elif small is not None and small.size != size:
+            findings.unsuited[path] = WRONG_COPY
 
 
-def _list_unsuited(
-    layout: PhotographLayout, findings: PhotographFindings, config: DataConfig
-) -> list[str]:
-    """Return a problem for each reason why images do not suit the scale; none if left out."""
-    if config.skip_bad:
-        return []
+def _list_unsuited(layout: PhotographLayout, findings: PhotographFindings) -> list[str]:
+    """Return a problem for each reason why photographs do not suit the scale."""
     by_reason: dict[str, list[Path]] = {}
     for path, reason in findings.unsuited.items():
         by_reason.setdefault(reason, []).append(path)
-    lines = []
-    for reason, paths in by_reason.items():
+    scale, lines = findings.scale, []
+    if paths := by_reason.get(TOO_SMALL):
         width, height = findings.headers[min(paths)].size
-        if reason == "too small":
-            least = LEAST_SIDE * config.scale
-            lines.append(
-                f"{counted(len(paths), 'photograph')} {'is' if len(paths) == 1 else 'are'} too "
-                f"small: the shorter side must have at least {least} pixels for data.scale "
-                f"{config.scale} ({layout.first(paths)}: {width} x {height}). Remove them, or "
-                "leave them out with --skip-bad."
-            )
-            continue
-        copy = header(layout.small[min(paths)])
-        small_size = "unreadable" if copy is None else f"{copy.size[0]} x {copy.size[1]}"
+        lines.append(
+            f"{counted(len(paths), 'photograph is', 'photographs are')} too small: the shorter "
+            f"side must have at least {LEAST_SIDE * scale} pixels for data.scale {scale} "
+            f"({layout.first(paths)}: {width} x {height}). Remove them, or leave them out with "
+            "--skip-bad."
+        )
+    if paths := by_reason.get(WRONG_COPY):
+        width, height = findings.headers[min(paths)].size
+        small_width, small_height = findings.small_headers[min(paths)].size
         have = "has not" if len(paths) == 1 else "have not"
         lines.append(
-            f"{counted(len(paths), 'small copy', 'small copies')} {have} 1/{config.scale} of the "
-            f"size of the large image ({layout.first(paths)}: {width} x {height} and "
-            f"{small_size}). Set the scale with --set data.scale=N (2, 3 or 4)."
+            f"{counted(len(paths), 'small copy', 'small copies')} {have} 1/{scale} of the size of "
+            f"the large image, rounded down ({layout.first(paths)}: {width} x {height} and "
+            f"{small_width} x {small_height}). Correct them, or leave them out with --skip-bad."
         )
     return lines
 
 
-def _require_room(layout: PhotographLayout, findings: PhotographFindings, scale: int) -> None:
+def _require_room(findings: PhotographFindings) -> None:
     """Check that all images fit into memory.
 
     Raises:
@@ -190,7 +226,7 @@ def _require_room(layout: PhotographLayout, findings: PhotographFindings, scale:
     headers = list(findings.headers.values())
     channels = 1 if common_mode(headers) == "L" else 3
     pixels = sum(width * height for width, height in (each.size for each in headers))
-    needed = int(channels * pixels * (1 + 1 / scale**2))
+    needed = int(channels * pixels * (1 + 1 / findings.scale**2))
     if (free := free_memory()) is not None and needed > free:
         raise DataError(
             f"loading {counted(len(headers), 'photograph')} needs {gigabytes(needed)} of memory, "
@@ -206,12 +242,12 @@ class _PhotographDecoder:
         self,
         layout: PhotographLayout,
         findings: PhotographFindings,
-        scale: int,
         value_range: ValueRange,
         advance: Advance,
     ) -> None:
-        self.layout, self.findings, self.scale, self.advance = layout, findings, scale, advance
-        self.value_range, self.mode = value_range, common_mode(findings.headers.values())
+        self.layout, self.findings, self.advance = layout, findings, advance
+        self.scale, self.value_range = findings.scale, value_range
+        self.mode = common_mode([*findings.headers.values(), *findings.small_headers.values()])
 
     def decode_part(
         self, paths: list[Path], title: str, allocate: Allocate, each: EachPath
@@ -226,8 +262,8 @@ class _PhotographDecoder:
             tuple(side // scale for side in image_header.size[::-1]) if image_header else (0, 0)
             for image_header in headers
         ]
-        small = _empty([(*size, channels) for size in sizes], partial(allocate, title))
-        large = _empty(
+        small = allocate_each([(*size, channels) for size in sizes], partial(allocate, title))
+        large = allocate_each(
             [(height * scale, width * scale, channels) for height, width in sizes],
             partial(in_memory, title),
         )
@@ -246,14 +282,26 @@ class _PhotographDecoder:
             pixels, was_transparent = decode_telling(path, None, self.mode, self.value_range)
             large[...] = _fitting(cut_to_multiple(pixels, self.scale), large)
             if self.layout.small:
-                copy, _ = decode_telling(self.layout.small[path], None, self.mode, self.value_range)
-                small[...] = _fitting(copy, small)
+                small[...] = _fitting(self._copy_of(path), small)
             else:
                 small[...] = reduce(large, self.scale)
         except DataError as error:
             self.findings.errors[path] = error
             return
         self.findings.note(path, pixels, was_transparent=was_transparent)
+
+    def _copy_of(self, path: Path) -> Images:
+        """Decode the small copy of a photograph.
+
+        Raises:
+            DataError: it cannot be decoded; the message names its file.
+        """
+        copy = self.layout.small[path]
+        try:
+            return decode_telling(copy, None, self.mode, self.value_range)[0]
+        except DataError as error:
+            name = printable(self.layout.name(copy))
+            raise DataError(f"its small copy {name} cannot be read: {error}") from error
 
 
 def _fitting(pixels: Images, place: Images) -> Images:
@@ -267,16 +315,6 @@ def _fitting(pixels: Images, place: Images) -> Images:
     return pixels
 
 
-def _empty(
-    shapes: Sequence[tuple[int, ...]], allocate: Callable[[tuple[int, ...]], Images]
-) -> Arrays:
-    """Allocate arrays of these shapes: one array, or `Ragged` if the shapes differ."""
-    if len(set(shapes)) == 1:
-        return allocate((len(shapes), *shapes[0]))
-    sizes = np.array(shapes, np.int64)
-    return Ragged(allocate((int(sizes.prod(axis=1).sum()),)), sizes)
-
-
 def _part(
     layout: PhotographLayout, findings: PhotographFindings, title: str, small: Arrays, large: Arrays
 ) -> Part:
@@ -285,31 +323,19 @@ def _part(
     Raises:
         DataError: no image of the part can be used.
     """
-    paths, unusable = (
-        [path for _, path in layout.parts[title]],
-        findings.errors.keys() | findings.unsuited.keys(),
-    )
-    rows = np.array([row for row, path in enumerate(paths) if path not in unusable], int)
+    paths = [path for _, path in layout.parts[title]]
+    rows = np.array([row for row, path in enumerate(paths) if path not in findings.unusable], int)
     if not len(rows):
         raise DataError(f"no photograph of the {TITLES[title]} set can be used. Check the files.")
     names = tuple(layout.name(paths[row]) for row in rows.tolist())
     if len(rows) < len(paths):
         small, large = take_rows(small, rows), take_rows(large, rows)
-    return Part(_uniform(small), _uniform(large), names)
+    return Part(as_uniform(small), as_uniform(large), names)
 
 
-def _uniform(values: Arrays) -> Arrays:
-    """Return one array if `Ragged` arrays have the same shape, because the others were left out."""
-    if isinstance(values, Ragged) and (values.shapes == values.shapes[0]).all():
-        return np.ascontiguousarray(values.buffer.reshape(values.shape))
-    return values
-
-
-def _describe_sizes(
-    layout: PhotographLayout, parts: Iterable[Part], config: DataConfig
-) -> Iterator[str]:
-    """Yield notes on the small images, and on those that are smaller than a crop."""
-    scale = config.scale
+def _describe_sizes(layout: PhotographLayout, findings: PhotographFindings) -> Iterator[str]:
+    """Yield a note on the small images, and a warning if some photographs were left out."""
+    scale = findings.scale
     if layout.small:
         yield f"note: the images in LR/ are enlarged {scale} times, and compared with those in HR/."
     else:
@@ -317,21 +343,12 @@ def _describe_sizes(
             f"note: each photograph is reduced to 1/{scale} of its height and width (antialiased "
             "bicubic), enlarged again, and compared with itself."
         )
-    side = config.image_size
-    if side is None:
-        return
-    names = [
-        name
-        for part in parts
-        for name, image in zip(part.names or (), part.each(), strict=False)
-        if min(image.shape[:2]) < side
-    ]
-    if names:
+    if findings.unsuited:
+        paths = list(findings.unsuited)
+        reasons = " or ".join(dict.fromkeys(findings.unsuited.values()))
         yield (
-            f"warning: {counted(len(names), 'small image')} "
-            f"{'is' if len(names) == 1 else 'are'} smaller than the crops of {side} x {side} "
-            f"pixels for training, and continued by the edges (first: {printable(names[0])}). "
-            "Smaller crops: --set data.image_size=N, a multiple of 4."
+            f"warning: {counted(len(paths), 'photograph is', 'photographs are')} left out: "
+            f"{reasons} ({layout.first(paths)})."
         )
 
 

@@ -1,7 +1,7 @@
 """Closeness of an enlarged image to the true one, as papers on super-resolution measure it.
 
-Both measures compare the luma (Y of ITU-R BT.601), of which a border as wide as the scale is left
-out.
+Both measures compare the luma (Y of ITU-R BT.601) or, for grey images, the image itself. A border
+as wide as the scale is left out.
 """
 
 import numpy as np
@@ -20,16 +20,28 @@ SIGMA = 1.5
 Luma = NDArray[np.float64]
 
 
-def luma(image: Images, border: int = 0) -> Luma:
+def luma(image: Images, border: int = 0, *, is_grey: bool | None = None) -> Luma:
     """Return the luma of an image (height, width, channels), without its border.
 
-    A grey image is its own luma.
+    A grey image, which may have three equal channels, is its own luma, as in papers. `is_grey`
+    decides for an image that should be grey, such as an enlarged one; None to look at its channels.
     """
     inner = image[border : len(image) - border, border : image.shape[1] - border]
-    if image.shape[2] == 1:
-        return inner[..., 0].astype(np.float64)
+    if is_grey if is_grey is not None else looks_grey(image):
+        mean: Luma = inner.mean(axis=2, dtype=np.float64)
+        return mean
     weighted: Luma = inner @ (np.array(LUMA) / PEAK) + 16
     return weighted
+
+
+def looks_grey(image: Images) -> bool:
+    """True if an image has one channel, or equal ones."""
+    return image.shape[2] == 1 or bool((image == image[..., :1]).all())
+
+
+def _lumas(image: Images, truth: Images, border: int) -> tuple[Luma, Luma]:
+    is_grey = looks_grey(truth)
+    return luma(image, border, is_grey=is_grey), luma(truth, border, is_grey=is_grey)
 
 
 def psnr(image: Images, truth: Images, scale: int) -> float:
@@ -40,7 +52,8 @@ def psnr(image: Images, truth: Images, scale: int) -> float:
         truth: the true image, of the same shape.
         scale: how many times the image was enlarged.
     """
-    error = float(np.mean((luma(image, scale) - luma(truth, scale)) ** 2))
+    enlarged_luma, true_luma = _lumas(image, truth, scale)
+    error = float(np.mean((enlarged_luma - true_luma) ** 2))
     return MOST_DB if error == 0 else min(MOST_DB, float(10 * np.log10(PEAK**2 / error)))
 
 
@@ -53,8 +66,7 @@ def ssim(image: Images, truth: Images, scale: int) -> float:
 
     return float(
         structural_similarity(
-            luma(image, scale),
-            luma(truth, scale),
+            *_lumas(image, truth, scale),
             data_range=PEAK,
             gaussian_weights=True,
             sigma=SIGMA,

@@ -8,9 +8,12 @@ from trainables.datasets.arrays import Arrays, Dataset, Decoded, Ragged
 from trainables.datasets.masks.crops import crops_per_image, pixels_in_tiles
 from trainables.datasets.photographs.reducing import SIDE_STEP, scale_of
 from trainables.datasets.targets import Targets
-from trainables.errors import DataError
+from trainables.errors import DataError, counted, printable
+from trainables.predictors.super_resolution import places
 
 BICUBIC = "bicubic enlargement"
+LEAST_ERROR = 0.01
+"""The least standard error of a mean gain, in dB, also if there is a single image."""
 
 
 class PhotographTargets(Targets):
@@ -28,20 +31,13 @@ class PhotographTargets(Targets):
                 the networks.
         """
         super().check(decoded, config)
+        scale = scale_of(decoded.train)
         for part in decoded.parts.values():
-            small, large = _sizes(part.images), _sizes(part.targets)
-            if not np.array_equal(small * config.scale, large):
+            if not np.array_equal(_sizes(part.images) * scale, _sizes(part.targets)):
                 raise DataError(
-                    f"the large images are not {config.scale} times as large as the small ones. "
-                    "The files are damaged, or data.scale is wrong."
+                    f"some large images are not {scale} times as large as the small ones, but "
+                    "others are. The files are damaged."
                 )
-        if config.image_size is not None and config.image_size % SIDE_STEP:
-            below = config.image_size // SIDE_STEP * SIDE_STEP
-            sizes = [str(size) for size in (below, below + SIDE_STEP) if size]
-            raise DataError(
-                f"data.image_size {config.image_size} is not a multiple of {SIDE_STEP}, which "
-                f"networks for super-resolution need. Use {' or '.join(sizes)}."
-            )
 
     def samples_per_image(self, dataset: Dataset) -> int:
         """Return the number of crops that an epoch draws from each training image."""
@@ -50,11 +46,32 @@ class PhotographTargets(Targets):
     def inputs_per_image(self, dataset: Dataset) -> float:
         """Return the pixels of the tiles of a validation image, in crops."""
         _, height, width = dataset.image
-        return float(pixels_in_tiles(dataset, SIDE_STEP) / (len(dataset.val) * height * width))
+        return float(
+            pixels_in_tiles(dataset, SIDE_STEP, places) / (len(dataset.val) * height * width)
+        )
 
     def width(self, dataset: Dataset) -> int:
         """Return the factor by which images are enlarged."""
         return scale_of(dataset.train)
+
+    def remarks(self, dataset: Dataset) -> list[str]:
+        """Return a warning if small images are smaller than the crops for training."""
+        side = min(dataset.image[1:])
+        parts = [part for part in (dataset.train, dataset.val) if part is not None]
+        smaller = [
+            part.names[row] if part.names is not None else f"number {row + 1}"
+            for part in parts
+            for row, image in enumerate(part.each())
+            if min(image.shape[:2]) < side
+        ]
+        if not smaller:
+            return []
+        return [
+            f"warning: {counted(len(smaller), 'small image is', 'small images are')} smaller than "
+            f"the crops of {side} x {side} pixels for training, and continued by the edges (first: "
+            f"{printable(smaller[0])}). Smaller crops: --set data.image_size=N, a multiple of "
+            f"{SIDE_STEP}."
+        ]
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return bicubic enlargement, from which the gain is counted.
@@ -62,8 +79,9 @@ class PhotographTargets(Targets):
         Other metrics are left out: they differ more between images than between the ways to enlarge
         one, so that only the gain can be compared without pairing images.
         """
-        gain = {"gain": 0.0}
-        return [Guess("", gain, {} if dataset.test is None else gain, method=BICUBIC)]
+        gain, error = {"gain": 0.0}, {"gain": LEAST_ERROR}
+        test = {} if dataset.test is None else gain
+        return [Guess("", gain, test, error, error, method=BICUBIC)]
 
 
 def _sizes(images: Arrays) -> np.ndarray:

@@ -20,10 +20,9 @@ from trainables.catalog.super_resolution_options import SuperResolutionOptions
 from trainables.catalog.tasks import Metric
 from trainables.config import AugmentConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
-from trainables.datasets.masks.crops import tile_side
-from trainables.datasets.photographs.reducing import SIDE_STEP, scale_of
+from trainables.datasets.photographs.reducing import scale_of
 from trainables.predictors.super_resolution import enlarge_by_tiles
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task, cut
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.pixels import Pixels, floats, units
 from trainables.tasks.super_resolution.bicubic import enlarge_bicubic
 from trainables.tasks.super_resolution.report import Quality, epoch_values, mean_gain, report
@@ -104,7 +103,7 @@ class SuperResolution(Task):
             truths = [pixels.targets[row] for row in whole_rows]
             return Batch(ImagesToEnlarge(pixels, whole_rows), truths, len(rows))
         pairs = [
-            _crops(pixels.images[row], pixels.targets[row], pixels.image[1], place)
+            _crops(pixels.images[row], pixels.targets[row], min(pixels.image[1:]), place)
             for row, place in zip(whole_rows, changes.T.tolist(), strict=True)
         ]
         small, large = (torch.stack(images) for images in zip(*pairs, strict=True))
@@ -127,7 +126,7 @@ class SuperResolution(Task):
     def outputs(self, network: nn.Module, batch: Batch) -> list[EnlargedImage]:
         """Enlarge whole images, tile by tile."""
         pixels, rows = batch.inputs
-        side = tile_side(pixels.dataset, SIDE_STEP)
+        side = self.tile_side(pixels.dataset)
         enlarger = TileEnlarger(network, pixels)
 
         def run(tiles: Images) -> NDArray[np.float32]:
@@ -152,23 +151,9 @@ class SuperResolution(Task):
         """Build the module that maps uint8 tiles to enlarged ones, with pixels from 0 to 255."""
         return TileEnlarger(network, pixels)
 
-    def module_inputs(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` tiles of validation images, (count, side, side, channels)."""
-        side = tile_side(dataset, SIDE_STEP)
-        images = [dataset.val.images[number % len(dataset.val)] for number in range(count)]
-        return np.stack([cut(image, side, side) for image in images])
-
-    def examples(self, dataset: Dataset, count: int) -> Images:
-        """Return `count` small validation images in the median size, cut or repeated to it."""
-        images = dataset.val.images
-        height, width = np.median([image.shape[:2] for image in images], axis=0).astype(int)
-        return np.stack(
-            [cut(images[number % len(images)], height, width) for number in range(count)]
-        )
-
     def apply(self, run: Run, images: Arrays, size: int, dataset: Dataset) -> list[Images]:
         """Enlarge each image with a function of tiles (`module`)."""
-        side, scale = tile_side(dataset, SIDE_STEP), scale_of(dataset.train)
+        side, scale = self.tile_side(dataset), scale_of(dataset.train)
         return [enlarge_by_tiles(run, image, side, scale) for image in images]
 
     def difference(self, first: Predictions, second: Predictions) -> float:
@@ -206,7 +191,7 @@ class SuperResolution(Task):
             "classes": [],
             "image": [height, width, channels],
             "any_size": True,
-            "tile": tile_side(dataset, SIDE_STEP),
+            "tile": self.tile_side(dataset),
             "scale": scale_of(dataset.train),
         }
 
@@ -230,6 +215,7 @@ class QualityMeter:
     def values(self, world: Processes) -> dict[str, float]:
         """Return the loss, the metrics, and the standard error of the one that ranks trials."""
         each = torch.tensor(self._each, dtype=torch.float64, device=self.pixels.device)
+        each = each.reshape(-1, len(Quality._fields))  # a process may have no image
         whole = torch.zeros(len(self.pixels), len(Quality._fields)).to(each)
         rows = world.slice(torch.arange(len(self.pixels), device=self.pixels.device))
         whole[rows] = each

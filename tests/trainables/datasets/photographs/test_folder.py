@@ -12,7 +12,7 @@ from trainables.config import DataConfig
 from trainables.datasets import sources
 from trainables.datasets.arrays import Decoded, Images, Ragged
 from trainables.datasets.load import Whole, divide, load, read, with_root
-from trainables.datasets.photographs.reducing import cut_to_multiple, reduce
+from trainables.datasets.photographs.reducing import cut_to_multiple, reduce, scale_of
 from trainables.errors import ConfigError, DataError
 from trainables.inspection.leaks import load_clean
 
@@ -135,8 +135,8 @@ def test_parts_are_those_of_the_folders(pairs: Path) -> None:
         ),
         (
             lambda root: save(np.zeros((10, 10, 3), np.uint8), root / "LR" / "0003x3.png"),
-            "1 small copy has not 1/3 of the size of the large image (first: HR/0003.png: 90 x 69 "
-            "and 10 x 10). Set the scale with --set data.scale=N (2, 3 or 4).",
+            "1 small copy has not 1/3 of the size of the large image, rounded down (first: "
+            "HR/0003.png: 90 x 69 and 10 x 10). Correct them, or leave them out with --skip-bad.",
         ),
         (
             lambda root: save(np.zeros((33, 60, 3), np.uint8), root / "HR" / "0003.png"),
@@ -149,32 +149,96 @@ def test_parts_are_those_of_the_folders(pairs: Path) -> None:
             "1 image cannot be read (first: HR/0003.png: the file is not an image). Remove it, or "
             "leave it out with --skip-bad.",
         ),
+        (
+            lambda root: (root / "LR" / "0003x3.png").write_bytes(b"no image"),
+            "1 image cannot be read (first: HR/0003.png: its small copy LR/0003x3.png cannot be "
+            "read: the file is not an image). Remove it, or leave it out with --skip-bad.",
+        ),
+        (
+            lambda root: save(np.zeros((69, 90, 3), np.uint8), root / "HR" / "0003.bmp"),
+            "2 images differ only in their suffixes (first: HR/0003.bmp, HR/0003.png), so that "
+            "their partners are not clear. Keep one of each name.",
+        ),
     ],
-    ids=["alone", "size", "small", "damaged"],
+    ids=["alone", "size", "small", "damaged", "damaged copy", "doubled"],
 )
 def test_bad_images_are_named_or_left_out(pairs: Path, change: Any, reason: str) -> None:
     change(pairs)
     with pytest.raises(DataError, match=f"^{re.escape(reason)}$"):
         decoded(pairs, scale=3)
+    if "suffixes" in reason:
+        return
     rest = decoded(pairs, scale=3, skip_bad=True)
     assert len(rest.train) == COUNT - 1
     dataset = load(config_of(pairs, scale=3, skip_bad=True))
     assert any("0003" in entry.path for entry in dataset.left_out)
 
 
-def test_the_wrong_scale_is_refused_with_the_right_setting(pairs: Path) -> None:
+def test_the_scale_of_pairs_is_that_of_the_copies(pairs: Path) -> None:
+    assert scale_of(decoded(pairs).train) == 3, "data.scale is not set"
     with pytest.raises(
-        DataError, match=r"10 small copies have not 1/2 of the size .* data.scale=N"
+        DataError, match=r"HR/ are 3 times .* is not data.scale 4. Set data.scale=3"
     ):
-        decoded(pairs, scale=2)
+        decoded(pairs, scale=4)
+    for number in range(COUNT):
+        save(np.zeros((10, 15, 3), np.uint8), pairs / "LR" / f"{number:04}x3.png")
+    with pytest.raises(DataError, match=r"are 6 times as large as those in LR/, which must be 2"):
+        decoded(pairs)
+
+
+def test_copies_for_several_scales_are_told_apart(pairs: Path) -> None:
+    for number in range(COUNT):
+        large = photograph(number, 72, 96)
+        save(large, pairs / "HR" / f"{number:04}.png")
+        for scale in (2, 3, 4):
+            save(reduce(large, scale), pairs / "LR" / f"{number:04}x{scale}.png")
+    for scale in (2, 4):
+        layout = sources.find(config_of(pairs, scale=scale))
+        assert layout is not None
+        assert scale_of(decoded(pairs, scale=scale).train) == scale
+        assert len(layout.left_out) == 2 * COUNT
+        assert any("20 images left out: a small copy for another" in note for note in layout.notes)
+
+
+def test_a_copy_of_the_same_name_is_preferred(pairs: Path) -> None:
+    large = cut_to_multiple(photograph(50), 3)
+    save(large, pairs / "HR" / "a.png")
+    save(reduce(large, 3), pairs / "LR" / "a.png")
+    save(np.zeros((23, 30, 3), np.uint8), pairs / "LR" / "a_x3.png")
+    part = decoded(pairs, scale=3).train
+    assert part.names is not None
+    assert np.array_equal(part.images[part.names.index("HR/a.png")], reduce(large, 3))
+
+
+def test_images_beside_the_sets_are_left_out_with_a_warning(pairs: Path) -> None:
+    save(photograph(0), pairs / "preview.png")
+    save(photograph(1), pairs / "more" / "a.png")
+    layout = sources.find(config_of(pairs, scale=3))
+    assert layout is not None
+    assert len(decoded(pairs, scale=3).train) == COUNT
+    assert any("2 images left out: not in HR/ or LR/" in note for note in layout.notes)
+
+
+def test_classes_with_these_names_are_classes(tmp_path: Path) -> None:
+    for name in ("HR", "LR", "MR"):
+        for number in range(4):
+            save(photograph(number), tmp_path / name / f"{name}-{number}.png")
+    assert sources.recognise_task("folder", str(tmp_path)) == "classification"
+
+
+def test_both_images_of_a_pair_need_the_same_depth(pairs: Path) -> None:
+    for path in (pairs / "LR").iterdir():
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        Image.fromarray(grey).save(path)
+    with pytest.raises(DataError, match=r"the images have different pixel types: 16-bit"):
+        decoded(pairs, scale=3)
 
 
 def test_crops_that_are_larger_than_an_image_are_told(flat: Path) -> None:
-    dataset = load(config_of(flat, image_size=64))
-    assert any(
-        re.search(r"10 small images are smaller than the crops of 64 x 64", remark)
-        for remark in dataset.remarks
-    )
+    for side, is_larger in ((64, True), (16, False), (64, True)):
+        remarks = load(config_of(flat, image_size=side)).remarks
+        told = [remark for remark in remarks if "smaller than the crops of 64 x 64" in remark]
+        assert len(told) == is_larger, "also from the cache"
     with pytest.raises(DataError, match=r"image_size 30 is not a multiple of 4.* Use 28 or 32"):
         load(config_of(flat, image_size=30))
 
