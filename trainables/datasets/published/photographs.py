@@ -16,7 +16,7 @@ from trainables.datasets.photographs.reducing import cut_to_multiple, reduce
 
 OF_SKIMAGE = (
     *("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry"),
-    *("retina", "camera", "brick", "grass", "gravel", "coins", "moon", "clock", "page"),
+    *("retina", "camera", "brick", "grass", "gravel", "coins", "moon", "clock", "cell"),
 )
 """The functions of `skimage.data` for single images whose files are part of the package."""
 OF_SKLEARN = ("china.jpg", "flower.jpg")
