@@ -14,7 +14,8 @@ let running = 0;
 document.title = shown(facts.model);
 document.getElementById("model").textContent = shown(facts.model);
 const count = facts.classes.length;
-document.getElementById("about").textContent = `version ${shown(facts.version)} · ${count} classes`;
+document.getElementById("about").textContent =
+  `version ${shown(facts.version)}${count ? ` · ${count} classes` : ""}`;
 document.getElementById("kept").textContent = !facts.corrects
   ? ""
   : facts.records
