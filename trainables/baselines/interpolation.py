@@ -1,4 +1,4 @@
-"""Baselines of super-resolution: Pillow's interpolations, which have nothing to learn."""
+"""Baselines of super-resolution: interpolations, which have nothing to learn."""
 
 import math
 import time
@@ -22,7 +22,7 @@ class Interpolation(Baseline):
 
     @property
     def method(self) -> str:
-        """Its name in `trainables.predictors.super_resolution.METHODS`."""
+        """Its name for `trainables.predictors.super_resolution.interpolate`."""
         return self.config.model.name
 
     def fit(self, dataset: Dataset, beat: Beat = no_beat) -> Enlargement:
@@ -35,7 +35,7 @@ class Interpolation(Baseline):
         """Return the mean squared errors of both parts, and the metrics of the validation set."""
         metric = self.config.ranked_by
         train, val = (
-            list(self._qualities(fitted, part, beat, with_ssim=with_ssim))
+            self._qualities(fitted, part, beat, with_ssim=with_ssim)
             for part, with_ssim in (
                 (dataset.train, False),
                 (dataset.val, metric.name == "ssim"),

@@ -233,7 +233,7 @@ They halve their images up to five times.
 """
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-"""The baselines of super-resolution (`trainables.predictors.super_resolution.METHODS`)."""
+"""The baselines of super-resolution (`trainables.predictors.super_resolution.interpolate`)."""
 
 PROBE_SIDE = 128
 """The default side of the images of a probe, in pixels; 224 takes three times as long."""
