@@ -8,14 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.journal.store import Storage, own_path
+from search.journal.guessing import answer_against
+from search.journal.result import SearchResult
+from search.journal.store import Storage, home, own_path
 from search.operations.model_options import ModelLocation
 from search.operations.options import storage_option
 from search.operations.talk import SILENT, Talk
 from search.process.versions import check_versions
-from search.trained.source import load_model
+from search.trained.source import ModelSource, load_model
 from search.values.option import group, option, positional
 from search.values.statistics import share_interval
+from search.views.text.sentences import against_text
 from trainables.datasets.images import SUFFIXES
 from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, did_you_mean, printable
@@ -254,6 +257,15 @@ def _check_any_path(paths: Sequence[str]) -> None:
         )
 
 
+def _doubt_about(source: ModelSource) -> str:
+    """Return the sentence on a search's answer that is no better than guessing; else empty."""
+    result = SearchResult.read(home(source.storage, str(source)).opened())
+    comparison, answer = answer_against(result), result.chosen
+    if comparison is None or answer is None or comparison.is_above:
+        return ""
+    return against_text(comparison, answer.trial)
+
+
 def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     """Load a model, and return its predictions, which are computed while they are iterated over.
 
@@ -270,11 +282,15 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.
         talk.note(f"preparing the model of the search '{source}'")
+        if source.trial is None and (doubt := _doubt_about(source)):
+            talk.note(f"warning: {doubt}")
     model = load_model(source)
     if request.out is not None and not model.has_files:
         raise ConfigError(
             f"--out cannot be used for {model.task.title}, whose predictions are values, not "
             "pictures. Use --csv FILE."
         )
+    if request.out is None and model.has_files:
+        talk.note(f"note: only values are shown; --out FOLDER writes the {model.task.output} too")
     accuracy = FolderAccuracy.over(request.paths, model.image_classes)
     return Predictions(model, Files(request.paths), accuracy, request.out)

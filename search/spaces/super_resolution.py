@@ -8,7 +8,6 @@ DEFAULT_FOR = (TASK,)
 
 BASE = {
     "data.task": TASK,
-    "data.image_size": 48,
     "model.name": "edsr",
     "optimizer.name": "adam",
     "optimizer.schedule": "cosine",

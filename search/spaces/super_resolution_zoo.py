@@ -26,6 +26,6 @@ def space() -> SearchSpace:
         },
         base=BASE,
         trials=24,
-        first=[{"model.name": name, **FIRST} for name in NETWORKS]
-        + [{"model.name": name} for name in BASELINES],
+        first=[{"model.name": name} for name in BASELINES]
+        + [{"model.name": name, **FIRST} for name in NETWORKS],
     )

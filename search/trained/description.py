@@ -187,7 +187,10 @@ def expected_text(verdict: Selected) -> str:
 def _times(inference: dict[str, dict[str, float]]) -> str:
     """Format inference times: `0.21 ms per image alone, 0.034 ms in batches of 64`."""
     words = {"batch_1": "ms per image alone", "batch_64": "ms in batches of 64"}
-    return ", ".join(f"{times['median_ms']:.3g} {words[size]}" for size, times in inference.items())
+    medians = {words[size]: times["median_ms"] for size, times in inference.items()}
+    return ", ".join(
+        f"{f'{ms:,.0f}' if ms >= 1000 else f'{ms:.3g}'} {word}" for word, ms in medians.items()
+    )
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:

@@ -153,7 +153,7 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
             f"folder:{shlex.quote(str(parent))}"
         )
     elif folder.images and folder.path == layout.root:
-        lines.append("To learn to enlarge these images, use --space super_resolution.")
+        lines.append("To learn to enlarge these images, use --task super_resolution.")
     return " ".join(lines)
 
 

@@ -27,10 +27,6 @@ from trainables.errors import ConfigError, DataError, counted
 from trainables.mapped import Mapped
 from trainables.memory import require_memory
 
-MAX_SIDE = 224
-"""The default maximum side of training inputs, in pixels, for images of mixed sizes."""
-
-
 TOLERATED = 0.1
 """The relative deviation of a part's size from the requested one above which a note is shown."""
 
@@ -290,7 +286,7 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
     targets: Targets = TASKS[config.task].load_targets()
     parts = [part for part in (decoded.train, decoded.val) if part is not None]
     if targets.fills_up:
-        return _filled_side(parts, config.image_size, targets.side_step)
+        return _filled_side(parts, config.image_size, targets)
     parts = [part for part in parts if part.is_ragged]
     if not parts:
         return None
@@ -300,18 +296,20 @@ def _side(decoded: Decoded, config: DataConfig) -> int | None:
             f"data.image_size {config.image_size} is larger than the smallest image, whose shorter "
             f"side has {least} pixels. Use at most {least}, or remove the smaller images."
         )
-    return config.image_size or min(MAX_SIDE, least)
+    return config.image_size or min(targets.most_side, least)
 
 
-def _filled_side(parts: list[Part], image_size: int | None, step: int) -> int | None:
+def _filled_side(parts: list[Part], image_size: int | None, targets: Targets) -> int | None:
     """Return the side of training inputs for which smaller images are filled up.
 
-    Whole images are used only if all of them have the same size, of at most `MAX_SIDE` and a
-    multiple of `step`. Otherwise the default side is the median of the images' smaller sides, so
-    that at most half of the images are filled up, and no single small image decides.
+    Whole images are used only if all of them have the same size, of at most `targets.most_side` and
+    a multiple of `targets.side_step`. Otherwise the default side is the median of the images'
+    smaller sides, so that at most half of the images are filled up, and no single small image
+    decides.
     """
     if image_size is not None:
         return image_size
+    step, most = targets.side_step, targets.most_side
     sizes = np.concatenate(
         [
             part.images.shapes[:, :2]
@@ -320,9 +318,9 @@ def _filled_side(parts: list[Part], image_size: int | None, step: int) -> int | 
             for part in parts
         ]
     )
-    if (sizes == sizes[0]).all() and sizes.max() <= MAX_SIDE and not (sizes[0] % step).any():
+    if (sizes == sizes[0]).all() and sizes.max() <= most and not (sizes[0] % step).any():
         return None
-    return min(MAX_SIDE, -(-int(np.median(sizes.min(axis=1))) // step) * step)
+    return min(most, -(-int(np.median(sizes.min(axis=1))) // step) * step)
 
 
 def _decode(config: DataConfig, layout: Layout | None, *, download: bool) -> Decoded:

@@ -60,6 +60,8 @@ class Targets:
     """
     side_step = 1
     """The side of these squares is a multiple of this number of pixels."""
+    most_side = 224
+    """The default maximum side of these squares, in pixels."""
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check the images and targets that a loader returned.

@@ -85,7 +85,7 @@ def tile_places(
 
 
 def enlarge_by_tiles(run: Run, image: Images, side: int, scale: int) -> Images:
-    """Enlarge an image (height, width, channels), tile by tile."""
+    """Enlarge an image (height, width, channels), tile by tile; a grey one stays grey."""
     height, width, channels = image.shape
     enlarged = np.empty((scale * height, scale * width, channels), np.uint8)
     each, at_once = (
@@ -104,6 +104,8 @@ def enlarge_by_tiles(run: Run, image: Images, side: int, scale: int) -> Images:
                     scale * (across.low - across.start) : scale * (across.high - across.start),
                 ]
             )
+    if channels > 1 and (image == image[..., :1]).all():
+        enlarged[...] = as_pixels(enlarged.mean(axis=2, keepdims=True))
     return enlarged
 
 
@@ -181,8 +183,12 @@ class EnlargingPredictor:
             self._enlarge = lambda image: enlarge_by_tiles(run_tiles, image, side, self.scale)
 
     def predictions(self, images: Any) -> list[Images]:
-        """Enlarge each image."""
-        return [self._enlarge(image) for image in as_images(images)]
+        """Enlarge each image.
+
+        Raises:
+            ValueError: an image has another form than the training images.
+        """
+        return [self._enlarge(image) for image in as_images(images, self.image[2])]
 
     def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the enlarged images, with their sizes, a row an image."""
@@ -208,20 +214,31 @@ def png(image: Images) -> bytes:
     return buffer.getvalue()
 
 
-def as_images(images: Any) -> list[Images]:
-    """Check images, and give grey ones an axis of channels.
+def as_images(images: Any, channels: int) -> list[Images]:
+    """Check images, and give each this number of channels.
+
+    A grey image gets three equal channels if the model was trained in colour.
+
+    Args:
+        images: a list of images, one array of several, or a single image.
+        channels: those of the training images, 1 or 3.
 
     Raises:
-        ValueError: an image is not uint8, or has neither two nor three axes.
+        ValueError: an image is not uint8, or has other channels.
     """
+    if isinstance(images, np.ndarray) and (images.ndim == 2 or images.shape[-1:] in ((1,), (3,))):
+        images = images[None] if images.ndim < 4 else images
     arrays = [np.asarray(image) for image in images]
+    arrays = [array[..., None] if array.ndim == 2 else array for array in arrays]
     for array in arrays:
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
+        fits = array.ndim == 3 and 0 not in array.shape and array.shape[2] in (1, channels)
+        if array.dtype != np.uint8 or not fits:
+            colour = ", 3) in colour or (height, width" if channels == 3 else ""
             raise ValueError(
-                "images must be uint8 (height, width, channels) or, if grey, (height, width) "
-                f"(got {array.dtype} {array.shape})"
+                f"this model takes uint8 images of shape (height, width{colour}) in grey, alone or "
+                f"in a list (got {array.dtype} {array.shape})"
             )
-    return [array[..., None] if array.ndim == 2 else array for array in arrays]
+    return [np.repeat(array, channels // array.shape[2], axis=2) for array in arrays]
 
 
 def _cut(image: Images, down: TilePlacement, across: TilePlacement, side: int) -> Images:

@@ -28,7 +28,7 @@ from search.views.page.templates import template
 from search.views.text import labels
 from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
-from search.views.text.terms import TERMS, TERMS_OF_CLASSES
+from search.views.text.terms import terms_of
 from search.views.text.verdict import one_observation, tiles, verdict
 from trainables.errors import counted
 
@@ -98,7 +98,7 @@ def render(
         metric=result.metric,
         classifies=result.task.load_targets().are_classes,
         words=labels,
-        terms=TERMS | (TERMS_OF_CLASSES if result.task.load_targets().are_classes else {}),
+        terms=terms_of(result.task),
         pictures=pictures,
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),

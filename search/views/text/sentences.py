@@ -32,6 +32,8 @@ def risk_text(result: SearchResult) -> str:
         return ""
     counts, state = result.counts, state_text(result)
     stopped = counts.get("stopped", 0) + counts.get("held", 0)
+    if not stopped:  # the other trials are still waiting for their turn
+        return ""
     subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
     if chance < MIN_RISK:
         return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."

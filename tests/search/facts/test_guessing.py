@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from search.journal.guessing import (
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
 from search.operations import select
+from search.operations.predict import _doubt_about
 from search.operations.promote import refuse_at_chance
 from search.preflight.changes import changes
 from search.process.guard import NoBetterThanGuessing
 from search.sessions.ending import exit_code
 from search.tracking.note import markdown_summary
+from search.trained.source import ModelSource
 from search.views.page.curves import search_curves
 from search.views.page.page import render
 from search.views.standing import trials_table
@@ -496,3 +499,27 @@ def test_a_method_that_learns_nothing_is_named(value: float, low: float, told: s
     )
     assert against_text(comparison, "t0001") == told
     assert guess.title == guess.doing == "bicubic enlargement"
+
+
+@pytest.mark.parametrize("is_above", [True, False])
+def test_predict_warns_of_an_answer_that_is_no_better_than_guessing(
+    is_above: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    low = 0.9 if is_above else -0.1
+    comparison = AgainstGuessing(
+        guess=Guess("", {"gain": 0.0}, method="bicubic enlargement"),
+        metric=SUPER_RESOLUTION.primary,
+        part="test",
+        images=3,
+        value=1.0 if is_above else -0.07,
+        guessed=0.0,
+        low=low,
+        high=2.0,
+        looks=1,
+    )
+    answer = SimpleNamespace(chosen=SimpleNamespace(trial="t0002"))
+    monkeypatch.setattr(SearchResult, "read", lambda folder: answer)
+    monkeypatch.setattr("search.operations.predict.answer_against", lambda result: comparison)
+    doubt = _doubt_about(ModelSource(name="larger", storage=tmp_path))
+    told = "No better than bicubic enlargement: on the 3 test images, t0002 is 0.07 dB worse."
+    assert doubt == ("" if is_above else told)

@@ -266,7 +266,7 @@ def test_a_folder_without_classes_leads_to_that_space(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(self: Asker, *words: object) -> ProcessOutput:
-        hint = "no class folders. To learn to enlarge these images, use --space super_resolution."
+        hint = "no class folders. To learn to enlarge these images, use --task super_resolution."
         return ProcessOutput(2, "", f"error: {hint}")
 
     monkeypatch.setattr(Asker, "ask", refuse)

@@ -942,7 +942,7 @@ def test_a_folder_without_classes_is_refused(tmp_path, write_images):
     write_images(tmp_path / "data" / "images", 3)
     with refused(
         f"there are no class folders in '{tmp_path / 'data' / 'images'}'. Expected one sub-folder "
-        "per class with its images. To learn to enlarge these images, use --space super_resolution."
+        "per class with its images. To learn to enlarge these images, use --task super_resolution."
     ):
         loaded(tmp_path / "data" / "images")
 

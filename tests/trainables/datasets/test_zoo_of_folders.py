@@ -320,7 +320,7 @@ ZOO["photographs in a folder where somebody works"] = Animal(
     ),
     (
         "there are no class folders in '{root}'. Expected one sub-folder per class with its "
-        "images. To learn to enlarge these images, use --space super_resolution.",
+        "images. To learn to enlarge these images, use --task super_resolution.",
     ),
     refused=True,
 )

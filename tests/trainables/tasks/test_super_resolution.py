@@ -321,3 +321,23 @@ def test_augmentations_that_would_blur_are_refused() -> None:
     assert "augment" not in SUPER_RESOLUTION.can
     with pytest.raises(ConfigError, match="augment cannot be used for super_resolution"):
         TrialConfig().override({**BASE, "augment.flip": True})
+
+
+def test_a_predictor_takes_grey_images_and_names_what_it_takes(
+    trained: tuple[Any, ...], tmp_path: Path
+) -> None:
+    config, dataset, path, _ = trained
+    export(config, dataset, path, tmp_path / "model")
+    predictor = Predictor(tmp_path / "model")
+    generator = np.random.default_rng(0)
+    grey = generator.integers(0, 256, (20, 30), dtype=np.uint8)
+    forms: list[Any] = [[grey], grey, grey[..., None], grey[None, ..., None]]
+    first, *others = [predictor.predictions(images) for images in forms]
+    assert first[0].shape == (40, 60, 3)
+    assert (first[0] == first[0][..., :1]).all(), "a grey picture stays grey"
+    assert all(np.array_equal(first[0], other[0]) for other in others)
+    colour = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert np.array_equal(predictor.predictions(colour)[0], predictor.predictions([colour])[0])
+    for wrong in (np.zeros((20, 30, 4), np.uint8), np.zeros((20, 30, 3))):
+        with pytest.raises(ValueError, match=r"this model takes uint8 images of shape \(height"):
+            predictor.predictions([wrong])

@@ -22,6 +22,7 @@ class PhotographTargets(Targets):
     copies_follow_images = True
     fills_up = True
     side_step = SIDE_STEP
+    most_side = 48
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check that all images are enlarged by the same number.
