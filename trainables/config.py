@@ -28,8 +28,8 @@ CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
-SCALE = 2
-"""The default of `data.scale`."""
+SCALES, SCALE = (2, 3, 4), 2
+"""The values of `data.scale`, and its default."""
 LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
 """Options of models that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
@@ -170,7 +170,7 @@ class DataConfig:
     bucket: str = ""
     """The address of the bucket of which `root` is a copy; empty for other data."""
     image_size: int | None = number(None, low=1, high=4096)
-    scale: int = number(SCALE, low=2, high=4)
+    scale: int = number(SCALE, low=min(SCALES), high=max(SCALES))
     """For super-resolution: how many times larger the images become, in height and width."""
     skip_bad: bool = False
     """True to leave out unreadable images of a folder; otherwise they are an error."""

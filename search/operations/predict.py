@@ -282,9 +282,9 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.
         talk.note(f"preparing the model of the search '{source}'")
-        if source.trial is None and (doubt := _doubt_about(source)):
-            talk.note(f"warning: {doubt}")
     model = load_model(source)
+    if source.is_search and source.trial is None and (doubt := _doubt_about(source)):
+        talk.note(f"warning: {doubt}")
     if request.out is not None and not model.has_files:
         raise ConfigError(
             f"--out cannot be used for {model.task.title}, whose predictions are values, not "

@@ -2,7 +2,7 @@
 
 from sklearn.base import BaseEstimator
 
-SCALES = (2, 3, 4)
+from trainables.config import SCALES
 
 
 class Enlargement(BaseEstimator):  # type: ignore[misc]

@@ -60,6 +60,8 @@ class Metric:
     """True for the first of a task's metrics, which is always reported."""
     unit: str = ""
     """The unit of the metric's values, such as `dB`; empty if it has none."""
+    is_gain: bool = False
+    """True for the difference to a method that learns nothing, which is no matter of chance."""
     loss: str = "val/loss"
     """The name of the loss that breaks ties between equally good epochs; lower is better.
 
@@ -413,6 +415,7 @@ SUPER_RESOLUTION = TaskEntry(
             title="PSNR above bicubic",
             key="val/gain",
             limits=(-math.inf, math.inf),
+            is_gain=True,
             unit="dB",
             is_primary=True,
         ),

@@ -8,7 +8,7 @@ values of the whole data set, so that their brightness stays comparable.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,14 @@ from trainables.datasets.arrays import (
     SIXTEEN_BITS,
     TITLES,
     Allocate,
+    Arrays,
     Decoded,
     Images,
     LeftOut,
     Part,
+    as_uniform,
     in_memory,
+    take_rows,
 )
 from trainables.datasets.images import (
     DEPTHS,
@@ -178,6 +181,24 @@ def _part(
         np.array([numbers[members[row][0]] for row in rows], dtype=np.int64),
         tuple(layout.name(members[row][1]) for row in rows),
     )
+
+
+def usable_part(
+    layout: Layout, unusable: Set[Path], title: str, images: Arrays, targets: Arrays
+) -> Part:
+    """Return a part without the images that cannot be used, with targets in the form of images.
+
+    Raises:
+        DataError: no image of the part can be used.
+    """
+    paths = [path for _, path in layout.parts[title]]
+    rows = np.array([row for row, path in enumerate(paths) if path not in unusable], int)
+    if not len(rows):
+        raise DataError(f"no image of the {TITLES[title]} set can be used. Check its files.")
+    names = tuple(layout.name(paths[row]) for row in rows.tolist())
+    if len(rows) < len(paths):
+        images, targets = take_rows(images, rows), take_rows(targets, rows)
+    return Part(as_uniform(images), as_uniform(targets), names)
 
 
 def find(config: DataConfig) -> Layout:

@@ -112,7 +112,7 @@ def autoencoder(image: tuple[int, int, int], outputs: int, *, width: int, depth:
 class Autoencoder(nn.Module):
     """An encoder that halves its input, and a decoder that doubles it, with sums as skips.
 
-    The sides of the input are multiples of 2 ** depth.
+    Halves are rounded up, and what the decoder has too much is cut off.
     """
 
     def __init__(self, channels: int, width: int, depth: int) -> None:
@@ -135,7 +135,8 @@ class Autoencoder(nn.Module):
             levels.append(leaky_relu(layer(levels[-1]), LEAK))
         x = levels.pop()
         for layer in self.decoder:
-            x = leaky_relu(layer(x) + levels.pop(), LEAK)
+            skip = levels.pop()
+            x = leaky_relu(layer(x)[..., : skip.shape[2], : skip.shape[3]] + skip, LEAK)
         correction: Tensor = self.last(x)
         return correction
 

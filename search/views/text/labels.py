@@ -14,15 +14,15 @@ AT_CHANCE = "at chance"
 
 
 MAY_BE_LUCK, NO_GAIN = "may be luck", "no gain"
-"""The marks for a metric without a lowest value, which is a gain over a method."""
+"""The marks for a metric that is a gain over a method that learns nothing."""
 
 
 def outcome_with_mark(trial: TrialResult, marked: set[str]) -> str:
     """Return a trial's outcome, followed by a mark if its name is in `marked`."""
     if trial.trial not in marked:
         return trial.outcome
-    gain = MAY_BE_LUCK if trial.value > 0 else NO_GAIN
-    return f"{trial.outcome}, {AT_CHANCE if math.isfinite(trial.metric.limits[0]) else gain}"
+    gain_mark = MAY_BE_LUCK if trial.value > 0 else NO_GAIN
+    return f"{trial.outcome}, {gain_mark if trial.metric.is_gain else AT_CHANCE}"
 
 
 def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from search.api import load, run
+from search.journal.naming import NoSuchSearch
 from search.operations.predict import Files, FolderAccuracy, Predictions, PredictRequest, predict
 from search.views.predictions import accuracy_lines
 from tests.conftest import Command
@@ -337,3 +338,10 @@ def test_no_picture_of_an_image_is_written_over_that_of_another(tmp_path: Path) 
     made._write_files(answers[0])
     with pytest.raises(ConfigError, match=r"a\.png' and '.*a\.jpg' would be written to the same"):
         made._write_files(answers[1])
+
+
+def test_a_search_that_is_not_there_is_said_before_its_journal_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    request = PredictRequest(name="nosuch", paths=(str(tmp_path / "a.png"),), storage=tmp_path)
+    with pytest.raises(NoSuchSearch, match="there is no search 'nosuch'"):
+        predict(request)

@@ -32,6 +32,11 @@ def test_the_output_is_larger_by_the_scale(name: str, scale: int) -> None:
         assert output.abs().max() < 0.5, "it begins with small corrections"
 
 
+def test_an_autoencoder_may_halve_more_often_than_its_sides_allow() -> None:
+    network = build("autoencoder", 3, width=2, depth=5)
+    assert network(torch.rand(1, 3, 12, 20)).shape == (1, 3, 36, 60)
+
+
 @pytest.mark.parametrize("name", ENLARGING)
 def test_every_option_has_an_effect(name: str) -> None:
     count = sum(weights.numel() for weights in build(name).parameters())

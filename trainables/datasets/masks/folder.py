@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
     SIXTEEN_BITS,
-    TITLES,
     Allocate,
     Arrays,
     Decoded,
@@ -25,9 +24,7 @@ from trainables.datasets.arrays import (
     Part,
     Ragged,
     allocate_each,
-    as_uniform,
     in_memory,
-    take_rows,
 )
 from trainables.datasets.folder import (
     EachPath,
@@ -38,6 +35,7 @@ from trainables.datasets.folder import (
     find_dark,
     find_layout,
     find_value_range,
+    usable_part,
 )
 from trainables.datasets.images import Header, ValueRange, decode_telling, header
 from trainables.datasets.layout import layout_error
@@ -135,7 +133,10 @@ def load(
     if _is_binary(layout, findings):
         for _, masks in arrays.values():
             _whiten(masks)
-    parts = {title: _part(layout, findings, title, *arrays[title]) for title in layout.parts}
+    parts = {
+        title: usable_part(layout, findings.unusable, title, *arrays[title])
+        for title in layout.parts
+    }
     return Decoded(
         classes,
         parts["train"],
@@ -406,26 +407,6 @@ def _list_left_out(layout: MaskLayout, findings: MaskFindings) -> Iterator[LeftO
         error = findings.errors.get(path)
         reason = f"cannot be read: {error}" if error else f"its mask: {findings.bad_masks[path]}"
         yield LeftOut(printable(layout.name(path)), reason)
-
-
-def _part(
-    layout: MaskLayout, findings: MaskFindings, title: str, images: Arrays, masks: Arrays
-) -> Part:
-    """Return a part without the images that cannot be used.
-
-    Raises:
-        DataError: no image of the part can be used.
-    """
-    paths = [path for _, path in layout.parts[title]]
-    rows = np.array([row for row, path in enumerate(paths) if path not in findings.unusable], int)
-    if not len(rows):
-        raise DataError(
-            f"no image of the {TITLES[title]} set can be used. Check its images and masks."
-        )
-    names = tuple(layout.name(paths[row]) for row in rows.tolist())
-    if len(rows) < len(paths):
-        images, masks = take_rows(images, rows), take_rows(masks, rows)
-    return Part(as_uniform(images), as_uniform(masks), names)
 
 
 def _group_numbers(layout: MaskLayout, findings: MaskFindings) -> Labels | None:

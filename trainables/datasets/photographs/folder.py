@@ -12,22 +12,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from trainables.config import SCALE, DataConfig
+from trainables.config import SCALE, SCALES, DataConfig
 from trainables.datasets.arrays import (
     SIXTEEN_BITS,
-    TITLES,
     Allocate,
     Arrays,
     Decoded,
     Images,
     LeftOut,
-    Part,
     allocate_each,
-    as_uniform,
     in_memory,
-    take_rows,
 )
 from trainables.datasets.folder import (
     EachPath,
@@ -40,6 +34,7 @@ from trainables.datasets.folder import (
     find_value_range,
     list_left_out,
     list_unreadable,
+    usable_part,
 )
 from trainables.datasets.images import Header, ValueRange, decode_telling, header
 from trainables.datasets.layout import layout_error
@@ -55,7 +50,6 @@ from trainables.memory import free_memory, gigabytes
 from trainables.processors import processors
 from trainables.progress import Advance, step
 
-SCALES = (2, 3, 4)
 TOO_SMALL, WRONG_COPY = "too small", "a copy of another size"
 
 
@@ -127,7 +121,10 @@ def load(
     ]
     if problems:
         raise layout_error(problems)
-    parts = {title: _part(layout, findings, title, *arrays[title]) for title in layout.parts}
+    parts = {
+        title: usable_part(layout, findings.unusable, title, *arrays[title])
+        for title in layout.parts
+    }
     return Decoded(
         (),
         parts["train"],
@@ -313,24 +310,6 @@ def _fitting(pixels: Images, place: Images) -> Images:
     if pixels.shape != place.shape:
         raise DataError("the image is damaged or cut off")
     return pixels
-
-
-def _part(
-    layout: PhotographLayout, findings: PhotographFindings, title: str, small: Arrays, large: Arrays
-) -> Part:
-    """Return a part without the images that cannot be used.
-
-    Raises:
-        DataError: no image of the part can be used.
-    """
-    paths = [path for _, path in layout.parts[title]]
-    rows = np.array([row for row, path in enumerate(paths) if path not in findings.unusable], int)
-    if not len(rows):
-        raise DataError(f"no photograph of the {TITLES[title]} set can be used. Check the files.")
-    names = tuple(layout.name(paths[row]) for row in rows.tolist())
-    if len(rows) < len(paths):
-        small, large = take_rows(small, rows), take_rows(large, rows)
-    return Part(as_uniform(small), as_uniform(large), names)
 
 
 def _describe_sizes(layout: PhotographLayout, findings: PhotographFindings) -> Iterator[str]:

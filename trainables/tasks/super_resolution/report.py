@@ -37,13 +37,35 @@ class Quality(NamedTuple):
     ssim: Any
 
     @classmethod
-    def of(cls, enlarged: Images, truth: Images, small: Images, *, with_ssim: bool = True) -> Self:
-        """Measure an enlarged image; without `with_ssim`, which is slow, its SSIM is 0."""
+    def of(
+        cls,
+        enlarged: Images,
+        truth: Images,
+        small: Images,
+        *,
+        with_ssim: bool = True,
+        reference: float | None = None,
+    ) -> Self:
+        """Measure an enlarged image.
+
+        Args:
+            enlarged: the enlarged image.
+            truth: the true one.
+            small: the small one.
+            with_ssim: False to leave out the SSIM, which is slow; it is then 0.
+            reference: the PSNR of the bicubic enlargement (`bicubic_psnr`), if it is known.
+        """
         scale = len(truth) // len(small)
         own = psnr(enlarged, truth, scale)
-        gain = own - psnr(interpolate(small, scale, "bicubic"), truth, scale)
+        gain = own - (bicubic_psnr(small, truth) if reference is None else reference)
         loss = float(np.mean((enlarged.astype(np.float64) - truth) ** 2) / 255**2)
         return cls(loss, gain, own, ssim(enlarged, truth, scale) if with_ssim else 0.0)
+
+
+def bicubic_psnr(small: Images, truth: Images) -> float:
+    """Return the PSNR of the bicubic enlargement of an image, in dB."""
+    scale = len(truth) // len(small)
+    return psnr(interpolate(small, scale, "bicubic"), truth, scale)
 
 
 def epoch_values(each: NDArray[np.float64], metric: Metric) -> dict[str, float]:
@@ -128,7 +150,7 @@ def _name(part: Part, row: int) -> str:
 
 
 def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
-    """Show the square of an image that the network improves most: bicubic, network, truth."""
+    """Show the square of an image that the model improves most: bicubic, model, truth."""
     small, truth = part.images[row], part.targets[row]
     scale = len(truth) // len(small)
     bicubic = interpolate(small, scale, "bicubic")
@@ -138,7 +160,7 @@ def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
     ]
     title = (
         f"{_name(part, row)}: {quality.psnr:.1f} dB, bicubic {quality.psnr - quality.gain:.1f} dB "
-        "(bicubic, network, truth)"
+        "(bicubic, model, truth)"
     )
     return {"title": title, "webp": _webp(crops), "is_wide": True}
 

@@ -9,6 +9,7 @@ and use alike.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,7 +26,13 @@ from trainables.predictors.super_resolution import enlarge_by_tiles
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.pixels import Pixels, floats, units
 from trainables.tasks.super_resolution.bicubic import enlarge_bicubic
-from trainables.tasks.super_resolution.report import Quality, epoch_values, mean_gain, report
+from trainables.tasks.super_resolution.report import (
+    Quality,
+    bicubic_psnr,
+    epoch_values,
+    mean_gain,
+    report,
+)
 from trainables.values import Evaluation, Json
 
 QUARTERS = 4
@@ -45,6 +52,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "charbonnier": lambda enlarged, truth: ((enlarged - truth) ** 2 + EPSILON**2).sqrt().mean(),
 }
 """The losses, by the names in `task.loss`."""
+
+
+REFERENCES: WeakKeyDictionary[Pixels, dict[int, float]] = WeakKeyDictionary()
+"""The PSNR of the bicubic enlargement of each image of a part, by row.
+
+It is the same each epoch, and takes as long to compute as a small network's enlargement.
+"""
 
 
 class SmallImages(NamedTuple):
@@ -206,9 +220,18 @@ class QualityMeter:
 
     def add(self, outputs: list[EnlargedImage], batch: Batch) -> None:
         """Add enlarged images."""
-        for (enlarged, small), truth in zip(outputs, batch.targets, strict=True):
+        references = REFERENCES.setdefault(self.pixels, {})
+        rows = batch.inputs.rows
+        for row, (enlarged, small), target in zip(rows, outputs, batch.targets, strict=True):
+            truth = target.cpu().numpy()
+            if row not in references:
+                references[row] = bicubic_psnr(small, truth)
             quality = Quality.of(
-                enlarged, truth.cpu().numpy(), small, with_ssim=self.metric.name == "ssim"
+                enlarged,
+                truth,
+                small,
+                with_ssim=self.metric.name == "ssim",
+                reference=references[row],
             )
             self._each.append(quality)
 
