@@ -86,7 +86,12 @@ DOORS = {
         "search/views/terminal.py",
     },
     "jsonschema": {"cluster/preflight/schema.py"},
-    "yaml": {"cluster/definition.py", "cluster/runtime/nodes.py", "search/cli/config_file.py"},
+    "yaml": {
+        "cluster/definition.py",
+        "cluster/runtime/nodes.py",
+        "search/cli/config_file.py",
+        "trainables/datasets/boxes/yolo.py",
+    },
     "matplotlib": {f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures")},
     # A table of trials, and what a promoted model answers.
     "pandas": {
@@ -96,6 +101,7 @@ DOORS = {
         "trainables/export/predictor.py",
         "trainables/predictors/segmentation.py",
         "trainables/predictors/super_resolution.py",
+        "trainables/predictors/detection.py",
     },
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
@@ -105,6 +111,8 @@ DOORS = {
         "trainables/datasets/published/fashion_mnist.py",
         "trainables/datasets/published/cifar10.py",
         "trainables/models/dilated.py",
+        "trainables/models/detectors/faster_rcnn.py",
+        "trainables/models/detectors/ssd.py",
         "trainables/models/encoders.py",
         "trainables/models/families.py",
         "trainables/models/weights.py",
@@ -124,6 +132,7 @@ DOORS = {
         "trainables/baselines/threshold.py",
         "trainables/datasets/published/digits.py",
         "trainables/datasets/published/photographs.py",
+        "trainables/datasets/published/digit_scenes.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
         "trainables/evaluation/doubts.py",
@@ -158,14 +167,17 @@ FLOORS = {
         config mapped
         datasets
         datasets/masks
+        datasets/boxes
         datasets/photographs
         datasets/published
         inspection
         tasks
         tasks/super_resolution
+        tasks/detection
         baselines
         checkpoints
         models
+        models/detectors
         training
         request fusion evaluation probes
         export trial
@@ -175,6 +187,7 @@ FLOORS = {
     "search": """
         space values
         journal schedulers fetching
+        spaces/tasks
         algorithms spaces process
         design
         decisions
@@ -396,6 +409,7 @@ def test_what_mlflow_runs_is_imported_nowhere() -> None:
         "trainables/export/predictor.py",
         "trainables/predictors/segmentation.py",
         "trainables/predictors/super_resolution.py",
+        "trainables/predictors/detection.py",
         "trainables/baselines/features.py",
         "trainables/baselines/pixel_models.py",
         "cluster/preflight/probe.py",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.journal.guessing import answer_against
 from search.journal.result import SearchResult
@@ -47,8 +47,8 @@ class PredictRequest:
         ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
     )
     out: Path | None = option(
-        "write the masks of a segmentation model, and the images with the masks laid over them, or "
-        "the enlarged images of a model of super-resolution, to this folder",
+        "write the pictures of a model's answers to this folder: masks, enlarged images, or images "
+        "with boxes, and the boxes of all images as COCO JSON",
         metavar="DIR",
         parse=own_path,
         before="trial",
@@ -174,6 +174,8 @@ class Predictions:
     """The number of predicted images so far."""
     unread_files: int = 0
     """The number of files so far that could not be read."""
+    _records: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The values of each image for files about all images (`Model.joint_files`)."""
     _written: dict[Path, str] = field(default_factory=dict, repr=False)
     """The image of each file that was written."""
 
@@ -181,13 +183,16 @@ class Predictions:
         """Predict each file (see `trainables.export.stream`), and count it."""
         from trainables.export.stream import answers
 
-        for answer in answers(self.model, self.files):
-            if answer.error:
-                self.unread_files += 1
-            else:
-                self.images += 1
-                self._write_files(answer)
-            yield self.accuracy.take(answer)
+        try:
+            for answer in answers(self.model, self.files):
+                if answer.error:
+                    self.unread_files += 1
+                else:
+                    self.images += 1
+                    self._write_files(answer)
+                yield self.accuracy.take(answer)
+        finally:
+            self._write_joint_files()  # also those of an interrupted iteration
 
     def _write_files(self, answer: "FileAnswer") -> None:
         """Write the files of an answer, if there is a folder for them.
@@ -197,6 +202,8 @@ class Predictions:
         """
         if self.out is None:
             return
+        if answer.record is not None:
+            self._records[self._inner_path(answer.file)] = answer.record
         for ending, content in answer.files.items():
             target = picture_path(self.out, answer.file, self.files.paths, ending)
             if (first := self._written.setdefault(target, answer.file)) != answer.file:
@@ -207,6 +214,18 @@ class Predictions:
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+
+    def _inner_path(self, image: str) -> str:
+        """Return the path of an image below the folder that was predicted."""
+        return inner_path(image, self.files.paths).as_posix()
+
+    def _write_joint_files(self) -> None:
+        """Write the files about all images, if there is a folder for them and any image."""
+        if self.out is None or not self._records:
+            return
+        for name, content in self.model.joint_files(self._records).items():
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / name).write_bytes(content)
 
     @property
     def unread(self) -> int:
@@ -236,10 +255,15 @@ def picture_path(out: Path, image: str, paths: Sequence[str], ending: str) -> Pa
         paths: the paths of images and folders that were predicted.
         ending: what replaces the suffix of the image, such as `_mask.png`.
     """
+    inner = inner_path(image, paths)
+    return out / inner.with_name(inner.stem + ending)
+
+
+def inner_path(image: str, paths: Sequence[str]) -> Path:
+    """Return the path of an image below the folder of these that contains it, else its name."""
     file = Path(image)
     roots = [Path(path) for path in paths if file.is_relative_to(path)]
-    inner = file.relative_to(roots[0]) if roots and roots[0] != file else Path(file.name)
-    return out / inner.with_name(inner.stem + ending)
+    return file.relative_to(roots[0]) if roots and roots[0] != file else Path(file.name)
 
 
 def _check_any_path(paths: Sequence[str]) -> None:

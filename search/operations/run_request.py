@@ -65,7 +65,8 @@ class RunRequest:
     space: str | SearchSpace | None = option(
         f"{', '.join(names())}, or your own: file.py:NAME, "
         "a SearchSpace or a function that returns one (default: auto for images in classes, "
-        "segmentation for images with masks, super_resolution for HR/ and LR/, table3 for digits)",
+        "segmentation for images with masks, super_resolution for HR/ and LR/, "
+        "detection for boxes, table3 for digits)",
         metavar="NAME",
         section=SEARCHED,
     )
@@ -73,8 +74,8 @@ class RunRequest:
     pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
         f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, images "
-        "with masks, or photographs to enlarge), or s3://BUCKET/PREFIX (such a folder in Amazon S3 "
-        "or a compatible store, which is copied here first)",
+        "with masks, with boxes, or photographs to enlarge), or s3://BUCKET/PREFIX (such a folder "
+        "in Amazon S3 or a compatible store, which is copied here first)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

@@ -12,6 +12,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 import search.spaces
+import search.spaces.tasks
 from cluster.cli import expand_path
 from search.space import SearchSpace
 from search.spaces.circumstances import Circumstances
@@ -19,15 +20,18 @@ from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
 
 NOT_SPACES = {"find", "circumstances"}
+MODULES = {
+    module.name: f"{folder.__name__}.{module.name}"
+    for folder in (search.spaces, search.spaces.tasks)
+    for module in pkgutil.iter_modules(folder.__path__)
+    if not module.ispkg and module.name not in NOT_SPACES
+}
+"""The modules of the named spaces, by the space's name."""
 
 
 def names(task: str = "") -> list[str]:
     """Return the names of the spaces in this folder, sorted; with `task`, those for this task."""
-    every = sorted(
-        module.name
-        for module in pkgutil.iter_modules(search.spaces.__path__)
-        if module.name not in NOT_SPACES
-    )
+    every = sorted(MODULES)
     return [name for name in every if task in ("", task_of(name))]
 
 
@@ -83,7 +87,7 @@ def find(source: str) -> SearchSpace:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"search.spaces.{name}")
+    return importlib.import_module(MODULES[name])
 
 
 def file_of(source: str) -> tuple[Path, str] | None:

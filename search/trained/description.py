@@ -62,7 +62,8 @@ def _columns(chosen: TrialResult, exported: "Exported") -> str:
 
 def _drafts(result: SearchResult) -> str:
     """Describe how large JPEGs were decoded for the training; empty unless the data is a folder."""
-    if result.started.data["name"] != "folder" or result.task.load_targets().fills_up:
+    targets = result.task.load_targets()
+    if result.started.data["name"] != "folder" or targets.fills_up or targets.pads:
         return ""
     size = " x ".join(map(str, result.started.data["image"][1:]))
     return (

@@ -29,6 +29,10 @@ SEGMENTING = sorted(
 )
 """The networks of segmentation."""
 
+DETECTING = sorted(
+    name for name, entry in MODELS.items() if entry.kind == "network" and "detection" in entry.tasks
+)
+"""The networks of detection."""
 ENLARGING = sorted(
     name
     for name, entry in MODELS.items()

@@ -9,6 +9,7 @@ import pytest
 
 import trainables
 from trainables.catalog.datasets import DATASETS
+from trainables.catalog.detection_options import DetectionOptions
 from trainables.catalog.models import MODELS
 from trainables.catalog.segmentation_options import SegmentationOptions
 from trainables.catalog.super_resolution_options import SuperResolutionOptions
@@ -34,6 +35,7 @@ PARTS = (
     OptimizerConfig,
     TrainConfig,
     SegmentationOptions,
+    DetectionOptions,
     TrialConfig,
 )
 
@@ -349,6 +351,11 @@ SEGMENTING = TrialConfig(
     data=DataConfig(name="scenes", task="segmentation"),
     options=SegmentationOptions(loss="focal", focal_gamma=1.0, turns=True),
 )
+DETECTING = TrialConfig(
+    model=ModelConfig(name="center_points", width=16),
+    data=DataConfig(name="digit_scenes", task="detection"),
+    options=DetectionOptions(most_boxes=50, overlap=0.5),
+)
 ENLARGING = TrialConfig(
     model=ModelConfig(name="edsr", layers=3),
     data=DataConfig(name="photographs", task="super_resolution", scale=3),
@@ -369,6 +376,7 @@ EXAMPLES = {
     "tree": TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
     "segmenting": SEGMENTING,
     "enlarging": ENLARGING,
+    "detecting": DETECTING,
     "forest": dataclasses.replace(SEGMENTING, model=ModelConfig(name="pixel_forest", trees=7)),
 }
 

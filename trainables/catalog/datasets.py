@@ -77,12 +77,19 @@ DATASETS: dict[str, DatasetEntry] = {
         has_files=False,
         flip=True,
     ),
+    "digit_scenes": DatasetEntry(
+        module="trainables.datasets.published.digit_scenes",
+        tasks=("detection",),
+        has_files=False,
+        flip=True,
+    ),
     "folder": DatasetEntry(
         module="trainables.datasets.folder",
-        tasks=("classification", "segmentation", "super_resolution"),
+        tasks=("classification", "segmentation", "super_resolution", "detection"),
         readers={
             "segmentation": "trainables.datasets.masks.folder",
             "super_resolution": "trainables.datasets.photographs.folder",
+            "detection": "trainables.datasets.boxes.folder",
         },
         flip=True,
         from_folder=True,

@@ -224,6 +224,26 @@ def enlarging(builder: str, **options: Any) -> ModelEntry:
     )
 
 
+def detecting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
+    """Build the catalog entry of a network that finds objects.
+
+    Args:
+        builder: the builder in `trainables.models.detectors`, as `module:function`.
+        encoder: torchvision's name of the encoder; empty for a network without one.
+        weights: the file name of the encoder's weights.
+        options: the network's other options, with their defaults.
+    """
+    return ModelEntry(
+        builder=f"trainables.models.detectors.{builder}",
+        name=encoder,
+        options={**(TRANSFER if encoder else {}), **options},
+        min_side=32,
+        weights=weights,
+        source=encoder,
+        tasks=("detection",),
+    )
+
+
 FAMILIES = "trainables.models.families:build"
 
 SEGMENTING_SIDE = 32
@@ -318,6 +338,24 @@ MODELS: dict[str, ModelEntry] = {
     "espcn": enlarging("espcn", width=64),
     "edsr": enlarging("edsr", width=32, layers=4),
     "autoencoder": enlarging("autoencoder", width=32, depth=2),
+    "center_points": detecting("center_points:build", width=32),
+    "center_points_mobilenet_v2": detecting(
+        "center_points:build", "mobilenet_v2", MOBILENET_V2, width=64
+    ),
+    "center_points_squeezenet1_0": detecting(
+        "center_points:build", "squeezenet1_0", SQUEEZENET, width=64
+    ),
+    "center_points_resnet18": detecting("center_points:build", "resnet18", RESNET18, width=64),
+    "ssdlite_mobilenet_v3_large": detecting(
+        "ssd:build",
+        "ssdlite320_mobilenet_v3_large",
+        "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+    ),
+    "faster_rcnn_mobilenet_v3_large": detecting(
+        "faster_rcnn:build",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+    ),
     "svm": ModelEntry(
         builder="trainables.baselines.classification:SupportVectorMachine",
         options={"features": "hog", "c": 10.0, "gamma": 1.0},

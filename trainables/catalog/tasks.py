@@ -6,7 +6,7 @@ metric, list it in the entry of its task, and make the task's meter report it.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any
@@ -208,6 +208,8 @@ class TaskEntry:
     """
     baselines: str = ""
     """A sentence that names a space with baselines of this task; empty if there is none."""
+    terms: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Explanations of words that only this task's reports use, by the word."""
     can: frozenset[str] = frozenset()
     """The task's capabilities beyond training a network in one process: keys of `CAPABILITIES`."""
 
@@ -422,11 +424,84 @@ SUPER_RESOLUTION = TaskEntry(
         Metric(name="psnr", title="PSNR", key="val/psnr", limits=(0.0, math.inf), unit="dB"),
         Metric(name="ssim", title="SSIM", key="val/ssim", limits=(-1.0, 1.0)),
     ),
+    terms={
+        "bicubic": (
+            "The usual way to enlarge an image without learning: smooth curves through pixels."
+        ),
+        "PSNR": (
+            "How close an enlarged image is to the true one, in dB: 10 times the logarithm of the "
+            "largest possible squared error of a pixel over the mean one. 1 dB more means that the "
+            "mean squared error is a fifth smaller."
+        ),
+        "PSNR above bicubic": (
+            "The PSNR minus that of the bicubic enlargement of the same image; 0 is as good as "
+            "bicubic."
+        ),
+        "SSIM": (
+            "The similarity of brightness, contrast and structure around each pixel; 1 is equal."
+        ),
+    },
     can=frozenset({"enlarge", "folds", "workers", "half", "onnx"}),
 )
 
+DETECTION = TaskEntry(
+    name="detection",
+    title="detection",
+    implementation="trainables.tasks.detection.task:Detection",
+    predictor="trainables.predictors.detection",
+    targets="trainables.datasets.boxes.targets:BoxTargets",
+    options="trainables.catalog.detection_options:DetectionOptions",
+    model="trainables.export.detector:ObjectDetector",
+    goal="find the objects in the images of {data} ({classes} classes) best",
+    output="boxes",
+    columns=(
+        "the number of objects of each class that are found at the model's working point, and "
+        "`boxes as JSON`, with the `box` (left, top, right, bottom in pixels), `class` and "
+        "`score` of every one"
+    ),
+    accepts=(
+        "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
+        "width, with as many channels as the training images had. The model resizes them, and "
+        "boxes refer to the pixels of the images that were passed."
+    ),
+    metrics=(
+        # Detectors compute no loss of validation images.
+        Metric(
+            name="map",
+            title="mAP50-95",
+            key="val/map",
+            limits=UNIT,
+            is_primary=True,
+            loss="train/loss",
+        ),
+        Metric(name="map50", title="mAP50", key="val/map50", limits=UNIT, loss="train/loss"),
+    ),
+    terms={
+        "IoU": (
+            "The intersection of two boxes over their union: 1 for equal boxes, 0 for boxes beside "
+            "each other."
+        ),
+        "AP50": (
+            "Average precision: the mean precision over all values of recall, where a box is right "
+            "if its IoU with an object of its class is at least 0.5."
+        ),
+        "mAP50-95": (
+            "The mean of average precision over the classes, and over ten thresholds of IoU from "
+            "0.5 to 0.95: it also rates how exactly boxes fit."
+        ),
+        "precision, recall of boxes": (
+            "Of the boxes with at least this score, the share that is around an object of their "
+            "class; of the objects, the share that is found."
+        ),
+        "missed, background": (
+            "Objects around which there is no box; boxes that are around no object."
+        ),
+    },
+    can=frozenset({"augment", "folds", "workers", "half", "onnx"}),
+)
+
 TASKS: dict[str, TaskEntry] = {
-    entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION)
+    entry.name: entry for entry in (CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, DETECTION)
 }
 
 DEFAULT_TASK = CLASSIFICATION.name

@@ -277,13 +277,17 @@ def _limit_validation(val: Part, config: DataConfig, draw: _Draw) -> tuple[Part,
 def _side(decoded: Decoded, config: DataConfig) -> int | None:
     """Return the side of training inputs, in pixels, if they are squares cut out of the images.
 
-    None if networks are trained on whole images, which then all have the same size.
+    None if networks are trained on whole images, which then all have the same size. For a task
+    that pads images, it is the longer side to which they were resized; None if they were only
+    reduced.
 
     Raises:
         DataError: `data.image_size` is larger than the smaller side of some image, and the task
             does not fill up images.
     """
     targets: Targets = TASKS[config.task].load_targets()
+    if targets.pads:
+        return config.image_size
     parts = [part for part in (decoded.train, decoded.val) if part is not None]
     if targets.fills_up:
         return _filled_side(parts, config.image_size, targets)

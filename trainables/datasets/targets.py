@@ -17,6 +17,13 @@ from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
 from trainables.errors import DataError
 
 Labels = NDArray[np.int64]
+LEAST_IMAGES = 10
+"""The number of images that a class needs to be a stratum.
+
+Of fewer images, a fifth is one image at most; many such strata would make the drawn sets larger
+than requested, because at least one image of each stratum is drawn.
+"""
+
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
@@ -43,6 +50,18 @@ class PixelCounts:
         return self.ignored / max(1, self.ignored + sum(self.pixels))
 
 
+@dataclass(frozen=True)
+class ObjectCounts:
+    """The objects of each class in a part of a data set."""
+
+    objects: tuple[int, ...]
+    """The number of objects of each class."""
+    images: tuple[int, ...]
+    """The number of images in which each class occurs."""
+    without: int
+    """The number of images without objects."""
+
+
 class Targets:
     """Targets of any kind: only their number is checked, and images are not stratified."""
 
@@ -62,6 +81,11 @@ class Targets:
     """The side of these squares is a multiple of this number of pixels."""
     most_side = 224
     """The default maximum side of these squares, in pixels."""
+    pads = False
+    """True if images of several sizes are padded to one size (`image`).
+
+    Then `data.image_size` is the longer side to which images are resized.
+    """
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:
         """Check the images and targets that a loader returned.
@@ -147,6 +171,10 @@ class Targets:
         """Count the pixels of each class; None if pixels have no classes."""
         return None
 
+    def count_objects(self, part: Part, classes: int) -> ObjectCounts | None:
+        """Count the objects of each class; None if targets are no objects."""
+        return None
+
     def occurrences(self, part: Part, classes: int) -> NDArray[np.bool_]:
         """Find the classes that occur in each image, (images, classes)."""
         occurs: NDArray[np.bool_] = part.targets[:, None] == np.arange(classes)
@@ -177,3 +205,19 @@ class Targets:
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return the ways of guessing without looking at an image; empty if none are known."""
         return []
+
+
+def rarest_classes(present: NDArray[np.bool_]) -> Labels:
+    """Return the number of the rarest class that occurs in each image, int64 (images,).
+
+    A class is rare if it occurs in few of these images. Therefore images with a rare class are
+    divided evenly, and for two classes, so are images without foreground. Classes that occur in
+    fewer than `LEAST_IMAGES` images are not considered.
+
+    Args:
+        present: the classes that occur in each image, (images, classes).
+    """
+    counts = present.sum(axis=0)
+    costs = np.where(present & (counts >= LEAST_IMAGES), counts, len(present) + 1)
+    strata: Labels = costs.argmin(axis=1).astype(np.int64)
+    return strata

@@ -151,7 +151,7 @@ def time_batches(predict: Predict, task: Task, dataset: Dataset) -> dict[str, di
 
     A task with tiles predicts images one by one, so that only single images are timed.
     """
-    sizes = BATCHES[:1] if task.has_tiles else BATCHES
+    sizes = BATCHES[:1] if task.has_fixed_input else BATCHES
     return {
         f"batch_{size}": time_per_image(predict, task.examples(dataset, size)) for size in sizes
     }

@@ -25,7 +25,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable, counted
 from trainables.evaluation.cost import time_batches
-from trainables.evaluation.evaluate import TrainedModel, load_model
+from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
 from trainables.export import predictor, program, reference
 from trainables.progress import step
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
@@ -168,6 +168,10 @@ def _write(
         **task.describe(dataset),
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
+    if task.calibrates:
+        # With folds, each image is predicted by the network that was not trained on it.
+        own_predictions = predictions(config, dataset, dataset.val, path)
+        description |= task.calibrate(own_predictions, dataset)
     if dataset.value_range is not None:
         description["value_range"] = dataset.value_range
     if not config.task.is_implied:

@@ -41,6 +41,8 @@ class Answer:
     """Plain values, as a row of a table."""
     files: dict[str, bytes] = field(default_factory=dict)
     """The contents of files, such as a mask, by the ending of their names."""
+    record: Any = None
+    """Plain values for files about all images (`Model.joint_files`); None for none."""
 
 
 class TaskPredictor(Protocol):
@@ -161,6 +163,14 @@ class Model:
             images: pixels, as returned by `pixels`.
         """
         return [Answer(row) for row in self.rows(images)]
+
+    def joint_files(self, records: dict[str, Any]) -> dict[str, bytes]:
+        """Return the contents of files about all images, by their names.
+
+        Args:
+            records: the record of each image's answer, by the image's path.
+        """
+        return {}
 
     def plain(self, prediction: Any) -> Any:
         """Convert a prediction to a value for JSON, where it is not an array of numbers."""

@@ -28,9 +28,11 @@ def inputs_of(task: Task, dataset: Dataset, batch: int) -> Tensor:
 def program_of(module: nn.Module, task: Task, pixels: Tensor) -> Any:
     """Convert `module` to a torch.export program.
 
-    It accepts any batch size. It accepts images of any size if the task does, and has no tiles.
+    It accepts any batch size. It accepts images of any size if the task does, unless its
+    input is fixed.
     """
-    free = ("batch", "height", "width") if task.any_size and not task.has_tiles else ("batch",)
+    is_free = task.any_size and not task.has_fixed_input
+    free = ("batch", "height", "width") if is_free else ("batch",)
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
     return torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=(axes,))
 

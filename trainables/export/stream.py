@@ -29,6 +29,8 @@ class FileAnswer:
     """A row of `Model.rows`; empty if the file could not be read."""
     files: dict[str, bytes] = field(default_factory=dict)
     """The contents of files that belong to the answer (`Answer.files`)."""
+    record: Any = None
+    """The values for files about all images (`Answer.record`)."""
     error: str = ""
     """The reason why the file could not be read; empty if it was read."""
 
@@ -83,4 +85,4 @@ def _answer_batch(model: Model, decoded: list[tuple[str, Any, str]]) -> Iterator
             yield FileAnswer(file, error=error)
         else:
             answer = next(answers)
-            yield FileAnswer(file, answer.row, answer.files)
+            yield FileAnswer(file, answer.row, answer.files, answer.record)

@@ -112,7 +112,7 @@ def _samples(report: DataReport, train: Part) -> Iterator[PictureRow]:
         return
     occurs, colours = targets.occurrences(train, len(report.classes)), None
     side, samples = SIDE, SAMPLES
-    if report.pixels:
+    if report.pixels or report.objects:
         colours = targets.class_colours(len(report.classes))
         side, samples = LARGE_SIDE, LARGE_SAMPLES
     is_shown = np.zeros(len(train), bool)  # an image may have several classes

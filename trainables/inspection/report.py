@@ -18,7 +18,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
-from trainables.datasets.targets import PixelCounts, Targets
+from trainables.datasets.targets import ObjectCounts, PixelCounts, Targets
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
@@ -71,7 +71,7 @@ class DataReport:
     task: str
     fingerprint: str
     classes: tuple[str, ...]
-    """The names of the classes of images or pixels; empty if the targets are not classes."""
+    """The names of the classes of images, pixels or objects; empty if targets have no classes."""
     images: dict[str, int]
     """The number of images by part: `train`, `val`, `test`; with folds `val` is missing."""
     counts: dict[str, tuple[int, ...]]
@@ -99,6 +99,8 @@ class DataReport:
     """True if folds were drawn such that copies of a picture are in the same one."""
     pixels: dict[str, PixelCounts] = field(default_factory=dict)
     """The pixels of each class, by part; empty if pixels have no classes."""
+    objects: dict[str, ObjectCounts] = field(default_factory=dict)
+    """The objects of each class, by part; empty if targets are no objects."""
     compared: str = ""
     """A clause on what was not searched (`Copies.limit`); empty if the search was complete."""
 
@@ -128,6 +130,10 @@ class DataReport:
                 part: PixelCounts(tuple(each["pixels"]), tuple(each["images"]), each["ignored"])
                 for part, each in values.get("pixels", {}).items()
             },
+            "objects": {
+                part: ObjectCounts(tuple(each["objects"]), tuple(each["images"]), each["without"])
+                for part, each in values.get("objects", {}).items()
+            },
         }
         return cls(**fields)
 
@@ -141,15 +147,25 @@ class DataReport:
 
     @property
     def majority(self) -> tuple[str, float]:
-        """The name of the largest class of the training set, and its share of images or pixels."""
-        counts = self.pixels["train"].pixels if self.pixels else self.counts["train"]
+        """The name of the largest class of the training set.
+
+        The second value is its share of the images, pixels or objects.
+        """
+        counts = (
+            self.pixels["train"].pixels
+            if self.pixels
+            else self.objects["train"].objects
+            if self.objects
+            else self.counts["train"]
+        )
         largest = int(np.argmax(counts))
         return self.classes[largest], counts[largest] / max(1, sum(counts))
 
     @property
     def occurrences(self) -> dict[str, tuple[int, ...]]:
         """The number of images in which each class occurs, by part."""
-        return self.counts or {part: counts.images for part, counts in self.pixels.items()}
+        counts = self.pixels or self.objects
+        return self.counts or {part: each.images for part, each in counts.items()}
 
     @property
     def small_classes(self) -> dict[str, int]:
@@ -197,17 +213,26 @@ def pixel_counts(dataset: Dataset, targets: Targets) -> dict[str, PixelCounts]:
     return {name: each for name, each in counts.items() if each is not None}
 
 
+def object_counts(dataset: Dataset, targets: Targets) -> dict[str, ObjectCounts]:
+    """Count the objects of each class, by part; empty if targets are no objects."""
+    counts = {
+        name: targets.count_objects(part, len(dataset.classes))
+        for name, part in parts_of(dataset).items()
+    }
+    return {name: each for name, each in counts.items() if each is not None}
+
+
 def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
     """Build the report on a data set that was loaded with this config."""
     dataset, targets = inspected.dataset, TASKS[config.task].load_targets()
     parts, counts = parts_of(dataset), class_counts(dataset, targets)
-    pixels = pixel_counts(dataset, targets)
+    pixels, objects = pixel_counts(dataset, targets), object_counts(dataset, targets)
     return DataReport(
         name=dataset.name,
         root=str(Path(config.root).absolute()) if config.root else "",
         task=config.task,
         fingerprint=dataset.fingerprint,
-        classes=dataset.classes if counts or pixels else (),
+        classes=dataset.classes if counts or pixels or objects else (),
         images={name: len(part) for name, part in parts.items()},
         counts=counts,
         shape=dataset.train.shape[1:],
@@ -223,6 +248,7 @@ def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
         contradicting=len(inspected.contradicting),
         together=dataset.groups is not None,
         pixels=pixels,
+        objects=objects,
         compared=inspected.copies.limit,
     )
 

@@ -176,7 +176,7 @@ def _classes(report: DataReport) -> Iterator[str]:
         fewest = min(small, key=lambda name: small[name])
         remedy = (
             "Add images of them."
-            if report.pixels
+            if report.pixels or report.objects
             else "Add images, or use pretrained networks, which need fewer (--download, --weights)."
         )
         yield (
@@ -209,8 +209,10 @@ def class_table(report: DataReport) -> list[list[str]]:
     """Return a table of the number of images by class and part; empty without classes.
 
     Its rows are the titles, one row for each class, and the sums. If pixels have classes, there are
-    shares of the pixels instead, and no sums.
+    shares of the pixels instead, and no sums; if there are objects, they are counted.
     """
+    if report.objects:
+        return _object_table(report)
     if report.pixels:
         return _pixel_table(report)
     if not report.counts:
@@ -235,6 +237,18 @@ def _pixel_table(report: DataReport) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
+def _object_table(report: DataReport) -> list[list[str]]:
+    """Return for each part the objects of each class, and the number of images that have it."""
+    columns = [["class", *map(printable, report.classes), "none"]]
+    for part, counts in report.objects.items():
+        cells = [
+            f"{objects:,} in {counted(images, 'image')}"
+            for objects, images in zip(counts.objects, counts.images, strict=True)
+        ]
+        columns.append([_title(report, part), *cells, counted(counts.without, "image")])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
 def share_text(share: float) -> str:
     """Format a share in percent, such that a small one is not shown as 0."""
     return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
@@ -244,6 +258,8 @@ def picture_title(report: DataReport) -> str:
     """Return the title of the report's picture (`pictures.picture`)."""
     if report.pixels:
         return "Training images with each class, and their masks laid over them"
+    if report.objects:
+        return "Training images with objects of each class, and all their boxes"
     return "Training images of each class" if report.classes else "Training images"
 
 
@@ -285,6 +301,10 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
         if ignored := report.pixels["train"].ignored_share:
             text = f"{share_text(ignored)} of the training pixels belong to no class"
             titled.append(("ignored", text))
+    if report.objects:
+        name, share = report.majority
+        text = f"{100 * share:.3g} % of the training objects are '{printable(name)}'"
+        titled.append(("largest class", text))
     titled.append(("copies", _copies(report)))
     if report.left_out_count:
         titled.append(("left out", f"{counted(report.left_out_count, 'file')}"))

@@ -97,12 +97,15 @@ class Task:
     any_size = False
     """True if images of any size are predicted without resizing, one by one if their sizes differ.
     """
-    has_tiles = False
-    """True if `module` maps tiles of one size (`module_inputs`), of which `apply` makes the whole.
+    has_fixed_input = False
+    """True if `module` maps inputs of one size (`module_inputs`), such as tiles or padded images.
 
-    Then the exported network has a fixed height and width, and images of any size need no more
-    memory than a tile.
+    Then the exported network has a fixed height and width; `apply` makes inputs of images of any
+    size, and predictions of images of the module's outputs.
     """
+
+    calibrates = False
+    """True if `calibrate` adds values to `about.json`."""
 
     def __init__(self, entry: TaskEntry, options: Options) -> None:
         self.entry, self.options = entry, options
@@ -242,15 +245,15 @@ class Task:
     def examples(self, dataset: Dataset, count: int) -> Images:
         """Return `count` validation images of one size, (count, height, width, channels).
 
-        If there are fewer images, they are repeated. With `has_tiles`, the size is the median, to
-        which images are cut or repeated.
+        If there are fewer images, they are repeated. With `has_fixed_input`, the size is the
+        median, to which images are cut or repeated.
         """
         images = self.given(dataset.val)
-        if isinstance(images, np.ndarray | Mapped) and not self.has_tiles:
+        if isinstance(images, np.ndarray | Mapped) and not self.has_fixed_input:
             repeated: Images = images[np.arange(count) % len(images)]
             return repeated
         _, height, width = dataset.image
-        if self.has_tiles:
+        if self.has_fixed_input:
             shapes = np.array([image.shape[:2] for image in images])
             height, width = np.median(shapes, axis=0).astype(int).tolist()
         return np.stack(
@@ -259,13 +262,13 @@ class Task:
 
     def module_inputs(self, dataset: Dataset, count: int) -> Images:
         """Return `count` inputs of `module`, by which it is exported: images, or tiles of them."""
-        if not self.has_tiles:
+        if not self.has_fixed_input:
             return self.examples(dataset, count)
         side, images = self.tile_side(dataset), dataset.val.images
         return np.stack([cut(images[number % len(images)], side, side) for number in range(count)])
 
     def tile_side(self, dataset: Dataset) -> int:
-        """Return the side of the tiles of a task that `has_tiles`, in pixels."""
+        """Return the side of the tiles of a task that `has_fixed_input`, in pixels."""
         return tile_side(dataset, self.targets.side_step)
 
     # Evaluation.
@@ -297,6 +300,10 @@ class Task:
         return {name: value for name, value in evaluation.items() if name != "pictures"}
 
     # Export.
+
+    def calibrate(self, predictions: Predictions, dataset: Dataset) -> Json:
+        """Return values for `about.json` that follow from predictions of the validation images."""
+        raise NotImplementedError
 
     def describe(self, dataset: Dataset) -> Json:
         """Return the task's values for `about.json`, which the stand-alone predictor reads."""

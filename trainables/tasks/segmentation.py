@@ -67,7 +67,7 @@ class Segmentation(Task):
 
     options: SegmentationOptions
     any_size = True
-    has_tiles = True
+    has_fixed_input = True
     tolerance = 1e-3
 
     # Training.

@@ -89,7 +89,7 @@ function show(file, said, told) {
     ),
     isClassified
       ? bars(Object.entries(one.probabilities))
-      : predicted(one.prediction),
+      : predicted(one.prediction, file),
     element(
       "p",
       { className: "note" },
@@ -99,7 +99,8 @@ function show(file, said, told) {
   if (facts.records && isClassified) said.append(correction(file, one));
 }
 
-function predicted(prediction) {
+function predicted(prediction, file) {
+  if (prediction?.boxes) return withBoxes(prediction, file);
   if (prediction?.image) {
     return element("img", {
       className: "enlarged",
@@ -115,6 +116,47 @@ function predicted(prediction) {
   const box = element("div", { className: "mask" });
   box.append(mask, bars(Object.entries(prediction.shares)));
   return box;
+}
+
+// Draws the boxes over the image, in whose pixels they are.
+function withBoxes(prediction, file) {
+  const figure = element("div", { className: "boxes" });
+  const image = element("img", { src: URL.createObjectURL(file), alt: "the image with boxes" });
+  image.onload = () => {
+    URL.revokeObjectURL(image.src);
+    figure.append(drawing(prediction.boxes, image.naturalWidth, image.naturalHeight));
+  };
+  image.onerror = () => image.remove();
+  figure.append(image);
+  const counts = Object.entries(prediction.counts).filter(([, count]) => count);
+  const text = counts.map(([name, count]) => `${count} ${shown(name)}`).join(", ") || "no objects";
+  const said = element("div", {});
+  said.append(figure, element("p", {}, text));
+  return said;
+}
+
+function drawing(boxes, width, height) {
+  const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+  const names = [...new Set(boxes.map((one) => one.class))].sort();
+  const line = Math.max(width, height) / 250;
+  for (const { box: [left, top, right, bottom], class: name, score } of boxes) {
+    const hue = (119 + names.indexOf(name) * 222.5) % 360;
+    const rectangle = svgElement("rect", {
+      x: left, y: top, width: right - left, height: bottom - top,
+      fill: "none", stroke: `hsl(${hue} 90% 45%)`, "stroke-width": line,
+    });
+    const title = svgElement("title", {});
+    title.textContent = `${shown(name)} ${percent(score)}`;
+    rectangle.append(title);
+    svg.append(rectangle);
+  }
+  return svg;
+}
+
+function svgElement(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
 }
 
 function correction(file, one) {

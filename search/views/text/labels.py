@@ -173,8 +173,9 @@ def with_article(metric: Metric) -> str:
 
 
 def capital(metric: Metric) -> str:
-    """Return the title of a metric for the start of a sentence: `Accuracy`, `Macro F1`."""
-    return metric.title[0].upper() + metric.title[1:]
+    """Return the title of a metric for the start of a sentence: `Accuracy`, `mAP50`."""
+    title = metric.title
+    return title if title[1:2].isupper() else title[0].upper() + title[1:]
 
 
 def superlative(metric: Metric) -> str:

@@ -45,22 +45,9 @@ TERMS_OF_CLASSES = {
     "reliability diagram": "Whether predictions with 80 % probability are right in 80 % of cases.",
 }
 """Words that are used only where each image has a class."""
-TERMS_OF_ENLARGING = {
-    "bicubic": "The usual way to enlarge an image without learning: smooth curves through pixels.",
-    "PSNR": (
-        "How close an enlarged image is to the true one, in dB: 10 times the logarithm of the "
-        "largest possible squared error of a pixel over the mean one. 1 dB more means that the "
-        "mean squared error is a fifth smaller."
-    ),
-    "PSNR above bicubic": (
-        "The PSNR minus that of the bicubic enlargement of the same image; 0 is as good as bicubic."
-    ),
-    "SSIM": "The similarity of brightness, contrast and structure around each pixel; 1 is equal.",
-}
-"""Words that are used only where images are enlarged."""
 
 
 def terms_of(task: TaskEntry) -> dict[str, str]:
     """Return the words for a task, and those for all."""
     of_classes = TERMS_OF_CLASSES if task.load_targets().are_classes else {}
-    return TERMS | of_classes | (TERMS_OF_ENLARGING if "enlarge" in task.can else {})
+    return TERMS | of_classes | dict(task.terms)

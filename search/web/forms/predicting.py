@@ -19,8 +19,9 @@ from trainables.errors import ConfigError
 from trainables.export.model import class_of_task
 
 VERSION = re.compile("[0-9]{1,9}")
-SHOWN_ENDINGS = ("_overlay.png", "_x2.png", "_x3.png", "_x4.png")
-"""The endings of the files that show a prediction: a mask over its image, or an enlarged image."""
+SHOWN_ENDINGS = ("_overlay.png", "_boxes.png", "_x2.png", "_x3.png", "_x4.png")
+"""The endings of the files that show a prediction: a mask or boxes over its image, or an
+enlarged image."""
 
 
 def model_address(name: str, number: str) -> str:

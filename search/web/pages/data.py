@@ -136,6 +136,7 @@ DATASET_WORDS = {
     "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
     "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",
     "photographs": "18 photographs for super-resolution, in colour and grey: already installed",
+    "digit_scenes": "400 drawn scenes, 96 x 96 pixels, with boxes around digits: already installed",
     "scenes": "350 drawn scenes, 64 x 64 pixels, with masks of their digits: already installed",
 }
 
@@ -175,7 +176,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "facts": facts(report),
         "picture": preview.picture,
         "picture_title": picture_title(report),
-        "has_pixels": bool(report.pixels),
+        "counted": "Pixels" if report.pixels else "Objects" if report.objects else "Images",
         "contradictions": contradictions(report),
         "matches": [match_row(match) for match in report.matches],
         "matched": matched,

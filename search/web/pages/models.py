@@ -1,12 +1,14 @@
 """The page *Models*, and a page for each registered model, which predicts uploaded images."""
 
 import asyncio
+import base64
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -23,7 +25,10 @@ from search.web.forms.launch import Launcher, command_line
 from search.web.forms.new_search import place_options
 from search.web.forms.predicting import Prediction, earlier, model_address
 from search.web.site import Site
+from trainables.datasets.arrays import SIXTEEN_BITS
+from trainables.datasets.images import DEPTHS, decode_opened, open_image
 from trainables.errors import ConfigError
+from trainables.predictors.detection import draw_boxes, png
 from trainables.values import Json
 
 NAV = ("Models", "/models")
@@ -183,6 +188,8 @@ class ImageAnswer:
     """The reply of `Models.ask`."""
     bars: list[tuple[str, float]]
     """The most probable classes, as (class, probability); empty after an error."""
+    boxed: str = ""
+    """The image with its boxes as a PNG in base64; empty if the model predicts no boxes."""
 
     @property
     def error(self) -> str:
@@ -212,6 +219,29 @@ async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer
         uri: the URI of the model's version, such as `models:/flowers/3`.
         upload: the image file.
     """
-    reply = await models.ask(uri, await upload.read())
+    content = await upload.read()
+    reply = await models.ask(uri, content)
     bars = list(reply.get("probabilities", {}).items())
-    return ImageAnswer(upload.filename or "an image", reply, bars)
+    boxed = await run_in_threadpool(_draw, content, reply.get("prediction"))
+    return ImageAnswer(upload.filename or "an image", reply, bars, boxed)
+
+
+def _draw(content: bytes, prediction: Any) -> str:
+    """Draw the boxes of a prediction on its image; empty if it has none.
+
+    Returns:
+        A PNG in base64.
+    """
+    if not (isinstance(prediction, dict) and "boxes" in prediction):
+        return ""
+    with open_image(content) as image:
+        low, high = (0, 255) if image.mode not in DEPTHS else SIXTEEN_BITS
+        pixels = decode_opened(image, None, "RGB", (low, high))[0]
+    names, boxes = list(prediction["counts"]), prediction["boxes"]
+    drawn = draw_boxes(
+        pixels,
+        np.array([each["box"] for each in boxes]).reshape(-1, 4),
+        np.array([names.index(each["class"]) for each in boxes], int),
+        [f"{each['class']} {each['score']:.2f}" for each in boxes],
+    )
+    return base64.b64encode(png(drawn)).decode()

@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from search.views.text.terms import TERMS, TERMS_OF_CLASSES, TERMS_OF_ENLARGING
+from search.views.text.terms import TERMS, TERMS_OF_CLASSES
 from search.web.site import Site
+from trainables.catalog.tasks import TASKS
 
 NAV = None
 
@@ -14,7 +15,8 @@ def routes(site: Site) -> list[BaseRoute]:
     """Build the route of the page, which each other page links to."""
 
     async def show(request: Request) -> Response:
-        terms = TERMS | TERMS_OF_CLASSES | TERMS_OF_ENLARGING
+        of_tasks = {word: text for task in TASKS.values() for word, text in task.terms.items()}
+        terms = TERMS | TERMS_OF_CLASSES | of_tasks
         return site.render(request, "words.html", terms=terms)
 
     return [site.shows("/words", show)]

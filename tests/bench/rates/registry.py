@@ -6,6 +6,7 @@ FEATURES: dict[str, str] = {
     "predict": "predicted",
     "intervals": "intervals",
     "intervals-of-masks": "intervals_of_masks",
+    "intervals-of-boxes": "intervals_of_boxes",
     "guessing": "guessing",
     "compare": "compare",
     "select": "selection",

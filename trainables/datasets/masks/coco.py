@@ -20,6 +20,8 @@ from trainables.datasets.names import LIKE_A_PART, part_of
 from trainables.errors import DataError, printable
 
 FILE = re.compile(r"(?:_?annotations|instances_).*\.json", re.IGNORECASE)
+SHAPE = re.compile(rb'"segmentation"\s*:\s*(\{|\[[\[\s]*[^\]\[\s])')
+"""Matches the beginning of a shape that is not empty."""
 BACKGROUND = "background"
 
 Mask = NDArray[np.uint8]
@@ -48,10 +50,10 @@ class CocoFile:
 
 
 def has_shapes(path: Path) -> bool:
-    """True if a file has the word "segmentation", so that its objects may have shapes."""
+    """True if an object in a file has a shape; files of boxes have empty ones, or none."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(b'"segmentation"') >= 0
+            return SHAPE.search(text) is not None
     except (OSError, ValueError):  # an empty file cannot be mapped
         return False
 

@@ -9,16 +9,15 @@ from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part, R
 from trainables.datasets.masks.crops import crops_per_image, pixels_in_tiles
 from trainables.datasets.masks.decoding import count_values
 from trainables.datasets.masks.values import IGNORED, MAX_CLASSES, SIDE_STEP
-from trainables.datasets.targets import Colour, Labels, PixelCounts, Targets
+from trainables.datasets.targets import (
+    Colour,
+    Labels,
+    PixelCounts,
+    Targets,
+    rarest_classes,
+)
 from trainables.errors import DataError, counted, printable
 from trainables.predictors.segmentation import overlay, palette, spans
-
-LEAST_IMAGES = 10
-"""The number of images that a class needs to be a stratum.
-
-Of fewer images, a fifth is one image at most; many such strata would make the drawn sets larger
-than requested, because at least one image of each stratum is drawn.
-"""
 
 
 class MaskTargets(Targets):
@@ -105,17 +104,8 @@ class MaskTargets(Targets):
         return overlay(image[::step, ::step], target[::step, ::step])
 
     def strata(self, targets: Arrays) -> Labels:
-        """Return the number of the rarest class that occurs in each image, int64 (images,).
-
-        A class is rare if it occurs in few of these images. Therefore images with a rare class are
-        divided evenly, and for two classes, so are images without foreground. Classes that occur in
-        fewer than `LEAST_IMAGES` images are not considered.
-        """
-        present = present_classes(targets)
-        counts = present.sum(axis=0)
-        costs = np.where(present & (counts >= LEAST_IMAGES), counts, len(present) + 1)
-        strata: Labels = costs.argmin(axis=1).astype(np.int64)
-        return strata
+        """Return the number of the rarest class that occurs in each image (`rarest_classes`)."""
+        return rarest_classes(present_classes(targets))
 
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return the guesses that every pixel is of the commonest class (`constant_mask`)."""

@@ -90,7 +90,7 @@ class SuperResolution(Task):
 
     options: SuperResolutionOptions
     any_size = True
-    has_tiles = True
+    has_fixed_input = True
     tolerance = 1e-3
 
     # Training.

@@ -4,7 +4,7 @@ Networks with a ResNet-50 are left out: an epoch on a CPU takes tens of times as
 """
 
 from search.space import Choice, Float, SearchSpace
-from search.spaces.segmentation import BASE, LOSSES
+from search.spaces.tasks.segmentation import BASE, LOSSES
 
 FOR = (
     "Images with masks: a comparison of the networks that suit a CPU with a threshold and with a "

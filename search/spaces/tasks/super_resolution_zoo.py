@@ -1,7 +1,7 @@
 """A comparison of five networks for super-resolution, and of four interpolations."""
 
 from search.space import Choice, Float, SearchSpace
-from search.spaces.super_resolution import BASE, FIRST
+from search.spaces.tasks.super_resolution import BASE, FIRST
 
 FOR = "Photographs, which are to become larger: a comparison of five networks with interpolation."
 TASK = "super_resolution"

@@ -1,0 +1,1 @@
+"""The spaces of other tasks than classification, each with its task as `TASK`."""
