@@ -129,21 +129,24 @@ function withBoxes(prediction, file) {
   image.onerror = () => image.remove();
   figure.append(image);
   const counts = Object.entries(prediction.counts).filter(([, count]) => count);
-  const text = counts.map(([name, count]) => `${count} ${shown(name)}`).join(", ") || "no objects";
+  const legend = element("p", {}, counts.length ? "" : "no objects");
+  for (const [name, count] of counts) {
+    const mark = element("span", { ariaHidden: "true" }, "■ ");
+    mark.style.color = colourOf(name);
+    legend.append(mark, `${count} ${shown(name)}  `);
+  }
   const said = element("div", {});
-  said.append(figure, element("p", {}, text));
+  said.append(figure, legend);
   return said;
 }
 
 function drawing(boxes, width, height) {
   const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
-  const names = [...new Set(boxes.map((one) => one.class))].sort();
   const line = Math.max(width, height) / 250;
   for (const { box: [left, top, right, bottom], class: name, score } of boxes) {
-    const hue = (119 + names.indexOf(name) * 222.5) % 360;
     const rectangle = svgElement("rect", {
       x: left, y: top, width: right - left, height: bottom - top,
-      fill: "none", stroke: `hsl(${hue} 90% 45%)`, "stroke-width": line,
+      fill: "none", stroke: colourOf(name), "stroke-width": line,
     });
     const title = svgElement("title", {});
     title.textContent = `${shown(name)} ${percent(score)}`;
@@ -151,6 +154,11 @@ function drawing(boxes, width, height) {
     svg.append(rectangle);
   }
   return svg;
+}
+
+// The hues of consecutive classes differ most if they are the golden ratio apart.
+function colourOf(name) {
+  return `hsl(${(119 + facts.classes.indexOf(name) * 222.5) % 360} 90% 42%)`;
 }
 
 function svgElement(tag, attributes) {
