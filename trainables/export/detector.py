@@ -48,6 +48,18 @@ class ObjectDetector(Model):
         threshold: float = self._predictor.threshold  # type: ignore[attr-defined]
         return threshold
 
+    def objects(self, images: Any) -> list[Detections]:
+        """Return the boxes in each image that are objects at the model's working point.
+
+        Args:
+            images: in any form that `Model.predict` accepts.
+
+        Returns:
+            For each image float64 (objects, 6): left, top, right and bottom in pixels, score, class
+            number.
+        """
+        return [objects_in(boxes, self.threshold) for boxes in self.predict(images)]
+
     def check(self) -> None:
         """Check that boxes in two images are within them, and have class numbers.
 

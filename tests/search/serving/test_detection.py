@@ -16,6 +16,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.load import load, with_root
 from trainables.export.export import write
+from trainables.export.model import model_class
 from trainables.predictors.detection import Predictor, as_json, objects_in
 from trainables.training.loop import Training
 
@@ -77,6 +78,8 @@ def test_http_answers_for_validation_images_are_those_of_the_predictor(
         assert sum(answer["prediction"]["counts"].values()) == len(sent)
         objects += len(sent)
     assert objects > 10
+    loaded = model_class(model)(model, "a model")
+    assert sum(len(own) for own in loaded.objects(list(images))) == objects
 
 
 def test_predict_writes_pictures_and_one_coco_file(

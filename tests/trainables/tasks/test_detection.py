@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from trainables.checkpoints import checkpoint
-from trainables.config import AugmentConfig, TrialConfig
+from trainables.config import AugmentConfig, DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
 from trainables.datasets.boxes.targets import BoxTargets
 from trainables.datasets.boxes.values import CLASS, COLUMNS, no_boxes
 from trainables.datasets.load import load
+from trainables.errors import DataError
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.export.detector import OnnxDetection
 from trainables.export.export import export
@@ -424,3 +425,12 @@ def test_false_boxes_of_a_class_without_objects_raise_the_threshold(task: Detect
     right = np.array([[0, 0, 10, 10, 0.9, 0], [0, 30, 10, 60, 0.3, 0]])
     own = np.vstack([right[:1], false, right[1:]])
     assert task.calibrate([own], dataset_of(part))["threshold"] == pytest.approx(0.7)
+
+
+def test_images_in_which_nothing_can_be_found_are_refused() -> None:
+    with pytest.raises(DataError) as refused:
+        load(DataConfig(name="digit_scenes", task="detection", image_size=16))
+    assert str(refused.value) == (
+        "data.image_size must be at least 32 for detection, since objects in smaller images cannot "
+        "be found (got 16)."
+    )

@@ -153,7 +153,12 @@ def read_coco_boxes(path: Path) -> CocoBoxes:
             image["id"]: BoxedImage(str(image["file_name"]).replace("\\", "/"), _size_of(image))
             for image in content["images"]
         }
-        for annotation in content["annotations"]:
+        unknown = Counter(
+            annotation["category_id"]
+            for annotation in content["annotations"]
+            if annotation["category_id"] not in places
+        )
+        for annotation in content["annotations"] if not unknown else ():
             row = [*_corners_of(annotation.get("bbox")), float(places[annotation["category_id"]])]
             row.append(float(bool(annotation.get("iscrowd"))))
             images[annotation["image_id"]].rows.append(row)
@@ -170,10 +175,28 @@ def read_coco_boxes(path: Path) -> CocoBoxes:
             f"({type(error).__name__}: {printable(str(error))[:80]}). Export it again, with "
             "'images', 'annotations' and 'categories'."
         ) from error
+    _require_categories(path, unknown, list(places))
     _require_unique(path, "images", image_ids)
     _require_unique(path, "categories", category_ids)
     stem = re.sub(r"\d+", "", path.stem.removesuffix(".coco"))
     return CocoBoxes(part_of(stem, LIKE_A_PART), names, has_zero, list(images.values()))
+
+
+def _require_categories(path: Path, unknown: Counter[Any], ids: list[Any]) -> None:
+    """Check that no annotation has a category that is not listed.
+
+    Raises:
+        DataError: one has.
+    """
+    if unknown:
+        first, count = unknown.most_common(1)[0]
+        listed = ", ".join(printable(str(each)) for each in ids[:10])
+        raise DataError(
+            f"{counted(count, 'annotation')} in {printable(path.name)!r} "
+            f"{'has' if count == 1 else 'have'} the category {printable(str(first))[:40]}, but "
+            f"'categories' lists {listed or 'none'}{', ...' if len(ids) > 10 else ''}. Correct "
+            "the ids, or export the file again."
+        )
 
 
 def _require_unique(path: Path, noun: str, ids: Counter[Any]) -> None:

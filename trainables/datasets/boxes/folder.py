@@ -42,6 +42,7 @@ from trainables.datasets.boxes.values import (
 from trainables.datasets.boxes.voc import is_voc, take_voc, voc_files, why_voc
 from trainables.datasets.boxes.yolo import find_description, take_yolo, why_yolo
 from trainables.datasets.folder import (
+    FEW_SHARE,
     EachPath,
     FolderFindings,
     common_mode,
@@ -323,6 +324,12 @@ def _describe_boxes(layout: BoxLayout, findings: BoxFindings) -> Iterator[str]:
         else ""
     )
     yield f"note: boxes are read from {layout.form}{rest}."
+    if layout.are_shares and (bare := [path for path in empty if path not in layout.sources]):
+        level = "note" if len(bare) <= FEW_SHARE * len(usable) else "warning"
+        yield (
+            f"{level}: {counted(len(bare), 'image has', 'images have')} no label file "
+            f"({layout.first(bare)}); each is taken for an image without objects."
+        )
     if crowds := sum(int(boxes[:, CROWD].sum()) for boxes in usable.values()):
         objects = "an object" if crowds == 1 else "objects"
         yield (

@@ -36,6 +36,11 @@ class BoxTargets(Targets):
                 images.
         """
         super().check(decoded, config)
+        if config.image_size is not None and config.image_size < SIDE_STEP:
+            raise DataError(
+                f"data.image_size must be at least {SIDE_STEP} for detection, since objects in "
+                f"smaller images cannot be found (got {config.image_size})."
+            )
         classes = len(decoded.classes)
         if not 0 < classes <= MAX_CLASSES:
             raise DataError(f"there are {classes} classes; 1 to {MAX_CLASSES} are allowed.")

@@ -333,12 +333,15 @@ def why_yolo(top_folder: Folder) -> str:
     """
     images, files = place(top_folder.all_images, top_folder.path), _label_files(top_folder)
     matches = match_by_key(images, files)
-    if not matches:
-        return ""
     try:
         description = find_description(top_folder)
+        if not matches:  # the reader reports that the label files are missing
+            is_one_folder = len({image.inner for image in images}) == 1
+            return _clause(description) if description and is_one_folder else ""
         is_described = description is not None
     except DataError:  # the reader reports it
+        if not matches:
+            return ""
         description, is_described = None, True
     names = _first_names(top_folder) if description is None else description.names
     if are_class_folders(images, names):
@@ -398,6 +401,12 @@ def take_yolo(layout: BoxLayout, top_folder: Folder) -> None:
     layout.form, layout.are_shares = "YOLO label files", True
     images, files = place(top_folder.all_images, layout.root), _label_files(top_folder)
     matches = match_by_key(images, files)
+    if images and not matches:
+        name = printable(images[0].path.with_suffix(".txt").name)
+        raise layout.refuse(
+            f"no image has a label file (expected for example '{name}' in a folder 'labels', or "
+            "beside the image). Add the label files, or name the folder that contains them."
+        )
     images = select_images(layout, images, matches)
     layout.refuse_doubled(images)
     names, source = _find_names(layout, top_folder, description)

@@ -177,7 +177,7 @@ def _size_table(predictions: Sequence[Detections], truths: Sequence[Boxes], clas
         title = f"{name}: at least {low} pixels" if limits[1] == np.inf else f"{name}: below {high}"
         rows.append([title, count, float(present.mean()) if len(present) else "none"])
     return {
-        "title": "Each size, in pixels of the resized images",
+        "title": "Each size, in pixels of the resized images (limits belong to both sizes)",
         "columns": ["size", "objects", "mAP50-95"],
         "rows": rows,
     }

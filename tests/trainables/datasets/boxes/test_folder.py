@@ -386,8 +386,8 @@ def test_coco_images_that_are_missing_or_ambiguous(coco: Make, draw: Callable[..
 def test_damaged_coco_files_are_refused(coco: Make) -> None:
     root = coco([[99, [1, 2, 3, 4]]])
     assert refusal(root) == (
-        "'annotations.json' cannot be read as COCO annotations (KeyError: 99). Export it again, "
-        "with 'images', 'annotations' and 'categories'."
+        "1 annotation in 'annotations.json' has the category 99, but 'categories' lists 3, 7. "
+        "Correct the ids, or export the file again."
     )
 
 
@@ -429,6 +429,8 @@ def test_yolo_folders_by_their_names(yolo: Make) -> None:
         "note: no file names the classes ('data.yaml' or 'classes.txt').",
         "note: boxes are read from YOLO label files; 2 images have no object (first: images/1.png, "
         "images/2.png).",
+        "warning: 1 image has no label file (first: images/2.png); each is taken for an image "
+        "without objects.",
     ]
     (root / "labels" / "classes.txt").write_text("a\nb\nc\n\n")
     assert decoded(root).classes == ("a", "b", "c")
@@ -436,6 +438,16 @@ def test_yolo_folders_by_their_names(yolo: Make) -> None:
     assert refusal(root) == (
         "'classes.txt' and 'labels/classes.txt' name different classes. Keep only one of these "
         "files."
+    )
+
+
+def test_missing_label_files_are_named(yolo: Make) -> None:
+    root = yolo(None, None)
+    (root / "data.yaml").write_text("names: [cat, dog]\n")
+    assert recognise(root) == "'data.yaml' names classes for boxes"
+    assert refusal(root) == (
+        "no image has a label file (expected for example '0.txt' in a folder 'labels', or beside "
+        "the image). Add the label files, or name the folder that contains them."
     )
 
 
