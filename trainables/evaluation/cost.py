@@ -149,7 +149,8 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
 def time_batches(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
     """Measure the time per image (`time_per_image`) for each batch size, as `batch_SIZE`.
 
-    A task with tiles predicts images one by one, so that only single images are timed.
+    With an input of fixed size, images are resized or cut one by one, so that only single
+    images are timed.
     """
     sizes = BATCHES[:1] if task.has_fixed_input else BATCHES
     return {

@@ -130,7 +130,7 @@ def export(
         with step(f"predicting {counted(len(dataset.val), 'validation image')}"):
             before = in_batches(saved.predict, config.load_task().given(dataset.val), batch)
         with step("exporting the model"):
-            _write(saved, config, dataset, path, folder, onnx=onnx)
+            _write(saved, config, dataset, path, folder, onnx=onnx, predicted=before)
     return _compare(config, dataset, before, folder, saved.precision)
 
 
@@ -161,7 +161,9 @@ def _write(
     folder: Path,
     *,
     onnx: bool,
+    predicted: Predictions | None = None,
 ) -> None:
+    """Write the files of a folder; `predicted` are the validation images' predictions, if any."""
     task: Task = config.load_task()
     folder.mkdir(parents=True)
     description: Json = {
@@ -170,8 +172,9 @@ def _write(
     }
     if task.calibrates:
         # With folds, each image is predicted by the network that was not trained on it.
-        own_predictions = predictions(config, dataset, dataset.val, path)
-        description |= task.calibrate(own_predictions, dataset)
+        if predicted is None or dataset.folds is not None:
+            predicted = predictions(config, dataset, dataset.val, path)
+        description |= task.calibrate(predicted, dataset)
     if dataset.value_range is not None:
         description["value_range"] = dataset.value_range
     if not config.task.is_implied:

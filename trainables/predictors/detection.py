@@ -61,18 +61,26 @@ class InputSize(NamedTuple):
     """None if images are only reduced, to `DEFAULT_SIDE`."""
 
 
-def size_in(image: Images, size: InputSize) -> tuple[int, int]:
-    """Return the (width, height) to which an image is resized, so that it fits the input."""
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    target = min(longer, DEFAULT_SIDE) if size.side is None else size.side
-    factor = min(target / longer, size.height / height, size.width / width)
-    if factor == 1:
+def size_within(width: int, height: int, side: int | None) -> tuple[int, int]:
+    """Return the (width, height) of an image whose longer side is resized to `side`.
+
+    With None, an image is only reduced, to `DEFAULT_SIDE`. Training images are resized by this too.
+    """
+    longer = max(width, height)
+    target = min(longer, DEFAULT_SIDE) if side is None else side
+    if target == longer:
         return width, height
-    return (
-        min(size.width, max(1, round(width * factor))),
-        min(size.height, max(1, round(height * factor))),
-    )
+    return max(1, round(width * target / longer)), max(1, round(height * target / longer))
+
+
+def size_in(image: Images, size: InputSize) -> tuple[int, int]:
+    """Return the (width, height) to which an image is resized, so that it fits the input.
+
+    An image of a shape that the training images did not have may have to be smaller than they were.
+    """
+    width, height = size_within(image.shape[1], image.shape[0], size.side)
+    factor = min(1.0, size.height / height, size.width / width)
+    return max(1, int(width * factor)), max(1, int(height * factor))
 
 
 def detect(run: Run, images: Sequence[Images], size: InputSize, batch: int) -> list[Detections]:

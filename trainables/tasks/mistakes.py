@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from trainables.errors import printable
 from trainables.values import Json
 
 MAX_MISTAKES = 12
+GAP = 4
+"""The pixels between two pictures of a strip."""
 LARGEST, TINY = 112, 64
 """The maximum side of a thumbnail, and the maximum side of an image that is stored losslessly."""
 
@@ -64,3 +67,16 @@ def thumbnail(pixels: Images) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=is_tiny, quality=85)
     return buffer.getvalue()
+
+
+def encode_strip(pictures: Sequence[Image.Image]) -> str:
+    """Encode RGB pictures side by side as a WebP in base64, for an evaluation."""
+    width = sum(picture.width + GAP for picture in pictures) - GAP
+    strip = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    offset = 0
+    for picture in pictures:
+        strip.paste(picture, (offset, 0))
+        offset += picture.width + GAP
+    buffer = io.BytesIO()
+    strip.save(buffer, "WEBP", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,5 @@
 """The evaluation of masks: metrics with intervals, a table of classes, and the worst images."""
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +10,7 @@ from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Images, Part
 from trainables.errors import printable
 from trainables.predictors.segmentation import overlay
+from trainables.tasks.mistakes import encode_strip
 from trainables.tasks.segmentation_metrics import (
     MEASURES,
     Counts,
@@ -117,13 +116,4 @@ def _webp(panels: Sequence[Images]) -> str:
             picture = picture.resize(size, Image.Resampling.NEAREST)
         picture.thumbnail((PANEL, PANEL))
         pictures.append(picture)
-    gap = 4
-    width = sum(picture.width + gap for picture in pictures) - gap
-    strip = Image.new("RGB", (width, pictures[0].height), "white")
-    offset = 0
-    for picture in pictures:
-        strip.paste(picture, (offset, 0))
-        offset += picture.width + gap
-    buffer = io.BytesIO()
-    strip.save(buffer, format="WEBP", quality=80)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return encode_strip(pictures)

@@ -4,8 +4,7 @@ from search.space import Choice, Float, SearchSpace
 from search.spaces.tasks.detection import BASE
 
 FOR = (
-    "Images with boxes around objects, if there are few: networks that start with weights "
-    "pretrained on photographs."
+    "Images with boxes around objects: networks that start with weights pretrained on photographs."
 )
 TASK = "detection"
 

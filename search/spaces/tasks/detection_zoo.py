@@ -14,7 +14,7 @@ NETWORKS = (
     "ssdlite_mobilenet_v3_large",
     "faster_rcnn_mobilenet_v3_large",
 )
-"""The networks, roughly from the most to the least promising on a CPU."""
+"""The networks, those without anchors first."""
 
 
 def space() -> SearchSpace:

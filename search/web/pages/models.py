@@ -38,6 +38,8 @@ THREADS = 2
 """Number of threads that wait for MLflow."""
 MAX_BYTES = Limits().body_bytes + 100_000
 """Maximum size in bytes of a form with images."""
+MOST_SIDE = 1600
+"""About the longest side, in pixels, of the picture of an image with boxes."""
 MAX_IMAGES = 20
 """Maximum number of images in a form."""
 FIGURE = re.compile(r"\| (?P<title>[^|]+) \| (?P<text>[^|]+) \|")
@@ -235,12 +237,13 @@ def _draw(content: bytes, prediction: Any) -> str:
     if not (isinstance(prediction, dict) and "boxes" in prediction):
         return ""
     with open_image(content) as image:
-        low, high = (0, 255) if image.mode not in DEPTHS else SIXTEEN_BITS
-        pixels = decode_opened(image, None, "RGB", (low, high))[0]
+        levels = SIXTEEN_BITS if image.mode in DEPTHS else (0, 255)
+        pixels = decode_opened(image, None, "RGB", levels)[0]
+    step = 1 + max(pixels.shape) // MOST_SIDE
     names, boxes = list(prediction["counts"]), prediction["boxes"]
     drawn = draw_boxes(
-        pixels,
-        np.array([each["box"] for each in boxes]).reshape(-1, 4),
+        np.ascontiguousarray(pixels[::step, ::step]),
+        np.array([each["box"] for each in boxes]).reshape(-1, 4) / step,
         np.array([names.index(each["class"]) for each in boxes], int),
         [f"{each['class']} {each['score']:.2f}" for each in boxes],
     )

@@ -32,12 +32,10 @@ from trainables.datasets.boxes.layout import FORMS, BoxLayout
 from trainables.datasets.boxes.values import (
     COPY,
     CROWD,
-    DEFAULT_SIDE,
     OVERLAP,
     Boxes,
     clean_boxes,
     no_boxes,
-    size_within,
 )
 from trainables.datasets.boxes.voc import is_voc, take_voc, voc_files, why_voc
 from trainables.datasets.boxes.yolo import find_description, take_yolo, why_yolo
@@ -60,6 +58,7 @@ from trainables.datasets.layout import are, layout_error
 from trainables.datasets.walk import Folder, walk
 from trainables.errors import DataError, counted, printable
 from trainables.memory import free_memory, gigabytes
+from trainables.predictors.detection import DEFAULT_SIDE, size_within
 from trainables.processors import processors
 from trainables.progress import Advance, step
 

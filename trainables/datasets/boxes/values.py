@@ -24,8 +24,6 @@ SIDE_STEP = 32
 
 Networks halve their input up to five times.
 """
-DEFAULT_SIDE = 320
-"""The default maximum of an image's longer side, in pixels."""
 MAX_CLASSES = 1000
 """The maximum number of classes."""
 LEAST_SIDE = 0.1
@@ -43,18 +41,6 @@ OVERLAP = 0.7
 def no_boxes() -> Boxes:
     """Return the boxes of an image without objects, (0, 6)."""
     return np.zeros((0, COLUMNS), np.float32)
-
-
-def size_within(width: int, height: int, side: int | None) -> tuple[int, int]:
-    """Return the (width, height) of an image whose longer side is resized to `side`.
-
-    With None, an image is only reduced, to `DEFAULT_SIDE`.
-    """
-    longer = max(width, height)
-    target = min(longer, DEFAULT_SIDE) if side is None else side
-    if target == longer:
-        return width, height
-    return max(1, round(width * target / longer)), max(1, round(height * target / longer))
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,11 @@ class Matches(NamedTuple):
             number: the number of the class.
             limits: the least and the largest area of objects; others are ignored.
         """
-        each = [
-            match(own[own[:, CLASS_FOUND] == number], truth[truth[:, CLASS] == number], limits)
-            for own, truth in zip(predictions, truths, strict=True)
-        ]
+        each = []
+        for own, truth in zip(predictions, truths, strict=True):
+            is_own, is_true = own[:, CLASS_FOUND] == number, truth[:, CLASS] == number
+            has_any = is_own.any() or is_true.any()  # most images lack most of many classes
+            each.append(match(own[is_own], truth[is_true], limits) if has_any else NO_MATCHES)
         scores = np.concatenate([own.scores for own in each])
         order = np.argsort(-scores, kind="stable")
         images = np.repeat(np.arange(len(each)), [len(own.scores) for own in each])
@@ -91,6 +92,12 @@ class ImageMatches(NamedTuple):
     ignored: Flags
     objects: int
     """The number of objects that count."""
+
+
+NO_MATCHES = ImageMatches(
+    np.zeros(0), np.zeros((0, len(THRESHOLDS)), bool), np.zeros((0, len(THRESHOLDS)), bool), 0
+)
+"""The result for an image that has neither boxes nor objects of a class."""
 
 
 def match(

@@ -1,7 +1,5 @@
 """The evaluation of boxes: tables, a picture of precision and recall, and the hardest images."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,12 +30,13 @@ from trainables.tasks.detection.metrics import (
     overlaps,
     standard_errors,
 )
+from trainables.tasks.mistakes import encode_strip
 from trainables.values import Evaluation, Json
 
 HARDEST = 6
 """The number of images that are shown."""
-PANEL, GAP = 320, 4
-"""The longer side of an image that is shown, and the pixels between two of them."""
+PANEL = 320
+"""The longer side of an image that is shown, in pixels."""
 CURVE, MARGIN = 260, 34
 """The side of the square of the curves, and the margin for its labels, in pixels."""
 MOST_CURVES = 10
@@ -248,7 +247,7 @@ def _curves(matches: Sequence[Matches], classes: Sequence[str]) -> Json:
         row = MARGIN + 16 * place
         pen.rectangle((MARGIN + CURVE + 10, row, MARGIN + CURVE + 20, row + 10), colour)
         pen.text((MARGIN + CURVE + 26, row), printable(classes[number])[:18], fill="black")
-    return {"title": "Precision and recall", "webp": _webp([np.asarray(picture)]), "is_wide": True}
+    return {"title": "Precision and recall", "webp": encode_strip([picture]), "is_wide": True}
 
 
 def _curve(matches: Matches) -> list[tuple[float, float]]:
@@ -279,7 +278,7 @@ def _picture(
         f"{name}: {counted(mistakes, 'mistake')}, {len(result.missed)} missed, "
         f"{len(result.false)} false (truth, model)"
     )
-    return {"title": title, "webp": _webp(panels), "is_wide": True}
+    return {"title": title, "webp": encode_strip(panels), "is_wide": True}
 
 
 def _drawn(
@@ -287,23 +286,10 @@ def _drawn(
     boxes: NDArray[np.floating],
     numbers: NDArray[np.integer],
     labels: Sequence[str],
-) -> Images:
+) -> Image.Image:
     """Draw boxes on an image that is resized so that its longer side has `PANEL` pixels."""
     factor = PANEL / max(image.shape[:2])
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
     size = round(picture.width * factor), round(picture.height * factor)
     resized = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
-    return draw_boxes(resized, boxes * factor, numbers, labels)
-
-
-def _webp(panels: Sequence[Images]) -> str:
-    """Encode panels side by side, as WebP in base64."""
-    pictures = [Image.fromarray(panel) for panel in panels]
-    width = sum(picture.width + GAP for picture in pictures) - GAP
-    strip, offset = Image.new("RGB", (width, max(own.height for own in pictures)), "white"), 0
-    for picture in pictures:
-        strip.paste(picture, (offset, 0))
-        offset += picture.width + GAP
-    buffer = io.BytesIO()
-    strip.save(buffer, format="WEBP", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return Image.fromarray(draw_boxes(resized, boxes * factor, numbers, labels))

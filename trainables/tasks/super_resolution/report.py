@@ -1,7 +1,5 @@
 """The evaluation of enlarged images: how close each is to the true one, and the hardest of them."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +12,7 @@ from trainables.datasets.arrays import Images, Part
 from trainables.datasets.photographs.quality import luma, psnr, ssim
 from trainables.errors import counted, printable
 from trainables.predictors.super_resolution import interpolate
+from trainables.tasks.mistakes import encode_strip
 from trainables.values import Evaluation, Json
 
 HARDEST = 6
@@ -22,8 +21,6 @@ MAX_ROWS = 20
 """The maximum number of images in the table."""
 CROP, PANEL_SIDE = 72, 216
 """The side of the square of a large image that is shown, and the side at which it is shown."""
-GAP = 4
-"""The pixels between two panels."""
 
 
 class Quality(NamedTuple):
@@ -189,11 +186,4 @@ def _webp(panels: Sequence[Images]) -> str:
         Image.fromarray(panel.repeat(times, axis=0).repeat(times, axis=1).squeeze()).convert("RGB")
         for panel in panels
     ]
-    width = sum(picture.width + GAP for picture in pictures) - GAP
-    strip, offset = Image.new("RGB", (width, pictures[0].height), "white"), 0
-    for picture in pictures:
-        strip.paste(picture, (offset, 0))
-        offset += picture.width + GAP
-    buffer = io.BytesIO()
-    strip.save(buffer, format="WEBP", quality=90)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return encode_strip(pictures)
