@@ -13,7 +13,7 @@ import numpy as np
 from search.serving.limits import Refusal
 
 COLUMN = "probability of {}"
-"""The title of a class's column, the same as in `trainables.export.predictor`."""
+"""The title of a class's column, the same as in `trainables.predictors.classification`."""
 
 
 class Encoder:

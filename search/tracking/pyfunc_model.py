@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 class PromotedModel(PythonModel):
     """A wrapper around the exported classifier in the model's folder.
 
-    The folder contains a copy of `trainables/export/predictor.py`, which computes the predictions.
+    The folder contains a copy of its task's file in `trainables/predictors`, which predicts.
     """
 
     def load_context(self, context: Any) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from trainables.export import predictor
+from trainables.predictors import classification as predictor
 
 DIGITS = tuple(str(number) for number in range(10))
 

@@ -47,7 +47,7 @@ from tests.support.broken_files import FILES
 from tests.support.pages import ROOT, block
 from trainables.baselines import features
 from trainables.errors import ConfigError
-from trainables.export import predictor
+from trainables.predictors import classification as predictor
 
 FACES = ROOT / "tests" / "fixtures" / "faces"
 VERB_NAMES = tuple(sorted(VERBS))

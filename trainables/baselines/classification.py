@@ -196,7 +196,7 @@ class HandMadeClassifier(FeatureClassifier):
         return type(self).new(self.config.seed, **options)
 
     def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
-        """Write the classifiers (`trainables.export.predictor`), and the code of the features."""
+        """Write the classifiers for `trainables.predictors.classification`, and their features."""
         import skops.io  # imported here because it takes two seconds, and only an export needs it
 
         members = []

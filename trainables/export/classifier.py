@@ -8,10 +8,10 @@ import numpy as np
 
 from trainables.disk import read_regular
 from trainables.errors import ConfigError
-from trainables.export import predictor
 from trainables.export.model import Model
-from trainables.export.predictor import DESCRIPTION, ONNX, Images, Probabilities
 from trainables.export.sessions import open_session
+from trainables.predictors import classification as predictor
+from trainables.predictors.classification import DESCRIPTION, ONNX, Images, Probabilities
 
 
 class OnnxPredictor(predictor.Predictor):

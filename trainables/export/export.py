@@ -26,7 +26,8 @@ from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable, counted
 from trainables.evaluation.cost import time_batches
 from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
-from trainables.export import predictor, program, reference
+from trainables.export import program, reference
+from trainables.predictors import classification as predictor
 from trainables.progress import step
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch

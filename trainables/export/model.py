@@ -19,8 +19,8 @@ from trainables.catalog.tasks import TASKS, task_name
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, counted, unknown
-from trainables.export import predictor
-from trainables.export.predictor import DESCRIPTION, MODES, Images
+from trainables.predictors import classification as predictor
+from trainables.predictors.classification import DESCRIPTION, MODES, Images
 
 INSIDE = Path("artifacts") / "classifier"
 """The path of a classifier's folder within an MLflow model."""

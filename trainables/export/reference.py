@@ -99,7 +99,7 @@ class Reference:
         Raises:
             DataError: the file is not an image.
         """
-        from trainables.export.predictor import MODES
+        from trainables.predictors.classification import MODES
 
         height, width, channels = self.image
         return decode(path, (width, height), MODES[channels], self.value_range)
@@ -166,7 +166,7 @@ def read(folder: Path) -> Reference | None:
         ConfigError: the predictions of the model's task cannot be corrected.
         DataError: the file cannot be read, or has another version.
     """
-    from trainables.export.predictor import DESCRIPTION
+    from trainables.predictors.classification import DESCRIPTION
 
     description = json.loads(read_regular(folder / DESCRIPTION))
     task = task_name(description)

@@ -8,8 +8,8 @@ import numpy as np
 
 from trainables.errors import ConfigError
 from trainables.export.model import Answer, Model
-from trainables.export.predictor import ONNX, Images
 from trainables.export.sessions import open_session
+from trainables.predictors.classification import ONNX, Images
 from trainables.predictors.segmentation import (
     Mask,
     MaskPredictor,

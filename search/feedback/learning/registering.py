@@ -131,7 +131,9 @@ def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
         class, and "trained" counts the recorded images that the challenger was trained on. "lost"
         is the name of the first champion's search if that search no longer exists, otherwise empty.
     """
-    from trainables.export.predictor import Predictor  # imported late, because it imports pandas
+    from trainables.predictors.classification import (
+        Predictor,  # imported late, because it imports pandas
+    )
 
     joined, storage = challenger.home.read(FOLDER), challenger.storage
     old_reference, info = reference.read(folder), ImprovementInfo.read(joined)

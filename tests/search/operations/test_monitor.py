@@ -15,7 +15,8 @@ from search.operations.records_options import since, time_text
 from tests.conftest import Command
 from tests.search.feedback.monitoring.made_up import made_reference, meet, promoted
 from trainables.errors import ConfigError
-from trainables.export import predictor, reference
+from trainables.export import reference
+from trainables.predictors import classification as predictor
 
 
 @pytest.fixture

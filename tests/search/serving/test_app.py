@@ -21,8 +21,8 @@ from tests.support.promoted import linear, png
 from tests.support.serving import BUSY_S, Answer, Running, running, until
 from trainables.datasets.images import open_image
 from trainables.export.classifier import Classifier as Model
-from trainables.export.predictor import column
 from trainables.export.runtime import load
+from trainables.predictors.classification import column
 from trainables.processors import processors
 
 

@@ -16,7 +16,7 @@ from search.serving.worker import check_task
 from tests.support.tasks import boxes
 from trainables.errors import ConfigError
 from trainables.export.classifier import OnnxPredictor
-from trainables.export.predictor import Predictor
+from trainables.predictors.classification import Predictor
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from trainables.export.export import (
     export,
     in_onnxruntime,
 )
-from trainables.export.predictor import NETWORK, ONNX, Predictor, as_trained
+from trainables.predictors.classification import NETWORK, ONNX, Predictor, as_trained
 from trainables.tasks.base import difference
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training

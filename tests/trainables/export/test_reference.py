@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from trainables.errors import DataError
-from trainables.export import predictor, reference
+from trainables.export import reference
 from trainables.export.reference import EarlierImages
+from trainables.predictors import classification as predictor
 
 
 @pytest.fixture

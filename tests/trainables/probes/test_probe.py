@@ -28,9 +28,9 @@ from trainables.evaluation.estimate import checkpoint_bytes
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.evaluation.memory import PROCESS_BYTES, training_bytes
 from trainables.export.export import export
-from trainables.export.predictor import Predictor
 from trainables.fusion.shapes import cost_key
 from trainables.models.weights import check
+from trainables.predictors.classification import Predictor
 from trainables.probes.probe import FrozenEncoder, LinearProbe
 from trainables.training.cross_validation import Folds
 

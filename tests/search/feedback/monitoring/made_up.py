@@ -10,8 +10,9 @@ from PIL import Image
 
 from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from trainables.datasets.arrays import SIXTEEN_BITS
-from trainables.export import predictor, reference
+from trainables.export import reference
 from trainables.export.reference import Reference
+from trainables.predictors import classification as predictor
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>")
 SIDE = 12
