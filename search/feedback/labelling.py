@@ -1,6 +1,8 @@
 """Queue recorded images for correction by people, the most useful images first.
 
-Three queues contain only images that were recorded because the model was not sure of them:
+Four queues contain only images that were recorded because the model was not sure of them:
+
+- *unlike*: a model with promises found them unlike the images of the training, the latest first;
 
 - *disagrees*: versions of the model predicted different classes for the image, or for nearly
   identical images;
@@ -9,13 +11,13 @@ Three queues contain only images that were recorded because the model was not su
 - *new*: images unlike all usual and corrected ones, the least similar first. Similarity is the
   correlation of thumbnails of 16 x 16 pixels.
 
-The fourth queue, *sample*, is a random sample of all images that the model has answered. It has all
+The fifth queue, *sample*, is a random sample of all images that the model has answered. It has all
 recorded images, usual and uncertain, up to the last name of a usual image, sorted by name. A name
 is a SHA-256, so this order is independent of the model's answers. If the images were sorted by the
 model's confidence, the corrected usual images would be harder than usual images are on average.
 `search.monitor` measures the accuracy on this sample, and `search.improve` compares models on it.
 
-Images are taken from the four queues in turn. All other images follow, then near-duplicates of
+Images are taken from the five queues in turn. All other images follow, then near-duplicates of
 corrected images unless they are in the sample, and finally the images that were skipped.
 """
 
@@ -33,6 +35,7 @@ from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPur
 from search.feedback.records import NotRecorded, RecordedAnswer, Records, RecordsInfo
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, DataError, printable
+from trainables.predictors.classification import UNLIKE
 
 REFRESH_S = 30.0
 """Seconds after which the records are read again, to find new images."""
@@ -43,7 +46,7 @@ this value.
 MAX_COMPARED = 5000
 """Maximum number of images that are queued for comparison at each refresh."""
 DISAGREES, NOVEL, SAMPLE, REST = "disagrees", "new", "sample", "rest"
-"""The queues, beside `UNCERTAIN`; `REST` for images that are in none."""
+"""The queues, beside `UNCERTAIN` and `UNLIKE`; `REST` for images that are in none."""
 PURPOSE = LabellingPurpose(
     "Correct",
     "corrected",
@@ -249,6 +252,7 @@ class LabellingQueue:
         sample = sorted(name for name in remaining if name <= last_usual)
         queues = {
             DISAGREES: [name for name in unsure if self._has_disagreement(name)],
+            UNLIKE: sorted(filter(self._is_unlike, unsure), key=self._last_ms, reverse=True),
             UNCERTAIN: unsure,
             NOVEL: sorted(novel, key=self._likeness.to_familiar),
             SAMPLE: sample,
@@ -293,6 +297,12 @@ class LabellingQueue:
 
     def _is_uncertain(self, name: str) -> bool:
         return any(answer.kept == UNCERTAIN for answer in self._answers.get(name, {}).values())
+
+    def _is_unlike(self, name: str) -> bool:
+        return any(answer.abstained == UNLIKE for answer in self._answers.get(name, {}).values())
+
+    def _last_ms(self, name: str) -> int:
+        return max(answer.time_ms for answer in self._answers[name].values())
 
     def _is_usual(self, name: str) -> bool:
         return any(answer.kept == USUAL for answer in self._answers.get(name, {}).values())

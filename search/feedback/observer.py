@@ -24,6 +24,8 @@ class ServedAnswer:
     """The probability of each class, (classes,)."""
     time_ms: int
     """The Unix time of the answer, in milliseconds."""
+    abstained: str = ""
+    """The reason for which the model abstained, `unlike` or `uncertain`; empty if it answered."""
 
 
 class Observer(Protocol):

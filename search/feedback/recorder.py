@@ -68,14 +68,17 @@ class RecordingPolicy:
     corrections: int | None = None
     """Maximum number of corrections in the records; None for no limit."""
 
-    def reason_to_record(self, image: str, probabilities: NDArray[np.float32]) -> str:
+    def reason_to_record(
+        self, image: str, probabilities: NDArray[np.float32], *, abstained: bool = False
+    ) -> str:
         """The reason to store an image, `USUAL` or `UNCERTAIN`; empty if it is not selected.
 
         Args:
             image: the image's name, from `image_name`.
             probabilities: the probability of each class, (classes,).
+            abstained: True if the model abstained from an answer; such an image is uncertain.
         """
-        if probabilities.max() < self.below:
+        if abstained or probabilities.max() < self.below:
             return UNCERTAIN
         # 13 hexadecimal digits are 52 bits, which a float represents exactly.
         return USUAL if int(image[:13], 16) < self.share * 16**13 else ""
@@ -315,7 +318,9 @@ class Recorder:
         """Store the image of an answer if the policy selects it, and build the answer's record."""
         content = answer.content or _as_file(answer.pixels)
         name = image_name(content)
-        reason = self.policy.reason_to_record(name, answer.probabilities)
+        reason = self.policy.reason_to_record(
+            name, answer.probabilities, abstained=bool(answer.abstained)
+        )
         if reason and not self._bounded.keep_image(name, content, reason, answer.time_ms):
             reason = ""
             if not self._is_full:
@@ -325,7 +330,13 @@ class Recorder:
             round(float(probability), DECIMALS) for probability in answer.probabilities
         )
         return RecordedAnswer(
-            answer.id, answer.time_ms, name, answer.version, probabilities, reason
+            answer.id,
+            answer.time_ms,
+            name,
+            answer.version,
+            probabilities,
+            reason,
+            answer.abstained,
         )
 
 

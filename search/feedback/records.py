@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from cluster.storage.bucket import Bucket, WriteConflict
 from cluster.storage.folder import ObjectFolder, Objects, objects
@@ -80,6 +81,8 @@ class RecordedAnswer:
     """The reason why the image was stored: `usual` (in the sample) or `uncertain`. Empty if it was
     not stored, or only later, when somebody corrected it.
     """
+    abstained: str = ""
+    """The reason for which the model abstained, `unlike` or `uncertain`; empty if it answered."""
 
 
 @dataclass(frozen=True)
@@ -433,7 +436,19 @@ def _restrict_to_owner(folder: Path) -> None:
 
 def json_lines(answers: Sequence[RecordedAnswer]) -> bytes:
     """Encode answers for storage: one line of JSON for each."""
-    return "".join(json.dumps(asdict(answer)) + "\n" for answer in answers).encode()
+    return "".join(json.dumps(_as_entry(answer)) + "\n" for answer in answers).encode()
+
+
+def _as_entry(answer: RecordedAnswer) -> dict[str, Any]:
+    """Convert an answer to JSON-compatible values.
+
+    Answers from which the model did not abstain are written as before there were others, so that
+    earlier versions can read them.
+    """
+    entry = asdict(answer)
+    if not answer.abstained:
+        del entry["abstained"]
+    return entry
 
 
 def image_name(content: bytes) -> str:

@@ -19,13 +19,14 @@ from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
 from search.trained.answer import against_guessing, find_answer
 from search.trained.description import describe_model, tags
-from search.trained.export import export_for_registry
+from search.trained.export import config_of, export_for_registry
 from search.values.message import Message, Remedy
 from search.values.objectives import value_of
 from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.text.labels import with_article
 from trainables.progress import step
+from trainables.reliability.promises import Promises, check_promises, fraction
 from trainables.values import Json
 
 if TYPE_CHECKING:
@@ -53,7 +54,36 @@ class PromoteRequest(SearchRequest):
     data_root: Path | None = option(
         "where the data is now (default: as for the search)", metavar="DIR", parse=own_path
     )
+    max_error: float | None = option(
+        "let the model abstain from uncertain answers, so that with 95 % confidence at most this "
+        "share of its answers is wrong, such as 1%",
+        metavar="SHARE",
+        parse=fraction,
+    )
+    coverage: float | None = option(
+        "let the model also return sets of classes, so that this share of the sets contains the "
+        "true class, such as 95%",
+        metavar="SHARE",
+        parse=fraction,
+    )
+    by_class: bool = flag("with --coverage: so that this holds for the images of each class")
+    unlike: float | None = option(
+        "let the model abstain from images that are unlike those of the training, at this rate of "
+        "false alarms, such as 5%",
+        metavar="SHARE",
+        parse=fraction,
+    )
     anyway: bool = flag("promote the model even if it is not better than guessing")
+
+    @property
+    def promises(self) -> Promises:
+        """The promises about the model's answers."""
+        return Promises(
+            max_error=self.max_error,
+            coverage=self.coverage,
+            by_class=self.by_class,
+            false_alarms=self.unlike,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +113,7 @@ class Promotion:
             "inference": self.exported.inference,
             "onnx_inference": self.exported.onnx_inference,
             "onnx_difference": self.exported.onnx_difference,
+            "reliability": self.exported.reliability,
             "above_chance": above_chance(against_guessing(self.result, self.trial)),
         }
 
@@ -107,6 +138,13 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
     refuse_in_uri(request.tracking or "")
     result = SearchResult.read(home.opened())
     chosen = find_answer(result, home, request.storage, request.trial)
+    images = result.started.data
+    check_promises(
+        request.promises,
+        config_of(result, chosen, request.data_root),
+        images["val"],
+        images.get("test") or 0,
+    )
     if not request.anyway:
         refuse_at_chance(result, chosen, request.storage)
     uri = uri_of(result, request.tracking)
@@ -126,6 +164,7 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
             request.data_root,
             Path(temporary) / "classifier",
             onnx=request.onnx,
+            promises=request.promises,
         )
         with step("registering the model"):
             version = registry.register(

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.serving.limits import Refusal
-
-COLUMN = "probability of {}"
-"""The title of a class's column, the same as in `trainables.predictors.classification`."""
+from trainables.predictors.classification import column, judgement_columns
 
 
 class Encoder:
@@ -43,7 +41,9 @@ class Encoder:
             f"{label.replace('%', '%%')}:%.6g" for label in self._class_names
         )
 
-    def encode_image(self, prediction: Any, answer_id: str, top: int | None) -> str:
+    def encode_image(
+        self, prediction: Any, answer_id: str, top: int | None, judgement: Any = None
+    ) -> str:
         """Encode the answer on one image.
 
         Args:
@@ -51,6 +51,8 @@ class Encoder:
                 other than classification.
             answer_id: the unique id of the answer.
             top: the number of classes to include, the most probable first; None for all.
+            judgement: the prediction's `trainables.predictors.classification.Judgement`; None for
+                a model without promises.
         """
         tail = f'"version":{self._version},"id":"{answer_id}"}}'
         if (
@@ -70,10 +72,20 @@ class Encoder:
                 f"{self._class_names[class_index]}:{values[class_index]:.6g}"
                 for class_index in order
             )
+        judged = "" if judgement is None else self._judged(index, judgement)
         return (
-            f'{{"class":{self._class_names[index]},"probability":{highest:.6g},'
+            f'{{"class":{self._class_names[index]},"probability":{highest:.6g},{judged}'
             f'"probabilities":{{{probabilities}}},{tail}'
         )
+
+    def _judged(self, index: int, judgement: Any) -> str:
+        """Encode what a model with promises adds to the answer of the class at `index`."""
+        answer = "null" if judgement.reason else self._class_names[index]
+        reason = f'"{judgement.reason}"' if judgement.reason else "null"
+        labels = judgement.labels
+        possible = "" if labels is None else f'"set":{json.dumps(labels)},'
+        abstained = "true" if judgement.reason else "false"
+        return f'"answer":{answer},"abstained":{abstained},"reason":{reason},{possible}'
 
 
 def check_numbers(answers: Sequence[Any]) -> None:
@@ -107,18 +119,22 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def table(probabilities: Any, classes: list[str]) -> list[dict[str, Any]]:
+def table(answers: Sequence[Any], classes: list[str]) -> list[dict[str, Any]]:
     """Build a row for each image, in the format of MLflow's scoring server.
 
     Args:
-        probabilities: the predictions, (images, classes).
+        answers: a `ComputedAnswer` for each image.
         classes: the names of the classes.
     """
-    return [
-        {
-            "class": classes[int(row.argmax())],
-            "probability": float(row.max()),
-            **{COLUMN.format(name): float(value) for name, value in zip(classes, row, strict=True)},
-        }
-        for row in probabilities
-    ]
+    return [_table_row(answer.prediction, answer.judgement, classes) for answer in answers]
+
+
+def _table_row(probabilities: Any, judgement: Any, classes: list[str]) -> dict[str, Any]:
+    label = classes[int(probabilities.argmax())]
+    judged = {} if judgement is None else judgement_columns([label], [judgement])
+    return {
+        "class": label,
+        "probability": float(probabilities.max()),
+        **{title: values[0] for title, values in judged.items()},
+        **{column(name): float(value) for name, value in zip(classes, probabilities, strict=True)},
+    }

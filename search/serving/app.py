@@ -34,12 +34,12 @@ from search.feedback.observer import Observer, ServedAnswer
 from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.answers import check_numbers, table, to_plain
-from search.serving.batching import Batcher
+from search.serving.batching import Batcher, ComputedAnswer
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 from search.serving.observing import ObserverQueue, Shadow
 from search.serving.pages.guard import LOOPBACK, error_response, refusal
-from search.serving.versions import ServedVersion, Versions
+from search.serving.versions import Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
 from trainables.processors import processors
@@ -57,7 +57,7 @@ LARGE_BODY = 262_144
 """A body with more bytes than this is parsed in a thread."""
 
 Pixels = NDArray[np.uint8]
-Answers = list[tuple[Any, ServedVersion]]
+Answers = list[ComputedAnswer]
 Result = TypeVar("Result")
 
 
@@ -201,14 +201,14 @@ class App:
         is_long = len(raw_images) > 1 or len(body) > SMALL_BYTES
         images, answers = await (_run_while_connected(receive, answering) if is_long else answering)
         if self.versions.current.image_classes:
-            check_numbers([prediction for prediction, _ in answers])
+            check_numbers([answer.prediction for answer in answers])
         names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
         self._note_answers(ticket, raw_images, images, answers, names)
         # Answers of other tasks, such as the PNG of a mask, take long to encode.
         has_classes = bool(self.versions.current.image_classes)
         predictions = await self._run(not has_classes, _encode_images, answers, names, top)
         took_ms = (time.perf_counter() - began) * 1000
-        head = answers[0][1].encoder.head
+        head = answers[0].served.encoder.head
         return (
             f'{head}{predictions}],"time_ms":{time.time_ns() // 1_000_000},'
             f'"took_ms":{took_ms:.2f}}}\n'
@@ -234,10 +234,10 @@ class App:
             rows = await self._run(True, model.rows, images)
             return json.dumps({"predictions": to_plain(rows)}) + "\n"
         answers = await self._batcher.answers(images)
-        check_numbers([prediction for prediction, _ in answers])
+        check_numbers([answer.prediction for answer in answers])
         names = [f"{self._id_prefix}{next(self._id_numbers):x}" for _ in answers]
         self._note_answers(ticket, [b""] * len(images), images, answers, names)
-        rows = table([prediction for prediction, _ in answers], model.classes)
+        rows = table(answers, model.classes)
         return json.dumps({"predictions": rows}) + "\n"
 
     def _note_answers(
@@ -245,7 +245,7 @@ class App:
         ticket: Ticket,
         raw_images: Iterable[Any],
         images: Sequence[Pixels],
-        answers: Sequence[tuple[Any, ServedVersion]],
+        answers: Answers,
         names: Sequence[str],
     ) -> None:
         """Store a classifier's answers in the ticket, for the observers.
@@ -254,7 +254,7 @@ class App:
             ticket: the ticket of the request.
             raw_images: the contents of the files, or arrays.
             images: the decoded pixels of each image.
-            answers: the prediction for each image, and the version that made it.
+            answers: the answer on each image.
             names: the unique id of each answer.
         """
         if not self._queues or not self.versions.current.image_classes:
@@ -265,11 +265,12 @@ class App:
                 name,
                 content if isinstance(content, bytes) else b"",
                 pixels,
-                served.version,
-                np.asarray(prediction, dtype=np.float32),
+                answer.served.version,
+                np.asarray(answer.prediction, dtype=np.float32),
                 now,
+                answer.judgement.reason if answer.judgement is not None else "",
             )
-            for name, content, pixels, (prediction, served) in zip(
+            for name, content, pixels, answer in zip(
                 names, raw_images, images, answers, strict=True
             )
         ]
@@ -428,8 +429,8 @@ def _parse_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
 def _encode_images(answers: Answers, names: Sequence[str], top: int | None) -> str:
     """Encode answers on images as the elements of a JSON array (`Encoder.encode_image`)."""
     return ",".join(
-        served.encoder.encode_image(prediction, name, top)
-        for (prediction, served), name in zip(answers, names, strict=True)
+        answer.served.encoder.encode_image(answer.prediction, name, top, answer.judgement)
+        for answer, name in zip(answers, names, strict=True)
     )
 
 

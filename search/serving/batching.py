@@ -13,8 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,17 @@ SMOOTHING = 0.2
 """Weight of the last batch in the moving average of the time per image."""
 
 
+class ComputedAnswer(NamedTuple):
+    """The model's answer on an image."""
+
+    prediction: Any
+    """The probability of each class, (classes,), or the prediction of another task."""
+    served: ServedVersion
+    """The version that computed it."""
+    judgement: Any
+    """The answer's `trainables.predictors.classification.Judgement`; None without promises."""
+
+
 @dataclass(slots=True)
 class PendingRequest:
     """The images of a request, and the model's answers so far."""
@@ -33,8 +45,8 @@ class PendingRequest:
     images: Sequence[NDArray[np.uint8]]
     done: "asyncio.Future[None]"
     """Completed once all images are answered, or with the error of the model."""
-    answers: list[tuple[Any, ServedVersion]] = field(default_factory=list)
-    """The model's answer on each image, with the version that gave it."""
+    answers: list[ComputedAnswer] = field(default_factory=list)
+    """The model's answers on the images so far."""
 
 
 Batch = list[tuple[PendingRequest, int]]
@@ -49,6 +61,8 @@ class BatchResult:
     served: ServedVersion
     predictions: Any
     """The model's answers on the images, in their order; None after an error."""
+    judgements: Sequence[Any] | None
+    """The judgement of each answer; None for a model without promises, or after an error."""
     error: Exception | None
     seconds: float
     """Time to compute the batch."""
@@ -76,8 +90,8 @@ class Batcher:
         self._thread = threading.Thread(target=self._compute_all, name="inference", daemon=True)
         self._thread.start()
 
-    async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[Any, ServedVersion]]:
-        """Compute the model's answer on each image, with the version that gave it.
+    async def answers(self, images: Sequence[NDArray[np.uint8]]) -> list[ComputedAnswer]:
+        """Compute the model's answer on each image.
 
         Any exception that the model raises is raised here.
         """
@@ -116,10 +130,10 @@ class Batcher:
 
     def _compute(self, batch: Batch) -> BatchResult:
         served, began = self._current(), time.perf_counter()
-        predictions, error = None, None
+        predictions, judgements, error = None, None, None
         try:
             images = [request.images[number] for request, number in batch]
-            predictions = served.predictions(images)
+            predictions, judgements = served.judged(images)
             if len(predictions) != len(images):
                 raise ValueError(
                     f"the model returned {len(predictions)} predictions for {len(images)} images"
@@ -127,7 +141,9 @@ class Batcher:
         except Exception as raised:  # noqa: BLE001 - a model may raise anything
             LOG.error("version %s could not answer: %r", served.version, raised)
             error = raised
-        return BatchResult(batch, served, predictions, error, time.perf_counter() - began)
+        return BatchResult(
+            batch, served, predictions, judgements, error, time.perf_counter() - began
+        )
 
     def _continue(self, result: BatchResult) -> None:
         """Start the next batch, so that the thread is not idle, then pass on this result."""
@@ -151,7 +167,10 @@ class Batcher:
                 if not request.done.done():
                     request.done.set_exception(error)
             return
-        for (request, _), prediction in zip(result.batch, result.predictions, strict=True):
-            request.answers.append((prediction, result.served))
+        judgements = result.judgements or repeat(None, len(result.batch))
+        for (request, _), prediction, judgement in zip(
+            result.batch, result.predictions, judgements, strict=True
+        ):
+            request.answers.append(ComputedAnswer(prediction, result.served, judgement))
             if len(request.answers) == len(request.images) and not request.done.done():
                 request.done.set_result(None)

@@ -49,6 +49,9 @@ class Metrics:
         self._classes = Counter(
             "serving_predictions", "Predictions by class", ["class"], registry=own
         )
+        self._abstained = Counter(
+            "serving_abstained", "Images without an answer, by reason", ["reason"], registry=own
+        )
         self._images = Counter(
             "serving_images", "Images answered, by version", ["version"], registry=own
         )
@@ -114,6 +117,9 @@ class Metrics:
         names = result.served.image_classes
         for number, count in Counts(result.predictions.argmax(axis=1).tolist()).items():
             self._series_of_class(names[number]).inc(count)
+        for reason, count in Counts(own.reason for own in result.judgements or ()).items():
+            if reason:
+                self._abstained.labels(reason).inc(count)
 
     def _series_of_class(self, name: str) -> Counter:
         if (series := self._class_series.get(name)) is not None:

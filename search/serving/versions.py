@@ -57,6 +57,10 @@ class ServedVersion:
         """
         return self.model.predictions(list(images))
 
+    def judged(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, Sequence[Any] | None]:
+        """Compute the answers like `predictions`, and judge each one (`Model.judged`)."""
+        return self.model.judged(list(images))
+
 
 def load_version(
     folder: Path, name: str, version: str, *, threads: int, delay_s: float

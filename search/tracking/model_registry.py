@@ -4,11 +4,12 @@
 of this: a promotion is requested by the user, and done once.
 """
 
+import json
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +39,8 @@ Value = TypeVar("Value")
 ALIAS, CHALLENGER = "champion", "challenger"
 ONNX = "search.onnx"
 """The tag of a version that also has an ONNX file."""
+PROMISES = "search.promises"
+"""The tag of a version with promises: their `trainables.reliability.promises.Promises`, as JSON."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -158,7 +161,7 @@ class Registry:
                 name,
                 model.artifact_location,
                 run.run_id,
-                tags=tags if exported.onnx_inference is None else {**tags, ONNX: "true"},
+                tags={**tags, **_form_tags(exported)},
                 description=description[:MAX_DESCRIPTION],
                 model_id=model.model_id,
             )
@@ -460,6 +463,14 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
             ],
         )
         pyfunc.load_model(str(path)).predict(exported.example)
+
+
+def _form_tags(exported: "Exported") -> dict[str, str]:
+    """Return the tags of a version that an improved model inherits: its form and its promises."""
+    form_tags = {} if exported.onnx_inference is None else {ONNX: "true"}
+    if exported.promises.options:
+        form_tags[PROMISES] = json.dumps(asdict(exported.promises))
+    return form_tags
 
 
 def signature(exported: "Exported") -> "ModelSignature":

@@ -19,6 +19,7 @@ from trainables.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from trainables.datasets.arrays import Dataset
     from trainables.export.export import Exported
+    from trainables.reliability.promises import Promises
 
 
 def config_of(
@@ -75,6 +76,7 @@ def export_for_registry(
     folder: Path,
     *,
     onnx: bool,
+    promises: "Promises",
 ) -> "Exported":
     """Export a trial's model to a new folder, verify it on all validation images, and time it.
 
@@ -85,10 +87,12 @@ def export_for_registry(
         data_root: the current folder of the search's data, if it has moved.
         folder: receives the model.
         onnx: True to export the model as ONNX, too.
+        promises: the promises that the model's answers should keep.
 
     Raises:
         Refused: the images are not those of the search, the checkpoint is damaged, or the outputs
             of the exported model differ from those of the checkpoint.
+        ConfigError: a promise cannot be kept.
         ConfigError, Unavailable: the data set cannot be read, or ONNX is not available.
     """
     from trainables.export import export
@@ -98,7 +102,7 @@ def export_for_registry(
         export.check_onnx(config)
     dataset = dataset_of(result, config)
     with _refusing_mismatch(trial, "promoted"):
-        return export.export(config, dataset, checkpoint, folder, onnx=onnx)
+        return export.export(config, dataset, checkpoint, folder, onnx=onnx, promises=promises)
 
 
 def export_for_use(

@@ -11,17 +11,22 @@ from trainables.errors import ConfigError
 from trainables.export.model import Model
 from trainables.export.sessions import open_session
 from trainables.predictors import classification as predictor
-from trainables.predictors.classification import DESCRIPTION, ONNX, Images, Probabilities
+from trainables.predictors.classification import (
+    DESCRIPTION,
+    ONNX,
+    Images,
+    Judgement,
+    Outputs,
+    Probabilities,
+    judgement_columns,
+)
 
 
 class OnnxPredictor(predictor.Predictor):
     """A classifier whose network runs in ONNX Runtime, without torch and pandas."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        description = json.loads(read_regular(folder / DESCRIPTION))
-        self.classes = description["classes"]
-        self.image = tuple(description["image"])
-        self.batch = description["batch"]
+        self.describe(json.loads(read_regular(folder / DESCRIPTION)))
         self._session = open_session(folder / ONNX, threads)
         self._classify = self._run
 
@@ -44,29 +49,39 @@ class Classifier(Model):
         """Predict images, and return a dict for each, as a row of a table.
 
         Its keys are the most probable `class`, its `probability`, and the `margin` by which this
-        exceeds the second highest probability.
+        exceeds the second highest probability. A model with promises adds `judgement_columns`.
 
         Args:
             images: pixels, as returned by `pixels`.
         """
         if not images:
             return []
-        chances, classes = self._predictor.predictions(images), self.classes
+        (chances, judgements), classes = self.judged(images), self.classes
         ranked = np.sort(
             np.pad(chances, ((0, 0), (1, 0))), axis=1
         )  # padded, for models with a single class
-        return [
+        rows = [
             {"class": classes[best], "probability": float(first), "margin": float(first - second)}
             for best, (second, first) in zip(chances.argmax(axis=1), ranked[:, -2:], strict=True)
         ]
+        if judgements is not None:
+            columns = judgement_columns([row["class"] for row in rows], judgements)
+            for row, values in zip(rows, zip(*columns.values(), strict=True), strict=True):
+                row.update(zip(columns, values, strict=True))
+        return rows
 
     def predictions(self, images: Any) -> Probabilities:
         """Return class probabilities for images in the form that `pixels` returns."""
+        return self.judged(images)[0]
+
+    def judged(self, images: Any) -> tuple[Probabilities, list[Judgement] | None]:
+        """Return class probabilities and judgements; see `Model.judged`."""
         if isinstance(images, list) and images:
             # `np.stack` would copy a single image for nothing.
             images = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
-        probabilities: Probabilities = self._predictor.predictions(images)
-        return probabilities
+        own: Any = self._predictor
+        outputs: Outputs = own.outputs(images)
+        return outputs.probabilities, outputs.judgements
 
     def predict(self, images: Any) -> list[str]:
         """Return the name of each image's most probable class.

@@ -7,7 +7,7 @@ pixels. The predictions are compared with those of the checkpoint, and timed.
 import importlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
 from trainables.export import program, reference
 from trainables.predictors import classification as predictor
 from trainables.progress import step
+from trainables.reliability.choice import build_detection
+from trainables.reliability.promises import NO_PROMISES, Promises, check_promises
+from trainables.reliability.settling import keep_promises
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
@@ -89,6 +92,12 @@ class Exported:
     onnx_difference: float | None = None
     """The largest difference between the predictions of torch and ONNX; None without ONNX."""
     onnx_inference: dict[str, dict[str, float]] | None = None
+    promises: Promises = NO_PROMISES
+    """The promises that the model's answers keep."""
+    reliability: Json = field(default_factory=dict)
+    """Facts about the model's probabilities and promises: `calibration`, `max_error`, `coverage`
+    (`trainables.reliability.settling`) and `unlike` (`trainables.reliability.choice`), if any.
+    """
 
 
 def check_onnx(config: TrialConfig) -> None:
@@ -112,27 +121,40 @@ def check_onnx(config: TrialConfig) -> None:
 
 
 def export(
-    config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False
+    config: TrialConfig,
+    dataset: Dataset,
+    path: Path,
+    folder: Path,
+    *,
+    onnx: bool = False,
+    promises: Promises = NO_PROMISES,
 ) -> Exported:
     """Export the checkpoint at `path` to a new folder, compare both, and time the exported model.
 
     With `onnx`, the network is exported to ONNX too. Predictions are compared on all validation
-    images, and timed on the CPU.
+    images, and timed on the CPU. The model's thresholds are such that it meets the `promises`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
         Disagreement: the predictions differ by more than the task allows.
+        ConfigError: a promise cannot be kept.
         ConfigError, Unavailable: see `check_onnx`.
     """
     if onnx:
         check_onnx(config)
+    test_images = len(dataset.test) if dataset.test is not None else 0
+    check_promises(promises, config, len(dataset.val), test_images)
     with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
         with step(f"predicting {counted(len(dataset.val), 'validation image')}"):
             before = in_batches(saved.predict, config.load_task().given(dataset.val), batch)
-        with step("exporting the model"):
-            _write(saved, config, dataset, path, folder, onnx=onnx, predicted=before)
-    return _compare(config, dataset, before, folder, saved.precision)
+        written = _write(
+            saved, config, dataset, path, folder, onnx=onnx, predicted=before, promises=promises
+        )
+    reliability = keep_promises(promises, config, dataset, folder)
+    before = config.load_task().recalibrated(before, written)
+    compared = _compare(config, dataset, before, folder, saved.precision)
+    return replace(compared, promises=promises, reliability=reliability)
 
 
 def write(
@@ -163,8 +185,12 @@ def _write(
     *,
     onnx: bool,
     predicted: Predictions | None = None,
-) -> None:
-    """Write the files of a folder; `predicted` are the validation images' predictions, if any."""
+    promises: Promises = NO_PROMISES,
+) -> Json:
+    """Write the files of a folder, and return the values of its `about.json`.
+
+    `predicted` are the validation images' predictions, if any.
+    """
     task: Task = config.load_task()
     folder.mkdir(parents=True)
     description: Json = {
@@ -180,16 +206,31 @@ def _write(
         description["value_range"] = dataset.value_range
     if not config.task.is_implied:
         description["task"] = config.task.name
-    with torch.autocast("cpu", enabled=False):
-        description |= (
-            _write_baseline(config, path, folder)
-            if saved.module is None
-            else _write_network(
-                saved.module, task, dataset, description["batch"], folder, onnx=onnx
-            )
-        )
-    (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+    if saved.module is None:
+        with step("exporting the model"):
+            description |= _write_baseline(config, path, folder)
+    else:
+        with torch.autocast("cpu", enabled=False):
+            module = task.calibrated(saved.module, description)
+            if promises.false_alarms is not None:
+                detection = build_detection(
+                    saved.networks[0],
+                    config,
+                    dataset,
+                    promises.false_alarms,
+                    description["temperature"],
+                )
+                module = detection.module
+                description["promises"] = {"unlike": detection.values}
+            with step("exporting the model"):
+                _write_network(module, task, dataset, description["batch"], folder, onnx=onnx)
+    _describe(folder, description)
     shutil.copy(_code(config.task).__file__, folder / predictor.CODE)
+    return description
+
+
+def _describe(folder: Path, description: Json) -> None:
+    (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
 def _code(task: TaskEntry) -> Any:
@@ -259,7 +300,12 @@ def _compare(
 
 def _columns(table: "pd.DataFrame") -> dict[str, str]:
     """Return the type of each column of a table in MLflow's schemas, by its title."""
-    kinds: dict[type, str] = {str: "string", bytes: "binary", np.int64: "long"}
+    kinds: dict[type, str] = {
+        str: "string",
+        bytes: "binary",
+        np.int64: "long",
+        np.bool_: "boolean",
+    }
     return {title: kinds.get(type(table[title][0]), "double") for title in table}
 
 
@@ -286,11 +332,10 @@ def _check_agreement(task: Task, first: str, second: str, difference: float) -> 
 
 def _write_network(
     module: nn.Module, task: Task, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
-) -> Json:
+) -> None:
     """Export `module`, from pixels to raw predictions, as a torch.export program.
 
-    The program is compared with the network on one batch. The result is empty, because `about.json`
-    needs no further values for a network.
+    The program is compared with the network on one batch.
     """
     pixels = program.inputs_of(task, dataset, batch)
     with program.quiet():
@@ -315,7 +360,6 @@ def _write_network(
                 output_names=[task.entry.output],
                 verbose=False,
             )
-    return {}
 
 
 def in_onnxruntime(path: Path, threads: int) -> Predict:

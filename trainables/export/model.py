@@ -20,7 +20,7 @@ from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, counted, unknown
 from trainables.predictors import classification as predictor
-from trainables.predictors.classification import DESCRIPTION, MODES, Images
+from trainables.predictors.classification import DESCRIPTION, MODES, Images, Judgement
 
 INSIDE = Path("artifacts") / "classifier"
 """The path of a classifier's folder within an MLflow model."""
@@ -213,6 +213,13 @@ class Model:
     def predictions(self, images: Any) -> Any:
         """Return the task's predictions for images in the form that `pixels` returns."""
         return self._predictor.predictions(images)
+
+    def judged(self, images: Any) -> tuple[Any, list[Judgement] | None]:
+        """Return predictions as `predictions` does, and the judgement of each.
+
+        The judgements are None for a model without promises.
+        """
+        return self.predictions(images), None
 
     def predict(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image.

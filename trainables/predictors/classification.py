@@ -10,6 +10,11 @@ they are grey, or else (count, height, width, channels) with 1 channel (grey), 2
 (RGB) or 4 (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
 whose sizes may differ. A single image is passed as `image[None]` or `[image]`.
 
+A model that was promoted with promises has further columns: `answer`, which is `class` or empty if
+the model abstains; `abstained`; `reason`, which is `unlike` (the image is unlike those of the
+training), `uncertain` (the probability is too low) or empty; and `set`, a JSON list of the classes
+that are possible.
+
 The folder contains `about.json` (the classes, the shape of images, the batch size), this file, and
 `network.pt2`, a torch.export program from uint8 pixels to probabilities. For a baseline it
 contains, instead of the network, `classifier-1.skops` (with folds, one such file for each) and
@@ -18,9 +23,10 @@ contains, instead of the network, `classifier-1.skops` (with folds, one such fil
 
 import importlib.util
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +55,28 @@ ACCEPTED = (
 )
 MODES = {1: "L", 3: "RGB"}
 """Pillow's modes, by the number of channels of the training images."""
+UNLIKE, UNCERTAIN = "unlike", "uncertain"
+"""The reasons for which a model abstains."""
+RANK_PENALTY, FREE_RANKS = 0.05, 2
+"""`class_scores` adds this penalty for each rank of a class after the first `FREE_RANKS`."""
+
+
+class Judgement(NamedTuple):
+    """Whether a model abstains from an answer on an image, and which classes are possible."""
+
+    reason: str
+    """`UNLIKE` or `UNCERTAIN` if the model abstains, empty if it answers."""
+    labels: list[str] | None
+    """The names of the possible classes, the most probable first; None without this promise."""
+
+
+class Outputs(NamedTuple):
+    """The predictions for images, and how far they can be relied on."""
+
+    probabilities: Probabilities
+    """The probability of each class, float64 (count, classes)."""
+    judgements: list[Judgement] | None
+    """One for each image; None for a model without promises."""
 
 
 class Predictor:
@@ -56,12 +84,20 @@ class Predictor:
 
     def __init__(self, folder: Path) -> None:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        self.classes: list[str] = description["classes"]
-        self.image: tuple[int, int, int] = tuple(description["image"])
-        self.batch: int = description["batch"]
+        self.describe(description)
         self._classify: Classify = (
             _network(folder) if (folder / NETWORK).exists() else _baseline(folder, description)
         )
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Set the values of `about.json`."""
+        self.classes: list[str] = description["classes"]
+        self.image: tuple[int, int, int] = tuple(description["image"])
+        self.batch: int = description["batch"]
+        self.promises: dict[str, Any] = description.get("promises", {})
+        limits = self.promises.get("limits")
+        # A class without a limit belongs to each set.
+        self._limits = limits and np.array([np.inf if limit is None else limit for limit in limits])
 
     def predictions(self, images: Any) -> Probabilities:
         """Predict the probability of each class, float64 (count, classes).
@@ -72,16 +108,47 @@ class Predictor:
         Raises:
             ValueError: the images have another form.
         """
+        return self._outputs(images)[0][:, : len(self.classes)]
+
+    def outputs(self, images: Any) -> Outputs:
+        """Predict images like `predictions`, and judge each prediction if there are promises."""
+        values, shares = self._outputs(images)
+        probabilities = values[:, : len(self.classes)]
+        if not self.promises:
+            return Outputs(probabilities, None)
+        return Outputs(probabilities, self._judge(values, probabilities, shares))
+
+    def _outputs(self, images: Any) -> tuple[Probabilities, Probabilities]:
+        """Compute the outputs of the network, and the random share of each image for its set."""
         arrays = as_images(images)
-        batches = [
-            self._classify(self._as_trained(arrays[first : first + self.batch]))
-            for first in range(0, len(arrays), self.batch)
-        ]
+        values, shares = [], []
+        for first in range(0, len(arrays), self.batch):
+            inputs = self._as_trained(arrays[first : first + self.batch])
+            values.append(self._classify(inputs))
+            if self._limits is not None:
+                shares.append(random_shares(inputs))
+        none = np.empty((0, len(self.classes)))
         return (
-            np.concatenate(batches).astype(np.float64)
-            if batches
-            else np.empty((0, len(self.classes)))
+            np.concatenate(values).astype(np.float64) if values else none,
+            np.concatenate(shares) if shares else np.empty(0),
         )
+
+    def _judge(
+        self, values: Probabilities, probabilities: Probabilities, shares: Probabilities
+    ) -> list[Judgement]:
+        reasons = np.full(len(values), "", dtype=object)
+        if (least := self.promises.get("least_probability")) is not None:
+            reasons[probabilities.max(axis=1, initial=0.0) < least] = UNCERTAIN
+        if (unlike := self.promises.get("unlike")) is not None:
+            reasons[values[:, -1] > unlike["limit"]] = UNLIKE
+        if self._limits is None:
+            return [Judgement(reason, None) for reason in reasons]
+        is_possible = class_scores(probabilities, shares) <= self._limits
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        return [
+            Judgement(reason, [self.classes[number] for number in ranked if possible[number]])
+            for reason, ranked, possible in zip(reasons, order, is_possible, strict=True)
+        ]
 
     def _as_trained(self, images: Images | list[Images]) -> Images:
         if isinstance(images, list):
@@ -92,14 +159,60 @@ class Predictor:
         """Return a table of the predicted classes and probabilities, one row for each image."""
         import pandas as pd  # importing it takes half a second, and servers do not need it
 
-        chances = self.predictions(images)
+        chances, judgements = self.outputs(images)
         columns: dict[str, Any] = {
             "class": [self.classes[number] for number in chances.argmax(axis=1)],
-            "probability": chances.max(axis=1),
+            "probability": chances.max(axis=1, initial=0.0),
         }
+        if judgements is not None:
+            columns |= judgement_columns(columns["class"], judgements)
         return pd.DataFrame(
             columns | {column(name): chances[:, number] for number, name in enumerate(self.classes)}
         )
+
+
+def judgement_columns(labels: list[str], judgements: list[Judgement]) -> dict[str, list[Any]]:
+    """Return the columns of a table that a model with promises adds, by title.
+
+    Args:
+        labels: the most probable class of each image.
+        judgements: the judgement of each image.
+    """
+    columns: dict[str, list[Any]] = {
+        "answer": [
+            "" if own.reason else label for label, own in zip(labels, judgements, strict=True)
+        ],
+        "abstained": [bool(own.reason) for own in judgements],
+        "reason": [own.reason for own in judgements],
+    }
+    if any(own.labels is not None for own in judgements):
+        columns["set"] = [json.dumps(own.labels, ensure_ascii=False) for own in judgements]
+    return columns
+
+
+def class_scores(probabilities: Probabilities, shares: Probabilities) -> Probabilities:
+    """Score how unusual each class would be as an image's class, (images, classes).
+
+    The score is the sum of the probabilities of all more probable classes, a random share of the
+    class's own, and a penalty for its rank (Angelopoulos et al. 2021, "Uncertainty Sets for Image
+    Classifiers using Conformal Prediction", section 2.2).
+
+    Args:
+        probabilities: (images, classes).
+        shares: the random share of each image, (images,), from 0 to 1.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    penalties = RANK_PENALTY * np.maximum(0, np.arange(1, ranked.shape[1] + 1) - FREE_RANKS)
+    sums = ranked.cumsum(axis=1) - (1 - shares[:, None]) * ranked + penalties
+    scores: Probabilities = np.empty_like(sums)
+    np.put_along_axis(scores, order, sums, axis=1)
+    return scores
+
+
+def random_shares(images: Images) -> Probabilities:
+    """Return a number from 0 to 1 for each image, which follows from its pixels (CRC-32)."""
+    return np.array([zlib.crc32(image.tobytes()) / 2**32 for image in images])
 
 
 def column(name: str) -> str:
@@ -240,9 +353,20 @@ def _baseline(folder: Path, description: dict[str, Any]) -> Classify:
             chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(
                 members
             )
-        return chances
+        return at_temperature(description.get("temperature", 1.0), chances)
 
     return classify
+
+
+def at_temperature(temperature: float, chances: Probabilities) -> Probabilities:
+    """Divide the logarithms of probabilities, (images, classes), by a temperature, and normalise.
+
+    See Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    """
+    logs = np.log(np.maximum(chances, 1e-300)) / temperature
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    scaled: Probabilities = powers / powers.sum(axis=1, keepdims=True)
+    return scaled
 
 
 def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Probabilities:

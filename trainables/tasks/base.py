@@ -305,6 +305,14 @@ class Task:
         """Return values for `about.json` that follow from predictions of the validation images."""
         raise NotImplementedError
 
+    def calibrated(self, module: nn.Module, calibration: Json) -> nn.Module:
+        """Return the module to export, given the values of `calibrate` (empty without any)."""
+        return module
+
+    def recalibrated(self, predictions: Predictions, calibration: Json) -> Predictions:
+        """Convert predictions of a checkpoint to those of the exported model (`calibrated`)."""
+        return predictions
+
     def describe(self, dataset: Dataset) -> Json:
         """Return the task's values for `about.json`, which the stand-alone predictor reads."""
         image = list(self.examples(dataset, 1).shape[1:])

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from trainables.catalog.tasks import Metric
-from trainables.datasets.arrays import Dataset, Part
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
+from trainables.datasets.arrays import Arrays, Dataset, Part
+from trainables.predictors.classification import at_temperature
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.calibration import CalibratedModel, fit_temperature
 from trainables.tasks.losses import losses
 from trainables.tasks.metrics import SCORES, MetricAverage, measure
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.tasks.pixels import Pixels
 from trainables.tasks.report import Probabilities, accuracy, report
-from trainables.values import Evaluation
+from trainables.values import Evaluation, Json
 
 MATRIX_CLASSES = 100
 """A confusion matrix of more classes than this is too large for the journal."""
@@ -26,6 +28,8 @@ class Classification(Task):
 
     Targets are class numbers, int64 (images,).
     """
+
+    calibrates = True
 
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
@@ -53,6 +57,23 @@ class Classification(Task):
     def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
         """Build the module that maps uint8 images to class probabilities."""
         return ProbabilityModel(network, pixels)
+
+    def calibrate(self, predictions: Predictions, dataset: Dataset) -> Json:
+        """Fit the temperature to class probabilities of the validation images."""
+        return {"temperature": fit_temperature(predictions, dataset.val.targets)}
+
+    def calibrated(self, module: nn.Module, calibration: Json) -> nn.Module:
+        """Return a module that computes the probabilities at the temperature."""
+        return CalibratedModel(module, calibration["temperature"])
+
+    def recalibrated(self, predictions: Predictions, calibration: Json) -> Probabilities:
+        """Convert class probabilities to those at the temperature."""
+        return at_temperature(calibration["temperature"], predictions)
+
+    def apply(self, run: Run, images: Arrays, size: int, dataset: Dataset) -> Probabilities:
+        """Predict class probabilities; the module may return further columns, which are dropped."""
+        outputs: Probabilities = super().apply(run, images, size, dataset)
+        return outputs[:, : len(dataset.classes)]
 
     def combine(self, each: list[Predictions]) -> Probabilities:
         """Average the probabilities of several networks."""

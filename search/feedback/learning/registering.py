@@ -1,5 +1,6 @@
 """Register the challenger that an improvement has chosen, with a reference of its own."""
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from search.tracking.model_registry import (
     ALIAS,
     CHALLENGER,
     ONNX,
+    PROMISES,
     Registered,
     Registry,
     origin_of,
@@ -27,6 +29,7 @@ from search.trained.export import export_for_registry
 from search.values.message import Remedy, Start
 from trainables.errors import counted
 from trainables.export import reference
+from trainables.reliability.promises import NO_PROMISES, Promises
 from trainables.values import Json
 
 TRY_CHALLENGER = Remedy("serve", options={"shadow": "challenger"}, start=Start.MODULE)
@@ -70,6 +73,15 @@ class ChosenChallenger:
             return bool(self.onnx)
         return ONNX in origin_of(champion_model.source, champion_model.tracking).tags
 
+    @property
+    def champion_promises(self) -> Promises:
+        """The promises of the champion, which the challenger has to keep too."""
+        champion_model = self.champion_model
+        if not champion_model.champion.version:
+            return NO_PROMISES
+        tags = origin_of(champion_model.source, champion_model.tracking).tags
+        return Promises(**json.loads(tags[PROMISES])) if PROMISES in tags else NO_PROMISES
+
 
 def register(challenger: ChosenChallenger) -> Registered:
     """Register a challenger, unless it is registered already, and set its aliases.
@@ -102,6 +114,7 @@ def export_and_register(challenger: ChosenChallenger, registry: Registry) -> str
             challenger.home.read(FOLDER),
             Path(temporary) / "classifier",
             onnx=challenger.is_wanted_as_onnx,
+            promises=challenger.champion_promises,
         )
         facts["watched"] = add_expected(challenger, exported.folder)
         text = "\n".join(

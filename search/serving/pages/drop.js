@@ -82,11 +82,8 @@ function show(file, said, told) {
   const isClassified = one.class !== undefined;
   const time = `${seconds(told.took_ms)} in the server, ${seconds(told.took)} in total`;
   said.replaceChildren(
-    element(
-      "h2",
-      {},
-      isClassified ? `${shown(one.class)}, ${percent(one.probability)}` : shown(file.name),
-    ),
+    element("h2", {}, isClassified ? headline(one) : shown(file.name)),
+    ...judgement(one),
     isClassified
       ? bars(Object.entries(one.probabilities))
       : predicted(one.prediction, file),
@@ -97,6 +94,28 @@ function show(file, said, told) {
     ),
   );
   if (facts.records && isClassified) said.append(correction(file, one));
+}
+
+const REASONS = {
+  unlike: "No answer: this image is unlike the images of the training",
+  uncertain: "No answer: the model is not sure enough",
+};
+
+function headline(one) {
+  if (one.abstained) return REASONS[one.reason];
+  return `${shown(one.class)}, ${percent(one.probability)}`;
+}
+
+// Returns what a model with promises adds: the class that it would have answered, and the set.
+function judgement(one) {
+  const lines = [];
+  if (one.abstained) {
+    lines.push(`The most probable class is ${shown(one.class)}, ${percent(one.probability)}.`);
+  }
+  if (one.set) {
+    lines.push(`Possible: ${one.set.map(shown).join(", ") || "none of the classes"}`);
+  }
+  return lines.map((line) => element("p", {}, line));
 }
 
 function predicted(prediction, file) {

@@ -10,6 +10,7 @@ const KEYS = "1234567890abcdefghijklmnopqrtvwxyz";
 const PROBABLE = 9;
 const REASONS = {
   disagrees: "The answers of several versions disagree",
+  unlike: "Unlike the images of the training",
   uncertain: "The model is not sure",
   new: "Unlike the usual and the corrected images",
   sample: "From a random sample",

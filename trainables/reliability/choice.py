@@ -1,0 +1,199 @@
+"""The choice of the score by which a network detects images unlike those of the training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.progress import step
+from trainables.reliability.conformal import conformal_quantile
+from trainables.reliability.strange import STRANGE
+from trainables.reliability.unlike import (
+    BANK,
+    MOST_FEATURES,
+    Known,
+    Projection,
+    TappedNetwork,
+    WatchedModel,
+    build_scores,
+)
+from trainables.tasks.base import FromPixels
+from trainables.tasks.pixels import Pixels
+from trainables.training.loop import eval_batch
+from trainables.values import Json
+
+MOST_VALIDATION, MOST_STRANGE, MOST_CLASSES = 2000, 300, 5
+"""The maximum number of validation images, of strange images of each kind, and of classes that are
+left out in turn."""
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A network that also scores images, and the limit above which they are unlike the training."""
+
+    module: nn.Module
+    """Maps uint8 images to probabilities and the score (`WatchedModel`)."""
+    values: Json
+    """The `method`, the `limit`, the rate of `false_alarms`, the number of validation `images`, and
+    `kinds`: for each kind of unlike images the share that is `detected`, the area under the ROC
+    curve (`auc`), and that of the maximum probability (`auc_probability`)."""
+
+
+def build_detection(
+    network: nn.Module,
+    config: TrialConfig,
+    dataset: Dataset,
+    false_alarms: float,
+    temperature: float,
+) -> Detection:
+    """Choose the best score for a network, and the limit at a rate of false alarms.
+
+    The scores are fitted to training images, and compared on validation images that are changed to
+    strange ones (`STRANGE`) and on classes that are left out of the fit, one after the other. The
+    best has the highest mean area under the ROC curve. The limit is a quantile of the validation
+    images' scores.
+
+    Args:
+        network: the trained network, from scaled images to logits.
+        config: the trial's config.
+        dataset: the data of the training, without folds.
+        false_alarms: the share of images like the validation images that are above the limit.
+        temperature: divides the logits for the probabilities.
+    """
+    pixels = Pixels(dataset.val, dataset, config, torch.device("cpu"))
+    scaling = FromPixels(TappedNetwork(network), pixels).eval()
+    batch = eval_batch(config, dataset, torch.device("cpu"))
+    generator = np.random.default_rng(SEED)
+    classes = len(dataset.classes)
+    parts = [
+        part.take(generator.permutation(len(part))[:most])
+        for part, most in ((dataset.train, BANK), (dataset.val, MOST_VALIDATION))
+    ]
+    with step("comparing the features of training and validation images"):
+        trained, validated = (_known(scaling, part, classes, batch) for part in parts)
+        projection = _projection(trained.features)
+        trained, validated = (_projected(known, projection) for known in (trained, validated))
+    images = _images(parts[1])[:MOST_STRANGE]
+    strange = {}
+    for title, change in STRANGE.items():
+        with step(f"scoring images with {title}"):
+            part = Part(change(images, generator), np.zeros(len(images), np.int64))
+            strange[title] = _projected(_known(scaling, part, classes, batch), projection)
+    scores = build_scores(trained)
+    areas = _areas(scores, validated, strange) | _areas_of_classes(trained, validated, dataset)
+    method = max(scores, key=lambda name: np.mean([own[name] for own in areas.values()]))
+    ordinary = _scored(scores[method], validated)
+    limit = conformal_quantile(ordinary, 1 - false_alarms)
+    detected = {
+        title: float((_scored(scores[method], known) > (np.inf if limit is None else limit)).mean())
+        for title, known in strange.items()
+    }
+    return Detection(
+        WatchedModel(scaling, projection, scores[method], classes, temperature),
+        {
+            "method": method,
+            "limit": limit,
+            "false_alarms": false_alarms,
+            "images": len(ordinary),
+            "kinds": {
+                title: {
+                    "detected": detected.get(title),
+                    "auc": own[method],
+                    "auc_probability": own["probability"],
+                }
+                for title, own in areas.items()
+            },
+        },
+    )
+
+
+def _images(part: Part) -> Images:
+    images: Images = np.asarray(part.images)
+    return images
+
+
+def _known(scaling: nn.Module, part: Part, classes: int, batch: int) -> Known:
+    images, outputs = _images(part), []
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for first in range(0, len(images), batch):
+            outputs.append(scaling(torch.from_numpy(images[first : first + batch].copy())).float())
+    whole = torch.cat(outputs)
+    labels = torch.from_numpy(np.asarray(part.targets).astype(np.int64))
+    return Known(whole[:, classes:].contiguous(), whole[:, :classes].contiguous(), labels)
+
+
+def _projection(features: Tensor) -> nn.Module:
+    if features.shape[1] <= MOST_FEATURES:
+        return nn.Identity()
+    return Projection(features, min(MOST_FEATURES, len(features) - 1))
+
+
+def _projected(known: Known, projection: nn.Module) -> Known:
+    return Known(projection(known.features), known.logits, known.labels)
+
+
+def _scored(score: nn.Module, known: Known) -> NDArray[np.float64]:
+    with torch.no_grad():
+        scores: NDArray[np.float64] = score(known.features, known.logits).double().numpy()
+    return scores
+
+
+def _areas(
+    scores: dict[str, nn.Module], ordinary: Known, strange: dict[str, Known]
+) -> dict[str, dict[str, float]]:
+    """Compute the area under the ROC curve of each score and of the maximum probability, by kind.
+
+    The curve is that of the detection of a kind of images among the ordinary ones.
+    """
+
+    def values_of(known: Known) -> dict[str, NDArray[np.float64]]:
+        probability = -known.logits.double().softmax(dim=1).amax(dim=1).numpy()
+        return {name: _scored(score, known) for name, score in scores.items()} | {
+            "probability": probability
+        }
+
+    usual = values_of(ordinary)
+    return {
+        title: {name: area_above(usual[name], own) for name, own in values_of(known).items()}
+        for title, known in strange.items()
+    }
+
+
+def _areas_of_classes(
+    trained: Known, validated: Known, dataset: Dataset
+) -> dict[str, dict[str, float]]:
+    """Compute areas as `_areas` does, for classes that the scores were not fitted to.
+
+    The network itself was trained on these classes, so that such images are easier or harder to
+    detect than those of a class that it never saw.
+    """
+    areas: dict[str, dict[str, float]] = {}
+    for label in range(len(dataset.classes))[:MOST_CLASSES]:
+        is_other, is_own = trained.labels != label, validated.labels == label
+        if len(dataset.classes) < 3 or not is_own.any() or len(trained.labels[is_other]) < 2:
+            continue
+        others = torch.arange(trained.logits.shape[1]) != label
+        known, usual, own = (
+            Known(some.features, some.logits[:, others], some.labels)
+            for some in (trained.take(is_other), validated.take(~is_own), validated.take(is_own))
+        )
+        title = f"class {dataset.classes[label]}, left out"
+        areas |= _areas(build_scores(known), usual, {title: own})
+    return areas
+
+
+def area_above(ordinary: NDArray[np.float64], unlike: NDArray[np.float64]) -> float:
+    """Return the area under the ROC curve: the probability that an unlike image scores higher.
+
+    Ties count half (Hanley and McNeil 1982).
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([ordinary, unlike]))[len(ordinary) :]
+    pairs = len(ordinary) * len(unlike)
+    return float((ranks.sum() - len(unlike) * (len(unlike) + 1) / 2) / pairs)

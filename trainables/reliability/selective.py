@@ -1,0 +1,99 @@
+"""The lowest probability at which a classifier answers, so that few of its answers are wrong.
+
+The guarantee holds with a stated confidence for new images that are drawn like the held-out ones
+(selection with guaranteed risk: Geifman and El-Yaniv 2017, "Selective Classification for Deep
+Neural Networks", algorithm 2).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+"""The probability with which a guarantee holds, over the choice of the held-out images."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A threshold for the probability of the most probable class, and its guarantee."""
+
+    threshold: float
+    """The classifier answers if the probability is at least this."""
+    images: int
+    """The number of held-out images."""
+    answered: int
+    """The number of held-out images that are answered."""
+    wrong: int
+    """The number of wrong answers among these."""
+    bound: float
+    """The upper confidence bound for the share of wrong answers."""
+
+
+def select_threshold(
+    confidence: NDArray[np.float64], is_right: NDArray[np.bool_], max_error: float
+) -> Selection | None:
+    """Find a low threshold at which at most `max_error` of the answers are wrong.
+
+    With a probability of at least `CONFIDENCE`, the bound holds for new images too. The search is a
+    bisection of ceil(log2(images)) steps, each of which tests one threshold at an equal share of
+    the error probability (Bonferroni).
+
+    Args:
+        confidence: the probability of the most probable class of each held-out image, (images,).
+        is_right: True for each image whose most probable class is the true one, (images,).
+        max_error: the largest allowed share of wrong answers, above 0 and below 1.
+
+    Returns:
+        None if no tested threshold is good enough, because there are too few images or too many
+        mistakes.
+    """
+    ascending = np.sort(confidence)
+    low, high = 0, len(ascending) - 1
+    best = None
+    while low <= high:
+        middle = (low + high) // 2
+        selection = _selection_at(float(ascending[middle]), confidence, is_right)
+        if selection.bound <= max_error:
+            best, high = selection, middle - 1
+        else:
+            low = middle + 1
+    return best
+
+
+def smallest_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
+    """Return about the smallest `max_error` for which `select_threshold` finds a threshold.
+
+    It is the smallest of the bounds at the distinct probabilities of the held-out images.
+    """
+    thresholds = np.unique(confidence)
+    return min(
+        (_selection_at(float(value), confidence, is_right).bound for value in thresholds),
+        default=1.0,
+    )
+
+
+def _selection_at(
+    threshold: float, confidence: NDArray[np.float64], is_right: NDArray[np.bool_]
+) -> Selection:
+    is_answered = confidence >= threshold
+    answered, right = int(is_answered.sum()), int(is_right[is_answered].sum())
+    steps = max(1, math.ceil(math.log2(max(2, len(confidence) + 1))))
+    bound = upper_bound(answered - right, answered, (1 - CONFIDENCE) / steps)
+    return Selection(threshold, len(confidence), answered, answered - right, bound)
+
+
+def upper_bound(wrong: int, answers: int, risk: float) -> float:
+    """Return the upper confidence bound for a share (Clopper and Pearson 1934).
+
+    Args:
+        wrong: the number of wrong answers.
+        answers: the number of answers.
+        risk: the probability that the true share exceeds the bound.
+    """
+    from scipy.special import betaincinv
+
+    if wrong >= answers:
+        return 1.0
+    return float(betaincinv(wrong + 1, answers - wrong, 1 - risk))

@@ -1,0 +1,182 @@
+"""The values of an exported model's promises, computed from its own answers on the test set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Labels
+from trainables.errors import ConfigError, counted
+from trainables.predictors.classification import (
+    DESCRIPTION,
+    UNLIKE,
+    Predictor,
+    Probabilities,
+    at_temperature,
+    class_scores,
+    random_shares,
+)
+from trainables.progress import step
+from trainables.reliability.conformal import set_limits
+from trainables.reliability.promises import Promises
+from trainables.reliability.selective import CONFIDENCE, select_threshold, smallest_error
+from trainables.tasks.calibration import calibration_bias, log_loss
+from trainables.tasks.report import calibration_bins, calibration_error
+from trainables.values import Json
+
+
+def settle_promises(
+    promises: Promises,
+    chances: Probabilities,
+    is_unlike: NDArray[np.bool_],
+    shares: Probabilities,
+    labels: Labels,
+) -> tuple[Json, Json]:
+    """Compute the thresholds with which a model meets its promises.
+
+    Args:
+        promises: the promises.
+        chances: the model's probabilities for the test images, (images, classes).
+        is_unlike: True for each test image that the model reports as unlike, (images,).
+        shares: the random share of each test image (`random_shares`), (images,).
+        labels: the true class numbers, (images,).
+
+    Returns:
+        The values for `about.json`, and facts about them for people.
+
+    Raises:
+        ConfigError: the test images are too few, or the model is too poor, for `max_error`.
+    """
+    values: Json = {}
+    facts: Json = {}
+    if promises.max_error is not None:
+        confidence, is_right = chances.max(axis=1), chances.argmax(axis=1) == labels
+        usual = ~is_unlike
+        selection = select_threshold(confidence[usual], is_right[usual], promises.max_error)
+        if selection is None:
+            least = smallest_error(confidence[usual], is_right[usual])
+            raise ConfigError(_cannot_promise(promises.max_error, least, len(labels)))
+        values["least_probability"] = selection.threshold
+        facts["max_error"] = {
+            "asked": promises.max_error,
+            "confidence": CONFIDENCE,
+            "images": len(labels),
+            "answered": selection.answered,
+            "wrong": selection.wrong,
+            "bound": selection.bound,
+        }
+    if promises.coverage is not None:
+        limits = set_limits(chances, shares, labels, promises.coverage, by_class=promises.by_class)
+        values["limits"] = limits
+        numbers = np.array([np.inf if limit is None else limit for limit in limits])
+        sizes = (class_scores(chances, shares) <= numbers).sum(axis=1)
+        facts["coverage"] = {
+            "asked": promises.coverage,
+            "by_class": promises.by_class,
+            "images": len(labels),
+            "mean_size": float(sizes.mean()),
+            "without_limit": sum(limit is None for limit in limits),
+        }
+    return values, facts
+
+
+def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, folder: Path) -> Json:
+    """Measure an exported model on the test set, and add the values of its promises to its folder.
+
+    Without a test set, its calibration is measured on the validation set, to which the temperature
+    was fitted; with folds, it is not measured.
+
+    Args:
+        promises: the promises, which `check_promises` allows.
+        config: the trial's config.
+        dataset: the data of the search.
+        folder: the exported folder.
+
+    Returns:
+        Facts for people (`Exported.reliability`); empty for tasks without probabilities.
+
+    Raises:
+        ConfigError: see `settle_promises`.
+    """
+    path = folder / DESCRIPTION
+    description = json.loads(path.read_text(encoding="utf-8"))
+    part = dataset.test if dataset.test is not None else dataset.val
+    if "temperature" not in description or (dataset.folds and dataset.test is None):
+        return {}
+    model = Predictor(folder)
+    images = config.load_task().given(part)
+    with step(f"measuring how reliable the answers on {counted(len(part), 'image')} are"):
+        chances, judgements = model.outputs(images)
+    labels = np.asarray(part.targets)
+    facts: Json = {
+        "calibration": {
+            **calibration_facts(chances, description["temperature"], labels),
+            "part": "validation" if dataset.test is None else "test",
+        }
+    }
+    if not promises.options:
+        return facts
+    is_unlike = np.array([own.reason == UNLIKE for own in judgements or []], dtype=bool)
+    if promises.false_alarms is not None:
+        facts["unlike"] = {
+            **description["promises"]["unlike"],
+            "alarms": int(is_unlike.sum()),
+            "of_images": len(is_unlike),
+            "part": facts["calibration"]["part"],
+        }
+    if promises.need_test_set:
+        shares = np.concatenate(
+            [random_shares(images[first : first + 1]) for first in range(len(part))]
+        )
+        unlike = is_unlike if len(is_unlike) else np.zeros(len(part), dtype=bool)
+        values, kept_facts = settle_promises(promises, chances, unlike, shares, labels)
+        description["promises"] = {**description.get("promises", {}), **values}
+        path.write_text(json.dumps(description), encoding="utf-8")
+        facts |= kept_facts
+    return facts
+
+
+def _cannot_promise(max_error: float, least: float, images: int) -> str:
+    allowed = (
+        f"the smallest that can be promised is {100 * least:.2g} %"
+        if least < 1
+        else "nothing can be promised"
+    )
+    return (
+        f"--max-error {100 * max_error:g}% cannot be promised with {counted(images, 'test image')}:"
+        f" {allowed} with {100 * CONFIDENCE:g} % confidence. Allow more errors, add test images, "
+        "or improve the model. Nothing was registered."
+    )
+
+
+def calibration_facts(chances: Probabilities, temperature: float, labels: Labels) -> Json:
+    """Measure the calibration of probabilities before and after their scaling by a temperature.
+
+    Args:
+        chances: the scaled probabilities, (images, classes).
+        temperature: the temperature.
+        labels: the true class numbers, (images,).
+
+    Returns:
+        The `temperature`, the number of `images`, and for `before` and `after`: the calibration
+        error (`ece`), the error expected by chance alone (`bias`), the `log_loss`, and the `bins`
+        of the reliability diagram.
+    """
+    before = at_temperature(1 / temperature, chances)
+    return {
+        "temperature": temperature,
+        "images": len(labels),
+        "before": _calibration(before, labels),
+        "after": _calibration(chances, labels),
+    }
+
+
+def _calibration(chances: Probabilities, labels: Labels) -> Json:
+    return {
+        "ece": calibration_error(labels, chances),
+        "bias": calibration_bias(chances),
+        "log_loss": log_loss(chances, labels),
+        "bins": calibration_bins(chances.argmax(axis=1) == labels, chances.max(axis=1)),
+    }

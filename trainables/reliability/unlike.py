@@ -1,0 +1,199 @@
+"""Scores of how unlike an image is to those of the training, computed within an exported network.
+
+Three scores are known (higher is more unlike), of which `choose` takes the best:
+
+- `energy`: minus the log-sum-exp of the logits (Liu et al. 2020, "Energy-based Out-of-distribution
+  Detection", equation 4).
+- `mahalanobis`: the squared distance of an image's features to the nearest class mean, relative to
+  the covariance within the classes (Lee et al. 2018, "A Simple Unified Framework for Detecting
+  Out-of-Distribution Samples and Adversarial Attacks", equation 2).
+- `neighbours`: minus the cosine similarity of an image's features to its k-th nearest training
+  image (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors").
+
+The features are the inputs of the network's last layer that has weights; those of a convolution are
+averaged over their positions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+MOST_FEATURES = 256
+"""Features of more dimensions are projected to their first principal components."""
+BANK = 2000
+"""The maximum number of training images whose features are stored in the exported network."""
+NEIGHBOUR_SHARE = 0.005
+"""The rank k of the nearest neighbour, as a share of the stored images.
+
+Sun et al. use 50 of 50,000 images and, if only 1 % of them are stored, still 5 to 10.
+"""
+SHRINKAGE = 0.05
+"""The share of the mean variance in the covariance, so that it can be inverted for few images."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Features, logits and classes of images, on the CPU."""
+
+    features: Tensor
+    """float32 (images, features)."""
+    logits: Tensor
+    """float32 (images, classes)."""
+    labels: Tensor
+    """int64 (images,)."""
+
+    def take(self, rows: Tensor) -> "Known":
+        """Return the images at these rows, or those where a mask is True."""
+        return Known(self.features[rows], self.logits[rows], self.labels[rows])
+
+
+class TappedNetwork(nn.Module):
+    """A network that also returns its features; both are concatenated.
+
+    It maps scaled images to float32 (count, classes + features).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._inputs: list[Tensor] = []
+        layers = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+        layers[-1].register_forward_pre_hook(lambda _, inputs: self._inputs.append(inputs[0]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits and features."""
+        self._inputs.clear()
+        logits = self.network(images)
+        features = self._inputs.pop()
+        features = features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1)
+        return torch.cat([logits, features], dim=1)
+
+
+class Energy(nn.Module):
+    """The score `energy`, which needs no images."""
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Score images, (count,)."""
+        return -torch.logsumexp(logits, dim=1)
+
+
+class Mahalanobis(nn.Module):
+    """The score `mahalanobis`."""
+
+    def __init__(self, known: Known) -> None:
+        """Estimate the class means, and the covariance within the classes.
+
+        Args:
+            known: training images.
+        """
+        super().__init__()
+        classes = known.labels.unique()
+        self.means = nn.Buffer(
+            torch.stack([known.features[known.labels == label].mean(dim=0) for label in classes])
+        )
+        own = torch.searchsorted(classes, known.labels)
+        centred = (known.features - self.means[own]).double()
+        covariance = centred.T @ centred / len(centred)
+        variance = covariance.diagonal().mean().clamp_min(1e-12)
+        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * torch.eye(
+            len(covariance), dtype=torch.float64
+        )
+        values, vectors = torch.linalg.eigh(covariance)
+        self.whitening = nn.Buffer((vectors / values.sqrt()).float())
+        self.white_means = nn.Buffer(self.means @ self.whitening)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Score images, (count,)."""
+        white = features @ self.whitening
+        # |a - b|^2 = |a|^2 - 2ab + |b|^2, without an array (count, classes, features).
+        distances = (
+            white.square().sum(dim=1, keepdim=True)
+            - 2 * white @ self.white_means.T
+            + self.white_means.square().sum(dim=1)
+        )
+        return distances.amin(dim=1)
+
+
+class Neighbours(nn.Module):
+    """The score `neighbours`."""
+
+    def __init__(self, known: Known) -> None:
+        """Store the features of training images.
+
+        Args:
+            known: training images, at most `BANK`.
+        """
+        super().__init__()
+        self.bank = nn.Buffer(normalize(known.features, dim=1).T.contiguous())
+        self.rank = max(1, round(NEIGHBOUR_SHARE * len(known.features)))
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Score images, (count,)."""
+        similar = normalize(features, dim=1) @ self.bank
+        return -similar.topk(self.rank, dim=1).values[:, -1]
+
+
+class Projection(nn.Module):
+    """The first principal components of features."""
+
+    def __init__(self, features: Tensor, components: int) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(features.mean(dim=0))
+        centred = (features - self.mean).double()
+        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        self.components = nn.Buffer(vectors[:, -components:].float().contiguous())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project features, (count, components)."""
+        return (features - self.mean) @ self.components
+
+
+def build_scores(known: Known) -> dict[str, nn.Module]:
+    """Build each score from training images, by its name.
+
+    Args:
+        known: training images, with projected features (`Projection`).
+    """
+    return {
+        "energy": Energy(),
+        "mahalanobis": Mahalanobis(known),
+        "neighbours": Neighbours(known.take(torch.arange(min(BANK, len(known.labels))))),
+    }
+
+
+class WatchedModel(nn.Module):
+    """A model that also scores how unlike the training images an image is.
+
+    It maps uint8 images to float64 (count, classes + 1): probabilities, and the score.
+    """
+
+    def __init__(
+        self,
+        scaling: nn.Module,
+        projection: nn.Module,
+        score: nn.Module,
+        classes: int,
+        temperature: float,
+    ) -> None:
+        """Combine the parts.
+
+        Args:
+            scaling: maps uint8 images to logits and features: `FromPixels` of a `TappedNetwork`.
+            projection: maps features to those that `score` takes.
+            score: one of `build_scores`.
+            classes: the number of classes.
+            temperature: divides the logits.
+        """
+        super().__init__()
+        self.scaling, self.projection, self.score = scaling, projection, score
+        self.classes, self.temperature = classes, temperature
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute probabilities and scores."""
+        outputs = self.scaling(images)
+        logits, features = outputs[:, : self.classes], outputs[:, self.classes :]
+        score = self.score(self.projection(features), logits)
+        probabilities = (logits.double() / self.temperature).softmax(dim=1)
+        return torch.cat([probabilities, score.double()[:, None]], dim=1)
