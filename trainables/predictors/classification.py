@@ -23,7 +23,6 @@ contains, instead of the network, `classifier-1.skops` (with folds, one such fil
 
 import importlib.util
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,8 +56,6 @@ MODES = {1: "L", 3: "RGB"}
 """Pillow's modes, by the number of channels of the training images."""
 UNLIKE, UNCERTAIN = "unlike", "uncertain"
 """The reasons for which a model abstains."""
-RANK_PENALTY, FREE_RANKS = 0.05, 2
-"""`class_scores` adds this penalty for each rank of a class after the first `FREE_RANKS`."""
 
 
 class Judgement(NamedTuple):
@@ -97,7 +94,7 @@ class Predictor:
         self.promises: dict[str, Any] = description.get("promises", {})
         limits = self.promises.get("limits")
         # A class without a limit belongs to each set.
-        self._limits = limits and np.array([np.inf if limit is None else limit for limit in limits])
+        self._limits = limits and np.array([limit or 0.0 for limit in limits])
 
     def predictions(self, images: Any) -> Probabilities:
         """Predict the probability of each class, float64 (count, classes).
@@ -108,42 +105,40 @@ class Predictor:
         Raises:
             ValueError: the images have another form.
         """
-        return self._outputs(images)[0][:, : len(self.classes)]
+        return self.raw(images)[:, : len(self.classes)]
 
     def outputs(self, images: Any) -> Outputs:
         """Predict images like `predictions`, and judge each prediction if there are promises."""
-        values, shares = self._outputs(images)
+        values = self.raw(images)
         probabilities = values[:, : len(self.classes)]
-        if not self.promises:
-            return Outputs(probabilities, None)
-        return Outputs(probabilities, self._judge(values, probabilities, shares))
+        return Outputs(probabilities, self._judge(values) if self.promises else None)
 
-    def _outputs(self, images: Any) -> tuple[Probabilities, Probabilities]:
-        """Compute the outputs of the network, and the random share of each image for its set."""
+    def raw(self, images: Any) -> Probabilities:
+        """Compute the outputs of the network, float64 (count, values).
+
+        These are the probabilities and, if unlike images are detected, the score of an image.
+        """
         arrays = as_images(images)
-        values, shares = [], []
-        for first in range(0, len(arrays), self.batch):
-            inputs = self._as_trained(arrays[first : first + self.batch])
-            values.append(self._classify(inputs))
-            if self._limits is not None:
-                shares.append(random_shares(inputs))
-        none = np.empty((0, len(self.classes)))
+        batches = [
+            self._classify(self._as_trained(arrays[first : first + self.batch]))
+            for first in range(0, len(arrays), self.batch)
+        ]
         return (
-            np.concatenate(values).astype(np.float64) if values else none,
-            np.concatenate(shares) if shares else np.empty(0),
+            np.concatenate(batches).astype(np.float64)
+            if batches
+            else np.empty((0, len(self.classes)))
         )
 
-    def _judge(
-        self, values: Probabilities, probabilities: Probabilities, shares: Probabilities
-    ) -> list[Judgement]:
+    def _judge(self, values: Probabilities) -> list[Judgement]:
+        probabilities = values[:, : len(self.classes)]
         reasons = np.full(len(values), "", dtype=object)
         if (least := self.promises.get("least_probability")) is not None:
             reasons[probabilities.max(axis=1, initial=0.0) < least] = UNCERTAIN
-        if (unlike := self.promises.get("unlike")) is not None:
+        if len(values) and (unlike := self.promises.get("unlike")) is not None:
             reasons[values[:, -1] > unlike["limit"]] = UNLIKE
         if self._limits is None:
             return [Judgement(reason, None) for reason in reasons]
-        is_possible = class_scores(probabilities, shares) <= self._limits
+        is_possible = probabilities >= self._limits
         order = np.argsort(-probabilities, axis=1, kind="stable")
         return [
             Judgement(reason, [self.classes[number] for number in ranked if possible[number]])
@@ -188,31 +183,6 @@ def judgement_columns(labels: list[str], judgements: list[Judgement]) -> dict[st
     if any(own.labels is not None for own in judgements):
         columns["set"] = [json.dumps(own.labels, ensure_ascii=False) for own in judgements]
     return columns
-
-
-def class_scores(probabilities: Probabilities, shares: Probabilities) -> Probabilities:
-    """Score how unusual each class would be as an image's class, (images, classes).
-
-    The score is the sum of the probabilities of all more probable classes, a random share of the
-    class's own, and a penalty for its rank (Angelopoulos et al. 2021, "Uncertainty Sets for Image
-    Classifiers using Conformal Prediction", section 2.2).
-
-    Args:
-        probabilities: (images, classes).
-        shares: the random share of each image, (images,), from 0 to 1.
-    """
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    ranked = np.take_along_axis(probabilities, order, axis=1)
-    penalties = RANK_PENALTY * np.maximum(0, np.arange(1, ranked.shape[1] + 1) - FREE_RANKS)
-    sums = ranked.cumsum(axis=1) - (1 - shares[:, None]) * ranked + penalties
-    scores: Probabilities = np.empty_like(sums)
-    np.put_along_axis(scores, order, sums, axis=1)
-    return scores
-
-
-def random_shares(images: Images) -> Probabilities:
-    """Return a number from 0 to 1 for each image, which follows from its pixels (CRC-32)."""
-    return np.array([zlib.crc32(image.tobytes()) / 2**32 for image in images])
 
 
 def column(name: str) -> str:

@@ -62,15 +62,18 @@ def select_threshold(
     return best
 
 
-def smallest_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
-    """Return about the smallest `max_error` for which `select_threshold` finds a threshold.
+def smallest_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float | None:
+    """Return the smallest `max_error` for which `select_threshold` finds a threshold.
 
-    It is the smallest of the bounds at the distinct probabilities of the held-out images.
+    It is a multiple of 0.1 %; None if there is none below 50 %.
     """
-    thresholds = np.unique(confidence)
-    return min(
-        (_selection_at(float(value), confidence, is_right).bound for value in thresholds),
-        default=1.0,
+    return next(
+        (
+            per_mille / 1000
+            for per_mille in range(1, 500)
+            if select_threshold(confidence, is_right, per_mille / 1000) is not None
+        ),
+        None,
     )
 
 

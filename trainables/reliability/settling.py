@@ -15,8 +15,6 @@ from trainables.predictors.classification import (
     Predictor,
     Probabilities,
     at_temperature,
-    class_scores,
-    random_shares,
 )
 from trainables.progress import step
 from trainables.reliability.conformal import set_limits
@@ -31,7 +29,6 @@ def settle_promises(
     promises: Promises,
     chances: Probabilities,
     is_unlike: NDArray[np.bool_],
-    shares: Probabilities,
     labels: Labels,
 ) -> tuple[Json, Json]:
     """Compute the thresholds with which a model meets its promises.
@@ -40,7 +37,6 @@ def settle_promises(
         promises: the promises.
         chances: the model's probabilities for the test images, (images, classes).
         is_unlike: True for each test image that the model reports as unlike, (images,).
-        shares: the random share of each test image (`random_shares`), (images,).
         labels: the true class numbers, (images,).
 
     Returns:
@@ -68,10 +64,9 @@ def settle_promises(
             "bound": selection.bound,
         }
     if promises.coverage is not None:
-        limits = set_limits(chances, shares, labels, promises.coverage, by_class=promises.by_class)
+        limits = set_limits(chances, labels, promises.coverage, by_class=promises.by_class)
         values["limits"] = limits
-        numbers = np.array([np.inf if limit is None else limit for limit in limits])
-        sizes = (class_scores(chances, shares) <= numbers).sum(axis=1)
+        sizes = (chances >= np.array([limit or 0.0 for limit in limits])).sum(axis=1)
         facts["coverage"] = {
             "asked": promises.coverage,
             "by_class": promises.by_class,
@@ -127,21 +122,18 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
             "part": facts["calibration"]["part"],
         }
     if promises.need_test_set:
-        shares = np.concatenate(
-            [random_shares(images[first : first + 1]) for first in range(len(part))]
-        )
         unlike = is_unlike if len(is_unlike) else np.zeros(len(part), dtype=bool)
-        values, kept_facts = settle_promises(promises, chances, unlike, shares, labels)
+        values, kept_facts = settle_promises(promises, chances, unlike, labels)
         description["promises"] = {**description.get("promises", {}), **values}
         path.write_text(json.dumps(description), encoding="utf-8")
         facts |= kept_facts
     return facts
 
 
-def _cannot_promise(max_error: float, least: float, images: int) -> str:
+def _cannot_promise(max_error: float, least: float | None, images: int) -> str:
     allowed = (
-        f"the smallest that can be promised is {100 * least:.2g} %"
-        if least < 1
+        f"the smallest that can be promised is {100 * least:.1f} %"
+        if least is not None
         else "nothing can be promised"
     )
     return (

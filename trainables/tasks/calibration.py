@@ -15,6 +15,13 @@ from trainables.tasks.report import Probabilities, calibration_error
 
 LIMITS = (0.05, 20.0)
 """The lowest and the highest temperature that `fit_temperature` returns."""
+PSEUDO_IMAGES = 0.5
+"""The weight of the smoothing of labels, in images.
+
+With classifiers of 1,797 digits (two networks and a logistic regression; 12 draws) and 30, 100 and
+300 images for the fit, the log loss of others was lower with 0.5 than with 0 and with 1, and much
+lower than with one image of each class (Platt 1999).
+"""
 SMALLEST = 1e-300
 """Replaces a probability of 0, whose logarithm is infinite."""
 DRAWS, SEED = 200, 0
@@ -24,9 +31,9 @@ DRAWS, SEED = 200, 0
 def fit_temperature(chances: Probabilities, labels: Labels) -> float:
     """Return the temperature with which probabilities describe labels best.
 
-    It minimises the cross-entropy with smoothed labels (Platt 1999, "Probabilistic Outputs for
-    Support Vector Machines", section 2.2): as if each class had been seen once more than it was.
-    Without this, a model that makes no mistake on a few images would become certain of everything.
+    It minimises the cross-entropy with smoothed labels: as if `PSEUDO_IMAGES` more had been seen,
+    divided equally among the classes. Without this, a model that makes no mistake on a few images
+    would become certain of everything.
 
     Args:
         chances: class probabilities, (images, classes), for images that were not trained on.
@@ -39,7 +46,7 @@ def fit_temperature(chances: Probabilities, labels: Labels) -> float:
         return 1.0
     logs = np.log(np.maximum(chances, SMALLEST))
     own = logs[np.arange(images), labels]
-    other = 1 / (images + classes)
+    other = PSEUDO_IMAGES / (images + 1) / classes
 
     def cross_entropy(log_temperature: float) -> float:
         factor = np.exp(-log_temperature)
