@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -14,9 +14,7 @@ from trainables.reliability.conformal import conformal_quantile
 from trainables.reliability.strange import STRANGE
 from trainables.reliability.unlike import (
     BANK,
-    MOST_FEATURES,
     Known,
-    Projection,
     TappedNetwork,
     WatchedModel,
     build_scores,
@@ -76,15 +74,13 @@ def build_detection(
     ]
     with step("comparing the features of training and validation images"):
         trained, validated = (_known(scaling, part, classes, batch) for part in parts)
-        projection = _projection(trained.features)
-        trained, validated = (_projected(known, projection) for known in (trained, validated))
     images = _images(parts[1])[:MOST_STRANGE]
     strange = {}
     for title, change in STRANGE.items():
         with step(f"scoring images with {title}"):
             part = Part(change(images, generator), np.zeros(len(images), np.int64))
-            strange[title] = _projected(_known(scaling, part, classes, batch), projection)
-    scores = build_scores(trained)
+            strange[title] = _known(scaling, part, classes, batch)
+    scores = build_scores(trained, validated)
     areas = _areas(scores, validated, strange) | _areas_of_classes(trained, validated, dataset)
     method = max(scores, key=lambda name: np.mean([own[name] for own in areas.values()]))
     ordinary = _scored(scores[method], validated)
@@ -94,7 +90,7 @@ def build_detection(
         for title, known in strange.items()
     }
     return Detection(
-        WatchedModel(scaling, projection, scores[method], classes, temperature),
+        WatchedModel(scaling, scores[method], classes, temperature),
         {
             "method": method,
             "limit": limit,
@@ -125,16 +121,6 @@ def _known(scaling: nn.Module, part: Part, classes: int, batch: int) -> Known:
     whole = torch.cat(outputs)
     labels = torch.from_numpy(np.asarray(part.targets).astype(np.int64))
     return Known(whole[:, classes:].contiguous(), whole[:, :classes].contiguous(), labels)
-
-
-def _projection(features: Tensor) -> nn.Module:
-    if features.shape[1] <= MOST_FEATURES:
-        return nn.Identity()
-    return Projection(features, min(MOST_FEATURES, len(features) - 1))
-
-
-def _projected(known: Known, projection: nn.Module) -> Known:
-    return Known(projection(known.features), known.logits, known.labels)
 
 
 def _scored(score: nn.Module, known: Known) -> NDArray[np.float64]:
@@ -183,7 +169,7 @@ def _areas_of_classes(
             for some in (trained.take(is_other), validated.take(~is_own), validated.take(is_own))
         )
         title = f"class {dataset.classes[label]}, left out"
-        areas |= _areas(build_scores(known), usual, {title: own})
+        areas |= _areas(build_scores(known, usual), usual, {title: own})
     return areas
 
 

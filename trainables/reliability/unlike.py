@@ -1,6 +1,7 @@
 """Scores of how unlike an image is to those of the training, computed within an exported network.
 
-Three scores are known (higher is more unlike), of which `choose` takes the best:
+There are four scores (higher is more unlike), of which `trainables.reliability.choice` takes the
+best for a network:
 
 - `energy`: minus the log-sum-exp of the logits (Liu et al. 2020, "Energy-based Out-of-distribution
   Detection", equation 4).
@@ -9,6 +10,7 @@ Three scores are known (higher is more unlike), of which `choose` takes the best
   Out-of-Distribution Samples and Adversarial Attacks", equation 2).
 - `neighbours`: minus the cosine similarity of an image's features to its k-th nearest training
   image (Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors").
+- `energy and neighbours`: their sum, each relative to its deviation on ordinary images.
 
 The features are the inputs of the network's last layer that has weights; those of a convolution are
 averaged over their positions.
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 MOST_FEATURES = 256
-"""Features of more dimensions are projected to their first principal components."""
+"""The maximum number of directions that are used of the features, to save space and time."""
 BANK = 2000
 """The maximum number of training images whose features are stored in the exported network."""
 NEIGHBOUR_SHARE = 0.005
@@ -80,7 +82,7 @@ class Energy(nn.Module):
 
 
 class Mahalanobis(nn.Module):
-    """The score `mahalanobis`."""
+    """The score `mahalanobis`, on the first principal components of the features."""
 
     def __init__(self, known: Known) -> None:
         """Estimate the class means, and the covariance within the classes.
@@ -89,24 +91,25 @@ class Mahalanobis(nn.Module):
             known: training images.
         """
         super().__init__()
+        self.mean = nn.Buffer(known.features.mean(dim=0))
+        centred = known.features - self.mean
+        self.basis = nn.Buffer(principal_directions(centred))
+        reduced = centred @ self.basis
         classes = known.labels.unique()
-        self.means = nn.Buffer(
-            torch.stack([known.features[known.labels == label].mean(dim=0) for label in classes])
-        )
-        own = torch.searchsorted(classes, known.labels)
-        centred = (known.features - self.means[own]).double()
-        covariance = centred.T @ centred / len(centred)
+        means = torch.stack([reduced[known.labels == label].mean(dim=0) for label in classes])
+        within = (reduced - means[torch.searchsorted(classes, known.labels)]).double()
+        covariance = within.T @ within / len(within)
         variance = covariance.diagonal().mean().clamp_min(1e-12)
-        covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * torch.eye(
-            len(covariance), dtype=torch.float64
+        identity = torch.eye(len(covariance), dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(
+            (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * identity
         )
-        values, vectors = torch.linalg.eigh(covariance)
         self.whitening = nn.Buffer((vectors / values.sqrt()).float())
-        self.white_means = nn.Buffer(self.means @ self.whitening)
+        self.white_means = nn.Buffer(means @ self.whitening)
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """Score images, (count,)."""
-        white = features @ self.whitening
+        white = (features - self.mean) @ self.basis @ self.whitening
         # |a - b|^2 = |a|^2 - 2ab + |b|^2, without an array (count, classes, features).
         distances = (
             white.square().sum(dim=1, keepdim=True)
@@ -120,47 +123,70 @@ class Neighbours(nn.Module):
     """The score `neighbours`."""
 
     def __init__(self, known: Known) -> None:
-        """Store the features of training images.
+        """Store the features of training images, projected to a basis to save space.
+
+        The features must not be centred: it is the part that all images have in common by which
+        noise and drawings differ from photographs.
 
         Args:
             known: training images, at most `BANK`.
         """
         super().__init__()
-        self.bank = nn.Buffer(normalize(known.features, dim=1).T.contiguous())
-        self.rank = max(1, round(NEIGHBOUR_SHARE * len(known.features)))
+        features = normalize(known.features, dim=1)
+        self.basis = nn.Buffer(principal_directions(features))
+        self.bank = nn.Buffer((features @ self.basis).T.contiguous())
+        self.rank = max(1, round(NEIGHBOUR_SHARE * len(features)))
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
         """Score images, (count,)."""
-        similar = normalize(features, dim=1) @ self.bank
+        # Divided by the norm before the projection, so that what is outside the basis counts.
+        similar = normalize(features, dim=1) @ self.basis @ self.bank
         return -similar.topk(self.rank, dim=1).values[:, -1]
 
 
-class Projection(nn.Module):
-    """The first principal components of features."""
+class Combined(nn.Module):
+    """The sum of several scores, each relative to its mean and deviation on ordinary images."""
 
-    def __init__(self, features: Tensor, components: int) -> None:
+    def __init__(self, scores: list[nn.Module], ordinary: Known) -> None:
         super().__init__()
-        self.mean = nn.Buffer(features.mean(dim=0))
-        centred = (features - self.mean).double()
-        _, vectors = torch.linalg.eigh(centred.T @ centred)
-        self.components = nn.Buffer(vectors[:, -components:].float().contiguous())
+        self.scores = nn.ModuleList(scores)
+        values = [score(ordinary.features, ordinary.logits) for score in scores]
+        self.means = [float(value.mean()) for value in values]
+        self.deviations = [max(float(value.std(correction=0)), 1e-6) for value in values]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Project features, (count, components)."""
-        return (features - self.mean) @ self.components
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Score images, (count,)."""
+        parts = zip(self.scores, self.means, self.deviations, strict=True)
+        return torch.stack(
+            [(score(features, logits) - mean) / deviation for score, mean, deviation in parts]
+        ).sum(dim=0)
 
 
-def build_scores(known: Known) -> dict[str, nn.Module]:
+def principal_directions(vectors: Tensor) -> Tensor:
+    """Return the directions in which vectors are largest, (values, at most `MOST_FEATURES`)."""
+    _, directions = torch.linalg.eigh(vectors.T.double() @ vectors.double())
+    largest: Tensor = directions[:, -MOST_FEATURES:].float().contiguous()
+    return largest
+
+
+def build_scores(known: Known, ordinary: Known) -> dict[str, nn.Module]:
     """Build each score from training images, by its name.
 
     Args:
-        known: training images, with projected features (`Projection`).
+        known: training images.
+        ordinary: other images like them, by which scores are made comparable.
     """
-    return {
-        "energy": Energy(),
-        "mahalanobis": Mahalanobis(known),
-        "neighbours": Neighbours(known.take(torch.arange(min(BANK, len(known.labels))))),
-    }
+    with torch.no_grad():
+        energy, neighbours = (
+            Energy(),
+            Neighbours(known.take(torch.arange(len(known.labels))[:BANK])),
+        )
+        return {
+            "energy": energy,
+            "mahalanobis": Mahalanobis(known),
+            "neighbours": neighbours,
+            "energy and neighbours": Combined([energy, neighbours], ordinary),
+        }
 
 
 class WatchedModel(nn.Module):
@@ -172,7 +198,6 @@ class WatchedModel(nn.Module):
     def __init__(
         self,
         scaling: nn.Module,
-        projection: nn.Module,
         score: nn.Module,
         classes: int,
         temperature: float,
@@ -181,19 +206,18 @@ class WatchedModel(nn.Module):
 
         Args:
             scaling: maps uint8 images to logits and features: `FromPixels` of a `TappedNetwork`.
-            projection: maps features to those that `score` takes.
             score: one of `build_scores`.
             classes: the number of classes.
             temperature: divides the logits.
         """
         super().__init__()
-        self.scaling, self.projection, self.score = scaling, projection, score
+        self.scaling, self.score = scaling, score
         self.classes, self.temperature = classes, temperature
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute probabilities and scores."""
         outputs = self.scaling(images)
         logits, features = outputs[:, : self.classes], outputs[:, self.classes :]
-        score = self.score(self.projection(features), logits)
+        score = self.score(features, logits)
         probabilities = (logits.double() / self.temperature).softmax(dim=1)
         return torch.cat([probabilities, score.double()[:, None]], dim=1)
