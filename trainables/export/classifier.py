@@ -72,15 +72,15 @@ class Classifier(Model):
 
     def predictions(self, images: Any) -> Probabilities:
         """Return class probabilities for images in the form that `pixels` returns."""
-        return self.judged(images)[0]
+        probabilities: Probabilities = self._predictor.predictions(_stacked(images))
+        return probabilities
 
     def judged(self, images: Any) -> tuple[Probabilities, list[Judgement] | None]:
         """Return class probabilities and judgements; see `Model.judged`."""
-        if isinstance(images, list) and images:
-            # `np.stack` would copy a single image for nothing.
-            images = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
         own: Any = self._predictor
-        outputs: Outputs = own.outputs(images)
+        if not own.promises:
+            return self.predictions(images), None
+        outputs: Outputs = own.outputs(_stacked(images))
         return outputs.probabilities, outputs.judgements
 
     def predict(self, images: Any) -> list[str]:
@@ -138,3 +138,10 @@ class Classifier(Model):
 
     def _none(self) -> Probabilities:
         return np.empty((0, len(self.classes)))
+
+
+def _stacked(images: Any) -> Any:
+    """Combine a list of images of the same shape to an array; do not copy a single one."""
+    if isinstance(images, list) and images:
+        return np.stack(images) if len(images) > 1 else images[0][np.newaxis]
+    return images
