@@ -77,6 +77,21 @@ def test_uncertain_images_come_by_their_margin(records: Records, meet: Meet) -> 
     )
 
 
+def test_images_unlike_the_training_come_first(records: Records, meet: Meet) -> None:
+    """A model with promises abstained from them; the latest is the first."""
+    unsure = meet(picture(2), (0.5, 0.45, 0.05))
+    names = [records.keep_image(picture(seed)) for seed in (3, 4)]
+    for time_ms, name in enumerate(names):
+        records.write_answers(
+            [RecordedAnswer("b", time_ms, name, "1", (0.9, 0.1, 0), "uncertain", "unlike")]
+        )
+    assert order(LabellingQueue(records, ABOUT)) == [
+        (names[1], "unlike"),
+        (unsure, "uncertain"),
+        (names[0], "unlike"),
+    ]
+
+
 def test_usual_images_come_in_the_order_of_their_names(records: Records, meet: Meet) -> None:
     """Whatever was said of them: by their margins the corrected ones would be the hard ones."""
     margins = np.random.default_rng(0).permutation(20)

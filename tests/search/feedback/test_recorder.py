@@ -107,6 +107,13 @@ def test_a_share_of_the_usual_images_is_kept_the_same_by_each_process() -> None:
     } == {""}
 
 
+def test_an_image_from_which_the_model_abstained_is_always_stored() -> None:
+    policy = RecordingPolicy(share=0)
+    assert (
+        policy.reason_to_record("f" * 64, np.array(SURE, np.float32), abstained=True) == "uncertain"
+    )
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_an_array_is_kept_as_png(tmp_path: Path, record: Maker, channels: int) -> None:
     pixels = np.arange(5 * 4 * channels, dtype=np.uint8).reshape(5, 4, channels)

@@ -14,6 +14,7 @@ import pytest
 from cluster.storage.bucket import Bucket
 from cluster.storage.folder import ObjectFolder
 from search.feedback.records import (
+    ANSWERS,
     EARLIER,
     Correction,
     NotRecorded,
@@ -39,6 +40,16 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
 
 def seen(number: int, **options: str) -> RecordedAnswer:
     return RecordedAnswer(f"a{number}", 1000 + number, "0" * 64, "3", (0.25, 0.75), **options)
+
+
+def test_only_an_answer_that_was_withheld_has_a_reason_in_its_file(tmp_path: Path) -> None:
+    """So that earlier versions can read the others."""
+    records = Records.at(tmp_path)
+    records.begin(PETS)
+    records.write_answers([seen(1), seen(2, abstained="unlike")])
+    (file,) = (tmp_path / ANSWERS).iterdir()
+    assert ["abstained" in line for line in file.read_text().splitlines()] == [False, True]
+    assert list(Records.at(tmp_path).read_answers()) == [seen(1), seen(2, abstained="unlike")]
 
 
 def test_what_was_written_is_read_in_its_order(opened: Reader) -> None:
