@@ -146,10 +146,10 @@ def _cell_means(table: Floats, boxes: Candidates, cells: int) -> Floats:
     spans = []
     for axis, length in ((0, width), (1, height)):
         edges = boxes[:, [axis]] + shares * (boxes[:, [axis + 2]] - boxes[:, [axis]])
-        starts = edges[:, :-1].round().astype(int).clip(0, length - 1)
-        spans.append(
-            (starts, np.maximum(edges[:, 1:].round().astype(int), starts + 1).clip(1, length))
-        )
+        # Halves are rounded up: to even numbers, features would depend on the place of the box.
+        edges = np.floor(edges + 0.5).astype(int)
+        starts = edges[:, :-1].clip(0, length - 1)
+        spans.append((starts, np.maximum(edges[:, 1:], starts + 1).clip(1, length)))
     (left, right), (top, bottom) = spans
     left, right = left[:, None, :], right[:, None, :]
     top, bottom = top[:, :, None], bottom[:, :, None]
