@@ -150,11 +150,10 @@ def _cell_means(table: Floats, boxes: Candidates, cells: int) -> Floats:
         edges = np.floor(edges + 0.5).astype(int)
         starts = edges[:, :-1].clip(0, length - 1)
         spans.append((starts, np.maximum(edges[:, 1:], starts + 1).clip(1, length)))
-    (left, right), (top, bottom) = spans
-    left, right = left[:, None, :], right[:, None, :]
-    top, bottom = top[:, :, None], bottom[:, :, None]
-    sums = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-    means: Floats = sums / ((bottom - top) * (right - left))
+    (x1, x2), (y1, y2) = spans
+    x1, x2, y1, y2 = x1[:, None, :], x2[:, None, :], y1[:, :, None], y2[:, :, None]
+    sums = table[y2, x2] - table[y1, x2] - table[y2, x1] + table[y1, x1]
+    means: Floats = sums / ((y2 - y1) * (x2 - x1))
     return means.reshape(len(boxes), -1)
 
 
