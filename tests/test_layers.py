@@ -126,6 +126,7 @@ DOORS = {
     "sklearn": {
         "trainables/baselines/classification.py",
         "trainables/baselines/classifiers.py",
+        "trainables/baselines/detection.py",
         "trainables/baselines/segmentation.py",
         "trainables/baselines/enlargement.py",
         "trainables/baselines/store.py",
@@ -138,7 +139,9 @@ DOORS = {
         "trainables/evaluation/doubts.py",
     },
     "skops": {
+        "trainables/baselines/blob_models.py",
         "trainables/baselines/classification.py",
+        "trainables/baselines/detection.py",
         "trainables/baselines/pixel_models.py",
         "trainables/baselines/segmentation.py",
         "trainables/baselines/store.py",
@@ -411,6 +414,7 @@ def test_what_mlflow_runs_is_imported_nowhere() -> None:
         "trainables/predictors/segmentation.py",
         "trainables/predictors/super_resolution.py",
         "trainables/predictors/detection.py",
+        "trainables/baselines/blob_models.py",
         "trainables/baselines/features.py",
         "trainables/baselines/pixel_models.py",
         "cluster/preflight/probe.py",

@@ -109,7 +109,7 @@ class ModelConfig:
     tree_depth: int | None = number(None, low=1)
     """For `tree` and `pixel_forest`: the maximum depth of a tree."""
     trees: int | None = number(None, low=1, high=500)
-    """For `pixel_forest`: the number of trees."""
+    """For `pixel_forest` and `blob_forest`: the number of trees."""
 
     def __post_init__(self) -> None:
         check(self, "model.")

@@ -358,6 +358,18 @@ def test_the_zoo_of_segmentation_begins_with_every_model_that_suits_a_cpu() -> N
     assert sorted(params["model.name"] for params in space.first) == sorted(wanted)
 
 
+def test_the_zoo_of_detection_begins_with_every_model() -> None:
+    space = find("detection_zoo")
+    wanted = {name for name, entry in MODELS.items() if "detection" in entry.tasks}
+    assert set(space.domains["model.name"].values or ()) == wanted
+    assert sorted(params["model.name"] for params in space.first) == sorted(wanted)
+
+
+def test_the_space_of_detection_compares_its_network_with_a_baseline() -> None:
+    kinds = [MODELS[params["model.name"]].kind for params in find("detection").first]
+    assert kinds == ["baseline", "network"]
+
+
 # Many points
 
 

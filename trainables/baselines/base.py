@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
@@ -47,8 +49,8 @@ class Baseline(ABC):
     def measure(self, fitted: Fitted, dataset: Dataset, beat: Beat = no_beat) -> dict[str, float]:
         """Return the values that the only epoch reports, apart from its time and learning rate.
 
-        They are `train/loss`, `val/loss`, and the values that the task's meter reports
-        (`trainables.tasks.base.Meter.values`).
+        They are `train/loss`, `val/loss` unless the networks of the task have none, and the values
+        that the task's meter reports (`trainables.tasks.base.Meter.values`).
         """
 
     @abstractmethod
@@ -122,6 +124,13 @@ class Baseline(ABC):
             images: the number of training images.
         """
         raise NotImplementedError
+
+
+def spread(part: Part, most: int) -> Part:
+    """Return at most `most` images of a part, evenly spread."""
+    if len(part) <= most:
+        return part
+    return part.take(np.linspace(0, len(part) - 1, most).round().astype(int))
 
 
 def load_baseline(config: TrialConfig) -> Baseline:

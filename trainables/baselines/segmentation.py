@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from trainables.baselines import pixel_models
-from trainables.baselines.base import Baseline, Beat, Fitted, no_beat
+from trainables.baselines.base import Baseline, Beat, Fitted, no_beat, spread
 from trainables.baselines.pixel_models import (
     FOREST,
     OTSU,
@@ -71,7 +71,7 @@ class PixelBaseline(Baseline):
     def measure(self, fitted: Fitted, dataset: Dataset, beat: Beat = no_beat) -> dict[str, float]:
         """Return the mean cross-entropies over pixels, and the metrics of the validation set."""
         classes, metric = len(dataset.classes), self.config.ranked_by
-        train, counts, boundaries = _spread(dataset.train, TRAIN_MEASURED), [], []
+        train, counts, boundaries = spread(dataset.train, TRAIN_MEASURED), [], []
         losses = {"train/loss": 0.0, "val/loss": 0.0}
         pixels = dict.fromkeys(losses, 0)
         for name, part in (("train/loss", train), ("val/loss", dataset.val)):
@@ -106,7 +106,7 @@ class PixelBaseline(Baseline):
     def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
         """Estimate how many seconds the epoch takes, from a fit to a few images."""
         sample = replace(
-            dataset, train=_spread(dataset.train, SAMPLE), val=_spread(dataset.val, SAMPLE)
+            dataset, train=spread(dataset.train, SAMPLE), val=spread(dataset.val, SAMPLE)
         )
         share = len(sample.train) / len(dataset.train)
         start = time.perf_counter()
@@ -213,7 +213,7 @@ class PixelForest(PixelBaseline):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Draw at most `most` pixels; return their features, (pixels, features), and classes."""
         generator = np.random.default_rng(self.config.seed)
-        images = _spread(part, MOST_IMAGES)
+        images = spread(part, MOST_IMAGES)
         features, labels = [], []
         for image, truth in zip(images.each(), images.targets, strict=True):
             counted = np.flatnonzero(truth != IGNORED)
@@ -224,13 +224,6 @@ class PixelForest(PixelBaseline):
             labels.append(truth.ravel()[places].astype(np.int64))
             beat()
         return np.concatenate(features), np.concatenate(labels)
-
-
-def _spread(part: Part, most: int) -> Part:
-    """Return at most `most` images of a part, evenly spread."""
-    if len(part) <= most:
-        return part
-    return part.take(np.linspace(0, len(part) - 1, most).round().astype(int))
 
 
 def _loss_sum(chances: Chances, truth: Mask) -> float:

@@ -393,6 +393,15 @@ MODELS: dict[str, ModelEntry] = {
         tasks=("segmentation",),
         method="on hand-made features of pixels",
     ),
+    "blob_forest": ModelEntry(
+        builder="trainables.baselines.detection:BlobForest",
+        options={"trees": 30},
+        min_side=8,
+        kind="baseline",
+        tasks=("detection",),
+        takes_class_weights=False,
+        method="on hand-made features of blobs",
+    ),
 }
 MODELS |= {
     name: ModelEntry(

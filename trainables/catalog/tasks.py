@@ -476,6 +476,10 @@ DETECTION = TaskEntry(
         "width, with as many channels as the training images had. The model resizes them, and "
         "boxes refer to the pixels of the images that were passed."
     ),
+    baselines=(
+        "The spaces detection and detection_zoo also have a random forest on hand-made features of "
+        "blobs."
+    ),
     metrics=(
         # Detectors compute no loss of validation images.
         Metric(

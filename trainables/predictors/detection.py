@@ -13,13 +13,16 @@ the number of objects of each class, and `boxes as JSON`.
 
 The folder contains `about.json` (the classes, the size of the network's input, the threshold), this
 file, and `network.pt2`, a torch.export program from uint8 images of that size to boxes. An image is
-resized as the training images were, and padded with black at its right and lower edge.
+resized as the training images were, and padded with black at its right and lower edge. For a
+baseline, which `about.json` names, the folder contains `blob_models.py` and `classifier-1.skops`
+and so on instead of the network, and images are not padded.
 """
 
 import colorsys
+import importlib.util
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,8 +41,10 @@ Run = Callable[[Images], NDArray[np.floating[Any]]]
 
 Rows with the score 0 are no boxes.
 """
+Find = Callable[[Images], Detections]
+"""Maps one image (height, width, channels) of the size of training images to its boxes."""
 
-DESCRIPTION, NETWORK = "about.json", "network.pt2"
+DESCRIPTION, NETWORK, BASELINE = "about.json", "network.pt2", "blob_models.py"
 SCORE, CLASS_FOUND = 4, 5
 """The columns of the score and of the class number."""
 COLUMN = "boxes as JSON"
@@ -97,6 +102,15 @@ def detect(run: Run, images: Sequence[Images], size: InputSize, batch: int) -> l
     return detections
 
 
+def find_each(find: Find, images: Iterable[Images], side: int | None) -> list[Detections]:
+    """Find the objects in images of any sizes, of which each is resized to `side`, not padded."""
+    detections = []
+    for image in images:
+        resized = _resize(image, size_within(image.shape[1], image.shape[0], side))
+        detections.append(in_pixels(find(resized), resized.shape[:2], image.shape[:2]))
+    return detections
+
+
 def _resize(image: Images, size: tuple[int, int]) -> Images:
     height, width, channels = image.shape
     if size == (width, height):
@@ -150,7 +164,8 @@ class BoxPredictor:
         self.threshold: float = description["threshold"]
         height, width = description["input"]
         self._size = InputSize(height, width, description["side"])
-        self._run = run or _network(folder)
+        self._find = _baseline(folder, description) if "baseline" in description else None
+        self._run = run or (_network(folder) if self._find is None else None)
 
     def predictions(self, images: Any) -> list[Detections]:
         """Find the objects in each image.
@@ -158,7 +173,10 @@ class BoxPredictor:
         Raises:
             ValueError: an image has another form than the training images.
         """
-        return detect(self._run, as_images(images, self.image[2]), self._size, self.batch)
+        arrays = as_images(images, self.image[2])
+        if self._find is not None:
+            return find_each(self._find, arrays, self._size.side)
+        return detect(self._run, arrays, self._size, self.batch)
 
     def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the objects in each image, with JSON of their boxes, a row an image."""
@@ -306,3 +324,17 @@ def _network(folder: Path) -> Run:
         return boxes
 
     return run
+
+
+def _baseline(folder: Path, description: dict[str, Any]) -> Find:
+    """Load a baseline by the code in its folder, which is not registered in `sys.modules`.
+
+    The file of another model has the same name.
+    """
+    spec = importlib.util.spec_from_file_location("blob_models", folder / BASELINE)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder / BASELINE} cannot be loaded")
+    code = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(code)
+    find: Find = code.load(folder, description)
+    return find

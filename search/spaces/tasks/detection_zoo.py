@@ -1,9 +1,12 @@
-"""A comparison of all networks for detection, from nothing."""
+"""A comparison of all networks for detection, from nothing, and of a baseline without a network."""
 
 from search.space import Choice, Float, SearchSpace
-from search.spaces.tasks.detection import BASE
+from search.spaces.tasks.detection import BASE, BASELINE
 
-FOR = "Images with boxes around objects: a comparison of all networks, with anchors and without."
+FOR = (
+    "Images with boxes around objects: a comparison of all networks, with anchors and without, and "
+    "of a random forest on blobs."
+)
 TASK = "detection"
 
 NETWORKS = (
@@ -18,18 +21,22 @@ NETWORKS = (
 
 
 def space() -> SearchSpace:
-    """Return the space of networks for detection, all of which the first trials try once.
+    """Return the space of models for detection, all of which the first trials try once.
 
-    Each has a learning rate, weight decay and a batch size, and 20 epochs.
+    A network has a learning rate, weight decay and a batch size, and 20 epochs.
     """
+    is_network = {"model.name": NETWORKS}
     return SearchSpace(
         {
-            "model.name": Choice(*NETWORKS),
-            "optimizer.lr": Float(3e-4, 1e-2, log=True),
-            "optimizer.weight_decay": Float(1e-6, 1e-2, log=True),
-            "batch_size": Choice(4, 8, 16),
+            "model.name": Choice(*NETWORKS, BASELINE),
+            "optimizer.lr": Float(3e-4, 1e-2, log=True, when=is_network),
+            "optimizer.weight_decay": Float(1e-6, 1e-2, log=True, when=is_network),
+            "batch_size": Choice(4, 8, 16, when=is_network),
         },
         base=BASE,
         trials=18,
-        first=[{"model.name": name, "optimizer.lr": 1e-3, "batch_size": 8} for name in NETWORKS],
+        first=[
+            {"model.name": BASELINE},
+            *({"model.name": name, "optimizer.lr": 1e-3, "batch_size": 8} for name in NETWORKS),
+        ],
     )

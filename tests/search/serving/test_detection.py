@@ -12,46 +12,38 @@ from PIL import Image
 from search.operations.predict import PredictRequest, predict
 from tests.support.promoted import png
 from tests.support.serving import Running, running
-from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.load import load, with_root
 from trainables.export.export import write
 from trainables.export.model import model_class
 from trainables.predictors.detection import Predictor, as_json, objects_in
-from trainables.training.loop import Training
+from trainables.trial import run_trial
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def config() -> TrialConfig:
-    """A small network that is trained for two epochs."""
+MODELS = {
+    "center_points": {"model.width": 16, "epochs": 2, "optimizer.lr": 3e-3},
+    "blob_forest": {"model.trees": 5},
+}
+"""A small network that is trained for two epochs, and the baseline."""
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def config(request: pytest.FixtureRequest) -> TrialConfig:
     data = with_root(DataConfig(train_limit=80, val_limit=20), "digit_scenes", "")
-    return (
-        TrialConfig()
-        .on(data)
-        .override(
-            {
-                "model.name": "center_points",
-                "model.width": 16,
-                "precision": "fp32",
-                "epochs": 2,
-                "batch_size": 8,
-                "optimizer.lr": 3e-3,
-            }
-        )
-    )
+    base = {"model.name": request.param, "precision": "fp32", "batch_size": 8}
+    return TrialConfig().on(data).override(base | MODELS[request.param])
 
 
 @pytest.fixture(scope="module")
 def model(config: TrialConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("center_points")
+    folder = tmp_path_factory.mktemp(config.model.name)
     torch.set_num_threads(1)
     dataset = load(config.data)
-    training = Training(config, dataset)
-    for _ in training.epochs():
+    for _ in run_trial(config, dataset, folder / "saved"):
         pass
-    saved = checkpoint.save(folder / "saved", training.state(), {})
+    saved = folder / "saved" / f"epoch-{config.epochs:04}"
     write(config, dataset, saved, folder / "model")
     return folder / "model"
 

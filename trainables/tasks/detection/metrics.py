@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.catalog.tasks import Metric
 from trainables.datasets.boxes.values import CLASS, CROWD, Boxes
 from trainables.predictors.detection import CLASS_FOUND, SCORE, Detections
 
@@ -219,6 +220,20 @@ def standard_errors(classes: Sequence[Matches]) -> Precision:
     values = np.array([Precision.of(classes, weights) for weights in draws.astype(np.float64)])
     differences = values - np.array(Precision.of(classes))
     return Precision(*np.sqrt((differences**2).mean(axis=0)).tolist())
+
+
+def epoch_values(
+    predictions: Sequence[Detections], truths: Sequence[Boxes], classes: int, metric: Metric
+) -> dict[str, float]:
+    """Return the values of an epoch: both metrics, and the standard error of the one that ranks."""
+    matches = matches_of(predictions, truths, classes)
+    values, errors = Precision.of(matches), standard_errors(matches)
+    return {
+        "val/map": values.map,
+        "val/map50": values.map50,
+        metric.error_key: getattr(errors, metric.name),
+        metric.freedom_key: float(freedom(matches)),
+    }
 
 
 def freedom(classes: Sequence[Matches]) -> int:

@@ -34,10 +34,9 @@ from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Proces
 from trainables.tasks.detection.metrics import (
     Precision,
     best_working_point,
-    freedom,
+    epoch_values,
     matches_of,
     overlaps,
-    standard_errors,
 )
 from trainables.tasks.detection.moving import move_boxes
 from trainables.tasks.detection.report import report
@@ -197,14 +196,7 @@ class BoxMeter:
         sizes = [self.pixels.images[row].shape[:2] for row in whole_rows]
         truths: list[Boxes] = [self.pixels.targets[row].cpu().numpy() for row in whole_rows]
         predictions = [in_pixels(own, size, size) for own, size in zip(boxes, sizes, strict=True)]
-        classes = matches_of(predictions, truths, len(self.pixels.dataset.classes))
-        values, errors = Precision.of(classes), standard_errors(classes)
-        return {
-            "val/map": values.map,
-            "val/map50": values.map50,
-            self.metric.error_key: getattr(errors, self.metric.name),
-            self.metric.freedom_key: float(freedom(classes)),
-        }
+        return epoch_values(predictions, truths, len(self.pixels.dataset.classes), self.metric)
 
 
 class BoxFinder(FromPixels):
