@@ -180,6 +180,7 @@ FLOORS = {
         models/detectors
         training
         request fusion evaluation probes
+        robustness
         export trial
         worker
         trainer
