@@ -295,6 +295,7 @@ CAPABILITIES = {
     "half": "its targets cannot be represented in half precision",
     "onnx": "its networks cannot be exported to ONNX",
     "enlarge": "its images are not enlarged",
+    "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
@@ -352,7 +353,18 @@ CLASSIFICATION = TaskEntry(
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
     ),
     can=frozenset(
-        {"augment", "balance", "sampling", "folds", "fuse", "workers", "half", "onnx", "feedback"}
+        {
+            "augment",
+            "balance",
+            "sampling",
+            "folds",
+            "fuse",
+            "workers",
+            "half",
+            "onnx",
+            "robustness",
+            "feedback",
+        }
     ),
 )
 

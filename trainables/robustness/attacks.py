@@ -78,13 +78,20 @@ def _is_right(classify: Classify, images: Tensor, classes: Tensor) -> Tensor:
         return classify(images).argmax(dim=1) == classes
 
 
-def _ascent(classify: Classify, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sign of the loss's gradient in each pixel, and whether each image is right."""
+def _ascent(
+    classify: Classify, images: Tensor, classes: Tensor, *, by_margin: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the sign of a loss's gradient in each pixel, and whether each image is right.
+
+    The loss is the cross-entropy or, with `by_margin`, the negative margin (`_margins`).
+    """
     with torch.enable_grad():
         images = images.detach().requires_grad_()
         probabilities = classify(images)
-        own = probabilities.gather(1, classes[:, None])
-        (gradient,) = torch.autograd.grad(-own.clamp_min(TINY).log().sum(), images)
+        logs = probabilities.clamp_min(TINY).log()
+        own = logs.gather(1, classes[:, None]).squeeze(1)
+        loss = -_margins_of(logs, classes) if by_margin else -own
+        (gradient,) = torch.autograd.grad(loss.sum(), images)
     return gradient.sign(), probabilities.detach().argmax(dim=1) == classes
 
 
@@ -114,11 +121,14 @@ def pgd(
 ) -> Tensor:
     """Take many small steps along the gradient's sign from random starts (Madry et al. 2018).
 
-    An image that is classified wrongly is not changed any more.
+    The first start, the third and so on ascend the cross-entropy, the others the margin to the most
+    probable other class (Carlini and Wagner 2017): if a network is unsure, its cross-entropy grows
+    most along ways on which no other class wins. An image that is classified wrongly is not changed
+    any more.
     """
     result, remaining = images.clone(), torch.arange(len(images), device=images.device)
     sources = [np.random.default_rng(seed) for seed in seeds]
-    for _ in range(budget.restarts):
+    for number in range(budget.restarts):
         if not len(remaining):
             break
         clean, labels = images[remaining], classes[remaining]
@@ -128,7 +138,9 @@ def pgd(
         changed = _within(clean + budget.epsilon * start, clean, budget.epsilon)
         active = torch.arange(len(clean), device=images.device)
         for _ in range(budget.steps):
-            signs, is_right = _ascent(classify, changed[active], labels[active])
+            signs, is_right = _ascent(
+                classify, changed[active], labels[active], by_margin=number % 2 == 1
+            )
             active, signs = active[is_right], signs[is_right]
             if not len(active):
                 break
@@ -198,7 +210,10 @@ def _squares(draws: Tensor, side: int, height: int, width: int) -> Tensor:
 def _margins(classify: Classify, images: Tensor, classes: Tensor) -> Tensor:
     """Return the log-probability of the true class minus the highest of the other classes."""
     with torch.no_grad():
-        logs = classify(images).clamp_min(TINY).log()
+        return _margins_of(classify(images).clamp_min(TINY).log(), classes)
+
+
+def _margins_of(logs: Tensor, classes: Tensor) -> Tensor:
     own = logs.gather(1, classes[:, None]).squeeze(1)
     return own - logs.scatter(1, classes[:, None], -torch.inf).max(dim=1).values
 

@@ -25,7 +25,7 @@ class AttackBudget:
     steps: int = 1
     """The number of steps for each start; for `square` the number of predictions it may use."""
     restarts: int = 1
-    """The number of random starts."""
+    """The number of random starts; a start uses all `steps`."""
 
     @property
     def name(self) -> str:
