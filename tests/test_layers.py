@@ -183,6 +183,7 @@ FLOORS = {
         models/detectors
         training
         request fusion evaluation probes
+        robustness
         reliability
         export trial
         worker

@@ -19,6 +19,7 @@ from search.journal.keeping import KEEP, NEEDED
 from search.journal.store import TRIALS, Home, Storage, home
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, SearchSpace
+from search.values.evaluations import check_evaluations
 from search.values.executors import DEFAULT_EXECUTOR, EXECUTORS
 from search.values.objectives import check as check_objectives
 from search.values.objectives import value_of
@@ -111,6 +112,8 @@ class Experiment:
     """The required probability that no stopped trial would have become the best one."""
     objectives: tuple[str, ...] = ()
     """The metric, then the costs to minimise; by default only the metric."""
+    evaluate: tuple[str, ...] = ()
+    """The further evaluations of the search's answer, keys of `STRESS_TESTS`."""
     seed: int = 0
     storage: Storage
     tracking: str = "sqlite:///mlflow.db"
@@ -227,6 +230,9 @@ class Experiment:
             task.require("workers", f"--workers {self.demand.workers}")
         if is_whole(self.fuse):
             task.require("fuse", f"--fuse {self.fuse}")
+        if self.evaluate:
+            check_evaluations(self.evaluate)
+            task.require("robustness", f"--evaluate {','.join(self.evaluate)}")
 
     def _check_fuse(self) -> None:
         if self.fuse not in FUSE_NAMES and not (
@@ -303,6 +309,12 @@ class Experiment:
     def _check_folds(self) -> None:
         if (folds := self.base.data.folds) is None:
             return
+        if self.evaluate:
+            raise ConfigError(
+                f"--evaluate {','.join(self.evaluate)} cannot be combined with --folds {folds}, "
+                "because there are no validation images that no network was trained on. Remove one "
+                "of the two options."
+            )
         for option, value, is_set in (
             ("--fuse", self.fuse, self.fuse not in ("auto", "off")),
             ("--workers", self.demand.workers, self.demand.workers > 1),
@@ -541,6 +553,8 @@ class Experiment:
             del plain["keep"]
         if len(plain.pop("objectives")) > 1:
             plain["objectives"] = list(self.objectives)
+        if self.evaluate:
+            plain["evaluate"] = list(self.evaluate)
         if self.download:
             plain["download"] = True
         if not self.learn:
@@ -602,6 +616,7 @@ class Experiment:
         if "sure" not in plain:  # In earlier versions, the first rung was the first epoch.
             plain |= {"sure": 0.0, "grace": plain.get("grace") or 1}
         plain["objectives"] = tuple(plain.get("objectives", ()))
+        plain["evaluate"] = tuple(description.get("evaluate", ()))
         return cls(
             name=name,
             space_name=description["space"]["name"],

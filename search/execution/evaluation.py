@@ -390,7 +390,7 @@ class Evaluations:
 
     def _arguments(self, trial: TrialResult) -> tuple[Job, Any, int]:
         """Return the arguments of a worker's methods: the trial's job, the data, the best epoch."""
-        return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
+        return job_of(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
         self.reasons.setdefault(reason, []).append(trial.trial)
@@ -407,7 +407,8 @@ def _receive(workers: Crew, answer: Any) -> EvaluationReply:
         return EvaluationReply(damaged=reason_of(error, kind_of(error)), died=True)
 
 
-def _job(experiment: Experiment, trial: TrialResult) -> Job:
+def job_of(experiment: Experiment, trial: TrialResult) -> Job:
+    """Return the job of a trial, as a worker needs it for an evaluation."""
     place = experiment.home.place(trial.trial)
     return Job(trial.trial, trial.config, place.folder, TrialRequest(mirror=place.mirror))
 
@@ -494,7 +495,7 @@ def evaluate_chosen(
     )
 
 
-def _awaited(
+def await_answer(
     driver: Driver, workers: Crew, tick: Tick, worker: Worker, method: str, *arguments: Any
 ) -> Any:
     """Call a worker's method and wait for its answer; None if the search is interrupted meanwhile.
@@ -529,12 +530,12 @@ def _test(
     Raises:
         NotReady: two workers died, or the evaluation raised an error or hung.
     """
-    job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
+    job, epoch = job_of(driver.experiment, trial), trial.best_epoch or 0
     is_open = has_died = False
     while True:
         try:
             worker = workers.for_test()
-            damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
+            damage = await_answer(driver, workers, tick, worker, "damage", job, epoch)
             if damage is None or damage or driver.interrupted:
                 return EvaluationReply(damaged=damage) if damage else None
             if not is_open:
@@ -546,7 +547,7 @@ def _test(
                     )
                 driver.journal.append(Opened(trial.trial, epoch, by))
                 is_open = True
-            reply: EvaluationReply | None = _awaited(
+            reply: EvaluationReply | None = await_answer(
                 driver, workers, tick, worker, "evaluate", job, dataset, epoch
             )
             return reply

@@ -198,6 +198,29 @@ class Process:
         return EvaluationReply((brief if part == "val" else plain)(config, evaluation))
 
     @in_use
+    def stress(self, job: Job, dataset: Dataset, epoch: int, test: str) -> EvaluationReply:
+        """Measure a trial's checkpoint in a test of `--evaluate` (`measure_robustness`)."""
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.robustness.measure import measure_robustness
+
+        try:
+            with checkpoint_in(job, epoch) as path:
+                return EvaluationReply(
+                    measure_robustness(
+                        TrialConfig.from_dict(job.config),
+                        self._share_data(dataset),
+                        path,
+                        test,
+                        device=self._device,
+                    )
+                )
+        except CheckpointError as error:
+            return EvaluationReply(damaged=str(error))
+        except Exception as error:
+            self._hear_error(error)
+            raise
+
+    @in_use
     def get_ready(self) -> EvaluationReply:
         """Import the modules for evaluation, so that the imports are not timed later.
 

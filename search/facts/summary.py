@@ -42,6 +42,7 @@ def json_summary(
         "models": models(result),
         "front": _front(result, home),
         **refinement_facts(result),
+        **_robustness(result),
         "trials": result.counts,
         "risk": result.risk.chance if result.risk is not None else None,
         "epochs_trained": result.epochs_trained,
@@ -87,6 +88,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         "above_chance": above_chance(answer_against(result)),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": checkpoint,
+        **_robustness(result),
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
@@ -167,6 +169,15 @@ def _model(name: str, trial: TrialResult) -> Json:
         "bytes": cost.get("bytes"),
         "train_s": round(trial.train_s, 3),
     }
+
+
+def _robustness(result: SearchResult) -> Json:
+    """Return the results of `--evaluate` by trial; empty unless the search has this option."""
+    if not result.started.experiment.get("evaluate"):
+        return {}
+    repeats = result.selection.repeats if result.selection is not None else {}
+    trials = [*result.trials.values(), *repeats.values()]
+    return {"robustness": {trial.trial: trial.robustness for trial in trials if trial.robustness}}
 
 
 def _data(home: Home) -> Json | None:

@@ -399,6 +399,17 @@ class Evaluated(TrialEvent):
 
 
 @dataclass(frozen=True)
+class Stressed(TrialEvent):
+    """A trial's best epoch has been evaluated on corrupted or attacked images (`--evaluate`)."""
+
+    epoch: int
+    evaluation: str
+    """`corruptions` or `adversarial`."""
+    summary: Json
+    """The result (`trainables.robustness.summary.summarise_tests`)."""
+
+
+@dataclass(frozen=True)
 class Unevaluated(EventData):
     """Some trials could not be evaluated."""
 
@@ -648,6 +659,7 @@ KINDS: dict[str, type[EventData]] = {
     "retried": Retried,
     "ended": Ended,
     "evaluated": Evaluated,
+    "stressed": Stressed,
     "unevaluated": Unevaluated,
     "opened": Opened,
     "tested": Tested,

@@ -39,6 +39,7 @@ from search.journal.events import (
     Slots,
     Started,
     Stopped,
+    Stressed,
     Suggested,
     Tested,
     Unevaluated,
@@ -162,6 +163,8 @@ class TrialResult:
     """True if the trial's checkpoints were removed, and the trial has not run since."""
     evaluated: Evaluated | None = None
     """The last evaluation on the validation set (see `evaluation`)."""
+    stressed: dict[str, Stressed] = field(default_factory=dict)
+    """The last evaluations on corrupted or attacked images, by name (see `robustness`)."""
     _best: tuple[int, int | None] = field(default=(-1, None), init=False, repr=False, compare=False)
     """The cache of `best_epoch`, which is read very often: (number of epochs, best epoch)."""
 
@@ -234,6 +237,15 @@ class TrialResult:
         """The evaluation of the best epoch on the validation set; None if there is none yet."""
         last = self.evaluated
         return last if last is not None and last.epoch == self.best_epoch else None
+
+    @property
+    def robustness(self) -> dict[str, Json]:
+        """The summaries of `--evaluate` for the best epoch, by the evaluation's name."""
+        return {
+            name: event.summary
+            for name, event in self.stressed.items()
+            if event.epoch == self.best_epoch
+        }
 
     @property
     def cost(self) -> Cost:
@@ -1134,6 +1146,8 @@ def _apply_to_trial(trial: TrialResult, data: EventData, time_ms: int) -> None:
             trial.costed = data.cost
         case Evaluated():
             trial.evaluated = data
+        case Stressed():
+            trial.stressed[data.evaluation] = data
         case Stopped():
             trial.stop = data
         case Paused():

@@ -19,6 +19,7 @@ from search.sessions.new_search import run_search
 from search.space import SearchSpace
 from search.spaces.find import default, file_of, find, names
 from search.tracking.uri import default_uri
+from search.values.evaluations import parse_evaluations
 from search.values.objectives import parse_objectives
 from search.views.base import Finished
 from trainables.catalog.datasets import DATASETS
@@ -85,6 +86,7 @@ def experiment_of(request: RunRequest) -> Experiment:
         learn=not request.no_learn,
         concurrency=request.concurrency if isinstance(request.concurrency, int) else None,
         objectives=parse_objectives(request.objective, base.metric) if request.objective else (),
+        evaluate=parse_evaluations(request.evaluate) if request.evaluate is not None else (),
         budget=Budget(request.limits.budget, request.limits.price),
         tracking=request.tracking or default_uri(),
         **{

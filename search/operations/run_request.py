@@ -134,6 +134,12 @@ class RunRequest:
         metavar="NAMES",
         section=HOW,
     )
+    evaluate: str | None = option(
+        "corruptions, adversarial, or both after a comma: at the end, also measure the answer on "
+        "corrupted images (15 corruptions at 5 severities) or under adversarial attacks",
+        metavar="NAMES",
+        section=HOW,
+    )
     metric: str | None = option(
         f"the metric by which trials are ranked, stopped and chosen; {METRIC_HELP}",
         metavar="NAME",

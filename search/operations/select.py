@@ -32,6 +32,7 @@ from search.preflight.prepare import Prepared, prepare
 from search.process.lifetime import CommandStart, command_start
 from search.sessions.executor import Executor
 from search.sessions.plan import SessionPlan
+from search.sessions.robustness import evaluate_robustness
 from search.sessions.session import opening_line, record_outcome, run_session
 from search.values.message import Message, Remedy
 from search.values.option import group, option
@@ -429,6 +430,7 @@ def choose(
     evaluate(driver, crew, list(policy.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver, policy)
     evaluate_chosen(driver, policy, dataset, crew, tick=tick)
+    evaluate_robustness(driver, crew, tick=tick)
 
 
 def say_chosen(driver: Driver, policy: "SelectionPolicy") -> None:

@@ -14,6 +14,7 @@ from search.journal.keeping import (
     totals_by_kind,
 )
 from search.sessions.executor import Executor
+from search.sessions.robustness import evaluate_robustness
 from search.values.message import Remedy
 from trainables.datasets.arrays import Dataset
 from trainables.memory import size_text
@@ -23,6 +24,8 @@ def run_phases(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
     """Train the trials of a search, evaluate each, test the best one, and remove checkpoints.
+
+    With `--evaluate`, the answer is also evaluated on corrupted or attacked images.
 
     Args:
         driver: the driver of the search.
@@ -41,6 +44,7 @@ def run_phases(
     driver.has_trained = True
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
+    evaluate_robustness(driver, executor.crew, tick=tick)
     drop_unneeded(driver)
 
 

@@ -29,6 +29,7 @@ from search.journal.events import (
     Selected,
     Selecting,
     Started,
+    Stressed,
     Tested,
 )
 from search.journal.guessing import answer_against
@@ -47,6 +48,7 @@ from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import reached_text
 from trainables.catalog.tasks import Metric
 from trainables.messages import WarmStart
+from trainables.robustness.budgets import ATTACKED
 from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -130,6 +132,18 @@ def evaluation_figures(evaluated: Evaluated, trial: TrialResult) -> dict[str, fl
     return {
         f"eval/{name}": value for name, value in figures.items() if value is not None
     } | cost_figures(cost, "eval")
+
+
+def stress_figures(stressed: Stressed) -> dict[str, float]:
+    """Convert an evaluation on corrupted or attacked images to metrics of the trial's run."""
+    summary = stressed.summary
+    figures = {f"{stressed.evaluation}/{name}": summary.get(name) for name in ("clean", "accuracy")}
+    if stressed.evaluation == ATTACKED:
+        figures |= {
+            f"{ATTACKED}/{row['method']}_{255 * row['epsilon']:g}": row["accuracy"]
+            for row in summary.get("table", [])
+        }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def numeric_figures(evaluation: Evaluation) -> dict[str, float]:
@@ -466,6 +480,8 @@ class Runs:
             case Evaluated() as evaluated:
                 figures = evaluation_figures(evaluated, trial)
                 self._log(event, trial, figures, step=evaluated.epoch)
+            case Stressed() as stressed:
+                self._log(event, trial, stress_figures(stressed), step=stressed.epoch)
             case Costed() as costed:
                 self._log(event, trial, cost_figures(costed.cost, "first"))
             case Running():

@@ -31,6 +31,7 @@ from search.views.text.labels import (
     primary_text,
     reference_text,
 )
+from search.views.text.robustness import robustness_lines
 from search.views.text.sentences import (
     guessing_text,
     more_labels_text,
@@ -169,6 +170,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
             say(console, str(quicker))
     if labels := more_labels_text(result):
         say(console, labels)
+    for line in robustness_lines(result):
+        say(console, line)
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):
         say(console, line)
@@ -269,7 +272,11 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.verdict:
         console.print(side_by_side(selection_table(result)))
         console.print()
-    for sentence in (*map(str, selection_sentences(result)), guessing_text(result)):
+    for sentence in (
+        *map(str, selection_sentences(result)),
+        guessing_text(result),
+        *robustness_lines(result),
+    ):
         if sentence:
             say(console, sentence)
     opened = [("opened", f"the test set, {opening}") for opening in result.openings]

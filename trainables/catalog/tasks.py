@@ -295,6 +295,7 @@ CAPABILITIES = {
     "half": "its targets cannot be represented in half precision",
     "onnx": "its networks cannot be exported to ONNX",
     "enlarge": "its images are not enlarged",
+    "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
     "promises": "its answers are not classes, of which some could be wrong",
 }
@@ -362,8 +363,9 @@ CLASSIFICATION = TaskEntry(
             "workers",
             "half",
             "onnx",
-            "feedback",
             "promises",
+            "robustness",
+            "feedback",
         }
     ),
 )

@@ -25,7 +25,7 @@ from search.journal.result import SearchResult
 from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
-from search.views.text import labels
+from search.views.text import labels, robustness
 from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.terms import terms_of
@@ -104,6 +104,8 @@ def render(
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
+        robust=robustness.robust_trials(result),
+        robustness=robustness,
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,

@@ -1,0 +1,97 @@
+"""The accuracy of a checkpoint in one of the tests of `--evaluate`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Images
+from trainables.evaluation.evaluate import TrainedModel, load_model
+from trainables.robustness.attacks import attack, classifier_of
+from trainables.robustness.budgets import (
+    ATTACKS,
+    CLEAN,
+    MAX_IMAGES,
+    MAX_LARGE_IMAGES,
+    SMALL_PIXELS,
+    AttackBudget,
+)
+from trainables.robustness.corruptions import corrupt_all
+from trainables.robustness.published import SEVERITIES
+from trainables.tasks.base import in_batches
+from trainables.training.loop import eval_batch
+from trainables.values import Evaluation
+
+ATTACK_BATCH = 100
+"""The number of images that are attacked together; the gradients need memory for each."""
+
+
+def stress_rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
+    """Choose the rows of the validation images that are tested, in ascending order.
+
+    All trials of a search are tested on the same images, if `seed` is that of the split.
+    """
+    _, height, width = dataset.image
+    limit = MAX_IMAGES if height * width <= SMALL_PIXELS else MAX_LARGE_IMAGES
+    count = len(dataset.val)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+
+
+def measure_robustness(
+    config: TrialConfig, dataset: Dataset, path: Path, test: str, *, device: str = "cpu"
+) -> Evaluation:
+    """Measure the predictions of the checkpoint at `path` in a test of `STRESS_TESTS`.
+
+    Returns:
+        `rows` has a list of 0 and 1 for each severity (a corruption), or a single one: 1 for each
+        image that is classified correctly. If the model cannot be attacked, it has the `reason`
+        instead.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    rows = stress_rows(dataset, config.data.split_seed)
+    images, classes = np.asarray(dataset.val.images[rows]), dataset.val.targets[rows]
+    with load_model(config, dataset, path, device=device) as saved:
+        if test in ATTACKS:
+            if saved.module is None:
+                return {"reason": f"{config.model.name} has no network, and thus no gradients"}
+            changed = _attacked(saved.module, images, classes, ATTACKS[test], rows, device)
+            return {"rows": [changed.astype(int).tolist()]}
+        size = eval_batch(config, dataset, torch.device(device))
+        variants = (
+            [images]
+            if test == CLEAN
+            else [corrupt_all(images, test, severity, rows.tolist()) for severity in SEVERITIES]
+        )
+        return {"rows": [_is_right(saved, some, classes, size).tolist() for some in variants]}
+
+
+def _is_right(
+    saved: TrainedModel, images: Images, classes: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """Return 1 for each image that is classified correctly, else 0."""
+    predicted = in_batches(saved.predict, images, size).argmax(axis=1)
+    right: NDArray[np.int64] = (predicted == classes).astype(np.int64)
+    return right
+
+
+def _attacked(
+    module: torch.nn.Module,
+    images: Images,
+    classes: NDArray[np.int64],
+    budget: AttackBudget,
+    rows: NDArray[np.int64],
+    device: str,
+) -> NDArray[np.bool_]:
+    """Return, for each image, whether it is still classified correctly under an attack."""
+    classify, results = classifier_of(module), []
+    for start in range(0, len(images), ATTACK_BATCH):
+        part = slice(start, start + ATTACK_BATCH)
+        pixels = torch.from_numpy(images[part]).to(device).float() / 255
+        labels = torch.from_numpy(classes[part]).to(device)
+        changed = attack(classify, pixels, labels, budget, rows[part].tolist())
+        results.append((classify(changed).argmax(dim=1) == labels).cpu().numpy())
+    return np.concatenate(results)
