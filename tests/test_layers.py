@@ -135,7 +135,7 @@ DOORS = {
         "trainables/datasets/published/digit_scenes.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
-        "trainables/evaluation/doubts.py",
+        "trainables/label_errors/doubts.py",
     },
     "skops": {
         "trainables/baselines/classification.py",
@@ -161,7 +161,7 @@ FLOORS = {
     """,
     "trainables": """
         errors disk processors values predictors progress
-        memory fields
+        memory fields corrections
         messages
         catalog caches
         config mapped
@@ -180,7 +180,7 @@ FLOORS = {
         models/detectors
         training
         request fusion evaluation probes
-        export trial
+        export trial label_errors
         worker
         trainer
     """,
