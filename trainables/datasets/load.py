@@ -108,6 +108,7 @@ def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
     check_corrections(path, corrections.values(), labels, decoded.classes)
     changes = {image: each for image, each in corrections.items() if each.is_change}
     removed = [image for image, each in changes.items() if each.corrected == LEAVE_OUT]
+    corrected, confirmed = len(changes) - len(removed), len(corrections) - len(changes)
     changed = replace(
         decoded,
         **{
@@ -116,9 +117,8 @@ def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
         },
         remarks=(
             *decoded.remarks,
-            f"note: '{printable(str(path))}' corrects {counted(len(changes) - len(removed), 'label')}"
-            f", leaves {counted(len(removed), 'image')} out, and confirms "
-            f"{counted(len(corrections) - len(changes), 'label')}.",
+            f"note: '{printable(str(path))}' corrects {counted(corrected, 'label')}, leaves "
+            f"{counted(len(removed), 'image')} out, and confirms {counted(confirmed, 'label')}.",
         ),
         left_out=(
             *decoded.left_out,

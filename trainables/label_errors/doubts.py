@@ -119,11 +119,10 @@ def _is_class_outside(labels: Labels, fold_of: Labels, classes: int) -> NDArray[
 def _out_of_fold(features: NDArray[np.floating], targets: Floats, fold_of: Labels) -> Floats:
     """Predict the scores of each class by cross-validation, (penalties, images, classes).
 
-    The sums of products of all folds are computed once, so that a fold only costs the solution of
-    its equations.
+    The products of all images are computed once, so that a fold only costs the solution of its
+    equations.
     """
-    values = np.asarray(features, np.float64)
-    values = values - values.mean(axis=0)  # the sums lose less precision
+    values = _standardised(features)
     folds = [values[fold_of == fold] for fold in range(FOLDS)]
     products = [fold.T @ fold for fold in folds]
     total, scores = sum(products), np.zeros((len(PENALTIES), *targets.shape))
@@ -131,20 +130,33 @@ def _out_of_fold(features: NDArray[np.floating], targets: Floats, fold_of: Label
         for fold, inside in enumerate(folds):
             advance()
             is_outside = fold_of != fold
-            count = int(is_outside.sum())
+            count = max(1, int(is_outside.sum()))
             mean, base = values[is_outside].mean(axis=0), targets[is_outside].mean(axis=0)
             covariance = (total - products[fold]) / count - np.outer(mean, mean)
-            deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
-            deviation[deviation < LEAST_DEVIATION] = 1
-            covariance /= np.outer(deviation, deviation)
             joint = values[is_outside].T @ targets[is_outside] / count - np.outer(mean, base)
-            joint /= deviation[:, None]
-            inputs = (inside - mean) / deviation
+            diagonal = np.diag(covariance).copy()
             for row, penalty in enumerate(PENALTIES):
-                penalised = covariance + penalty * np.eye(len(mean))
-                weights = solve(penalised, joint, assume_a="pos")
-                scores[row, ~is_outside] = inputs @ weights + base
+                np.fill_diagonal(covariance, diagonal + penalty)
+                weights = solve(covariance, joint, assume_a="pos")
+                scores[row, ~is_outside] = (inside - mean) @ weights + base
     return scores
+
+
+def _standardised(features: NDArray[np.floating]) -> Floats:
+    """Return features with mean 0 and standard deviation 1, (images, at most images).
+
+    If there are more features than images, they are rotated into the space that the images span,
+    which changes no score of a ridge regression.
+    """
+    values = np.asarray(features, np.float64)
+    deviation = values.std(axis=0)
+    deviation[deviation < LEAST_DEVIATION] = 1
+    values = (values - values.mean(axis=0)) / deviation
+    if values.shape[1] <= len(values):
+        return values
+    squares, directions = np.linalg.eigh(values @ values.T)
+    rotated: Floats = directions * np.sqrt(np.maximum(squares, 0))
+    return rotated
 
 
 def _fit_share(scores: Floats, labels: Labels) -> tuple[float, Floats, Floats]:

@@ -22,7 +22,7 @@ from trainables.progress import step
 
 SUSPICIOUS = 0.1
 """The probability of being wrong from which on an image is listed."""
-FEWEST_SHARE, FEWEST = 0.01, 50
+FEWEST_SHARE, FEWEST = 0.05, 50
 """At least this share of the images, but at most `FEWEST`, are listed if another class fits better.
 """
 
@@ -114,7 +114,7 @@ def rank_labels(
     numbers = np.setdiff1d(np.arange(len(places.row)), inspected.removed_images)
     labels = places.strata[numbers]
     with step("computing the features of images"):
-        values = _features(inspected, config, model)[numbers]
+        values = compute_features(inspected, config, model)[numbers]
     names = [name for part in places.parts.values() for name in part.names or [""] * len(part)]
     is_checked = np.array([name in checked for name in names], bool)[numbers]
     return RankedLabels(
@@ -141,7 +141,7 @@ def is_hand_made(model: ModelConfig) -> bool:
     return model.name == HAND_MADE
 
 
-def _features(inspected: InspectedData, config: DataConfig, model: ModelConfig) -> Values:
+def compute_features(inspected: InspectedData, config: DataConfig, model: ModelConfig) -> Values:
     """Compute the features of all images, in the order of `InspectedData.places`."""
     baseline = load_baseline(TrialConfig(model=model, data=config))
     assert isinstance(baseline, FeatureClassifier), MODELS[model.name]
