@@ -11,6 +11,10 @@ For the images that a model has received, its answers are corrected. The most us
 first: those on which answers disagree, those of which the model is not sure, and those unlike any
 other. "Right as it is" is stored too: it counts as much as a correction.
 
+With --suspicious, PLACE is a folder with a sub-folder for each class, and the labels that are
+probably wrong are checked. Corrections go to PLACE.corrections.csv, which search.run and
+search.data then use; nothing in PLACE changes.
+
 The keyboard is enough for everything.
 """
 

@@ -136,7 +136,7 @@ DOORS = {
         "trainables/datasets/published/digit_scenes.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
-        "trainables/evaluation/doubts.py",
+        "trainables/label_errors/doubts.py",
     },
     "skops": {
         "trainables/baselines/blob_models.py",
@@ -164,7 +164,7 @@ FLOORS = {
     """,
     "trainables": """
         errors disk processors values predictors progress
-        memory fields
+        memory fields corrections
         messages
         catalog caches
         config mapped
@@ -185,7 +185,7 @@ FLOORS = {
         request fusion evaluation probes
         robustness
         reliability
-        export trial
+        export trial label_errors
         worker
         trainer
     """,

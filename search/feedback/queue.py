@@ -1,7 +1,8 @@
 """Images that wait for people to give them their class, as the page of `search.label` shows them.
 
-An image has a name, which is unique in its queue. There are two queues: `labelling` has the images
-that a served model has received, and `sorting` has the images of a folder.
+An image has a name, which is unique in its queue. There are three queues: `labelling` has the
+images that a served model has received, `sorting` those of a folder without classes, and `checking`
+those of a folder with classes whose label is probably wrong.
 """
 
 import threading
@@ -22,6 +23,12 @@ class LabellingItem:
     """The probability of each class; empty if they are not known."""
     versions: dict[str, str]
     """The predicted class, by the version of the model; empty without a model."""
+    label: str = ""
+    """The label that is checked; empty if the image has none yet."""
+    suggested: str = ""
+    """The class that is probably correct if the label is wrong; empty without a label."""
+    chance: float = 0.0
+    """The probability that the label is wrong."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class LabellingPurpose:
     can_add_classes: bool = False
     next_step: str = ""
     """What to do afterwards, which the command prints at its end; empty if `end` says it."""
+    leave_out: str = ""
+    """What `correct` receives instead of a class for an image that belongs to none; empty if images
+    cannot be left out.
+    """
 
 
 class ImageQueue(Protocol):

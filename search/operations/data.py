@@ -1,22 +1,27 @@
 """Inspects a data set before a search trains on it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.fetching.images import is_bucket
 from search.journal.store import own_path
 from search.operations.options import seed
 from search.operations.run import data_config
 from search.operations.run_request import Reading
-from search.values.option import group, option, positional, repeated
+from search.values.option import flag, group, option, positional, repeated
 from trainables.catalog.datasets import DATASETS
-from trainables.config import DataConfig, parse_setting
+from trainables.config import DataConfig, ModelConfig, parse_setting
+from trainables.corrections import corrections_path, read_corrections
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import load_inspected
+from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import DataReport, report_of
 from trainables.progress import step
+
+if TYPE_CHECKING:
+    from trainables.label_errors.ranking import RankedLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,13 @@ class DataRequest:
         metavar="FILE",
         parse=own_path,
     )
+    labels: bool = flag("rank the images by the probability that their label is wrong")
+    weights: Path | None = option(
+        "with --labels: pretrained weights, by whose features images are compared (default: those "
+        "in torch's cache, else hand-made features)",
+        metavar="PATH",
+        parse=own_path,
+    )
 
 
 def inspect_data(request: DataRequest) -> DataReport:
@@ -50,7 +62,8 @@ def inspect_data(request: DataRequest) -> DataReport:
 
     Raises:
         ConfigError: there is no such data set or folder, a setting is invalid, or the page cannot
-            be written at its path.
+            be written at its path; or wrong labels are looked for in other data than images in
+            classes.
         Unavailable: the data set is missing, or cannot be downloaded.
     """
     from search.views.page.data import write_alone  # imported late, because it imports Jinja
@@ -58,13 +71,44 @@ def inspect_data(request: DataRequest) -> DataReport:
     page = request.out
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
         raise ConfigError(f"--out '{page}' must be a file in an existing folder.")
+    if request.weights is not None and not request.labels:
+        raise ConfigError("--weights is only used with --labels. Add --labels, or leave it out.")
     config = config_of(request)
+    model = features_model(config, request.weights) if request.labels else None
     inspected = load_inspected(config, download=request.reading.download)
+    labels = None
+    if model is not None:
+        from trainables.label_errors.report import describe_ranking  # imports torch
+
+        ranked = rank_folder(inspected, config, model)
+        labels = describe_ranking(ranked, inspected.places)
     with step("describing the data"):
-        report = report_of(inspected, config)
+        report = replace(report_of(inspected, config), labels=labels)
         if page is not None:
             write_alone(report, picture(report, inspected), page)
     return report
+
+
+def features_model(config: DataConfig, weights: Path | None) -> ModelConfig:
+    """Return the model by whose features labels are judged, before any images are read.
+
+    Raises:
+        ConfigError: the data has no classes of images, or the weights cannot be used.
+    """
+    from trainables.label_errors.ranking import check_labels, model_of_features  # imports torch
+
+    check_labels(config)
+    return model_of_features(weights)
+
+
+def rank_folder(inspected: InspectedData, config: DataConfig, model: ModelConfig) -> "RankedLabels":
+    """Rank the labels of a data set; those that were checked before are not suspicious."""
+    from trainables.label_errors.ranking import rank_labels  # imports torch
+
+    is_corrected = DATASETS[config.name].from_folder and not config.bucket
+    path = corrections_path(Path(config.root))
+    checked = read_corrections(path) if is_corrected else {}
+    return rank_labels(inspected, config, model, checked)
 
 
 def config_of(request: DataRequest) -> DataConfig:
@@ -87,3 +131,8 @@ def is_path(data: str) -> bool:
     """True if `data` is the path of a folder, False if it is the name of a data set."""
     name = data.partition(":")[0]
     return not is_bucket(data) and name not in DATASETS and (os.sep in name or Path(data).is_dir())
+
+
+def is_folder(report: DataReport) -> bool:
+    """True if the data set is a folder of this machine, whose labels can be corrected."""
+    return DATASETS[report.name].from_folder

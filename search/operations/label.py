@@ -1,7 +1,7 @@
 """A web page on which people give images their class.
 
-The images are those that a served model has received, whose predictions are corrected, or those of
-an unsorted folder.
+The images are those that a served model has received, whose predictions are corrected, those of an
+unsorted folder, or those of a folder with classes whose label is probably wrong.
 """
 
 import os
@@ -24,20 +24,22 @@ from starlette.routing import BaseRoute, Mount
 
 from cluster.cli import cannot_listen
 from cluster.storage.bucket import Bucket
+from search.feedback.checking import CheckingQueue, SuspiciousImage
 from search.feedback.labelling import LabellingQueue
 from search.feedback.queue import ImageQueue, LabellingProgress
 from search.feedback.records import Records, RecordsInfo, serve_and_record
 from search.feedback.sorted_folder import class_names
 from search.journal.store import Storage, own_path, storage
 from search.operations.options import Listening
+from search.operations.run_request import Reading
 from search.process.versions import check_versions
 from search.serving.limits import Limits
 from search.serving.pages.guard import HEADERS, LOOPBACK, allowed_hosts
 from search.serving.pages.label import routes
 from search.serving.protocol import protocol
 from search.values.message import Message
-from search.values.option import group, option, positional
-from trainables.errors import ConfigError
+from search.values.option import flag, group, option, positional
+from trainables.errors import ConfigError, counted
 
 PORT = 8001
 SORTING = "a folder of images"
@@ -54,7 +56,7 @@ class LabelRequest:
 
     place: Storage = positional(
         "the records of a served model (a folder, or s3://BUCKET/PREFIX), or a folder of images "
-        "to sort by their class",
+        "to sort by their class (or, with --suspicious, that are sorted)",
         metavar="PLACE",
         parse=storage,
     )
@@ -76,6 +78,11 @@ class LabelRequest:
         "cache)",
         metavar="PATH",
         parse=own_path,
+        section=SORTING,
+    )
+    suspicious: bool = flag(
+        "check the labels of a folder with a sub-folder per class, the probably wrong ones first; "
+        "corrections go to a file next to the folder",
         section=SORTING,
     )
     listening: Listening = group(Listening, defaults={"port": PORT})
@@ -155,6 +162,8 @@ def labelling_of(request: LabelRequest) -> ImageQueue:
         ConfigError: there are no records and no images in the place, or an option cannot be used.
     """
     place = request.place
+    if request.suspicious:
+        return checking_of(request)
     if isinstance(place, Bucket):
         place.reach()
     records = Records.at(place)
@@ -212,6 +221,48 @@ def sorting_of(folder: Path, request: LabelRequest) -> ImageQueue:
         raise ConfigError(f"'{folder}' has no name. Choose where to sort its images with --out.")
     out = request.out or whole.with_name(f"{whole.name}-sorted")
     return sort_folder(folder, out, request.classes or (), request.weights)
+
+
+def checking_of(request: LabelRequest) -> ImageQueue:
+    """Open the queue of the images in a folder with classes whose label is probably wrong.
+
+    Raises:
+        ConfigError: the place is no such folder, an option is for other images, or no label is
+            suspicious.
+    """
+    place = request.place
+    if not isinstance(place, Path):
+        raise ConfigError(
+            f"--suspicious needs a folder of this machine, next to which corrections are stored "
+            f"(got '{place}'). Copy the images to a folder, and pass that."
+        )
+    for name, value in (("classes", request.classes), ("out", request.out)):
+        if value is not None:
+            raise ConfigError(f"--{name} has no effect with --suspicious. Leave it out.")
+    from search.operations.data import DataRequest, config_of, features_model, rank_folder
+    from trainables.inspection.leaks import load_inspected
+
+    config = config_of(DataRequest(data=f"folder:{place}", reading=Reading(skip_bad=True)))
+    model = features_model(config, request.weights)
+    inspected = load_inspected(config)
+    ranked = rank_folder(inspected, config, model)
+    suggestions, names = ranked.suggestions, ranked.classes
+    images = [
+        SuspiciousImage(
+            inspected.places.file(int(ranked.numbers[row])),
+            names[ranked.labels[row]],
+            names[suggestions[row]],
+            float(ranked.doubts.chances[row]),
+            tuple(ranked.doubts.probabilities[row].tolist()),
+        )
+        for row in ranked.order
+    ]
+    if not images:
+        raise ConfigError(
+            f"no label of '{place}' is suspicious, so there is nothing to check "
+            f"({counted(len(ranked.labels), 'image')})."
+        )
+    return CheckingQueue(place, names, images)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -8,12 +8,20 @@ import numpy as np
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS, task_name
 from trainables.config import DataConfig
+from trainables.corrections import (
+    LEAVE_OUT,
+    LabelCorrection,
+    check_corrections,
+    corrections_path,
+    read_corrections,
+)
 from trainables.datasets.arrays import (
     MAX_LEFT_OUT,
     TITLES,
     Dataset,
     Decoded,
     JoinedPart,
+    LeftOut,
     Part,
     derive_fingerprint,
     join_parts,
@@ -23,7 +31,7 @@ from trainables.datasets.layout import Layout, layout_error
 from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
-from trainables.errors import ConfigError, DataError, counted
+from trainables.errors import ConfigError, DataError, counted, printable
 from trainables.mapped import Mapped
 from trainables.memory import require_memory
 
@@ -66,12 +74,88 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
             raise
         more = targets.about_sizes(layout.sizes, layout.parts)
         raise layout_error([*str(error).splitlines(), *more]) from error
+    if layout is not None and targets.are_classes and not config.bucket:
+        decoded = _with_corrections(decoded, corrections_path(layout.root))
     targets.check(decoded, config)
     are_joined = config.folds is not None and decoded.val is not None
     stay_in_files = isinstance(decoded.train.images, Mapped) and not are_joined
     if config.train_limit is None and not (decoded.train.is_ragged or stay_in_files):
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
     return Whole(decoded, layout)
+
+
+def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
+    """Apply the corrections of a folder's labels, if there are any (`trainables.corrections`).
+
+    The fingerprint changes with each label that is changed or left out, so that a search notices.
+
+    Raises:
+        DataError: the corrections cannot be read, or do not fit the images.
+    """
+    unreadable = {omitted.path for omitted in decoded.left_out}
+    corrections = {
+        image: each
+        for image, each in read_corrections(path).items()
+        if printable(image) not in unreadable
+    }
+    if not corrections:
+        return decoded
+    labels = {
+        name: decoded.classes[number]
+        for part in decoded.parts.values()
+        for name, number in zip(part.names or (), part.targets.tolist(), strict=True)
+    }
+    check_corrections(path, corrections.values(), labels, decoded.classes)
+    changes = {image: each for image, each in corrections.items() if each.is_change}
+    removed = [image for image, each in changes.items() if each.corrected == LEAVE_OUT]
+    corrected, confirmed = len(changes) - len(removed), len(corrections) - len(changes)
+    changed = replace(
+        decoded,
+        **{
+            title: _corrected_part(part, title, changes, decoded.classes)
+            for title, part in decoded.parts.items()
+        },
+        remarks=(
+            *decoded.remarks,
+            f"note: '{printable(str(path))}' corrects {counted(corrected, 'label')}, leaves "
+            f"{counted(len(removed), 'image')} out, and confirms {counted(confirmed, 'label')}.",
+        ),
+        left_out=(
+            *decoded.left_out,
+            *(LeftOut(printable(image), f"left out by {path.name}") for image in sorted(removed)),
+        ),
+    )
+    if changes:
+        rows = "".join(f"{each.image}\0{each.corrected}\0" for _, each in sorted(changes.items()))
+        change = np.frombuffer(rows.encode("utf-8", "surrogateescape"), np.uint8)
+        changed.__dict__["fingerprint"] = derive_fingerprint(  # a `cached_property`
+            decoded.fingerprint, change.astype(np.int64)
+        )
+    return changed
+
+
+def _corrected_part(
+    part: Part, title: str, changes: dict[str, LabelCorrection], classes: tuple[str, ...]
+) -> Part:
+    """Return a part with corrected labels, and without the images that are left out.
+
+    Raises:
+        DataError: all images are left out.
+    """
+    numbers, targets = {name: number for number, name in enumerate(classes)}, part.targets.copy()
+    is_used = np.ones(len(part), bool)
+    for row, name in enumerate(part.names or ()):
+        if (correction := changes.get(name)) is None:
+            continue
+        is_used[row] = correction.corrected != LEAVE_OUT
+        targets[row] = numbers.get(correction.corrected, targets[row])
+    if not is_used.any():
+        raise DataError(
+            f"every image of the {TITLES[title]} set is left out by the corrections next to the "
+            "data. Remove some of their lines."
+        )
+    corrected = replace(part, targets=targets)
+    return corrected if is_used.all() else corrected.take(np.flatnonzero(is_used))
 
 
 def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tuple[Dataset, Rows]:

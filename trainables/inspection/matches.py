@@ -107,11 +107,14 @@ class Places:
 
     def image(self, number: int) -> Image:
         """Return the part, row, file and class of the image with this number."""
-        title, part = list(self.parts.items())[self.part[number]]
-        row = int(self.row[number])
-        name = part.names[row] if part.names is not None else ""
+        title, row = list(self.parts)[self.part[number]], int(self.row[number])
         label = self.classes[self.strata[number]] if self.classes else ""
-        return Image(title, row, printable(name), label)
+        return Image(title, row, printable(self.file(number)), label)
+
+    def file(self, number: int) -> str:
+        """Return the path of an image in the data set's folder; empty if it has no file."""
+        part = list(self.parts.values())[self.part[number]]
+        return part.names[self.row[number]] if part.names is not None else ""
 
 
 @dataclass(frozen=True)

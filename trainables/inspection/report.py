@@ -19,6 +19,7 @@ from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
 from trainables.datasets.targets import ObjectCounts, PixelCounts, Targets
+from trainables.inspection.labels import LabelErrors
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
 from trainables.values import Json
@@ -103,6 +104,8 @@ class DataReport:
     """The objects of each class, by part; empty if targets are no objects."""
     compared: str = ""
     """A clause on what was not searched (`Copies.limit`); empty if the search was complete."""
+    labels: LabelErrors | None = None
+    """The labels that are probably wrong; None if they were not looked for."""
 
     def to_json(self) -> Json:
         """Return the fields as JSON-compatible values."""
@@ -134,6 +137,7 @@ class DataReport:
                 part: ObjectCounts(tuple(each["objects"]), tuple(each["images"]), each["without"])
                 for part, each in values.get("objects", {}).items()
             },
+            "labels": LabelErrors.from_json(each) if (each := values.get("labels")) else None,
         }
         return cls(**fields)
 

@@ -7,6 +7,7 @@ from textwrap import wrap
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import TITLES
 from trainables.errors import counted, printable
+from trainables.inspection.labels import LabelErrors, chance_text, label_headline, pair_lines
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
 from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
 
@@ -349,6 +350,27 @@ def lines(report: DataReport) -> list[str]:
         text_lines += [f"  {text}" for text in some[:MAX_PAIRS]]
         if count.images > MAX_PAIRS:
             text_lines.append(f"  and {count.images - MAX_PAIRS:,} more")
+    return text_lines + (label_lines(report.labels) if report.labels else [])
+
+
+def label_lines(labels: LabelErrors) -> list[str]:
+    """Return the lines on labels that are probably wrong, for a terminal of 80 columns."""
+    text_lines = ["", *wrap(label_headline(labels), WIDTH, subsequent_indent="  ")]
+    text_lines += [f"  {line}" for line in pair_lines(labels)]
+    if not labels.suspicious:
+        return text_lines
+    table = [["check these labels", "label", "suggested", "wrong"]] + [
+        [
+            image_text(suspect.image),
+            shorten(printable(suspect.image.label)),
+            shorten(printable(suspect.suggested)),
+            chance_text(suspect),
+        ]
+        for suspect in labels.suspicious[:MAX_NAMED]
+    ]
+    text_lines += ["", *align_columns(table)]
+    if (more := len(labels.suspicious) - MAX_NAMED) > 0:
+        text_lines.append(f"and {more:,} more")
     return text_lines
 
 

@@ -139,7 +139,8 @@ def estimate_wrong_labels(
         The share, and the doubted images by name, the most doubtful one first. Each is mapped to a
         text with the probability that its label is wrong.
     """
-    from trainables.evaluation.doubts import doubts, features_of
+    from trainables.evaluation.features import features_of
+    from trainables.label_errors.doubts import doubts
 
     data, new_images = champion.data, list(corrected_images.new)
     part = part_of(new_images, data.dataset.classes)

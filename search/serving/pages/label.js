@@ -1,5 +1,5 @@
 // Shows one image after another. A key chooses the class, and the next image appears immediately.
-import { bars, choice, element, facts, heard, send, shown } from "./common.js";
+import { bars, choice, element, facts, heard, percent, send, shown } from "./common.js";
 
 const FEW = 5;
 const AHEAD = 4;
@@ -16,6 +16,7 @@ const REASONS = {
   sample: "From a random sample",
   typical: "Like many images without a label",
   rest: "",
+  suspicious: "",
 };
 
 let { classes } = facts;
@@ -34,6 +35,7 @@ document.title = `${facts.verb} images: ${shown(facts.subject)}`;
 at("model").textContent = shown(facts.subject);
 at("next").textContent = facts.end;
 at("adding").hidden = !facts.can_add_classes;
+at("leave").hidden = !facts.leave_out;
 
 // There is a key for every class, and each has a button.
 const every = () => classes.length <= KEYS.length;
@@ -100,11 +102,13 @@ function show() {
   waiting.slice(0, AHEAD).forEach(picture);
   at("picture").replaceChildren(picture(now));
   const order = best(now);
-  now.predicted = order.length ? order[0][0] : null;
+  now.predicted = now.suggested || (order.length ? order[0][0] : null);
   at("why").textContent = reason(now);
   at("said").replaceChildren(bars(order));
   at("right").hidden = now.predicted === null;
   at("predicted").textContent = now.predicted === null ? "" : `It is ${shown(now.predicted)}`;
+  at("confirm").hidden = !now.label;
+  at("confirmed").textContent = now.label ? `It is ${shown(now.label)}, as labelled` : "";
   if (!every()) offer(order.slice(0, PROBABLE).map(([name]) => name));
   window.scrollTo(0, 0);
 }
@@ -112,7 +116,9 @@ function show() {
 function reason(item) {
   const versions = Object.entries(item.versions);
   const said = versions.map(([version, name]) => `version ${shown(version)}: ${shown(name)}`);
-  return [REASONS[item.why], ...(versions.length > 1 ? said : [])].filter(Boolean).join(" · ");
+  const label = item.label ? [`Labelled ${shown(item.label)}`] : [];
+  if (item.chance) label.push(`wrong with a probability of ${percent(item.chance)}`);
+  return [REASONS[item.why], ...label, ...(versions.length > 1 ? said : [])].filter(Boolean).join(" · ");
 }
 
 // Shows these classes, each with a key. If they are not all classes, a field finds the others.
@@ -205,6 +211,8 @@ function rename(names) {
   else if (now) offer(best(now).slice(0, PROBABLE).map(([name]) => name));
 }
 
+const confirm = () => now && now.label && say(now.label);
+const leave = () => now && facts.leave_out && say(facts.leave_out);
 const right = () => now && now.predicted !== null && say(now.predicted);
 
 document.addEventListener("keydown", (event) => {
@@ -223,6 +231,8 @@ document.addEventListener("keydown", (event) => {
   const field = document.querySelector("input[type=search]");
   const onButton = event.target instanceof HTMLButtonElement;
   if (key === "enter" && !onButton) right();
+  else if (key === "=" && now?.label) confirm();
+  else if (key === "-" && facts.leave_out) leave();
   else if (key === "s") skip();
   else if (key === "u") undo();
   else if (key === "/" && field) field.focus();
@@ -232,6 +242,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 at("right").onclick = right;
+at("confirm").onclick = confirm;
+at("leave").onclick = leave;
 at("skip").onclick = skip;
 at("undo").onclick = undo;
 at("back").onclick = undo;

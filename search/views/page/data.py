@@ -14,7 +14,8 @@ from markupsafe import Markup
 from search.journal.result import DATA_PICTURE, DATA_REPORT
 from search.views.page.templates import template
 from trainables.disk import read_regular
-from trainables.errors import counted
+from trainables.errors import counted, printable
+from trainables.inspection.labels import chance_text, label_headline, pair_lines
 from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
 from trainables.inspection.report import DataReport
@@ -98,8 +99,29 @@ def render_section(report: DataReport, picture: bytes) -> Markup:
         more_matches=matched > len(report.matches),
         left_out=[(omitted.path, omitted.reason) for omitted in report.left_out],
         left_out_count=counted(report.left_out_count, "file"),
+        labels=_labels(report),
     )
     return Markup(filled)
+
+
+def _labels(report: DataReport) -> dict[str, object] | None:
+    """Return the values of the section on labels; None if wrong labels were not looked for."""
+    if report.labels is None:
+        return None
+    return {
+        "headline": label_headline(report.labels),
+        "pairs": list(pair_lines(report.labels)),
+        "suspicious": [
+            {
+                "picture": f"data:image/webp;base64,{suspect.webp}",
+                "name": image_text(suspect.image),
+                "label": printable(suspect.image.label),
+                "suggested": printable(suspect.suggested),
+                "chance": chance_text(suspect),
+            }
+            for suspect in report.labels.suspicious
+        ],
+    }
 
 
 def _row(match: Match) -> tuple[str, str, str, str]:

@@ -34,7 +34,7 @@ from search.feedback.learning.paired import (
 from search.feedback.recorder import RecordingPolicy
 from search.feedback.records import EARLIER, Correction, RecordedAnswer
 from tests.bench.rates.case import Case, Promise
-from trainables.evaluation.doubts import doubts
+from trainables.label_errors.doubts import doubts
 
 FEATURE = "search.improve"
 EQUALS = Promise("error rate", ALPHA)

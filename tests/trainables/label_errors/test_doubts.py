@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainables.config import TrialConfig
-from trainables.datasets.load import load
-from trainables.evaluation.doubts import MIN_IMAGES, doubts, features_of
-from trainables.trial import run_trial
+from trainables.label_errors.doubts import MIN_IMAGES, doubts
 
 CLASSES = 5
 
@@ -62,17 +59,3 @@ def test_of_few_images_and_of_one_class_nothing_is_told() -> None:
     assert doubts(features, labels, CLASSES).share == 0
     features, labels, _ = drawn(0.4)
     assert doubts(features, np.zeros_like(labels), CLASSES).share == 0
-
-
-@pytest.mark.parametrize(("model", "width"), [("deep_cnn", 64), ("squeezenet1_0", 10), ("knn", 0)])
-def test_features_are_what_the_last_layer_gets(model, width, tmp_path):
-    options = {"model.name": model, "epochs": 1, "data.train_limit": 60, "precision": "fp32"}
-    if model == "squeezenet1_0":
-        options["model.input_size"] = 24
-    config = TrialConfig().override(options)
-    dataset = load(config.data)
-    list(run_trial(config, dataset, tmp_path))
-    found = features_of(config, dataset, next(tmp_path.glob("epoch-*")), dataset.val.images[:7])
-    assert len(found) == 7
-    assert found.shape[1] == width or (model == "knn" and found.shape[1] > 10)
-    assert np.isfinite(found).all()
