@@ -296,6 +296,7 @@ CAPABILITIES = {
     "onnx": "its networks cannot be exported to ONNX",
     "enlarge": "its images are not enlarged",
     "feedback": "its predictions cannot be recorded, compared and corrected",
+    "explain": "its predictions cannot be explained by a map of the image",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
 
@@ -352,7 +353,10 @@ CLASSIFICATION = TaskEntry(
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
     ),
     can=frozenset(
-        {"augment", "balance", "sampling", "folds", "fuse", "workers", "half", "onnx", "feedback"}
+        {
+            *("augment", "balance", "explain", "feedback", "folds", "fuse", "half", "onnx"),
+            *("sampling", "workers"),
+        }
     ),
 )
 
