@@ -103,6 +103,7 @@ DOORS = {
         "trainables/predictors/super_resolution.py",
         "trainables/predictors/detection.py",
     },
+    "captum": {"trainables/explanations/gradients.py"},
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py", "trainables/export/sessions.py"},
@@ -136,6 +137,7 @@ DOORS = {
         "trainables/datasets/published/digit_scenes.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
+        "trainables/explanations/feature_space.py",
         "trainables/label_errors/doubts.py",
     },
     "skops": {
@@ -183,9 +185,9 @@ FLOORS = {
         models/detectors
         training
         request fusion evaluation probes
-        robustness
-        reliability
-        export trial label_errors
+        robustness label_errors
+        reliability explanations
+        export trial
         worker
         trainer
     """,
@@ -206,7 +208,7 @@ FLOORS = {
         operations
         cli
         web list status why report sync export compare data clean delete pause stop extend \
-run resume refine select promote predict serve label monitor improve
+run resume refine select promote predict explain serve label monitor improve
         web/forms __main__
         web/pages api
         ui

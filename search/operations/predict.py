@@ -266,7 +266,7 @@ def inner_path(image: str, paths: Sequence[str]) -> Path:
     return file.relative_to(roots[0]) if roots and roots[0] != file else Path(file.name)
 
 
-def _check_any_path(paths: Sequence[str]) -> None:
+def check_any_path(paths: Sequence[str]) -> None:
     """Check that at least one path exists, before a model is loaded, which may take a minute.
 
     Raises:
@@ -301,7 +301,7 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
         NotReady, Unavailable: MLflow fails, or the data are missing.
     """
     check_versions()
-    _check_any_path(request.paths)
+    check_any_path(request.paths)
     source = request.location.source(request.name, request.storage)
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.

@@ -58,6 +58,10 @@ VERBS = {
             ExitCode.TERMINATED: "stopped",
         },
     ),
+    "explain": VerbEntry(
+        arguments="NAME [IMAGES]",
+        meaning="show which pixels the predictions of a model depend on, and check these maps",
+    ),
     "serve": VerbEntry(arguments="MODEL", meaning="serve a trained model over HTTP"),
     "list": VerbEntry(meaning="list all searches, the newest first"),
     "ui": VerbEntry(meaning="serve web pages that show, start and steer searches"),

@@ -72,6 +72,8 @@ class ModelEntry:
 
     `fit_options` has its options.
     """
+    has_feature_map: bool = True
+    """False for a network without a convolutional feature map near its outputs: a transformer."""
     max_classes: int | None = None
     """The largest number of classes that the model can predict; None if there is no limit."""
 
@@ -136,6 +138,7 @@ def family(
     native_side: int = 224,
     dropout: float | None = None,
     multiple: int = 1,
+    has_feature_map: bool = True,
 ) -> ModelEntry:
     """Build the catalog entry of a torchvision network that classifies, and may be pre-trained.
 
@@ -149,6 +152,7 @@ def family(
         min_side=min_side,
         native_side=native_side,
         multiple=multiple,
+        has_feature_map=has_feature_map,
         weights=weights,
     )
 
@@ -308,10 +312,13 @@ MODELS: dict[str, ModelEntry] = {
         "mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2
     ),
     "squeezenet1_0": family("squeezenet1_0", SQUEEZENET, min_side=21, dropout=0.5),
-    "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
+    "vit_b_16": family(
+        "vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16, has_feature_map=False
+    ),
     "vit": ModelEntry(
         builder=FAMILIES,
         name="vit",
+        has_feature_map=False,
         options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None},
     ),
     "unet": segmenting("unet:build", depth=4, width=32, norm="batch"),

@@ -298,6 +298,7 @@ CAPABILITIES = {
     "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
     "promises": "its answers are not classes, of which some could be wrong",
+    "explain": "its predictions cannot be explained by a map of the image",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
 
@@ -355,17 +356,8 @@ CLASSIFICATION = TaskEntry(
     ),
     can=frozenset(
         {
-            "augment",
-            "balance",
-            "sampling",
-            "folds",
-            "fuse",
-            "workers",
-            "half",
-            "onnx",
-            "promises",
-            "robustness",
-            "feedback",
+            *("augment", "balance", "explain", "feedback", "folds", "fuse", "half", "onnx"),
+            *("promises", "robustness", "sampling", "workers"),
         }
     ),
 )
