@@ -15,8 +15,8 @@ from trainables.predictors.classification import (
     DESCRIPTION,
     ONNX,
     Images,
+    JudgedPredictions,
     Judgement,
-    Outputs,
     Probabilities,
     judgement_columns,
 )
@@ -80,7 +80,7 @@ class Classifier(Model):
         own: Any = self._predictor
         if not own.promises:
             return self.predictions(images), None
-        outputs: Outputs = own.outputs(_stacked(images))
+        outputs: JudgedPredictions = own.outputs(_stacked(images))
         return outputs.probabilities, outputs.judgements
 
     def predict(self, images: Any) -> list[str]:

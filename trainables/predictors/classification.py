@@ -59,7 +59,7 @@ UNLIKE, UNCERTAIN = "unlike", "uncertain"
 
 
 class Judgement(NamedTuple):
-    """Whether a model abstains from an answer on an image, and which classes are possible."""
+    """The reason for which a model abstains, if any, and the classes that are possible."""
 
     reason: str
     """`UNLIKE` or `UNCERTAIN` if the model abstains, empty if it answers."""
@@ -67,7 +67,7 @@ class Judgement(NamedTuple):
     """The names of the possible classes, the most probable first; None without this promise."""
 
 
-class Outputs(NamedTuple):
+class JudgedPredictions(NamedTuple):
     """The predictions for images, and how far they can be relied on."""
 
     probabilities: Probabilities
@@ -107,11 +107,11 @@ class Predictor:
         """
         return self.raw(images)[:, : len(self.classes)]
 
-    def outputs(self, images: Any) -> Outputs:
+    def outputs(self, images: Any) -> JudgedPredictions:
         """Predict images like `predictions`, and judge each prediction if there are promises."""
         values = self.raw(images)
         probabilities = values[:, : len(self.classes)]
-        return Outputs(probabilities, self._judge(values) if self.promises else None)
+        return JudgedPredictions(probabilities, self._judge(values) if self.promises else None)
 
     def raw(self, images: Any) -> Probabilities:
         """Compute the outputs of the network, float64 (count, values).

@@ -14,9 +14,9 @@ from trainables.reliability.conformal import conformal_quantile
 from trainables.reliability.strange import STRANGE
 from trainables.reliability.unlike import (
     BANK,
-    Known,
+    FeatureSample,
+    ScoringModel,
     TappedNetwork,
-    WatchedModel,
     build_scores,
 )
 from trainables.tasks.base import FromPixels
@@ -31,11 +31,11 @@ SEED = 7
 
 
 @dataclass(frozen=True)
-class Detection:
+class UnlikeDetection:
     """A network that also scores images, and the limit above which they are unlike the training."""
 
     module: nn.Module
-    """Maps uint8 images to probabilities and the score (`WatchedModel`)."""
+    """Maps uint8 images to probabilities and the score (`ScoringModel`)."""
     values: Json
     """The `method`, the `limit`, the rate of `false_alarms`, the number of validation `images`, and
     `kinds`: for each kind of unlike images the share that is `detected`, the area under the ROC
@@ -48,7 +48,7 @@ def build_detection(
     dataset: Dataset,
     false_alarms: float,
     temperature: float,
-) -> Detection:
+) -> UnlikeDetection:
     """Choose the best score for a network, and the limit at a rate of false alarms.
 
     The scores are fitted to training images, and compared on validation images that are changed to
@@ -73,24 +73,26 @@ def build_detection(
         for part, most in ((dataset.train, BANK), (dataset.val, MOST_VALIDATION))
     ]
     with step("comparing the features of training and validation images"):
-        trained, validated = (_known(scaling, part, classes, batch) for part in parts)
+        trained, validated = (_sample_of(scaling, part, classes, batch) for part in parts)
     images = _images(parts[1])[:MOST_STRANGE]
     strange = {}
     for title, change in STRANGE.items():
         with step(f"scoring images with {title}"):
             part = Part(change(images, generator), np.zeros(len(images), np.int64))
-            strange[title] = _known(scaling, part, classes, batch)
+            strange[title] = _sample_of(scaling, part, classes, batch)
     scores = build_scores(trained, validated)
     areas = _areas(scores, validated, strange) | _areas_of_classes(trained, validated, dataset)
     method = max(scores, key=lambda name: np.mean([own[name] for own in areas.values()]))
     ordinary = _scored(scores[method], validated)
     limit = conformal_quantile(ordinary, 1 - false_alarms)
     detected = {
-        title: float((_scored(scores[method], known) > (np.inf if limit is None else limit)).mean())
-        for title, known in strange.items()
+        title: float(
+            (_scored(scores[method], sample) > (np.inf if limit is None else limit)).mean()
+        )
+        for title, sample in strange.items()
     }
-    return Detection(
-        WatchedModel(scaling, scores[method], classes, temperature),
+    return UnlikeDetection(
+        ScoringModel(scaling, scores[method], classes, temperature),
         {
             "method": method,
             "limit": limit,
@@ -113,45 +115,45 @@ def _images(part: Part) -> Images:
     return images
 
 
-def _known(scaling: nn.Module, part: Part, classes: int, batch: int) -> Known:
+def _sample_of(scaling: nn.Module, part: Part, classes: int, batch: int) -> FeatureSample:
     images, outputs = _images(part), []
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for first in range(0, len(images), batch):
             outputs.append(scaling(torch.from_numpy(images[first : first + batch].copy())).float())
     whole = torch.cat(outputs)
     labels = torch.from_numpy(np.asarray(part.targets).astype(np.int64))
-    return Known(whole[:, classes:].contiguous(), whole[:, :classes].contiguous(), labels)
+    return FeatureSample(whole[:, classes:].contiguous(), whole[:, :classes].contiguous(), labels)
 
 
-def _scored(score: nn.Module, known: Known) -> NDArray[np.float64]:
+def _scored(score: nn.Module, sample: FeatureSample) -> NDArray[np.float64]:
     with torch.no_grad():
-        scores: NDArray[np.float64] = score(known.features, known.logits).double().numpy()
+        scores: NDArray[np.float64] = score(sample.features, sample.logits).double().numpy()
     return scores
 
 
 def _areas(
-    scores: dict[str, nn.Module], ordinary: Known, strange: dict[str, Known]
+    scores: dict[str, nn.Module], ordinary: FeatureSample, strange: dict[str, FeatureSample]
 ) -> dict[str, dict[str, float]]:
     """Compute the area under the ROC curve of each score and of the maximum probability, by kind.
 
     The curve is that of the detection of a kind of images among the ordinary ones.
     """
 
-    def values_of(known: Known) -> dict[str, NDArray[np.float64]]:
-        probability = -known.logits.double().softmax(dim=1).amax(dim=1).numpy()
-        return {name: _scored(score, known) for name, score in scores.items()} | {
+    def values_of(sample: FeatureSample) -> dict[str, NDArray[np.float64]]:
+        probability = -sample.logits.double().softmax(dim=1).amax(dim=1).numpy()
+        return {name: _scored(score, sample) for name, score in scores.items()} | {
             "probability": probability
         }
 
     usual = values_of(ordinary)
     return {
-        title: {name: area_above(usual[name], own) for name, own in values_of(known).items()}
-        for title, known in strange.items()
+        title: {name: area_above(usual[name], own) for name, own in values_of(sample).items()}
+        for title, sample in strange.items()
     }
 
 
 def _areas_of_classes(
-    trained: Known, validated: Known, dataset: Dataset
+    trained: FeatureSample, validated: FeatureSample, dataset: Dataset
 ) -> dict[str, dict[str, float]]:
     """Compute areas as `_areas` does, for classes that the scores were not fitted to.
 
@@ -163,13 +165,13 @@ def _areas_of_classes(
         is_other, is_own = trained.labels != label, validated.labels == label
         if len(dataset.classes) < 3 or not is_own.any() or len(trained.labels[is_other]) < 2:
             continue
-        others = torch.arange(trained.logits.shape[1]) != label
-        known, usual, own = (
-            Known(some.features, some.logits[:, others], some.labels)
+        is_kept = torch.arange(trained.logits.shape[1]) != label
+        sample, usual, own = (
+            FeatureSample(some.features, some.logits[:, is_kept], some.labels)
             for some in (trained.take(is_other), validated.take(~is_own), validated.take(is_own))
         )
         title = f"class {dataset.classes[label]}, left out"
-        areas |= _areas(build_scores(known, usual), usual, {title: own})
+        areas |= _areas(build_scores(sample, usual), usual, {title: own})
     return areas
 
 

@@ -16,14 +16,14 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Selection:
+class AnswerThreshold:
     """A threshold for the probability of the most probable class, and its guarantee."""
 
     threshold: float
     """The classifier answers if the probability is at least this."""
     images: int
     """The number of held-out images."""
-    answered: int
+    answers: int
     """The number of held-out images that are answered."""
     wrong: int
     """The number of wrong answers among these."""
@@ -33,7 +33,7 @@ class Selection:
 
 def select_threshold(
     confidence: NDArray[np.float64], is_right: NDArray[np.bool_], max_error: float
-) -> Selection | None:
+) -> AnswerThreshold | None:
     """Find a low threshold at which at most `max_error` of the answers are wrong.
 
     With a probability of at least `CONFIDENCE`, the bound holds for new images too. The search is a
@@ -79,12 +79,12 @@ def smallest_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_])
 
 def _selection_at(
     threshold: float, confidence: NDArray[np.float64], is_right: NDArray[np.bool_]
-) -> Selection:
+) -> AnswerThreshold:
     is_answered = confidence >= threshold
-    answered, right = int(is_answered.sum()), int(is_right[is_answered].sum())
+    answers, right = int(is_answered.sum()), int(is_right[is_answered].sum())
     steps = max(1, math.ceil(math.log2(max(2, len(confidence) + 1))))
-    bound = upper_bound(answered - right, answered, (1 - CONFIDENCE) / steps)
-    return Selection(threshold, len(confidence), answered, answered - right, bound)
+    bound = upper_bound(answers - right, answers, (1 - CONFIDENCE) / steps)
+    return AnswerThreshold(threshold, len(confidence), answers, answers - right, bound)
 
 
 def upper_bound(wrong: int, answers: int, risk: float) -> float:

@@ -59,7 +59,7 @@ def settle_promises(
             "asked": promises.max_error,
             "confidence": CONFIDENCE,
             "images": len(labels),
-            "answered": selection.answered,
+            "answered": selection.answers,
             "wrong": selection.wrong,
             "bound": selection.bound,
         }

@@ -36,7 +36,7 @@ SHRINKAGE = 0.05
 
 
 @dataclass(frozen=True)
-class Known:
+class FeatureSample:
     """Features, logits and classes of images, on the CPU."""
 
     features: Tensor
@@ -46,9 +46,9 @@ class Known:
     labels: Tensor
     """int64 (images,)."""
 
-    def take(self, rows: Tensor) -> "Known":
+    def take(self, rows: Tensor) -> "FeatureSample":
         """Return the images at these rows, or those where a mask is True."""
-        return Known(self.features[rows], self.logits[rows], self.labels[rows])
+        return FeatureSample(self.features[rows], self.logits[rows], self.labels[rows])
 
 
 class TappedNetwork(nn.Module):
@@ -84,20 +84,20 @@ class Energy(nn.Module):
 class Mahalanobis(nn.Module):
     """The score `mahalanobis`, on the first principal components of the features."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, sample: FeatureSample) -> None:
         """Estimate the class means, and the covariance within the classes.
 
         Args:
-            known: training images.
+            sample: training images.
         """
         super().__init__()
-        self.mean = nn.Buffer(known.features.mean(dim=0))
-        centred = known.features - self.mean
+        self.mean = nn.Buffer(sample.features.mean(dim=0))
+        centred = sample.features - self.mean
         self.basis = nn.Buffer(principal_directions(centred))
         reduced = centred @ self.basis
-        classes = known.labels.unique()
-        means = torch.stack([reduced[known.labels == label].mean(dim=0) for label in classes])
-        within = (reduced - means[torch.searchsorted(classes, known.labels)]).double()
+        classes = sample.labels.unique()
+        means = torch.stack([reduced[sample.labels == label].mean(dim=0) for label in classes])
+        within = (reduced - means[torch.searchsorted(classes, sample.labels)]).double()
         covariance = within.T @ within / len(within)
         variance = covariance.diagonal().mean().clamp_min(1e-12)
         identity = torch.eye(len(covariance), dtype=torch.float64)
@@ -122,17 +122,17 @@ class Mahalanobis(nn.Module):
 class Neighbours(nn.Module):
     """The score `neighbours`."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, sample: FeatureSample) -> None:
         """Store the features of training images, projected to a basis to save space.
 
         The features must not be centred: it is the part that all images have in common by which
         noise and drawings differ from photographs.
 
         Args:
-            known: training images, at most `BANK`.
+            sample: training images, at most `BANK`.
         """
         super().__init__()
-        features = normalize(known.features, dim=1)
+        features = normalize(sample.features, dim=1)
         self.basis = nn.Buffer(principal_directions(features))
         self.bank = nn.Buffer((features @ self.basis).T.contiguous())
         self.rank = max(1, round(NEIGHBOUR_SHARE * len(features)))
@@ -147,7 +147,7 @@ class Neighbours(nn.Module):
 class Combined(nn.Module):
     """The sum of several scores, each relative to its mean and deviation on ordinary images."""
 
-    def __init__(self, scores: list[nn.Module], ordinary: Known) -> None:
+    def __init__(self, scores: list[nn.Module], ordinary: FeatureSample) -> None:
         super().__init__()
         self.scores = nn.ModuleList(scores)
         values = [score(ordinary.features, ordinary.logits) for score in scores]
@@ -169,27 +169,27 @@ def principal_directions(vectors: Tensor) -> Tensor:
     return largest
 
 
-def build_scores(known: Known, ordinary: Known) -> dict[str, nn.Module]:
+def build_scores(sample: FeatureSample, ordinary: FeatureSample) -> dict[str, nn.Module]:
     """Build each score from training images, by its name.
 
     Args:
-        known: training images.
+        sample: training images.
         ordinary: other images like them, by which scores are made comparable.
     """
     with torch.no_grad():
         energy, neighbours = (
             Energy(),
-            Neighbours(known.take(torch.arange(len(known.labels))[:BANK])),
+            Neighbours(sample.take(torch.arange(len(sample.labels))[:BANK])),
         )
         return {
             "energy": energy,
-            "mahalanobis": Mahalanobis(known),
+            "mahalanobis": Mahalanobis(sample),
             "neighbours": neighbours,
             "energy and neighbours": Combined([energy, neighbours], ordinary),
         }
 
 
-class WatchedModel(nn.Module):
+class ScoringModel(nn.Module):
     """A model that also scores how unlike the training images an image is.
 
     It maps uint8 images to float64 (count, classes + 1): probabilities, and the score.

@@ -46,14 +46,14 @@ def fit_temperature(chances: Probabilities, labels: Labels) -> float:
         return 1.0
     logs = np.log(np.maximum(chances, SMALLEST))
     own = logs[np.arange(images), labels]
-    other = PSEUDO_IMAGES / (images + 1) / classes
+    smoothing = PSEUDO_IMAGES / (images + 1) / classes
 
     def cross_entropy(log_temperature: float) -> float:
         factor = np.exp(-log_temperature)
         scaled = logs * factor
         top = scaled.max(axis=1)
         norm = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-        expected = other * scaled.sum(axis=1) + (1 - classes * other) * own * factor
+        expected = smoothing * scaled.sum(axis=1) + (1 - classes * smoothing) * own * factor
         return float(np.mean(norm - expected))
 
     fit = minimize_scalar(cross_entropy, bounds=np.log(LIMITS), method="bounded")

@@ -1,4 +1,4 @@
-"""Scores of unlike images, on features whose distribution is known, and in an exported network."""
+"""Scores of unlike images, on features whose distribution is sample, and in an exported network."""
 
 import numpy as np
 import pytest
@@ -10,31 +10,34 @@ from trainables.export.export import export
 from trainables.predictors.classification import UNLIKE, Predictor
 from trainables.reliability.choice import area_above
 from trainables.reliability.promises import Promises
-from trainables.reliability.unlike import Known, TappedNetwork, build_scores
+from trainables.reliability.unlike import FeatureSample, TappedNetwork, build_scores
 
 CLASSES, FEATURES = 3, 12
 
 
-def clusters(images: int, seed: int, shift: float = 0.0) -> Known:
+def clusters(images: int, seed: int, shift: float = 0.0) -> FeatureSample:
     """Draw features around a mean of each class, and logits that follow from them."""
     generator = torch.Generator().manual_seed(seed)
     means = 4 * torch.eye(CLASSES, FEATURES) + 1
     labels = torch.arange(images) % CLASSES
     features = means[labels] + 0.5 * torch.randn(images, FEATURES, generator=generator)
     features = features + shift * torch.randn(FEATURES, generator=torch.Generator().manual_seed(9))
-    return Known(features, features[:, :CLASSES], labels)
+    return FeatureSample(features, features[:, :CLASSES], labels)
 
 
-def of(known: Known, score: nn.Module) -> np.ndarray:
-    return score(known.features, known.logits).double().numpy()
+def scores_of(sample: FeatureSample, score: nn.Module) -> np.ndarray:
+    return score(sample.features, sample.logits).double().numpy()
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "neighbours"])
 def test_shifted_features_score_higher(name: str) -> None:
     score = build_scores(clusters(300, 0), clusters(100, 1))[name]
-    usual, unlike = of(clusters(200, 2), score), of(clusters(200, 3, shift=2.0), score)
+    usual, unlike = (
+        scores_of(clusters(200, 2), score),
+        scores_of(clusters(200, 3, shift=2.0), score),
+    )
     assert area_above(usual, unlike) > 0.95
-    assert area_above(usual, of(clusters(200, 4), score)) == pytest.approx(0.5, abs=0.1)
+    assert area_above(usual, scores_of(clusters(200, 4), score)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_combined_scores_are_added_relative_to_ordinary_images() -> None:
@@ -42,27 +45,33 @@ def test_combined_scores_are_added_relative_to_ordinary_images() -> None:
     scores = build_scores(clusters(300, 0), ordinary)
     expected = np.zeros(100)
     for name in ("energy", "neighbours"):
-        values = of(ordinary, scores[name])
+        values = scores_of(ordinary, scores[name])
         expected += (values - values.mean()) / values.std()
-    np.testing.assert_allclose(of(ordinary, scores["energy and neighbours"]), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        scores_of(ordinary, scores["energy and neighbours"]), expected, atol=1e-3
+    )
 
 
 def test_the_energy_is_that_of_small_logits() -> None:
     score = build_scores(clusters(30, 0), clusters(30, 1))["energy"]
-    known = clusters(2, 0)
+    sample = clusters(2, 0)
     np.testing.assert_allclose(
-        of(known, score), -np.log(np.exp(known.logits.double().numpy()).sum(axis=1)), rtol=1e-5
+        scores_of(sample, score),
+        -np.log(np.exp(sample.logits.double().numpy()).sum(axis=1)),
+        rtol=1e-5,
     )
 
 
 def test_mahalanobis_is_the_distance_to_the_nearest_mean() -> None:
     trained = clusters(3000, 0)
     score = build_scores(trained, trained)["mahalanobis"]
-    at_mean = Known(4 * torch.eye(CLASSES, FEATURES) + 1, torch.zeros(3, 3), torch.arange(3))
-    assert of(at_mean, score).max() < 0.1
+    at_mean = FeatureSample(
+        4 * torch.eye(CLASSES, FEATURES) + 1, torch.zeros(3, 3), torch.arange(3)
+    )
+    assert scores_of(at_mean, score).max() < 0.1
     # The features of a class have the same variance in each direction, so that the mean is their
     # number.
-    assert of(clusters(2000, 1), score).mean() == pytest.approx(FEATURES, rel=0.15)
+    assert scores_of(clusters(2000, 1), score).mean() == pytest.approx(FEATURES, rel=0.15)
 
 
 def test_the_area_is_the_share_of_pairs_in_order() -> None:
