@@ -82,8 +82,8 @@ def test_the_end_of_a_search_has_a_sentence_on_each(result: SearchResult) -> Non
         "and 80.0% of the same 500 images without corruptions; fog harms most (40.0%)."
     )
     assert attacked.startswith(
-        f"{name} classifies at most 30.0% if each value changes by up to 2/255 and 0.0% if each "
-        "value changes by up to 8/255 of 500 attacked images correctly (80.0% without an attack)."
+        f"{name} classifies 80.0% of 500 images correctly, and at most 30.0% (by up to 2/255) and "
+        "0.0% (by up to 8/255) if an attacker changes each value of their pixels. "
     )
     assert "At 8/255, the attack without gradients is stronger than PGD" in attacked
 
