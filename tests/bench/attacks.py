@@ -61,7 +61,7 @@ def load(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def train(images: Tensor, classes: Tensor) -> nn.Module:
-    """Train a small network with five layers."""
+    """Train a small network with four layers."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for before, after in ((3, 32), (32, 64), (64, 64)):
