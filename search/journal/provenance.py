@@ -35,6 +35,7 @@ DECIDING = (
     "search/journal/events.py",
     "search/journal/guessing.py",
     "search/journal/result.py",
+    "search/values/evaluations.py",
     "search/values/objectives.py",
     "search/space.py",
     "search/values/statistics.py",

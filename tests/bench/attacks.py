@@ -25,12 +25,15 @@ from trainables.robustness.budgets import AttackBudget
 
 IMAGES, EPOCHS, BATCH = 500, 8, 100
 BUDGETS = [
-    AttackBudget(method="fgsm", epsilon=2 / 255),
-    AttackBudget(method="pgd", epsilon=2 / 255, steps=20, restarts=2),
+    *(
+        budget
+        for epsilon in (1 / 255, 2 / 255, 8 / 255)
+        for budget in (
+            AttackBudget(method="fgsm", epsilon=epsilon),
+            AttackBudget(method="pgd", epsilon=epsilon, steps=20, restarts=2),
+        )
+    ),
     AttackBudget(method="square", epsilon=2 / 255, steps=300),
-    AttackBudget(method="fgsm", epsilon=8 / 255),
-    AttackBudget(method="pgd", epsilon=8 / 255, steps=20, restarts=2),
-    AttackBudget(method="square", epsilon=8 / 255, steps=300),
 ]
 
 
@@ -58,7 +61,7 @@ def load(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def train(images: Tensor, classes: Tensor) -> nn.Module:
-    """Train a small network with five layers."""
+    """Train a small network with four layers."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for before, after in ((3, 32), (32, 64), (64, 64)):

@@ -234,7 +234,7 @@ def _frost(image: Units, parameters: Row, generator: Generator) -> Units:
     )
     frost = np.clip(0.65 * ridges + needles, 0, 1)[..., None]
     tint = np.array(FROST_TINT if channels == 3 else (1.0,), np.float32)
-    frosted: Units = weight * image + strength * frost * tint
+    frosted: Units = np.asarray(weight * image + strength * frost * tint, np.float32)
     return frosted
 
 
@@ -279,7 +279,8 @@ def _plasma(least_side: int, decay: float, generator: Generator) -> Units:
         surface[half::step, ::step] = displaced(below + corners + np.roll(corners, -1, axis=0))
         step, roughness = half, roughness / decay
     surface -= surface.min()
-    return (surface / surface.max()).astype(np.float32)
+    result: Units = (surface / surface.max()).astype(np.float32)
+    return result
 
 
 def _brightness(image: Units, parameters: Row, generator: Generator) -> Units:

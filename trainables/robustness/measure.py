@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.evaluation.evaluate import TrainedModel, load_model
-from trainables.robustness.attacks import attack, classifier_of
+from trainables.robustness.attacks import Classify, attack, classifier_of
 from trainables.robustness.budgets import (
     ATTACKS,
     CLEAN,
@@ -24,8 +24,10 @@ from trainables.tasks.base import in_batches
 from trainables.training.loop import eval_batch
 from trainables.values import Evaluation
 
-ATTACK_BATCH = 100
-"""The number of images that are attacked together; the gradients need memory for each."""
+ATTACK_BATCH, GRADIENT_SHARE = 100, 8
+"""The most images that are attacked together, and the factor by which they are fewer than those
+predicted together, because gradients need all layers' outputs.
+"""
 
 
 def stress_rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
@@ -55,12 +57,14 @@ def measure_robustness(
     rows = stress_rows(dataset, config.data.split_seed)
     images, classes = np.asarray(dataset.val.images[rows]), dataset.val.targets[rows]
     with load_model(config, dataset, path, device=device) as saved:
+        size = eval_batch(config, dataset, torch.device(device))
         if test in ATTACKS:
             if saved.module is None:
                 return {"reason": f"{config.model.name} has no network, and thus no gradients"}
-            changed = _attacked(saved.module, images, classes, ATTACKS[test], rows, device)
-            return {"rows": [changed.astype(int).tolist()]}
-        size = eval_batch(config, dataset, torch.device(device))
+            size = max(1, min(ATTACK_BATCH, size // GRADIENT_SHARE))
+            classify = classifier_of(saved.module)
+            is_right = _attacked(classify, images, classes, ATTACKS[test], rows, size, device)
+            return {"rows": [is_right.astype(int).tolist()]}
         variants = (
             [images]
             if test == CLEAN
@@ -79,17 +83,18 @@ def _is_right(
 
 
 def _attacked(
-    module: torch.nn.Module,
+    classify: Classify,
     images: Images,
     classes: NDArray[np.int64],
     budget: AttackBudget,
     rows: NDArray[np.int64],
+    size: int,
     device: str,
 ) -> NDArray[np.bool_]:
-    """Return, for each image, whether it is still classified correctly under an attack."""
-    classify, results = classifier_of(module), []
-    for start in range(0, len(images), ATTACK_BATCH):
-        part = slice(start, start + ATTACK_BATCH)
+    """Attack images in batches of `size`; return True for each that is still classified right."""
+    results = []
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
         pixels = torch.from_numpy(images[part]).to(device).float() / 255
         labels = torch.from_numpy(classes[part]).to(device)
         changed = attack(classify, pixels, labels, budget, rows[part].tolist())

@@ -85,7 +85,7 @@ def attack_summary(results: Mapping[str, Evaluation], metric: Metric) -> Json:
         (ATTACKS[name].method, ATTACKS[name].epsilon): np.array(result["rows"][0], bool)
         for name, result in results.items()
     }
-    limits = dict.fromkeys(row["epsilon"] for row in table)
+    limits = dict.fromkeys(limit for _, limit in rights)
     masked = [limit for limit in limits if is_weaker(rights["pgd", limit], rights["square", limit])]
     return {"table": table, "masked": masked}
 

@@ -36,6 +36,16 @@ TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
 VISIBLE_TRIALS = 100
 """Number of trials that are visible at first; a click shows the others."""
+CONSTANTS = {
+    "visible": VISIBLE_TRIALS,
+    "best_share": BEST_SHARE,
+    "least_trials": MIN_TRIALS,
+    "text": param_text,
+    "count": counted,
+    "words": labels,
+    "robustness": robustness,
+}
+"""The values, functions and modules in the template that are equal for all searches."""
 
 
 @functools.cache
@@ -87,29 +97,22 @@ def render(
         at_chance=at_chance(result),
         highlighted=highlighted.trial if highlighted is not None else "",
         origin=sections.origin(result),
-        visible=VISIBLE_TRIALS,
         script=script(),
         script_source=Markup(script_source()),
         paths=searched(result),
         names=short_names(searched(result)),
-        text=param_text,
-        count=counted,
         reached=functools.partial(reference_text, result),
         metric=result.metric,
         classifies=result.task.load_targets().are_classes,
-        words=labels,
         terms=terms_of(result.task),
         pictures=pictures,
         edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
-        robust=robustness.robust_trials(result),
-        robustness=robustness,
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
-        best_share=BEST_SHARE,
-        least_trials=MIN_TRIALS,
+        **CONSTANTS,
     )
 
 

@@ -82,12 +82,13 @@ def attack_text(summary: Json) -> str:
     for row in summary["table"]:
         of_limits.setdefault(row["epsilon"], []).append(row["accuracy"])
     lowest = " and ".join(
-        f"{min(values):.1%} if each value changes by up to {_limit_text(epsilon)}"
+        f"{min(values):.1%} (by up to {_limit_text(epsilon)})"
         for epsilon, values in of_limits.items()
     )
     return (
-        f"classifies at most {lowest} of {counted(summary['images'], 'attacked image')} correctly "
-        f"({summary['clean']:.1%} without an attack).{masked_text(summary)}"
+        f"classifies {summary['clean']:.1%} of {counted(summary['images'], 'image')} correctly, "
+        f"and at most {lowest} if an attacker changes each value of their pixels."
+        f"{masked_text(summary)}"
     )
 
 
