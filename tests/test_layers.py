@@ -135,7 +135,6 @@ DOORS = {
         "trainables/datasets/published/digit_scenes.py",
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
-        "trainables/label_errors/doubts.py",
     },
     "skops": {
         "trainables/baselines/classification.py",
