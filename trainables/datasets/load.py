@@ -85,7 +85,7 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 
 
 def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
-    """Apply the corrections of a folder's labels, if there are any (`trainables.corrections.labels`).
+    """Apply the corrections of a folder's labels, if there are any.
 
     The fingerprint changes with each label that is changed or left out, so that a search notices.
 
