@@ -138,7 +138,6 @@ DOORS = {
         "trainables/datasets/published/scenes.py",
         "trainables/datasets/splits.py",
         "trainables/explanations/feature_space.py",
-        "trainables/label_errors/doubts.py",
     },
     "skops": {
         "trainables/baselines/blob_models.py",

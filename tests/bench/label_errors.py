@@ -110,7 +110,7 @@ def row_of(values: Values, right: Labels, kind: str, share: float, draws: int) -
                 is_wrong[first].sum(),
                 result.chances.sum(),
                 likely.sum(),
-                100 * is_wrong[likely].mean() if likely.any() else np.nan,
+                100 * is_wrong[likely].sum() / max(1, likely.sum()),
                 expected,
             )
         )
@@ -118,7 +118,7 @@ def row_of(values: Values, right: Labels, kind: str, share: float, draws: int) -
     return (
         f"| {kind}, {round(share * len(right)):,} | {auroc.mean():.3f} | "
         f"{hits.min():.0f} to {hits.max():.0f} | {expected.mean():.0f} | {announced.mean():.0f} | "
-        f"{np.nanmean(precision):.0f} % | {joint.mean():.0f} |"
+        f"{precision.mean():.0f} % | {joint.mean():.0f} |"
     )
 
 

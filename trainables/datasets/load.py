@@ -8,7 +8,7 @@ import numpy as np
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.tasks import TASKS, task_name
 from trainables.config import DataConfig
-from trainables.corrections import (
+from trainables.corrections.labels import (
     LEAVE_OUT,
     LabelCorrection,
     check_corrections,
@@ -85,7 +85,7 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
 
 
 def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
-    """Apply the corrections of a folder's labels, if there are any (`trainables.corrections`).
+    """Apply the corrections of a folder's labels, if there are any.
 
     The fingerprint changes with each label that is changed or left out, so that a search notices.
 
@@ -109,12 +109,15 @@ def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
     changes = {image: each for image, each in corrections.items() if each.is_change}
     removed = [image for image, each in changes.items() if each.corrected == LEAVE_OUT]
     corrected, confirmed = len(changes) - len(removed), len(corrections) - len(changes)
+    parts = {
+        title: _corrected_part(part, title, changes, decoded.classes)
+        for title, part in decoded.parts.items()
+    }
     changed = replace(
         decoded,
-        **{
-            title: _corrected_part(part, title, changes, decoded.classes)
-            for title, part in decoded.parts.items()
-        },
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts.get("test"),
         remarks=(
             *decoded.remarks,
             f"note: '{printable(str(path))}' corrects {counted(corrected, 'label')}, leaves "

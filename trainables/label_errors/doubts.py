@@ -151,10 +151,10 @@ def _standardised(features: NDArray[np.floating]) -> Floats:
     values = np.asarray(features, np.float64)
     deviation = values.std(axis=0)
     deviation[deviation < LEAST_DEVIATION] = 1
-    values = (values - values.mean(axis=0)) / deviation
+    standardised: Floats = (values - values.mean(axis=0)) / deviation
     if values.shape[1] <= len(values):
-        return values
-    squares, directions = np.linalg.eigh(values @ values.T)
+        return standardised
+    squares, directions = np.linalg.eigh(standardised @ standardised.T)
     rotated: Floats = directions * np.sqrt(np.maximum(squares, 0))
     return rotated
 

@@ -45,7 +45,8 @@ class RankedLabels:
     @property
     def suggestions(self) -> Labels:
         """The most probable other class of each image, (images,)."""
-        return self._of_others.argmax(axis=1)
+        suggestions: Labels = self._of_others.argmax(axis=1)
+        return suggestions
 
     @property
     def order(self) -> Labels:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.config import DataConfig
-from trainables.corrections import (
+from trainables.corrections.labels import (
     COLUMNS,
     LEAVE_OUT,
     append_correction,
