@@ -158,7 +158,7 @@ def _cell_means(table: Floats, boxes: Candidates, cells: int) -> Floats:
 
 
 def _gradients(values: Floats, boxes: Candidates) -> Floats:
-    """Return the strength of gradients by cell and direction, as shares of a box's strongest."""
+    """Return the strength of gradients by cell and direction, divided by the norm of the box's."""
     smooth = ndimage.gaussian_filter(values, SMOOTHING / 2)
     down, across = ndimage.sobel(smooth, axis=0) / 8, ndimage.sobel(smooth, axis=1) / 8
     strength = np.hypot(down, across)
@@ -168,7 +168,8 @@ def _gradients(values: Floats, boxes: Candidates) -> Floats:
         for number in range(DIRECTIONS)
     ]
     joined = np.hstack(each)
-    return joined / (np.sqrt((joined**2).sum(axis=1, keepdims=True)) + 1)
+    shares: Floats = joined / (np.sqrt((joined**2).sum(axis=1, keepdims=True)) + 1)
+    return shares
 
 
 def forest_chances(forest: Any, features: Features, classes: int) -> Floats:
@@ -192,7 +193,7 @@ def find_objects(
     """
     boxes = find_candidates(image)
     features = describe_boxes(image, boxes)
-    chances = sum(forest_chances(forest, features, classes) for forest in forests) / len(forests)
+    chances = np.mean([forest_chances(forest, features, classes) for forest in forests], axis=0)
     detections = [
         _distinct(boxes, chances[:, number], number, most, overlap) for number in range(classes)
     ]
@@ -213,7 +214,7 @@ def _distinct(
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > 0]
     boxes, scores = boxes[order], scores[order]
-    rows = []
+    rows = list[list[float]]()
     while len(boxes) and len(rows) < most:
         shares = intersection_over_union(boxes[:1], boxes)[0]
         is_same = shares > overlap

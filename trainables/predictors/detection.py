@@ -164,8 +164,13 @@ class BoxPredictor:
         self.threshold: float = description["threshold"]
         height, width = description["input"]
         self._size = InputSize(height, width, description["side"])
-        self._find = _baseline(folder, description) if "baseline" in description else None
-        self._run = run or (_network(folder) if self._find is None else None)
+        self._detect: Callable[[list[Images]], list[Detections]]
+        if "baseline" in description:
+            find = _baseline(folder, description)
+            self._detect = lambda arrays: find_each(find, arrays, self._size.side)
+        else:
+            network = run or _network(folder)
+            self._detect = lambda arrays: detect(network, arrays, self._size, self.batch)
 
     def predictions(self, images: Any) -> list[Detections]:
         """Find the objects in each image.
@@ -173,10 +178,7 @@ class BoxPredictor:
         Raises:
             ValueError: an image has another form than the training images.
         """
-        arrays = as_images(images, self.image[2])
-        if self._find is not None:
-            return find_each(self._find, arrays, self._size.side)
-        return detect(self._run, arrays, self._size, self.batch)
+        return self._detect(as_images(images, self.image[2]))
 
     def table(self, images: Any) -> "pd.DataFrame":
         """Return a table of the objects in each image, with JSON of their boxes, a row an image."""

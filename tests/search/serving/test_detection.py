@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from trainables.trial import run_trial
 pytestmark = pytest.mark.slow
 
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "center_points": {"model.width": 16, "epochs": 2, "optimizer.lr": 3e-3},
     "blob_forest": {"model.trees": 5},
 }

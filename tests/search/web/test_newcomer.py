@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,18 @@ WAIT_MS = 300_000
 CLASSES = {"cherry": (200, 30, 40), "lime": (60, 180, 60), "plum": (90, 40, 140)}
 SIDE, IMAGES = 48, 60
 WIDTHS = (390, 1280)
+IMPACTS = ("minor", "moderate", "serious", "critical")
+OTHER_TASKS = {
+    "detection": (
+        *("--space", "detection", "--data", "digit_scenes", "--trials", "2"),
+        *("--set", "data.train_limit=40", "--set", "data.val_limit=20", "--set", "epochs=2"),
+    ),
+    "super_resolution": (
+        *("--space", "super_resolution_zoo", "--data", "photographs", "--trials", "2"),
+        *("--set", "data.train_limit=10", "--set", "data.val_limit=4"),
+    ),
+}
+"""The options of short searches, with a baseline each."""
 
 
 def image(number: int, colour: tuple[int, int, int]) -> Image.Image:
@@ -98,8 +110,8 @@ class Newcomer:
         found = self.page.locator(place)
         playwright.expect(found).to_contain_text(re.compile(pattern), timeout=WAIT_MS)
 
-    def looks(self) -> None:
-        """Check that the page has no sideways scrolling, and that axe finds nothing serious."""
+    def looks(self, impacts: Collection[str] = ("serious", "critical")) -> None:
+        """Check that the page has no sideways scrolling, and no violations of these impacts."""
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": 900})
             # Charts follow a new width in a moment; a page that is too wide is wider than that.
@@ -108,9 +120,9 @@ class Newcomer:
             )
         for scheme in ("dark", "light"):
             self.page.emulate_media(color_scheme=scheme)
-            found = axe.Axe().run(self.page).response["violations"]
-            serious = [one for one in found if one["impact"] in ("serious", "critical")]
-            assert not serious, [(one["id"], one["nodes"][0]["html"]) for one in serious]
+            violations = axe.Axe().run(self.page).response["violations"]
+            counted = [rule for rule in violations if rule["impact"] in impacts]
+            assert not counted, [(rule["id"], rule["nodes"][0]["html"]) for rule in counted]
 
 
 @pytest.fixture
@@ -215,3 +227,20 @@ def test_a_newcomer_gets_from_a_folder_of_images_to_the_class_of_a_new_one(
     assert len([trial for trial in result.trials.values() if trial.stop_request is not None]) == 1
     assert newcomer.messages == []
     assert newcomer.elsewhere == []
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_axe_finds_nothing_on_the_pages_and_the_report_of_another_task(
+    task: str, newcomer: Newcomer, tmp_path: Path
+) -> None:
+    for verb, *options in (("run", *OTHER_TASKS[task], "--name"), ("report",)):
+        command = [sys.executable, "-m", f"search.{verb}", *options, task]
+        executor = ["--executor", "inline"] if verb == "run" else []
+        subprocess.run([*command, *executor], cwd=tmp_path, check=True, capture_output=True)
+    report = tmp_path / "searches" / task / "report.html"
+    pages = [f"http://{newcomer.host}/searches/{task}{path}" for path in ("", "/trials/t0001")]
+    for page in (*pages, report.as_uri()):
+        newcomer.page.goto(page)
+        newcomer.looks(IMPACTS)
+    assert newcomer.page.locator("#quality .strips img").count() > 1
+    assert newcomer.messages == []

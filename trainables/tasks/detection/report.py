@@ -205,7 +205,7 @@ def _confusion_table(
     table[-1][-1] = ""
     return {
         "title": "True classes (rows) and predicted ones at this score",
-        "columns": ["", *names, "missed"],
+        "columns": ["true class", *names, "missed"],
         "rows": table,
     }
 
