@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from search.operations.sync import Synced
     from search.operations.why import Story
     from search.run import RunOptions
+    from search.values.explanation import ExplanationReport
     from search.views.base import Finished
     from trainables.export.model import Model
     from trainables.inspection.report import DataReport
@@ -480,6 +481,23 @@ def predict(
     from search.operations.predict import PredictRequest, predict
 
     return predict(_request(PredictRequest, options, name=name, storage=storage, paths=paths))
+
+
+@_operation()
+def explain(
+    name: str, *images: str | Path, storage: Place = DEFAULT_STORAGE, **options: Any
+) -> "ExplanationReport":
+    """Explain predictions of a search's model, and write a page about them (`page`).
+
+    Args:
+        name: the search.
+        images: images, and folders of images; none for validation images.
+        storage: the place where the search is stored.
+        options: those of `python -m search.explain --help`.
+    """
+    from search.operations.explain import ExplainRequest, explain
+
+    return explain(_request(ExplainRequest, options, name=name, storage=storage, images=images))
 
 
 @_operation()

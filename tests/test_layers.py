@@ -446,7 +446,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "search.sync, search.why, search.promote\n"
         "import search.clean, search.compare, search.data, search.delete, search.export\n"
         "import search.extend, search.pause, search.stop\n"
-        "import search.improve\n"
+        "import search.explain, search.improve\n"
         "import search.label, search.list, search.monitor, search.predict, search.report\n"
         "import search.serve\n"
         "import search.api, search.__main__\n"

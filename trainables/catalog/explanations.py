@@ -28,24 +28,28 @@ class ExplanationMethod:
 
 
 METHODS = {
-    "gradcam": ExplanationMethod(
-        title="Grad-CAM",
-        meaning="the places of the last feature map that raise the score of the class",
-        needs_network=True,
-        needs_feature_map=True,
-    ),
     "integrated_gradients": ExplanationMethod(
         title="integrated gradients",
         meaning="the contribution of each pixel to the score of the class, compared with an image "
         "of the mean colour",
         needs_network=True,
     ),
+    "gradcam": ExplanationMethod(
+        title="Grad-CAM",
+        meaning="the places of the last feature map that raise the score of the class",
+        needs_network=True,
+        needs_feature_map=True,
+    ),
     "occlusion": ExplanationMethod(
         title="occlusion",
         meaning="the drop in the probability of the class when a square of the image is covered",
     ),
 }
-"""All methods by name."""
+"""All methods by name, the most suitable first.
+
+Grad-CAM is second because of networks whose last feature map is flattened, not averaged: there its
+maps are hardly better than random ones (`docs/benchmarks.md`).
+"""
 
 
 def supported_methods(model: str) -> list[str]:
