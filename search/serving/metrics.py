@@ -49,9 +49,8 @@ class Metrics:
         self._classes = Counter(
             "serving_predictions", "Predictions by class", ["class"], registry=own
         )
-        self._abstained = Counter(
-            "serving_abstained", "Images without an answer, by reason", ["reason"], registry=own
-        )
+        text = "Images without an answer, by reason"
+        self._abstained = Counter("serving_abstained", text, ["reason"], registry=own)
         self._images = Counter(
             "serving_images", "Images answered, by version", ["version"], registry=own
         )

@@ -74,12 +74,9 @@ def build_detection(
     ]
     with step("comparing the features of training and validation images"):
         trained, validated = (_sample_of(scaling, part, classes, batch) for part in parts)
-    images = _images(parts[1])[:MOST_STRANGE]
-    strange = {}
-    for title, change in STRANGE.items():
-        with step(f"scoring images with {title}"):
-            part = Part(change(images, generator), np.zeros(len(images), np.int64))
-            strange[title] = _sample_of(scaling, part, classes, batch)
+    strange = _strange_samples(
+        scaling, parts[1].take(np.arange(len(parts[1]))[:MOST_STRANGE]), classes, batch
+    )
     scores = build_scores(trained, validated)
     areas = _areas(scores, validated, strange) | _areas_of_classes(trained, validated, dataset)
     method = max(scores, key=lambda name: np.mean([own[name] for own in areas.values()]))
@@ -108,6 +105,19 @@ def build_detection(
             },
         },
     )
+
+
+def _strange_samples(
+    scaling: nn.Module, part: Part, classes: int, batch: int
+) -> dict[str, FeatureSample]:
+    """Compute the features of a part's images after each change of `STRANGE`, by its title."""
+    generator, images = np.random.default_rng(SEED), _images(part)
+    samples = {}
+    for title, change in STRANGE.items():
+        with step(f"scoring images with {title}"):
+            changed = Part(change(images, generator), np.zeros(len(images), np.int64))
+            samples[title] = _sample_of(scaling, changed, classes, batch)
+    return samples
 
 
 def _images(part: Part) -> Images:
