@@ -51,9 +51,8 @@ class Metrics:
         )
         text = "Images without an answer, by reason"
         self._abstained = Counter("serving_abstained", text, ["reason"], registry=own)
-        self._images = Counter(
-            "serving_images", "Images answered, by version", ["version"], registry=own
-        )
+        text = "Images answered, by version"
+        self._images = Counter("serving_images", text, ["version"], registry=own)
         self._versions = Gauge(
             "serving_version",
             "Processes that use a version",

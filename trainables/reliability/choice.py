@@ -65,27 +65,24 @@ def build_detection(
     """
     pixels = Pixels(dataset.val, dataset, config, torch.device("cpu"))
     scaling = FromPixels(TappedNetwork(network), pixels).eval()
-    batch = eval_batch(config, dataset, torch.device("cpu"))
+    batch, classes = eval_batch(config, dataset, torch.device("cpu")), len(dataset.classes)
     generator = np.random.default_rng(SEED)
-    classes = len(dataset.classes)
     parts = [
         part.take(generator.permutation(len(part))[:most])
         for part, most in ((dataset.train, BANK), (dataset.val, MOST_VALIDATION))
     ]
     with step("comparing the features of training and validation images"):
         trained, validated = (_sample_of(scaling, part, classes, batch) for part in parts)
-    strange = _strange_samples(
-        scaling, parts[1].take(np.arange(len(parts[1]))[:MOST_STRANGE]), classes, batch
-    )
+    few = parts[1].take(np.arange(min(MOST_STRANGE, len(parts[1]))))
+    strange = _strange_samples(scaling, few, classes, batch)
     scores = build_scores(trained, validated)
     areas = _areas(scores, validated, strange) | _areas_of_classes(trained, validated, dataset)
     method = max(scores, key=lambda name: np.mean([own[name] for own in areas.values()]))
     ordinary = _scored(scores[method], validated)
     limit = conformal_quantile(ordinary, 1 - false_alarms)
+    assert limit is not None  # `check_promises` requires enough validation images
     detected = {
-        title: float(
-            (_scored(scores[method], sample) > (np.inf if limit is None else limit)).mean()
-        )
+        title: float((_scored(scores[method], sample) > limit).mean())
         for title, sample in strange.items()
     }
     return UnlikeDetection(
