@@ -43,7 +43,8 @@ def parser_of(request_type: type, verb: str, description: str) -> Parser:
 
 def add_option(section: Any, declared: Option) -> None:
     """Add an option to a parser, or to one of its groups."""
-    settings: dict[str, Any] = {"help": declared.help}
+    # argparse formats help texts, so that a percent sign has to be doubled.
+    settings: dict[str, Any] = {"help": declared.help and declared.help.replace("%", "%%")}
     if declared.kind is OptionKind.FLAG:
         settings["action"] = "store_false" if declared.default else "store_true"
     elif declared.kind is OptionKind.SWITCH:
