@@ -48,6 +48,8 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import predictions
+from trainables.predictors.classification import at_temperature
+from trainables.tasks.calibration import fit_temperature
 from trainables.trial import run_trial
 
 Search = Callable[..., SearchResult]
@@ -192,18 +194,15 @@ def used_elsewhere(name: str, images: Any, folder: Path, pasted: str = "") -> li
 
 
 def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, ...]]:
-    """The validation images, the checkpoint's probabilities of them, and the classes."""
+    """The validation images, the checkpoint's calibrated probabilities of them, the classes."""
     chosen = result.chosen
     assert chosen is not None
     config = TrialConfig.from_dict(chosen.config)
     dataset = load(config.data)
-    return (
-        dataset.val.images,
-        predictions(
-            config, dataset, dataset.val, checkpoint_of(chosen, folder / "searches" / "small")
-        ),
-        dataset.classes,
-    )
+    path = checkpoint_of(chosen, folder / "searches" / "small")
+    chances = predictions(config, dataset, dataset.val, path)
+    temperature = fit_temperature(chances, dataset.val.targets)
+    return dataset.val.images, at_temperature(temperature, chances), dataset.classes
 
 
 def check_use(version: ModelVersion, result: SearchResult, folder: Path, pasted: str = "") -> None:

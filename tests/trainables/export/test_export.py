@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.calibrated import calibrated
 from tests.support.networks import BASELINES, OF_TORCHVISION, OWN
 from trainables.baselines.fitting import Fitting
 from trainables.catalog.models import MODELS
@@ -37,7 +38,7 @@ from trainables.training.loop import Training
 @pytest.fixture
 def exported(make_dataset, tmp_path):
     """Train a moment, save, export: what was exported, the data, and the checkpoint's own
-    probabilities of the validation images.
+    probabilities of the validation images, calibrated.
     """
 
     def make(name, *, onnx=False, side=None, channels=1, trained=True, **values):
@@ -52,11 +53,9 @@ def exported(make_dataset, tmp_path):
         if trained:
             list(training.epochs())
         path = checkpoint.save(tmp_path / "saved", training.state(), {})
-        return (
-            export(config, dataset, path, tmp_path / "exported", onnx=onnx),
-            dataset,
-            predictions(config, dataset, dataset.val, path),
-        )
+        found = export(config, dataset, path, tmp_path / "exported", onnx=onnx)
+        before = predictions(config, dataset, dataset.val, path)
+        return found, dataset, calibrated(found.folder, before)
 
     return make
 
@@ -124,7 +123,10 @@ def test_a_network_that_began_with_trained_weights_sees_pixels_from_0_to_1(make_
     with torch.no_grad():
         assert (
             difference(
-                written.predictions(dataset.val.images), network.eval()(pixels).softmax(1).numpy()
+                written.predictions(dataset.val.images),
+                calibrated(
+                    tmp_path / "exported", network.eval()(pixels).double().softmax(1).numpy()
+                ),
             )
             < 1e-5
         )
@@ -156,7 +158,7 @@ def test_a_trial_with_folds_is_a_committee(name, make_dataset, tmp_path):
     assert (
         difference(
             Predictor(found.folder).predictions(dataset.test.images),
-            predictions(config, dataset, dataset.test, path),
+            calibrated(found.folder, predictions(config, dataset, dataset.test, path)),
         )
         < 1e-5
     )

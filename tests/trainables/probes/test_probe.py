@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision import models
 
+from tests.support.calibrated import calibrated
 from trainables.baselines.base import load_baseline
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.fitting import Fitting
@@ -195,7 +196,7 @@ def test_it_is_exported_as_a_network_that_gives_the_same_probabilities(
     assert colours.test is not None
     np.testing.assert_allclose(
         Predictor(tmp_path / "model").predictions(colours.test.images),
-        predictions(make_probe(), colours, colours.test, path),
+        calibrated(tmp_path / "model", predictions(make_probe(), colours, colours.test, path)),
         atol=1e-5,
     )
 
