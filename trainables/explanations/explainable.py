@@ -75,8 +75,10 @@ class ExplainableModel:
     def with_random_layers(self, seed: Sequence[int]) -> "ExplainableModel":
         """Return a copy whose networks have random weights in their last layers (`REDRAWN_SHARE`).
 
-        New weights are normally distributed with the mean and the standard deviation of the trained
-        ones, so that they still fit the statistics of normalisation layers.
+        New weights are normally distributed with the standard deviation of the trained ones, so
+        that they still fit the statistics of normalisation layers. Their mean is 0: with that of
+        the trained ones, thousands of positive inputs push all units of a layer below 0, and the
+        maps of such a network are flat, from which any map differs.
         """
         generator = np.random.default_rng(seed)
         networks = [copy.deepcopy(network) for network in self.networks]
@@ -86,7 +88,7 @@ class ExplainableModel:
             for weight in weights[round(len(weights) * (1 - REDRAWN_SHARE)) :]:
                 values = generator.standard_normal(weight.shape, np.float32)
                 trained = weight.data
-                weight.data = trained.mean() + trained.std() * torch.from_numpy(values)
+                weight.data = trained.std() * torch.from_numpy(values)
         return ExplainableModel(_mean_probabilities(networks), networks, self.fill)
 
 

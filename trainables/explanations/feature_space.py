@@ -38,7 +38,8 @@ def nearest_rows(queries: Floats, features: Floats, count: int) -> tuple[Rows, F
 
 def _unit(features: Floats) -> Floats:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(lengths, 1e-12)
+    directions: Floats = features / np.maximum(lengths, 1e-12)
+    return directions
 
 
 def map_in_plane(features: Floats, seed: int = 0) -> NDArray[np.float64] | None:
