@@ -22,7 +22,7 @@ MOST_TRAINING = 5000
 MOST_MAPPED = 2000
 """The largest number of validation images, evenly spread, in the map of features.
 
-t-SNE takes about 10 s for 2,000 points on 2 cores.
+t-SNE takes long for many points.
 """
 
 
