@@ -25,6 +25,9 @@ class Played:
     threads: set[str] = field(default_factory=set)
     let: threading.Event = field(default_factory=threading.Event)
 
+    def judged(self, images: list[Any]) -> tuple[list[int], None]:
+        return self.predictions(images), None
+
     def predictions(self, images: list[Any]) -> list[int]:
         self.sizes.append(len(images))
         self.threads.add(threading.current_thread().name)
@@ -69,7 +72,7 @@ def test_an_image_alone_is_begun_at_once_and_later_ones_together() -> None:
         later = asked(batcher, 5, first=1)
         await asyncio.sleep(0)
         served.let.set()
-        answers = [found for one in (first, *later) for found, _ in await one]
+        answers = [found for one in (first, *later) for found, *_ in await one]
         assert answers == list(range(6))
 
     played(served, work)
@@ -83,7 +86,7 @@ def test_batches_are_no_larger_than_the_version_computes_in_time() -> None:
 
     async def work(batcher: Batcher) -> None:
         (found,) = [await batcher.answers([IMAGE + number for number in range(7)])]
-        assert [value for value, _ in found] == list(range(7))
+        assert [value for value, *_ in found] == list(range(7))
 
     played(served, work)
     assert served.sizes == [3, 3, 1]
@@ -109,7 +112,7 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
         good, bad = asked(batcher, 1), asked(batcher, 1, first=255)
         with pytest.raises(ValueError, match="mistake"):
             await bad[0]
-        assert [value for value, _ in await good[0]] == [0]
+        assert [value for value, *_ in await good[0]] == [0]
 
     heard = played(served, work)
     assert [finished.error is None for finished in heard] == [True, False]
@@ -128,7 +131,7 @@ def test_each_answer_is_of_the_version_that_computed_it() -> None:
         (second,) = asked(batcher, 1)
         current[0] = new
         old.let.set()
-        told = [served.version for one in (first, second) for _, served in await one]
+        told = [served.version for one in (first, second) for _, served, _ in await one]
         batcher.close()
         assert told == ["1", "2"]
 
@@ -148,7 +151,7 @@ def test_what_metrics_do_not_understand_ends_its_batch_alone() -> None:
         try:
             with pytest.raises(ValueError, match="no axis 1"):
                 await batcher.answers([IMAGE + 7])
-            assert [value for value, _ in await batcher.answers([IMAGE])] == [0]
+            assert [value for value, *_ in await batcher.answers([IMAGE])] == [0]
         finally:
             batcher.close()
 
@@ -180,7 +183,7 @@ def test_an_image_for_which_nobody_waits_any_more_is_not_computed() -> None:
         gone.cancel()
         await asyncio.wait([gone])
         served.let.set()
-        answers = [found for one in (first, kept) for found, _ in await one]
+        answers = [found for one in (first, kept) for found, *_ in await one]
         assert answers == [0, 2]
 
     played(served, work)
