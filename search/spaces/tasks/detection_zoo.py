@@ -4,8 +4,8 @@ from search.space import Choice, Float, SearchSpace
 from search.spaces.tasks.detection import BASE, BASELINE
 
 FOR = (
-    "Images with boxes around objects: a comparison of all networks, with anchors and without, and "
-    "of a random forest on blobs."
+    "Images with boxes around objects: a comparison of all networks, and of a "
+    "random forest on blobs."
 )
 TASK = "detection"
 
