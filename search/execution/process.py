@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from search.execution.job import EvaluationReply, Job, checkpoint_in, keep
@@ -200,25 +201,14 @@ class Process:
     @in_use
     def stress(self, job: Job, dataset: Dataset, epoch: int, test: str) -> EvaluationReply:
         """Measure a trial's checkpoint in a test of `--evaluate` (`measure_robustness`)."""
-        from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.robustness.measure import measure_robustness
 
-        try:
-            with checkpoint_in(job, epoch) as path:
-                return EvaluationReply(
-                    measure_robustness(
-                        TrialConfig.from_dict(job.config),
-                        self._share_data(dataset),
-                        path,
-                        test,
-                        device=self._device,
-                    )
-                )
-        except CheckpointError as error:
-            return EvaluationReply(damaged=str(error))
-        except Exception as error:
-            self._hear_error(error)
-            raise
+        def measure(config: TrialConfig, shared: Dataset, path: Path) -> EvaluationReply:
+            return EvaluationReply(
+                measure_robustness(config, shared, path, test, device=self._device)
+            )
+
+        return self._measure(job, dataset, epoch, measure)
 
     @in_use
     def get_ready(self) -> EvaluationReply:
@@ -239,19 +229,27 @@ class Process:
 
         Nothing else should run on the machine meanwhile, since times are measured.
         """
-        from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
+
+        def measure(config: TrialConfig, shared: Dataset, path: Path) -> EvaluationReply:
+            return EvaluationReply(cost=cost(config, shared, path, device=self._device))
+
+        return self._measure(job, dataset, epoch, measure)
+
+    def _measure(
+        self,
+        job: Job,
+        dataset: Dataset,
+        epoch: int,
+        measure: Callable[[TrialConfig, Dataset, Path], EvaluationReply],
+    ) -> EvaluationReply:
+        """Measure a trial's checkpoint; the reply may be that it is damaged."""
+        from trainables.checkpoints.checkpoint import CheckpointError
 
         try:
             with checkpoint_in(job, epoch) as path:
-                return EvaluationReply(
-                    cost=cost(
-                        TrialConfig.from_dict(job.config),
-                        self._share_data(dataset),
-                        path,
-                        device=self._device,
-                    )
-                )
+                config = TrialConfig.from_dict(job.config)
+                return measure(config, self._share_data(dataset), path)
         except CheckpointError as error:
             return EvaluationReply(damaged=str(error))
         except Exception as error:

@@ -13,6 +13,7 @@ from search.views.text.labels import classes_text, figure_text
 from search.views.text.sentences import against_text
 from trainables.catalog.tasks import Metric
 from trainables.errors import counted, printable
+from trainables.predictors.classification import JUDGEMENT_COLUMNS
 from trainables.values import Evaluation, Json
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def _images(chosen: TrialResult, exported: "Exported") -> str:
 
 def _columns(chosen: TrialResult, exported: "Exported") -> str:
     """List the columns of the table that the model returns, as Markdown."""
-    return chosen.task.columns or ", ".join(f"`{column}`" for column in exported.columns)
+    columns = chosen.task.columns or ", ".join(f"`{column}`" for column in exported.columns)
+    if not exported.promises.options:
+        return columns
+    added = [f"`{name}`" for name in JUDGEMENT_COLUMNS if name in exported.columns]
+    return f"{columns}; {', '.join(added)}"
 
 
 def _drafts(result: SearchResult) -> str:

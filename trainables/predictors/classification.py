@@ -58,6 +58,10 @@ UNLIKE, UNCERTAIN = "unlike", "uncertain"
 """The reasons for which a model abstains."""
 
 
+JUDGEMENT_COLUMNS = ("answer", "abstained", "reason", "set")
+"""The columns of a table that a model with promises may add (`judgement_columns`)."""
+
+
 class Judgement(NamedTuple):
     """The reason for which a model abstains, if any, and the classes that are possible."""
 

@@ -113,17 +113,18 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
     }
     if not promises.options:
         return facts
-    is_unlike = np.array([own.reason == UNLIKE for own in judgements or []], dtype=bool)
+    is_unlike = np.zeros(len(part), dtype=bool)
+    if judgements is not None:  # there is only the promise about unlike images so far
+        is_unlike = np.array([own.reason == UNLIKE for own in judgements])
     if promises.false_alarms is not None:
         facts["unlike"] = {
             **description["promises"]["unlike"],
             "alarms": int(is_unlike.sum()),
-            "of_images": len(is_unlike),
+            "of_images": len(part),
             "part": facts["calibration"]["part"],
         }
     if promises.need_test_set:
-        unlike = is_unlike if len(is_unlike) else np.zeros(len(part), dtype=bool)
-        values, kept_facts = settle_promises(promises, chances, unlike, labels)
+        values, kept_facts = settle_promises(promises, chances, is_unlike, labels)
         description["promises"] = {**description.get("promises", {}), **values}
         path.write_text(json.dumps(description), encoding="utf-8")
         facts |= kept_facts

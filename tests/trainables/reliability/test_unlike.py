@@ -116,7 +116,8 @@ def test_an_exported_model_reports_unlike_images(trained_checkpoint, tmp_path) -
         own.reason == UNLIKE for own in torch_model.judged(list(dataset.test.images))[1]
     )
     table = Predictor(made.folder).table(noise)
-    assert table["answer"].tolist() == [""] * 40 or table["abstained"].mean() > 0.9
+    assert (table["answer"] == "").tolist() == table["abstained"].tolist()
+    assert table["abstained"].mean() > 0.9
     assert made.columns["abstained"] == "boolean"
     assert set(table["reason"]) <= {"", UNLIKE}
     assert all(text.startswith("[") for text in table["set"])
