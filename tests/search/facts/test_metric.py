@@ -519,6 +519,7 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
         onnx_difference=None,
         precision="fp32",
         difference=0.0,
+        reliability={},
     )
     registered: Any = SimpleNamespace(name="small", version="1", uri="models:/small@champion")
     title, best = searched.metric.title, searched.best
