@@ -27,21 +27,27 @@ Labels = NDArray[np.int64]
 MIN_IMAGES = 50
 """The minimum number of images whose labels are judged; with fewer, no label is doubted."""
 FOLDS = 10
-PENALTIES = (0.03, 0.3, 1.0, 3.0)
+PENALTIES = (0.03, 0.3, 1.0, 3.0, 10.0, 30.0)
 """The penalties that are tried, for each image and standardised features.
 
-The likelihood chooses 0.3 to 3 for the features of MobileNet v2 of 5,000 images of CIFAR-10.
+The likelihood chooses 0.3 to 3 for the features of MobileNet v2 of 5,000 images of CIFAR-10. The
+others are for few images.
 """
 SCALES = np.geomspace(0.3, 60, 36)
 """The factors (inverse temperatures) of the scores, whose standard deviation is 1."""
 SHARES = np.linspace(0, 0.8, 81)[:, None]
 """The shares of uniformly drawn labels that are tried."""
 GAIN = 2.0
-"""The minimum gain in log-likelihood for wrong labels to be reported.
+"""The minimum gain in log-likelihood for wrong labels to be listed, so that a person checks them.
 
-It is the 2.3 % critical value of the likelihood-ratio test for a share above 0. With the 5 % value,
-1.35, wrong labels were reported in up to 6 % of the simulations of `tests.bench.rates` in which all
-labels were correct, because the classifier's probabilities are estimates themselves.
+It is the 2.3 % critical value of the likelihood-ratio test for a share above 0.
+"""
+SURE_GAIN = 4.0
+"""The minimum gain if labels are refused without a person's decision.
+
+The classifier's probabilities are estimates, and its penalty is chosen by the likelihood. With
+`GAIN`, wrong labels were reported in up to 13 % of the simulations of `tests.bench.rates` in which
+all labels were correct (60 images of two similar classes).
 """
 MIN_OTHERS = 2
 """The number of other images that an image's class must have for its label to be judged.
@@ -69,7 +75,12 @@ class Doubts:
 
 
 def doubts(
-    features: NDArray[np.floating], labels: Labels, classes: int, groups: Labels | None = None
+    features: NDArray[np.floating],
+    labels: Labels,
+    classes: int,
+    groups: Labels | None = None,
+    *,
+    least_gain: float = GAIN,
 ) -> Doubts:
     """Estimate each label's probability of being wrong, from features of the images.
 
@@ -82,6 +93,7 @@ def doubts(
         classes: the number of classes.
         groups: the group of each image, (images,), such as copies of one picture: an image is not
             judged by others of its group. None if there are no groups.
+        least_gain: the minimum gain in log-likelihood for any label to be doubted.
     """
     chances, probabilities = np.zeros(len(labels)), np.eye(classes)[labels]
     is_judged = np.bincount(labels, minlength=classes)[labels] > MIN_OTHERS
@@ -90,7 +102,9 @@ def doubts(
     if is_judged.sum() < MIN_IMAGES or len(np.unique(labels[is_judged])) < 2:
         return Doubts(0.0, chances, probabilities)
     scores = _out_of_fold(features, np.eye(classes)[labels], fold_of)[:, is_judged]
-    share, chances[is_judged], probabilities[is_judged] = _fit_share(scores, labels[is_judged])
+    share, chances[is_judged], probabilities[is_judged] = _fit_share(
+        scores, labels[is_judged], least_gain
+    )
     return Doubts(share, chances, probabilities)
 
 
@@ -159,7 +173,7 @@ def _standardised(features: NDArray[np.floating]) -> Floats:
     return rotated
 
 
-def _fit_share(scores: Floats, labels: Labels) -> tuple[float, Floats, Floats]:
+def _fit_share(scores: Floats, labels: Labels, least_gain: float) -> tuple[float, Floats, Floats]:
     """Fit penalty, scale and share; return the share, and the `Doubts` of judged images."""
     classes, own = scores.shape[2], np.arange(len(labels))
     best, without, choice = -np.inf, -np.inf, (0.0, 0, 0.0)
@@ -174,7 +188,7 @@ def _fit_share(scores: Floats, labels: Labels) -> tuple[float, Floats, Floats]:
             choice = float(SHARES[likelihoods.argmax(), 0]), row, scale / deviations[row]
     share, row, factor = choice
     probabilities = _softmax(scores[row] * factor)
-    if best - without < GAIN:
+    if best - without < least_gain:
         return 0.0, np.zeros(len(labels)), probabilities
     right = probabilities[own, labels]
     # A label that is drawn uniformly may still be correct, with the probability of its class.

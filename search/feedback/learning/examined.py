@@ -140,12 +140,12 @@ def estimate_wrong_labels(
         text with the probability that its label is wrong.
     """
     from trainables.evaluation.features import features_of
-    from trainables.label_errors.doubts import doubts
+    from trainables.label_errors.doubts import SURE_GAIN, doubts
 
     data, new_images = champion.data, list(corrected_images.new)
     part = part_of(new_images, data.dataset.classes)
     features = features_of(data.config, data.dataset, champion.checkpoint, part.images)
-    doubt = doubts(features, part.targets, len(data.dataset.classes))
+    doubt = doubts(features, part.targets, len(data.dataset.classes), least_gain=SURE_GAIN)
     ranked = np.argsort(-doubt.chances, kind="stable")
     return doubt.share, {
         new_images[row].image: f"{100 * doubt.chances[row]:.0f} % likely"

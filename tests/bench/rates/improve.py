@@ -34,7 +34,7 @@ from search.feedback.learning.paired import (
 from search.feedback.recorder import RecordingPolicy
 from search.feedback.records import EARLIER, Correction, RecordedAnswer
 from tests.bench.rates.case import Case, Promise
-from trainables.label_errors.doubts import doubts
+from trainables.label_errors.doubts import SURE_GAIN, doubts
 
 FEATURE = "search.improve"
 EQUALS = Promise("error rate", ALPHA)
@@ -300,7 +300,8 @@ def refused(kind: Corrections, generator: np.random.Generator) -> Events:
         said = (features @ own.T - (own**2).sum(axis=1) / 2).argmax(axis=1)
         rows = np.flatnonzero(said != targets)[: kind.images]
         features, targets = features[rows], targets[rows]
-    found = doubts(features, targets.astype(np.int64), kind.classes)
+    labels = targets.astype(np.int64)
+    found = doubts(features, labels, kind.classes, least_gain=SURE_GAIN)
     return {"right ones refused": found.share > MAX_SUSPECTED}
 
 
