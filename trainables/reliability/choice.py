@@ -1,4 +1,10 @@
-"""The choice of the score by which a network detects images unlike those of the training."""
+"""The choice of the score by which a network detects images unlike those of the training.
+
+The scores are compared on strange images. Classes that are left out of the fit of a score are no
+substitute for unknown ones: the network was trained on them, so that the energy without their logit
+detects them too easily (an area of 0.95 under the ROC curve for the classes of a probe on CIFAR-10,
+but 0.66 and 0.82 for two classes that the probe never saw).
+"""
 
 from dataclasses import dataclass
 
@@ -53,10 +59,6 @@ def build_detection(
     The scores are fitted to training images, and compared on validation images that are changed to
     strange ones (`STRANGE`). The best has the highest mean area under the ROC curve. The limit is a
     quantile of the validation images' scores.
-
-    Classes that are left out of the fit are no substitute for unknown ones: the network was trained
-    on them, so that the energy without their logit detects them too easily (an area of 0.95 for the
-    classes of a probe on CIFAR-10, and 0.66 and 0.82 for two that another probe never saw).
 
     Args:
         network: the trained network, from scaled images to logits.
