@@ -28,10 +28,19 @@ CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
+POLICY_NAMES = ("none", "trivial", "randaugment", "augmix")
+MIX_ALPHAS = {"mixup": 0.2, "cutmix": 1.0}
+"""The values of `augment.mix`, each with the default of `augment.mix_alpha`."""
+MIX_NAMES = ("none", *MIX_ALPHAS)
 SCALES, SCALE = (2, 3, 4), 2
 """The values of `data.scale`, and its default."""
-LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
-"""Options of models that the first version did not have (`TrialConfig.to_dict`)."""
+LATER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "model": ("depth", "norm", "trees", "unlabelled"),
+    "data": ("bucket", "scale"),
+    "augment": ("policy", "mix", "mix_alpha"),
+    "train": ("ema", "smoothing", "adversarial"),
+}
+"""By section, the options that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
 
@@ -227,14 +236,35 @@ class AugmentConfig:
     """True to mirror each image horizontally with probability 1/2."""
     jitter: float = number(0.0, low=0, below=1)
     """The largest relative change of brightness, contrast and, for colour images, saturation."""
+    policy: str = name_of("none", "augment.policy", POLICY_NAMES)
+    """A published set of random operations, of which some are drawn for each image.
+
+    They follow the changes above, and none of them mirrors (`trainables.augmentation.policies`).
+    """
+    mix: str = name_of("none", "augment.mix", MIX_NAMES)
+    """The way in which pairs of training images, and their labels, are mixed.
+
+    `mixup` averages two images, `cutmix` replaces a box of one by the same box of the other
+    (`trainables.augmentation.mixing`).
+    """
+    mix_alpha: float | None = number(None, above=0, high=100)
+    """The shares of the two images have the distribution Beta(mix_alpha, mix_alpha).
+
+    None for the value of `MIX_ALPHAS`. The smaller it is, the less most images are changed.
+    """
 
     def __post_init__(self) -> None:
         check(self, "augment.")
+        if self.mix_alpha is not None and self.mix == "none":
+            raise ConfigError(
+                f"augment.mix_alpha={self.mix_alpha} requires augment.mix={' or '.join(MIX_ALPHAS)}"
+                ". Remove augment.mix_alpha, or search it only when augment.mix is one of these."
+            )
 
     @property
     def is_on(self) -> bool:
         """True if any augmentation is on."""
-        return any(dataclasses.astuple(self))
+        return self != AugmentConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +301,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Corrections for imbalanced classes in training; validation and test sets are not weighted."""
+    """Corrections for imbalanced classes, and regularisation, which affect only the training.
+
+    Validation and test images are not weighted or changed.
+    """
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
     """The weight of each class's images in the training loss.
@@ -284,6 +317,22 @@ class TrainConfig:
 
     `shuffled` uses each image once, in random order. `balanced` draws the same number of images
     with replacement, each class with the same probability.
+    """
+    ema: float = number(0.0, low=0, below=1)
+    """The decay per step of an exponential moving average of the weights; 0 for no average.
+
+    The averaged weights are validated, and used after the training (`training.averaging`).
+    """
+    smoothing: float = number(0.0, low=0, below=1)
+    """Label smoothing: the share of each label that is spread over all classes; 0 for none.
+
+    It affects the loss to minimise, not the loss that is reported.
+    """
+    adversarial: float = number(0.0, low=0, high=64)
+    """Adversarial training: the largest change of a pixel, in 1/255 of its range; 0 for none.
+
+    Each training image is changed by an attack on the network within this budget
+    (`trainables.training.adversarial`).
     """
 
     def __post_init__(self) -> None:
@@ -380,6 +429,14 @@ class TrialConfig:
             )
         if self.augment.is_on:
             task.require("augment", "augment")
+        if self.augment.policy != "none":
+            task.require("policy", "augment.policy")
+        if self.augment.mix != "none":
+            task.require("soft_labels", "augment.mix")
+        if self.train.smoothing:
+            task.require("soft_labels", "train.smoothing")
+        if self.train.adversarial:
+            task.require("robustness", "train.adversarial")
         if self.train.class_weights != "none":
             task.require("balance", "train.class_weights")
         if self.train.sampling != "shuffled":
@@ -484,10 +541,9 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are the task's options that
-        have their defaults, and `train`, `warm_start`, `data.leaks`, `data.bucket`, `data.scale`
-        and `LATER_OPTIONS` if they have no effect. Therefore a config that does not use these
-        fields still has the training key (`trainables.checkpoints.lineage`) that it had before they
-        existed.
+        have their defaults, and `train`, `warm_start`, `data.leaks` and `LATER_OPTIONS` if they
+        have no effect. Therefore a config that does not use these fields still has the training key
+        (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
         defaults = dataclasses.asdict(self.task.options_class())
@@ -496,19 +552,17 @@ class TrialConfig:
             name: options[name] for name in options if options[name] != defaults[name]
         }:
             values["task"] = set_options
+        for section, names in LATER_OPTIONS.items():
+            part = getattr(self, section)
+            for name in names:
+                if getattr(part, name) == part.__dataclass_fields__[name].default:
+                    del values[section][name]
         if self.train == TrainConfig():
             del values["train"]
         if not self.warm_start:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
-        if not self.data.bucket:
-            del values["data"]["bucket"]
-        if self.data.scale == SCALE:
-            del values["data"]["scale"]
-        for option in LATER_OPTIONS:
-            if values["model"][option] is None:
-                del values["model"][option]
         if self.task.is_implied:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.augmentation.mixing import VALUES, mix
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.predictors.classification import at_temperature
@@ -31,13 +32,32 @@ class Classification(Task):
 
     calibrates = True
 
+    def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
+        """Build the batch of these rows; images for training may be mixed (`mixing`)."""
+        batch = super().batch(pixels, rows, changes)
+        if changes is None:
+            return batch
+        batch = batch._replace(smoothing=pixels.smoothing)
+        if pixels.augment.mix == "none":
+            return batch
+        inputs, pairs = mix(batch.inputs, pixels.augment, changes[-VALUES:])
+        return batch._replace(inputs=inputs, pairs=pairs)
+
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
         """Return the cross-entropies of a batch to minimise and to report (`losses`)."""
         with autocast:
             outputs = network(batch.inputs)
-        return Losses(*losses(outputs, batch.targets, batch.weights))
+        return Losses(
+            *losses(
+                outputs,
+                batch.targets,
+                batch.weights,
+                smoothing=batch.smoothing,
+                pairs=batch.pairs,
+            )
+        )
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
         """Build a meter of this metric for a part, which stores the logits if `keeps`."""
