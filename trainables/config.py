@@ -427,20 +427,18 @@ class TrialConfig:
                 f"the model '{self.model.name}' supports {', '.join(served)}, but not {task.name}. "
                 f"Choose one of: {', '.join(models_for(task.name))}."
             )
-        if self.augment.is_on:
-            task.require("augment", "augment")
-        if self.augment.policy != "none":
-            task.require("policy", "augment.policy")
-        if self.augment.mix != "none":
-            task.require("soft_labels", "augment.mix")
-        if self.train.smoothing:
-            task.require("soft_labels", "train.smoothing")
-        if self.train.adversarial:
-            task.require("robustness", "train.adversarial")
-        if self.train.class_weights != "none":
-            task.require("balance", "train.class_weights")
-        if self.train.sampling != "shuffled":
-            task.require("sampling", "train.sampling")
+        augment, train = self.augment, self.train
+        for capability, setting, is_on in (
+            ("policy", "augment.policy", augment.policy != "none"),
+            ("soft_labels", "augment.mix", augment.mix != "none"),
+            ("augment", "augment", augment.is_on),
+            ("balance", "train.class_weights", train.class_weights != "none"),
+            ("sampling", "train.sampling", train.sampling != "shuffled"),
+            ("soft_labels", "train.smoothing", train.smoothing > 0),
+            ("robustness", "train.adversarial", train.adversarial > 0),
+        ):
+            if is_on:
+                task.require(capability, setting)
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
 
