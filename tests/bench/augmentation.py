@@ -62,7 +62,9 @@ def tested(config: TrialConfig, dataset: Dataset, few: Dataset) -> float:
     return accuracy(dataset.test.targets, chances.argmax(axis=1))
 
 
-def measured(base: TrialConfig, dataset: Dataset, size: int, seeds: int) -> dict[str, list[float]]:
+def measured(
+    base: TrialConfig, dataset: Dataset, size: int, seeds: int, epochs: int
+) -> dict[str, list[float]]:
     """Return the test accuracies of each augmentation with `size` images of a class, by seed."""
     assert dataset.test is not None
     accuracies: dict[str, list[float]] = {name: [] for name in AUGMENTATIONS}
@@ -73,7 +75,7 @@ def measured(base: TrialConfig, dataset: Dataset, size: int, seeds: int) -> dict
         few = Dataset("folder", dataset.classes, dataset.train.take(rows), watched, None, "")
         for name, values in AUGMENTATIONS.items():
             start = time.process_time()
-            config = base.override({"seed": seed, "epochs": EPOCHS[size], **values})
+            config = base.override({"seed": seed, "epochs": epochs, **values})
             accuracies[name].append(tested(config, dataset, few))
             spent_s = time.process_time() - start
             print(f"{size} {seed} {name} {accuracies[name][-1]:.3f} {spent_s:.0f} s", flush=True)
@@ -101,13 +103,14 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(EPOCHS), choices=EPOCHS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--longer", type=int, default=1, help="multiplies the numbers of epochs")
     args = parser.parse_args()
     torch.set_num_threads(1)
     base = TrialConfig().override({"data.name": "folder", "data.root": str(args.data_root), **BASE})
     dataset = load(base.data)
     rows = []
     for size in args.sizes:
-        accuracies = measured(base, dataset, size, args.seeds)
+        accuracies = measured(base, dataset, size, args.seeds, args.longer * EPOCHS[size])
         rows += [row(name, size, accuracies) for name in AUGMENTATIONS]
     print("\n| images of a class | augmentation | test accuracy, % | points beside none |")
     print("|---|---|---|---|", *rows, sep="\n")
