@@ -172,7 +172,7 @@ def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Te
 
 
 def _jitter(images: Tensor, values: list[Tensor]) -> Tensor:
-    brightness, contrast, saturation = (1 + value.view(-1, 1, 1, 1) for value in values)
+    brightness, contrast, saturation = (1 + values.pop(0).view(-1, 1, 1, 1) for _ in range(3))
     images = images * brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = mean + (images - mean) * contrast

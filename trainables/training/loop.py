@@ -342,9 +342,9 @@ class Training:
         No operation here waits for the device; reading the values of the returned meter does.
         """
         network = self.used_network
-        self.world.share_buffers(network)
-        self.network.eval()
-        network.eval()
+        for each in [self.network] if self.average is None else [self.network, network]:
+            self.world.share_buffers(each)
+            each.eval()
         self.validated = None
         meter = self.task.meter(self.metric, self.val, keeps=self._validation_part is not None)
         every_row = self.world.slice(torch.arange(len(self.val), device=self.device))

@@ -1,12 +1,13 @@
 """Mixed images and labels: as the papers define them, and as torch computes their loss."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augmentation.augment import draw
+from trainables.augmentation.augment import augment, draw
 from trainables.augmentation.mixing import VALUES, MixedPairs, boxes, mix
 from trainables.config import AugmentConfig
 from trainables.tasks.losses import WithAuxiliary, losses
@@ -125,8 +126,8 @@ def test_auxiliary_heads_learn_from_the_same_labels() -> None:
 
 
 def test_numbers_for_mixing_follow_those_of_the_other_changes() -> None:
-    plain = AugmentConfig(crop=2, policy="trivial")
-    mixed = AugmentConfig(crop=2, policy="trivial", mix="mixup")
+    plain = AugmentConfig(crop=2, jitter=0.2, policy="trivial")
+    mixed = replace(plain, mix="mixup")
     generators = [torch.Generator().manual_seed(3) for _ in range(2)]
     (without,), (with_pairs,) = (
         draw(config, 1, 8, generator, torch.device("cpu"))
@@ -134,4 +135,11 @@ def test_numbers_for_mixing_follow_those_of_the_other_changes() -> None:
     )
     assert len(with_pairs) == len(without) + VALUES
     assert torch.equal(with_pairs[:-VALUES], without)
-    assert np.isclose(with_pairs[-VALUES].sum(), 28)
+    assert with_pairs[-VALUES].sum() == 28
+    images = torch.rand(8, 3, 8, 8)
+    assert torch.equal(augment(images, plain, without), augment(images, mixed, with_pairs))
+    drawn = draw(AugmentConfig(policy="trivial"), 1, 8, torch.Generator(), torch.device("cpu"))[0]
+    changed = augment(images, AugmentConfig(crop=2, jitter=0.2), with_pairs)
+    policy = AugmentConfig(policy="trivial")
+    numbers = with_pairs[-VALUES - len(drawn) : -VALUES]
+    assert torch.equal(augment(images, plain, without), augment(changed, policy, numbers))

@@ -38,6 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adversarial": {"train.adversarial": 8.0},
     "together": {
         "augment.mix": "mixup",
+        "augment.crop": 2,
+        "augment.jitter": 0.2,
         "augment.policy": "trivial",
         "train.ema": 0.99,
         "train.smoothing": 0.1,

@@ -155,12 +155,15 @@ def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
         {"optimizer__name": "sgd", "optimizer__lr": 0.05, "train__class_weights": "balanced"},
         make_dataset(train=25, val=13).sealed,
     )
-    plain, uneven, normalised = (
+    regularised = {"augment__mix": "mixup", "augment__policy": "trivial", "train__ema": 0.9}
+    regularised |= {"train__smoothing": 0.1, "train__adversarial": 4.0}
+    plain, uneven, *others = (
         make_config(metric="macro_f1", **options),
         make_config(batch_size=5, **options),
         make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options),
+        make_config(model__layers=6, **regularised, **options),
     )
-    first, second = train_together([plain, uneven, normalised], dataset, tmp_path, 2)
+    first, second = train_together([plain, uneven, *others], dataset, tmp_path, 2)
     assert first == second
     for config, result in zip((plain, uneven), first, strict=False):
         alone = [untimed(epoch.values) for epoch in Training(config, dataset).epochs()]
