@@ -16,6 +16,7 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.datasets.load import load
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import predictions
 from trainables.fusion.planner import unsuitability
@@ -326,9 +327,26 @@ def test_other_tasks_refuse_in_one_line(path: str, value: Any, task: str) -> Non
         TrialConfig().override(REFUSED[task] | {path: value})
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "segmentation": {"data.name": "scenes", "model.width": 4, "model.depth": 2},
+    "detection": {"model.width": 4},
+    "super_resolution": {"model.name": "espcn"},
+}
+
+
 @pytest.mark.parametrize("task", REFUSED)
-def test_other_tasks_can_average_weights(task: str) -> None:
-    assert TrialConfig().override(REFUSED[task] | {"train.ema": 0.99}).train.ema == 0.99
+def test_other_tasks_can_average_weights(task: str, tmp_path: Path) -> None:
+    limits = {"data.train_limit": 4, "data.val_limit": 2, "batch_size": 4, "epochs": 2}
+    config = TrialConfig().override(REFUSED[task] | SMALL[task] | limits | {"train.ema": 0.9})
+    dataset = load(config.data)
+    undisturbed = Training(config, dataset)
+    expected = metrics_of(undisturbed)
+    first = Training(config, dataset)
+    first.next_epoch()
+    again = Training(config, dataset)
+    again.load_state(checkpoint.load(checkpoint.save(tmp_path, first.state(), {})))
+    assert metrics_of(again) == expected[1:]
+    assert is_equal(again.state()["model"], undisturbed.state()["model"])
 
 
 @pytest.mark.parametrize(
