@@ -23,7 +23,8 @@ SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 WEIGHTS_NAMES = ("none", "sqrt", "balanced")
-SAMPLING_NAMES = ("shuffled", "balanced")
+SHUFFLED, BALANCED, GROUPS = "shuffled", "balanced", "groups"
+SAMPLING_NAMES = (SHUFFLED, BALANCED, GROUPS)
 CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
@@ -194,6 +195,10 @@ class DataConfig:
     (training, validation, test). `clean` also leaves out equal test images of different classes.
     `keep` does nothing. Published data sets are never changed.
     """
+    groups: str = ""
+    """The CSV file with attributes of the images, which divide them into groups; empty for none
+    (`trainables.fairness.attributes`).
+    """
 
     def __post_init__(self) -> None:
         check(self, "data.")
@@ -206,6 +211,8 @@ class DataConfig:
             TASKS[self.task].require("folds", "data.folds")
         if self.scale != SCALE:
             TASKS[self.task].require("enlarge", "data.scale")
+        if self.groups:
+            TASKS[self.task].require("groups", "data.groups (--groups)")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 "the sum of data.val_fraction and data.test_fraction must be below 1, so that "
@@ -271,7 +278,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Corrections for imbalanced classes in training; validation and test sets are not weighted."""
+    """Corrections for imbalanced classes and groups in training.
+
+    Validation and test sets are not weighted.
+    """
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
     """The weight of each class's images in the training loss.
@@ -283,17 +293,38 @@ class TrainConfig:
     """The selection of the training images of an epoch.
 
     `shuffled` uses each image once, in random order. `balanced` draws the same number of images
-    with replacement, each class with the same probability.
+    with replacement, each class with the same probability; `groups` does so for each class within
+    each group (`DataConfig.groups`).
+    """
+    group_dro: float = number(0.0, low=0, below=1)
+    """The step size of the weights of groups in group DRO; 0 to minimise the mean loss.
+
+    The weighted sum of the losses of groups is minimised. After each step, the weight of a group,
+    that is a class within a group of `DataConfig.groups`, is multiplied by exp(step size * loss),
+    and the weights are divided by their sum (Sagawa et al. 2020, "Distributionally Robust Neural
+    Networks for Group Shifts", algorithm 1, with a step size of 0.01).
     """
 
     def __post_init__(self) -> None:
         check(self, "train.")
-        if self.class_weights != "none" and self.sampling != "shuffled":
+        if self.class_weights != "none" and self.group_dro:
+            raise ConfigError(
+                f"train.class_weights={self.class_weights} and train.group_dro={self.group_dro:g} "
+                "both weight the images in the loss. Remove one of these settings."
+            )
+        if self.class_weights != "none" and self.sampling != SHUFFLED:
             raise ConfigError(
                 f"train.class_weights={self.class_weights} and train.sampling={self.sampling} both "
                 "compensate for different class sizes. Remove one of these settings, or search "
                 "train.class_weights only when train.sampling is shuffled."
             )
+
+    @property
+    def group_setting(self) -> str:
+        """The setting that requires groups; empty if there is none."""
+        if self.sampling == GROUPS:
+            return f"train.sampling={GROUPS}"
+        return f"train.group_dro={self.group_dro:g}" if self.group_dro else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,8 +413,13 @@ class TrialConfig:
             task.require("augment", "augment")
         if self.train.class_weights != "none":
             task.require("balance", "train.class_weights")
-        if self.train.sampling != "shuffled":
+        if self.train.sampling != SHUFFLED:
             task.require("sampling", "train.sampling")
+        if (setting := self.train.group_setting) and not self.data.groups:
+            raise ConfigError(
+                f"{setting} requires groups of images. Pass --groups FILE.csv, which sets "
+                f"data.groups, or remove {setting}."
+            )
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
 
@@ -484,10 +520,10 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are the task's options that
-        have their defaults, and `train`, `warm_start`, `data.leaks`, `data.bucket`, `data.scale`
-        and `LATER_OPTIONS` if they have no effect. Therefore a config that does not use these
-        fields still has the training key (`trainables.checkpoints.lineage`) that it had before they
-        existed.
+        have their defaults, and `train`, `train.group_dro`, `warm_start`, `data.leaks`,
+        `data.bucket`, `data.groups`, `data.scale` and `LATER_OPTIONS` if they have no effect.
+        Therefore a config that does not use these fields still has the training key
+        (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
         defaults = dataclasses.asdict(self.task.options_class())
@@ -502,8 +538,11 @@ class TrialConfig:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
-        if not self.data.bucket:
-            del values["data"]["bucket"]
+        if not self.train.group_dro and "train" in values:
+            del values["train"]["group_dro"]
+        for name in ("bucket", "groups"):
+            if not values["data"][name]:
+                del values["data"][name]
         if self.data.scale == SCALE:
             del values["data"]["scale"]
         for option in LATER_OPTIONS:

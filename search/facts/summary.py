@@ -5,6 +5,7 @@ from pathlib import Path
 
 from search.decisions.refinement import refinement_facts
 from search.design.budget import shares_of
+from search.facts.answer import group_facts
 from search.facts.guessing import above_chance
 from search.facts.metric import tested_value
 from search.facts.trials import value_facts
@@ -42,6 +43,7 @@ def json_summary(
         "models": models(result),
         "front": _front(result, home),
         **refinement_facts(result),
+        **group_facts(result),
         **_robustness(result),
         "trials": result.counts,
         "risk": result.risk.chance if result.risk is not None else None,
@@ -88,6 +90,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         "above_chance": above_chance(answer_against(result)),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": checkpoint,
+        **group_facts(result),
         **_robustness(result),
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,

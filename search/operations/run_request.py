@@ -95,6 +95,13 @@ class RunRequest:
         parse=own_path,
         section=SEARCHED,
     )
+    groups: Path | None = option(
+        "a CSV file with the columns image and one for each attribute, such as sex or camera: "
+        "results are also shown for groups of images with the same attributes",
+        metavar="FILE",
+        parse=own_path,
+        section=SEARCHED,
+    )
     settings: tuple[str, ...] = repeated(
         "set a value for every trial (keys: trainables/config.py); a searched key is fixed to it",
         name="set",

@@ -47,6 +47,7 @@ from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import reached_text
 from trainables.catalog.tasks import Metric
+from trainables.fairness.report import GROUPS
 from trainables.messages import WarmStart
 from trainables.robustness.budgets import ATTACKED
 from trainables.values import Evaluation, Params
@@ -623,6 +624,13 @@ class Runs:
         )
         if by_metric := test.get("metric"):
             metrics |= {f"test/{by_metric['name']}": by_metric["value"]}
+        if worst := test.get(GROUPS, {}).get("worst"):
+            metrics |= {"test/worst_group_accuracy": worst["accuracy"]}
+        for title, attribute in test.get(GROUPS, {}).get("attributes", {}).items():
+            metrics |= {
+                f"test_group/{_key(title)}/{_key(group['name'])}/accuracy": group["accuracy"]
+                for group in attribute["groups"]
+            }
         for name, values in test.get("per_class", {}).items():
             metrics |= {
                 f"test_class/{_key(name)}/{metric}": values[metric]

@@ -24,6 +24,7 @@ from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
 from search.views.base import Finished, View, ViewContext
 from search.views.terminal import Terminal, say
+from search.views.text.groups import group_lines
 from search.views.text.labels import (
     as_good,
     figure_text,
@@ -170,7 +171,7 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
             say(console, str(quicker))
     if labels := more_labels_text(result):
         say(console, labels)
-    for line in robustness_lines(result):
+    for line in (*group_lines(result), *robustness_lines(result)):
         say(console, line)
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):

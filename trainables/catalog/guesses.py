@@ -147,7 +147,7 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
     not depend on the image are right n p q times in expectation. The sum of F1 over the classes is
     concave in q and greatest at q = p (Lagrange), where it is 1. Log loss is least at q = p too
     (Gibbs' inequality). A log loss that is infinite, because a class that occurs is never guessed,
-    is left out.
+    is left out. Worst-group accuracy is the least q, at most 1 over the number of classes.
 
     Args:
         shares: the frequency of each class among the guesses, which is also its predicted
@@ -164,6 +164,7 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
         "macro_f1": _mean(
             2 * share * true / (share + true) for share, true in pairs if share or true
         ),
+        "worst_group_accuracy": min(share for share, true in pairs if true),
         "auc": 0.5,
     }
     if all(share for share, true in pairs if true):

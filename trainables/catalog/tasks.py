@@ -298,6 +298,7 @@ CAPABILITIES = {
     "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
     "promises": "its answers are not classes, of which some could be wrong",
+    "groups": "its predictions are not right or wrong, so groups have no accuracy",
     "explain": "its predictions cannot be explained by a map of the image",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
@@ -353,11 +354,24 @@ CLASSIFICATION = TaskEntry(
             limits=(0.0, float("inf")),
         ),
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
+        Metric(
+            name="worst_group_accuracy",
+            title="worst-group accuracy",
+            key="val/worst_group_accuracy",
+            limits=UNIT,
+            in_percent=True,
+        ),
     ),
+    terms={
+        "worst-group accuracy": (
+            "The lowest share of images that are classified correctly, among the classes within "
+            "the groups of --groups; without groups, among the classes."
+        ),
+    },
     can=frozenset(
         {
-            *("augment", "balance", "explain", "feedback", "folds", "fuse", "half", "onnx"),
-            *("promises", "robustness", "sampling", "workers"),
+            *("augment", "balance", "explain", "feedback", "folds", "fuse", "groups", "half"),
+            *("onnx", "promises", "robustness", "sampling", "workers"),
         }
     ),
 )

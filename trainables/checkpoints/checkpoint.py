@@ -26,11 +26,11 @@ from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
 """The precision of old checkpoints, which do not state it."""
-OPTIONAL = ("scaler", "scaling")
+OPTIONAL = ("scaler", "scaling", "group_weights")
 """Plain values of a network's state that some checkpoints lack.
 
-`scaler` exists only after a training in float16. `scaling` (of pixels) is missing in old
-checkpoints.
+`scaler` exists only after a training in float16, `group_weights` only with group DRO. `scaling` (of
+pixels) is missing in old checkpoints.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"

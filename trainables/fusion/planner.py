@@ -134,6 +134,8 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         return "the images do not fit into memory"
     if "fuse" not in config.task.can:
         return f"the task is {config.task.name}, and {CAPABILITIES['fuse']}"
+    if config.train.group_dro:
+        return "with train.group_dro, each training weights its groups separately"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
     network = config.load_task().network(config.model, dataset)

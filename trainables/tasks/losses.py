@@ -45,6 +45,13 @@ def losses(
     return loss + outputs.weight * auxiliary_losses.sum(), own
 
 
+@torch.no_grad()
+def loss_of_each(outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each image's own logits, (batch,), as for `losses`."""
+    logits = outputs if isinstance(outputs, Tensor) else outputs.logits
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean over a batch of each image's cross-entropy times its weight.
 

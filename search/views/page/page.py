@@ -26,6 +26,7 @@ from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
 from search.views.text import labels, robustness
+from search.views.text.groups import group_sentences
 from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.terms import terms_of
@@ -44,6 +45,7 @@ CONSTANTS = {
     "count": counted,
     "words": labels,
     "robustness": robustness,
+    "group_sentences": group_sentences,
 }
 """The values, functions and modules in the template that are equal for all searches."""
 
