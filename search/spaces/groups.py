@@ -7,8 +7,8 @@ little without strong weight decay or few epochs (Sagawa et al. 2020).
 from search.space import Choice, Float, SearchSpace
 
 FOR = (
-    "Images in groups (--groups), of which the worst is to be recognised well: add --metric "
-    "worst_group_accuracy."
+    "Images in groups, of which the worst is to be recognised well too: rank trials by worst-group "
+    "accuracy."
 )
 
 

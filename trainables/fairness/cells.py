@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.catalog.tasks import INTERVAL_LEVEL
 from trainables.fairness.attributes import NO_GROUP
+from trainables.statistics.intervals import share_bounds
 
-LEAST_IMAGES = 12
+LEAST_IMAGES = 11
 """The minimum number of images of a group whose share is compared with those of others.
 
 With fewer, there is no interval (`trainables.catalog.tasks.LEAST_FREEDOM`).
 """
-RESAMPLES = 200
-"""The number of samples for the standard error of the lowest share."""
 
 Numbers = NDArray[np.int64]
 
@@ -76,18 +76,30 @@ def count_cells(classes: Numbers, is_right: NDArray[np.bool_], groups: Numbers |
 def lowest_share(cells: Cells) -> tuple[float, float, float]:
     """Return the lowest share among the cells that are compared, its error, and its freedom.
 
-    The standard error is the root mean square difference between this share and those of random
-    samples, so that it includes the bias: the lowest of several measured shares is too low in the
-    mean. In the samples, shares are shrunk towards one half by one additional correct answer and
-    one additional wrong one (Agresti and Coull 1998). The seed is fixed, so that the same counts
-    give the same error. The degrees of freedom are the smallest number of images, less one.
+    The lowest of several measured shares is too low in the mean, since chance decides which one it
+    is. Therefore the error is that of an interval which covers the lowest true share, whichever
+    cell has it: the exact intervals of all cells hold together (Bonferroni), and the lowest of
+    their lower and of their upper ends are its ends. The error is the larger distance to an end,
+    divided by the quantile of Student's t (`Metric.interval` multiplies them again). The degrees of
+    freedom are the smallest number of images of all cells, less one, so that the interval is
+    unknown if a cell is too small to be compared.
+
+    Returns:
+        The share, its standard error, and the degrees of freedom of the error.
     """
     if not len(cells.images):
         return 0.0, 0.5, 0.0
+    # Imported here because importing scipy is slow, and few trainings need it.
+    from scipy.special import stdtrit
+
     images, right = cells.images[cells.compared], cells.right[cells.compared]
-    value = float((right / images).min())
-    drawn = np.random.default_rng(0).binomial(
-        images, (right + 1) / (images + 2), (RESAMPLES, len(images))
-    )
-    lowest = (drawn / images).min(axis=1)
-    return value, float(np.sqrt(((lowest - value) ** 2).mean())), float(images.min() - 1)
+    shares = right / images
+    rate = (1 - INTERVAL_LEVEL) / 2 / len(images)
+    ends = [
+        share_bounds(share, count, rate)
+        for share, count in zip(shares.tolist(), images.tolist(), strict=True)
+    ]
+    value, freedom = float(shares.min()), float(cells.images.min() - 1)
+    low, high = (min(end) for end in zip(*ends, strict=True))
+    width = stdtrit(max(1.0, freedom), (1 + INTERVAL_LEVEL) / 2)
+    return value, float(max(value - low, high - value) / width), freedom

@@ -279,9 +279,15 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
 def worst_group_accuracy(
     labels: Labels, probabilities: Probabilities, groups: Labels | None
 ) -> Measured:
-    """Return the lowest share of correct guesses in a class within a group (`lowest_share`)."""
+    """Return the lowest share of correct guesses in a class within a group (`lowest_share`).
+
+    There are no degrees of freedom if a class does not occur, since it may be the worst.
+    """
+    labels = labels.astype(np.int64)
     is_right = probabilities.argmax(axis=1) == labels
-    return Measured(*lowest_share(count_cells(labels.astype(np.int64), is_right, groups)))
+    value, error, freedom = lowest_share(count_cells(labels, is_right, groups))
+    do_all_occur = len(np.unique(labels)) == probabilities.shape[1]
+    return Measured(value, error, freedom if do_all_occur else 0.0)
 
 
 def roc_curve(

@@ -48,7 +48,7 @@ LONG_S = 3600
 """Expected duration in seconds above which the plan suggests how to shorten the search."""
 OPENING = (
     *("space", "name", "trials", "max_epochs", "budget"),
-    *("download", "weights", "unlabelled", "image_size"),
+    *("download", "weights", "unlabelled", "groups", "image_size"),
 )
 """Fields of the form that are visible at first; a click shows the others."""
 

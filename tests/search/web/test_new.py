@@ -78,10 +78,12 @@ def test_folders_of_weights_and_of_more_images_are_passed_on(
     visitor: Visitor, started: list[list[str]]
 ) -> None:
     flowers = visitor.folder / "root" / "flowers"
-    places = {"weights": str(flowers), "unlabelled": str(flowers)}
+    groups = flowers.with_name("groups.csv")
+    groups.write_text("image,camera\n")
+    places = {"weights": str(flowers), "unlabelled": str(flowers), "groups": str(groups)}
     visitor.send("/new", {"data": "digits", "space": "auto", **places})
     request = parse_options(started[0][2:]).request
-    assert (request.weights, request.unlabelled) == (flowers, flowers)
+    assert (request.weights, request.unlabelled, request.groups) == (flowers, flowers, groups)
 
 
 def test_without_a_name_a_search_gets_one(visitor: Visitor, started: list[list[str]]) -> None:
@@ -114,6 +116,7 @@ def test_no_value_becomes_an_option(
         ("data", "folder:/etc", "is not inside"),
         ("weights", "/etc", "is not inside"),
         ("unlabelled", "../..", "is not inside"),
+        ("groups", "/etc/passwd", "is not inside"),
         ("data", "folder:../..", "is not inside"),
         ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),

@@ -1,7 +1,6 @@
 """Accuracy by group: counts, intervals, the worst cell, the gap, and the small groups."""
 
 import numpy as np
-import pytest
 
 from trainables.fairness.attributes import NO_GROUP, Attributes
 from trainables.fairness.cells import LEAST_IMAGES, count_cells, lowest_share
@@ -67,7 +66,7 @@ def test_no_cell_is_the_worst_if_all_are_small():
     labels, chances, groups = images([(0, 0, LEAST_IMAGES - 1, 3), (1, 1, 4, 4)])
     result = report_groups(labels, chances, groups, ATTRIBUTES, CLASSES, SCORES)
     assert result["worst"] is None
-    assert lowest_share(count_cells(labels, chances.argmax(axis=1) == labels, groups))[0] == 3 / 11
+    assert lowest_share(count_cells(labels, chances.argmax(axis=1) == labels, groups))[0] == 3 / 10
 
 
 def test_the_gap_covers_the_true_one_of_equal_and_of_unequal_groups():
@@ -108,7 +107,8 @@ def test_the_lowest_share_without_groups_is_that_of_the_worst_class():
     is_right = np.concatenate([np.arange(100) < 90, np.arange(50) < 30])
     value, error, freedom = lowest_share(count_cells(labels, is_right, None))
     assert (value, freedom) == (0.6, 49)
-    assert error == pytest.approx(np.sqrt(0.6 * 0.4 / 50), rel=0.15)
+    # Two intervals hold together, so each is wider than one alone.
+    assert 1.1 < error / np.sqrt(0.6 * 0.4 / 50) < 1.3
 
 
 def test_nothing_is_known_about_no_images():
