@@ -1,5 +1,6 @@
 """The groups of a folder's images (`data.groups`): read, checked, and part of the fingerprint."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from trainables.config import DataConfig
 from trainables.corrections.labels import LEAVE_OUT, append_correction, corrections_path
-from trainables.datasets.load import load
+from trainables.datasets import joined
+from trainables.datasets.load import load, read
 from trainables.errors import ConfigError, DataError
 
 
@@ -75,3 +77,15 @@ def test_a_published_data_set_has_no_groups(marked: DataConfig) -> None:
 def test_only_classified_images_have_groups(marked: DataConfig) -> None:
     with pytest.raises(ConfigError, match="cannot be used for segmentation"):
         DataConfig(name="folder", task="segmentation", groups=marked.groups)
+
+
+def test_images_that_were_recorded_later_have_no_group(marked: DataConfig, tmp_path: Path) -> None:
+    whole = read(marked)
+    train = whole.decoded.train
+    names = ("recorded/new.png", *(train.names or ())[1:])
+    joined.write(tmp_path / "joined", replace(whole.decoded, train=replace(train, names=names)))
+    dataset = load(replace(marked, name="joined", root=str(tmp_path / "joined")))
+    parts = (dataset.train, dataset.val, dataset.test)
+    numbers = np.concatenate([dataset.group_numbers(part) for part in parts if part is not None])
+    assert Counter(numbers.tolist())[-1] == 1
+    assert len(numbers) == 140
