@@ -3,14 +3,14 @@
 The results are JSON-compatible values, which an evaluation contains under `GROUPS`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import INTERVAL_LEVEL
+from trainables.catalog.tasks import CLASSIFICATION, INTERVAL_LEVEL
 from trainables.errors import printable
 from trainables.fairness.attributes import Attributes
 from trainables.fairness.cells import LEAST_IMAGES, Cells, Numbers, count_cells
@@ -170,31 +170,38 @@ def _worst(cells: Sequence[Json]) -> Json | None:
 
 def group_tables(groups: Evaluation) -> list[Json]:
     """Return the tables that a report shows (`Task.evaluate`), from a result of `report_groups`."""
-    return [
-        *(
+    tables = []
+    for attribute, results in groups["attributes"].items():
+        rows = results["groups"]
+        further = _further(rows)
+        tables.append(
             {
-                "title": f"Groups: {title}",
-                "columns": ["group", "images", "accuracy", "95 % interval", *_further(rows)],
-                "rows": [_row([row["name"]], row, _further(rows)) for row in rows],
+                "title": f"Groups: {attribute}",
+                "columns": ["group", "images", "accuracy", "95 % interval", *further.values()],
+                "rows": [_row([row["name"]], row, further) for row in rows],
             }
-            for title, attribute in groups["attributes"].items()
-            if (rows := attribute["groups"])
-        ),
+        )
+    return [
+        *tables,
         {
             "title": "Classes within groups, the lowest accuracy first",
             "columns": ["class", "group", "images", "accuracy", "95 % interval"],
-            "rows": [_row([row["class"], row["group"]], row, []) for row in groups["cells"]],
+            "rows": [_row([row["class"], row["group"]], row, ()) for row in groups["cells"]],
         },
     ]
 
 
-def _further(rows: Sequence[Json]) -> list[str]:
-    """Return the names of the metrics besides accuracy."""
-    names = {"name", "images", "right", "accuracy", "low", "high", "is_small"}
-    return [name for name in rows[0] if name not in names]
+def _further(rows: Sequence[Json]) -> dict[str, str]:
+    """Return the titles of the metrics besides accuracy, by name."""
+    metrics = CLASSIFICATION.metric_of_name
+    return {
+        name: metrics[name].title
+        for name in (rows[0] if rows else {})
+        if name in metrics and name != "accuracy"
+    }
 
 
-def _row(names: list[str], row: Json, further: Sequence[str]) -> list[Any]:
+def _row(names: list[str], row: Json, further: Iterable[str]) -> list[Any]:
     interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %"
     images = f"{row['images']:,}" + " (few)" * row["is_small"]
     accuracy = f"{100 * row['accuracy']:.1f} %"

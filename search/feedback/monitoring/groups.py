@@ -33,7 +33,7 @@ def answers_of_groups(window: Window, attributes: Attributes) -> list[GroupAnswe
         attributes: the attributes of images, whose names are those of the records (the SHA-256 of
             the file); images that it does not name belong to no group.
     """
-    answered = attributes.numbers(answer.image for answer in window.answers)
+    answers = attributes.numbers(answer.image for answer in window.answers)
     corrected = attributes.numbers(answer.image for answer, _ in window.corrected)
     groups_of_values = []
     for title in attributes.titles:
@@ -42,7 +42,7 @@ def answers_of_groups(window: Window, attributes: Attributes) -> list[GroupAnswe
             groups_of_values.append(
                 GroupAnswers(
                     printable(f"{title}={value}"),
-                    int(np.isin(answered, groups).sum()),
+                    int(np.isin(answers, groups).sum()),
                     len(right),
                     Accuracy.of(right) if len(right) >= LEAST_IMAGES else None,
                 )

@@ -30,8 +30,10 @@ def group_sentences(evaluation: Json, part: str) -> Iterator[str]:
     if (worst := groups["worst"]) is not None:
         yield (
             f"The worst group of {part} images is class '{worst['class']}' with {worst['group']}: "
-            f"{_percent(worst)} of {counted(worst['images'], 'image')} are classified correctly, "
-            f"and {100 * evaluation['accuracy']:.1f} % of all images."
+            f"{100 * worst['accuracy']:.1f} % of {counted(worst['images'], 'image')} are "
+            f"classified correctly, and {100 * evaluation['accuracy']:.1f} % of all images. The "
+            f"lowest true share of all {worst['compared']} classes within groups is between "
+            f"{100 * worst['low']:.1f} and {100 * worst['high']:.1f} % (95 % interval)."
         )
     for title, attribute in groups["attributes"].items():
         if (gap := attribute["gap"]) is not None:
@@ -43,13 +45,6 @@ def group_sentences(evaluation: Json, part: str) -> Iterator[str]:
                 f"apart (95 % interval {100 * gap['low']:.1f} to {100 * gap['high']:.1f})."
             )
     yield from _small_groups(groups)
-
-
-def _percent(group: Json) -> str:
-    return (
-        f"{100 * group['accuracy']:.1f} % (95 % interval {100 * group['low']:.1f} to "
-        f"{100 * group['high']:.1f} %)"
-    )
 
 
 def _small_groups(groups: Json) -> Iterator[str]:

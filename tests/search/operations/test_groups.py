@@ -30,7 +30,7 @@ def test_the_worst_group_is_found_and_named(
     assert worst["group"] in ("mark=red", "mark=green")
     assert (
         f"The worst group of test images is class '{worst['class']}' with {worst['group']}: "
-        f"{100 * worst['accuracy']:.1f} %" in done.stderr
+        f"{100 * worst['accuracy']:.1f} % of {worst['images']} images" in done.stderr
     )
     assert "\nBy mark, from " in done.stderr
     assert summary["best"]["test_value"] == worst["accuracy"]
