@@ -66,8 +66,7 @@ def experiment_of(request: RunRequest) -> Experiment:
     data = data_config(request.data, request.reading, request.seed)
     space, space_name, space_source = chosen or space_of(default(data.data.task, source))
     settings = with_weights(request.weights, space, settings)
-    settings = with_unlabelled(request.unlabelled, space, settings)
-    settings = with_groups(request.groups, settings)
+    settings = with_groups(request.groups, with_unlabelled(request.unlabelled, space, settings))
     space = space.fixed(settings)
     if "model.name" not in settings:
         check_space(request, space, data)

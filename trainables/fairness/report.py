@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import CLASSIFICATION, INTERVAL_LEVEL
+from trainables.catalog.tasks import INTERVAL_LEVEL
 from trainables.errors import printable
 from trainables.fairness.attributes import Attributes
 from trainables.fairness.cells import LEAST_IMAGES, Cells, Numbers, count_cells
@@ -168,12 +168,17 @@ def _worst(cells: Sequence[Json]) -> Json | None:
     return {**large[0], "low": low, "high": high, "compared": len(large)}
 
 
-def group_tables(groups: Evaluation) -> list[Json]:
-    """Return the tables that a report shows (`Task.evaluate`), from a result of `report_groups`."""
+def group_tables(groups: Evaluation, titles: Mapping[str, str]) -> list[Json]:
+    """Return the tables that a report shows (`Task.evaluate`).
+
+    Args:
+        groups: a result of `report_groups`.
+        titles: the titles of the metrics besides accuracy, by name.
+    """
     tables = []
     for attribute, results in groups["attributes"].items():
         rows = results["groups"]
-        further = _further(rows)
+        further = {name: titles[name] for name in (rows[0] if rows else ()) if name in titles}
         tables.append(
             {
                 "title": f"Groups: {attribute}",
@@ -189,16 +194,6 @@ def group_tables(groups: Evaluation) -> list[Json]:
             "rows": [_row([row["class"], row["group"]], row, ()) for row in groups["cells"]],
         },
     ]
-
-
-def _further(rows: Sequence[Json]) -> dict[str, str]:
-    """Return the titles of the metrics besides accuracy, by name."""
-    metrics = CLASSIFICATION.metric_of_name
-    return {
-        name: metrics[name].title
-        for name in (rows[0] if rows else {})
-        if name in metrics and name != "accuracy"
-    }
 
 
 def _row(names: list[str], row: Json, further: Iterable[str]) -> list[Any]:

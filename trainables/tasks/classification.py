@@ -97,8 +97,19 @@ class Classification(Task):
             **report(part.targets, predictions, dataset.classes),
             "wrong": confidently_wrong(part, predictions),
             **_by_metric(metric, part, predictions, groups),
-            **_by_group(part, predictions, dataset, groups),
+            **self._by_group(part, predictions, dataset),
         }
+
+    def _by_group(self, part: Part, chances: Probabilities, dataset: Dataset) -> Evaluation:
+        """Evaluate each group of images; empty without groups."""
+        groups = dataset.group_numbers(part)
+        if groups is None or dataset.attributes is None:
+            return {}
+        results = report_groups(
+            part.targets, chances, groups, dataset.attributes, dataset.classes, SCORES
+        )
+        titles = {metric.name: metric.title for metric in self.entry.metrics if not metric.is_share}
+        return {GROUPS: results, "tables": group_tables(results, titles)}
 
     def value(self, predictions: Predictions, part: Part) -> float:
         """Compute the accuracy of class probabilities, (images, classes)."""
@@ -133,18 +144,6 @@ def _by_metric(
     if metric.is_share:
         return {}
     return {"metric": metric.evaluated(*compute(metric, part.targets, chances, groups))}
-
-
-def _by_group(
-    part: Part, chances: Probabilities, dataset: Dataset, groups: Labels | None
-) -> Evaluation:
-    """Evaluate each group of images; empty without groups."""
-    if groups is None or dataset.attributes is None:
-        return {}
-    results = report_groups(
-        part.targets, chances, groups, dataset.attributes, dataset.classes, SCORES
-    )
-    return {GROUPS: results, "tables": group_tables(results)}
 
 
 class ClassMeter:

@@ -77,8 +77,7 @@ def decide_outcome(
     champion = LoadedCheckpoint(data.config, data.dataset, champion_model.checkpoint)
     assert dataset.test is not None
     on_new = champion.correct_predictions(parts[HELD_OUT])
-    on_old = champion.correct_predictions(dataset.test)
-    best_on_old = best.correct_predictions(dataset.test)
+    on_old, best_on_old = (each.correct_predictions(dataset.test) for each in (champion, best))
     note_deciding_images(records, result.started.id, info, fair if is_fair else None)
     return Decision(
         trial,

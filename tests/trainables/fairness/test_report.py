@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.fairness.attributes import NO_GROUP, Attributes
 from trainables.fairness.cells import LEAST_IMAGES, count_cells, lowest_share
 from trainables.fairness.report import gap_of, group_tables, report_groups
 from trainables.tasks.metrics import SCORES
+
+METRICS = [metric for metric in CLASSIFICATION.metrics if not metric.is_share]
 
 ATTRIBUTES = Attributes(("mark", "size"), (("green", "big"), ("red", "big"), ("red", "small")), {})
 CLASSES = ("cat", "dog")
@@ -118,7 +121,8 @@ def test_nothing_is_known_about_no_images():
 
 def test_tables_have_every_group_and_cell():
     labels, chances, groups = images(COUNTS)
-    tables = group_tables(report_groups(labels, chances, groups, ATTRIBUTES, CLASSES, SCORES))
+    result = report_groups(labels, chances, groups, ATTRIBUTES, CLASSES, SCORES)
+    tables = group_tables(result, {metric.name: metric.title for metric in METRICS})
     assert [table["title"] for table in tables] == [
         "Groups: mark",
         "Groups: size",
