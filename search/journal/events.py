@@ -425,6 +425,8 @@ class Opened(TrialEvent):
     epoch: int = 0
     by: str = "search.run"
     """The command that uses the test set."""
+    promises: list[str] = field(default_factory=list)
+    """The options of `search.promote` whose thresholds are chosen with the test set."""
 
 
 @dataclass(frozen=True)
@@ -443,6 +445,20 @@ class Tested(TrialEvent):
     """The command that used the test set; read only in journals of earlier versions, which have no
     `Opened`.
     """
+
+
+@dataclass(frozen=True)
+class ModelRegistered(TrialEvent):
+    """The model of a trial was registered (`search.promote`)."""
+
+    model: str
+    """The name of the registered model."""
+    version: str
+    promises: Json = field(default_factory=dict)
+    """The promises about its answers (`trainables.reliability.promises.Promises`); empty without
+    any."""
+    reliability: Json = field(default_factory=dict)
+    """How far its answers can be relied on (`Exported.reliability`); empty if not measured."""
 
 
 @dataclass(frozen=True)
@@ -663,6 +679,7 @@ KINDS: dict[str, type[EventData]] = {
     "unevaluated": Unevaluated,
     "opened": Opened,
     "tested": Tested,
+    "registered": ModelRegistered,
     "evidence": Evidence,
     "freed": Freed,
     "enough": Enough,

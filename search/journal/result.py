@@ -21,6 +21,7 @@ from search.journal.events import (
     Finished,
     Freed,
     Held,
+    ModelRegistered,
     Opened,
     Paused,
     Promoted,
@@ -408,12 +409,27 @@ class Opening:
 
     time_ms: int
     by: str
-    """The command: `search.run`, `search.resume` or `search.select`."""
+    """The command: `search.run`, `search.resume`, `search.select` or `search.promote`."""
     trial: str
+    promises: tuple[str, ...] = ()
+    """The options of `search.promote` whose thresholds were chosen with the test set."""
 
     def __str__(self) -> str:
         """Format this use, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
-        return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
+        return f"{moment(self.time_ms)} by {' '.join([self.by, *self.promises])} for {self.trial}"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The registration of a trial's model, and its Unix time."""
+
+    time_ms: int
+    event: ModelRegistered
+
+    def __str__(self) -> str:
+        """Format this registration: `2026-11-25 20:58 UTC: t0007 as version 3 of flowers`."""
+        event = self.event
+        return f"{moment(self.time_ms)}: {event.trial} as version {event.version} of {event.model}"
 
 
 @dataclass(frozen=True)
@@ -535,6 +551,8 @@ class SearchResult:
     """The last evaluation of one of the trials on the test set; None if there is none."""
     openings: list[Opening] = field(default_factory=list)
     """Every use of the test set."""
+    registrations: list[Registration] = field(default_factory=list)
+    """The models that were registered, in order."""
     selection: Selection | None = None
     refinement: Refinement | None = None
     is_drawn: bool = False
@@ -618,8 +636,8 @@ class SearchResult:
         self._state += 1
         data = event.data
         if self.current_sessions and not isinstance(
-            data, SessionStart | Freed
-        ):  # `Freed` belongs to no session
+            data, SessionStart | Freed | ModelRegistered
+        ):  # the last two belong to no session
             self.current_sessions[-1].count_until(event.time_ms, event.elapsed_ms)
         self._apply(data, event.time_ms)
         if isinstance(data, SessionStart):
@@ -672,9 +690,11 @@ class SearchResult:
             case Suggested():
                 self._suggest(data)
             case Opened():
-                self.openings.append(Opening(time_ms, data.by, data.trial))
+                self.openings.append(Opening(time_ms, data.by, data.trial, tuple(data.promises)))
             case Tested():
                 self._test(data, time_ms)
+            case ModelRegistered():
+                self.registrations.append(Registration(time_ms, data))
             case Unevaluated() if self.current_sessions is self.sessions:
                 self.unevaluated = data.reasons
             case Evidence() if data.file == PICTURES:
