@@ -15,6 +15,8 @@ from trainables.messages import Cost, WarmStart
 from trainables.values import Json
 
 Read = TypeVar("Read")
+PROMOTE = "search.promote"
+"""The command that uses the test set outside of sessions (`Opened.by`)."""
 
 
 @dataclass(frozen=True)
@@ -428,6 +430,11 @@ class Opened(TrialEvent):
     promises: list[str] = field(default_factory=list)
     """The options of `search.promote` whose thresholds are chosen with the test set."""
 
+    @property
+    def is_in_session(self) -> bool:
+        """False for a promotion, which may follow long after the search."""
+        return self.by != PROMOTE
+
 
 @dataclass(frozen=True)
 class Tested(TrialEvent):
@@ -448,7 +455,7 @@ class Tested(TrialEvent):
 
 
 @dataclass(frozen=True)
-class ModelRegistered(TrialEvent):
+class Registration(TrialEvent):
     """The model of a trial was registered (`search.promote`)."""
 
     model: str
@@ -679,7 +686,7 @@ KINDS: dict[str, type[EventData]] = {
     "unevaluated": Unevaluated,
     "opened": Opened,
     "tested": Tested,
-    "registered": ModelRegistered,
+    "registration": Registration,
     "evidence": Evidence,
     "freed": Freed,
     "enough": Enough,

@@ -21,12 +21,12 @@ from search.journal.events import (
     Finished,
     Freed,
     Held,
-    ModelRegistered,
     Opened,
     Paused,
     Promoted,
     Refined,
     RefinementTerms,
+    Registration,
     Requested,
     Restored,
     Resumed,
@@ -420,11 +420,11 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Registration:
+class DatedRegistration:
     """The registration of a trial's model, and its Unix time."""
 
     time_ms: int
-    event: ModelRegistered
+    event: Registration
 
     def __str__(self) -> str:
         """Format this registration: `2026-11-25 20:58 UTC: t0007 as version 3 of flowers`."""
@@ -515,6 +515,13 @@ class Selection:
         return sum(trial.train_s for trial in self.repeats.values())
 
 
+def _is_in_session(data: EventData) -> bool:
+    """True for an event within a session, whose time counts; commands write some afterwards."""
+    if isinstance(data, Opened):
+        return data.is_in_session
+    return not isinstance(data, SessionStart | Freed | Registration)
+
+
 @dataclass
 class Refinement:
     """The further rounds of a search (`search.refine`), each in a space derived from results."""
@@ -551,7 +558,7 @@ class SearchResult:
     """The last evaluation of one of the trials on the test set; None if there is none."""
     openings: list[Opening] = field(default_factory=list)
     """Every use of the test set."""
-    registrations: list[Registration] = field(default_factory=list)
+    registrations: list[DatedRegistration] = field(default_factory=list)
     """The models that were registered, in order."""
     selection: Selection | None = None
     refinement: Refinement | None = None
@@ -635,9 +642,7 @@ class SearchResult:
         """Update the result with the next event of the journal."""
         self._state += 1
         data = event.data
-        if self.current_sessions and not isinstance(
-            data, SessionStart | Freed | ModelRegistered
-        ):  # the last two belong to no session
+        if self.current_sessions and _is_in_session(data):
             self.current_sessions[-1].count_until(event.time_ms, event.elapsed_ms)
         self._apply(data, event.time_ms)
         if isinstance(data, SessionStart):
@@ -693,8 +698,8 @@ class SearchResult:
                 self.openings.append(Opening(time_ms, data.by, data.trial, tuple(data.promises)))
             case Tested():
                 self._test(data, time_ms)
-            case ModelRegistered():
-                self.registrations.append(Registration(time_ms, data))
+            case Registration():
+                self.registrations.append(DatedRegistration(time_ms, data))
             case Unevaluated() if self.current_sessions is self.sessions:
                 self.unevaluated = data.reasons
             case Evidence() if data.file == PICTURES:

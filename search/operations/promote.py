@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search.facts.guessing import above_chance
 from search.facts.summary import metric_facts
 from search.facts.trials import primary_facts
-from search.journal.events import EventData, ModelRegistered, Opened
+from search.journal.events import PROMOTE, EventData, Opened, Registration
 from search.journal.guessing import AgainstGuessing
 from search.journal.journal import JournalError
 from search.journal.result import PAGE, SearchResult, TrialResult
@@ -35,8 +35,6 @@ from trainables.values import Json
 
 if TYPE_CHECKING:
     from trainables.export.export import Exported
-
-VERB = "search.promote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +166,9 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
     _note_earlier_promises(request.promises, result, talk)
     if "promises" in chosen.task.can and images.get("test"):
         options = request.promises.set_on_test_images
-        _record(home, Opened(chosen.trial, chosen.best_epoch or 0, VERB, options), talk)
+        _record(home, Opened(chosen.trial, chosen.best_epoch or 0, PROMOTE, options), talk)
     exported, version = _export_and_register(request, result, home, chosen, registry)
-    event = ModelRegistered(
+    event = Registration(
         chosen.trial, name, version, request.promises.to_json(), exported.reliability
     )
     with step("describing the model in MLflow"):

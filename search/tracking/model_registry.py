@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.errors import NotReady
 from cluster.secrets import redact
-from search.journal.events import ModelRegistered
+from search.journal.events import Registration
 from search.journal.result import SearchResult
 from search.journal.store import Storage
 from search.tracking.client import client_of, sqlite_path
@@ -171,7 +171,7 @@ class Registry:
         return str(registered.version)
 
     def describe_registration(
-        self, event: ModelRegistered, pictures: Mapping[str, bytes], step: int
+        self, event: Registration, pictures: Mapping[str, bytes], step: int
     ) -> None:
         """Add a registered version, its reliability and pictures of it to the search's run.
 

@@ -22,9 +22,9 @@ from search.journal.events import (
     Evidence,
     Finished,
     Held,
-    ModelRegistered,
     Opened,
     Paused,
+    Registration,
     Restored,
     Resumed,
     Running,
@@ -149,7 +149,7 @@ def stress_figures(stressed: Stressed) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def registration_figures(event: ModelRegistered) -> dict[str, float]:
+def registration_figures(event: Registration) -> dict[str, float]:
     """Convert the reliability of a registered model to metrics of the search's run."""
     facts, figures = event.reliability, dict[str, float]()
     if own := facts.get("calibration"):
@@ -167,12 +167,12 @@ def registration_figures(event: ModelRegistered) -> dict[str, float]:
     return {f"registered/{name}": value for name, value in figures.items()}
 
 
-def registration_tags(event: ModelRegistered) -> dict[str, str]:
+def registration_tags(event: Registration) -> dict[str, str]:
     """Return the tags of the search's run that name its registered model."""
     return {"registered": f"{event.trial} as version {event.version} of {event.model}"}
 
 
-def write_registration(client: Any, run_id: str, event: ModelRegistered, step: int) -> None:
+def write_registration(client: Any, run_id: str, event: Registration, step: int) -> None:
     """Write a registration to the search's run; `step` counts the registrations."""
     from mlflow.entities import Metric, RunTag
 
@@ -330,7 +330,7 @@ class Runs:
                 self._log_openings()
             case Tested() as data:
                 self._test(event, data)
-            case ModelRegistered() as data:
+            case Registration() as data:
                 self._queue(
                     self.parent,
                     metrics=registration_figures(data),

@@ -18,10 +18,10 @@ from search.journal.events import (
     Evidence,
     Freed,
     Held,
-    ModelRegistered,
     Opened,
     Paused,
     Promoted,
+    Registration,
     Requested,
     Restored,
     Retried,
@@ -106,7 +106,7 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
             yield f"{event.outcome}{kind}" + (f": {event.reason.strip()}" if is_told else "")
         case Opened():
             yield f"the test set was opened for it by {' '.join([event.by, *event.promises])}"
-        case ModelRegistered():
+        case Registration():
             yield f"registered as version {event.version} of {event.model}"
         case Tested():
             yield f"tested on the test set: {_tested_text(event.test, result)}"
