@@ -45,6 +45,7 @@ def json_summary(
         **refinement_facts(result),
         **group_facts(result),
         **_robustness(result),
+        **registration_facts(result),
         "trials": result.counts,
         "risk": result.risk.chance if result.risk is not None else None,
         "epochs_trained": result.epochs_trained,
@@ -92,6 +93,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         "checkpoint": checkpoint,
         **group_facts(result),
         **_robustness(result),
+        **registration_facts(result),
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
@@ -110,6 +112,18 @@ def request_facts(result: SearchResult) -> list[Json]:
         {"time_ms": answered_request.time_ms, **answered_request.request.to_json()}
         for answered_request in result.requests.values()
     ]
+
+
+def registration_facts(result: SearchResult) -> Json:
+    """Return the registered models, the earliest first; empty if there is none."""
+    if not result.registrations:
+        return {}
+    return {
+        "registered": [
+            {"time_ms": registration.time_ms, **registration.event.to_json()}
+            for registration in result.registrations
+        ]
+    }
 
 
 def models(result: SearchResult) -> list[Json]:

@@ -196,6 +196,8 @@ class TaskEntry:
     """
     output: str = "predictions"
     """The noun for what a model of this task returns."""
+    committee: str = "predictions are combined from those of"
+    """Begins the sentence about a model of several networks, before "5 models, one trained ..."."""
     columns: str = ""
     """The columns of the predictor's table, in Markdown; if empty, their names are listed."""
     accepts: str = (
@@ -315,6 +317,7 @@ CLASSIFICATION = TaskEntry(
     model="trainables.export.classifier:Classifier",
     goal="classify {data} ({classes} classes) best",
     output="probabilities",
+    committee="probabilities are the mean of those of",
     columns="`class`, `probability`, and `probability of NAME` for each class",
     accepts=(
         "Pass images as one uint8 NumPy array of shape (count, height, width, channels), of "
@@ -386,6 +389,7 @@ SEGMENTATION = TaskEntry(
     model="trainables.export.segmenter:Segmenter",
     goal="give each pixel of {data} its class ({classes} classes) best",
     output="masks",
+    committee="the probabilities of each pixel's classes are the mean of those of",
     columns="the share of each class, and `mask`, a PNG whose pixels are class numbers",
     accepts=(
         "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
@@ -421,6 +425,7 @@ SUPER_RESOLUTION = TaskEntry(
     model="trainables.export.enlarger:Enlarger",
     goal="enlarge the images of {data} best",
     output="enlargements",
+    committee="pixels are the mean of those of",
     columns="`width` and `height` of the enlarged image, and `image`, a PNG",
     accepts=(
         "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
@@ -474,6 +479,7 @@ DETECTION = TaskEntry(
     model="trainables.export.detector:ObjectDetector",
     goal="find the objects in the images of {data} ({classes} classes) best",
     output="boxes",
+    committee="boxes around the same object are combined from those of",
     columns=(
         "the number of objects of each class that are found at the model's working point, and "
         "`boxes as JSON`, with the `box` (left, top, right, bottom in pixels), `class` and "

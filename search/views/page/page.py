@@ -25,13 +25,14 @@ from search.journal.result import SearchResult
 from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
-from search.views.text import labels, robustness
+from search.views.text import labels, reliability, robustness
 from search.views.text.groups import group_sentences
 from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.terms import terms_of
 from search.views.text.verdict import one_observation, tiles, verdict
 from trainables.errors import counted
+from trainables.values import Json
 
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
@@ -46,6 +47,7 @@ CONSTANTS = {
     "words": labels,
     "robustness": robustness,
     "group_sentences": group_sentences,
+    "reliability": reliability,
 }
 """The values, functions and modules in the template that are equal for all searches."""
 
@@ -75,6 +77,7 @@ def render(
     has_matrix, forecast = judgement.has("confusion_matrix"), labels_forecast(result)
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
+    pictures = {**pictures, **of_registration(result)}
     return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
@@ -112,6 +115,8 @@ def render(
         times=sorted(set(comparison.measured_costs(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
+        trusted=sections.trusted_registration(result),
+        earlier_promises=sum(bool(opening.promises) for opening in result.openings),
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         **CONSTANTS,
@@ -195,6 +200,28 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
         return {}
     alt = f"Loss and validation {result.metric.title} of {answer.trial} by epoch"
     return {"own": picture(functools.partial(curves.trial_curves, answer), alt, as_file=as_file)}
+
+
+def of_calibration(calibration: Json, *, as_file: bool = False) -> dict[str, Picture]:
+    """Draw the reliability diagrams of a registered model, before and after its temperature.
+
+    With `as_file`, they are also encoded as PNG files.
+    """
+    return {
+        f"calibration_{name}": picture(
+            functools.partial(quality.reliability, calibration[name]),
+            f"Reliability diagram {title}: {reliability.diagram_text(calibration[name])}",
+            as_file=as_file,
+        )
+        for name, title in (("before", "as trained"), ("after", "as registered"))
+    }
+
+
+def of_registration(result: SearchResult) -> dict[str, Picture]:
+    """Draw the reliability diagrams of the model that was registered last; empty without one."""
+    registrations = result.registrations
+    calibration = registrations[-1].event.reliability.get("calibration") if registrations else None
+    return of_calibration(calibration) if calibration else {}
 
 
 def of_answer(answer_evidence: AnswerEvidence, *, as_file: bool = False) -> dict[str, Picture]:
