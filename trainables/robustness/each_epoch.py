@@ -75,7 +75,7 @@ MEASUREMENTS: Mapping[str, Callable[["TrialConfig", Dataset], Measurement]] = {
 PREPARED: dict[str, tuple[Hashable, Measurement]] = {}
 """The last measurement of each kind with the identity of its data.
 
-Trials of a search that this process trains share it: images of 512 x 512 pixels take a minute.
+Trials of a search that this process trains share it: 100 images of 512 x 512 pixels take 4 s.
 """
 PREPARING = threading.Lock()
 """The lock on `PREPARED`: threads that train fused trials prepare the data once."""
