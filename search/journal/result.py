@@ -896,16 +896,15 @@ class SearchResult:
         slow these down.
         """
         counted, objectives = self._counted, self.further_objectives
-        all_alone = not need_costs(objectives) or all(trial.cost for trial in counted)
-        measures = measured_keys(objectives)
-        costs: dict[str, Json] = {
-            trial.trial: {
-                **(trial.cost if all_alone else trial.costed or trial.cost),
-                **{key: trial.best[key] for key in measures if key in trial.best},
-            }
-            for trial in counted
-        }
-        return {name: cost for name, cost in costs.items() if cost}
+        needs_costs, measures = need_costs(objectives), measured_keys(objectives)
+        all_alone = not needs_costs or all(trial.cost for trial in counted)
+        costs: dict[str, Json] = {}
+        for trial in counted:
+            cost = trial.cost if all_alone else trial.costed or trial.cost
+            measured = {key: trial.best[key] for key in measures if key in trial.best}
+            if cost or (measured and not needs_costs):
+                costs[trial.trial] = {**cost, **measured}
+        return costs
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:

@@ -529,6 +529,20 @@ def test_a_more_robust_network_that_is_as_good_is_recommended(
     )
 
 
+def test_a_trial_whose_latency_is_unknown_is_not_on_a_front_with_robustness(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        is_measured = config.model.options["layers"] == 5
+        measured = cost(1.0) if is_measured else {"unknown": "RuntimeError: no such operator"}
+        return replace(train_robust(config, epoch), cost=measured)
+
+    driver = open_driver(robust(experiment, objectives=(*ROBUST, "latency"), scheduler="fifo"))
+    driver.journal.complain = lambda _: None
+    result = play(driver, train).result
+    assert [trial.params["model.layers"] for trial in front(result)] == [5]
+
+
 def test_a_trial_is_asked_for_what_the_objectives_need(
     experiment: Experiment, open_driver: OpenDriver
 ) -> None:
