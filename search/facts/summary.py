@@ -14,7 +14,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
 from search.journal.result import DATA_REPORT, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home
-from search.values.objectives import one_cost
+from search.values.objectives import objective_value
 from trainables.catalog.tasks import Metric
 from trainables.disk import read_regular
 from trainables.values import Json
@@ -151,11 +151,11 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
 
 
 def _front(result: SearchResult, home: Home) -> list[Json]:
-    cost_names, costs = result.cost_objectives, result.costs
+    names, costs = result.further_objectives, result.costs
     return [
         {
             **_trial(trial),
-            **{name: one_cost(name, costs[trial.trial]) for name in cost_names},
+            **{name: objective_value(name, costs[trial.trial]) for name in names},
             "outcome": trial.outcome,
             "checkpoint": where_kept(trial, home),
         }

@@ -57,7 +57,7 @@ from search.journal.journal import (
 from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
-from search.values.objectives import costs_of
+from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
@@ -880,7 +880,7 @@ class SearchResult:
         ranked = sorted(
             self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
         )
-        if not (objectives := self.cost_objectives):
+        if not (objectives := self.further_objectives):
             return ranked
         unknown, costs = (
             (math.inf,) * len(objectives),
@@ -906,25 +906,30 @@ class SearchResult:
         ]
 
     @property
-    def cost_objectives(self) -> tuple[str, ...]:
-        """The names of the costs that are objectives besides the metric."""
+    def further_objectives(self) -> tuple[str, ...]:
+        """The names of the objectives besides the metric."""
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
-    def costs(self) -> dict[str, Cost]:
-        """The known costs of using the trials' networks, by trial.
+    def costs(self) -> dict[str, Json]:
+        """The known values in further objectives (`objective_value`), by trial.
 
-        If cost is an objective, all trials need the same kind of measurement. If all trials have
-        been measured while nothing else ran, these measurements are used. Otherwise the
-        measurements from the first epochs are used, although other trainings slow these down.
+        They are the costs of using the trials' networks and, if they are objectives, what was
+        measured after their best epochs. If cost is an objective, all trials need the same kind of
+        measurement. If all trials have been measured while nothing else ran, these measurements are
+        used. Otherwise the measurements from the first epochs are used, although other trainings
+        slow these down.
         """
-        counted = self._counted
-        all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
-        costs = {
-            trial.trial: trial.cost if all_alone else trial.costed or trial.cost
-            for trial in counted
-        }
-        return {name: cost for name, cost in costs.items() if cost}
+        counted, objectives = self._counted, self.further_objectives
+        needs_costs, measures = need_costs(objectives), measured_keys(objectives)
+        all_alone = not needs_costs or all(trial.cost for trial in counted)
+        costs: dict[str, Json] = {}
+        for trial in counted:
+            cost = trial.cost if all_alone else trial.costed or trial.cost
+            measured = {key: trial.best[key] for key in measures if key in trial.best}
+            if cost or (measured and not needs_costs):
+                costs[trial.trial] = {**cost, **measured}
+        return costs
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:

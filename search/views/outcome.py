@@ -28,6 +28,7 @@ from search.views.text.groups import group_lines
 from search.views.text.labels import (
     as_good,
     figure_text,
+    no_worse,
     outcome_text,
     primary_text,
     reference_text,
@@ -164,7 +165,7 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     if rows := front_table(result):
         console.print(
             f"\nthe Pareto front: no other trial is at least {as_good(result.metric)} as one of "
-            "these and costs no more"
+            f"these and {no_worse(result)}"
         )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):

@@ -22,6 +22,7 @@ from search.facts.parameters import param_text, searched, short_names
 from search.facts.selection import finalists
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
+from search.values.objectives import OBJECTIVES
 from search.views.page import comparison, curves, data, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
@@ -112,11 +113,12 @@ def render(
         terms=terms_of(result.task),
         pictures=pictures,
         edge=curves.worst_shown(result),
-        times=sorted(set(comparison.measured_costs(result).values())),
+        times=sorted(set(comparison.measured_values(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
         trusted=sections.trusted_registration(result),
         earlier_promises=sum(bool(opening.promises) for opening in result.openings),
+        objectives=OBJECTIVES,
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         **CONSTANTS,
@@ -144,16 +146,17 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",
         )
-    if len(set(comparison.measured_costs(result).values())) > 1:
+    if len(set(comparison.measured_values(result).values())) > 1:
         pictures["pareto"] = picture(
             functools.partial(comparison.pareto, result),
             f"{what} against the time that one image takes, with the Pareto front",
         )
-    if "parameters" in result.cost_objectives and comparison.measured_costs(result, "parameters"):
-        drawn = functools.partial(comparison.pareto, result, cost="parameters")
-        pictures["pareto_parameters"] = picture(
-            drawn, f"{what} against the number of weights, with the Pareto front"
-        )
+    for name in result.further_objectives:
+        if name != "latency" and comparison.measured_values(result, name):
+            drawn = functools.partial(comparison.pareto, result, name=name)
+            pictures[f"pareto_{name}"] = picture(
+                drawn, f"{what} against the {OBJECTIVES[name].summary}, with the Pareto front"
+            )
     pictures |= _course(result, what, as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied_axes(result)) > 1:
         pictures["parallel"] = picture(

@@ -34,6 +34,7 @@ TEXTS = (
     "max_epochs",
     "budget",
     "metric",
+    "evaluate",
     "algorithm",
     "scheduler",
     "concurrency",

@@ -20,6 +20,7 @@ from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
 from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError
+from trainables.robustness.budgets import ATTACKED, CORRUPTED
 from trainables.values import Json
 
 NAV = ("New search", "/new")
@@ -29,6 +30,12 @@ ALGORITHM_WORDS = {
     "gp": "the same with a Gaussian process, for few settings (gp)",
     "grid": "every combination (grid)",
     "random": "at random (random)",
+}
+EVALUATION_WORDS = {
+    "": "is not measured",
+    CORRUPTED: "on corrupted images (corruptions)",
+    ATTACKED: "under attacks (adversarial)",
+    f"{CORRUPTED},{ATTACKED}": "both",
 }
 SIZES = {
     "": "as they are, up to 224 x 224",
@@ -125,6 +132,7 @@ async def form_page(
             ("" if metric.is_primary else metric.name, metric_words(metric))
             for metric in task.metrics
         ],
+        evaluations=EVALUATION_WORDS.items() if "robustness" in task.can else (),
         algorithms=ALGORITHM_WORDS.items(),
         schedulers=[
             ("" if name == "asha" else name, f"{scheduler.summary} ({name})")

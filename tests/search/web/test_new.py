@@ -278,6 +278,17 @@ def test_a_folder_without_classes_leads_to_that_space(
     assert "&amp;space=super_resolution" in page
 
 
+def test_the_robustness_of_classifiers_can_be_measured(
+    visitor: Visitor, masks: Path, started: list[list[str]]
+) -> None:
+    page = text(visitor.see("/new", data="digits", evaluate="corruptions"))
+    assert '<option value="corruptions" selected>on corrupted images (corruptions)' in page
+    assert 'id="evaluate"' not in text(visitor.see("/new", folder=str(masks)))
+    assert visitor.send("/new", {"data": "digits", "evaluate": "adversarial"}).status == 303
+    request = parse_options(started[0][2:]).request
+    assert experiment_of(request).evaluate == ("adversarial",)
+
+
 def test_the_metrics_of_classes_are_those_of_classification(visitor: Visitor) -> None:
     page = text(visitor.see("/new", data="digits"))
     assert "accuracy (usual)" in page
