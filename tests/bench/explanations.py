@@ -113,7 +113,8 @@ def crop_cells(bccd: Path, folder: Path, seed: int) -> dict[str, list[Box]]:
     """Write crops as `train/CLASS` and `val/CLASS`; return the boxes of the class by name.
 
     A crop of the class `WBC` or `Platelets` has a cell of this class, at least `LEAST_SHARE` of it,
-    at a random place, and none of the other one. A crop of `RBC` has neither of them. Red blood cells are in almost every crop.
+    at a random place, and none of the other one. A crop of `RBC` has neither of them. Red blood
+    cells are in almost every crop.
     """
     generator, places = np.random.default_rng(seed), {}
     for part, listed in (("train", ("train", "val")), ("val", ("test",))):
