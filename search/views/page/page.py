@@ -24,6 +24,9 @@ from search.facts.trials import is_baseline
 from search.journal.result import SearchResult
 from search.values.objectives import OBJECTIVES
 from search.views.page import comparison, curves, data, quality, sections
+from search.journal.result import PAGE, SearchResult
+from search.journal.store import Home
+from search.views.page import comparison, curves, data, explanation_panel, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
 from search.views.text import labels, reliability, robustness
@@ -92,6 +95,9 @@ def render(
         front=front_table(result),
         evidence=judgement,
         data_section=data.section(folder),
+        explained=explanation_panel.section(
+            folder, result.chosen.trial if result.chosen is not None else ""
+        ),
         twins=data.twins(folder),
         mistakes=sections.mistakes(judgement.evaluation) if has_matrix else [],
         weakest=sections.weakest(judgement.evaluation) if has_matrix else [],
@@ -132,6 +138,12 @@ def write(
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
+
+
+def redraw(home: Home, result: SearchResult) -> None:
+    """Write the page of a search again, if there is one, because files that it shows are new."""
+    if PAGE in home.names():
+        home.write(PAGE, render(result, home.opened(files=True)).encode())
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
