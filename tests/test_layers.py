@@ -108,6 +108,7 @@ DOORS = {
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py", "trainables/export/sessions.py"},
     "torchvision": {
+        "trainables/augmentation/operations.py",
         "trainables/datasets/published/mnist.py",
         "trainables/datasets/published/fashion_mnist.py",
         "trainables/datasets/published/cifar10.py",
@@ -174,7 +175,7 @@ FLOORS = {
         datasets/boxes
         datasets/photographs
         datasets/published
-        inspection
+        inspection augmentation
         tasks
         tasks/super_resolution
         tasks/detection

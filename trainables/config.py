@@ -29,10 +29,19 @@ CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 NORM_NAMES = ("batch", "group", "none")
+POLICY_NAMES = ("none", "trivial", "randaugment", "augmix")
+MIX_ALPHAS = {"mixup": 0.2, "cutmix": 1.0}
+"""The values of `augment.mix`, each with the default of `augment.mix_alpha`."""
+MIX_NAMES = ("none", *MIX_ALPHAS)
 SCALES, SCALE = (2, 3, 4), 2
 """The values of `data.scale`, and its default."""
-LATER_OPTIONS = ("depth", "norm", "trees", "unlabelled")
-"""Options of models that the first version did not have (`TrialConfig.to_dict`)."""
+LATER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "model": ("depth", "norm", "trees", "unlabelled"),
+    "data": ("bucket", "groups", "scale"),
+    "augment": ("policy", "mix", "mix_alpha"),
+    "train": ("group_dro", "ema", "smoothing", "adversarial"),
+}
+"""By section, the options that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """The names in `trainables.baselines.features.FEATURES`, and `all`.
 
@@ -234,14 +243,35 @@ class AugmentConfig:
     """True to mirror each image horizontally with probability 1/2."""
     jitter: float = number(0.0, low=0, below=1)
     """The largest relative change of brightness, contrast and, for colour images, saturation."""
+    policy: str = name_of("none", "augment.policy", POLICY_NAMES)
+    """A published set of random operations, of which some are drawn for each image.
+
+    They follow the changes above, and none of them mirrors (`trainables.augmentation.policies`).
+    """
+    mix: str = name_of("none", "augment.mix", MIX_NAMES)
+    """The way in which pairs of training images, and their labels, are mixed.
+
+    `mixup` averages two images, `cutmix` replaces a box of one by the same box of the other
+    (`trainables.augmentation.mixing`).
+    """
+    mix_alpha: float | None = number(None, above=0, high=100)
+    """The shares of the two images have the distribution Beta(mix_alpha, mix_alpha).
+
+    None for the value of `MIX_ALPHAS`. The smaller it is, the less most images are changed.
+    """
 
     def __post_init__(self) -> None:
         check(self, "augment.")
+        if self.mix_alpha is not None and self.mix == "none":
+            raise ConfigError(
+                f"augment.mix_alpha={self.mix_alpha} requires augment.mix={' or '.join(MIX_ALPHAS)}"
+                ". Remove augment.mix_alpha, or search it only when augment.mix is one of these."
+            )
 
     @property
     def is_on(self) -> bool:
         """True if any augmentation is on."""
-        return any(dataclasses.astuple(self))
+        return self != AugmentConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,9 +308,9 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Corrections for imbalanced classes and groups in training.
+    """Balance of classes and groups, and regularisation, which affect only the training.
 
-    Validation and test sets are not weighted.
+    Validation and test images are not weighted or changed.
     """
 
     class_weights: str = name_of("none", "train.class_weights", WEIGHTS_NAMES)
@@ -303,6 +333,22 @@ class TrainConfig:
     that is a class within a group of `DataConfig.groups`, is multiplied by exp(step size * loss),
     and the weights are divided by their sum (Sagawa et al. 2020, "Distributionally Robust Neural
     Networks for Group Shifts", algorithm 1, with a step size of 0.01).
+    """
+    ema: float = number(0.0, low=0, below=1)
+    """The decay per step of an exponential moving average of the weights; 0 for no average.
+
+    The averaged weights are validated, and used after the training (`training.averaging`).
+    """
+    smoothing: float = number(0.0, low=0, below=1)
+    """Label smoothing: the share of each label that is spread over all classes; 0 for none.
+
+    It affects the loss to minimise, not the loss that is reported.
+    """
+    adversarial: float = number(0.0, low=0, high=64)
+    """Adversarial training: the largest change of a pixel, in 1/255 of its range; 0 for none.
+
+    Each training image is changed by an attack on the network within this budget
+    (`trainables.training.adversarial`).
     """
 
     def __post_init__(self) -> None:
@@ -409,16 +455,28 @@ class TrialConfig:
                 f"the model '{self.model.name}' supports {', '.join(served)}, but not {task.name}. "
                 f"Choose one of: {', '.join(models_for(task.name))}."
             )
-        if self.augment.is_on:
-            task.require("augment", "augment")
-        if self.train.class_weights != "none":
-            task.require("balance", "train.class_weights")
-        if self.train.sampling != SHUFFLED:
-            task.require("sampling", "train.sampling")
-        if (setting := self.train.group_setting) and not self.data.groups:
+        augment, train = self.augment, self.train
+        for capability, setting, is_on in (
+            ("policy", "augment.policy", augment.policy != "none"),
+            ("soft_labels", "augment.mix", augment.mix != "none"),
+            ("augment", "augment", augment.is_on),
+            ("balance", "train.class_weights", train.class_weights != "none"),
+            ("sampling", "train.sampling", train.sampling != SHUFFLED),
+            ("soft_labels", "train.smoothing", train.smoothing > 0),
+            ("robustness", "train.adversarial", train.adversarial > 0),
+        ):
+            if is_on:
+                task.require(capability, setting)
+        if (setting := train.group_setting) and not self.data.groups:
             raise ConfigError(
                 f"{setting} requires groups of images. Pass --groups FILE.csv, which sets "
                 f"data.groups, or remove {setting}."
+            )
+        if train.group_dro and augment.mix != "none":
+            raise ConfigError(
+                f"train.group_dro={train.group_dro:g} cannot be combined with "
+                f"augment.mix={augment.mix}, because a mixed image may belong to two groups. "
+                "Remove one of these settings."
             )
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
@@ -520,9 +578,8 @@ class TrialConfig:
         """Return the config as a nested dict of JSON-compatible values.
 
         The default task and its primary metric are left out, and so are the task's options that
-        have their defaults, and `train`, `train.group_dro`, `warm_start`, `data.leaks`,
-        `data.bucket`, `data.groups`, `data.scale` and `LATER_OPTIONS` if they have no effect.
-        Therefore a config that does not use these fields still has the training key
+        have their defaults, and `train`, `warm_start`, `data.leaks` and `LATER_OPTIONS` if they
+        have no effect. Therefore a config that does not use these fields still has the training key
         (`trainables.checkpoints.lineage`) that it had before they existed.
         """
         values = dataclasses.asdict(self)
@@ -532,22 +589,17 @@ class TrialConfig:
             name: options[name] for name in options if options[name] != defaults[name]
         }:
             values["task"] = set_options
+        for section, names in LATER_OPTIONS.items():
+            part = getattr(self, section)
+            for name in names:
+                if getattr(part, name) == part.__dataclass_fields__[name].default:
+                    del values[section][name]
         if self.train == TrainConfig():
             del values["train"]
         if not self.warm_start:
             del values["warm_start"]
         if self.data.leaks == KEEP:
             del values["data"]["leaks"]
-        if not self.train.group_dro and "train" in values:
-            del values["train"]["group_dro"]
-        for name in ("bucket", "groups"):
-            if not values["data"][name]:
-                del values["data"][name]
-        if self.data.scale == SCALE:
-            del values["data"]["scale"]
-        for option in LATER_OPTIONS:
-            if values["model"][option] is None:
-                del values["model"][option]
         if self.task.is_implied:
             del values["data"]["task"]
             if self.metric == self.task.primary.name:

@@ -14,7 +14,7 @@ from search.preflight.disk import image_memory, room
 from search.preflight.first_step import to_trained_weights
 from search.spaces.find import adaptive
 from trainables.catalog.models import MODELS
-from trainables.config import DataConfig, TrainConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import counted, printable
 
@@ -169,12 +169,14 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 def _is_unweighted(experiment: Experiment) -> bool:
     """True if no training balances classes, so that large classes count more than small ones."""
-    searched = any(path.startswith("train.") for path in experiment.space.domains)
-    return experiment.base.train == TrainConfig() and not searched
+    return not any(
+        path in experiment.space.domains or experiment.base.value(path) != TrialConfig().value(path)
+        for path in ("train.class_weights", "train.sampling")
+    )
 
 
 def _unfollowed(experiment: Experiment) -> Iterator[str]:
-    """Yield a note for each setting that balances classes but that some baselines ignore."""
+    """Yield a note for each setting of `train` that some baselines ignore."""
     train, searched = experiment.base.train, experiment.space.domains
     baselines = _baselines(experiment)
     if baselines and (train.sampling != "shuffled" or "train.sampling" in searched):
@@ -182,6 +184,12 @@ def _unfollowed(experiment: Experiment) -> Iterator[str]:
             "note: train.sampling applies only to networks, which train in batches; baselines "
             f"({', '.join(sorted(baselines))}) are fitted to all images."
         )
+    for name in ("ema", "smoothing", "adversarial"):
+        if baselines and (getattr(train, name) or f"train.{name}" in searched):
+            yield (
+                f"note: train.{name} applies only to networks; it has no effect on "
+                f"{', '.join(sorted(baselines))}."
+            )
     deaf = {name for name in baselines if not MODELS[name].takes_class_weights}
     if deaf and (train.class_weights != "none" or "train.class_weights" in searched):
         yield (

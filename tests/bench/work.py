@@ -23,11 +23,11 @@ from torch import nn
 from torch.nn import functional
 
 from tests.bench.peers import stock
+from trainables.augmentation.augment import draw
 from trainables.catalog.models import MODELS, ModelEntry
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.tasks.augment import draw
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare
 

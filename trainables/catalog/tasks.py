@@ -297,6 +297,8 @@ CAPABILITIES = {
     "half": "its targets cannot be represented in half precision",
     "onnx": "its networks cannot be exported to ONNX",
     "enlarge": "its images are not enlarged",
+    "policy": "its targets would have to change with its images",
+    "soft_labels": "its images have no single class, of which a share could be another one",
     "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
     "promises": "its answers are not classes, of which some could be wrong",
@@ -374,7 +376,7 @@ CLASSIFICATION = TaskEntry(
     can=frozenset(
         {
             *("augment", "balance", "explain", "feedback", "folds", "fuse", "groups", "half"),
-            *("onnx", "promises", "robustness", "sampling", "workers"),
+            *("onnx", "policy", "promises", "robustness", "sampling", "soft_labels", "workers"),
         }
     ),
 )

@@ -26,11 +26,16 @@ from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
 """The precision of old checkpoints, which do not state it."""
-OPTIONAL = ("scaler", "scaling", "group_weights")
+OPTIONAL = ("scaler", "scaling", "group_weights", "average")
 """Plain values of a network's state that some checkpoints lack.
 
-`scaler` exists only after a training in float16, `group_weights` only with group DRO. `scaling` (of
-pixels) is missing in old checkpoints.
+`scaler` exists only after a training in float16, `group_weights` only with group DRO, `average`
+only if weights are averaged. `scaling` (of pixels) is missing in old checkpoints.
+"""
+TRAINED = "trained"
+"""The weights that are trained further, if those of the model are averages.
+
+They are in the file of the optimizer, with this prefix, because only the training needs them.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
@@ -263,7 +268,8 @@ def _save_network(state: State, folder: Path) -> Json:
     """Write the tensors of a network's state; return its plain values."""
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
-    _save_tensors(tensors, folder / "optimizer.safetensors")
+    trained = {f"{TRAINED}.{name}": value for name, value in state.get(TRAINED, {}).items()}
+    _save_tensors(tensors | trained, folder / "optimizer.safetensors")
     return {
         "optimizer": plain,
         **{name: state[name] for name in ("schedule", "precision", *OPTIONAL) if name in state},
@@ -272,11 +278,16 @@ def _save_network(state: State, folder: Path) -> Json:
 
 def _load_network(folder: Path, document: Json, device: str) -> State:
     """Read a network's state without its epoch; `document` is the result of `_save_network`."""
+    tensors = load_file(folder / "optimizer.safetensors", device=device)
+    trained = {
+        name.removeprefix(f"{TRAINED}."): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(f"{TRAINED}.")
+    }
     return {
         "model": load_file(folder / "model.safetensors", device=device),
-        "optimizer": _restore_optimizer(
-            load_file(folder / "optimizer.safetensors", device=device), document["optimizer"]
-        ),
+        **({TRAINED: trained} if trained else {}),
+        "optimizer": _restore_optimizer(tensors, document["optimizer"]),
         "schedule": document["schedule"],
         "precision": document.get("precision", FIRST_PRECISION),
         **{name: document[name] for name in OPTIONAL if name in document},

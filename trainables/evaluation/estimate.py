@@ -140,7 +140,8 @@ def _kind(config: TrialConfig) -> Hashable:
         return replace(config.model, c=None, gamma=None, neighbours=None, tree_depth=None)
     # All dropout rates take the same time, except that 0 is faster.
     model = replace(config.model, dropout=None)
-    return model, config.model.dropout == 0, config.augment, config.precision
+    extra = config.train.ema > 0, config.train.adversarial > 0
+    return model, config.model.dropout == 0, config.augment, extra, config.precision
 
 
 def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:

@@ -194,7 +194,9 @@ def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
         return PROCESS_BYTES + 4 * size.weights + round(SLACK * predicted) + features
     moments = MOMENTS.get(config.optimizer.name, 2)
     is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
-    state_bytes = 4 * (size.weights + size.learning * (1 + moments)) + 2 * size.weights * is_half
+    copies = 2 if config.train.ema else 1
+    state_bytes = 4 * (copies * size.weights + size.learning * (1 + moments))
+    state_bytes += 2 * size.weights * is_half
     per_image: int = config.task.load_targets().samples_per_image(dataset)
     batch = min(config.batch_size, dataset.least_trained * per_image)
     tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))

@@ -19,6 +19,7 @@ import torch
 from trainables.catalog.tasks import CAPABILITIES
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.fusion.shapes import unfused_option
 from trainables.fusion.stack import Stack, shape_of
 from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training
@@ -134,8 +135,8 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         return "the images do not fit into memory"
     if "fuse" not in config.task.can:
         return f"the task is {config.task.name}, and {CAPABILITIES['fuse']}"
-    if config.train.group_dro:
-        return "with train.group_dro, each training weights its groups separately"
+    if option := unfused_option(config):
+        return f"trainings with {option} are not fused"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
     network = config.load_task().network(config.model, dataset)

@@ -14,11 +14,14 @@ def shape_key(config: TrialConfig) -> Hashable | None:
     """Return a key that is equal for trials that may be fused, or None for a trial that cannot be.
 
     Trials with equal keys have the same network, batch size, kind of optimizer, precision and data;
-    all other settings may differ. Baselines, trainings that start from a checkpoint, and tasks that
-    do not support fusion have no key. A key does not guarantee that the layers of the network can
+    all other settings may differ. Baselines, trainings that start from a checkpoint, trainings with
+    an option that cannot be fused (`unfused_option`), and tasks that do not support fusion have no
+    key. A key does not guarantee that the layers of the network can
     be fused; `stack.shape_of`, which needs torch, checks that too.
     """
     if config.model.is_baseline or config.warm_start or "fuse" not in config.task.can:
+        return None
+    if unfused_option(config):
         return None
     options = tuple(
         sorted((name, value) for name, value in config.model.options.items() if name != "dropout")
@@ -31,6 +34,18 @@ def shape_key(config: TrialConfig) -> Hashable | None:
         config.precision,
         config.data,
     )
+
+
+def unfused_option(config: TrialConfig) -> str:
+    """Return the path of an option with which trainings cannot be fused; empty without any."""
+    is_on = {
+        "augment.mix": config.augment.mix != "none",
+        "train.group_dro": config.train.group_dro > 0,
+        "train.ema": config.train.ema > 0,
+        "train.smoothing": config.train.smoothing > 0,
+        "train.adversarial": config.train.adversarial > 0,
+    }
+    return next((path for path, is_set in is_on.items() if is_set), "")
 
 
 def cost_key(config: TrialConfig, precision: str) -> Hashable:

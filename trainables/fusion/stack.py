@@ -43,7 +43,7 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
 from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
-from trainables.fusion.shapes import shape_key
+from trainables.fusion.shapes import shape_key, unfused_option
 from trainables.mapped import Mapped
 from trainables.messages import EpochMetrics
 from trainables.tasks.metrics import measure
@@ -139,6 +139,8 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         )
     if any("fuse" not in training.config.task.can for training in trainings):
         return "the networks of their task cannot be trained as one"
+    if option := next(filter(None, (unfused_option(each.config) for each in trainings)), ""):
+        return f"one of them is trained with {option}"
     if any(isinstance(each.train.images, Mapped) for each in trainings):
         return "the images do not fit into memory"
     same: dict[str, Callable[[Training], Hashable]] = {

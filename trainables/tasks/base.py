@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.augmentation.augment import draw
+from trainables.augmentation.mixing import MixedPairs
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
@@ -23,7 +25,6 @@ from trainables.datasets.masks.crops import tile_side
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
 from trainables.mapped import Mapped
-from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
@@ -45,6 +46,10 @@ class Batch(NamedTuple):
     """The number of images."""
     weights: Tensor | None = None
     """The weight of each image in the loss to minimise, (batch,); None for equal weights."""
+    pairs: MixedPairs | None = None
+    """The pairs of which the images are mixtures; None if they are not mixed."""
+    smoothing: float = 0.0
+    """The share of each label that the loss to minimise spreads over all classes."""
 
 
 class Losses(NamedTuple):

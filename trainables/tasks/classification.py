@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.augmentation.mixing import VALUES, mix
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.fairness.report import GROUPS, group_tables, report_groups
@@ -32,6 +33,17 @@ class Classification(Task):
 
     calibrates = True
 
+    def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
+        """Build the batch of these rows; images for training may be mixed (`mixing`)."""
+        batch = super().batch(pixels, rows, changes)
+        if changes is None:
+            return batch
+        batch = batch._replace(smoothing=pixels.smoothing)
+        if pixels.augment.mix == "none":
+            return batch
+        inputs, pairs = mix(batch.inputs, pixels.augment, changes[-VALUES:])
+        return batch._replace(inputs=inputs, pairs=pairs)
+
     def step(
         self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
     ) -> Losses:
@@ -39,7 +51,16 @@ class Classification(Task):
         with autocast:
             outputs = network(batch.inputs)
         each = None if batch.weights is None else loss_of_each(outputs, batch.targets)
-        return Losses(*losses(outputs, batch.targets, batch.weights), each)
+        return Losses(
+            *losses(
+                outputs,
+                batch.targets,
+                batch.weights,
+                smoothing=batch.smoothing,
+                pairs=batch.pairs,
+            ),
+            each,
+        )
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
         """Build a meter of this metric for a part, which stores the logits if `keeps`."""

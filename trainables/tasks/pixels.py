@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.augmentation.augment import augment
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
 from trainables.mapped import Mapped
-from trainables.tasks.augment import augment
 
 MOVING = threading.Lock()
 """The lock that is held while `RESIDENT` is read or changed."""
@@ -38,7 +38,7 @@ class Pixels:
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
         """The rows of a `PartSubset` in the whole part; None for other parts."""
         self.device, self.image, self.augment = device, dataset.image, config.augment
-        self.dataset = dataset
+        self.dataset, self.smoothing = dataset, config.train.smoothing
         self.groups = dataset.group_numbers(part)
         """The number of each image's group, (images,), or -1; None if there are no groups."""
         scaling_name = "unit" if config.model.pretrained else config.data.scaling

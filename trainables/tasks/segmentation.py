@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.augmentation.augment import augment, draw, move
 from trainables.catalog.segmentation_options import SegmentationOptions
 from trainables.catalog.tasks import Metric
 from trainables.config import AugmentConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.datasets.masks.values import IGNORED
 from trainables.predictors.segmentation import TILE_PIXELS, Mask, Span, predict_mask, tiles
-from trainables.tasks.augment import augment, draw, move
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.pixels import Pixels, units
 from trainables.tasks.segmentation_losses import cross_entropy, loss

@@ -31,6 +31,8 @@ from trainables.tasks.base import Meter, Task
 from trainables.tasks.metrics import MetricAverage
 from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
+from trainables.training.adversarial import Adversary
+from trainables.training.averaging import WeightAverage
 from trainables.training.group_weights import GroupWeights
 from trainables.training.precision import precision_for
 from trainables.training.world import World
@@ -58,7 +60,7 @@ class Within:
     sums: list[float]
     """The sums of the training metrics so far."""
     random: str
-    """The state of the generator of dropout, in base64."""
+    """The state of the generator of dropout and of attacks, in base64."""
     seconds: float
     """The time that the epoch has taken so far."""
     skipped: float = 0.0
@@ -118,12 +120,12 @@ class Training:
         )
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
+        self._regularise()
         self.optimizer, self.schedule = optimizers.build(
             self.network, config.optimizer, config.epochs
         )
         self._compute_in(precision)
-        self.eval_batch = eval_batch(config, dataset, self.device)
-        self.epoch = 0
+        self.epoch, self.eval_batch = 0, eval_batch(config, dataset, self.device)
         self.validated: Outputs | None = None
         """The network's outputs at the last validation.
 
@@ -178,6 +180,13 @@ class Training:
                 torch.from_numpy(cells).to(self.device), settings.group_dro, self.world
             )
 
+    def _regularise(self) -> None:
+        """Begin the average of the weights, and build the adversary, if the config has them."""
+        settings = self.config.train
+        self.average = WeightAverage(self.network, settings.ema) if settings.ema else None
+        budget = settings.adversarial
+        self.adversary = Adversary(budget, self.train) if budget else None
+
     def _compute_in(self, precision: str) -> None:
         """Set the precision; in float16, also start a new `LossScaler`.
 
@@ -193,10 +202,18 @@ class Training:
             yield self.next_epoch()
 
     def state(self) -> State:
-        """Return everything that determines the next epoch, as torch's own state dicts."""
+        """Return everything that determines the next epoch, as torch's own state dicts.
+
+        `model` has the weights to use. If they are averages, `trained` has the weights that are
+        trained further.
+        """
+        average: State = {}
+        if self.average is not None:
+            average = {"trained": self.network.state_dict(), "average": self.average.state()}
         return {
             "epoch": self.epoch,
-            "model": self.network.state_dict(),
+            "model": self.used_network.state_dict(),
+            **average,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.precision,
@@ -204,6 +221,11 @@ class Training:
             **({} if self.group_weights is None else {"group_weights": self.group_weights.state()}),
             **({} if self.scaler is None else {"scaler": self.scaler.state()}),
         }
+
+    @property
+    def used_network(self) -> nn.Module:
+        """The network that is validated and saved: the averaged one, if weights are averaged."""
+        return self.network if self.average is None else self.average.network
 
     @property
     def scaling(self) -> "Scaling":
@@ -220,7 +242,10 @@ class Training:
 
     def load_state(self, state: State) -> None:
         """Restore a state that `state` returned, to continue from it."""
-        put_weights(self.network, self.config, state)
+        put_weights(self.used_network, self.config, state)
+        if self.average is not None:
+            put_weights(self.network, self.config, {**state, "model": state["trained"]})
+            self.average.load_state(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
@@ -261,7 +286,7 @@ class Training:
         return EpochMetrics(self.epoch, values)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw all random numbers of an epoch at once, except those of dropout.
+        """Draw all random numbers of an epoch at once, except those of dropout and attacks.
 
         Returns:
             The rows of the epoch's batches, (batches, size), and the numbers for the augmentation
@@ -320,6 +345,8 @@ class Training:
             batch = self.task.weigh(batch, self.class_weights)
         if self.group_weights is not None:
             batch = batch._replace(weights=self.group_weights.weigh(rows))
+        if self.adversary is not None:
+            batch = self.adversary.changed(self.task, self.network, batch)
         losses = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
         if self.group_weights is not None:
             assert losses.each is not None
@@ -332,6 +359,8 @@ class Training:
             self.optimizer.step()
         else:
             self.scaler.step(loss)
+        if self.average is not None:
+            self.average.update(self.network)
         means.add_sums(own_loss * batch.size, batch.size)
         self.on_step()
 
@@ -341,15 +370,17 @@ class Training:
 
         No operation here waits for the device; reading the values of the returned meter does.
         """
-        self.world.share_buffers(self.network)
+        network = self.used_network
+        self.world.share_buffers(network)
         self.network.eval()
+        network.eval()
         self.validated = None
         meter = self.task.meter(self.metric, self.val, keeps=self._validation_part is not None)
         every_row = self.world.slice(torch.arange(len(self.val), device=self.device))
         for rows in looking_ahead(self.val, every_row.split(self.eval_batch)):
             batch = self.task.batch(self.val, rows)
             with autocast(self.precision, self.device):
-                outputs = self.task.outputs(self.network, batch)
+                outputs = self.task.outputs(network, batch)
             meter.add(outputs, batch)
             self.on_step()
         if self._validation_part is not None:

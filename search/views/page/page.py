@@ -21,11 +21,9 @@ from search.facts.more_labels import labels_forecast
 from search.facts.parameters import param_text, searched, short_names
 from search.facts.selection import finalists
 from search.facts.trials import is_baseline
-from search.journal.result import SearchResult
-from search.values.objectives import OBJECTIVES
-from search.views.page import comparison, curves, data, quality, sections
 from search.journal.result import PAGE, SearchResult
 from search.journal.store import Home
+from search.values.objectives import OBJECTIVES
 from search.views.page import comparison, curves, data, explanation_panel, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template

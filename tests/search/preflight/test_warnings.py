@@ -252,6 +252,7 @@ def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> N
             ["train.class_weights has no effect on knn, which cannot weight"],
         ),
         ({"train.sampling": "balanced"}, ["train.sampling applies only to networks"]),
+        ({"train.ema": 0.9}, ["train.ema applies only to networks; it has no effect on knn"]),
         ({}, []),
     ],
 )

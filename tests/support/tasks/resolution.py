@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.augmentation.augment import augment
 from trainables.catalog.datasets import DatasetEntry
 from trainables.catalog.models import ModelEntry
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Images, Part
 from trainables.datasets.targets import Targets
-from trainables.tasks.augment import augment
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import encode_webp
 from trainables.tasks.pixels import Pixels, units

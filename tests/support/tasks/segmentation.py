@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.augmentation.augment import augment, draw, move
 from trainables.catalog.datasets import DatasetEntry
 from trainables.catalog.models import ModelEntry
 from trainables.catalog.tasks import UNIT, Metric, TaskEntry
 from trainables.config import AugmentConfig, DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
-from trainables.tasks.augment import augment, draw, move
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
 from trainables.tasks.mistakes import encode_webp
 from trainables.tasks.pixels import Pixels, units

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainables.augmentation.augment import augment, draw
 from trainables.checkpoints import checkpoint
 from trainables.config import AugmentConfig, DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
@@ -24,7 +25,6 @@ from trainables.export.detector import OnnxDetection
 from trainables.export.export import export
 from trainables.export.model import model_class
 from trainables.predictors.detection import SCORE, Predictor, objects_in
-from trainables.tasks.augment import augment, draw
 from trainables.tasks.detection.moving import move_boxes
 from trainables.tasks.detection.task import Detection
 from trainables.training.cross_validation import Folds

@@ -104,4 +104,9 @@ def test_images_are_not_weighted_twice(make_config):
 
 
 def test_group_dro_is_not_fused(grouped, make_config):
-    assert "weights its groups" in unsuitability(make_config(**DRO), grouped, "cpu", 8)
+    assert "train.group_dro" in unsuitability(make_config(**DRO), grouped, "cpu", 8)
+
+
+def test_mixed_images_have_no_group(make_config):
+    with pytest.raises(ConfigError, match="a mixed image may belong to two groups"):
+        make_config(**DRO, augment__mix="mixup")

@@ -7,6 +7,7 @@ import torch
 
 from tests.support.card import CARD, watched
 from tests.support.networks import OWN
+from trainables.augmentation.augment import draw
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import training_key
 from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES, TrialConfig
@@ -14,7 +15,6 @@ from trainables.datasets.arrays import Part
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import shape_key
 from trainables.messages import DIVERGED_LOSS, EpochMetrics
-from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
 from trainables.training.loop import (

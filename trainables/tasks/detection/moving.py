@@ -1,4 +1,4 @@
-"""Boxes that are moved with their images (`trainables.tasks.augment`)."""
+"""Boxes that are moved with their images (`trainables.augmentation.augment`)."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def move_boxes(
     Args:
         boxes: (batch, boxes, 6), in pixels; the class number is -1 for a row that is no box.
         config: the enabled changes and their limits.
-        drawn: the numbers of `trainables.tasks.augment.draw`, (values per image, batch).
+        drawn: the numbers of `trainables.augmentation.augment.draw`, (values per image, batch).
         size: (height, width) of the images.
 
     Returns:

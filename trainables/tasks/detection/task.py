@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from trainables.augmentation.augment import augment
 from trainables.catalog.detection_options import DetectionOptions
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
@@ -29,7 +30,6 @@ from trainables.predictors.detection import (
     one_class_each,
     pad,
 )
-from trainables.tasks.augment import augment
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.detection.metrics import (
     Precision,

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from trainables.augmentation import augment as module
+from trainables.augmentation.augment import draw
 from trainables.config import AugmentConfig
-from trainables.tasks import augment as module
-from trainables.tasks.augment import draw
 
 EACH = {
     "rotation": AugmentConfig(rotation=30),

@@ -2,7 +2,7 @@
 
 Rotation, scaling, shift (crop) and flip are combined into one affine transform for each image, so
 that pixels are interpolated only once. Without rotation and scaling, they are copied without
-interpolation. Brightness, contrast and saturation follow.
+interpolation. Brightness, contrast and saturation follow, and then a policy (`policies`).
 
 The random numbers are drawn on the CPU, so that they do not depend on the device, and for many
 batches at once (`draw`): they are copied to the device once, and no step waits for a transfer.
@@ -10,12 +10,17 @@ batches at once (`draw`): they are copied to the device once, and no step waits 
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.augmentation.mixing import draw_pairs
 from trainables.config import AugmentConfig
+
+if TYPE_CHECKING:
+    from trainables.augmentation.policies import Policy
 
 # The weights of red, green and blue in brightness (ITU-R BT.601).
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -29,6 +34,8 @@ def draw(
     device: torch.device,
 ) -> Tensor:
     """Draw the random numbers that `augment` needs for `batches` batches of `count` images.
+
+    They are followed by those of `mixing.mix`, if the config mixes images.
 
     Returns:
         float32 (batches, values per image, count), on the device.
@@ -56,7 +63,22 @@ def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -
         drawn += [(torch.rand(count, generator=generator) < 0.5).float()] if config.flip else []
     if config.jitter:
         drawn += [_uniform(count, config.jitter, generator) for _ in range(3)]
+    if config.policy != "none":
+        numbers, _ = load_policy(config.policy)
+        drawn += torch.rand(numbers, count, generator=generator)
+    if config.mix != "none":
+        drawn += draw_pairs(config, count, generator)
     return drawn
+
+
+def load_policy(name: str) -> "Policy":
+    """Return the number of random numbers that a policy needs for an image, and its function.
+
+    It is imported here because torchvision takes two seconds, and few trainings need it.
+    """
+    from trainables.augmentation.policies import POLICIES
+
+    return POLICIES[name]
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
@@ -69,12 +91,16 @@ def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
     Args:
         images: float (batch, channels, height, width), from 0 to 1.
         config: the enabled changes and their limits.
-        drawn: the numbers of `draw` for this batch, (values per image, batch).
+        drawn: the numbers of `draw` for this batch, (values per image, batch); those for mixing,
+            at the end, are not used.
     """
     values = list(drawn)
     images = _transform(images, config, values, "bilinear")
     if config.jitter:
         images = _jitter(images, values)
+    if config.policy != "none":
+        numbers, change = load_policy(config.policy)
+        images = change(images, torch.stack(values[:numbers]))
     return images
 
 
