@@ -48,6 +48,7 @@ CONSTANTS = {
     "count": counted,
     "words": labels,
     "robustness": robustness,
+    "objectives": OBJECTIVES,
     "group_sentences": group_sentences,
     "reliability": reliability,
 }
@@ -121,8 +122,6 @@ def render(
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
         trusted=sections.trusted_registration(result),
-        earlier_promises=sum(bool(opening.promises) for opening in result.openings),
-        objectives=OBJECTIVES,
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         **CONSTANTS,
