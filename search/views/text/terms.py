@@ -33,7 +33,7 @@ TERMS = {
     ),
     "bf16": "A number format of 16 bits, which makes training faster on some processors.",
     "Pareto front": (
-        "The trials that no other one equals or beats in all objectives, such as accuracy and "
+        "The trials that no other one equals or beats in all objectives, such as quality and "
         "speed."
     ),
 }

@@ -636,4 +636,5 @@ def test_a_metric_has_its_article() -> None:
         "a macro F1",
         "a log loss",
         "an AUC",
+        "a worst-group accuracy",
     ]
