@@ -9,9 +9,9 @@ LEGEND = (
     "Score: the mean probability of the class while the pixels of the map appear in a blurred "
     "image, minus the mean while they are removed. A map is faithful if its score is the highest "
     "among 20, of which 19 are the same map mirrored and shifted at random, and at least 0.05 "
-    "above their mean. It passes the check of the weights if maps of 19 networks whose last half of "
-    "layers is random differ (rank correlation below 0.5), and all explain this network less well; "
-    "a map of another such network passes in at most 1 of 20 cases."
+    "above their mean. It passes the check of the weights if maps of 19 networks whose last half "
+    "of layers is random differ (rank correlation below 0.5), and all explain this network less "
+    "well; a map of another such network passes in at most 1 of 20 cases."
 )
 
 

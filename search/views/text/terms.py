@@ -33,8 +33,7 @@ TERMS = {
     ),
     "bf16": "A number format of 16 bits, which makes training faster on some processors.",
     "Pareto front": (
-        "The trials that no other one equals or beats in all objectives, such as quality and "
-        "speed."
+        "The trials that no other one equals or beats in all objectives, such as quality and speed."
     ),
 }
 """Maps words to their explanations, in the order in which they are shown."""
