@@ -436,7 +436,9 @@ def load(
 
     The model of a search is the one that `search.promote` would register, with the same
     probabilities. The first call exports it, which needs the search's images, and caches the
-    export.
+    export. Only a registered model has the promises with which it was promoted: its method `judge`
+    returns a `trainables.export.model.JudgedAnswer` for each image, with `answer`, `abstained`,
+    `reason` and `set`.
 
     Args:
         source: a search's name, `models:/NAME@champion` or `models:/NAME/3` in MLflow's registry,

@@ -18,7 +18,9 @@ from search.views.csv_output import check_csv, csv_file_option
 from search.views.predictions import (
     NOT_READ,
     Progress,
+    abstained_text,
     accuracy_lines,
+    answered_text,
     print_json,
     print_table,
     write_csv,
@@ -74,6 +76,11 @@ def print_summary(predictions: Predictions, progress: Progress, csv: Path | None
         say(console, f"note: {more} (first: {files.first_skipped})")
     predictions.check_any_image()
     say(console, progress.text if csv is None else f"{progress.text}; written to {csv}")
+    if predictions.abstained:
+        say(console, abstained_text(predictions.abstained, predictions.images))
+    if accuracy.images and predictions.abstained and accuracy.answers:
+        bounds = accuracy.answer_bounds
+        say(console, answered_text(accuracy.answers, accuracy.right_answers, bounds))
     if accuracy.images:
         for line in accuracy_lines(accuracy.images, accuracy.right, accuracy.bounds):
             say(console, line)

@@ -56,6 +56,7 @@ def promotion_lines(promotion: Promotion) -> list[str]:
             f'model = mlflow.pyfunc.load_model("{registered.uri}")'
         ),
         f"  serve it: {serve}",
+        *([f"  report: {promotion.page}"] if promotion.page is not None else []),
     ]
 
 

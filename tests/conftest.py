@@ -18,6 +18,7 @@ from filelock import FileLock
 # has a thread for every core, and several processes' threads wait for each other by spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 from mlflow import MlflowClient
 from sqlalchemy import Engine, event
 
@@ -25,6 +26,7 @@ from cluster.storage.bucket import Bucket, _client
 from tests.again import pytest_addoption as pytest_addoption  # hooks of this file too
 from tests.again import pytest_sessionfinish as pytest_sessionfinish
 from tests.support.programs import needs, skip_lines
+from tests.support.shortcut import write_marked_images
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -204,3 +206,16 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         place._client.create_bucket(Bucket=place.name)
         yield place
     _client.cache_clear()
+
+
+@pytest.fixture
+def marked_images(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of 80 cats and 60 dogs with a mark, red for most cats, and the file of groups."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [80, 60])
+    images = generator.integers(0, 128, (140, 8, 8), np.uint8) + (60 * labels)[:, None, None]
+    folder, groups = tmp_path / "marked", tmp_path / "groups.csv"
+    write_marked_images(
+        folder, groups, images.astype(np.uint8), labels, ("cat", "dog"), agreement=0.8, side=2
+    )
+    return folder, groups

@@ -165,11 +165,11 @@ FLOORS = {
         check
     """,
     "trainables": """
-        errors disk processors values predictors progress
+        errors disk processors values predictors progress statistics
         memory fields corrections
         messages
         catalog caches
-        config mapped
+        config mapped fairness
         datasets
         datasets/masks
         datasets/boxes

@@ -47,7 +47,8 @@ def test_a_run_describes_an_experiment(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
-    (tmp_path / "PATH").touch()
+    for name in ("PATH", "skin.csv"):
+        (tmp_path / name).touch()
     monkeypatch.setattr("search.operations.run.fetch", lambda address: Path("/path/to/flowers"))
     experiment = experiment_of(parse_options(shlex.split(command)[3:]).request)
     assert experiment.planned_trials > 0

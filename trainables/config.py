@@ -23,7 +23,8 @@ SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 WEIGHTS_NAMES = ("none", "sqrt", "balanced")
-SAMPLING_NAMES = ("shuffled", "balanced")
+SHUFFLED, BALANCED, GROUPS = "shuffled", "balanced", "groups"
+SAMPLING_NAMES = (SHUFFLED, BALANCED, GROUPS)
 CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
@@ -36,9 +37,9 @@ SCALES, SCALE = (2, 3, 4), 2
 """The values of `data.scale`, and its default."""
 LATER_OPTIONS: dict[str, tuple[str, ...]] = {
     "model": ("depth", "norm", "trees", "unlabelled"),
-    "data": ("bucket", "scale"),
+    "data": ("bucket", "groups", "scale"),
     "augment": ("policy", "mix", "mix_alpha"),
-    "train": ("ema", "smoothing", "adversarial"),
+    "train": ("group_dro", "ema", "smoothing", "adversarial"),
 }
 """By section, the options that the first version did not have (`TrialConfig.to_dict`)."""
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
@@ -203,6 +204,10 @@ class DataConfig:
     (training, validation, test). `clean` also leaves out equal test images of different classes.
     `keep` does nothing. Published data sets are never changed.
     """
+    groups: str = ""
+    """The CSV file with attributes of the images, which divide them into groups; empty for none
+    (`trainables.fairness.attributes`).
+    """
 
     def __post_init__(self) -> None:
         check(self, "data.")
@@ -215,6 +220,8 @@ class DataConfig:
             TASKS[self.task].require("folds", "data.folds")
         if self.scale != SCALE:
             TASKS[self.task].require("enlarge", "data.scale")
+        if self.groups:
+            TASKS[self.task].require("groups", "data.groups (--groups)")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 "the sum of data.val_fraction and data.test_fraction must be below 1, so that "
@@ -301,7 +308,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Corrections for imbalanced classes, and regularisation, which affect only the training.
+    """Balance of classes and groups, and regularisation, which affect only the training.
 
     Validation and test images are not weighted or changed.
     """
@@ -316,7 +323,16 @@ class TrainConfig:
     """The selection of the training images of an epoch.
 
     `shuffled` uses each image once, in random order. `balanced` draws the same number of images
-    with replacement, each class with the same probability.
+    with replacement, each class with the same probability; `groups` does so for each class within
+    each group (`DataConfig.groups`).
+    """
+    group_dro: float = number(0.0, low=0, below=1)
+    """The step size of the weights of groups in group DRO; 0 to minimise the mean loss.
+
+    The weighted sum of the losses of groups is minimised. After each step, the weight of a group,
+    that is a class within a group of `DataConfig.groups`, is multiplied by exp(step size * loss),
+    and the weights are divided by their sum (Sagawa et al. 2020, "Distributionally Robust Neural
+    Networks for Group Shifts", algorithm 1, with a step size of 0.01).
     """
     ema: float = number(0.0, low=0, below=1)
     """The decay per step of an exponential moving average of the weights; 0 for no average.
@@ -337,12 +353,24 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self, "train.")
-        if self.class_weights != "none" and self.sampling != "shuffled":
+        if self.class_weights != "none" and self.group_dro:
+            raise ConfigError(
+                f"train.class_weights={self.class_weights} and train.group_dro={self.group_dro:g} "
+                "both weight the images in the loss. Remove one of these settings."
+            )
+        if self.class_weights != "none" and self.sampling != SHUFFLED:
             raise ConfigError(
                 f"train.class_weights={self.class_weights} and train.sampling={self.sampling} both "
                 "compensate for different class sizes. Remove one of these settings, or search "
                 "train.class_weights only when train.sampling is shuffled."
             )
+
+    @property
+    def group_setting(self) -> str:
+        """The setting that requires groups; empty if there is none."""
+        if self.sampling == GROUPS:
+            return f"train.sampling={GROUPS}"
+        return f"train.group_dro={self.group_dro:g}" if self.group_dro else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,12 +461,23 @@ class TrialConfig:
             ("soft_labels", "augment.mix", augment.mix != "none"),
             ("augment", "augment", augment.is_on),
             ("balance", "train.class_weights", train.class_weights != "none"),
-            ("sampling", "train.sampling", train.sampling != "shuffled"),
+            ("sampling", "train.sampling", train.sampling != SHUFFLED),
             ("soft_labels", "train.smoothing", train.smoothing > 0),
             ("robustness", "train.adversarial", train.adversarial > 0),
         ):
             if is_on:
                 task.require(capability, setting)
+        if (setting := train.group_setting) and not self.data.groups:
+            raise ConfigError(
+                f"{setting} requires groups of images. Pass --groups FILE.csv, which sets "
+                f"data.groups, or remove {setting}."
+            )
+        if train.group_dro and augment.mix != "none":
+            raise ConfigError(
+                f"train.group_dro={train.group_dro:g} cannot be combined with "
+                f"augment.mix={augment.mix}, because a mixed image may belong to two groups. "
+                "Remove one of these settings."
+            )
         if self.precision in ("bf16", "fp16"):
             task.require("half", f"precision={self.precision}")
 

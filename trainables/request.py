@@ -33,6 +33,11 @@ class TrialRequest:
     """
     with_cost: bool = False
     """True to measure the cost of using the classifier too (`Report.cost`)."""
+    measures: Sequence[str] = ()
+    """What to measure after each epoch besides the task's metrics: the keys of an epoch's values.
+
+    They are keys of `trainables.robustness.each_epoch.MEASUREMENTS`.
+    """
     mirror: Mirror | None = None
     """The remote storage of the checkpoints; None if they stay in the trial's folder.
 

@@ -115,7 +115,10 @@ def run_trial(
     if keeper.has_checkpoints or request.beginnings:
         warm_start = keeper.new_warm_start(training.epoch, request.known)
         yield Report(training.epoch, restored=keeper.damaged, begun=warm_start, more=bool(pending))
-    reports = _reports(training, keeper, pending, _epochs(training, together, folder.name))
+    epochs = _epochs(training, together, folder.name)
+    if request.measures and world.rank == 0:
+        epochs = _with_measures(epochs, training, dataset, request.measures)
+    reports = _reports(training, keeper, pending, epochs)
     yield from (
         _with_cost(reports, training, dataset, folder, device)
         if request.with_cost and world.rank == 0
@@ -204,6 +207,35 @@ def _with_cost(
             break
         yield report
     yield from reports
+
+
+def _with_measures(
+    epochs: Iterator[EpochMetrics],
+    training: "AnyTraining",
+    dataset: Dataset,
+    measures: Sequence[str],
+) -> Iterator[EpochMetrics]:
+    """Yield the epochs, and add further measurements, whose time counts as part of the epoch.
+
+    They are added before the checkpoint is saved, so that a trial that continues from it has them.
+
+    Raises:
+        ValueError: with folds, there are no images that no network was trained on.
+    """
+    # Imported here because SciPy's filters take time, and few trials need them.
+    from trainables.robustness.each_epoch import EpochMeasurements
+
+    if isinstance(training, Folds):
+        raise ValueError(f"{', '.join(measures)} cannot be measured with folds")
+    measurements = EpochMeasurements(measures, training.config, dataset)
+    for metrics in epochs:
+        if metrics.diverged:
+            yield metrics
+            continue
+        start = time.perf_counter()
+        values = metrics.values | measurements.measure(training)
+        values["time/epoch_s"] += time.perf_counter() - start
+        yield replace(metrics, values=values)
 
 
 def _begin(

@@ -36,7 +36,7 @@ class Algorithm(ABC):
         """Receive a trial that was proposed before the search was resumed."""
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - learning is optional
-        """Receive the costs of using a trial's network, before its first epoch.
+        """Receive the costs of a trial: before its first epoch, or after each epoch's value.
 
         Only called if the search has objectives besides its metric.
         """

@@ -24,8 +24,8 @@ A Gaussian process needs values instead of ranks. There, a trial that has not re
 its own best value plus the mean gain of the other trials since its last epoch. A diverged trial
 gets the lowest value of all.
 
-If costs are objectives too (`--objective`), trials are compared first by their Pareto front, and
-within a front by the metric.
+With further objectives (`--objective`), trials are compared first by their Pareto front, and within
+a front by the metric.
 """
 
 import warnings
@@ -87,8 +87,12 @@ class TrialHistory:
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
     """The best score so far, by epoch."""
-    costs: Costs = ()
-    """The costs of using the trial's network; empty unless cost is an objective."""
+    costs: dict[int, Costs] = field(default_factory=dict)
+    """The values in further objectives, by the epoch after which they were received.
+
+    Inference costs are received before the first epoch, as of epoch 0. Empty if the metric is the
+    only objective.
+    """
     outcome: str = ""
     is_inside: bool = True
     """True if the trial is a point of the space; other trials are not used."""
@@ -101,6 +105,14 @@ class TrialHistory:
     def at(self, epoch: int) -> float:
         """Return the best score up to and including this epoch."""
         return max(value for reached, value in self.values.items() if reached <= epoch)
+
+    def costs_at(self, epoch: int) -> Costs:
+        """Return the last costs up to and including this epoch; the first ones if there are none.
+
+        Empty if no costs were received.
+        """
+        reached = max((received for received in self.costs if received <= epoch), default=None)
+        return next(iter(self.costs.values()), ()) if reached is None else self.costs[reached]
 
 
 class Bayes(Algorithm):
@@ -208,7 +220,7 @@ class Bayes(Algorithm):
     def _predicted_values(self, trials: dict[str, TrialHistory]) -> dict[str, float]:
         """Return the values at the horizon, measured for completed trials and sampled for others.
 
-        Empty if values cannot be predicted, or if cost is an objective.
+        Empty if values cannot be predicted, or if there are further objectives.
         """
         if not self.expected or any(trial.costs for trial in trials.values()):
             return {}
@@ -271,8 +283,9 @@ class Bayes(Algorithm):
             )
 
     def cost(self, trial: str, costs: Costs) -> None:
-        """Receive the costs of using a trial's network."""
-        self.histories[trial].costs = costs
+        """Receive the costs of a trial, before or after an epoch."""
+        history = self.histories[trial]
+        history.costs[history.epochs] = costs
 
     def expect(self, expected: Mapping[str, Expected]) -> None:
         """Receive the predicted scores at the horizon."""
@@ -372,7 +385,7 @@ def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str
 
     If some trials are fits of one epoch, all trials count with their best values so far.
 
-    If cost is an objective, a value is the negated index in the order of Pareto fronts.
+    With further objectives, a value is the negated index in the order of Pareto fronts.
     """
     usable = {
         name: trial
@@ -387,11 +400,12 @@ def _compared_values(trials: dict[str, TrialHistory], compared: int) -> dict[str
         for name, trial in usable.items()
         if has_fits or trial.epochs >= compared or trial.outcome == "completed"
     }
-    values = {
-        name: trial.at(trial.epochs if has_fits else min(compared, trial.epochs))
+    at = {
+        name: trial.epochs if has_fits else min(compared, trial.epochs)
         for name, trial in comparable.items()
     }
-    costs = {name: trial.costs for name, trial in comparable.items()}
+    values = {name: trial.at(at[name]) for name, trial in comparable.items()}
+    costs = {name: trial.costs_at(at[name]) for name, trial in comparable.items()}
     if any(costs.values()):
         return {name: -float(place) for place, name in enumerate(in_order(values, costs)[0])}
     return values

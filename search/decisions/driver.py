@@ -59,6 +59,7 @@ from search.journal.result import (
 )
 from search.schedulers.base import NEW, Stop
 from search.values.message import Message
+from search.values.objectives import measured_keys
 from search.values.wording import duration
 from trainables.config import TrialConfig
 from trainables.messages import Report
@@ -286,6 +287,7 @@ class Driver:
             beginnings=self.policy.beginnings(trial),
             milestones=self.policy.milestones(config),
             with_cost=self.policy.wants_cost(config),
+            measures=measured_keys(self.experiment.objectives),
             mirror=self.experiment.home.place(trial).mirror,
         )
 

@@ -26,6 +26,7 @@ from search.journal.events import Freed, SessionStart, Suggested
 from search.journal.journal import FILE_NAME, DamagedJournal, Event
 from search.journal.provenance import training_fingerprint
 from search.journal.store import Storage, home
+from search.values.objectives import measured_keys
 from trainables.checkpoints.lineage import WarmStartSource, training_key
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -218,7 +219,10 @@ def read_trainings(journal: bytes) -> tuple[set[str], dict[str, dict[str, int]]]
 def training_of(experiment: Experiment, dataset: Dataset) -> str:
     """Compute the fingerprint of all that an unfused training depends on, except its config."""
     demand = experiment.demand
+    measures = measured_keys(experiment.objectives)
     return training_fingerprint(
+        # Epochs of a search that measured less cannot be used.
+        **({"measures": measures} if measures else {}),
         data=dataset.fingerprint,
         device=experiment.device,
         threads=max(1, int(demand.cpus)),

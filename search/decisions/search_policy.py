@@ -27,7 +27,7 @@ from search.journal.guessing import answer_against
 from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Setting, Stop, TrialCourse
 from search.schedulers.registry import SCHEDULERS
-from search.values.objectives import costs_of
+from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
 from trainables.catalog.models import MODELS
 from trainables.checkpoints.lineage import WarmStartSource, training_key
@@ -64,7 +64,11 @@ class SearchPolicy:
         self.scheduler = self._scheduler()
         self.relatives = Relatives(experiment, record.earlier)
         self.costs: dict[Hashable, Cost] = {}
-        """The measured costs by `cost_key`; empty unless cost is an objective."""
+        """The measured costs by `cost_key`; empty unless inference cost is an objective."""
+        self.needs_costs = need_costs(experiment.objectives)
+        """True if inference cost is an objective."""
+        self.measures = measured_keys(experiment.objectives)
+        """The keys of the objectives that are measured after each epoch."""
         self.unmeasured: set[str] = set()
         """The reasons for unmeasured costs that have been printed; each is printed only once."""
         self.exhausted = False
@@ -288,7 +292,16 @@ class SearchPolicy:
         with suppress(ConfigError):  # the journal may have a model that is no longer in the catalog
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
-        costs = costs_of(self.experiment.objectives[1:], cost)
+        if not self.measures:
+            self._pass_costs(trial)
+
+    def _pass_costs(self, trial: str) -> None:
+        """Pass a trial's values in the further objectives, unless its inference cost is unknown."""
+        passed = self.trials[trial]
+        if self.needs_costs and not passed.costed:
+            return
+        facts = {**passed.costed, **(passed.best if passed.epochs else {})}
+        costs = costs_of(self.experiment.objectives[1:], facts)
         self.algorithm.cost(trial, costs)
         if self._is_scheduled(trial):
             self.scheduler.cost(trial, costs)
@@ -297,6 +310,8 @@ class SearchPolicy:
         score = self.metric.score_of(metrics)
         self._errors.setdefault(score, metrics.get(self.metric.error_key, 0.0))
         self.algorithm.report(trial, epoch, score)
+        if self.measures:
+            self._pass_costs(trial)
         if self._is_scheduled(trial) and self.scheduler.on_epoch(
             trial, epoch, self.trials[trial].score
         ):
@@ -364,7 +379,7 @@ class SearchPolicy:
         Trials with the same `cost_key` share the cost that was measured first.
         """
         trial_result = self.trials[trial]
-        if len(self.experiment.objectives) < 2 or trial_result.epochs:
+        if not self.needs_costs or trial_result.epochs:
             return
         config = TrialConfig.from_dict(trial_result.config)
         cost = self.costs.get(cost_key(config, config.precision), measured)
@@ -380,10 +395,7 @@ class SearchPolicy:
 
     def wants_cost(self, config: TrialConfig) -> bool:
         """True if cost is an objective, and the cost of this config is not known."""
-        return (
-            len(self.experiment.objectives) > 1
-            and cost_key(config, config.precision) not in self.costs
-        )
+        return self.needs_costs and cost_key(config, config.precision) not in self.costs
 
     def must_wait(self, trial: str, active: Collection[str], pending: Collection[str]) -> bool:
         """True if a relative is training epochs that this trial needs, or will train them first."""

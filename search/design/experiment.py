@@ -21,12 +21,13 @@ from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, SearchSpace
 from search.values.evaluations import check_evaluations
 from search.values.executors import DEFAULT_EXECUTOR, EXECUTORS
+from search.values.objectives import OBJECTIVES, value_of
 from search.values.objectives import check as check_objectives
-from search.values.objectives import value_of
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted, shortened, unknown
+from trainables.robustness.budgets import ATTACKED, CORRUPTED
 from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30
@@ -111,7 +112,7 @@ class Experiment:
     sure: float = SURE
     """The required probability that no stopped trial would have become the best one."""
     objectives: tuple[str, ...] = ()
-    """The metric, then the costs to minimise; by default only the metric."""
+    """The metric, then names of `OBJECTIVES`; by default only the metric."""
     evaluate: tuple[str, ...] = ()
     """The further evaluations of the search's answer, keys of `STRESS_TESTS`."""
     seed: int = 0
@@ -333,6 +334,7 @@ class Experiment:
         if not self.objectives:
             object.__setattr__(self, "objectives", (value_of(self.base.metric),))
         check_objectives(self.objectives, self.base.metric)
+        self._check_capabilities()
         if len(self.objectives) > 1 and self.min_gain:
             raise ConfigError(
                 f"--min-gain {self.min_gain:g} cannot be combined with --objective "
@@ -352,6 +354,25 @@ class Experiment:
                 f"--objective parameters cannot be used with {baseline}, which has no parameters "
                 "to count. Use the objective latency, or search only networks."
             )
+        if ATTACKED in self.evaluate and not any(
+            MODELS[config.model.name].has_network for config in self.edges
+        ):
+            raise ConfigError(
+                f"--evaluate {ATTACKED} cannot be used with {baseline}, which has no network, and "
+                f"thus no gradients. Use --evaluate {CORRUPTED}, or also search networks."
+            )
+
+    def _check_capabilities(self) -> None:
+        """Check that the task and the folds allow the objectives besides the metric."""
+        for name in self.objectives[1:]:
+            if capability := OBJECTIVES[name].capability:
+                self.base.task.require(capability, f"--objective {name}")
+            if OBJECTIVES[name].is_measured and self.base.data.folds is not None:
+                raise ConfigError(
+                    f"--objective {name} cannot be combined with --folds {self.base.data.folds}, "
+                    "because there are no validation images that no network was trained on. Remove "
+                    "one of the two options."
+                )
 
     def _check_grid(self) -> None:
         size = self.space.size

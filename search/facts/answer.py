@@ -12,8 +12,9 @@ from search.journal.store import DECISION
 from search.spaces.find import file_of
 from trainables.config import TrialConfig
 from trainables.disk import read_regular
+from trainables.fairness.report import GROUPS
 from trainables.messages import Cost
-from trainables.values import Evaluation, Params
+from trainables.values import Evaluation, Json, Params
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,22 @@ def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult 
 
 def _is_at(config: TrialConfig, reference: Params) -> bool:
     return all(config.value(path) == value for path, value in reference.items())
+
+
+def evaluated_groups(result: SearchResult) -> tuple[Json, str]:
+    """Return the latest evaluation of the answer, and the part of the data on which it was made.
+
+    The part is `validation` or `test`. The evaluation is empty if it has no groups.
+    """
+    if (answer := result.chosen) is None:
+        return {}, "validation"
+    test = result.test_of(answer)
+    val = answer.evaluated.val if answer.evaluated is not None else {}
+    evaluation = test or val
+    return evaluation if GROUPS in evaluation else {}, "test" if test else "validation"
+
+
+def group_facts(result: SearchResult) -> Json:
+    """Return the groups of the answer's latest evaluation for `--json`; empty without groups."""
+    evaluation, part = evaluated_groups(result)
+    return {GROUPS: {"part": part, **evaluation[GROUPS]}} if evaluation else {}

@@ -7,7 +7,7 @@ from typing import Self
 
 from search.decisions.refinement import refinement_facts
 from search.facts.guessing import above_chance
-from search.facts.summary import metric_facts, request_facts
+from search.facts.summary import metric_facts, registration_facts, request_facts
 from search.facts.trials import deviation
 from search.journal.guessing import answer_against
 from search.journal.result import ENDED, SearchResult
@@ -93,7 +93,7 @@ def standing_json(standing: SearchStanding) -> dict[str, object]:
         "requests": request_facts(result),
         "trials": trials,
     }
-    facts |= refinement_facts(result)
+    facts |= refinement_facts(result) | registration_facts(result)
     if (selection := result.selection) is None:
         return facts
     trainings = {name: training.outcome for name, training in selection.repeats.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from search.decisions.refinement import refinement_facts
 from search.design.budget import shares_of
+from search.facts.answer import group_facts
 from search.facts.guessing import above_chance
 from search.facts.metric import tested_value
 from search.facts.trials import value_facts
@@ -13,7 +14,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
 from search.journal.result import DATA_REPORT, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home
-from search.values.objectives import one_cost
+from search.values.objectives import objective_value
 from trainables.catalog.tasks import Metric
 from trainables.disk import read_regular
 from trainables.values import Json
@@ -42,7 +43,9 @@ def json_summary(
         "models": models(result),
         "front": _front(result, home),
         **refinement_facts(result),
+        **group_facts(result),
         **_robustness(result),
+        **registration_facts(result),
         "trials": result.counts,
         "risk": result.risk.chance if result.risk is not None else None,
         "epochs_trained": result.epochs_trained,
@@ -88,7 +91,9 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         "above_chance": above_chance(answer_against(result)),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": checkpoint,
+        **group_facts(result),
         **_robustness(result),
+        **registration_facts(result),
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
@@ -107,6 +112,18 @@ def request_facts(result: SearchResult) -> list[Json]:
         {"time_ms": answered_request.time_ms, **answered_request.request.to_json()}
         for answered_request in result.requests.values()
     ]
+
+
+def registration_facts(result: SearchResult) -> Json:
+    """Return the registered models, the earliest first; empty if there is none."""
+    if not result.registrations:
+        return {}
+    return {
+        "registered": [
+            {"time_ms": registration.time_ms, **registration.event.to_json()}
+            for registration in result.registrations
+        ]
+    }
 
 
 def models(result: SearchResult) -> list[Json]:
@@ -134,11 +151,11 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
 
 
 def _front(result: SearchResult, home: Home) -> list[Json]:
-    cost_names, costs = result.cost_objectives, result.costs
+    names, costs = result.further_objectives, result.costs
     return [
         {
             **_trial(trial),
-            **{name: one_cost(name, costs[trial.trial]) for name in cost_names},
+            **{name: objective_value(name, costs[trial.trial]) for name in names},
             "outcome": trial.outcome,
             "checkpoint": where_kept(trial, home),
         }

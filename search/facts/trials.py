@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.journal.result import SearchResult, TrialResult
-from search.values.objectives import one_cost, value_of
+from search.values.objectives import objective_value, value_of
 from search.values.wording import last_line_of
 from trainables.catalog.models import MODELS
 from trainables.values import Json
@@ -74,7 +74,7 @@ def is_baseline(trial: TrialResult) -> bool:
 
 def ms_per_image(trial: TrialResult) -> float | None:
     """Return the inference time in milliseconds for a batch of one image; None if not measured."""
-    return one_cost("latency", trial.cost)
+    return objective_value("latency", trial.cost)
 
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")

@@ -15,6 +15,8 @@ from trainables.messages import Cost, WarmStart
 from trainables.values import Json
 
 Read = TypeVar("Read")
+PROMOTE = "search.promote"
+"""The command that uses the test set outside of sessions (`Opened.by`)."""
 
 
 @dataclass(frozen=True)
@@ -425,6 +427,13 @@ class Opened(TrialEvent):
     epoch: int = 0
     by: str = "search.run"
     """The command that uses the test set."""
+    promises: list[str] = field(default_factory=list)
+    """The options of `search.promote` whose thresholds are chosen with the test set."""
+
+    @property
+    def is_in_session(self) -> bool:
+        """False for a promotion, which may follow long after the search."""
+        return self.by != PROMOTE
 
 
 @dataclass(frozen=True)
@@ -443,6 +452,20 @@ class Tested(TrialEvent):
     """The command that used the test set; read only in journals of earlier versions, which have no
     `Opened`.
     """
+
+
+@dataclass(frozen=True)
+class Registration(TrialEvent):
+    """The model of a trial was registered (`search.promote`)."""
+
+    model: str
+    """The name of the registered model."""
+    version: str
+    promises: Json = field(default_factory=dict)
+    """The promises about its answers (`trainables.reliability.promises.Promises`); empty without
+    any."""
+    reliability: Json = field(default_factory=dict)
+    """How far its answers can be relied on (`Exported.reliability`); empty if not measured."""
 
 
 @dataclass(frozen=True)
@@ -663,6 +686,7 @@ KINDS: dict[str, type[EventData]] = {
     "unevaluated": Unevaluated,
     "opened": Opened,
     "tested": Tested,
+    "registration": Registration,
     "evidence": Evidence,
     "freed": Freed,
     "enough": Enough,

@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Self
 
 from search.journal.result import SearchResult, TrialResult
-from search.values.statistics import error_rate_per_look, share_bounds, student_width
+from search.values.statistics import error_rate_per_look, student_width
 from trainables.catalog.guesses import Guess
 from trainables.catalog.tasks import WIDTH, Metric
+from trainables.statistics.intervals import share_bounds
 from trainables.values import Json
 
 ERROR_RATE = 0.05

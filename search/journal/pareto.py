@@ -1,6 +1,6 @@
 """The Pareto front of a search with several objectives.
 
-A trial is on the front if no other trial has a value at least as good and costs no more to use.
+A trial is on the front if no other trial is at least as good in all objectives.
 """
 
 from search.journal.result import SearchResult, TrialResult
@@ -10,10 +10,10 @@ from search.values.objectives import Costs, costs_of, in_order
 def front(result: SearchResult) -> list[TrialResult]:
     """Return the trials on the Pareto front, the one with the best value first.
 
-    Empty if the metric is the only objective. Trials with unknown costs, or with a damaged
-    checkpoint, are left out.
+    Empty if the metric is the only objective. Trials without values in the further objectives,
+    or with a damaged checkpoint, are left out.
     """
-    objectives, costs = result.cost_objectives, result.costs
+    objectives, costs = result.further_objectives, result.costs
     candidates = {
         trial.trial: trial
         for trial in result.ranking

@@ -26,6 +26,7 @@ from search.journal.events import (
     Promoted,
     Refined,
     RefinementTerms,
+    Registration,
     Requested,
     Restored,
     Resumed,
@@ -56,7 +57,7 @@ from search.journal.journal import (
 from search.journal.lease import boot_id
 from search.journal.requests import STOP
 from search.journal.store import Home
-from search.values.objectives import costs_of
+from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
 from trainables.catalog.ranking import rank
 from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
@@ -408,12 +409,27 @@ class Opening:
 
     time_ms: int
     by: str
-    """The command: `search.run`, `search.resume` or `search.select`."""
+    """The command: `search.run`, `search.resume`, `search.select` or `search.promote`."""
     trial: str
+    promises: tuple[str, ...] = ()
+    """The options of `search.promote` whose thresholds were chosen with the test set."""
 
     def __str__(self) -> str:
         """Format this use, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
-        return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
+        return f"{moment(self.time_ms)} by {' '.join([self.by, *self.promises])} for {self.trial}"
+
+
+@dataclass(frozen=True)
+class DatedRegistration:
+    """The registration of a trial's model, and its Unix time."""
+
+    time_ms: int
+    event: Registration
+
+    def __str__(self) -> str:
+        """Format this registration: `2026-11-25 20:58 UTC: t0007 as version 3 of flowers`."""
+        event = self.event
+        return f"{moment(self.time_ms)}: {event.trial} as version {event.version} of {event.model}"
 
 
 @dataclass(frozen=True)
@@ -499,6 +515,13 @@ class Selection:
         return sum(trial.train_s for trial in self.repeats.values())
 
 
+def _is_in_session(data: EventData) -> bool:
+    """True for an event within a session, whose time counts; commands write some afterwards."""
+    if isinstance(data, Opened):
+        return data.is_in_session
+    return not isinstance(data, SessionStart | Freed | Registration)
+
+
 @dataclass
 class Refinement:
     """The further rounds of a search (`search.refine`), each in a space derived from results."""
@@ -535,6 +558,8 @@ class SearchResult:
     """The last evaluation of one of the trials on the test set; None if there is none."""
     openings: list[Opening] = field(default_factory=list)
     """Every use of the test set."""
+    registrations: list[DatedRegistration] = field(default_factory=list)
+    """The models that were registered, in order."""
     selection: Selection | None = None
     refinement: Refinement | None = None
     is_drawn: bool = False
@@ -617,9 +642,7 @@ class SearchResult:
         """Update the result with the next event of the journal."""
         self._state += 1
         data = event.data
-        if self.current_sessions and not isinstance(
-            data, SessionStart | Freed
-        ):  # `Freed` belongs to no session
+        if self.current_sessions and _is_in_session(data):
             self.current_sessions[-1].count_until(event.time_ms, event.elapsed_ms)
         self._apply(data, event.time_ms)
         if isinstance(data, SessionStart):
@@ -672,9 +695,11 @@ class SearchResult:
             case Suggested():
                 self._suggest(data)
             case Opened():
-                self.openings.append(Opening(time_ms, data.by, data.trial))
+                self.openings.append(Opening(time_ms, data.by, data.trial, tuple(data.promises)))
             case Tested():
                 self._test(data, time_ms)
+            case Registration():
+                self.registrations.append(DatedRegistration(time_ms, data))
             case Unevaluated() if self.current_sessions is self.sessions:
                 self.unevaluated = data.reasons
             case Evidence() if data.file == PICTURES:
@@ -855,7 +880,7 @@ class SearchResult:
         ranked = sorted(
             self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
         )
-        if not (objectives := self.cost_objectives):
+        if not (objectives := self.further_objectives):
             return ranked
         unknown, costs = (
             (math.inf,) * len(objectives),
@@ -881,25 +906,30 @@ class SearchResult:
         ]
 
     @property
-    def cost_objectives(self) -> tuple[str, ...]:
-        """The names of the costs that are objectives besides the metric."""
+    def further_objectives(self) -> tuple[str, ...]:
+        """The names of the objectives besides the metric."""
         return tuple(self.started.experiment.get("objectives", ())[1:])
 
     @property
-    def costs(self) -> dict[str, Cost]:
-        """The known costs of using the trials' networks, by trial.
+    def costs(self) -> dict[str, Json]:
+        """The known values in further objectives (`objective_value`), by trial.
 
-        If cost is an objective, all trials need the same kind of measurement. If all trials have
-        been measured while nothing else ran, these measurements are used. Otherwise the
-        measurements from the first epochs are used, although other trainings slow these down.
+        They are the costs of using the trials' networks and, if they are objectives, what was
+        measured after their best epochs. If cost is an objective, all trials need the same kind of
+        measurement. If all trials have been measured while nothing else ran, these measurements are
+        used. Otherwise the measurements from the first epochs are used, although other trainings
+        slow these down.
         """
-        counted = self._counted
-        all_alone = not self.cost_objectives or all(trial.cost for trial in counted)
-        costs = {
-            trial.trial: trial.cost if all_alone else trial.costed or trial.cost
-            for trial in counted
-        }
-        return {name: cost for name, cost in costs.items() if cost}
+        counted, objectives = self._counted, self.further_objectives
+        needs_costs, measures = need_costs(objectives), measured_keys(objectives)
+        all_alone = not needs_costs or all(trial.cost for trial in counted)
+        costs: dict[str, Json] = {}
+        for trial in counted:
+            cost = trial.cost if all_alone else trial.costed or trial.cost
+            measured = {key: trial.best[key] for key in measures if key in trial.best}
+            if cost or (measured and not needs_costs):
+                costs[trial.trial] = {**cost, **measured}
+        return costs
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:

@@ -37,6 +37,8 @@ Storage = Path | Bucket
 TRIALS, BEATS = "trials", "beats"
 DECISION = "improvement.json"
 """The file next to the journal with the decision of `search.improve`."""
+EXPLANATIONS = "explanations.json"
+"""The file next to the journal with predictions that `search.explain` explained."""
 REQUESTS = "requests"
 """The folder of requests to the driver (`search.journal.requests`)."""
 OpenedJournal = tuple[Journal, list[Event]]
@@ -137,8 +139,8 @@ class Home:
     def opened(self, *, files: bool = False) -> Path:
         """Return a local folder that contains the journal, for readers.
 
-        With `files`, it also contains the files that the journal names as evidence, and the
-        decision of `search.improve`.
+        With `files`, it also contains the files that the journal names as evidence, the decision
+        of `search.improve` and the explained predictions of `search.explain`.
         """
         return self.folder
 
@@ -368,7 +370,8 @@ class BucketHome(Home):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
-            self._fetch(folder, [*evidence_files(read(folder / FILE_NAME)), DECISION])
+            names = evidence_files(read(folder / FILE_NAME))
+            self._fetch(folder, [*names, DECISION, EXPLANATIONS])
         return folder
 
     def tail(self) -> Tail | CopyTail:
@@ -484,6 +487,12 @@ class BucketHome(Home):
     def fetch(self, *parts: str) -> None:
         """Download files or folders into the driver's folder."""
         self._fetch(self.folder, list(parts))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file as `Home.write`, also if the driver ran on another machine."""
+        make_private(cache_folder("storage"))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        super().write(name, content)
 
     def keep(self, *parts: str) -> None:
         """Upload files or folders from the driver's folder."""

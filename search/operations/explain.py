@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.journal.result import SearchResult, TrialResult
-from search.journal.store import own_path
+from search.journal.store import EXPLANATIONS, Home, own_path
 from search.operations.options import SearchRequest
 from search.operations.predict import Files, FolderAccuracy, check_any_path
 from search.operations.talk import SILENT, Talk
@@ -103,7 +103,25 @@ def explain(request: ExplainRequest, talk: Talk = SILENT) -> ExplanationReport:
     with step("loading the images"):
         dataset = dataset_of(result, config)
     model = _TrialModel(result, trial, config, dataset, local_checkpoint(home, trial))
-    return model.explain(method, _read_files(request, files) if files else None, folder)
+    report = model.explain(method, _read_files(request, files) if files else None, folder)
+    if not files and trial is result.chosen:
+        _add_to_report(home, result, report, talk)
+    return report
+
+
+def _add_to_report(
+    home: Home, result: SearchResult, explanations: ExplanationReport, talk: Talk
+) -> None:
+    """Store explained predictions with the search, and show them in its report."""
+    from search.views.page import explanation_panel, page  # these import matplotlib
+
+    try:
+        home.write(EXPLANATIONS, explanation_panel.encode(explanations))
+        page.redraw(home, result)
+    except OSError as error:  # such as the search of another user
+        talk.note(f"warning: the maps could not be added to the report of the search: {error}")
+    else:
+        talk.note("the report of the search shows some of these maps too")
 
 
 def _check_folder(folder: Path) -> None:
@@ -189,7 +207,7 @@ class _TrialModel:
         from search.views.page.explanations import write
         from trainables.explanations.examples import map_features
         from trainables.explanations.explain import explain as explain_images
-        from trainables.explanations.explainable import load_explainable
+        from trainables.explanations.networks import load_explainable
 
         with load_explainable(self.config, self.dataset, self.checkpoint) as model:
             with step("predicting the validation images"):

@@ -39,7 +39,7 @@ from search.feedback.learning.rounds import (
 )
 from search.feedback.records import Records
 from search.journal.naming import resolve_name
-from search.journal.result import ENDED, PAGE, SearchResult, moment
+from search.journal.result import ENDED, SearchResult, moment
 from search.journal.store import DECISION, Home, Storage, home, storage
 from search.operations.continuation import UsageLimits, Where, change_option
 from search.operations.options import storage_option
@@ -424,6 +424,8 @@ def finish(request: ImproveRequest, search_home: Home, exit_code: int) -> Improv
         facts["outcome"] = CHAMPION if ALIAS in registered.aliases else CHALLENGER
         facts["version"] = registered.version
         search_home.write(DECISION, json.dumps(facts, indent=1).encode())
+    from search.views.page.page import redraw  # imported late, because it imports matplotlib
+
     redraw(search_home, result)
     return Improvement(name=result.name, exit_code=0, decision=facts, lines=tuple(facts["text"]))
 
@@ -461,12 +463,3 @@ def decide(
 def records_place(request: ImproveRequest, info: ImprovementInfo) -> Storage:
     """Return the storage of the records with which the improvement was started."""
     return request.place if str(request.place) == info.place else storage(info.place)
-
-
-def redraw(search_home: Home, result: SearchResult) -> None:
-    """Write the search's HTML report again, if there is one, because it shows the decision."""
-    if PAGE not in search_home.names():
-        return
-    from search.views.page.page import render  # imported late, because it imports matplotlib
-
-    search_home.write(PAGE, render(result, search_home.opened(files=True)).encode())

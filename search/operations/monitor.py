@@ -7,9 +7,10 @@ from uuid import uuid4
 
 from cluster.storage.bucket import Bucket
 from search.feedback.monitoring.findings import RATE, Findings, find_changes
+from search.feedback.monitoring.groups import answers_of_groups
 from search.feedback.monitoring.window import Window, load_window
 from search.feedback.records import Records
-from search.journal.store import Storage
+from search.journal.store import Storage, own_path
 from search.operations.model_options import ModelLocation
 from search.operations.options import storage_option
 from search.operations.records_options import records_option, since_option
@@ -19,6 +20,7 @@ from search.tracking.uri import registry_uri
 from search.values.option import group, option, positional
 from trainables.errors import ConfigError
 from trainables.export.reference import Reference, read
+from trainables.fairness.attributes import read_attributes
 
 
 def rate(text: str) -> float:
@@ -53,6 +55,12 @@ class MonitorRequest:
         "only use answers by this version (default: the one that MODEL refers to in the registry, "
         "else that of the latest answer)",
         metavar="V",
+    )
+    groups: Path | None = option(
+        "a CSV file with the columns image (the SHA-256 of the image file, as in the records) and "
+        "one for each attribute: also show the answers for groups of images",
+        metavar="FILE",
+        parse=own_path,
     )
     rate: float = option("the false-alarm rate of a call", metavar="P", parse=rate, default=RATE)
     storage: Storage = storage_option()
@@ -111,10 +119,12 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
     Raises:
         NoSuchSearch: there is no such search.
         ConfigError: there is no such model, or there are no such records.
+        DataError: the groups cannot be read.
         LeaseHeld, Refused: the search still runs or was cut off, its images have changed, or the
             checkpoint is damaged.
         NotReady, Unavailable: MLflow fails, or the data are missing.
     """
+    attributes = None if request.groups is None else read_attributes(request.groups)
     if isinstance(request.place, Bucket):
         request.place.reach()
     check_versions()
@@ -124,6 +134,14 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
         records, model.reference, request.since or 0, request.version or model.version
     )
     findings = find_changes(model.name, model.reference, window, request.rate)
+    if attributes is not None:
+        findings.groups = answers_of_groups(window, attributes)
+        if not any(group.images for group in findings.groups):
+            raise ConfigError(
+                f"none of the {len(window.answers):,} answered images is in '{request.groups}' "
+                "(--groups). Its column image must have the SHA-256 of each image file "
+                "(`sha256sum FILE`), as in the records."
+            )
     return MonitoringResult(findings, model.reference, window)
 
 

@@ -110,6 +110,10 @@ class FolderAccuracy:
     """The number of images so far, by true class."""
     right: dict[str, int] = field(default_factory=dict)
     """The number of correct predictions so far, by true class."""
+    answers: int = 0
+    """The number of images of known class so far from which the model did not abstain."""
+    right_answers: int = 0
+    """The number of correct predictions among these."""
 
     @classmethod
     def over(cls, paths: Sequence[str], classes: Sequence[str]) -> "FolderAccuracy":
@@ -133,8 +137,12 @@ class FolderAccuracy:
             return answer
         true = self.true_class(answer.file)
         if true is not None:
+            is_right = answer.values["class"] == true
             self.images[true] = self.images.get(true, 0) + 1
-            self.right[true] = self.right.get(true, 0) + (answer.values["class"] == true)
+            self.right[true] = self.right.get(true, 0) + is_right
+            if not answer.values.get("abstained"):
+                self.answers += 1
+                self.right_answers += is_right
         return replace(answer, values={**answer.values, TRUE_CLASS: true})
 
     @property
@@ -145,6 +153,11 @@ class FolderAccuracy:
         """
         images = sum(self.images.values())
         return share_interval(sum(self.right.values()) / images, images)
+
+    @property
+    def answer_bounds(self) -> tuple[float, float]:
+        """The same for the images from which the model did not abstain, of which there are any."""
+        return share_interval(self.right_answers / self.answers, self.answers)
 
 
 def _has_class_folders(folder: Path, classes: set[str]) -> bool:
@@ -174,6 +187,8 @@ class Predictions:
     """The number of predicted images so far."""
     unread_files: int = 0
     """The number of files so far that could not be read."""
+    abstained: dict[str, int] = field(default_factory=dict)
+    """The number of images so far from which the model abstained, by reason."""
     _records: dict[str, Any] = field(default_factory=dict, repr=False)
     """The values of each image for files about all images (`Model.joint_files`)."""
     _written: dict[Path, str] = field(default_factory=dict, repr=False)
@@ -189,6 +204,9 @@ class Predictions:
                     self.unread_files += 1
                 else:
                     self.images += 1
+                    if answer.values.get("abstained"):
+                        reason = answer.values["reason"]
+                        self.abstained[reason] = self.abstained.get(reason, 0) + 1
                     self._write_files(answer)
                 yield self.accuracy.take(answer)
         finally:

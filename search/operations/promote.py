@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from search.facts.guessing import above_chance
 from search.facts.summary import metric_facts
 from search.facts.trials import primary_facts
+from search.journal.events import PROMOTE, EventData, Opened, Registration
 from search.journal.guessing import AgainstGuessing
-from search.journal.result import SearchResult, TrialResult
-from search.journal.store import Storage, own_path
+from search.journal.journal import JournalError
+from search.journal.result import PAGE, SearchResult, TrialResult
+from search.journal.store import Home, Storage, own_path
 from search.operations.options import SearchRequest
+from search.operations.report import ReportRequest, report
 from search.operations.talk import SILENT, Talk
 from search.process.guard import NoBetterThanGuessing
 from search.process.versions import check_versions
@@ -25,6 +28,7 @@ from search.values.objectives import value_of
 from search.values.option import flag, option
 from search.values.secrets import refuse, refuse_in_uri
 from search.views.text.labels import with_article
+from trainables.errors import counted
 from trainables.progress import step
 from trainables.reliability.promises import Promises, check_promises, fraction
 from trainables.values import Json
@@ -97,6 +101,8 @@ class Promotion:
     registered: Registered
     tracking: str
     """MLflow's tracking URI."""
+    page: Path | None = None
+    """The search's report, which now shows the promotion; None if it has none here."""
 
     def to_json(self) -> Json:
         """Convert the promotion to JSON-compatible values."""
@@ -114,6 +120,7 @@ class Promotion:
             "onnx_inference": self.exported.onnx_inference,
             "onnx_difference": self.exported.onnx_difference,
             "reliability": self.exported.reliability,
+            "earlier_promises": earlier_promises(self.result),
             "above_chance": above_chance(against_guessing(self.result, self.trial)),
         }
 
@@ -156,6 +163,38 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
         f"exporting the model of {chosen.trial} and comparing its predictions for the validation "
         "images with those of the checkpoint"
     )
+    _note_earlier_promises(request.promises, result, talk)
+    if "promises" in chosen.task.can and images.get("test"):
+        options = request.promises.set_on_test_images
+        _record(home, Opened(chosen.trial, chosen.best_epoch or 0, PROMOTE, options), talk)
+    exported, version = _export_and_register(request, result, home, chosen, registry)
+    event = Registration(
+        chosen.trial, name, version, request.promises.to_json(), exported.reliability
+    )
+    with step("describing the model in MLflow"):
+        registry.describe_registration(
+            event, _pictures(exported.reliability), len(result.registrations) + 1
+        )
+    registered = registry.set_aliases(name, version)
+    _record(home, event, talk)
+    return Promotion(
+        result=result,
+        trial=chosen,
+        exported=exported,
+        registered=registered,
+        tracking=uri,
+        page=_write_report(request, home, talk),
+    )
+
+
+def _export_and_register(
+    request: PromoteRequest,
+    result: SearchResult,
+    home: Home,
+    chosen: TrialResult,
+    registry: Registry,
+) -> tuple["Exported", str]:
+    """Export a trial's model, register it without an alias, and return its version too."""
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         exported = export_for_registry(
             result,
@@ -168,12 +207,73 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
         )
         with step("registering the model"):
             version = registry.register(
-                name, exported, describe_model(result, chosen, exported), tags(result, chosen)
+                request.model or request.name,
+                exported,
+                describe_model(result, chosen, exported),
+                tags(result, chosen),
             )
-    registered = registry.set_aliases(name, version)
-    return Promotion(
-        result=result, trial=chosen, exported=exported, registered=registered, tracking=uri
-    )
+    return exported, version
+
+
+def _note_earlier_promises(promises: Promises, result: SearchResult, talk: Talk) -> None:
+    """Note that thresholds were already chosen with the test images, if they are chosen again."""
+    earlier = earlier_promises(result)
+    if promises.need_test_set and earlier:
+        talk.note(
+            f"note: promises were already set on these test images ({counted(earlier, 'time')}, "
+            f"last {[own for own in result.openings if own.promises][-1]}). A promise holds for "
+            "one choice of its share; if you try several shares and keep the best, it is weaker"
+        )
+
+
+def earlier_promises(result: SearchResult) -> int:
+    """Count the promotions that chose thresholds with the test images, also those refused."""
+    return sum(bool(opening.promises) for opening in result.openings)
+
+
+def _record(home: Home, event: EventData, talk: Talk) -> None:
+    """Write an event to the journal of the search, or note why that is not possible.
+
+    A promotion does not depend on it: the search may be in a folder that cannot be written to.
+
+    Raises:
+        LeaseHeld: a driver runs the search.
+    """
+    try:
+        with home.lease() as lease:
+            journal, _ = home.journal(new=False)
+            journal.other_driver, journal.patient = lease.other_driver, False
+            try:
+                journal.append(event)
+            finally:
+                journal.close()
+    except (JournalError, OSError) as error:
+        talk.note(
+            f"note: the journal of the search could not be written ({error}), so the report does "
+            "not show this promotion"
+        )
+
+
+def _pictures(reliability: Json) -> dict[str, bytes]:
+    """Draw the reliability diagrams as PNG files, by their names."""
+    if "calibration" not in reliability:
+        return {}
+    from search.views.page.page import of_calibration  # matplotlib is slow to import
+
+    drawn = of_calibration(reliability["calibration"], as_file=True)
+    return {f"{name}.png": picture.png for name, picture in drawn.items()}
+
+
+def _write_report(request: PromoteRequest, home: Home, talk: Talk) -> Path | None:
+    """Write the search's report again, if it is in a folder here; return its path, else None."""
+    path = home.folder / PAGE
+    if not isinstance(request.storage, Path) or not path.is_file():
+        return None
+    try:
+        return report(ReportRequest(name=request.name, storage=request.storage))
+    except OSError as error:
+        talk.note(f"note: the report could not be written again ({error})")
+        return None
 
 
 def refuse_at_chance(result: SearchResult, chosen: TrialResult, storage: Storage) -> None:

@@ -66,7 +66,7 @@ def experiment_of(request: RunRequest) -> Experiment:
     data = data_config(request.data, request.reading, request.seed)
     space, space_name, space_source = chosen or space_of(default(data.data.task, source))
     settings = with_weights(request.weights, space, settings)
-    settings = with_unlabelled(request.unlabelled, space, settings)
+    settings = with_groups(request.groups, with_unlabelled(request.unlabelled, space, settings))
     space = space.fixed(settings)
     if "model.name" not in settings:
         check_space(request, space, data)
@@ -291,6 +291,31 @@ def with_unlabelled(unlabelled: Path | None, space: SearchSpace, settings: Param
             "model.name=spread_mobilenet_v2."
         )
     return {**settings, "model.unlabelled": str(path.absolute())}
+
+
+def with_groups(groups: Path | None, settings: Params) -> Params:
+    """Add the setting for --groups, `data.groups`, as an absolute path.
+
+    Args:
+        groups: the value of --groups; `data.groups` in `settings` takes precedence. If both are
+            missing, the settings are returned unchanged.
+        settings: the settings by dotted path.
+
+    Raises:
+        ConfigError: it is not a file.
+    """
+    try:
+        path = own_path(settings["data.groups"]) if settings.get("data.groups") else groups
+    except ConfigError as error:
+        raise ConfigError(f"--set data.groups: {error}.") from error
+    if path is None:
+        return settings
+    if not path.is_file():
+        raise ConfigError(
+            f"--groups '{path}' is not a file. Pass a CSV file with the columns image and one for "
+            "each attribute."
+        )
+    return {**settings, "data.groups": str(path.absolute())}
 
 
 def model_names(space: SearchSpace, settings: Params) -> list[str]:

@@ -20,7 +20,7 @@ from search.values.executors import (
     EXECUTOR_HELP,
     count_or_auto,
 )
-from search.values.objectives import COSTS, value_of
+from search.values.objectives import OBJECTIVE_HELP, value_of
 from search.values.option import flag, group, option, repeated
 from search.values.wording import DEFAULT_STORAGE
 from trainables.catalog.datasets import DATASETS
@@ -95,6 +95,13 @@ class RunRequest:
         parse=own_path,
         section=SEARCHED,
     )
+    groups: Path | None = option(
+        "a CSV file with the columns image and one for each attribute, such as sex or camera: "
+        "results are also shown for groups of images with the same attributes",
+        metavar="FILE",
+        parse=own_path,
+        section=SEARCHED,
+    )
     settings: tuple[str, ...] = repeated(
         "set a value for every trial (keys: trainables/config.py); a searched key is fixed to it",
         name="set",
@@ -129,8 +136,8 @@ class RunRequest:
         section=HOW,
     )
     objective: str | None = option(
-        f"{value_of('METRIC')}; add {' and '.join(COSTS)} after commas to find models that also "
-        "cost little to use",
+        f"{value_of('METRIC')}; add one or two after commas to find the models that are best in "
+        f"several ways: {OBJECTIVE_HELP}",
         metavar="NAMES",
         section=HOW,
     )

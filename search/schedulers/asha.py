@@ -53,9 +53,10 @@ The decisions
     places change more than they seemed to, it continues.
     Networks that are still at chance have equal values, and share the mean of their places.
     With further objectives (`--objective`), places and the best value so far are those among the
-    trainings that cost no more. There is then a best one at each cost: 1 - P is divided by the
-    number of completed trainings on the front. No risk is reported, since it would not be that of
-    one best training.
+    trainings that cost no more, or are at least as good in an objective that is measured after each
+    epoch; there, values at the same rung are compared. There is then a best one at each cost: 1 - P
+    is divided by the number of completed trainings on the front. No risk is reported, since it
+    would not be that of one best training.
 
 Features are computed again after each event but an epoch between two rungs, from arrays; orders
 and forecasts only at rungs where a value has changed since.
@@ -119,7 +120,7 @@ class Asha(Scheduler):
         self._chances = None
 
     def cost(self, trial: str, costs: Costs) -> None:
-        """Receive the costs of a trial's network: from now on places depend on them."""
+        """Receive the costs of a trial: places at its next rungs depend on them."""
         self.standings.set_costs(trial, costs)
         self._chances = None
 
@@ -254,7 +255,7 @@ class Asha(Scheduler):
         count = int(np.count_nonzero(self.standings.has_arrived[runner.level]))
         text = f"place {math.floor(places[number])} of {count} at epoch {rung}"
         if len(self.standings.costs):
-            return Stop(f"{text} (cost included)", rung=rung, rivals=count)
+            return Stop(f"{text} (all objectives count)", rung=rung, rivals=count)
         is_past_rung = self.standings.level[number] > runner.level
         chance = 0.0 if is_past_rung else float(self.chances()[number])
         self.forecaster.update()

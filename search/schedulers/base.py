@@ -134,9 +134,10 @@ class Scheduler(ABC):
         """
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
-        """Receive the costs of a trial's network, before its first epoch.
+        """Receive the costs of a trial: before its first epoch, or before each epoch's value.
 
-        Only called if the search has objectives beside its metric.
+        They may change from epoch to epoch. Only called if the search has objectives beside its
+        metric.
         """
 
     @abstractmethod

@@ -63,7 +63,11 @@ class Standings:
         """For each training, its last epoch so far, the number of epochs that it may have, and the
         epoch after which its learning rate drops for the last time.
         """
-        self.costs = np.zeros((0, 0))
+        self.costs = np.full((0, len(rungs) + 1, 0), np.inf)
+        """The costs of each training at each rung, and at its end: (costs, rungs + 1, trainings).
+
+        They are infinite while unknown.
+        """
         self.changes = [0] * (len(rungs) + 1)
         """The number of changes of values at each rung."""
         self.shifts = np.zeros((len(rungs) + 1, len(rungs) + 1), dtype=int)
@@ -85,9 +89,14 @@ class Standings:
     @property
     def is_on_front(self) -> Flags:
         """True for each training that no other one dominates at its last rung, or at the end."""
-        last = np.where(self.is_completed, len(self.rungs), self.level)
-        is_first: Flags = np.take_along_axis(self.places, last[None], axis=0)[0] < 2
+        is_first: Flags = self._last(self.places) < 2
         return is_first
+
+    def _last(self, values: Array) -> Array:
+        """Return the values of each training at its last rung, or at the end: (..., trainings)."""
+        last = np.where(self.is_completed, len(self.rungs), self.level)
+        at_last: Array = values[..., last, np.arange(values.shape[-1])]
+        return at_last
 
     def best_at_no_more(self, numbers: NDArray[np.intp]) -> Array:
         """Return, for each of these trainings, the best value so far of those that cost no more.
@@ -98,7 +107,8 @@ class Standings:
         if not len(self.costs):
             return np.full(len(numbers), highest.max(initial=-np.inf))
         leaders = np.flatnonzero(self.is_on_front)
-        is_no_dearer = self.costs[:, leaders, None] <= self.costs[:, None, numbers]
+        costs = self._last(self.costs)
+        is_no_dearer = costs[:, leaders, None] <= costs[:, None, numbers]
         values = np.where(is_no_dearer.all(axis=0), highest[leaders, None], -np.inf)
         best: Array = np.maximum(values.max(axis=0, initial=-np.inf), highest[numbers])
         return best
@@ -168,16 +178,20 @@ class Standings:
             setattr(self, name, np.concatenate([array, added], axis=-1))
 
     def set_costs(self, trial: str, costs: Costs) -> None:
-        """Set the costs of a trial's training; until then they count as infinite."""
+        """Set the costs of a trial's training from its next rung on; until then, they are infinite.
+
+        They also count at rungs that it has passed while they were unknown.
+        """
         number = self.trials[trial].training
         if not len(self.costs):
-            self.costs = np.full((len(costs), len(self.level)), np.inf)
-        if tuple(self.costs[:, number]) == costs:
-            return
-        column = self.values[:, number].copy()
-        self._forget(number)
-        self.costs[:, number] = costs
-        for level in np.flatnonzero(~np.isnan(column)).tolist():
+            self.costs = np.full((len(costs), *self.values.shape), np.inf)
+        is_open = ~self.has_arrived[:, number] | np.isinf(self.costs[:, :, number]).any(axis=0)
+        column = np.where(is_open, self.values[:, number], np.nan)
+        passed = np.flatnonzero(~np.isnan(column)).tolist()
+        for level in passed:
+            self._set_value(number, level, np.nan)
+        self.costs[:, is_open, number] = np.array(costs)[:, None]
+        for level in passed:
             self._set_value(number, level, float(column[level]))
 
     def arrive(self, trial: str, epoch: int, value: float) -> bool:
@@ -246,8 +260,9 @@ class Standings:
 
     def _compare(self, number: int, level: int, value: float) -> tuple[Flags, Flags, Flags]:
         """Find the trainings at a rung that dominate this one, equal it, and are dominated."""
-        values, own = self.values[level], self.costs[:, [number]]
-        no_dearer, no_cheaper = (self.costs <= own).all(axis=0), (self.costs >= own).all(axis=0)
+        values, costs = self.values[level], self.costs[:, level]
+        own = costs[:, [number]]
+        no_dearer, no_cheaper = (costs <= own).all(axis=0), (costs >= own).all(axis=0)
         no_worse, no_better = (values >= value) & no_dearer, (values <= value) & no_cheaper
         equal = no_worse & no_better
         return no_worse & ~equal, equal, no_better & ~equal

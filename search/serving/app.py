@@ -1,12 +1,13 @@
 """The server as an ASGI application.
 
-`App` answers `POST /predict` and `POST /invocations` itself, and passes all other requests to
-Starlette.
+`App` answers `POST /predict`, `POST /invocations` and `POST /explain` itself, and passes all other
+requests to Starlette.
 """
 
 import asyncio
 import json
 import secrets
+import threading
 import time
 from collections.abc import (
     AsyncIterator,
@@ -35,6 +36,7 @@ from search.serving import inputs, protocol, routes
 from search.serving.admission import Admission, DecodingPool, Ticket
 from search.serving.answers import check_numbers, table, to_plain
 from search.serving.batching import Batcher, ComputedAnswer
+from search.serving.explaining import Explainer
 from search.serving.limits import Limits, Refusal
 from search.serving.metrics import Metrics
 from search.serving.observing import ObserverQueue, Shadow
@@ -107,6 +109,7 @@ class App:
         self._hot_paths: dict[str, Callable[[Scope, Receive, Ticket], Awaitable[str]]] = {
             "/predict": self._predict,
             "/invocations": self._invocations,
+            "/explain": self._explain,
         }
         self._starlette = Starlette(
             routes=[*routes.routes(self), *more_routes],
@@ -117,6 +120,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._batcher = Batcher(lambda: self.versions.current, self.metrics.count_batch)
+        self._explainer = Explainer(lambda: self._batcher.is_busy)
         self._decoding = DecodingPool(processors(), self.limits.pixels)
         self.admission = Admission(
             self.limits,
@@ -129,6 +133,7 @@ class App:
         self._queues = [ObserverQueue(observer, self.metrics) for observer in self._observers]
         yield
         measuring.cancel()
+        self._explainer.close()
         self._batcher.close()
         self._decoding.close()
         self._threads.shutdown()
@@ -239,6 +244,33 @@ class App:
         self._note_answers(ticket, [b""] * len(images), images, answers, names)
         rows = table(answers, model.classes)
         return json.dumps({"predictions": rows}) + "\n"
+
+    async def _explain(self, scope: Scope, receive: Receive, ticket: Ticket) -> str:
+        """Explain the answer on an image by a map of the pixels that support the class."""
+        if not self.versions.current.image_classes:
+            raise Refusal(400, "this model does not classify images, so it cannot explain answers")
+        kind, body = await self._read_body(scope, receive, ticket)
+        raw_images = await self._run(
+            len(body) > LARGE_BODY, inputs.read_images, kind, body, self.limits
+        )
+        if len(raw_images) != 1:
+            raise Refusal(413, f"send one image to explain its answer (got {len(raw_images)})")
+        self.admission.take_images(ticket, 1)
+        self._explainer.admit()
+        is_cancelled = threading.Event()
+        try:
+            (pixels,) = await self._decode_images(raw_images)
+            work = asyncio.get_running_loop().run_in_executor(
+                self._explainer.pool,
+                self._explainer.explain,
+                self.versions.current,
+                pixels,
+                is_cancelled,
+            )
+            return await _run_while_connected(receive, _wait_for(work))
+        finally:
+            is_cancelled.set()
+            self._explainer.release()
 
     def _note_answers(
         self,
@@ -381,6 +413,10 @@ class App:
 
     def _body_refusal(self) -> Refusal:
         return Refusal(413, f"the body is too large (limit {self.limits.body_bytes:,} bytes)")
+
+
+async def _wait_for(work: Awaitable[Result]) -> Result:
+    return await work
 
 
 async def _run_while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

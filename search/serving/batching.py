@@ -104,6 +104,11 @@ class Batcher:
         await request.done
         return request.answers
 
+    @property
+    def is_busy(self) -> bool:
+        """True while images are being computed."""
+        return self._is_busy
+
     def close(self) -> None:
         """End the thread; call this only when no images are waiting."""
         self._work.put(None)

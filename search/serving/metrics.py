@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from search.serving.batching import BatchResult
 from search.serving.messages import METRICS_FOLDER_VARIABLE
 
-PATHS = ("/predict", "/invocations")
+PATHS = ("/predict", "/invocations", "/explain")
 """Request paths that have their own label; all other paths are counted as `other`."""
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 """Histogram buckets for the duration of a request, in seconds."""

@@ -134,6 +134,13 @@ def describe_api(app: "App") -> dict[str, Any]:
                     "responses": {"200": {"description": "A prediction for each image"}, **errors},
                 }
             },
+            "/explain": {
+                "post": {
+                    "summary": "A map of the pixels that support the class of one image",
+                    "requestBody": {"content": {"image/*": binary}},
+                    "responses": {"200": {"description": "The map, and its verdict"}, **errors},
+                }
+            },
             "/invocations": {
                 "post": {
                     "summary": "Predictions in the format of MLflow's scoring server",
@@ -157,7 +164,7 @@ def describe_api(app: "App") -> dict[str, Any]:
 async def _as_json(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text, headers = str(error.detail), dict(error.headers or {})
-    if error.status_code == 404 and request.url.path in ("/predict", "/invocations"):
+    if error.status_code == 404 and request.url.path in ("/predict", "/invocations", "/explain"):
         error.status_code, text, headers = 405, "Method Not Allowed: use POST", {"Allow": "POST"}
     body = json.dumps({"error": text}) + "\n"
     return Response(body, error.status_code, headers, media_type="application/json")

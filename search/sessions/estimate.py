@@ -6,6 +6,7 @@ To compute an estimate, Ray is not started, and nothing is recorded.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from search.preflight.memory import trial_memory
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.rungs import expected_epochs
 from search.values.executors import EXECUTORS
+from search.values.objectives import measured_keys
 from search.values.wording import durations
 from search.views.text.labels import classes_text, parts_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
 from trainables.errors import counted
 from trainables.inspection.report import DataReport
 from trainables.processors import Load
+from trainables.robustness.budgets import CORRUPTED, predictions_of
 from trainables.values import Json
 
 MAX_SAMPLED = 200
@@ -35,6 +39,8 @@ LEAST, MOST = 0.7, 1.3
 The estimate is uncertain because steps are measured while no other trial runs, and because it is
 not known which trials will be stopped early.
 """
+TRAINING_SHARE = 3
+"""The time of an image in training, in predictions (`trainables.evaluation.estimate`)."""
 BUSY = 0.2
 """If other programs use more than this share of the CPUs, a note reports it."""
 
@@ -48,6 +54,7 @@ PLAIN = (
     "epoch_s",
     "device",
     "memory",
+    "evaluate_s",
     "notes",
 )
 """The fields of an estimate that `--json` prints as they are."""
@@ -81,6 +88,12 @@ class Estimate:
     report: DataReport | None = None
     memory: str = ""
     """A sentence on the memory of a trial; empty if it is not known."""
+    evaluate_s: float = 0.0
+    """The part of `seconds` and `most_seconds` for `--evaluate`, before their uncertainty.
+
+    It is the evaluation of the answer, without further trials of the Pareto front. 0 if the
+    predictions of the search's models were not timed.
+    """
 
     def to_json(self) -> Json:
         """Return the estimate as JSON-compatible values, with the complete report on the data."""
@@ -119,6 +132,7 @@ class Estimate:
             ),
             f"  {counted(self.slots, 'trial')} at once on this machine ({self.device}), "
             f"about {times}",
+            *self._evaluate_lines(experiment),
             *([f"  {self.memory}"] if self.memory else []),
             *self._budget_lines(experiment),
             *(
@@ -132,6 +146,21 @@ class Estimate:
             *(f"  {note}" for note in self.notes),
             "  nothing was started",
         ]
+
+    def _evaluate_lines(self, experiment: Experiment) -> list[str]:
+        """Format a line on the time of `--evaluate`; an empty list without this option."""
+        if not experiment.evaluate:
+            return []
+        option = f"--evaluate {','.join(experiment.evaluate)}"
+        if not self.evaluate_s:
+            return [f"  the time of {option} is not included, because baselines are not timed"]
+        times = durations(LEAST * self.evaluate_s, MOST * self.evaluate_s)
+        further = (
+            ", and as long for each further trial of the Pareto front, within the budget of time"
+            if len(experiment.objectives) > 1
+            else ""
+        )
+        return [f"  of this about {times} for {option} of the answer{further}"]
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
         """Format lines on the epochs that the budget allows, and on the cost if a price is set."""
@@ -204,6 +233,9 @@ def estimate_search(experiment: Experiment) -> Estimate:
     memory = trial_memory(experiment, dataset, at_once, exactly=True)
     each = share / experiment.demand.workers / at_once
     start_s = EXECUTORS[experiment.executor].start_s
+    image_s = _prediction_seconds(trainings.configs, costs, dataset)
+    evaluate_s = _evaluate_seconds(experiment, dataset, image_s)
+    costs = [cost + _measured_seconds(experiment, dataset, image_s) for cost in costs]
     expected_s, most_s = (
         sum(epochs * cost for epochs, cost in zip(counts, costs, strict=True))
         for counts in (expected, lengths)
@@ -213,15 +245,55 @@ def estimate_search(experiment: Experiment) -> Estimate:
         sum(lengths) if trainings.is_all else trials * experiment.horizon,
         round(share * sum(expected)),
         at_once,
-        start_s + LEAST * each * expected_s,
-        start_s + MOST * each * most_s,
+        start_s + LEAST * (each * expected_s + evaluate_s),
+        start_s + MOST * (each * most_s + evaluate_s),
         expected_s / sum(expected) / experiment.demand.workers,
         data_facts(experiment, dataset),
         device,
         tuple(notes),
         prepared.report,
         str(memory) if memory is not None else "",
+        evaluate_s,
     )
+
+
+def _prediction_seconds(
+    configs: Sequence[TrialConfig], costs: Sequence[float], dataset: Dataset
+) -> float:
+    """Estimate the mean seconds in which a network predicts an image, from those of an epoch.
+
+    A step of the training takes three times as long per image as a prediction. 0 without networks.
+    """
+    images = TRAINING_SHARE * len(dataset.train) + len(dataset.val)
+    seconds = [
+        cost / images
+        for config, cost in zip(configs, costs, strict=True)
+        if not config.model.is_baseline
+    ]
+    return fmean(seconds) if seconds else 0.0
+
+
+def _evaluate_seconds(experiment: Experiment, dataset: Dataset, image_s: float) -> float:
+    """Estimate the seconds of `--evaluate` for one trial; 0 if `image_s` is not known."""
+    from trainables.robustness.measure import corruption_seconds, stress_rows
+
+    if not experiment.evaluate or not image_s:
+        return 0.0
+    images = len(stress_rows(dataset, experiment.base.data.split_seed))
+    each = sum(map(predictions_of, experiment.evaluate)) * image_s
+    if CORRUPTED in experiment.evaluate:
+        each += (predictions_of(CORRUPTED) - 1) * corruption_seconds(dataset)
+    return images * each
+
+
+def _measured_seconds(experiment: Experiment, dataset: Dataset, image_s: float) -> float:
+    """Estimate the seconds in which objectives are measured after an epoch."""
+    from trainables.robustness.measure import stress_rows
+
+    measures = measured_keys(experiment.objectives)
+    if not measures:
+        return 0.0
+    return len(measures) * len(stress_rows(dataset, experiment.base.data.split_seed)) * image_s
 
 
 def _busy_notes(load: Load, device: str) -> list[str]:

@@ -3,8 +3,8 @@
 from search.space import Choice, Float, SearchSpace
 
 FOR = (
-    "Few images, or networks that learn them by heart: mixed images, augmentation policies, label "
-    "smoothing and averaged weights for a small network from scratch."
+    "Networks that learn their images by heart: mixed images, augmentation, smoothed labels, "
+    "averaged weights."
 )
 
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.errors import NotReady
 from cluster.secrets import redact
+from search.journal.events import Registration
 from search.journal.result import SearchResult
 from search.journal.store import Storage
 from search.tracking.client import client_of, sqlite_path
-from search.tracking.runs import experiment_title, find_experiment
+from search.tracking.runs import experiment_title, find_experiment, write_registration
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
 from search.values.message import Blank, Message, Remedy, Start
@@ -168,6 +169,33 @@ class Registry:
         except troubles() as error:
             raise self._trouble(error) from error
         return str(registered.version)
+
+    def describe_registration(
+        self, event: Registration, pictures: Mapping[str, bytes], step: int
+    ) -> None:
+        """Add a registered version, its reliability and pictures of it to the search's run.
+
+        Args:
+            event: the registration.
+            pictures: PNG files by their names.
+            step: the number of the search's registrations, with this one.
+
+        Raises:
+            NotReady: MLflow fails.
+        """
+        run_id, place = self.run.info.run_id, f"registered/{event.model}-{event.version}"
+        try:
+            write_registration(self.client, run_id, event, step)
+            if not event.reliability:
+                return
+            with tempfile.TemporaryDirectory(prefix="promote-") as folder:
+                facts = json.dumps(event.to_json(), indent=1).encode()
+                files = {**pictures, "reliability.json": facts}
+                for name, content in files.items():
+                    (Path(folder) / name).write_bytes(content)
+                self.client.log_artifacts(run_id, folder, place)
+        except troubles() as error:
+            raise self._trouble(error) from error
 
     def version_with(self, name: str, tags: Mapping[str, str]) -> str:
         """Return a version of this model that has all of these tags; empty if there is none.

@@ -10,6 +10,7 @@ from search.values.objectives import value_of
 from search.views.text.labels import (
     as_good,
     figure_text,
+    no_worse,
     outcome_text,
     outcome_with_mark,
     strategy_text,
@@ -48,7 +49,7 @@ def markdown_summary(result: SearchResult) -> str:
             "",
             (
                 "The Pareto front, the trials for which no other is at least "
-                f"{as_good(result.metric)} and costs no more:"
+                f"{as_good(result.metric)} and {no_worse(result)}:"
             ),
             "",
             *markdown_table(front_rows),

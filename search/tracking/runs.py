@@ -5,6 +5,7 @@ that. Only this module writes metrics, params and tags to these runs.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from search.journal.events import (
     Held,
     Opened,
     Paused,
+    Registration,
     Restored,
     Resumed,
     Running,
@@ -46,7 +48,9 @@ from search.tracking.data_inputs import data_input
 from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import reached_text
+from search.views.text.reliability import beyond_chance
 from trainables.catalog.tasks import Metric
+from trainables.fairness.report import GROUPS
 from trainables.messages import WarmStart
 from trainables.robustness.budgets import ATTACKED
 from trainables.values import Evaluation, Params
@@ -144,6 +148,44 @@ def stress_figures(stressed: Stressed) -> dict[str, float]:
             for row in summary.get("table", [])
         }
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def registration_figures(event: Registration) -> dict[str, float]:
+    """Convert the reliability of a registered model to metrics of the search's run."""
+    facts, figures = event.reliability, dict[str, float]()
+    if own := facts.get("calibration"):
+        figures["temperature"] = own["temperature"]
+        for suffix, name in (("", "after"), ("_before", "before")):
+            figures |= {f"{kind}{suffix}": own[name][kind] for kind in ("ece", "log_loss")}
+            figures[f"ece_beyond_chance{suffix}"] = beyond_chance(own[name])
+    if own := facts.get("max_error"):
+        figures["answered"] = own["answered"] / own["images"]
+        figures["error_bound"] = own["bound"]
+    if own := facts.get("coverage"):
+        figures["set_size"] = own["mean_size"]
+    if own := facts.get("unlike"):
+        figures["unlike_alarms"] = own["alarms"] / own["of_images"]
+    return {f"registered/{name}": value for name, value in figures.items()}
+
+
+def registration_tags(event: Registration) -> dict[str, str]:
+    """Return the tags of the search's run that name its registered model."""
+    return {"registered": f"{event.trial} as version {event.version} of {event.model}"}
+
+
+def write_registration(client: Any, run_id: str, event: Registration, step: int) -> None:
+    """Write a registration to the search's run; `step` counts the registrations."""
+    from mlflow.entities import Metric, RunTag
+
+    now_ms = time.time_ns() // 1_000_000
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, float(value), now_ms, step)
+            for name, value in registration_figures(event).items()
+        ],
+        tags=[RunTag(name, value) for name, value in registration_tags(event).items()],
+    )
 
 
 def numeric_figures(evaluation: Evaluation) -> dict[str, float]:
@@ -289,6 +331,14 @@ class Runs:
                 self._log_openings()
             case Tested() as data:
                 self._test(event, data)
+            case Registration() as data:
+                self._queue(
+                    self.parent,
+                    metrics=registration_figures(data),
+                    time_ms=event.time_ms,
+                    step=len(self.result.registrations),
+                    tags=registration_tags(data),
+                )
             case Evidence() as data:
                 self._store(event, data)
             case Finished():
@@ -623,6 +673,13 @@ class Runs:
         )
         if by_metric := test.get("metric"):
             metrics |= {f"test/{by_metric['name']}": by_metric["value"]}
+        if worst := test.get(GROUPS, {}).get("worst"):
+            metrics |= {"test/worst_group_accuracy": worst["accuracy"]}
+        for title, attribute in test.get(GROUPS, {}).get("attributes", {}).items():
+            metrics |= {
+                f"test_group/{_key(title)}/{_key(group['name'])}/accuracy": group["accuracy"]
+                for group in attribute["groups"]
+            }
         for name, values in test.get("per_class", {}).items():
             metrics |= {
                 f"test_class/{_key(name)}/{metric}": values[metric]

@@ -10,11 +10,12 @@ from search.journal.events import Selected
 from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
 from search.views.text.labels import classes_text, figure_text
+from search.views.text.reliability import reliability_figures
 from search.views.text.sentences import against_text
 from trainables.catalog.tasks import Metric
-from trainables.errors import counted, printable
+from trainables.errors import printable
 from trainables.predictors.classification import JUDGEMENT_COLUMNS
-from trainables.values import Evaluation, Json
+from trainables.values import Evaluation
 
 if TYPE_CHECKING:
     from trainables.export.export import Exported
@@ -121,64 +122,15 @@ def model_figures(
     figures = {} if metric.is_primary else {f"validation {metric.title}": figure_text(chosen)}
     figures[f"validation {primary.title}"] = figure_text(chosen, primary) + measured
     if folds := chosen.config["data"].get("folds"):
-        figures["committee"] = (
-            f"probabilities are the mean of {folds} models, one trained for each fold"
-        )
+        figures["committee"] = f"{chosen.task.committee} {folds} models, one trained for each fold"
     if chosen.repeat_of and result.selection is not None and result.selection.verdict is not None:
         figures["expected value"] = expected_text(result.selection.verdict)
     if (compared := against_guessing(result, chosen)) is not None:
         figures["guessing"] = against_text(compared, chosen.trial)
     figures |= _test_figures(result.test_of(chosen), metric, primary)
-    return figures | _reliability_figures(exported) | _computing_figures(chosen, exported)
-
-
-def _reliability_figures(exported: "Exported") -> dict[str, str]:
-    """Describe how far the model's answers can be relied on, by title; empty if not measured."""
-    facts, figures = exported.reliability, {}
-    if own := facts.get("calibration"):
-        before, after = own["before"], own["after"]
-        fitted = ", to which the temperature was fitted" if own["part"] == "validation" else ""
-        figures["calibration"] = (
-            f"error {_calibration_text(after)}, before the temperature of {own['temperature']:.3g} "
-            f"{_calibration_text(before)}; log loss {after['log_loss']:.3g}, before "
-            f"{before['log_loss']:.3g}, on {own['images']:,} {own['part']} images{fitted}"
-        )
-    if own := facts.get("max_error"):
-        share = own["answered"] / own["images"]
-        figures["answers"] = (
-            f"with {100 * own['confidence']:g} % confidence, at most {_percent(own['asked'])} of "
-            f"them are wrong; it answers {_percent(share)} of {own['images']:,} test images, "
-            f"{own['wrong']} of them wrongly, and abstains from the others"
-        )
-    if own := facts.get("coverage"):
-        scope = "of the images of each class" if own["by_class"] else "of the images"
-        figures["sets"] = (
-            f"contain the true class of {_percent(own['asked'])} {scope}; on average "
-            f"{own['mean_size']:.2f} classes, measured on {own['images']:,} test images"
-        )
-        if own["without_limit"]:
-            figures["sets"] += (
-                f"; {counted(own['without_limit'], 'class')} with too few test images "
-                f"{'is' if own['without_limit'] == 1 else 'are'} in every set"
-            )
-    if own := facts.get("unlike"):
-        areas = [kind["auc"] for kind in own["kinds"].values()]
-        figures["unlike images"] = (
-            f"reported at a false-alarm rate of {_percent(own['false_alarms'])} "
-            f"({own['alarms']} of {own['of_images']:,} {own['part']} images), by the score "
-            f"'{own['method']}': area under the ROC curve {min(areas):.2f} to {max(areas):.2f} for "
-            f"{counted(len(areas), 'kind')} of made-up unlike images"
-        )
-    return figures
-
-
-def _calibration_text(values: Json) -> str:
-    """Format a calibration error: `0.031 (0.012 above that of chance)`."""
-    return f"{values['ece']:.3f} ({max(0.0, values['ece'] - values['bias']):.3f} beyond chance)"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return (
+        figures | reliability_figures(exported.reliability) | _computing_figures(chosen, exported)
+    )
 
 
 def _computing_figures(chosen: TrialResult, exported: "Exported") -> dict[str, str]:

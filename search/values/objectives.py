@@ -1,26 +1,107 @@
-"""The objectives of a search: its metric and, with `--objective`, the inference cost.
+"""The objectives of a search: its metric and, with `--objective`, inference cost or robustness.
 
 They are not weighted against each other. A trial dominates another if it is not worse in any
 objective (ties go to the earlier trial). The trials that no other dominates are the Pareto front.
+
+To add an objective, list it in `OBJECTIVES`. If it is measured after each epoch, also list its
+measurement in `trainables.robustness.each_epoch.MEASUREMENTS`.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.errors import ConfigError
+from trainables.robustness.budgets import CORRUPTION_ACCURACY
 
-COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""The objectives besides the metric, each with the keys that lead to its value in the result of
-`trainables.evaluation.cost`.
 
-Lower is better. `latency` is in milliseconds per image, `parameters` is a number of weights.
-"""
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """An objective besides the metric, with the texts that describe it."""
+
+    keys: tuple[str, ...]
+    """The keys that lead to its value in `SearchResult.costs`.
+
+    That is the result of `trainables.evaluation.cost`, and what was measured after the best epoch.
+    """
+    mode: str = "min"
+    """`max` if higher values are better, else `min`."""
+    is_measured: bool = False
+    """True if it is measured after each epoch, and reported among the epoch's metrics."""
+    capability: str = ""
+    """The capability that a task needs for it, one of `CAPABILITIES`; empty if none."""
+    summary: str
+    """What it measures, for the help."""
+    column: str
+    """The title of its column in tables."""
+    axis: str
+    """The title of its axis in plots."""
+    form: Callable[[float], str]
+    """Formats a value, under the title of the column."""
+    unit: str = ""
+    """The unit of its values in plots; empty if `form` includes it."""
+    saving: str
+    """The advantage of a trial over the answer, with the placeholders `answer`, `share` (of the
+    answer's value), `value` and `before` (the formatted values of the trial and the answer).
+    """
+
+    @property
+    def adjective(self) -> str:
+        """`high` or `low`: the values that are better."""
+        return "high" if self.mode == "max" else "low"
+
+    def cost(self, value: float) -> float:
+        """Convert a value to a cost, for which lower is better."""
+        return -value if self.mode == "max" else value
+
+
+OBJECTIVES = {
+    "latency": Objective(
+        keys=("inference", "batch_1", "median_ms"),
+        summary="milliseconds per image",
+        column="ms/image alone",
+        axis="milliseconds for one image",
+        form="{:.3g}".format,
+        unit="ms",
+        saving="needs {share} of the time that {answer} needs",
+    ),
+    "parameters": Objective(
+        keys=("parameters",),
+        summary="number of weights",
+        column="weights",
+        axis="weights of the network",
+        form=lambda count: f"{count / 1e6:.3g} M",
+        unit="weights",
+        saving="has {share} as many weights as {answer}",
+    ),
+    "corruption_accuracy": Objective(
+        keys=(CORRUPTION_ACCURACY,),
+        mode="max",
+        is_measured=True,
+        capability="robustness",
+        summary="accuracy on corrupted validation images",
+        column="corrupted accuracy",
+        axis="accuracy on corrupted validation images",
+        form="{:.1%}".format,
+        saving="classifies {value} instead of {before} of corrupted images correctly",
+    ),
+}
+"""The objectives besides the metric, by name."""
+MAX_FURTHER = 2
+"""The maximum number of objectives besides the metric: `fronts` compares at most two costs."""
+OBJECTIVE_HELP = "; ".join(
+    f"{name} ({objective.summary}, {objective.adjective}er is better)"
+    for name, objective in OBJECTIVES.items()
+)
 Costs = tuple[float, ...]
-"""The one or two costs of a trial, in the order of the objectives."""
+"""The values of a trial in the one or two objectives besides the metric, in their order.
+
+Lower is better: a value that is better when it is higher is negated (`Objective.cost`).
+"""
 
 
 def value_of(metric: str) -> str:
@@ -40,40 +121,77 @@ def parse_objectives(text: str, metric: str) -> tuple[str, ...]:
 
 
 def check(names: Sequence[str], metric: str) -> None:
-    """Check that the objectives are the metric, followed by any of `COSTS`, without duplicates.
+    """Check that the objectives are the metric, then some of `OBJECTIVES`, without duplicates.
 
     Raises:
-        ConfigError: a name is unknown or occurs twice, or the metric is not the first.
+        ConfigError: a name is unknown or occurs twice, the metric is not the first, or there are
+            more than `MAX_FURTHER` other objectives.
     """
     if (
         names[:1] != (value_of(metric),)
         or len(set(names)) < len(names)
-        or not COSTS.keys() >= set(names[1:])
+        or len(names) > 1 + MAX_FURTHER
+        or not OBJECTIVES.keys() >= set(names[1:])
     ):
         got = ",".join(names)[:80]
         raise ConfigError(
-            f"--objective must be {value_of(metric)}, optionally followed by one or more of "
-            f"{', '.join(COSTS)}, separated by commas (got '{got}')."
+            f"--objective must be {value_of(metric)}, optionally followed by one or two of "
+            f"{', '.join(OBJECTIVES)}, separated by commas (got '{got}')."
         )
 
 
-def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
-    """Return the value of one of `COSTS` from the measured costs of a trial.
+def measured_keys(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys of the metrics that trials must report after each epoch for objectives.
 
-    None if it was not measured, or if the model has no such cost.
+    `names` may include the metric, which every trial reports.
+    """
+    return tuple(
+        OBJECTIVES[name].keys[0]
+        for name in names
+        if name in OBJECTIVES and OBJECTIVES[name].is_measured
+    )
+
+
+def need_costs(names: Sequence[str]) -> bool:
+    """Check whether objectives depend on the inference cost (`trainables.evaluation.cost`)."""
+    return any(name in OBJECTIVES and not OBJECTIVES[name].is_measured for name in names)
+
+
+def objective_value(name: str, cost: Mapping[str, Any]) -> float | None:
+    """Return the value of one of `OBJECTIVES` from the measurements of a trial.
+
+    None if it was not measured, or if the model has no such value.
     """
     value: Any = cost
-    for key in COSTS[name]:
+    for key in OBJECTIVES[name].keys:
         value = (value or {}).get(key)
     return value  # type: ignore[no-any-return]
 
 
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
-    """Return the costs called `names` from the measured costs of a trial, in the same order.
+    """Return the values of the objectives called `names` as costs, in the same order.
 
-    `names` must not include the metric. A missing cost counts as 0.
+    `names` must not include the metric. A missing value counts as 0, the worst accuracy.
+
+    Args:
+        names: the names of the objectives.
+        cost: the measurements of a trial, as in `objective_value`.
     """
-    return tuple(float(one_cost(name, cost) or 0) for name in names)
+    return tuple(OBJECTIVES[name].cost(float(objective_value(name, cost) or 0)) for name in names)
+
+
+def goals_text(names: Sequence[str]) -> str:
+    """Name objectives with the values that are better: `low latency and parameters`.
+
+    `names` must not include the metric; the result is empty if there are none.
+    """
+    listed = [name for name in names if name in OBJECTIVES]
+    words = []
+    for before, name in zip(["", *listed], listed, strict=False):
+        adjective = OBJECTIVES[name].adjective
+        is_repeated = bool(before) and OBJECTIVES[before].adjective == adjective
+        words.append(name if is_repeated else f"{adjective} {name}")
+    return " and ".join(words).replace("_", " ")
 
 
 class Front:

@@ -24,9 +24,11 @@ from search.values.message import Blank, Remedy, Start, going_on, program
 from search.values.wording import RUN_LIST
 from search.views.base import Finished, View, ViewContext
 from search.views.terminal import Terminal, say
+from search.views.text.groups import group_lines
 from search.views.text.labels import (
     as_good,
     figure_text,
+    no_worse,
     outcome_text,
     primary_text,
     reference_text,
@@ -163,14 +165,14 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     if rows := front_table(result):
         console.print(
             f"\nthe Pareto front: no other trial is at least {as_good(result.metric)} as one of "
-            "these and costs no more"
+            f"these and {no_worse(result)}"
         )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):
             say(console, str(quicker))
     if labels := more_labels_text(result):
         say(console, labels)
-    for line in robustness_lines(result):
+    for line in (*group_lines(result), *robustness_lines(result)):
         say(console, line)
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):

@@ -132,6 +132,33 @@ def _cells(answer: "FileAnswer") -> tuple[str, ...]:
     return tuple(printable(text) for text in (answer.file, *texts))
 
 
+def abstained_text(abstained: Mapping[str, int], images: int) -> str:
+    """Describe from how many images a model abstained, such as `7 uncertain, 5 unlike`.
+
+    Args:
+        abstained: the number of these images, by reason.
+        images: the number of all images.
+    """
+    count = sum(abstained.values())
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(abstained.items()))
+    return f"abstained from {count:,} of {counted(images, 'image')}: {reasons}"
+
+
+def answered_text(answers: int, right: int, interval: tuple[float, float]) -> str:
+    """Describe the accuracy on the images from which a model did not abstain.
+
+    Args:
+        answers: the number of these images of known class; at least one.
+        right: the number of correct predictions among them.
+        interval: the 95 % confidence interval of the accuracy.
+    """
+    low, high = interval
+    return (
+        f"accuracy of the answers {right / answers:.4f} (95 % interval {low:.4f} to {high:.4f}): "
+        f"{right:,} of {counted(answers, 'image')} from which the model did not abstain"
+    )
+
+
 def accuracy_lines(
     images: Mapping[str, int], right: Mapping[str, int], interval: tuple[float, float]
 ) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from search.design.experiment import SURE
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
-from search.values.objectives import COSTS
+from search.values.objectives import MAX_FURTHER
 from trainables.values import Params
 
 HORIZON = 256
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 3000], metavar="N")
-    parser.add_argument("--costs", type=int, default=0, choices=range(len(COSTS) + 1))
+    parser.add_argument("--costs", type=int, default=0, choices=range(MAX_FURTHER + 1))
     args = parser.parse_args(argv)
     measure(20, args.costs)  # what is imported and computed once does not count
     print("| trials | decisions | ms a decision | in the last quarter |\n|---|---|---|---|")

@@ -235,8 +235,8 @@ CASES: list[Case] = [
     (
         ["--space", "smoke", "--objective", "latency"],
         (
-            "--objective must be val_accuracy, optionally followed by one or more of "
-            "latency, parameters, separated by commas"
+            "--objective must be val_accuracy, optionally followed by one or two of "
+            "latency, parameters, corruption_accuracy, separated by commas"
         ),
         2,
     ),
@@ -252,8 +252,8 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--metric", "auc", "--objective", "val_accuracy,latency"],
-        "--objective must be val_auc, optionally followed by one or more of latency, "
-        "parameters, separated by commas",
+        "--objective must be val_auc, optionally followed by one or two of latency, "
+        "parameters, corruption_accuracy, separated by commas",
         2,
     ),
     (

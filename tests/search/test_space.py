@@ -164,8 +164,9 @@ def test_named_spaces_make_valid_configs(name: str) -> None:
     generator = np.random.default_rng(0)
     task = space.base.get("data.task")
     data = next(name for name, entry in DATASETS.items() if task in (None, *entry.tasks))
+    groups = {"data.groups": "groups.csv"} if "train.group_dro" in space.domains else {}
     for params in [*space.edges(), *(space.sample(generator) for _ in range(20))]:
-        TrialConfig().override({"data.name": data, **space.base, **params})
+        TrialConfig().override({"data.name": data, **groups, **space.base, **params})
 
 
 def test_table3_is_the_papers() -> None:

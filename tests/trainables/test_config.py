@@ -367,6 +367,10 @@ EXAMPLES = {
     "bucket": TrialConfig(data=DataConfig(name="folder", bucket="s3://b/flowers")),
     "weighted": TrialConfig(train=TrainConfig(class_weights="sqrt")),
     "warm": TrialConfig(warm_start="champion-1"),
+    "grouped": TrialConfig(
+        data=DataConfig(name="folder", groups="/g.csv"),
+        train=TrainConfig(sampling="groups", group_dro=0.1),
+    ),
     "sampled": TrialConfig(train=TrainConfig(sampling="balanced")),
     "policy": TrialConfig(augment=AugmentConfig(policy="augmix")),
     "mixed": TrialConfig(augment=AugmentConfig(mix="cutmix", mix_alpha=0.5)),

@@ -20,7 +20,7 @@ from trainables.baselines.features import Values, compute_features, kinds_of, le
 from trainables.baselines.shared import features_of, hand_made
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.datasets.class_numbers import class_weights
-from trainables.tasks.metrics import SCORES, epoch_metrics
+from trainables.tasks.metrics import compute, epoch_metrics
 from trainables.values import Json
 
 TRAIN_MEASURED = 1000
@@ -106,8 +106,9 @@ class FeatureClassifier(Baseline):
             "val/loss": _loss(chances, val.targets),
             self.config.task.primary.key: float(np.mean(val.targets == chances.argmax(axis=1))),
         }
-        if (metric := self.config.ranked_by).name in SCORES:
-            values |= epoch_metrics(metric, SCORES[metric.name](val.targets, chances))
+        if not (metric := self.config.ranked_by).is_share:
+            groups = dataset.group_numbers(val)
+            values |= epoch_metrics(metric, compute(metric, val.targets, chances, groups))
         return values
 
     def predict_part(self, fitted: Fitted, part: Part, dataset: Dataset) -> Probabilities:

@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from trainables.errors import printable
 
+WORST_GROUP = "worst_group_accuracy"
+"""The metric for which guessing all classes equally often is best."""
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -95,7 +98,26 @@ def guesses_of(
         Guess(
             "", expected_values(_shares(val), val), expected_values(_shares(test), test), *errors
         ),
+        *_even(val, test, errors),
     ]
+
+
+def _even(
+    val: Sequence[int], test: Sequence[int], errors: tuple[dict[str, float], dict[str, float]]
+) -> list[Guess]:
+    """Return the guess that draws every class that occurs equally often.
+
+    It is better than the others only by worst-group accuracy, and only if the classes are of unlike
+    size; otherwise the result is empty.
+    """
+    values = []
+    for counts in (val, test):
+        occurring = sum(count > 0 for count in counts)
+        values.append({WORST_GROUP: 1 / occurring} if occurring else {})
+    if all(len({count for count in counts if count}) < 2 for counts in (val, test)):
+        return []
+    on_val, on_test = values
+    return [Guess("", on_val, on_test, *errors, "guessing all classes equally often")]
 
 
 def constant_mask(
@@ -147,7 +169,7 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
     not depend on the image are right n p q times in expectation. The sum of F1 over the classes is
     concave in q and greatest at q = p (Lagrange), where it is 1. Log loss is least at q = p too
     (Gibbs' inequality). A log loss that is infinite, because a class that occurs is never guessed,
-    is left out.
+    is left out. Worst-group accuracy is the least q, at most 1 over the number of classes.
 
     Args:
         shares: the frequency of each class among the guesses, which is also its predicted
@@ -164,6 +186,7 @@ def expected_values(shares: Sequence[float], counts: Sequence[int]) -> dict[str,
         "macro_f1": _mean(
             2 * share * true / (share + true) for share, true in pairs if share or true
         ),
+        WORST_GROUP: min(share for share, true in pairs if true),
         "auc": 0.5,
     }
     if all(share for share, true in pairs if true):
@@ -184,6 +207,7 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
       negative are left out of the sum.
     - Macro F1: the same bound, because one image changes macro F1 by no more than it changes
       balanced accuracy.
+    - Worst-group accuracy: the largest error of the share of the smallest class, at one half.
     - AUC, the mean over k classes, each against the rest, of a class's mean rank (Mann and Whitney
       1947): with c_a = n / (n - n_a) and R the correlations between the classes' scores, its
       variance is (n + 1) / (12 n k^2) (sum of c_a^2 / n_a - c'Rc / n). It is largest if c'Rc is
@@ -213,7 +237,8 @@ def blind_error(counts: Sequence[int]) -> dict[str, float]:
     )
     least = max(0.0, 2 * max(factors) - math.fsum(factors)) ** 2
     auc = math.sqrt((images + 1) / (12 * images) * (ranks - least / images)) / len(counts_present)
-    return {"balanced_accuracy": balanced, "macro_f1": balanced, "auc": auc}
+    lowest = 0.5 / math.sqrt(counts_present[0])
+    return {"balanced_accuracy": balanced, "macro_f1": balanced, "auc": auc, WORST_GROUP: lowest}
 
 
 def _commonest(train: Sequence[int], val: Sequence[int], test: Sequence[int]) -> list[int]:

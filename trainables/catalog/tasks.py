@@ -196,6 +196,8 @@ class TaskEntry:
     """
     output: str = "predictions"
     """The noun for what a model of this task returns."""
+    committee: str = "predictions are combined from those of"
+    """Begins the sentence about a model of several networks, before "5 models, one trained ..."."""
     columns: str = ""
     """The columns of the predictor's table, in Markdown; if empty, their names are listed."""
     accepts: str = (
@@ -300,6 +302,7 @@ CAPABILITIES = {
     "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
     "promises": "its answers are not classes, of which some could be wrong",
+    "groups": "its predictions are not right or wrong, so groups have no accuracy",
     "explain": "its predictions cannot be explained by a map of the image",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
@@ -316,6 +319,7 @@ CLASSIFICATION = TaskEntry(
     model="trainables.export.classifier:Classifier",
     goal="classify {data} ({classes} classes) best",
     output="probabilities",
+    committee="probabilities are the mean of those of",
     columns="`class`, `probability`, and `probability of NAME` for each class",
     accepts=(
         "Pass images as one uint8 NumPy array of shape (count, height, width, channels), of "
@@ -355,11 +359,24 @@ CLASSIFICATION = TaskEntry(
             limits=(0.0, float("inf")),
         ),
         Metric(name="auc", title="AUC", key="val/auc", limits=UNIT),
+        Metric(
+            name="worst_group_accuracy",
+            title="worst-group accuracy",
+            key="val/worst_group_accuracy",
+            limits=UNIT,
+            in_percent=True,
+        ),
     ),
+    terms={
+        "worst-group accuracy": (
+            "The lowest share of images that are classified correctly, among the classes within "
+            "the groups of --groups; without groups, among the classes."
+        ),
+    },
     can=frozenset(
         {
-            *("augment", "balance", "explain", "feedback", "folds", "fuse", "half", "onnx"),
-            *("policy", "promises", "robustness", "sampling", "soft_labels", "workers"),
+            *("augment", "balance", "explain", "feedback", "folds", "fuse", "groups", "half"),
+            *("onnx", "policy", "promises", "robustness", "sampling", "soft_labels", "workers"),
         }
     ),
 )
@@ -374,6 +391,7 @@ SEGMENTATION = TaskEntry(
     model="trainables.export.segmenter:Segmenter",
     goal="give each pixel of {data} its class ({classes} classes) best",
     output="masks",
+    committee="the probabilities of each pixel's classes are the mean of those of",
     columns="the share of each class, and `mask`, a PNG whose pixels are class numbers",
     accepts=(
         "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
@@ -409,6 +427,7 @@ SUPER_RESOLUTION = TaskEntry(
     model="trainables.export.enlarger:Enlarger",
     goal="enlarge the images of {data} best",
     output="enlargements",
+    committee="pixels are the mean of those of",
     columns="`width` and `height` of the enlarged image, and `image`, a PNG",
     accepts=(
         "Pass images as a list of uint8 NumPy arrays (height, width, channels) of any height and "
@@ -462,6 +481,7 @@ DETECTION = TaskEntry(
     model="trainables.export.detector:ObjectDetector",
     goal="find the objects in the images of {data} ({classes} classes) best",
     output="boxes",
+    committee="boxes around the same object are combined from those of",
     columns=(
         "the number of objects of each class that are found at the model's working point, and "
         "`boxes as JSON`, with the `box` (left, top, right, bottom in pixels), `class` and "

@@ -26,11 +26,11 @@ from trainables.values import Json, State
 
 FIRST_PRECISION = "fp32"
 """The precision of old checkpoints, which do not state it."""
-OPTIONAL = ("scaler", "scaling", "average")
+OPTIONAL = ("scaler", "scaling", "group_weights", "average")
 """Plain values of a network's state that some checkpoints lack.
 
-`scaler` exists only after a training in float16, `average` only if weights are averaged. `scaling`
-(of pixels) is missing in old checkpoints.
+`scaler` exists only after a training in float16, `group_weights` only with group DRO, `average`
+only if weights are averaged. `scaling` (of pixels) is missing in old checkpoints.
 """
 TRAINED = "trained"
 """The weights that are trained further, if those of the model are averages.

@@ -21,11 +21,11 @@ HORIZON_FREE = ("constant", "step", "plateau")
 
 `cosine` is not listed, because its period is the number of epochs.
 """
-ELSEWHERE = ("root", "bucket", "skip_bad", "leaks")
+ELSEWHERE = ("root", "bucket", "groups", "skip_bad", "leaks")
 """Fields of `DataConfig` that are left out of the training key.
 
-They state where the images are and how they are read; the images themselves are identified by their
-fingerprint.
+They state where the images and their groups are and how they are read; the images themselves, with
+their groups, are identified by their fingerprint.
 """
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
+from trainables.fairness.attributes import Attributes
 from trainables.mapped import Mapped, keep_array
 
 Images = NDArray[np.uint8]
@@ -516,6 +517,14 @@ class Dataset:
     """The first `MAX_LEFT_OUT` of the files and folders that are unreadable or not used."""
     left_out_count: int = 0
     """The number of all files and folders that are unreadable or not used."""
+    attributes: Attributes | None = None
+    """The attributes by which results are shown for groups of images; None if there are none."""
+
+    def group_numbers(self, part: Part) -> Labels | None:
+        """Return the number of each image's group by `attributes`, (images,); None without any."""
+        if self.attributes is None:
+            return None
+        return self.attributes.numbers(part.names or ("",) * len(part))
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set for the network of one fold, numbered from 1.

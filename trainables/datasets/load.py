@@ -32,6 +32,7 @@ from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted, printable
+from trainables.fairness.attributes import Attributes, check_images, read_attributes
 from trainables.mapped import Mapped
 from trainables.memory import require_memory
 
@@ -46,6 +47,8 @@ class Whole:
     decoded: Decoded
     layout: Layout | None
     """The layout of a user's folder; None for any other data set."""
+    attributes: Attributes | None = None
+    """The content of `data.groups`."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -74,6 +77,9 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
             raise
         more = targets.about_sizes(layout.sizes, layout.parts)
         raise layout_error([*str(error).splitlines(), *more]) from error
+    attributes = None
+    if config.groups:
+        attributes, decoded = _with_groups(config, layout, decoded)
     if layout is not None and targets.are_classes and not config.bucket:
         decoded = _with_corrections(decoded, corrections_path(layout.root))
     targets.check(decoded, config)
@@ -81,7 +87,41 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
     stay_in_files = isinstance(decoded.train.images, Mapped) and not are_joined
     if config.train_limit is None and not (decoded.train.is_ragged or stay_in_files):
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
-    return Whole(decoded, layout)
+    return Whole(decoded, layout, attributes)
+
+
+def _with_groups(
+    config: DataConfig, layout: Layout | None, decoded: Decoded
+) -> tuple[Attributes, Decoded]:
+    """Read the groups of images (`data.groups`).
+
+    Returns:
+        The groups, and the data with a remark on them. Its fingerprint depends on them, so that a
+        search notices if they change.
+
+    Raises:
+        DataError: the file cannot be used, or does not fit the images.
+    """
+    path = Path(config.groups)
+    names = [name for part in decoded.parts.values() for name in part.names or ()]
+    if not names:
+        raise DataError(
+            f"--groups {printable(config.groups)} cannot be used for '{config.name}', whose images "
+            "are not files. Use --data folder:PATH, or leave it out."
+        )
+    attributes = read_attributes(path)
+    if layout is not None:  # images that `search.improve` joined with them have no attributes
+        check_images(path, attributes, names, {each.path for each in decoded.left_out})
+    numbers = attributes.numbers(names)
+    sizes = np.bincount(numbers[numbers >= 0], minlength=len(attributes.groups))
+    smallest = int(sizes.argmin())
+    remark = (
+        f"note: {counted(len(attributes.groups), 'group')} by {', '.join(attributes.titles)}; the "
+        f"smallest, {attributes.name(smallest)}, has {counted(int(sizes[smallest]), 'image')}."
+    )
+    changed = replace(decoded, remarks=(*decoded.remarks, printable(remark)))
+    changed.__dict__["fingerprint"] = derive_fingerprint(decoded.fingerprint, numbers)
+    return attributes, changed
 
 
 def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
@@ -176,6 +216,7 @@ def divide(whole: Whole, config: DataConfig, groups: Labels | None = None) -> tu
         DataError: there are too few images.
     """
     dataset, numbers = _split(whole.decoded, config, groups)
+    dataset = replace(dataset, attributes=whole.attributes)
     targets: Targets = TASKS[config.task].load_targets()
     targets.check_split(dataset)
     dataset = replace(dataset, remarks=(*dataset.remarks, *targets.remarks(dataset)))

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from trainables.datasets.arrays import Images
 from trainables.explanations.explainable import ExplainableModel, Floats, Maps, Numbers
-from trainables.explanations.faithfulness import RANDOM_MAPS, Scores, random_maps, score_maps
+from trainables.explanations.faithfulness import LEAST_GAIN, MapScorer, judge_faithfulness
 from trainables.explanations.gradients import grad_cam, integrated_gradients
+from trainables.explanations.networks import with_random_layers
 from trainables.explanations.occlusion import occlusion
 from trainables.explanations.randomisation import (
     MAX_CORRELATION,
@@ -25,13 +26,6 @@ COMPUTE: dict[str, Callable[[ExplainableModel, Images, Numbers], Maps]] = {
     "occlusion": occlusion,
 }
 """The functions of the methods in `trainables.catalog.explanations.METHODS`."""
-LEAST_GAIN = 0.05
-"""The smallest difference between scores (probabilities) that makes a map better than others.
-
-Without it, the maps of an untrained network pass: they fit its predictions, which hardly vary. In
-`docs/benchmarks.md`, faithful maps of a trained network exceed random ones by about 0.5, those of
-an untrained network by at most 0.01.
-"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,8 @@ class Explanation:
     """True if the map's score is the highest, and exceeds this mean by `LEAST_GAIN`."""
     correlation: float | None
     """The mean rank correlation with maps of networks with random layers; None without a network.
+
+    A map that explains no better than one of these is not compared with further networks.
     """
     redrawn_score: float | None
     """The mean of insertion minus deletion over these maps; None without a network."""
@@ -86,12 +82,12 @@ class Explanation:
 
 @dataclass(frozen=True)
 class _CheckValues:
-    """The values of the parameter-randomisation check for each image."""
+    """The values of the parameter-randomisation check for each image, (images,)."""
 
     correlations: Floats
-    """The mean rank correlations, (images,)."""
+    """The mean rank correlation with the maps of networks with random layers."""
     scores: Floats
-    """The scores of the maps of networks with random layers, (networks, images)."""
+    """The mean score of these maps."""
     passed: NDArray[np.bool_]
 
 
@@ -133,11 +129,12 @@ def judge_maps(
         seed: determines the random maps and the random layers.
     """
     chances = model.predict(images)
-    scores, random_scores = _faithfulness(model, images, classes, maps, seed)
-    is_best = _is_better(scores.values, random_scores)
+    scorer = MapScorer(model, images, classes, seed)
+    faithfulness = judge_faithfulness(scorer, maps, seed)
+    scores, is_faithful = faithfulness.scores, faithfulness.is_faithful
     check = None
     if model.networks:
-        check = _check(model, method, images, classes, maps, scores.values, seed)
+        check = _check(model, method, images, classes, maps, scorer, scores.values, seed)
     return [
         Explanation(
             number=int(number),
@@ -145,29 +142,14 @@ def judge_maps(
             values=maps[row],
             insertion=float(scores.insertion[row]),
             deletion=float(scores.deletion[row]),
-            random_score=float(random_scores[:, row].mean()),
-            is_faithful=bool(is_best[row]),
+            random_score=float(faithfulness.random_scores[:, row].mean()),
+            is_faithful=bool(is_faithful[row]),
             correlation=None if check is None else float(check.correlations[row]),
-            redrawn_score=None if check is None else float(check.scores[:, row].mean()),
+            redrawn_score=None if check is None else float(check.scores[row]),
             depends_on_weights=None if check is None else bool(check.passed[row]),
         )
         for row, number in enumerate(classes)
     ]
-
-
-def _faithfulness(
-    model: ExplainableModel, images: Images, classes: Numbers, maps: Maps, seed: int
-) -> tuple[Scores, Floats]:
-    """Compute the scores of maps, and those of random maps, (random maps, images)."""
-    generator, each = np.random.default_rng(seed), []
-    with step("comparing with random maps", RANDOM_MAPS + 1) as advance:
-        scores = score_maps(model, images, classes, maps, seed)
-        advance()
-        for _ in range(RANDOM_MAPS):
-            moved = random_maps(maps, generator)
-            each.append(score_maps(model, images, classes, moved, seed).values)
-            advance()
-    return scores, np.stack(each)
 
 
 def _check(
@@ -176,32 +158,25 @@ def _check(
     images: Images,
     classes: Numbers,
     maps: Maps,
+    scorer: MapScorer,
     scores: Floats,
     seed: int,
 ) -> _CheckValues:
     """Compare maps with those of networks with random layers."""
-    correlations, redrawn = [], []
+    correlations, redrawn = np.full((2, REDRAWS, len(images)), np.nan)
+    rows = np.arange(len(images))
     with step("drawing the weights again", REDRAWS) as advance:
         for number in range(REDRAWS):
-            redrawn_maps = COMPUTE[method](
-                model.with_random_layers((seed, number)), images, classes
-            )
-            correlations.append(rank_correlations(maps, redrawn_maps))
-            redrawn.append(score_maps(model, images, classes, redrawn_maps, seed).values)
+            if not len(rows):
+                break
+            random_model = with_random_layers(model, (seed, number))
+            redrawn_maps = COMPUTE[method](random_model, images[rows], classes[rows])
+            correlations[number, rows] = rank_correlations(maps[rows], redrawn_maps)
+            redrawn[number, rows] = scorer.score(redrawn_maps, rows).values
+            rows = rows[scores[rows] > redrawn[number, rows]]  # the others have failed
             advance()
-    mean, redrawn_scores = np.mean(correlations, axis=0), np.stack(redrawn)
-    passed = (mean < MAX_CORRELATION) & _is_better(scores, redrawn_scores)
+    mean = np.nanmean(correlations, axis=0)
+    passed = np.isin(np.arange(len(images)), rows) & (mean < MAX_CORRELATION)
+    redrawn_scores = np.nanmean(redrawn, axis=0)
+    passed &= scores - redrawn_scores >= LEAST_GAIN
     return _CheckValues(mean, redrawn_scores, passed)
-
-
-def _is_better(scores: Floats, rivals: Floats) -> NDArray[np.bool_]:
-    """Check which scores exceed all their rivals, and the mean of these by `LEAST_GAIN`.
-
-    Args:
-        scores: (images,).
-        rivals: (maps, images).
-    """
-    better: NDArray[np.bool_] = (scores > rivals.max(axis=0)) & (
-        scores - rivals.mean(axis=0) >= LEAST_GAIN
-    )
-    return better

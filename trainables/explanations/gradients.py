@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.datasets.arrays import Images
-from trainables.explanations.explainable import ExplainableModel, Logits, Maps, Numbers
+from trainables.explanations.explainable import ExplainableModel, Maps, Numbers
+from trainables.explanations.networks import Logits
 from trainables.tasks.pixels import shared_tensor
 
 STEPS = 20

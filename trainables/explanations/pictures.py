@@ -16,6 +16,7 @@ COLOURS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (
 """Five points of the colour map viridis, which stays readable for people who see few colours."""
 OPACITY = 0.75
 """The opacity of the highest values; lower ones are more transparent."""
+WEBP_QUALITY = 85
 TOP_QUANTILE = 0.995
 """The quantile of a map that gets the brightest colour, so that single pixels do not hide others.
 """
@@ -41,6 +42,14 @@ def draw_map(pixels: Images, values: NDArray[np.float64]) -> bytes:
     opacity = OPACITY * strength
     mixed = (1 - opacity) * grey + opacity * colours
     return _encode(Image.fromarray(np.round(mixed).astype(np.uint8)))
+
+
+def to_webp(picture: bytes) -> bytes:
+    """Convert a PNG to a WebP, which is much smaller and looks the same."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(picture)) as image:
+        image.save(buffer, "WEBP", quality=WEBP_QUALITY)
+    return buffer.getvalue()
 
 
 def _enlarge(pixels: Images) -> Image.Image:

@@ -2,8 +2,8 @@
 
 Maps that remain the same when the network's last layers get random weights show the image, not the
 network (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", section 3). In addition, a map must
-explain the trained network better than the maps of these networks do: otherwise it could be one of
-them, since the maps of two random networks differ too.
+explain the trained network better than the map of each of these networks does: otherwise it could
+be one of them, since the maps of two random networks differ too.
 """
 
 import numpy as np
@@ -11,10 +11,13 @@ from scipy.stats import rankdata
 
 from trainables.explanations.explainable import Floats, Maps
 
-REDRAWS = 5
-"""The number of networks with random layers with which a map is compared.
+REDRAWS = 19
+"""The largest number of networks with random layers with which a map is compared.
 
-A map that explains no better than theirs has the highest score of all with probability 1 / 6.
+A map of another such network passes with a probability of at most 1 / 20: it is exchangeable with
+the maps of these, so that each of the 20 has the highest score equally often (a Monte Carlo test,
+Barnard 1963). A map that has lost a comparison is compared no further, which changes no verdict
+(Besag and Clifford 1991, section 2).
 """
 MAX_CORRELATION = 0.5
 """The rank correlation from which maps count as equal: they share a quarter of their variance.

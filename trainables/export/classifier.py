@@ -8,7 +8,7 @@ import numpy as np
 
 from trainables.disk import read_regular
 from trainables.errors import ConfigError
-from trainables.export.model import Model
+from trainables.export.model import JudgedAnswer, Model
 from trainables.export.sessions import open_session
 from trainables.predictors import classification as predictor
 from trainables.predictors.classification import (
@@ -105,6 +105,30 @@ class Classifier(Model):
         """
         probabilities: Probabilities = self._predictions(images)
         return probabilities
+
+    def judge(self, images: Any) -> list[JudgedAnswer]:
+        """Return an answer for each image, from which a model with promises may abstain.
+
+        Args:
+            images: in any form that `predict` accepts.
+
+        Raises:
+            ConfigError: the images have none of these forms, or a file cannot be read
+                (`DataError`).
+        """
+        return [
+            JudgedAnswer.of(row)
+            for rows in self._each_batch(images, self._rows_of_pixels)
+            for row in rows
+        ]
+
+    def _rows_of_pixels(self, images: Any) -> list[dict[str, Any]]:
+        arrays, size = list(self._as_arrays(images)), self.batch
+        return [
+            row
+            for first in range(0, len(arrays), size)
+            for row in self.rows([self._fit(image) for image in arrays[first : first + size]])
+        ]
 
     def check(self) -> None:
         """Check that images are answered with finite probabilities of the classes.

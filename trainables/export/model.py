@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,41 @@ class Answer:
     """The contents of files, such as a mask, by the ending of their names."""
     record: Any = None
     """Plain values for files about all images (`Model.joint_files`); None for none."""
+
+
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """The answer of a classifier on an image, and how far it can be relied on.
+
+    A model without promises answers every image, and its `set` is None.
+    """
+
+    answer: str
+    """The class; empty if the model abstains."""
+    abstained: bool
+    """True if the model abstains."""
+    reason: str
+    """The reason for which it abstains, `unlike` or `uncertain`; empty if it answers."""
+    set: list[str] | None
+    """The possible classes, the most probable first, which may be none; None without this promise
+    (`--coverage`)."""
+    label: str
+    """The most probable class, also if the model abstains."""
+    probability: float
+    """The probability of this class."""
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        """Create an answer from a row of `Classifier.rows`."""
+        labels = row.get("set")
+        return cls(
+            answer=row.get("answer", row["class"]),
+            abstained=row.get("abstained", False),
+            reason=row.get("reason", ""),
+            set=None if labels is None else json.loads(labels),
+            label=row["class"],
+            probability=row["probability"],
+        )
 
 
 class TaskPredictor(Protocol):
@@ -247,6 +282,17 @@ class Model:
             "Use predict()."
         )
 
+    def judge(self, images: Any) -> list[JudgedAnswer]:
+        """Return an answer for each image, from which a classifier with promises may abstain.
+
+        Raises:
+            ConfigError: the task of the model is not classification.
+        """
+        raise ConfigError(
+            f"a model for {self.task.title} has no classes as answers, from which it could "
+            "abstain. Use predict()."
+        )
+
     def check(self) -> None:
         """Check that the model predicts two images.
 
@@ -259,23 +305,27 @@ class Model:
 
     def _predictions(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image."""
-        if isinstance(images, np.ndarray) and images.dtype != object:
-            return self._of_pixels(images[None] if _is_single(images) else images)
-        if isinstance(images, str | PathLike | Image.Image):
-            images = [images]
-        if isinstance(images, bytes) or not isinstance(images, Iterable):
-            return self._of_pixels(images)  # raises the error that lists the accepted forms
-        sources, size = list(images), self._predictor.batch
-        # Files are decoded batch by batch: there may be many, and they are large before resizing.
-        batches = [
-            self._of_pixels([self._pixels(image) for image in sources[first : first + size]])
-            for first in range(0, len(sources), size)
-        ]
+        batches = self._each_batch(images, self._of_pixels)
         if not batches:
             return self._none()
         if all(isinstance(some, np.ndarray) for some in batches):
-            return np.concatenate(batches)
+            return np.concatenate(batches) if len(batches) > 1 else batches[0]
         return [prediction for some in batches for prediction in some]
+
+    def _each_batch(self, images: Any, apply: Callable[[Any], Any]) -> list[Any]:
+        """Apply a function of arrays to images in any form that `predict` accepts, by batches."""
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            return [apply(images[None] if _is_single(images) else images)]
+        if isinstance(images, str | PathLike | Image.Image):
+            images = [images]
+        if isinstance(images, bytes) or not isinstance(images, Iterable):
+            return [apply(images)]  # raises the error that lists the accepted forms
+        sources, size = list(images), self._predictor.batch
+        # Files are decoded batch by batch: there may be many, and they are large before resizing.
+        return [
+            apply([self._pixels(image) for image in sources[first : first + size]])
+            for first in range(0, len(sources), size)
+        ]
 
     def _of_pixels(self, images: Any) -> Any:
         arrays = self._as_arrays(images)

@@ -40,6 +40,7 @@ def unfused_option(config: TrialConfig) -> str:
     """Return the path of an option with which trainings cannot be fused; empty without any."""
     is_on = {
         "augment.mix": config.augment.mix != "none",
+        "train.group_dro": config.train.group_dro > 0,
         "train.ema": config.train.ema > 0,
         "train.smoothing": config.train.smoothing > 0,
         "train.adversarial": config.train.adversarial > 0,

@@ -46,7 +46,7 @@ from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back,
 from trainables.fusion.shapes import shape_key, unfused_option
 from trainables.mapped import Mapped
 from trainables.messages import EpochMetrics
-from trainables.tasks.metrics import SCORES, measure
+from trainables.tasks.metrics import measure
 from trainables.training.loop import Training, autocast, mixed_seed
 
 EXAMPLE_SIDE = 32
@@ -277,7 +277,7 @@ class Stack:
         """Measure the loss and the metrics of each member on its validation set."""
         self.network.eval()
         outputs = list[Tensor]()
-        measured = any(training.metric.name in SCORES for training in self.trainings)
+        measured = not all(training.metric.is_share for training in self.trainings)
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
         # With this size, all members together process about as many images as a single training.
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
@@ -302,7 +302,10 @@ class Stack:
             logits = torch.cat(outputs)
             for member, training in enumerate(self.trainings):
                 metrics[member] |= measure(
-                    training.metric, logits[:, member].float(), training.val.all_targets
+                    training.metric,
+                    logits[:, member].float(),
+                    training.val.all_targets,
+                    training.val.groups,
                 )
         return metrics
 

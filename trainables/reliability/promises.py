@@ -1,11 +1,12 @@
 """The promises with which a classifier may be promoted. This module does not import torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.values import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,20 @@ class Promises:
             )
             if value is not None
         ]
+
+    @property
+    def set_on_test_images(self) -> list[str]:
+        """The promises whose thresholds are chosen on test images, as words of a command line."""
+        words = []
+        if self.max_error is not None:
+            words.append(f"--max-error {100 * self.max_error:g}%")
+        if self.coverage is not None:
+            words.append(f"--coverage {100 * self.coverage:g}%{' --by-class' * self.by_class}")
+        return words
+
+    def to_json(self) -> Json:
+        """Return the promises that are made, as JSON-compatible values by their names."""
+        return {name: value for name, value in asdict(self).items() if value}
 
     @property
     def need_test_set(self) -> bool:

@@ -57,6 +57,7 @@ def settle_promises(
         values["least_probability"] = selection.threshold
         facts["max_error"] = {
             "asked": promises.max_error,
+            "threshold": selection.threshold,
             "confidence": CONFIDENCE,
             "images": len(labels),
             "answered": selection.answers,
@@ -70,6 +71,7 @@ def settle_promises(
         facts["coverage"] = {
             "asked": promises.coverage,
             "by_class": promises.by_class,
+            "limits": [limit for limit in limits if limit is not None],
             "images": len(labels),
             "mean_size": float(sizes.mean()),
             "without_limit": sum(limit is None for limit in limits),

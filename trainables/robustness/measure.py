@@ -1,5 +1,6 @@
 """The accuracy of a checkpoint in one of the tests of `--evaluate`."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
-from trainables.evaluation.evaluate import TrainedModel, load_model
+from trainables.evaluation.evaluate import load_model
 from trainables.robustness.attacks import Classify, attack, classifier_of
 from trainables.robustness.budgets import (
     ATTACKS,
@@ -18,12 +19,13 @@ from trainables.robustness.budgets import (
     SMALL_PIXELS,
     AttackBudget,
 )
-from trainables.robustness.corruptions import corrupt_all
-from trainables.robustness.published import SEVERITIES
-from trainables.tasks.base import in_batches
+from trainables.robustness.corruptions import corrupt, corrupt_all
+from trainables.robustness.published import PUBLISHED, SEVERITIES
+from trainables.tasks.base import Predict, in_batches
 from trainables.training.loop import eval_batch
 from trainables.values import Evaluation
 
+MIDDLE_SEVERITY = 3
 ATTACK_BATCH, GRADIENT_SHARE = 100, 8
 """The most images that are attacked together, and the factor by which they are fewer than those
 predicted together, because gradients need all layers' outputs.
@@ -39,6 +41,21 @@ def stress_rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
     limit = MAX_IMAGES if height * width <= SMALL_PIXELS else MAX_LARGE_IMAGES
     count = len(dataset.val)
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+
+
+def corruption_seconds(dataset: Dataset) -> float:
+    """Measure the seconds in which an image is corrupted once, as a mean over the corruptions."""
+    image = np.asarray(dataset.val.images[:1])[0]
+    corrupt_in_turn(image)  # warm-up: the first calls import modules
+    start = time.process_time()  # which hardly depends on other processes
+    corrupt_in_turn(image)
+    return (time.process_time() - start) / len(PUBLISHED)
+
+
+def corrupt_in_turn(image: Images) -> None:
+    """Apply each corruption once to an image, at the middle severity."""
+    for name in PUBLISHED:
+        corrupt(image, name, MIDDLE_SEVERITY, seed=0)
 
 
 def measure_robustness(
@@ -70,14 +87,18 @@ def measure_robustness(
             if test == CLEAN
             else [corrupt_all(images, test, severity, rows.tolist()) for severity in SEVERITIES]
         )
-        return {"rows": [_is_right(saved, some, classes, size).tolist() for some in variants]}
+        return {
+            "rows": [
+                right_answers(saved.predict, some, classes, size).tolist() for some in variants
+            ]
+        }
 
 
-def _is_right(
-    saved: TrainedModel, images: Images, classes: NDArray[np.int64], size: int
+def right_answers(
+    predict: Predict, images: Images, classes: NDArray[np.int64], size: int
 ) -> NDArray[np.int64]:
     """Return 1 for each image that is classified correctly, else 0."""
-    predicted = in_batches(saved.predict, images, size).argmax(axis=1)
+    predicted = in_batches(predict, images, size).argmax(axis=1)
     right: NDArray[np.int64] = (predicted == classes).astype(np.int64)
     return right
 

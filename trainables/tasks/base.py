@@ -59,6 +59,8 @@ class Losses(NamedTuple):
     """The loss to minimise."""
     told: Tensor
     """The loss to report, without terms that are used only in training."""
+    each: Tensor | None = None
+    """The loss of each image, (batch,), without a gradient; None unless the batch has weights."""
 
 
 class Processes(Protocol):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from trainables.augmentation.mixing import VALUES, mix
 from trainables.catalog.tasks import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
+from trainables.fairness.report import GROUPS, group_tables, report_groups
 from trainables.predictors.classification import at_temperature
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.calibration import CalibratedModel, fit_temperature
-from trainables.tasks.losses import losses
-from trainables.tasks.metrics import SCORES, MetricAverage, measure
+from trainables.tasks.losses import loss_of_each, losses
+from trainables.tasks.metrics import SCORES, Labels, MetricAverage, compute, measure
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.tasks.pixels import Pixels
 from trainables.tasks.report import Probabilities, accuracy, report
@@ -49,6 +50,7 @@ class Classification(Task):
         """Return the cross-entropies of a batch to minimise and to report (`losses`)."""
         with autocast:
             outputs = network(batch.inputs)
+        each = None if batch.weights is None else loss_of_each(outputs, batch.targets)
         return Losses(
             *losses(
                 outputs,
@@ -56,7 +58,8 @@ class Classification(Task):
                 batch.weights,
                 smoothing=batch.smoothing,
                 pairs=batch.pairs,
-            )
+            ),
+            each,
         )
 
     def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
@@ -106,14 +109,28 @@ class Classification(Task):
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
-            The result of `report`; the most confident mistakes as `wrong` (see `mistakes`); and,
-            unless trials are ranked by accuracy, the `metric` that ranks them.
+            The result of `report`; the most confident mistakes as `wrong` (see `mistakes`); unless
+            trials are ranked by accuracy, the `metric` that ranks them; and, if the images belong
+            to groups, the result of `report_groups`.
         """
+        groups = dataset.group_numbers(part)
         return {
             **report(part.targets, predictions, dataset.classes),
             "wrong": confidently_wrong(part, predictions),
-            **_by_metric(metric, part, predictions),
+            **_by_metric(metric, part, predictions, groups),
+            **self._by_group(part, predictions, dataset),
         }
+
+    def _by_group(self, part: Part, chances: Probabilities, dataset: Dataset) -> Evaluation:
+        """Evaluate each group of images; empty without groups."""
+        groups = dataset.group_numbers(part)
+        if groups is None or dataset.attributes is None:
+            return {}
+        results = report_groups(
+            part.targets, chances, groups, dataset.attributes, dataset.classes, SCORES
+        )
+        titles = {metric.name: metric.title for metric in self.entry.metrics if not metric.is_share}
+        return {GROUPS: results, "tables": group_tables(results, titles)}
 
     def value(self, predictions: Predictions, part: Part) -> float:
         """Compute the accuracy of class probabilities, (images, classes)."""
@@ -141,11 +158,13 @@ class Classification(Task):
         return {name: value for name, value in evaluation.items() if name not in ("wrong", "bins")}
 
 
-def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> Evaluation:
+def _by_metric(
+    metric: Metric, part: Part, chances: Probabilities, groups: Labels | None
+) -> Evaluation:
     """Evaluate the metric that ranks trials, with its interval; empty for accuracy."""
-    if metric.name not in SCORES:
+    if metric.is_share:
         return {}
-    return {"metric": metric.evaluated(*SCORES[metric.name](part.targets, chances))}
+    return {"metric": metric.evaluated(*compute(metric, part.targets, chances, groups))}
 
 
 class ClassMeter:
@@ -155,7 +174,7 @@ class ClassMeter:
         self.metric, self.pixels = metric, pixels
         self.means = MetricAverage("loss", "accuracy", device=pixels.device)
         self.stored = list[Tensor]()
-        self._keeps = keeps or metric.name in SCORES
+        self._keeps = keeps or not metric.is_share
 
     def add(self, outputs: Any, batch: Batch) -> None:
         """Add the logits of a batch, (batch, classes)."""
@@ -167,7 +186,7 @@ class ClassMeter:
         """Return the loss, accuracy and metric over the images of all processes."""
         self.means.sums = world.sum(self.means.sums)
         values = self.means.means("val")
-        if self.metric.name not in SCORES:
+        if self.metric.is_share:
             return values
         logits = torch.cat(self.stored).float()
         if world.size > 1:
@@ -175,7 +194,7 @@ class ClassMeter:
             whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)
             whole[rows] = logits
             logits = world.sum(whole)
-        return values | measure(self.metric, logits, self.pixels.all_targets)
+        return values | measure(self.metric, logits, self.pixels.all_targets, self.pixels.groups)
 
 
 class ProbabilityModel(FromPixels):

@@ -61,6 +61,13 @@ def losses(
     return loss + outputs.weight * auxiliary_losses.sum(), own
 
 
+@torch.no_grad()
+def loss_of_each(outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each image's own logits, (batch,), as for `losses`."""
+    logits = outputs if isinstance(outputs, Tensor) else outputs.logits
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
 def mean_cross_entropy(
     logits: Tensor,
     labels: Tensor,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.catalog.tasks import Metric
+from trainables.fairness.cells import count_cells, lowest_share
 
 BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
@@ -64,22 +65,44 @@ class Measured(NamedTuple):
 Labels = NDArray[Any]
 Probabilities = NDArray[np.float64]
 
+WORST_GROUP = "worst_group_accuracy"
+"""The metric that depends on groups of images."""
 RESAMPLES = 200
 """The number of bootstrap samples for the standard error of macro F1."""
 
 
-def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(
+    metric: Metric, logits: Tensor, labels: Tensor, groups: Labels | None
+) -> dict[str, float]:
     """Compute the values of a metric that an epoch reports in addition to loss and accuracy.
 
     Args:
         metric: a metric of the task; the result is empty for accuracy.
         logits: (images, classes).
         labels: class numbers, (images,).
+        groups: the number of each image's group, as for `compute`.
     """
-    if metric.name not in SCORES:
+    if metric.is_share:
         return {}
     probabilities = logits.cpu().double().softmax(dim=1).numpy()
-    return epoch_metrics(metric, SCORES[metric.name](labels.cpu().numpy(), probabilities))
+    return epoch_metrics(metric, compute(metric, labels.cpu().numpy(), probabilities, groups))
+
+
+def compute(
+    metric: Metric, labels: Labels, probabilities: Probabilities, groups: Labels | None
+) -> Measured:
+    """Compute a metric other than accuracy, with its standard error.
+
+    Args:
+        metric: a metric of classification.
+        labels: class numbers, (images,).
+        probabilities: class probabilities, (images, classes).
+        groups: the number of each image's group, (images,), or `NO_GROUP`, on which only
+            worst-group accuracy depends; None for no groups.
+    """
+    if metric.name == WORST_GROUP:
+        return worst_group_accuracy(labels, probabilities, groups)
+    return SCORES[metric.name](labels, probabilities)
 
 
 def epoch_metrics(metric: Metric, measured: Measured) -> dict[str, float]:
@@ -253,6 +276,20 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     return Measured(float(np.mean(areas)), float(error), freedom / 2)
 
 
+def worst_group_accuracy(
+    labels: Labels, probabilities: Probabilities, groups: Labels | None
+) -> Measured:
+    """Return the lowest share of correct guesses in a class within a group (`lowest_share`).
+
+    There are no degrees of freedom if a class does not occur, since it may be the worst.
+    """
+    labels = labels.astype(np.int64)
+    is_right = probabilities.argmax(axis=1) == labels
+    value, error, freedom = lowest_share(count_cells(labels, is_right, groups))
+    do_all_occur = len(np.unique(labels)) == probabilities.shape[1]
+    return Measured(value, error, freedom if do_all_occur else 0.0)
+
+
 def roc_curve(
     positive: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -292,7 +329,7 @@ SCORES: dict[str, Callable[[Labels, Probabilities], Measured]] = {
     "log_loss": log_loss,
     "auc": auc,
 }
-"""The metrics that are not sums over batches.
+"""The metrics that are neither sums over batches nor depend on groups of images.
 
 Each is a function of labels (images,) and class probabilities (images, classes).
 """

@@ -39,6 +39,8 @@ class Pixels:
         """The rows of a `PartSubset` in the whole part; None for other parts."""
         self.device, self.image, self.augment = device, dataset.image, config.augment
         self.dataset, self.smoothing = dataset, config.train.smoothing
+        self.groups = dataset.group_numbers(part)
+        """The number of each image's group, (images,), or -1; None if there are no groups."""
         scaling_name = "unit" if config.model.pretrained else config.data.scaling
         self.mean, self.deviation = (value.to(device) for value in scaling(scaling_name, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation

@@ -58,7 +58,7 @@ class Adversary:
         network.eval()
         for _ in range(STEPS):
             attacked.requires_grad_()
-            loss, _ = task.step(network, batch._replace(inputs=attacked), nullcontext())
+            loss = task.step(network, batch._replace(inputs=attacked), nullcontext()).train
             (gradient,) = torch.autograd.grad(loss, attacked)
             moved = attacked.detach() + STEP * self.limit * gradient.sign()
             attacked = moved.clamp(low, high)

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import MAX_BYTES, Outputs
-from trainables.config import TrialConfig
+from trainables.config import BALANCED, GROUPS, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.class_numbers import class_weights
 from trainables.messages import EpochMetrics
@@ -32,6 +33,7 @@ from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
 from trainables.training.adversarial import Adversary
 from trainables.training.averaging import WeightAverage
+from trainables.training.group_weights import GroupWeights
 from trainables.training.precision import precision_for
 from trainables.training.world import World
 from trainables.values import State
@@ -155,10 +157,28 @@ class Training:
             self.class_weights = weights.float().to(self.device)
         self.chances: Tensor | None = None
         """The sampling weight of each image, on the CPU; None to draw each image once."""
-        if settings.sampling != "shuffled":
+        if settings.sampling == BALANCED:
             labels = targets.strata(dataset.train.targets)
             counts = targets.class_counts(dataset.train, classes)
-            self.chances = torch.from_numpy(class_weights(settings.sampling, counts)[labels])
+            self.chances = torch.from_numpy(class_weights(BALANCED, counts)[labels])
+        self.group_weights: GroupWeights | None = None
+        if settings.group_setting:
+            self._balance_groups(dataset)
+
+    def _balance_groups(self, dataset: Dataset) -> None:
+        """Set the sampling probabilities or the loss weights of each class in each group."""
+        settings, groups = self.config.train, self.train.groups
+        assert groups is not None, "the config requires groups"
+        classes = self.task.targets.strata(dataset.train.targets)
+        # Images without a group are a group of their own.
+        _, cells = np.unique((groups + 1) * len(dataset.classes) + classes, return_inverse=True)
+        if settings.sampling == GROUPS:
+            counts = np.bincount(cells)
+            self.chances = torch.from_numpy(class_weights(BALANCED, counts)[cells])
+        if settings.group_dro:
+            self.group_weights = GroupWeights(
+                torch.from_numpy(cells).to(self.device), settings.group_dro, self.world
+            )
 
     def _regularise(self) -> None:
         """Begin the average of the weights, and build the adversary, if the config has them."""
@@ -198,6 +218,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "precision": self.precision,
             "scaling": self.scaling,
+            **({} if self.group_weights is None else {"group_weights": self.group_weights.state()}),
             **({} if self.scaler is None else {"scaler": self.scaler.state()}),
         }
 
@@ -229,6 +250,8 @@ class Training:
         optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
+        if self.group_weights is not None:
+            self.group_weights.load_state(state["group_weights"])
         self._compute_in(state["precision"])
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state(state["scaler"])
@@ -320,9 +343,15 @@ class Training:
         batch = self.task.batch(self.train, rows, changes)
         if self.class_weights is not None:
             batch = self.task.weigh(batch, self.class_weights)
+        if self.group_weights is not None:
+            batch = batch._replace(weights=self.group_weights.weigh(rows))
         if self.adversary is not None:
             batch = self.adversary.changed(self.task, self.network, batch)
-        loss, own_loss = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
+        losses = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
+        if self.group_weights is not None:
+            assert losses.each is not None
+            self.group_weights.update(rows, losses.each)
+        loss, own_loss = losses.train, losses.told
         loss = self.world.weigh(loss, batch.size, min(self.config.batch_size, self.samples))
         self.optimizer.zero_grad()
         if self.scaler is None:

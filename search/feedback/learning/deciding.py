@@ -12,6 +12,7 @@ from search.feedback.learning.corrected import HELD_OUT, MIN_NEW_IMAGES, SELECTI
 from search.feedback.learning.decision import (
     Decision,
     FirstChampion,
+    GroupComparison,
     ScoredChallenger,
     best_challenger,
 )
@@ -23,8 +24,10 @@ from search.feedback.records import Records
 from search.journal.result import SearchResult
 from search.journal.store import Home, home
 from search.trained.export import config_of, dataset_of, local_checkpoint
-from trainables.datasets.arrays import Part
+from trainables.datasets.arrays import Dataset, Part
 from trainables.disk import read_regular
+from trainables.errors import printable
+from trainables.fairness.cells import LEAST_IMAGES
 
 FIRST = "first.json"
 """Name of the file that lists which old test images the first champion of all rounds classifies
@@ -74,8 +77,7 @@ def decide_outcome(
     champion = LoadedCheckpoint(data.config, data.dataset, champion_model.checkpoint)
     assert dataset.test is not None
     on_new = champion.correct_predictions(parts[HELD_OUT])
-    on_old = champion.correct_predictions(dataset.test)
-    best_on_old = best.correct_predictions(dataset.test)
+    on_old, best_on_old = (each.correct_predictions(dataset.test) for each in (champion, best))
     note_deciding_images(records, result.started.id, info, fair if is_fair else None)
     return Decision(
         trial,
@@ -91,7 +93,36 @@ def decide_outcome(
         len(fair),
         is_fair=is_fair,
         first=compare_first_champion(request, champion_model, search_home, on_old, best_on_old),
+        groups=compare_groups(dataset, on_old, best_on_old),
     )
+
+
+def compare_groups(
+    dataset: Dataset, champion: NDArray[np.bool_], challenger: NDArray[np.bool_]
+) -> tuple[GroupComparison, ...]:
+    """Compare two models in each group of the test images that is large enough (`LEAST_IMAGES`).
+
+    Args:
+        dataset: the data set; the result is empty if its images belong to no groups.
+        champion, challenger: True for each test image that the model classifies correctly,
+            (images,).
+    """
+    if dataset.test is None or (attributes := dataset.attributes) is None:
+        return ()
+    numbers = attributes.numbers(dataset.test.names or ())
+    comparisons = list[GroupComparison]()
+    for title in attributes.titles:
+        for value, groups in attributes.values(title).items():
+            rows = np.isin(numbers, groups)
+            if rows.sum() >= LEAST_IMAGES:
+                comparisons.append(
+                    GroupComparison(
+                        printable(f"{title}={value}"),
+                        PairedComparison.of(champion[rows], challenger[rows]),
+                        float(champion[rows].mean()),
+                    )
+                )
+    return tuple(comparisons)
 
 
 def fair_parts(folder: Path, info: ImprovementInfo) -> tuple[dict[str, Part], list[int], bool]:

@@ -82,6 +82,21 @@ class FirstChampion:
 
 
 @dataclass(frozen=True)
+class GroupComparison:
+    """The challenger and the champion on the old test images of one group (`--groups`)."""
+
+    name: str
+    """The attribute and its value, such as `camera=old`."""
+    old: PairedComparison
+    accuracy: float
+    """The champion's accuracy on these images."""
+
+    def to_json(self) -> Json:
+        """Convert the comparison to JSON-compatible values."""
+        return {"name": self.name, **_comparison_facts(self.old, self.accuracy)}
+
+
+@dataclass(frozen=True)
 class Decision:
     """The outcome of an improvement, with the figures on which it is based."""
 
@@ -115,6 +130,8 @@ class Decision:
     """
     first: "FirstChampion | None" = None
     """The comparison with the first champion of all rounds; None if that is this champion."""
+    groups: tuple[GroupComparison, ...] = ()
+    """The comparisons in groups of the old test images, which do not affect the outcome."""
 
     @property
     def is_better(self) -> bool:
@@ -155,6 +172,11 @@ class Decision:
             f"  old test images: {_comparison_text(self.old, self.champion_old)}; "
             f"{self._old_images_text(self.old)}",
             *self._first_champion_lines(),
+            *(
+                f"  old test images with {group.name}: "
+                f"{_comparison_text(group.old, group.accuracy)}"
+                for group in self.groups
+            ),
             f"  inference: {self.challenger_ms:.3g} ms per image, the champion "
             f"{self.champion_ms:.3g} ms",
             self._outcome_text(),
@@ -226,6 +248,7 @@ class Decision:
             "old": _comparison_facts(self.old, self.champion_old)
             | {"p": self.old.p_worse_by(self.margin), "margin": self.margin},
             "first": None if self.first is None else self.first.to_json(self.margin),
+            "groups": [group.to_json() for group in self.groups],
             "alpha": self.alpha,
             "fair": self.fair,
             "is_fair": self.is_fair,

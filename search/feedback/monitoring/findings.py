@@ -6,6 +6,7 @@ from typing import Any
 from search.feedback.monitoring.accuracy import ACCURACY, Accuracy, AccuracyDetector
 from search.feedback.monitoring.class_mix import MIX, ClassMixDetector, ClassShare
 from search.feedback.monitoring.detector import Detector
+from search.feedback.monitoring.groups import GroupAnswers
 from search.feedback.monitoring.held_to import MIN_TESTED, VALIDATION, ReferenceSet
 from search.feedback.monitoring.outputs import OUTPUTS, OutputsDetector
 from search.feedback.monitoring.window import Window
@@ -94,6 +95,8 @@ class Findings:
     """The reason why a test could not be run, by the name of the test."""
     shares: list[ClassShare] = field(default_factory=list)
     accuracy: Accuracy | None = None
+    groups: list[GroupAnswers] = field(default_factory=list)
+    """The answers in groups of images, if their attributes are known."""
 
     @property
     def changed(self) -> list[str]:

@@ -16,7 +16,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.values.statistics import LEVEL, share_bounds
+from search.values.statistics import LEVEL
+from trainables.statistics.intervals import share_bounds
 
 RESERVE = 0.01
 """Addition to the level of confidence intervals. It is needed because real images are never quite a

@@ -6,10 +6,12 @@ from search.feedback.monitoring.accuracy import ACCURACY
 from search.feedback.monitoring.class_mix import MIX, ClassShare, percent
 from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES
 from search.feedback.monitoring.findings import Check, Findings
+from search.feedback.monitoring.groups import GroupAnswers
 from search.feedback.monitoring.held_to import MIN_TESTED, VALIDATION
 from search.feedback.monitoring.outputs import OUTPUTS
 from search.values.message import Remedy, Start
 from trainables.errors import counted
+from trainables.fairness.cells import LEAST_IMAGES
 
 MAX_CLASSES = 5
 """Maximum number of classes that are named in a line."""
@@ -51,6 +53,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         )
         rows.append((name, f"{text}. {mix_text(findings)}" if check and name == MIX else text))
     rows.append(("accuracy", _accuracy_text(findings)))
+    rows += [(group.name, _group_text(group)) for group in findings.groups]
     if findings.unsampled:
         images = counted(findings.unsampled, "corrected image")
         rows.append(
@@ -64,6 +67,20 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         images = counted(findings.learned, "corrected image")
         rows.append(("left out", f"{images} that the model was trained on"))
     return rows
+
+
+def _group_text(group: GroupAnswers) -> str:
+    """Describe the answers in a group of images."""
+    images = counted(group.images, "image")
+    if (accuracy := group.accuracy) is None:
+        return (
+            f"{images}; accuracy not known: {group.corrected} of them are corrected images of a "
+            f"random sample, but {LEAST_IMAGES} are required"
+        )
+    return (
+        f"{images}; accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) on "
+        f"{group.corrected:,} corrected images"
+    )
 
 
 def _answers_text(findings: Findings) -> str:

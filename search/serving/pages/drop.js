@@ -93,6 +93,7 @@ function show(file, said, told) {
       `${shown(file.name)} · version ${shown(one.version)} · ${time}`,
     ),
   );
+  if (isClassified) said.append(explanation(file));
   if (facts.records && isClassified) said.append(correction(file, one));
 }
 
@@ -184,6 +185,36 @@ function svgElement(tag, attributes) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
+}
+
+// Asks the server for a map of the pixels that support the class, with the verdict on the map.
+function explanation(file) {
+  const result = element("div", { role: "status" });
+  const button = element("button", { type: "button", className: "plain" }, "Why?");
+  button.onclick = async () => {
+    button.disabled = true;
+    result.replaceChildren(element("p", { className: "note" }, "computing a map"));
+    const headers = { "Content-Type": "application/octet-stream" };
+    const told = await heard(() => fetch("explain", { method: "POST", body: file, headers }));
+    button.disabled = false;
+    if (told.error) {
+      result.replaceChildren(element("p", { className: "bad" }, shown(told.error)));
+      return;
+    }
+    const picture = element("img", {
+      className: "enlarged",
+      src: `data:image/png;base64,${told.map}`,
+      alt: `Bright where the image supports ${shown(told.class)}`,
+    });
+    const scores = `score ${told.score.toFixed(2)}, random maps ${told.random_score.toFixed(2)}`;
+    const verdict = told.faithful
+      ? `This map is faithful: ${scores}.`
+      : `Do not rely on this map, it is not better than random ones: ${scores}.`;
+    const text = element("p", { className: told.faithful ? "note" : "bad" }, verdict);
+    result.replaceChildren(picture, text);
+    button.hidden = true;
+  };
+  return element("div", {}, button, result);
 }
 
 function correction(file, one) {

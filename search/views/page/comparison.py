@@ -15,7 +15,7 @@ from search.facts.selection import FinalistInterval
 from search.facts.series import Axis, lowest_visible
 from search.facts.trials import is_baseline
 from search.journal.result import SearchResult, TrialResult
-from search.values.objectives import in_order, one_cost
+from search.values.objectives import OBJECTIVES, Objective, in_order, objective_value
 from search.views.page.figures import (
     ANSWER,
     FAINT,
@@ -274,23 +274,17 @@ def importance_bars(
     return arrange(figure)
 
 
-UNITS = {"latency": "ms", "parameters": "weights"}
-"""The unit of each cost, by the cost's name."""
-AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
-"""The title of each cost's axis."""
-
-
-def measured_costs(result: SearchResult, cost: str = "latency") -> dict[str, float]:
-    """Return one cost of each ranked trial, by the trial's name; unknown costs are left out."""
+def measured_values(result: SearchResult, name: str = "latency") -> dict[str, float]:
+    """Return the value of each ranked trial in one of `OBJECTIVES`; unknown ones are left out."""
     costs = result.costs
-    cost_by_trial = {
-        trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking
+    value_by_trial = {
+        trial.trial: objective_value(name, costs.get(trial.trial, {})) for trial in result.ranking
     }
-    return {name: value for name, value in cost_by_trial.items() if value is not None}
+    return {trial: value for trial, value in value_by_trial.items() if value is not None}
 
 
 def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """Return the names of the trials on the Pareto front for one cost, the cheapest first.
+    """Return the names of the trials on the Pareto front for one cost, the lowest cost first.
 
     A trial is on the front if no other trial has a score at least as high and costs no more.
     """
@@ -299,59 +293,71 @@ def front_by_cost(scores: Mapping[str, float], costs: Mapping[str, float]) -> li
 
 
 @styled
-def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
-    """Plot the validation metric against a cost (on a log scale), with the Pareto front."""
-    metric = result.metric
+def pareto(result: SearchResult, narrow: bool = False, *, name: str = "latency") -> Figure:
+    """Plot the validation metric against another objective, with the Pareto front.
+
+    The axis of an objective for which lower is better has a log scale.
+    """
+    metric, objective = result.metric, OBJECTIVES[name]
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
-    costs = measured_costs(result, cost)
+    costs = measured_values(result, name)
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     handles = _scatter(axes, trials, costs, best_of_models)
-    figure.tell_each(axes, _cost_values(trials, costs, UNITS[cost]))
+    figure.tell_each(axes, _plotted_values(trials, costs, objective))
     edge = [
-        result.trials[name]
-        for name in front_by_cost({trial.trial: trial.score for trial in trials}, costs)
+        result.trials[trial]
+        for trial in front_by_cost(
+            {trial.trial: trial.score for trial in trials},
+            {trial: objective.cost(value) for trial, value in costs.items()},
+        )
     ]
     handles.append(_draw_front(axes, edge, costs))
     for trial in edge[-4:] if narrow else edge[-8:]:
         at = (costs[trial.trial], trial.value)
-        side = "center" if trial is edge[0] else "right"
-        name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
+        beside = "right" if objective.mode == "min" else "left"
+        side = "center" if trial is edge[0] else beside
+        text = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
+        moved = 0 if trial is edge[0] else -6 if beside == "right" else 6
         axes.annotate(
-            label(name, 20),
+            label(text, 20),
             at,
-            (0 if trial is edge[0] else -6, 7 if metric.mode == "max" else -13),
+            (moved, 7 if metric.mode == "max" else -13),
             textcoords="offset points",
             ha=side,
             fontsize=8.5,
         )
     axes.set(
-        xscale="log",
-        xlabel=AXES[cost],
+        xlabel=objective.axis,
         ylabel=f"validation {metric.title}",
         ylim=_heights(trials, edge),
     )
     axes.margins(x=0.16)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    if objective.mode == "min":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    else:
+        axes.xaxis.set_major_formatter(lambda value, _: objective.form(value))
     axes.minorticks_off()
     return arrange(figure, handles, 3)
 
 
-def _cost_values(
-    trials: Sequence[TrialResult], costs: Mapping[str, float], unit: str
+def _plotted_values(
+    trials: Sequence[TrialResult], values: Mapping[str, float], objective: Objective
 ) -> Iterator[Value]:
-    """Yield the cost, the value and the tooltip of each trial."""
+    """Yield the place of each trial in the plot, and its tooltip."""
     for trial in trials:
-        model, paid = trial.config["model"]["name"], costs[trial.trial]
-        text = f"{trial.trial}, {model}: {trial.value:.4f}, {paid:,.4g} {unit}"
-        yield paid, trial.value, text
+        model, value = trial.config["model"]["name"], values[trial.trial]
+        value_text = f"{value:,.4g} {objective.unit}" if objective.unit else objective.form(value)
+        yield value, trial.value, f"{trial.trial}, {model}: {trial.value:.4f}, {value_text}"
 
 
 def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:
     """Return the limits of the vertical axis of `pareto`; some of the worst trials may lie outside.
 
-    `edge` is the Pareto front, the cheapest trial first. A margin leaves space for its labels.
+    `edge` is the Pareto front, the trial with the lowest cost first. A margin leaves space for its
+    labels.
     """
     scores = [trial.score for trial in trials]
     low, high = lowest_visible(scores, 0.1, [edge[0].score]), edge[-1].score

@@ -21,16 +21,20 @@ from search.facts.more_labels import labels_forecast
 from search.facts.parameters import param_text, searched, short_names
 from search.facts.selection import finalists
 from search.facts.trials import is_baseline
-from search.journal.result import SearchResult
-from search.views.page import comparison, curves, data, quality, sections
+from search.journal.result import PAGE, SearchResult
+from search.journal.store import Home
+from search.values.objectives import OBJECTIVES
+from search.views.page import comparison, curves, data, explanation_panel, quality, sections
 from search.views.page.figures import Picture, picture
 from search.views.page.templates import template
-from search.views.text import labels, robustness
+from search.views.text import labels, reliability, robustness
+from search.views.text.groups import group_sentences
 from search.views.text.labels import reference_text
 from search.views.text.tables import front_table, models_table
 from search.views.text.terms import terms_of
 from search.views.text.verdict import one_observation, tiles, verdict
 from trainables.errors import counted
+from trainables.values import Json
 
 TEMPLATE = "page.html"
 SCRIPT = Path(__file__).with_name("trials.js")
@@ -44,6 +48,9 @@ CONSTANTS = {
     "count": counted,
     "words": labels,
     "robustness": robustness,
+    "objectives": OBJECTIVES,
+    "group_sentences": group_sentences,
+    "reliability": reliability,
 }
 """The values, functions and modules in the template that are equal for all searches."""
 
@@ -73,6 +80,7 @@ def render(
     has_matrix, forecast = judgement.has("confusion_matrix"), labels_forecast(result)
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
+    pictures = {**pictures, **of_registration(result)}
     return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
@@ -86,6 +94,9 @@ def render(
         front=front_table(result),
         evidence=judgement,
         data_section=data.section(folder),
+        explained=explanation_panel.section(
+            folder, result.chosen.trial if result.chosen is not None else ""
+        ),
         twins=data.twins(folder),
         mistakes=sections.mistakes(judgement.evaluation) if has_matrix else [],
         weakest=sections.weakest(judgement.evaluation) if has_matrix else [],
@@ -107,9 +118,10 @@ def render(
         terms=terms_of(result.task),
         pictures=pictures,
         edge=curves.worst_shown(result),
-        times=sorted(set(comparison.measured_costs(result).values())),
+        times=sorted(set(comparison.measured_values(result).values())),
         corner=judgement.has("roc") and quality.corner(judgement.evaluation["roc"]) < 1,
         labels=forecast,
+        trusted=sections.trusted_registration(result),
         observation=one_observation(result),
         observed=counted(len(result.distinct), one_observation(result)),
         **CONSTANTS,
@@ -125,6 +137,12 @@ def write(
     partial.replace(path)
 
 
+def redraw(home: Home, result: SearchResult) -> None:
+    """Write the page of a search again, if there is one, because files that it shows are new."""
+    if PAGE in home.names():
+        home.write(PAGE, render(result, home.opened(files=True)).encode())
+
+
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
     """Draw the plots that compare trials, by name; those with nothing to compare are left out.
 
@@ -137,16 +155,17 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
             functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: value in the search, and mean of fresh seeds with its interval",
         )
-    if len(set(comparison.measured_costs(result).values())) > 1:
+    if len(set(comparison.measured_values(result).values())) > 1:
         pictures["pareto"] = picture(
             functools.partial(comparison.pareto, result),
             f"{what} against the time that one image takes, with the Pareto front",
         )
-    if "parameters" in result.cost_objectives and comparison.measured_costs(result, "parameters"):
-        drawn = functools.partial(comparison.pareto, result, cost="parameters")
-        pictures["pareto_parameters"] = picture(
-            drawn, f"{what} against the number of weights, with the Pareto front"
-        )
+    for name in result.further_objectives:
+        if name != "latency" and comparison.measured_values(result, name):
+            drawn = functools.partial(comparison.pareto, result, name=name)
+            pictures[f"pareto_{name}"] = picture(
+                drawn, f"{what} against the {OBJECTIVES[name].summary}, with the Pareto front"
+            )
     pictures |= _course(result, what, as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied_axes(result)) > 1:
         pictures["parallel"] = picture(
@@ -193,6 +212,28 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
         return {}
     alt = f"Loss and validation {result.metric.title} of {answer.trial} by epoch"
     return {"own": picture(functools.partial(curves.trial_curves, answer), alt, as_file=as_file)}
+
+
+def of_calibration(calibration: Json, *, as_file: bool = False) -> dict[str, Picture]:
+    """Draw the reliability diagrams of a registered model, before and after its temperature.
+
+    With `as_file`, they are also encoded as PNG files.
+    """
+    return {
+        f"calibration_{name}": picture(
+            functools.partial(quality.reliability, calibration[name]),
+            f"Reliability diagram {title}: {reliability.diagram_text(calibration[name])}",
+            as_file=as_file,
+        )
+        for name, title in (("before", "as trained"), ("after", "as registered"))
+    }
+
+
+def of_registration(result: SearchResult) -> dict[str, Picture]:
+    """Draw the reliability diagrams of the model that was registered last; empty without one."""
+    registrations = result.registrations
+    calibration = registrations[-1].event.reliability.get("calibration") if registrations else None
+    return of_calibration(calibration) if calibration else {}
 
 
 def of_answer(answer_evidence: AnswerEvidence, *, as_file: bool = False) -> dict[str, Picture]:

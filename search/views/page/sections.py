@@ -13,7 +13,7 @@ from search.design.lesson import lesson_of, lessons_in
 from search.facts.data import source_text
 from search.facts.parameters import param_text, searched
 from search.facts.trials import best_first, failures_by_kind
-from search.journal.result import SearchResult, TrialResult, elapsed_s, moment
+from search.journal.result import DatedRegistration, SearchResult, TrialResult, elapsed_s, moment
 from search.values.wording import duration
 from search.views.page.quality import MAX_NAMES
 from search.views.text.labels import classes_text, parts_text, strategy_text, used_text
@@ -135,6 +135,12 @@ def weakest(evaluation: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def trusted_registration(result: SearchResult) -> DatedRegistration | None:
+    """Return the last registered model; None if none has facts about its reliability."""
+    last = next(reversed(result.registrations), None)
+    return last if last is not None and last.event.reliability else None
+
+
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     """List all trials, the best first, with the values of their searched parameters as text."""
     paths = searched(result)
@@ -188,6 +194,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ),
         *(("Learned from", line) for line in lesson_lines(result)),
         *(("Asked", line) for line in request_lines(result)),
+        *(("Registered", str(registration)) for registration in result.registrations),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {counted(len(result.sessions), 'session')}"),
         ("Versions", versions),

@@ -8,9 +8,10 @@ NO_CHECK = "not possible for a baseline, which has no layers"
 LEGEND = (
     "Score: the mean probability of the class while the pixels of the map appear in a blurred "
     "image, minus the mean while they are removed. A map is faithful if its score is the highest "
-    "among ten, of which nine are the same map mirrored and shifted at random, and at least 0.05 "
-    "above their mean. It passes the check of the weights if maps of networks whose last half of "
-    "layers is random differ (rank correlation below 0.5), and explain this network less well."
+    "among 20, of which 19 are the same map mirrored and shifted at random, and at least 0.05 "
+    "above their mean. It passes the check of the weights if maps of 19 networks whose last half "
+    "of layers is random differ (rank correlation below 0.5), and all explain this network less "
+    "well; a map of another such network passes in at most 1 of 20 cases."
 )
 
 
@@ -44,7 +45,7 @@ def summary_lines(report: ExplanationReport) -> list[str]:
     method, count = METHODS[report.method], counted(len(report.images), "map")
     lines = [
         f"{method.title} of {report.trial} ({report.model}): {method.meaning}",
-        f"{report.faithful} of {count} faithful (by chance about 1 in 10)",
+        f"{report.faithful} of {count} faithful (by chance at most 1 in 20)",
     ]
     if report.passed is None:
         lines.append(f"check of the weights: {NO_CHECK}")

@@ -7,6 +7,7 @@ from typing import Any
 from search.design.budget import shares_of, shares_text
 from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult, metric_of
+from search.values.objectives import OBJECTIVES, goals_text, need_costs
 from trainables.catalog.tasks import Metric
 
 AT_CHANCE = "at chance"
@@ -113,15 +114,15 @@ def state_text(result: SearchResult) -> str:
 def strategy_text(experiment: Mapping[str, Any]) -> str:
     """Format the algorithm and the scheduler of a search: `bayes + asha`.
 
-    A metric that is not the primary one is added, and so are costs: `bayes + asha, by macro F1, for
-    low latency too`. `experiment` is the description in the journal.
+    A metric that is not the primary one is added, and so are further objectives: `bayes + asha, by
+    macro F1, for low latency too`. `experiment` is the description in the journal.
     """
-    low = " and ".join(experiment.get("objectives", ())[1:])
+    goals = goals_text(experiment.get("objectives", ())[1:])
     metric = metric_of(experiment.get("base", {}))
     return (
         f"{experiment['algorithm']} + {experiment['scheduler']}"
         + ("" if metric.is_primary else f", by {metric.title}")
-        + (f", for low {low} too" if low else "")
+        + (f", for {goals} too" if goals else "")
     )
 
 
@@ -186,3 +187,11 @@ def superlative(metric: Metric) -> str:
 def as_good(metric: Metric) -> str:
     """Return `as accurate` if the metric is a share of the images, otherwise `as good`."""
     return "as accurate" if metric.is_share else "as good"
+
+
+def no_worse(result: SearchResult) -> str:
+    """Phrase the condition of a Pareto front on the further objectives, such as `costs no more`."""
+    names = result.further_objectives
+    costs = ["costs no more"] if need_costs(names) else []
+    measured = [name.replace("_", " ") for name in names if OBJECTIVES[name].is_measured]
+    return " and ".join([*costs, *(f"has at least as high a {name}" for name in measured)])

@@ -9,7 +9,7 @@ from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, moment
 from search.journal.store import Storage
 from search.values.message import Message, Remedy, Start
-from search.values.objectives import one_cost
+from search.values.objectives import OBJECTIVES, objective_value
 from search.values.statistics import LEVEL
 from search.values.wording import DEFAULT_STORAGE
 from search.views.text.labels import format_value, state_text, superlative
@@ -194,15 +194,16 @@ def more_labels_text(result: SearchResult) -> str:
 def quicker_text(
     result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
 ) -> Message:
-    """Recommend a cheaper trial if it may be as good as the best one.
+    """Recommend a trial that is better in the first further objective, if it may be as good.
 
     A trial on the Pareto front may be as good as the best trial if its score is at least the lower
-    confidence bound of the best score. The cheapest of these trials is recommended. The message is
-    empty if the best trial itself is the cheapest, or if a selection has chosen another trial.
+    confidence bound of the best score. Of these trials, the one that is the best in the objective
+    is recommended, for instance the fastest. The message is empty if the best trial itself is the
+    best in it, or if a selection has chosen another trial.
 
     Args:
         result: the search.
-        storage: the storage of the search, for the command that promotes the cheaper trial.
+        storage: the storage of the search, for the command that promotes the recommended trial.
         start: the beginning of that command.
     """
     answer, near, costs = result.best, front(result), result.costs
@@ -210,20 +211,22 @@ def quicker_text(
     if answer is None or answer is not result.chosen or not images or answer not in near:
         return Message()
     least_near = least_score(answer, images)
-    name = result.cost_objectives[0]
-    near_costs = {
-        trial.trial: one_cost(name, costs[trial.trial]) or 0.0
+    name = result.further_objectives[0]
+    objective = OBJECTIVES[name]
+    values = {
+        trial.trial: objective_value(name, costs[trial.trial]) or 0.0
         for trial in near
         if trial.score >= least_near
     }
-    least = min(near_costs, key=near_costs.__getitem__)
-    if not near_costs[least] < near_costs[answer.trial]:
+    least = min(values, key=lambda trial: objective.cost(values[trial]))
+    value, before = values[least], values[answer.trial]
+    if not objective.cost(value) < objective.cost(before):
         return Message()
-    share = f"{near_costs[least] / near_costs[answer.trial]:.0%}"
-    saved = (
-        f"needs {share} of the time that {answer.trial} needs"
-        if name == "latency"
-        else f"has {share} as many weights as {answer.trial}"
+    saved = objective.saving.format(
+        answer=answer.trial,
+        share=f"{value / before:.0%}" if before else "",
+        value=objective.form(value),
+        before=objective.form(before),
     )
     compared = _within_chance(result.trials[least], answer, images)
     return Message(

@@ -21,6 +21,7 @@ from search.journal.events import (
     Opened,
     Paused,
     Promoted,
+    Registration,
     Requested,
     Restored,
     Retried,
@@ -104,7 +105,9 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
             is_told = event.reason and event.outcome != "stopped"
             yield f"{event.outcome}{kind}" + (f": {event.reason.strip()}" if is_told else "")
         case Opened():
-            yield f"the test set was opened for it by {event.by}"
+            yield f"the test set was opened for it by {' '.join([event.by, *event.promises])}"
+        case Registration():
+            yield f"registered as version {event.version} of {event.model}"
         case Tested():
             yield f"tested on the test set: {_tested_text(event.test, result)}"
 

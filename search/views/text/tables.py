@@ -8,7 +8,7 @@ from search.facts.selection import finalists
 from search.facts.summary import models
 from search.journal.pareto import front
 from search.journal.result import SearchResult
-from search.values.objectives import one_cost, value_of
+from search.values.objectives import OBJECTIVES, objective_value, value_of
 from search.views.text.labels import figure_text, network_text
 from trainables.errors import printable
 
@@ -20,9 +20,9 @@ MODEL_COLUMNS: Columns = {
     "model": ("model", str),
     "trial_id": ("trial", str),
     "macro_f1": ("macro F1", "{:.4f}".format),
-    "ms_per_image_batch_1": ("ms/image alone", "{:.3g}".format),
+    "ms_per_image_batch_1": (OBJECTIVES["latency"].column, OBJECTIVES["latency"].form),
     "ms_per_image_batch_64": ("in batches of 64", "{:.3g}".format),
-    "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
+    "parameters": (OBJECTIVES["parameters"].column, OBJECTIVES["parameters"].form),
     "train_s": ("train s", lambda s: f"{s:.1f}" if s < 1000 else f"{s:.0f}"),
 }
 """The columns of the table of models, apart from the metrics on the validation set.
@@ -69,11 +69,10 @@ def models_table(result: SearchResult) -> list[list[str]]:
     return [[title for title, _ in columns.values()], *cells]
 
 
-COST_COLUMNS: Columns = {
-    "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
-    "parameters": MODEL_COLUMNS["parameters"],
+OBJECTIVE_COLUMNS: Columns = {
+    name: (objective.column, objective.form) for name, objective in OBJECTIVES.items()
 }
-"""The columns of the costs that a search can minimise."""
+"""The columns of the objectives besides the metric."""
 
 
 def front_table(result: SearchResult) -> list[list[str]]:
@@ -81,14 +80,14 @@ def front_table(result: SearchResult) -> list[list[str]]:
 
     Empty if the metric is the only objective.
     """
-    cost_names, costs = result.cost_objectives, result.costs
+    names, costs = result.further_objectives, result.costs
     rows = [
         [
             trial.trial,
             network_text(trial, result),
             figure_text(trial),
             str(len(trial.epochs)),
-            *(_cost_cell(name, costs[trial.trial]) for name in cost_names),
+            *(_objective_cell(name, costs[trial.trial]) for name in names),
         ]
         for trial in front(result)
     ]
@@ -99,7 +98,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
                 "network",
                 f"val {result.metric.title}",
                 "epochs",
-                *(COST_COLUMNS[name][0] for name in cost_names),
+                *(OBJECTIVE_COLUMNS[name][0] for name in names),
             ],
             *rows,
         ]
@@ -108,18 +107,18 @@ def front_table(result: SearchResult) -> list[list[str]]:
     )
 
 
-def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
-    """Format a cost for a table; empty if the model does not have this cost."""
-    value = one_cost(name, cost)
-    return "" if value is None else COST_COLUMNS[name][1](value)
+def _objective_cell(name: str, cost: Mapping[str, Any]) -> str:
+    """Format a value in an objective for a table; empty if the model does not have it."""
+    value = objective_value(name, cost)
+    return "" if value is None else OBJECTIVE_COLUMNS[name][1](value)
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
     """Format the costs of `trainables.evaluation.cost`: `0.138 ms/image, 0.023 M weights`."""
     return ", ".join(
-        f"{text} {COST_COLUMNS[name][0]}"
-        for name in COST_COLUMNS
-        if (text := _cost_cell(name, cost))
+        f"{text} {OBJECTIVE_COLUMNS[name][0]}"
+        for name in OBJECTIVE_COLUMNS
+        if (text := _objective_cell(name, cost))
     )
 
 

@@ -32,7 +32,9 @@ TERMS = {
         "and colours changed, turned. A network then learns what does not depend on them."
     ),
     "bf16": "A number format of 16 bits, which makes training faster on some processors.",
-    "Pareto front": "The trials for which no other one is both better and cheaper to use.",
+    "Pareto front": (
+        "The trials that no other one equals or beats in all objectives, such as quality and speed."
+    ),
 }
 """Maps words to their explanations, in the order in which they are shown."""
 TERMS_OF_CLASSES = {

@@ -16,6 +16,7 @@ from search.journal.events import Selected
 from search.journal.result import Opening, SearchResult, TrialResult
 from search.schedulers.registry import SCHEDULERS
 from search.values.message import Message, Remedy, Start
+from search.values.objectives import goals_text
 from search.values.statistics import LEVEL
 from search.values.wording import duration
 from search.views.text.labels import outcome_text, superlative, with_article
@@ -113,9 +114,8 @@ def _question(result: SearchResult) -> str:
     scheduler = SCHEDULERS.get(experiment["scheduler"])
     rule = scheduler.title if scheduler is not None else experiment["scheduler"]
     until = f"{rule} stopped {stopped}{paused}" if rule else "each was trained to its end"
-    low = "".join(f", with low {name}" for name in result.cost_objectives[:1]) + "".join(
-        f" and {name}" for name in result.cost_objectives[1:]
-    )
+    goals = goals_text(result.further_objectives)
+    low = f", with {goals}" if goals else ""
     by = "" if result.metric.is_primary else f" by {result.metric.title}"
     goal = result.task.goal.format(
         task=result.task.title, data=source_text(data), classes=len(data["classes"])

@@ -42,15 +42,16 @@ class Listing:
         return f"{counted(len(self.folders), 'folder')} and {images}{' or more' * self.is_cut}"
 
 
-def allowed(text: str, root: Path | None) -> Path:
+def allowed(text: str, root: Path | None, *, is_file: bool = False) -> Path:
     """Check that a form may name a folder, and return its absolute path.
 
     Args:
         text: the path of the folder.
         root: the folder that must contain it; None allows any.
+        is_file: True if the path must be that of a file instead.
 
     Raises:
-        ConfigError: the folder is outside `root`, or is not a folder.
+        ConfigError: the path is outside `root`, or is not that of a folder, or of a file.
     """
     if not text or "\0" in text or not is_text(text):
         raise ConfigError(
@@ -70,9 +71,10 @@ def allowed(text: str, root: Path | None) -> Path:
                     f"'{text[:200]}' is not inside '{root}'. On this server, all images must be "
                     f"in '{root}' or in its subfolders."
                 )
-        if not path.is_dir():
+        if not (path.is_file() if is_file else path.is_dir()):
+            kind = "file" if is_file else "folder"
             raise ConfigError(
-                f"there is no folder '{text[:200]}' on the machine of this server."
+                f"there is no {kind} '{text[:200]}' on the machine of this server."
                 f"{similar_beside(path)}"
             )
     except (OSError, RuntimeError) as error:

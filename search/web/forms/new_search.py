@@ -34,6 +34,7 @@ TEXTS = (
     "max_epochs",
     "budget",
     "metric",
+    "evaluate",
     "algorithm",
     "scheduler",
     "concurrency",
@@ -43,8 +44,10 @@ FLAGS = ("download", "skip_bad", "sealed")
 """The fields that are flags of `search.run`; those of `TEXTS` are options with a value."""
 FOLDERS = ("weights", "unlabelled")
 """The fields that are options of `search.run` whose values are folders on the server's machine."""
+FILES = ("groups",)
+"""The fields that are options of `search.run` whose values are files on the server's machine."""
 SIZE = "image_size"
-FIELDS = ("data", SIZE, *TEXTS, *FOLDERS, *FLAGS)
+FIELDS = ("data", SIZE, *TEXTS, *FOLDERS, *FILES, *FLAGS)
 FOLDER = "folder:"
 """Prefix of the value of `--data` for a folder of images."""
 MAX_VALUE = 4000
@@ -164,8 +167,8 @@ class NewSearchForm:
         options |= {field: self.values[field] for field in TEXTS[1:] if field in self.values}
         options |= {field: True for field in FLAGS if field in self.values}
         options |= {
-            field: str(allowed(self.values[field], site.data_root))
-            for field in FOLDERS
+            field: str(allowed(self.values[field], site.data_root, is_file=field in FILES))
+            for field in (*FOLDERS, *FILES)
             if field in self.values
         }
         if SIZE in self.values:

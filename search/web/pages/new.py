@@ -20,6 +20,7 @@ from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
 from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError
+from trainables.robustness.budgets import ATTACKED, CORRUPTED
 from trainables.values import Json
 
 NAV = ("New search", "/new")
@@ -29,6 +30,12 @@ ALGORITHM_WORDS = {
     "gp": "the same with a Gaussian process, for few settings (gp)",
     "grid": "every combination (grid)",
     "random": "at random (random)",
+}
+EVALUATION_WORDS = {
+    "": "is not measured",
+    CORRUPTED: "on corrupted images (corruptions)",
+    ATTACKED: "under attacks (adversarial)",
+    f"{CORRUPTED},{ATTACKED}": "both",
 }
 SIZES = {
     "": "as they are, up to 224 x 224",
@@ -48,7 +55,7 @@ LONG_S = 3600
 """Expected duration in seconds above which the plan suggests how to shorten the search."""
 OPENING = (
     *("space", "name", "trials", "max_epochs", "budget"),
-    *("download", "weights", "unlabelled", "image_size"),
+    *("download", "weights", "unlabelled", "groups", "image_size"),
 )
 """Fields of the form that are visible at first; a click shows the others."""
 
@@ -125,6 +132,7 @@ async def form_page(
             ("" if metric.is_primary else metric.name, metric_words(metric))
             for metric in task.metrics
         ],
+        evaluations=EVALUATION_WORDS.items() if "robustness" in task.can else (),
         algorithms=ALGORITHM_WORDS.items(),
         schedulers=[
             ("" if name == "asha" else name, f"{scheduler.summary} ({name})")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.tasks.metrics import SCORES, Labels, Probabilities, epoch_metrics
+from trainables.fairness.cells import count_cells
+from trainables.tasks.metrics import Labels, Probabilities, compute, epoch_metrics
 
 METRICS = CLASSIFICATION.metrics
 PROMISES = {metric.title: Promise("interval", 0.95) for metric in METRICS if not metric.is_skewed}
@@ -69,18 +70,23 @@ def measured(labels: Labels, chances: Probabilities) -> dict[str, float]:
     """Return every metric as an epoch reports it, with its error."""
     metrics = {"val/accuracy": float((chances.argmax(axis=1) == labels).mean())}
     for metric in METRICS[1:]:
-        metrics |= epoch_metrics(metric, SCORES[metric.name](labels, chances))
+        metrics |= epoch_metrics(metric, compute(metric, labels, chances, None))
     return metrics
 
 
 @cache
 def truth_of(model: Model) -> dict[str, float]:
     """Return every metric of a model on very many images."""
-    generator = np.random.default_rng(2)
-    chunks = [
-        measured(*model.answers(CHUNK, generator)) for _ in range(max(3, CHUNKS // len(model.mix)))
-    ]
-    return {key: float(np.mean([chunk[key] for chunk in chunks])) for key in chunks[0]}
+    generator, shares = np.random.default_rng(2), []
+    chunks = []
+    for _ in range(max(3, CHUNKS // len(model.mix))):
+        labels, chances = model.answers(CHUNK, generator)
+        chunks.append(measured(labels, chances))
+        cells = count_cells(labels, chances.argmax(axis=1) == labels, None)
+        shares.append(cells.right / cells.images)
+    truth = {key: float(np.mean([chunk[key] for chunk in chunks])) for key in chunks[0]}
+    # The mean of the chunks' lowest shares would be too low.
+    return truth | {"val/worst_group_accuracy": float(np.mean(shares, axis=0).min())}
 
 
 def play(model: Model, images: int, generator: np.random.Generator) -> dict[str, bool | None]:

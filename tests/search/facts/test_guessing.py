@@ -117,7 +117,7 @@ def with_test(result: SearchResult, accuracy: float) -> SearchResult:
 
 
 def test_always_saying_one_class_reaches_what_scikit_learn_measures_of_it() -> None:
-    always, _ = guesses()
+    always, _, _ = guesses()
     truth, said = np.array([0] * CATS + [1] * DOGS), np.ones(CATS + DOGS, int)
     assert always.val["accuracy"] == sklearn.metrics.accuracy_score(truth, said)
     assert always.val["balanced_accuracy"] == sklearn.metrics.balanced_accuracy_score(truth, said)
@@ -128,7 +128,7 @@ def test_always_saying_one_class_reaches_what_scikit_learn_measures_of_it() -> N
 
 
 def test_the_class_mix_reaches_what_many_random_guesses_do() -> None:
-    _, mix = guesses()
+    _, mix, _ = guesses()
     generator = np.random.default_rng(0)
     truth, shares = np.array(([0] * CATS + [1] * DOGS) * 2000), (6 / 126, 120 / 126)
     said = generator.choice(2, len(truth), p=shares)
@@ -145,8 +145,10 @@ UNLIKE = guesses_of(("cat", "dog"), (40, 360), (150, 150), (180, 120))
 
 
 def test_guesses_know_the_class_mix_of_the_very_images_that_they_are_held_against() -> None:
-    dog, cat, mix = UNLIKE
-    assert [guess.title for guess in UNLIKE] == ["always 'dog'", "always 'cat'", "class mix"]
+    dog, cat, mix, even = UNLIKE
+    titles = ["always 'dog'", "always 'cat'", "class mix", "guessing all classes equally often"]
+    assert [guess.title for guess in UNLIKE] == titles
+    assert even.val == even.test == {"worst_group_accuracy": 0.5}
     assert (dog.val["accuracy"], cat.test["accuracy"]) == (0.5, 0.6)
     assert mix.val["macro_f1"] == mix.test["macro_f1"] == 0.5
     assert mix.val["log_loss"] == pytest.approx(np.log(2))
@@ -212,7 +214,7 @@ def test_a_task_without_classes_has_no_guesses() -> None:
 
 def test_without_a_test_part_there_is_nothing_to_say_of_it() -> None:
     found = guesses_of(("cat", "dog"), (6, 120), (2, 40), (0, 0))
-    assert [guess.test for guess in found] == [{}, {}]
+    assert [guess.test for guess in found] == [{}, {}, {}]
 
 
 # Who is better
@@ -368,7 +370,7 @@ def test_json_has_the_comparison_with_its_interval(tmp_path: Path) -> None:
     assert told["part"] == "test"
     assert told["low"] < told["difference"] < told["high"]
     assert told["difference"] == pytest.approx(0.99 - 40 / 42)
-    assert [guess["says"] for guess in found["guesses"]] == ["dog", ""]
+    assert [guess["says"] for guess in found["guesses"]] == ["dog", "", ""]
 
 
 def test_mlflow_has_the_best_guess_by_the_metric_and_by_accuracy() -> None:

@@ -545,6 +545,34 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("classification", "probabilities are the mean of those of 5 models, one trained for each"),
+        ("segmentation", "the probabilities of each pixel's classes are the mean of those of 5"),
+        ("super_resolution", "pixels are the mean of those of 5 models, one trained for each fold"),
+        ("detection", "boxes around the same object are combined from those of 5 models"),
+    ],
+)
+def test_a_committee_is_described_as_its_task_combines_it(
+    searched: Searched, task: str, text: str
+) -> None:
+    best, entry = searched.best, TASKS[task]
+    values = {**best.best, entry.primary.key: 0.5}
+    config = {**best.config, "data": {**best.config["data"], "task": task, "folds": 5}}
+    config["metric"] = entry.primary.name
+    trial = TrialResult(best.trial, best.params, config, "completed", epochs={1: values})
+    exported: Any = SimpleNamespace(
+        value=None,
+        inference={"batch_1": {"median_ms": 0.5}},
+        requirements=("torch",),
+        onnx_inference=None,
+        precision="fp32",
+        reliability={},
+    )
+    assert text in model_figures(searched.result, trial, exported)["committee"]
+
+
 def test_a_refinement_is_of_the_metric_alone(searched: Searched) -> None:
     costly = changed(
         searched.experiment, objectives=(f"val_{searched.metric.name}", "latency"), scheduler="fifo"
@@ -608,4 +636,5 @@ def test_a_metric_has_its_article() -> None:
         "a macro F1",
         "a log loss",
         "an AUC",
+        "a worst-group accuracy",
     ]

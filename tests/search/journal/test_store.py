@@ -46,7 +46,6 @@ def test_a_written_file_is_in_the_bucket(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kept = home(bucket, "s")
-    kept.folder.mkdir(parents=True)
     kept.write("data.json", b"{}")
     assert [path.name for path in kept.folder.iterdir()] == ["data.json"]
     elsewhere(monkeypatch, tmp_path)

@@ -13,12 +13,13 @@ from search.facts.comparison import Compared, compare_searches
 from search.journal.events import Selected, Selecting
 from search.journal.journal import FILE_NAME
 from search.journal.result import SearchResult, Selection, TrialResult
-from search.values.statistics import Expected, difference_bounds
+from search.values.statistics import Expected
 from search.views.comparison_table import comparison_rows, contrast_sentence
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.statistics.intervals import difference_bounds
 
 Played = Callable[..., SearchResult]
 

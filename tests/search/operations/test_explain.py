@@ -43,6 +43,8 @@ def test_mistakes_and_files_are_explained_on_a_page(searched: Path, call: Comman
     assert "<script" not in page
     files = sorted(path.name for path in (searched / "tiny-explained").glob("*-map.png"))
     assert len(files) == len(report["images"])
+    assert "the report of the search shows some of these maps too" in done.stderr
+    assert "What it looks at" in (searched / "searches/tiny/report.html").read_text()
 
     (searched / "photos" / "3").mkdir(parents=True)
     Image.new("L", (40, 30), 200).save(searched / "photos" / "3" / "a.png")

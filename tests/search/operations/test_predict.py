@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from scipy.stats import binomtest
 from search.api import load, run
 from search.journal.naming import NoSuchSearch
 from search.operations.predict import Files, FolderAccuracy, Predictions, PredictRequest, predict
-from search.views.predictions import accuracy_lines
+from search.values.statistics import share_interval
+from search.views.predictions import abstained_text, accuracy_lines, answered_text
 from tests.conftest import Command
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -26,6 +29,7 @@ from trainables.export import kept
 from trainables.export.export import write
 from trainables.export.model import Model
 from trainables.export.stream import FileAnswer
+from trainables.predictors.classification import DESCRIPTION
 from trainables.training.loop import Training
 
 
@@ -103,6 +107,28 @@ def test_class_folders_tell_the_accuracy_with_its_interval_and_that_of_each_clas
     ]
 
 
+def test_images_from_which_the_model_abstains_are_counted_apart(sorted_images: Path) -> None:
+    accuracy = FolderAccuracy.over([str(sorted_images)], ["cat", "dog"])
+    for file, label, reason in (
+        ("cat/1.png", "cat", ""),
+        ("cat/more/2.png", "dog", "uncertain"),
+        ("dog/3.png", "dog", "unlike"),
+        ("dog/4.png", "dog", ""),
+    ):
+        row = answered(str(sorted_images / file), label)
+        judged = {"answer": label, "abstained": bool(reason), "reason": reason}
+        accuracy.take(replace(row, values={**row.values, **judged}))
+    assert (sum(accuracy.right.values()), accuracy.answers, accuracy.right_answers) == (3, 2, 2)
+    low, high = share_interval(1.0, 2)
+    assert answered_text(2, 2, accuracy.answer_bounds) == (
+        f"accuracy of the answers 1.0000 (95 % interval {low:.4f} to {high:.4f}): 2 of 2 images "
+        "from which the model did not abstain"
+    )
+    assert abstained_text({"unlike": 1, "uncertain": 3}, 40) == (
+        "abstained from 4 of 40 images: 3 uncertain, 1 unlike"
+    )
+
+
 def test_other_folders_say_nothing_of_what_images_show(sorted_images: Path) -> None:
     for paths, classes in (
         ([str(sorted_images)], ["cat", "cow"]),
@@ -121,6 +147,31 @@ def test_what_lies_beside_the_class_folders_does_not_count(sorted_images: Path) 
     beside = accuracy.take(answered(str(sorted_images / "6.png"), "dog"))
     assert beside.values["true_class"] is None
     assert accuracy.images == {}
+
+
+def test_the_summary_counts_abstentions_and_has_the_accuracy_of_the_answers(
+    exported: Path, images: Path, tmp_path: Path, call: Command
+) -> None:
+    for name in ("a", "b"):
+        (images / name).rename(images / {"a": "3", "b": "7"}[name])
+    rows = list(
+        csv.DictReader(
+            io.StringIO(call("search.predict", str(exported), str(images), "--csv").stdout)
+        )
+    )
+    least = sorted(float(row["probability"]) for row in rows)[2]
+    model = shutil.copytree(exported, tmp_path / "careful")
+    about = json.loads((model / DESCRIPTION).read_text())
+    promises = {"promises": {"least_probability": least}}
+    (model / DESCRIPTION).write_text(json.dumps(about | promises))
+    done = call("search.predict", str(model), str(images), "--json")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(row["abstained"] for row in told) == 2
+    assert "abstained from 2 of 5 images: 2 uncertain" in done.stderr
+    known = [row for row in told if row["true_class"] and not row["abstained"]]
+    right = sum(row["answer"] == row["true_class"] for row in known)
+    expected = f"{right} of {len(known)} image{'s' * (len(known) > 1)} from which"
+    assert not known or expected in done.stderr
 
 
 def test_the_true_class_is_a_column_and_a_field_and_the_accuracy_is_told(

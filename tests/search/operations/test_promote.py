@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
 
-from search import promote, sync
+from search import promote, status, sync
 from search.decisions.driver import Driver
 from search.design.experiment import Experiment
 from search.journal.events import (
@@ -35,9 +35,10 @@ from search.journal.events import (
 )
 from search.journal.journal import Journal
 from search.journal.lease import Lease
-from search.journal.result import SearchResult, checkpoint_of
+from search.journal.result import PAGE, SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
 from search.values.statistics import Expected
+from search.views.page.page import write
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.support.pages import block
@@ -506,3 +507,74 @@ def test_from_the_command_line(inline: Inline, command: Command, tmp_path: Path)
     loaded = 'assert type(model).__name__ == "PyFuncModel"'
     pasted = f"del model; {use.removeprefix('  use it: ')}; {loaded}"
     check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path, pasted)
+
+
+@pytest.mark.slow
+def test_promises_are_recorded_and_shown(searched: Search, tmp_path: Path, capsys: Any) -> None:
+    """In the journal, `status --json`, the report and MLflow, with how often they were set."""
+    searched("svm", test=True)
+    folder = tmp_path / "searches" / "small"
+    write(SearchResult.read(folder), folder, folder / PAGE)
+    words = ("--max-error", "8%", "--coverage", "90%", "--by-class", "--json")
+    version = promoted(*words)
+    output = capsys.readouterr()
+    summary = json.loads(output.out.splitlines()[-1])
+    assert (summary["earlier_promises"], "promises were already" in output.err) == (0, False)
+    assert "report: searches/small/report.html" in output.out
+
+    result = SearchResult.read(folder)
+    (registration,) = result.registrations
+    opening = result.openings[-1]
+    assert opening.promises == ("--max-error 8%", "--coverage 90% --by-class")
+    assert str(opening).endswith(
+        f"by search.promote --max-error 8% --coverage 90% --by-class for {registration.event.trial}"
+    )
+    assert (registration.event.model, registration.event.version) == ("small", "1")
+    assert registration.event.promises == {"max_error": 0.08, "coverage": 0.9, "by_class": True}
+    assert registration.event.reliability == summary["reliability"]
+
+    assert status.main(["small", "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)["registered"]
+    assert shown["reliability"]["max_error"]["threshold"] > 0
+
+    page = (folder / PAGE).read_text()
+    assert "How far its probabilities and answers can be trusted" in page
+    facts = summary["reliability"]["max_error"]
+    assert f"a probability of at least {facts['threshold']:.4g}" in page
+    assert page.count('alt="Reliability diagram as') == 2
+
+    run = client().get_run(version.run_id)
+    assert run.data.tags["registered"] == f"{registration.event.trial} as version 1 of small"
+    assert run.data.metrics["registered/answered"] == facts["answered"] / facts["images"]
+    stored = [file.path for file in client().list_artifacts(version.run_id, "registered/small-1")]
+    assert [Path(path).name for path in sorted(stored)] == [
+        "calibration_after.png",
+        "calibration_before.png",
+        "reliability.json",
+    ]
+
+    before = run.data.metrics
+    assert sync.main(["small"]) == 0  # nothing is written twice
+    assert client().get_run(version.run_id).data.metrics == before
+    capsys.readouterr()
+    promoted("--max-error", "9%", "--json")
+    output = capsys.readouterr()
+    assert json.loads(output.out.splitlines()[-1])["earlier_promises"] == 1
+    assert "promises were already set on these test images (1 time, last" in output.err
+    page = (folder / PAGE).read_text()
+    assert "Thresholds were chosen on these test images 2 times" in page
+    assert "version 2 of small" in page
+
+
+@pytest.mark.slow
+def test_a_model_is_promoted_from_a_folder_that_cannot_be_written(
+    searched: Search, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched("tree")
+
+    def refuse(self: Journal, data: Any) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(Journal, "append", refuse)
+    assert promoted().version == 1
+    assert "could not be written (Read-only file system)" in capsys.readouterr().err

@@ -408,7 +408,7 @@ def test_what_a_network_costs_may_be_known_late() -> None:
         asha.cost("longer", (1.0,))
         places.append([asha.why(f"t{number}").reason for number in range(6)])
     assert places[0] == places[1]
-    assert places[0][5] == "place 1 of 6 at epoch 4 (cost included)", "it is the cheapest"
+    assert places[0][5] == "place 1 of 6 at epoch 4 (all objectives count)", "it is the cheapest"
     assert places[0][4].startswith("place 5 of 6"), "four are better and cost less"
 
 

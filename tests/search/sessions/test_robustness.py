@@ -1,5 +1,6 @@
 """`--evaluate`: from the option to the journal, the report and `--json`."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from search.facts.summary import json_summary
 from search.journal.events import Stressed
 from search.journal.journal import Event
 from search.journal.result import SearchResult
+from search.sessions.estimate import Estimate, estimate_search
+from search.space import Choice, SearchSpace
 from search.values.evaluations import parse_evaluations
 from search.views.page.page import render
 from search.views.text.robustness import comparison_rows, robustness_lines
 from tests.search.conftest import Inline
 from tests.search.views.test_page import played
 from trainables.errors import ConfigError
+from trainables.robustness.budgets import predictions_of
 from trainables.robustness.published import PUBLISHED
 
 CORRUPTED = {
@@ -72,6 +76,59 @@ def test_it_is_recorded_with_the_search(experiment: Experiment) -> None:
     evaluated = replace(experiment, evaluate=("corruptions",))
     again = Experiment.from_description("played", evaluated.describe(), experiment.storage)
     assert again.evaluate == ("corruptions",)
+
+
+def test_attacks_need_a_network(experiment: Experiment) -> None:
+    baselines = SearchSpace({"model.name": Choice("svm", "tree")})
+    with pytest.raises(
+        ConfigError,
+        match=r"--evaluate adversarial cannot be used with svm, which has no network, and thus no "
+        r"gradients\. Use --evaluate corruptions, or also search networks.",
+    ):
+        replace(experiment, space=baselines, evaluate=("corruptions", "adversarial"))
+    assert replace(experiment, space=baselines, evaluate=("corruptions",))
+    mixed = SearchSpace({"model.name": Choice("svm", "deep_cnn")})
+    assert replace(experiment, space=mixed, evaluate=("adversarial",))
+
+
+@pytest.mark.slow
+def test_the_estimate_of_a_search_counts_its_evaluations(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With steps of equal times, so that only the predictions differ."""
+    monkeypatch.setattr(
+        "trainables.evaluation.estimate.epochs_seconds", lambda configs, *_, **__: [8.0] * 3
+    )
+    monkeypatch.setattr("trainables.robustness.measure.corruption_seconds", lambda _: 0.01)
+    space = SearchSpace({"optimizer.lr": Choice(0.01, 0.1, 1.0)})
+    plain = replace(experiment, space=space, tracking=f"sqlite:///{tmp_path}/mlflow.db")
+    objectives = ("val_accuracy", "corruption_accuracy")
+    without, corrupted, both, measured = (
+        estimate_search(search)
+        for search in (
+            plain,
+            replace(plain, evaluate=("corruptions",)),
+            replace(plain, evaluate=("corruptions", "adversarial"), objectives=objectives),
+            replace(plain, objectives=objectives),
+        )
+    )
+    images, validation = without.data["train"], without.data["val"]
+    image_s = 8.0 / (3 * images + validation)
+    tested = min(500, validation)
+    assert without.evaluate_s == 0
+    assert corrupted.evaluate_s == pytest.approx(tested * (76 * image_s + 75 * 0.01))
+    assert corrupted.seconds - without.seconds == pytest.approx(0.7 * corrupted.evaluate_s)
+    assert both.evaluate_s > 2 * tested * predictions_of("adversarial") * image_s / 2
+    assert measured.epoch_s == pytest.approx(8.0 + tested * image_s)
+    (line,) = evaluate_lines(corrupted, replace(plain, evaluate=("corruptions",)))
+    assert re.fullmatch(r"  of this about .* for --evaluate corruptions of the answer", line)
+    (line,) = evaluate_lines(both, replace(plain, evaluate=("adversarial",), objectives=objectives))
+    assert line.endswith("for each further trial of the Pareto front, within the budget of time")
+    assert evaluate_lines(without, plain) == []
+
+
+def evaluate_lines(estimate: Estimate, search: Experiment) -> list[str]:
+    return [line for line in estimate.lines(search) if "--evaluate" in line]
 
 
 def test_the_end_of_a_search_has_a_sentence_on_each(result: SearchResult) -> None:

@@ -78,10 +78,12 @@ def test_folders_of_weights_and_of_more_images_are_passed_on(
     visitor: Visitor, started: list[list[str]]
 ) -> None:
     flowers = visitor.folder / "root" / "flowers"
-    places = {"weights": str(flowers), "unlabelled": str(flowers)}
+    groups = flowers.with_name("groups.csv")
+    groups.write_text("image,camera\n")
+    places = {"weights": str(flowers), "unlabelled": str(flowers), "groups": str(groups)}
     visitor.send("/new", {"data": "digits", "space": "auto", **places})
     request = parse_options(started[0][2:]).request
-    assert (request.weights, request.unlabelled) == (flowers, flowers)
+    assert (request.weights, request.unlabelled, request.groups) == (flowers, flowers, groups)
 
 
 def test_without_a_name_a_search_gets_one(visitor: Visitor, started: list[list[str]]) -> None:
@@ -114,6 +116,7 @@ def test_no_value_becomes_an_option(
         ("data", "folder:/etc", "is not inside"),
         ("weights", "/etc", "is not inside"),
         ("unlabelled", "../..", "is not inside"),
+        ("groups", "/etc/passwd", "is not inside"),
         ("data", "folder:../..", "is not inside"),
         ("data", "folder:", "enter the folder"),
         ("data", "folder", "unknown data set"),
@@ -273,6 +276,17 @@ def test_a_folder_without_classes_leads_to_that_space(
     folder = visitor.folder / "root" / "flowers"
     page = text(visitor.see("/data/report", part=True, data=f"folder:{folder}"))
     assert "&amp;space=super_resolution" in page
+
+
+def test_the_robustness_of_classifiers_can_be_measured(
+    visitor: Visitor, masks: Path, started: list[list[str]]
+) -> None:
+    page = text(visitor.see("/new", data="digits", evaluate="corruptions"))
+    assert '<option value="corruptions" selected>on corrupted images (corruptions)' in page
+    assert 'id="evaluate"' not in text(visitor.see("/new", folder=str(masks)))
+    assert visitor.send("/new", {"data": "digits", "evaluate": "adversarial"}).status == 303
+    request = parse_options(started[0][2:]).request
+    assert experiment_of(request).evaluate == ("adversarial",)
 
 
 def test_the_metrics_of_classes_are_those_of_classification(visitor: Visitor) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binom
 from torch import nn
 
 from trainables.catalog.explanations import METHODS, choose_method, supported_methods
@@ -16,12 +17,13 @@ from trainables.datasets.load import load
 from trainables.errors import ConfigError
 from trainables.explanations.examples import CORRECT, MISTAKES, choose_rows
 from trainables.explanations.explain import COMPUTE, explain, judge_maps
-from trainables.explanations.explainable import ExplainableModel, Logits, load_explainable
-from trainables.explanations.faithfulness import random_maps, score_maps
+from trainables.explanations.explainable import ExplainableModel
+from trainables.explanations.faithfulness import FRACTIONS, MapScorer, random_maps
 from trainables.explanations.feature_space import map_in_plane, nearest_rows
 from trainables.explanations.gradients import feature_layer, integrated_gradients
+from trainables.explanations.networks import Logits, load_explainable, with_random_layers
 from trainables.explanations.pictures import SIDE, draw_map
-from trainables.explanations.randomisation import MAX_CORRELATION, rank_correlations
+from trainables.explanations.randomisation import MAX_CORRELATION, REDRAWS, rank_correlations
 from trainables.trial import run_trial
 
 PLACE = slice(4, 8), slice(12, 16)
@@ -119,18 +121,30 @@ def test_a_map_that_ignores_the_network_fails_the_check(
 
 def test_maps_of_random_layers_fail_the_check_of_the_trained_network(images: Images) -> None:
     model, classes = model_of(_SquareNetwork()), np.ones(len(images), np.int64)
-    maps = COMPUTE["integrated_gradients"](model.with_random_layers((99, 0)), images, classes)
+    maps = COMPUTE["integrated_gradients"](with_random_layers(model, (99, 0)), images, classes)
     judged = judge_maps(model, "integrated_gradients", images, classes, maps)
     assert not any(explanation.depends_on_weights for explanation in judged)
 
 
+@pytest.mark.slow
+def test_at_most_one_foreign_map_in_twenty_passes_the_check(images: Images) -> None:
+    model, classes = model_of(_SquareNetwork()), np.ones(len(images), np.int64)
+    passed = []
+    for number in range(20):
+        foreign = with_random_layers(model, (99, number))
+        maps = COMPUTE["integrated_gradients"](foreign, images, classes)
+        judged = judge_maps(model, "integrated_gradients", images, classes, maps, seed=number)
+        passed += [explanation.depends_on_weights for explanation in judged]
+    assert sum(passed) <= binom.ppf(0.999, len(passed), 1 / (REDRAWS + 1))
+
+
 def test_random_layers_leave_the_model_and_its_first_layers_as_they_are() -> None:
     model = model_of(_SquareNetwork())
-    changed = model.with_random_layers((0, 0)).networks[0].state_dict()
+    changed = with_random_layers(model, (0, 0)).networks[0].state_dict()
     state = model.networks[0].state_dict()
     differing = [name for name in state if not state[name].equal(changed[name])]
     assert differing == ["network.last.weight"]
-    again = model.with_random_layers((0, 0)).networks[0].state_dict()
+    again = with_random_layers(model, (0, 0)).networks[0].state_dict()
     assert all(changed[name].equal(again[name]) for name in changed)
 
 
@@ -146,11 +160,25 @@ def test_a_baseline_is_not_checked_and_a_flat_map_is_not_faithful(images: Images
 def test_insertion_is_high_and_deletion_low_for_the_right_place(images: Images) -> None:
     right, wrong = np.zeros((2, 6, 20, 20))
     right[:, *PLACE], wrong[:, 12:16, 4:8] = 1, 1
-    model, classes = model_of(_SquareNetwork()), np.ones(6, np.int64)
-    best = score_maps(model, images, classes, right, 0)
-    worst = score_maps(model, images, classes, wrong, 0)
+    scorer = MapScorer(model_of(_SquareNetwork()), images, np.ones(6, np.int64))
+    best, worst = scorer.score(right), scorer.score(wrong)
     assert (best.insertion > worst.insertion).all()
     assert (best.deletion < worst.deletion).all()
+    some = scorer.score(right[[4, 1]], np.array([4, 1]))
+    np.testing.assert_allclose(some.values, best.values[[4, 1]], atol=0.02)
+
+
+def test_scores_are_areas_under_the_curves_of_the_probability() -> None:
+    """The probability of this model is the share of bright pixels."""
+    model = ExplainableModel(
+        lambda some: np.stack([(some > 0).mean(axis=(1, 2, 3))] * 2, axis=1), [], np.zeros(1, int)
+    )
+    images = np.zeros((1, 20, 20, 1), np.uint8)
+    images[:, :, :10] = 255
+    bright_first = np.where(images[..., 0] > 0, 1.0, 0.0)
+    deletion = MapScorer(model, images, np.zeros(1, int)).score(bright_first).deletion
+    shares = np.maximum(0.5 - FRACTIONS, 0)
+    assert deletion[0] == pytest.approx(np.trapezoid(shares, FRACTIONS))
 
 
 def test_random_maps_have_the_same_values_in_other_places() -> None:

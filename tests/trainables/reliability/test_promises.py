@@ -87,6 +87,18 @@ def test_a_model_abstains_below_its_threshold(trained_checkpoint, tmp_path) -> N
         for own, label in zip(judgements, dataset.test.targets, strict=True)
     ]
     assert np.mean(covered) >= 0.9
+    typed = model.judge(images)
+    assert [own.reason for own in typed] == expected.tolist()
+    assert [own.abstained for own in typed] == (expected != "").tolist()
+    assert [own.label for own in typed] == model.predict(images)
+    assert [own.answer for own in typed] == ["" if own.abstained else own.label for own in typed]
+    assert [own.set for own in typed] == [own.labels for own in judgements]
+    assert typed[0].probability == pytest.approx(chances[0].max())
+    for form in (np.stack(images[:2]), iter(images[:2])):
+        assert [own.answer for own in model.judge(form)] == [own.answer for own in typed[:2]]
+    assert model.judge([]) == []
+    with pytest.raises(ConfigError, match="images must be"):
+        model.judge(7)
     rows = model.rows(images[:3])
     assert [set(row) >= {"answer", "abstained", "reason", "set"} for row in rows] == [True] * 3
 
@@ -97,6 +109,13 @@ def test_without_promises_nothing_is_judged(trained_checkpoint, tmp_path) -> Non
     model = Classifier(made.folder, "made")
     assert model.judged(list(dataset.val.images))[1] is None
     assert set(model.rows(list(dataset.val.images))[0]) == {"class", "probability", "margin"}
+    (answer,) = model.judge(np.asarray(dataset.val.images)[0])
+    assert (answer.answer, answer.abstained, answer.reason, answer.set) == (
+        answer.label,
+        False,
+        "",
+        None,
+    )
     assert made.reliability.keys() == {"calibration"}
     assert made.reliability["calibration"]["part"] == "test"
 
@@ -110,3 +129,15 @@ def test_columns_of_judgements() -> None:
         "set": ['["cat"]', "[]"],
     }
     assert "set" not in judgement_columns(["cat"], [Judgement("", None)])
+
+
+def test_promises_are_words_and_plain_values() -> None:
+    promises = Promises(max_error=0.015, coverage=0.95, by_class=True, false_alarms=0.05)
+    assert promises.set_on_test_images == ["--max-error 1.5%", "--coverage 95% --by-class"]
+    assert promises.to_json() == {
+        "max_error": 0.015,
+        "coverage": 0.95,
+        "by_class": True,
+        "false_alarms": 0.05,
+    }
+    assert (Promises(false_alarms=0.1).set_on_test_images, NO_PROMISES.to_json()) == ([], {})

@@ -7,7 +7,15 @@ from sklearn import metrics as skm
 from torch.nn import functional
 
 from trainables.catalog.tasks import CLASSIFICATION
-from trainables.tasks.metrics import BATCH_SUMS, SCORES, MetricAverage, class_freedom, measure
+from trainables.tasks.metrics import (
+    BATCH_SUMS,
+    SCORES,
+    WORST_GROUP,
+    MetricAverage,
+    class_freedom,
+    compute,
+    measure,
+)
 
 LOGITS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10) % 4
@@ -102,19 +110,15 @@ def test_each_metric_is_scikit_learns(classes):
         "log_loss": skm.log_loss(labels, chances),
         "auc": np.mean(of_class),
     }
-    assert SCORES.keys() == expected.keys() == set(CLASSIFICATION.names) - {"accuracy"}
+    assert SCORES.keys() == expected.keys()
+    assert expected.keys() == set(CLASSIFICATION.names) - {"accuracy", WORST_GROUP}
+    expected[WORST_GROUP] = skm.recall_score(labels, guesses, average=None).min()
+    outputs = torch.from_numpy(logits), torch.from_numpy(labels)
     for name, value in expected.items():
-        assert SCORES[name](labels, chances).value == pytest.approx(value), name
-        told = measure(
-            CLASSIFICATION.metric(name), torch.from_numpy(logits), torch.from_numpy(labels)
-        )
-        assert told[CLASSIFICATION.metric(name).key] == pytest.approx(value), name
-    assert (
-        measure(
-            CLASSIFICATION.metric("accuracy"), torch.from_numpy(logits), torch.from_numpy(labels)
-        )
-        == {}
-    )
+        metric = CLASSIFICATION.metric(name)
+        assert compute(metric, labels, chances, None).value == pytest.approx(value), name
+        assert measure(metric, *outputs, None)[metric.key] == pytest.approx(value), name
+    assert measure(CLASSIFICATION.metric("accuracy"), *outputs, None) == {}
 
 
 @pytest.mark.parametrize("classes", [2, 4, 10])

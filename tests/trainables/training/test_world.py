@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 import trainables
+from trainables.fairness.attributes import Attributes
 from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -23,6 +25,7 @@ import numpy, torch
 from torch import distributed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.fairness.attributes import Attributes
 from trainables.training.loop import Training
 from trainables.training.world import Distributed
 
@@ -32,12 +35,19 @@ distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
 )
 arrays = numpy.load(folder / "data.npz")
+names = tuple(map(str, range(25)))
+attributes = Attributes(("number",), (("even",), ("odd",)), {name: int(name) % 2 for name in names})
 train, val = (
-    Part(arrays[f"{name}_images"], arrays[f"{name}_targets"]) for name in ("train", "val")
+    Part(targets_images, targets, names[: len(targets)])
+    for targets_images, targets in (
+        (arrays[f"{name}_images"], arrays[f"{name}_targets"]) for name in ("train", "val")
+    )
 )
 results = []
 for values in json.loads((folder / "configs.json").read_text()):
-    dataset = Dataset("made", ("a", "b", "c"), train, val, None, "")
+    dataset = Dataset(
+        "made", ("a", "b", "c"), train, val, None, "", attributes=attributes
+    )
     training = Training(TrialConfig.from_dict(values), dataset, world=Distributed())
     epochs = [epoch.values for epoch in training.epochs()]
     weights = {name: tensor.tolist() for name, tensor in training.network.state_dict().items()}
@@ -155,6 +165,20 @@ def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
         {"optimizer__name": "sgd", "optimizer__lr": 0.05, "train__class_weights": "balanced"},
         make_dataset(train=25, val=13).sealed,
     )
+    names = tuple(map(str, range(25)))
+    numbers = {name: int(name) % 2 for name in names}
+    dataset = dataclasses.replace(
+        dataset,
+        train=dataclasses.replace(dataset.train, names=names),
+        val=dataclasses.replace(dataset.val, names=names[:13]),
+        attributes=Attributes(("number",), (("even",), ("odd",)), numbers),
+    )
+    grouped = make_config(
+        metric="worst_group_accuracy",
+        data__name="folder",
+        data__groups="numbers.csv",
+        **options | {"train__class_weights": "none", "train__group_dro": 0.3},
+    )
     regularised = {"augment__mix": "mixup", "augment__policy": "trivial", "train__ema": 0.9}
     regularised |= {"train__smoothing": 0.1, "train__adversarial": 4.0}
     plain, uneven, *others = (
@@ -163,9 +187,9 @@ def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
         make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options),
         make_config(model__layers=6, **regularised, **options),
     )
-    first, second = train_together([plain, uneven, *others], dataset, tmp_path, 2)
+    first, second = train_together([plain, uneven, grouped, *others], dataset, tmp_path, 2)
     assert first == second
-    for config, result in zip((plain, uneven), first, strict=False):
+    for config, result in zip((plain, uneven, grouped), first, strict=False):
         alone = [untimed(epoch.values) for epoch in Training(config, dataset).epochs()]
         assert len(result["epochs"]) == len(alone) == 2
         for together, expected in zip(result["epochs"], alone, strict=True):

@@ -1,9 +1,12 @@
 """What becomes of a challenger."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from search.feedback.learning.deciding import compare_groups
 from search.feedback.learning.decision import (
     CHALLENGER,
     CHAMPION,
@@ -18,6 +21,8 @@ from search.feedback.learning.decision import (
     round_alpha,
 )
 from search.feedback.learning.paired import PairedComparison
+from trainables.config import DataConfig
+from trainables.datasets.load import load
 
 BETTER, MAYBE, EQUAL, WORSE = (
     PairedComparison(100, 20, 4),
@@ -180,3 +185,25 @@ def test_a_champion_had_to_pass_a_test_and_a_challenger_to_be_better_at_all() ->
     assert [one["outcome"] for one in (tested, tried)] == [CHAMPION, CHALLENGER]
     assert luck_of(tested) > luck_of(tried) > 0
     assert luck_of(tested) < BETTER.difference
+
+
+def test_groups_of_old_images_are_compared_and_do_not_decide(
+    marked_images: tuple[Path, Path],
+) -> None:
+    folder, groups = marked_images
+    dataset = load(
+        DataConfig(name="folder", root=str(folder), groups=str(groups), test_fraction=0.5)
+    )
+    assert dataset.test is not None
+    is_red = dataset.group_numbers(dataset.test) == 1
+    champion = np.ones(len(dataset.test), bool)
+    green, red = compare_groups(dataset, champion, ~is_red)
+    assert (green.name, green.old.lost, green.accuracy) == ("mark=green", 0, 1.0)
+    assert (red.name, red.old.lost, red.old.images) == ("mark=red", is_red.sum(), is_red.sum())
+    plain = decision(BETTER, SAFE)
+    grouped = replace(plain, groups=(green, red))
+    assert grouped.outcome == plain.outcome
+    (line,) = [line for line in grouped.lines() if "mark=red" in line]
+    assert line.startswith("  old test images with mark=red: accuracy 0.0000 against the champion")
+    assert grouped.to_json()["groups"][1]["difference"] == -1.0
+    assert compare_groups(replace(dataset, attributes=None), champion, champion) == ()

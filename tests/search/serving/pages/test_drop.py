@@ -79,7 +79,18 @@ def app_of(recorder: Recorder | None, classes: tuple[str, ...] = CLASSES) -> Sta
         told = {"predictions": [{**one, "version": "3"}], "time_ms": 0, "took_ms": 1.25}
         return JSONResponse(told)
 
-    return Starlette(routes=[*routes(context), Route("/predict", predict, methods=["POST"])])
+    async def explain(request: Request) -> Response:
+        picture = base64.b64encode(png(3)).decode()
+        scores = {"faithful": False, "score": 0.1, "random_score": 0.2}
+        return JSONResponse({"class": classes[0], "map": picture, **scores})
+
+    posted = [("/predict", predict), ("/explain", explain)]
+    return Starlette(
+        routes=[
+            *routes(context),
+            *(Route(path, answer, methods=["POST"]) for path, answer in posted),
+        ]
+    )
 
 
 def test_a_correction_by_an_answers_name_is_kept(recorder: Recorder) -> None:
@@ -312,6 +323,12 @@ def test_a_browser_shows_answers_and_corrects_them(
                 assert await tab.value("document.documentElement.scrollWidth") <= width
                 assert "not an image" in await tab.value("document.body.innerText")
                 await tab.value("document.querySelector('#answers button').focus()")
+                await tab.press("Enter")  # on "Why?"
+                await tab.wait_for("document.body.innerText.includes('Do not rely on this map')")
+                await tab.value(
+                    "[...document.querySelectorAll('#answers button')]"
+                    ".find(button => button.innerText.startsWith('Correct')).focus()"
+                )
                 await tab.press("Enter")
                 if classes is MANY:
                     for letter in "class 77":
