@@ -111,6 +111,6 @@ class EpochMeasurements:
         if isinstance(training, Fitting):
             baseline, fitted = training.baseline, training.fitted
             return lambda images: baseline.predict([fitted], images, self.dataset)
-        module = training.task.module(training.network, training.val).eval()
+        module = training.task.module(training.used_network, training.val).eval()
         task, device = training.task, str(training.device)
         return lambda images: task.predict(module, images, len(images), device, self.dataset)
