@@ -45,14 +45,16 @@ def test_each_image_has_a_corruption_of_its_own_and_all_kinds_are_equally_freque
         assert (images[row] == corrupt(dataset.val.images[row], name, severity, row)).all()
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_trial_reports_the_accuracy_on_corrupted_images_after_each_epoch(
-    config, make_dataset, tmp_path
+    config, make_dataset, tmp_path, ema
 ):
+    config = config.override({"train.ema": ema})
     dataset = make_dataset(train=96, val=60).sealed
     training, images = Training(config, dataset), CorruptedImages(config, dataset)
     expected = []
     for _ in training.epochs():
-        module = training.task.module(training.network, training.val).eval()
+        module = training.task.module(training.used_network, training.val).eval()
         with torch.no_grad():
             predicted = training.task.predict(module, images.images, 60, "cpu", dataset)
         expected.append(np.mean(predicted.argmax(axis=1) == images.classes))
