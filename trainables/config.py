@@ -332,7 +332,8 @@ class TrainConfig:
     The weighted sum of the losses of groups is minimised. After each step, the weight of a group,
     that is a class within a group of `DataConfig.groups`, is multiplied by exp(step size * loss),
     and the weights are divided by their sum (Sagawa et al. 2020, "Distributionally Robust Neural
-    Networks for Group Shifts", algorithm 1, with a step size of 0.01).
+    Networks for Group Shifts", algorithm 1, with a step size of 0.01; there, the weights are
+    changed before they are used in a step).
     """
     ema: float = number(0.0, low=0, below=1)
     """The decay per step of an exponential moving average of the weights; 0 for no average.
@@ -471,6 +472,11 @@ class TrialConfig:
             raise ConfigError(
                 f"{setting} requires groups of images. Pass --groups FILE.csv, which sets "
                 f"data.groups, or remove {setting}."
+            )
+        if self.ranked_by.is_lowest and self.data.folds is not None:
+            raise ConfigError(
+                f"metric={self.metric} cannot be combined with data.folds, because the lowest "
+                "share of a fold is that of a few images. Use another metric, or no folds."
             )
         if train.group_dro and augment.mix != "none":
             raise ConfigError(

@@ -142,7 +142,7 @@ def evaluated_groups(result: SearchResult) -> tuple[Json, str]:
     if (answer := result.chosen) is None:
         return {}, "validation"
     test = result.test_of(answer)
-    val = answer.evaluated.val if answer.evaluated is not None else {}
+    val = answer.evaluation.val if answer.evaluation is not None else {}
     evaluation = test or val
     return evaluation if GROUPS in evaluation else {}, "test" if test else "validation"
 

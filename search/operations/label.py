@@ -7,11 +7,12 @@ unsorted folder, or those of a folder with classes whose label is probably wrong
 import os
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -243,6 +244,7 @@ def checking_of(request: LabelRequest) -> ImageQueue:
     from trainables.inspection.leaks import load_inspected
 
     config = config_of(DataRequest(data=f"folder:{place}", reading=Reading(skip_bad=True)))
+    config = replace(config, val_limit=sys.maxsize)  # all images are to be checked
     model = features_model(config, request.weights)
     inspected = load_inspected(config)
     ranked = rank_folder(inspected, config, model)

@@ -184,7 +184,7 @@ def _unfollowed(experiment: Experiment) -> Iterator[str]:
             "note: train.sampling applies only to networks, which train in batches; baselines "
             f"({', '.join(sorted(baselines))}) are fitted to all images."
         )
-    for name in ("ema", "smoothing", "adversarial"):
+    for name in ("group_dro", "ema", "smoothing", "adversarial"):
         if baselines and (getattr(train, name) or f"train.{name}" in searched):
             yield (
                 f"note: train.{name} applies only to networks; it has no effect on "

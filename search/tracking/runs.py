@@ -6,7 +6,8 @@ that. Only this module writes metrics, params and tags to these runs.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -676,13 +677,15 @@ class Runs:
         if worst := test.get(GROUPS, {}).get("worst"):
             metrics |= {"test/worst_group_accuracy": worst["accuracy"]}
         for title, attribute in test.get(GROUPS, {}).get("attributes", {}).items():
+            keys = _keys(group["name"] for group in attribute["groups"])
             metrics |= {
-                f"test_group/{_key(title)}/{_key(group['name'])}/accuracy": group["accuracy"]
+                f"test_group/{_key(title)}/{keys[group['name']]}/accuracy": group["accuracy"]
                 for group in attribute["groups"]
             }
+        class_keys = _keys(test.get("per_class", {}))
         for name, values in test.get("per_class", {}).items():
             metrics |= {
-                f"test_class/{_key(name)}/{metric}": values[metric]
+                f"test_class/{class_keys[name]}/{metric}": values[metric]
                 for metric in ("precision", "recall", "f1")
             }
         self._queue(
@@ -863,6 +866,15 @@ class Runs:
             self.status[run_id] = status
             self.on_progress()
         self.next_status.clear()
+
+
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """Return a key for each name (`_key`); of equal keys, the second and further have a number."""
+    keys, counts = dict[str, str](), Counter[str]()
+    for name in names:
+        counts[key := _key(name)] += 1
+        keys[name] = key if counts[key] == 1 else f"{key}_{counts[key]}"
+    return keys
 
 
 def _key(name: str) -> str:

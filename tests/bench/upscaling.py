@@ -19,7 +19,7 @@ import torch
 
 from search.operations.run import data_config
 from search.operations.run_request import Reading
-from search.spaces.tasks.super_resolution import BASE, FIRST
+from search.spaces.tasks.super_resolution import BASE, FIRST, TASK
 from search.spaces.tasks.super_resolution_zoo import BASELINES
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -80,8 +80,11 @@ def measure(
     pixels = sum(image.shape[0] * image.shape[1] for image in enlarged)
     values = training.task.evaluate(enlarged, part, dataset, training.metric)
     return Measured(
-        *(values[name] for name in ("psnr", "ssim", "gain", "least_gain")),
-        1000 * seconds / (pixels / MEGAPIXEL),
+        psnr=values["psnr"],
+        ssim=values["ssim"],
+        gain=values["gain"],
+        least_gain=values["least_gain"],
+        ms_per_megapixel=1000 * seconds / (pixels / MEGAPIXEL),
     )
 
 
@@ -168,9 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = data_config(args.data, Reading(task=BASE["data.task"]), 0).override(
-        {**BASE, "precision": "fp32"}
-    )
+    config = data_config(args.data, Reading(task=TASK), 0).override({**BASE, "precision": "fp32"})
     for line in compare(config, args.seconds, args.seeds):
         print(line, flush=True)
 

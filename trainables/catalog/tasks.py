@@ -54,6 +54,8 @@ class Metric:
 
     Then there is no confidence interval, because such an image may be missing from the sample.
     """
+    is_lowest: bool = False
+    """True for the lowest of several shares, of which a mean over folds says nothing."""
     in_percent: bool = False
     """True if the metric's values are shown to users in percent."""
     is_primary: bool = False
@@ -364,6 +366,7 @@ CLASSIFICATION = TaskEntry(
             title="worst-group accuracy",
             key="val/worst_group_accuracy",
             limits=UNIT,
+            is_lowest=True,
             in_percent=True,
         ),
     ),

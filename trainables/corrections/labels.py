@@ -142,7 +142,11 @@ def append_correction(path: Path, image: str, label: str, corrected: str) -> Non
         text = io.StringIO(newline="")
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
             text.write("\n")  # an editor has left the last line without an end
-        writer = csv.writer(text, lineterminator="\n")
+        # With the usual quoting, a name with a carriage return could not be read again.
+        is_odd = "\r" in image
+        writer = csv.writer(
+            text, lineterminator="\n", quoting=csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL
+        )
         if not end:
             writer.writerow(COLUMNS)
         writer.writerow(astuple(LabelCorrection(image, label, corrected, when)))

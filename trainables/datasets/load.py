@@ -168,10 +168,11 @@ def _with_corrections(decoded: Decoded, path: Path) -> Decoded:
             *(LeftOut(printable(image), f"left out by {path.name}") for image in sorted(removed)),
         ),
     )
+    changed.__dict__["fingerprint"] = decoded.fingerprint  # a `cached_property`, set by groups
     if changes:
         rows = "".join(f"{each.image}\0{each.corrected}\0" for _, each in sorted(changes.items()))
         change = np.frombuffer(rows.encode("utf-8", "surrogateescape"), np.uint8)
-        changed.__dict__["fingerprint"] = derive_fingerprint(  # a `cached_property`
+        changed.__dict__["fingerprint"] = derive_fingerprint(
             decoded.fingerprint, change.astype(np.int64)
         )
     return changed

@@ -40,15 +40,6 @@ class Cells(NamedTuple):
         are_large = self.images >= LEAST_IMAGES
         return are_large if are_large.any() else np.ones(len(self.images), bool)
 
-    @property
-    def worst(self) -> int:
-        """The index of the cell with the lowest share among those that are compared.
-
-        If several have it, it is the one with the most images.
-        """
-        shares = np.where(self.compared, self.right / self.images, np.inf)
-        return int(np.lexsort((-self.images, shares))[0])
-
 
 def count_cells(classes: Numbers, is_right: NDArray[np.bool_], groups: Numbers | None) -> Cells:
     """Count the images and the correct answers of each cell.
@@ -80,9 +71,9 @@ def lowest_share(cells: Cells) -> tuple[float, float, float]:
     is. Therefore the error is that of an interval which covers the lowest true share, whichever
     cell has it: the exact intervals of all cells hold together (Bonferroni), and the lowest of
     their lower and of their upper ends are its ends. The error is the larger distance to an end,
-    divided by the quantile of Student's t (`Metric.interval` multiplies them again). The degrees of
-    freedom are the smallest number of images of all cells, less one, so that the interval is
-    unknown if a cell is too small to be compared.
+    divided by the quantile of Student's t for the smallest cell that is compared (`Metric.interval`
+    multiplies them again). The degrees of freedom are the smallest number of images of all cells,
+    less one, so that the interval is unknown if a cell is too small to be compared.
 
     Returns:
         The share, its standard error, and the degrees of freedom of the error.
@@ -101,5 +92,5 @@ def lowest_share(cells: Cells) -> tuple[float, float, float]:
     ]
     value, freedom = float(shares.min()), float(cells.images.min() - 1)
     low, high = (min(end) for end in zip(*ends, strict=True))
-    width = stdtrit(max(1.0, freedom), (1 + INTERVAL_LEVEL) / 2)
+    width = stdtrit(max(1.0, float(images.min() - 1)), (1 + INTERVAL_LEVEL) / 2)
     return value, float(max(value - low, high - value) / width), freedom

@@ -49,8 +49,9 @@ def report_groups(
     Returns:
         `attributes`, with the groups of each attribute and the `gap` of their accuracies; `cells`,
         the classes within the combinations of all attributes, those with the lowest accuracy first;
-        `worst`, the first of those that have at least `LEAST_IMAGES` images; and the number of
-        images that belong to `no_group`. A share has the 95 % interval from `low` to `high`.
+        `worst`, the first of those that have at least `LEAST_IMAGES` images; the names of all
+        `small` groups and cells, which have fewer; and the number of images that belong to
+        `no_group`. A share has the 95 % interval from `low` to `high`.
     """
     is_right = chances.argmax(axis=1) == labels
     by_attribute: Json = {}
@@ -67,8 +68,20 @@ def report_groups(
         "attributes": by_attribute,
         "cells": rows[:MOST_CELLS],
         "worst": _worst(rows),
+        "small": _small_names(by_attribute, rows),
         "no_group": int((numbers < 0).sum()),
     }
+
+
+def _small_names(by_attribute: Json, cells: Sequence[Json]) -> list[str]:
+    """Return the names of the groups by one attribute, and of the cells, with too few images."""
+    groups = [
+        (f"{printable(title)}={group['name']}", group)
+        for title, attribute in by_attribute.items()
+        for group in attribute["groups"]
+    ]
+    groups += [(f"{cell['class']} with {cell['group']}", cell) for cell in cells]
+    return [f"{name} ({group['images']})" for name, group in groups if group["is_small"]]
 
 
 def _group(
@@ -127,7 +140,8 @@ def gap_of(groups: Sequence[Json]) -> Json | None:
         low_first, high_first = share_bounds(values[0], first["images"], rate)
         low_second, high_second = share_bounds(values[1], second["images"], rate)
         ends.append(difference_bounds(values, ((low_first, high_second), (high_first, low_second))))
-    worst, best = (choose(large, key=_accuracy) for choose in (min, max))
+    worst = min(large, key=_accuracy)
+    best = max((group for group in large if group is not worst), key=_accuracy)
     return {
         "value": best["accuracy"] - worst["accuracy"],
         "low": max(0.0, *(low for low, _ in ends)),

@@ -15,7 +15,7 @@ from trainables.baselines.base import Beat, no_beat
 from trainables.catalog.models import PROBE_SIDE
 from trainables.catalog.unlabelled import number_used
 from trainables.config import ModelConfig, TrialConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import Dataset, Part, join_names
 from trainables.probes.spreading import Rows, Scores, SpreadingProbe, spread
 from trainables.probes.unlabelled import FilesPart, folder_of, used_paths
 
@@ -77,8 +77,10 @@ class PseudoLabels:
         rows = most_certain(certainty)
         images = FilesPart([self.probe.paths[row] for row in rows], dataset, beat).images
         labels = classes[rows].astype(dataset.train.targets.dtype)
+        paths = tuple(f"unlabelled/{self.probe.paths[row].name}" for row in rows)
         train = Part(
             np.concatenate([dataset.train.images, images]),
             np.concatenate([dataset.train.targets, labels]),
+            join_names(dataset.train.names, paths),
         )
         return replace(dataset, train=train, strata=None, groups=None)

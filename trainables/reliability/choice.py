@@ -30,8 +30,8 @@ from trainables.tasks.pixels import Pixels
 from trainables.training.loop import eval_batch
 from trainables.values import Json
 
-MOST_VALIDATION, MOST_STRANGE = 2000, 300
-"""The maximum number of validation images, and of strange images of each kind."""
+MOST_STRANGE = 300
+"""The maximum number of strange images of each kind."""
 SEED = 7
 
 
@@ -73,7 +73,7 @@ def build_detection(
     generator = np.random.default_rng(SEED)
     parts = [
         part.take(generator.permutation(len(part))[:most])
-        for part, most in ((dataset.train, BANK), (dataset.val, MOST_VALIDATION))
+        for part, most in ((dataset.train, BANK), (dataset.val, None))
     ]
     with step("comparing the features of training and validation images"):
         trained, validated = (_sample_of(scaling, part, classes, batch) for part in parts)

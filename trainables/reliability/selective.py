@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.statistics.intervals import share_bounds
+
 CONFIDENCE = 0.95
 """The probability with which a guarantee holds, over the choice of the held-out images."""
 
@@ -95,8 +97,4 @@ def upper_bound(wrong: int, answers: int, risk: float) -> float:
         answers: the number of answers.
         risk: the probability that the true share exceeds the bound.
     """
-    from scipy.special import betaincinv
-
-    if wrong >= answers:
-        return 1.0
-    return float(betaincinv(wrong + 1, answers - wrong, 1 - risk))
+    return share_bounds(wrong / answers, answers, risk)[1] if answers else 1.0

@@ -53,13 +53,13 @@ def settle_promises(
         selection = select_threshold(confidence[usual], is_right[usual], promises.max_error)
         if selection is None:
             least = smallest_error(confidence[usual], is_right[usual])
-            raise ConfigError(_cannot_promise(promises.max_error, least, len(labels)))
+            raise ConfigError(_cannot_promise(promises.max_error, least, int(usual.sum())))
         values["least_probability"] = selection.threshold
         facts["max_error"] = {
             "asked": promises.max_error,
             "threshold": selection.threshold,
             "confidence": CONFIDENCE,
-            "images": len(labels),
+            "images": int(usual.sum()),
             "answered": selection.answers,
             "wrong": selection.wrong,
             "bound": selection.bound,

@@ -1,6 +1,8 @@
 """Group DRO: the weights of groups in the loss, which grow with the losses of the groups.
 
 See Sagawa et al. 2020, "Distributionally Robust Neural Networks for Group Shifts", algorithm 1.
+There, the weights are changed before they are used; here they are those after the step before,
+because the losses of a batch are known only after its forward pass.
 """
 
 import torch

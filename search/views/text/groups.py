@@ -49,12 +49,7 @@ def group_sentences(evaluation: Json, part: str) -> Iterator[str]:
 
 def _small_groups(groups: Json) -> Iterator[str]:
     """Yield a sentence that names the groups with too few images to be compared."""
-    small = [
-        f"{cell['class']} with {cell['group']} ({cell['images']})"
-        for cell in groups["cells"]
-        if cell["is_small"]
-    ]
-    if small:
+    if small := groups["small"]:
         more = f" and {len(small) - MOST_NAMES} more" if len(small) > MOST_NAMES else ""
         yield (
             f"Fewer than {LEAST_IMAGES} images, too few to be compared: "

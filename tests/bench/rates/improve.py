@@ -338,6 +338,10 @@ CORRECTIONS = (
     Corrections(2, 300, 1),
     Corrections(2, 300, 4, only_mistakes=True),
     Corrections(2, 1000, 2),
+    Corrections(2, 300, 0),
+    Corrections(2, 60, 0),
+    Corrections(10, 300, 0.3),
+    Corrections(2, 300, 0.3, dimensions=5),
 )
 
 

@@ -48,7 +48,7 @@ from search.tracking import runs as runs_module
 from search.tracking import tracker as tracker_module
 from search.tracking.client import client_of, sqlite_path
 from search.tracking.model_registry import Registry
-from search.tracking.runs import Runs, new_title
+from search.tracking.runs import Runs, _keys, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import TIMEOUT_S, TRIES, check_tracking
 from search.values.statistics import Expected
@@ -938,3 +938,7 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     result = SearchResult.read(experiment.folder)
     (parent,) = (run for run in found if run.data.tags["search.role"] == "search")
     assert Registry(uri, result, experiment.storage).run.info.run_id == parent.info.run_id
+
+
+def test_names_that_differ_only_in_symbols_have_keys_of_their_own() -> None:
+    assert _keys(["<30", ">30", "old"]) == {"<30": "_30", ">30": "_30_2", "old": "old"}

@@ -53,6 +53,13 @@ def test_the_last_decision_on_an_image_counts(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 5
 
 
+def test_a_name_with_a_carriage_return_is_read_again(tmp_path: Path) -> None:
+    path = corrections_path(tmp_path / "pets")
+    append_correction(path, "a/b\rc.png", "cat", "dog")
+    append_correction(path, "d.png", "cat", "dog")
+    assert list(read_corrections(path)) == ["a/b\rc.png", "d.png"]
+
+
 def test_a_line_without_an_end_is_not_continued(tmp_path: Path) -> None:
     path = write(tmp_path / "pets", "a.png,cat,dog,now")
     path.write_text(path.read_text().rstrip("\n"))

@@ -62,6 +62,17 @@ def test_an_image_that_is_left_out_later_may_be_in_the_file(marked: DataConfig) 
     assert name not in (load(marked).train.names or ())
 
 
+def test_the_fingerprint_depends_on_the_groups_beside_labels_that_were_only_confirmed(
+    marked: DataConfig,
+) -> None:
+    name = (load(marked).train.names or ())[0]
+    append_correction(corrections_path(Path(marked.root)), name, *[name.split("/")[0]] * 2)
+    before = load(marked).fingerprint
+    path = Path(marked.groups)
+    path.write_text(path.read_text().replace("red", "green", 1))
+    assert before != load(marked).fingerprint
+
+
 def test_an_image_without_a_group_is_refused(marked: DataConfig) -> None:
     path = Path(marked.groups)
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")

@@ -102,7 +102,6 @@ def test_cells_are_those_of_a_loop():
         is_member = (labels == label) & (groups == group)
         assert (number, right) == (is_member.sum(), is_right[is_member].sum())
     assert cells.images.sum() == (groups != NO_GROUP).sum()
-    assert cells.worst == int(np.argmin(cells.right / cells.images))
 
 
 def test_the_lowest_share_without_groups_is_that_of_the_worst_class():
@@ -112,6 +111,33 @@ def test_the_lowest_share_without_groups_is_that_of_the_worst_class():
     assert (value, freedom) == (0.6, 49)
     # Two intervals hold together, so each is wider than one alone.
     assert 1.1 < error / np.sqrt(0.6 * 0.4 / 50) < 1.3
+
+
+def test_a_tiny_cell_does_not_make_the_lowest_share_look_exact():
+    labels, chances, groups = images([(0, 0, 200, 120), (1, 0, 200, 180)])
+    plain = lowest_share(count_cells(labels, chances.argmax(axis=1) == labels, groups))
+    labels, chances, groups = images([(0, 0, 200, 120), (1, 0, 200, 180), (1, 1, 1, 1)])
+    tiny = lowest_share(count_cells(labels, chances.argmax(axis=1) == labels, groups))
+    assert tiny[:2] == plain[:2]
+    assert tiny[2] == 0  # no interval
+
+
+def test_all_small_groups_are_named():
+    counts = [(label, 0, 20, 10) for label in range(2)] + [(0, 2, 2, 2), (1, 1, 3, 3)]
+    labels, chances, groups = images(counts)
+    result = report_groups(labels, chances, groups, ATTRIBUTES, CLASSES, SCORES)
+    assert result["small"] == [
+        "mark=red (5)",
+        "size=small (2)",
+        "dog with mark=red, size=big (3)",
+        "cat with mark=red, size=small (2)",
+    ]
+
+
+def test_equal_groups_have_two_names():
+    groups = [{"name": name, "images": 50, "accuracy": 1.0, "is_small": False} for name in "ab"]
+    gap = gap_of(groups)
+    assert (gap["worst"], gap["best"], gap["value"]) == ("a", "b", 0.0)
 
 
 def test_nothing_is_known_about_no_images():

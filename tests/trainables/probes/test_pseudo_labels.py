@@ -17,6 +17,7 @@ from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate
 from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
+from trainables.fairness.attributes import Attributes
 from trainables.probes import pseudo_labels
 from trainables.probes.pseudo_labels import PseudoLabels
 from trainables.probes.spreading import SpreadingProbe
@@ -82,6 +83,18 @@ def test_the_most_certain_half_is_added_with_the_class_of_its_neighbours(
     assert extended.val is few.val
     again = PseudoLabels(config).added_to(few)
     np.testing.assert_array_equal(again.train.images, extended.train.images)
+
+
+def test_images_keep_their_groups_and_those_without_labels_have_none(
+    config: TrialConfig, few: Dataset
+) -> None:
+    names = tuple(f"{number}.png" for number in range(6))
+    attributes = Attributes(("camera",), (("new",), ("old",)), dict.fromkeys(names, 1))
+    grouped = replace(few, train=replace(few.train, names=names), attributes=attributes)
+    extended = PseudoLabels(config).added_to(grouped)
+    numbers = extended.group_numbers(extended.train)
+    assert numbers is not None
+    assert numbers.tolist() == [1] * 6 + [-1] * 20
 
 
 def test_the_number_of_images_is_limited(

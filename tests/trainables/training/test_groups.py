@@ -98,6 +98,11 @@ def test_groups_must_be_known(make_config, values):
         make_config(**values)
 
 
+def test_the_lowest_share_is_not_averaged_over_folds(make_config):
+    with pytest.raises(ConfigError, match=r"cannot be combined with data\.folds"):
+        make_config(metric="worst_group_accuracy", data__folds=3)
+
+
 def test_images_are_not_weighted_twice(make_config):
     with pytest.raises(ConfigError, match="both weight the images in the loss"):
         make_config(**DRO, train__class_weights="balanced")
