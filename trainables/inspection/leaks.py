@@ -57,6 +57,13 @@ class InspectedData:
         """The numbers of all images that were removed, sorted, (images,)."""
         return np.union1d(self.pairs.image[self.removed], self.contradicting)
 
+    @property
+    def removed_of_one_class(self) -> NDArray[np.int64]:
+        """The numbers of the images that were removed as copies with the same class, (images,)."""
+        pairs, strata = self.pairs, self.places.strata
+        is_agreed = self.removed & (strata[pairs.image] == strata[pairs.same_as])
+        return np.unique(pairs.image[is_agreed])
+
 
 def load_clean(config: DataConfig, *, download: bool = False) -> Dataset:
     """Load a data set and remove leaks, unless the config keeps them.

@@ -103,7 +103,8 @@ def rank_labels(
 ) -> RankedLabels:
     """Rank the images of all parts by the probability that their label is wrong.
 
-    Copies of a picture are never judged by each other.
+    Copies of a picture are never judged by each other. An image that was left out since an equal
+    one has another class is ranked too: at least one of the two labels is wrong.
 
     Args:
         inspected: the data set, whose targets are classes (`check_labels`).
@@ -112,7 +113,7 @@ def rank_labels(
         checked: the files of images whose label a person has checked.
     """
     places, dataset = inspected.places, inspected.dataset
-    numbers = np.setdiff1d(np.arange(len(places.row)), inspected.removed_images)
+    numbers = np.setdiff1d(np.arange(len(places.row)), inspected.removed_of_one_class)
     labels = places.strata[numbers]
     with step("computing the features of images"):
         values = compute_features(inspected, config, model)[numbers]

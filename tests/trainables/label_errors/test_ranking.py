@@ -87,6 +87,40 @@ def test_right_labels_are_not_announced(tmp_path: Path) -> None:
     assert label_lines(described)[1].startswith("There is no evidence of wrong labels (300 labels")
 
 
+def test_equal_images_of_two_classes_are_to_be_checked_though_they_are_left_out(
+    tmp_path: Path,
+) -> None:
+    folder = stripes(tmp_path / "all", wrong=0)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        part = "test" if number % 3 == 0 else "train"
+        place = tmp_path / "stripes" / part / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    right = sorted((tmp_path / "stripes/test/down").iterdir())[0]
+    wrong = tmp_path / "stripes/test/across/same.png"
+    wrong.write_bytes(right.read_bytes())
+    ranked, inspected = ranked_stripes(tmp_path / "stripes", set())
+    assert len(inspected.contradicting) == 2
+    files = [inspected.places.file(int(number)) for number in ranked.numbers[ranked.order]]
+    assert files[0] == "test/across/same.png"
+    assert f"test/down/{right.name}" not in files[:5]
+
+
+def test_copies_of_one_class_are_checked_once(tmp_path: Path) -> None:
+    folder = stripes(tmp_path / "all", wrong=0)
+    place = tmp_path / "stripes"
+    (place / "test").mkdir(parents=True)
+    folder.rename(place / "train")
+    for kind in KINDS:
+        copied = sorted((place / "train" / kind).iterdir())[0]
+        (place / "test" / kind).mkdir()
+        (place / "test" / kind / "copy.png").write_bytes(copied.read_bytes())
+        draw(kind, np.random.default_rng(1)).save(place / "test" / kind / "own.png")
+    ranked, inspected = ranked_stripes(place, set())
+    assert len(inspected.removed_images) == 3
+    assert len(ranked.labels) == 303
+
+
 def test_a_report_with_labels_is_stored_as_json(tmp_path: Path) -> None:
     ranked, inspected = ranked_stripes(stripes(tmp_path / "stripes", wrong=30), set())
     described = describe_ranking(ranked, inspected.places)
