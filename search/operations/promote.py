@@ -11,6 +11,7 @@ from search.facts.trials import primary_facts
 from search.journal.events import PROMOTE, EventData, Opened, Registration
 from search.journal.guessing import AgainstGuessing
 from search.journal.journal import JournalError
+from search.journal.lease import LeaseHeld
 from search.journal.result import PAGE, SearchResult, TrialResult
 from search.journal.store import Home, Storage, own_path
 from search.operations.options import SearchRequest
@@ -176,7 +177,10 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
             event, _pictures(exported.reliability), len(result.registrations) + 1
         )
     registered = registry.set_aliases(name, version)
-    _record(home, event, talk)
+    try:
+        _record(home, event, talk)
+    except LeaseHeld as error:  # the search was resumed during the export
+        talk.note(f"note: {error} The report does not show this promotion")
     return Promotion(
         result=result,
         trial=chosen,

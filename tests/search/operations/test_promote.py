@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from search.journal.journal import Journal
 from search.journal.lease import Lease
 from search.journal.result import PAGE, SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
+from search.tracking.model_registry import Registered, Registry
 from search.values.statistics import Expected
 from search.views.page.page import write
 from tests.conftest import Command
@@ -578,3 +580,20 @@ def test_a_model_is_promoted_from_a_folder_that_cannot_be_written(
     monkeypatch.setattr(Journal, "append", refuse)
     assert promoted().version == 1
     assert "could not be written (Read-only file system)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_search_that_was_resumed_during_the_export_is_promoted_all_the_same(
+    searched: Search, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched("tree")
+    register = Registry.set_aliases
+
+    def resumed(registry: Registry, name: str, version: str) -> Registered:
+        leases.enter_context(Lease(tmp_path / "searches" / "small"))
+        return register(registry, name, version)
+
+    monkeypatch.setattr(Registry, "set_aliases", resumed)
+    with ExitStack() as leases:
+        assert promoted().version == 1
+    assert "The report does not show this promotion" in capsys.readouterr().err
