@@ -165,16 +165,16 @@ class Asha(Scheduler):
 
         It is 0 for those that do not wait.
         """
-        rates: Array = np.where(self.standings.waits, self.chances() / self._legs, 0.0)
+        chances, numbers = self.chances(), np.flatnonzero(self.standings.waits)
+        rates = np.zeros(len(chances))
+        rates[numbers] = chances.take(numbers) / self._legs(numbers)
         return rates
 
-    @property
-    def _legs(self) -> Array:
-        """The number of epochs of each training from its last rung to the next, or to its end."""
-        standings = self.standings
-        level = np.maximum(standings.level, 0)
-        following = np.minimum(self.ends[np.minimum(level + 1, len(self.rungs))], standings.epochs)
-        legs: Array = np.maximum(1.0, following - self.ends[level])
+    def _legs(self, numbers: NDArray[np.intp]) -> Array:
+        """Return the number of epochs from these trainings' last rung to the next, or the end."""
+        level = self.standings.level.take(numbers)
+        following = np.minimum(self.ends.take(level + 1), self.standings.epochs.take(numbers))
+        legs: Array = np.maximum(1.0, following - self.ends.take(level))
         return legs
 
     def _record_rate(self) -> float:
@@ -184,10 +184,11 @@ class Asha(Scheduler):
         order, that half has log(2) records on average. One is added to both numbers, so that a few
         trainings say little.
         """
-        values = self.standings.values[0, self.standings.has_arrived[0]]
+        values = self.standings.values[0].take(np.flatnonzero(self.standings.has_arrived[0]))
         if len(values) < 2:
             return 1.0
-        best = np.maximum.accumulate(values)[len(values) // 2 - 1 :]
+        middle = len(values) // 2
+        best = np.maximum.accumulate(np.append(values[:middle].max(), values[middle:]))
         return float(1 + np.count_nonzero(np.diff(best))) / (1 + math.log(2))
 
     def _is_risky(self) -> bool:
@@ -223,7 +224,7 @@ class Asha(Scheduler):
         if len(standings.costs) or not len(numbers):
             return None
         chances = self.chances()[numbers]
-        legs = self._legs[numbers]
+        legs = self._legs(numbers)
         if not (total := float(chances.sum())):
             return None
         order = np.argsort(-chances / legs, kind="stable")
@@ -290,27 +291,29 @@ class Asha(Scheduler):
         """Return the numbers of the trainings that are at a rung, and their features.
 
         The features have the shape (trainings, `FEATURES`). All are computed again after each event
-        from arrays; orders and forecasts only at rungs where something has changed since.
+        from arrays; orders and forecasts only at rungs where something has changed since. `take`
+        and `compress` are several times as fast as indexing with an array.
         """
         standings = self.standings
         numbers = np.flatnonzero(standings.waits | standings.runs | standings.is_stopped)
-        level = standings.level[numbers]
-        came = np.count_nonzero(standings.has_arrived[:-1], axis=1)
-        stay = np.bincount(level[~standings.runs[numbers]], minlength=len(came))
+        level = standings.level.take(numbers)
+        came = standings.arrivals[:-1]
+        stay = np.bincount(level.compress(~standings.runs.take(numbers)), minlength=len(came))
         order = np.zeros(len(numbers))
         for rung in np.flatnonzero(np.bincount(level)).tolist():
             here = np.flatnonzero(level == rung)
-            order[here] = self.orders.at(rung).log_chances(standings.places[rung, numbers[here]])
-        epoch = self.ends[level]
-        drop, end = standings.last_drop[numbers], standings.epochs[numbers]
+            places = standings.places[rung].take(numbers.take(here))
+            order[here] = self.orders.at(rung).log_chances(places)
+        epoch = self.ends.take(level)
+        drop, end = standings.last_drop.take(numbers), standings.epochs.take(numbers)
         features = np.empty((len(FEATURES), len(numbers)))  # a row each is faster to fill
         features[0] = 1.0
         np.log2(np.maximum(end / epoch, 1.0), out=features[1])
-        features[2] = math.log1p(np.count_nonzero(standings.is_completed))
+        features[2] = math.log1p(standings.arrivals[-1])
         np.maximum(LEAST_LOG, order, out=features[3])
         features[4] = self._log_chances_to_lead(numbers)
-        features[5] = -np.log(np.maximum(came, 1))[level]
-        features[6] = np.log1p(came - stay)[level]
+        features[5] = -np.log(np.maximum(came, 1)).take(level)
+        features[6] = np.log1p(came - stay).take(level)
         features[7] = (epoch <= drop) & (drop < end)
         np.multiply(features[3], features[7], out=features[8])
         return numbers, features.T
@@ -324,9 +327,7 @@ class Asha(Scheduler):
             return np.zeros(0)
         best = self.standings.best_at_no_more(numbers)
         error = self.error_of(float(best.max()))
-        return np.maximum(
-            LEAST_LOG, self.forecaster.log_chances_above(numbers, best + error, error)
-        )
+        return self.forecaster.log_chances_above(numbers, best + error, error, LEAST_LOG)
 
 
 def _highest_first(rates: Array) -> Iterator[int]:

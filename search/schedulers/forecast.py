@@ -35,24 +35,33 @@ class Forecaster:
                 np.append(moments, np.zeros(more))
                 for moments in (self.means, self.variances, self.freedom)
             )
-        is_completed = standings.is_completed
-        self.means[standings.level < 0] = -np.inf
-        self.means[is_completed] = standings.values[-1, is_completed]
-        self.variances[is_completed] = 0.0
+        self.means[np.flatnonzero(standings.level < 0)] = -np.inf
+        completed = np.flatnonzero(standings.is_completed)
+        self.means[completed] = standings.values[-1].take(completed)
+        self.variances[completed] = 0.0
         for level in reversed(range(len(standings.rungs))):
             changes = standings.changes[max(level - 1, 0) :]
             if changes != self._changes[level]:
                 self._changes[level] = changes
                 self._forecast_from(level)
 
-    def log_chances_above(self, numbers: NDArray[np.intp], bars: Array, error: float) -> Array:
-        """Return the log of the chances of trainings to end above bars, which have this error."""
+    def log_chances_above(
+        self, numbers: NDArray[np.intp], bars: Array, error: float, least: float
+    ) -> Array:
+        """Return the log of the chances of trainings to end above bars, which have this error.
+
+        A lower log than `least` is replaced by it; most of those are not computed.
+        """
         # Imported here since it takes a tenth of a second, which no search's start should wait for.
         from scipy.special import log_ndtr
 
         self.update()
-        deviations = np.sqrt(self.variances[numbers] + error**2) + 1e-12
-        chances: Array = log_ndtr((self.means[numbers] - bars) / deviations)
+        deviations = np.sqrt(self.variances.take(numbers) + error**2) + 1e-12
+        distances = (self.means.take(numbers) - bars) / deviations
+        # log_ndtr(-x) < -x**2 / 2 - log(x) - log(2 pi) / 2 (Mills' ratio), so less than -x**2 / 2.
+        near = np.flatnonzero(distances > -math.sqrt(-2 * least))
+        chances = np.full(len(numbers), least)
+        chances[near] = np.maximum(least, log_ndtr(distances.take(near)))
         return chances
 
     def expected(self, training: int) -> Expected:
@@ -74,25 +83,29 @@ class Forecaster:
         numbers = np.flatnonzero(standings.has_arrived[level])
         if not len(numbers):
             return
-        values, steps = standings.values[level, numbers], np.zeros(len(numbers))
+        values, steps = standings.values[level].take(numbers), np.zeros(len(numbers))
         if level:
-            is_there = standings.has_arrived[level - 1, numbers]
-            steps[is_there] = (values - standings.values[level - 1, numbers])[is_there]
-        is_ahead = (standings.level[numbers] > level) | standings.is_completed[numbers]
+            there = np.flatnonzero(standings.has_arrived[level - 1].take(numbers))
+            before = standings.values[level - 1].take(numbers.take(there))
+            steps[there] = values.take(there) - before
+        is_ahead = standings.level.take(numbers) > level
+        is_ahead |= standings.is_completed.take(numbers)
         variance, gains = self._spread(level, values), np.zeros(len(values))
         ahead = np.flatnonzero(is_ahead)
         if len(ahead):
-            further = numbers[ahead]
-            gained = self.means[further] - values[ahead]
+            further = numbers.take(ahead)
+            gained = self.means.take(further) - values.take(ahead)
             mean = _mean(gained)
-            value, step = (_standardised(part, part[ahead]) for part in (values, steps))
-            slopes = _ridge(value[ahead], step[ahead], gained - mean)
+            value, step = (_standardised(part, part.take(ahead)) for part in (values, steps))
+            slopes = _ridge(value.take(ahead), step.take(ahead), gained - mean)
             gains = mean + slopes[0] * value + slopes[1] * step
-            errors = gained - gains[ahead]
+            errors = gained - gains.take(ahead)
             squares = float(errors @ errors) + PRIOR_TRAININGS * variance
-            variance = squares / (len(ahead) + PRIOR_TRAININGS) + _mean(self.variances[further])
-        rest = numbers[~is_ahead]
-        self.means[rest] = (values + np.maximum(0.0, gains))[~is_ahead]
+            inherited = _mean(self.variances.take(further))
+            variance = squares / (len(ahead) + PRIOR_TRAININGS) + inherited
+        rows = np.flatnonzero(~is_ahead)
+        rest = numbers.take(rows)
+        self.means[rest] = (values + np.maximum(0.0, gains)).take(rows)
         self.variances[rest], self.freedom[rest] = variance, len(ahead) + PRIOR_TRAININGS
 
     def _spread(self, level: int, values: Array) -> float:

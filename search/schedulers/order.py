@@ -34,7 +34,7 @@ class Order(NamedTuple):
 
     def log_chances(self, places: Array) -> Array:
         """Return the log of the chance of each place to be the best."""
-        log_chances: Array = np.log((self.weights @ self.strengths)[_half_places(places)])
+        log_chances: Array = np.log((self.weights @ self.strengths).take(_half_places(places)))
         return log_chances
 
 
@@ -75,7 +75,8 @@ class Orders:
         posterior = LOG_WEIGHTS + ORDER_POWER * (likelihood - likelihood.max())
         if level not in self._sums or self._sums[level][0] != changes[0]:
             has_arrived = self.standings.has_arrived[level]
-            counts = np.bincount(_half_places(self.standings.places[level, has_arrived]))
+            places = self.standings.places[level].take(np.flatnonzero(has_arrived))
+            counts = np.bincount(_half_places(places))
             strengths = self._strengths_at(level, len(counts))
             self._sums[level] = changes[0], strengths, strengths @ counts
         _, strengths, sums = self._sums[level]
@@ -108,9 +109,9 @@ class Orders:
                 math.log2(end / self.ends[level]) for end in (self.ends[-1], self.ends[later])
             )
             nearer = self.exponents[level] * math.sqrt(to_go / doublings)
-            strengths = np.exp(-np.outer(nearer, np.log(places[came])))
+            strengths = np.exp(-np.outer(nearer, np.log(places.take(came))))
             remaining = strengths.sum(axis=1)
-            later_places = later_places[came]
+            later_places = later_places.take(came)
             for _ in range(2):
                 leader = int(later_places.argmin())
                 later_places[leader] = np.inf

@@ -68,6 +68,8 @@ class Standings:
 
         They are infinite while unknown.
         """
+        self.arrivals = np.zeros(len(rungs) + 1, dtype=int)
+        """The number of trainings that have arrived at each rung, and of those that completed."""
         self.changes = [0] * (len(rungs) + 1)
         """The number of changes of values at each rung."""
         self.shifts = np.zeros((len(rungs) + 1, len(rungs) + 1), dtype=int)
@@ -253,7 +255,9 @@ class Standings:
             is_shifted[number] = True
             self.shifts[level] += (self.has_arrived & is_shifted).any(axis=1)
         self.values[level, number] = value
-        self.has_arrived[level, number] = not np.isnan(value)
+        has_value = not np.isnan(value)
+        self.arrivals[level] += int(has_value) - int(self.has_arrived[level, number])
+        self.has_arrived[level, number] = has_value
         self.highest[number] = np.fmax.reduce(self.values[:, number], initial=-np.inf)
         if np.isnan(value):
             self.places[level, number] = np.nan
