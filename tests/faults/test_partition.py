@@ -2,6 +2,7 @@
 namespace with a `/tmp/ray` of its own.
 """
 
+import json
 import os
 import secrets
 import shlex
@@ -11,12 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Search, wait_for
 from tests.faults.oracle import assert_contract
+from tests.support.ports import free_ports
 from tests.support.programs import needs
+from tests.support.services import seaweedfs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -32,6 +37,69 @@ import time, ray
 ray.init(log_to_driver=False)
 while sum(node["Alive"] for node in ray.nodes()) < 2:
     time.sleep(0.1)
+"""
+
+HEAD_COMMAND = [
+    *RAY,
+    "start",
+    "--head",
+    "--port",
+    "6379",
+    "--node-ip-address",
+    HEAD,
+    "--num-cpus",
+    "1",
+    "--include-dashboard",
+    "false",
+    "--disable-usage-stats",
+]
+STARTING_HEAD = (
+    "sh",
+    "-c",
+    f"{shlex.join(HEAD_COMMAND)} >/dev/null 2>&1 && "
+    f'{shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"',
+    "sh",
+)
+"""The words before a command that runs once there is a head, and the far host has joined it."""
+COUNTING = """
+import asyncio, json, sys
+host, port, target, file = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+counts = {}
+
+async def copy(reader, writer, client=None):
+    try:
+        while part := await reader.read(65536):
+            if client is not None:
+                counts[client] += len(part)
+                open(file, "w").write(json.dumps(counts))
+            writer.write(part)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+async def serve(reader, writer):
+    client = writer.get_extra_info("peername")[0]
+    counts.setdefault(client, 0)
+    far_reader, far_writer = await asyncio.open_connection(host, target)
+    await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer, client))
+
+async def main():
+    server = await asyncio.start_server(serve, host, port)
+    open(file, "w").write("{}")
+    async with server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+"""A proxy that writes how many bytes it has sent to each client."""
+UPLOAD = """
+import sys, boto3, pathlib
+folder = pathlib.Path(sys.argv[1])
+client = boto3.client("s3")
+for path in sorted(folder.rglob("*.png")):
+    client.upload_file(str(path), "bucket", f"pictures/{path.relative_to(folder).as_posix()}")
 """
 
 
@@ -142,34 +210,13 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     """
     search = open_search()
     search.plan({"do": "hold", "epoch": 2})
-    head = [
-        *RAY,
-        "start",
-        "--head",
-        "--port",
-        "6379",
-        "--node-ip-address",
-        HEAD,
-        "--num-cpus",
-        "1",
-        "--include-dashboard",
-        "false",
-        "--disable-usage-stats",
-    ]
-    before = (
-        "sh",
-        "-c",
-        f"{shlex.join(head)} >/dev/null 2>&1 && "
-        f'{shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"',
-        "sh",
-    )
     far = join(hosts, search)
     try:
         search.run(
             *GRID,
             "--address",
             f"{HEAD}:6379",
-            before=tuple(hosts.inside(hosts.near, *before)),
+            before=tuple(hosts.inside(hosts.near, *STARTING_HEAD)),
             environment=hosts.environment,
         )
         search.wait_until(
@@ -193,6 +240,61 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     assert f"trial {trial} is retried (lost)" in done.err
     assert done.summary["trials"] == {"completed": 9}
     assert_contract(search, kills=2)
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("hosts")
+def test_images_of_a_bucket_are_fetched_once_and_both_hosts_train_on_them(
+    hosts: Hosts, open_search: OpenSearch, tmp_path: Path
+) -> None:
+    """The driver's host fetches and decodes; the far one, which has no key, gets the images."""
+    search, images, counted = open_search(), tmp_path / "images", tmp_path / "counts.json"
+    generator = np.random.default_rng(0)
+    for number in range(200):
+        low = 120 * (number % 2)
+        path = images / ("dark", "light")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(low, low + 120, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    size = sum(path.stat().st_size for path in images.rglob("*.png"))
+    far = join(hosts, search)
+    inside = hosts.inside(hosts.near)
+    (port,) = free_ports(1)
+    proxy = None
+    try:
+        with seaweedfs(tmp_path / "s3", host=HEAD, inside=inside) as server:
+            target = server.endpoint.rpartition(":")[2]
+            words = (sys.executable, "-c", COUNTING, HEAD, port, target, counted)
+            proxy = subprocess.Popen(hosts.inside(hosts.near, *words))
+            wait_for(counted.exists, what="the proxy")
+            given = {**hosts.environment, **server.environment}
+            subprocess.run(
+                hosts.inside(hosts.near, sys.executable, "-c", UPLOAD, images),
+                check=True,
+                env={**os.environ, **given},
+            )
+            given["AWS_ENDPOINT_URL"] = f"http://{HEAD}:{port}"
+            search.run(
+                *GRID,
+                "--data",
+                "s3://bucket/pictures",
+                "--address",
+                f"{HEAD}:6379",
+                before=tuple(hosts.inside(hosts.near, *STARTING_HEAD)),
+                environment=given,
+            )
+            done = search.finish()
+    finally:
+        far.kill()
+        far.wait()
+        if proxy is not None:
+            proxy.kill()
+            proxy.wait()
+    assert done.code in (0, 6), done.err
+    assert {event["host"] for event in search.events("running")} == {HEAD, FAR}
+    sent = json.loads(counted.read_text())
+    assert list(sent) == [HEAD]
+    assert size < sent[HEAD] < 1.2 * size
 
 
 @pytest.mark.xdist_group("hosts")
