@@ -6,7 +6,9 @@ A pretrained network is fine-tuned with several seeds: once with a new head for 
 `search.select` does, and once with the same new head for all of them, as Wortsman et al. 2022
 ("Model soups", section 2) do. Columns of the table, each with validation and test accuracy:
 
-- the mean of the trainings, and the best of them by its validation accuracy;
+- the mean of the trainings, the standard deviation between them (if it is smaller with a common
+  head, then repeats with a common head would make a selection's intervals too narrow), and the best
+  of them by its validation accuracy;
 - the mean of all weights (their uniform soup), as it is, and with new statistics of the trained
   layers' batch normalisation, which are means over the training images; and the numbers of test
   images that only this mean, as it is, or only the best training classifies correctly;
@@ -46,6 +48,7 @@ COLUMNS = (
     "draw",
     "heads",
     "mean of the trainings",
+    "deviation between them",
     "the best of them",
     "mean of the weights",
     "wins, losses against the best",
@@ -129,6 +132,7 @@ class Soups:
         against = PairedComparison.of(self.is_right(members[best].outputs), self.is_right(outputs))
         return [
             cell(np.mean(each, axis=0)),
+            cell(np.std(each, axis=0, ddof=1)),
             cell(each[best]),
             cell(self.scores(outputs)),
             f"{against.gained}, {against.lost}",
