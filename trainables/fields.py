@@ -94,9 +94,9 @@ def _check_type(path: str, value: Any, kind: Any) -> None:
 def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path} must be finite (got {value}).")
-    for sign, limit in limits.items():
-        if not HOLDS[sign](value, limit):
-            raise ConfigError(f"{path} must be {sign} {limit} (got {value}).")
+    if not all(HOLDS[sign](value, limit) for sign, limit in limits.items()):
+        allowed = " and ".join(f"{sign} {limit}" for sign, limit in limits.items())
+        raise ConfigError(f"{path} must be {allowed} (got {value}).")
 
 
 def describe(kind: Any) -> str:

@@ -74,7 +74,7 @@ def inspect_data(request: DataRequest) -> DataReport:
     if request.weights is not None and not request.labels:
         raise ConfigError("--weights is only used with --labels. Add --labels, or leave it out.")
     config = config_of(request)
-    model = features_model(config, request.weights) if request.labels else None
+    model = features_model(config, request.weights, "--labels") if request.labels else None
     inspected = load_inspected(config, download=request.reading.download)
     labels = None
     if model is not None:
@@ -89,15 +89,20 @@ def inspect_data(request: DataRequest) -> DataReport:
     return report
 
 
-def features_model(config: DataConfig, weights: Path | None) -> ModelConfig:
+def features_model(config: DataConfig, weights: Path | None, option: str) -> ModelConfig:
     """Return the model by whose features labels are judged, before any images are read.
+
+    Args:
+        config: the data set.
+        weights: the file or folder of pretrained weights; None for those at hand.
+        option: the option that asks for this, for error messages.
 
     Raises:
         ConfigError: the data has no classes of images, or the weights cannot be used.
     """
     from trainables.label_errors.ranking import check_labels, model_of_features  # imports torch
 
-    check_labels(config)
+    check_labels(config, option)
     return model_of_features(weights)
 
 

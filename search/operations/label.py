@@ -40,6 +40,7 @@ from search.serving.pages.label import routes
 from search.serving.protocol import protocol
 from search.values.message import Message
 from search.values.option import flag, group, option, positional
+from trainables.catalog.tasks import TASKS
 from trainables.errors import ConfigError, counted
 
 PORT = 8001
@@ -216,8 +217,14 @@ def sorting_of(folder: Path, request: LabelRequest) -> ImageQueue:
         ConfigError: an option cannot be used.
     """
     from search.feedback.sorting import sort_folder  # imports torch
+    from trainables.datasets.sources import recognise_task
 
     whole = folder.resolve()
+    if (task := recognise_task("folder", str(whole))) != "classification":
+        raise ConfigError(
+            f"'{folder}' is a data set for {TASKS[task].title}, whose targets cannot be corrected "
+            "here. To sort its images into classes, pass the folder of the images alone."
+        )
     if request.out is None and not whole.name:
         raise ConfigError(f"'{folder}' has no name. Choose where to sort its images with --out.")
     out = request.out or whole.with_name(f"{whole.name}-sorted")
@@ -245,7 +252,7 @@ def checking_of(request: LabelRequest) -> ImageQueue:
 
     config = config_of(DataRequest(data=f"folder:{place}", reading=Reading(skip_bad=True)))
     config = replace(config, val_limit=sys.maxsize)  # all images are to be checked
-    model = features_model(config, request.weights)
+    model = features_model(config, request.weights, "--suspicious")
     inspected = load_inspected(config)
     ranked = rank_folder(inspected, config, model)
     suggestions, names = ranked.suggestions, ranked.classes

@@ -8,7 +8,7 @@ from uuid import uuid4
 from cluster.storage.bucket import Bucket
 from search.feedback.monitoring.findings import RATE, Findings, find_changes
 from search.feedback.monitoring.groups import answers_of_groups
-from search.feedback.monitoring.window import Window, load_window
+from search.feedback.monitoring.window import Window, load_window, require_records
 from search.feedback.records import Records
 from search.journal.store import Storage, own_path
 from search.operations.model_options import ModelLocation
@@ -129,6 +129,7 @@ def monitor(request: MonitorRequest, talk: Talk = SILENT) -> MonitoringResult:
         request.place.reach()
     check_versions()
     records = Records.at(request.place)
+    require_records(records)
     model = monitored_model(request, talk)
     window = load_window(
         records, model.reference, request.since or 0, request.version or model.version

@@ -177,10 +177,7 @@ def promote(request: PromoteRequest, talk: Talk = SILENT) -> Promotion:
             event, _pictures(exported.reliability), len(result.registrations) + 1
         )
     registered = registry.set_aliases(name, version)
-    try:
-        _record(home, event, talk)
-    except LeaseHeld as error:  # the search was resumed during the export
-        talk.note(f"note: {error} The report does not show this promotion")
+    _record_registration(home, event, talk)
     return Promotion(
         result=result,
         trial=chosen,
@@ -256,6 +253,17 @@ def _record(home: Home, event: EventData, talk: Talk) -> None:
             f"note: the journal of the search could not be written ({error}), so the report does "
             "not show this promotion"
         )
+
+
+def _record_registration(home: Home, event: Registration, talk: Talk) -> None:
+    """Write a registration to the journal, or note that the search was resumed during the export.
+
+    The model is registered by then, so that nothing may fail.
+    """
+    try:
+        _record(home, event, talk)
+    except LeaseHeld as error:
+        talk.note(f"note: {error} The report does not show this promotion")
 
 
 def _pictures(reliability: Json) -> dict[str, bytes]:

@@ -172,6 +172,10 @@ def data_source(data: str) -> str:
     source, _, path = data.partition(":")
     if data and source not in DATASETS and Path(data).is_dir():
         raise ConfigError(f"'{data}' is a folder. Use --data folder:{data}.")
+    if data and source not in DATASETS and Path(data).is_file():
+        raise ConfigError(
+            f"'{data}' is a file. Use --data folder:PATH with the path of a folder of images."
+        )
     if source == "folder" and not path:
         raise ConfigError(
             f"--data '{data}' does not contain the path of a folder. Use --data folder:PATH."

@@ -13,6 +13,7 @@ from search.trained.answer import find_answer
 from search.trained.export import export_for_use
 from trainables.errors import ConfigError
 from trainables.export.model import Model, folder_in, model_class
+from trainables.export.reference import check_monitored
 from trainables.progress import step
 
 REGISTERED = "models:"
@@ -134,6 +135,8 @@ class ModelSource:
         result, _ = read_search(str(self), self.storage)
         search_home = home(self.storage, result.name)
         trial = find_answer(result, search_home, self.storage, self.trial)
+        if watched:
+            check_monitored(trial.task.name)
         export_for_use(result, search_home, trial, self.data_root, folder, watched=watched)
 
 

@@ -45,6 +45,8 @@ from search.views.text.sentences import request_text
 from trainables.errors import counted
 
 TOP_TRIALS = 5
+FINISHING = "ending the trials that run"
+"""The words for the time left once the budget is used up."""
 PLAIN_EVERY_S = 15
 DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
 """Minimum seconds between two redraws of the table, and maximum share of the time that is spent on
@@ -381,6 +383,8 @@ class Display(View):
         seconds = time_left(self.result, self.planned, self.before, self._elapsed())
         if seconds is None:
             return "time left unknown"
+        if seconds < 1:
+            return FINISHING
         return (
             f"about {seconds:.0f} s left" if seconds < 120 else f"about {seconds / 60:.0f} min left"
         )

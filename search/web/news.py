@@ -10,7 +10,7 @@ from search.journal.events import Ended, Held, Promoted, Stopped, TrialEvent
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult
 from search.values.wording import duration
-from search.views.live import Before, news, time_left
+from search.views.live import FINISHING, Before, news, time_left
 from search.views.overview_table import BEFORE_ALL, state_word
 from search.views.text.story import describe_event
 from trainables.errors import counted
@@ -101,4 +101,6 @@ def left_text(result: SearchResult, before: Before, planned: int) -> str:
         planned: the planned number of trials.
     """
     seconds = time_left(result, planned, before, result.sessions[-1].elapsed_ms / 1000)
-    return "" if seconds is None else f"about {duration(seconds)} left"
+    if seconds is None:
+        return ""
+    return f"about {duration(seconds)} left" if seconds >= 1 else FINISHING

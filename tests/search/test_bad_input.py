@@ -150,7 +150,7 @@ CASES: list[Case] = [
         "images are left (got 1.1).",
         2,
     ),
-    (["--space", "smoke", "--folds", "1"], "data.folds must be >= 2 (got 1).", 2),
+    (["--space", "smoke", "--folds", "1"], "data.folds must be >= 2 and <= 20 (got 1).", 2),
     (["--space", "smoke", "--folds", "five"], "argument --folds: invalid int value: 'five'.", 2),
     (
         ["--space", "smoke", "--folds", "5", "--set", "data.folds=3"],

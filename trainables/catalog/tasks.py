@@ -290,7 +290,7 @@ class TaskEntry:
 
 
 CAPABILITIES = {
-    "augment": "no augmentation also transforms its targets",
+    "augment": "no augmentation transforms its targets too, but task.turns turns and mirrors both",
     "balance": "its targets have no classes that could be weighted",
     "sampling": "its images have no classes of which equal numbers could be drawn",
     "folds": "the predictions of several networks cannot be combined",

@@ -19,6 +19,9 @@ TABLES, ARCHIVES = (
     {".csv", ".tsv", ".xlsx", ".json"},
     {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"},
 )
+IMAGES = frozenset({"images", "jpegimages", "imgs", "img"})
+ANNOTATIONS = frozenset({"annotations", "labels", "masks", "segmentationclass"})
+"""The usual names of folders with images, and of those with their boxes or masks."""
 NEAR = 1000
 """The maximum number of entries that are inspected in a folder outside the data set."""
 
@@ -147,7 +150,12 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
         if names := [name for name in files if Path(name).suffix.lower() in ends]:
             lines.append(f"{printable(names[0])!r} {remedy}")
     parent = folder.path.absolute().parent
-    if folder.images and folder.path == layout.root and _has_class_folders(parent):
+    if folder.path == layout.root and (beside := _annotations_beside(folder.path)):
+        lines.append(
+            f"{printable(beside)!r} is next to it: for images with boxes or masks, pass the folder "
+            f"of both: --data folder:{shlex.quote(str(parent))}"
+        )
+    elif folder.images and folder.path == layout.root and _has_class_folders(parent):
         lines.append(
             "The parent folder looks like a data set: pass --data "
             f"folder:{shlex.quote(str(parent))}"
@@ -155,6 +163,21 @@ def _no_classes(folder: Folder, layout: Layout) -> str:
     elif folder.images and folder.path == layout.root:
         lines.append("To learn to enlarge these images, use --task super_resolution.")
     return " ".join(lines)
+
+
+def _annotations_beside(folder: Path) -> str:
+    """Return the folder that goes with images or annotations in a folder; empty if there is none.
+
+    Only names are compared: those that tools give to such folders.
+    """
+    own = folder.absolute()
+    partners = {ANNOTATIONS: IMAGES, IMAGES: ANNOTATIONS}
+    for names, expected in partners.items():
+        if own.name.lower() in names:
+            with suppress(OSError), os.scandir(own.parent) as entries:
+                near = [entry.name for entry in islice(entries, NEAR) if entry.is_dir()]
+                return next((name for name in sorted(near) if name.lower() in expected), "")
+    return ""
 
 
 def _has_class_folders(folder: Path) -> bool:

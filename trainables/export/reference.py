@@ -156,6 +156,18 @@ def add(folder: Path, earlier: EarlierImages) -> None:
     np.savez_compressed(folder / FILE, **plain, **arrays)
 
 
+def check_monitored(task: str) -> None:
+    """Check that the answers of models of a task can be monitored.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if task not in TASKS or "feedback" not in TASKS[task].can:
+        raise ConfigError(
+            f"this model is for {task}, and cannot be monitored: {CAPABILITIES['feedback']}."
+        )
+
+
 def read(folder: Path) -> Reference | None:
     """Read the reference in a classifier's folder.
 
@@ -169,11 +181,7 @@ def read(folder: Path) -> Reference | None:
     from trainables.predictors.classification import DESCRIPTION
 
     description = json.loads(read_regular(folder / DESCRIPTION))
-    task = task_name(description)
-    if task not in TASKS or "feedback" not in TASKS[task].can:
-        raise ConfigError(
-            f"this model is for {task}, and cannot be monitored: {CAPABILITIES['feedback']}."
-        )
+    check_monitored(task_name(description))
     if not (folder / FILE).exists():
         return None
     try:

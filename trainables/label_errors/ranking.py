@@ -85,16 +85,16 @@ class RankedLabels:
         return probabilities
 
 
-def check_labels(config: DataConfig) -> None:
-    """Check that the images of a data set have one label each.
+def check_labels(config: DataConfig, option: str) -> None:
+    """Check that the images of a data set have one label each, as an option needs.
 
     Raises:
         ConfigError: its targets are not classes.
     """
     if not TASKS[config.task].load_targets().are_classes:
         raise ConfigError(
-            f"wrong labels are looked for in images of classes, but '{config.name}' is for "
-            f"{TASKS[config.task].title}. Leave out --labels."
+            f"wrong labels are looked for in images of classes, but '{config.root or config.name}' "
+            f"is for {TASKS[config.task].title}. Leave out {option}."
         )
 
 

@@ -14,7 +14,7 @@ from cluster.storage.bucket import AT_ONCE
 from search.feedback.bounded import UNCERTAIN
 from search.feedback.fair_sample import fair_sample
 from search.feedback.monitoring.detector import MAX_NEW_IMAGES, MAX_REFERENCE_IMAGES
-from search.feedback.records import RecordedAnswer, Records, serve_and_record
+from search.feedback.records import RecordedAnswer, Records, RecordsInfo, serve_and_record
 from search.values.message import Blank, Message
 from trainables.datasets.arrays import Images
 from trainables.errors import ConfigError, DataError, counted
@@ -89,6 +89,22 @@ def _versions_text(counts: Counter[str]) -> str:
     )
 
 
+def require_records(records: Records) -> RecordsInfo:
+    """Return the model whose records these are.
+
+    Raises:
+        ConfigError: there are no records.
+    """
+    if (info := records.info) is None:
+        raise ConfigError(
+            Message(
+                f"there are no records in '{records.place}'. Start a server that writes them: ",
+                serve_and_record(Blank("PLACE")),
+            )
+        )
+    return info
+
+
 def load_window(
     records: Records, reference: Reference, since_ms: int = 0, version: str = ""
 ) -> Window:
@@ -104,14 +120,7 @@ def load_window(
         ConfigError: there are no records, the records have other classes, or they contain no such
             answers.
     """
-    info = records.info
-    if info is None:
-        raise ConfigError(
-            Message(
-                f"there are no records in '{records.place}'. Start a server that writes them: ",
-                serve_and_record(Blank("PLACE")),
-            )
-        )
+    info = require_records(records)
     if info.classes != reference.classes:
         raise ConfigError(
             f"'{records.place}' contains the records of '{info.model}', whose "

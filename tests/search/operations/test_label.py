@@ -49,6 +49,22 @@ def test_a_place_without_records_is_refused(
     )
 
 
+def test_images_with_boxes_are_not_sorted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        image = tmp_path / "images" / f"{name}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(image)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("names: [cell]\ntrain: images\n")
+    assert main([str(tmp_path)]) == 2
+    assert "is a data set for detection, whose targets cannot be corrected here" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_port_that_is_taken_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,7 +119,16 @@ def test_a_model_without_a_reference_is_to_be_promoted_again(
     assert "Promote the model again." in done.stderr
 
 
+def test_a_place_without_records_is_refused_before_the_model_is_read(
+    tmp_path: Path, call: Command
+) -> None:
+    done = call("search.monitor", tmp_path / "no-model", "--from", tmp_path / "met")
+    assert done.returncode == 2
+    assert f"there are no records in '{tmp_path / 'met'}'" in done.stderr
+
+
 def test_other_tasks_are_refused(model: Path, tmp_path: Path, call: Command) -> None:
+    meet(Records.at(tmp_path / "met"), 5)
     about = json.loads((model / predictor.DESCRIPTION).read_text())
     (model / predictor.DESCRIPTION).write_text(json.dumps({**about, "task": "segmentation"}))
     done = call("search.monitor", model, "--from", "met")

@@ -14,7 +14,7 @@ from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Unevaluated
 from search.journal.journal import Event
 from search.space import Choice, Float, SearchSpace
-from search.views.live import DRAWN_SHARE, Display
+from search.views.live import DRAWN_SHARE, FINISHING, Display
 from search.views.terminal import say
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from trainables.catalog.guesses import Guess
@@ -145,6 +145,7 @@ def test_the_time_left_ends_with_the_budget(
     driver.journal.listeners.append(look)
     play(driver)
     assert told[15] == "about 100 s left", "20 epochs of 45, of which 15 took 300 s"
+    assert told[20] == FINISHING
     assert driver.result.epochs_trained < 30
 
 

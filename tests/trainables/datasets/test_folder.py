@@ -947,6 +947,23 @@ def test_a_folder_without_classes_is_refused(tmp_path, write_images):
         loaded(tmp_path / "data" / "images")
 
 
+@pytest.mark.parametrize(
+    ("passed", "beside"), [("JPEGImages", "Annotations"), ("labels", "images"), ("masks", "img")]
+)
+def test_the_folder_above_is_named_if_annotations_are_next_to_images(
+    passed, beside, tmp_path, write_images
+):
+    for name in (passed, beside):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+    write_images(tmp_path / "cells" / passed, 3)
+    with refused(
+        f"there are no class folders in '{tmp_path / 'cells' / passed}'. Expected one sub-folder "
+        f"per class with its images. '{beside}' is next to it: for images with boxes or masks, "
+        f"pass the folder of both: --data folder:{tmp_path / 'cells'}"
+    ):
+        loaded(tmp_path / "cells" / passed)
+
+
 def test_a_class_folder_whose_images_are_not_read_is_refused(two):
     (two / "emu").mkdir()
     (two / "emu" / "x.psd").write_bytes(b"not read")

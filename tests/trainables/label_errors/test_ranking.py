@@ -136,4 +136,4 @@ def test_a_report_with_labels_is_stored_as_json(tmp_path: Path) -> None:
 
 def test_data_without_classes_of_images_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is for segmentation\. Leave out --labels"):
-        check_labels(config_of(DataRequest(data="scenes")))
+        check_labels(config_of(DataRequest(data="scenes")), "--labels")

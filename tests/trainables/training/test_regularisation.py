@@ -357,12 +357,12 @@ def test_other_tasks_can_average_weights(task: str, tmp_path: Path) -> None:
         ({"augment.mix_alpha": 0.5}, "augment.mix_alpha=0.5 requires augment.mix=mixup or cutmix."),
         (
             {"augment.mix": "mixup", "augment.mix_alpha": 0.0},
-            "augment.mix_alpha must be > 0 (got 0.0).",
+            "augment.mix_alpha must be > 0 and <= 100 (got 0.0).",
         ),
-        ({"train.ema": 1.0}, "train.ema must be < 1 (got 1.0)."),
-        ({"train.smoothing": 1.0}, "train.smoothing must be < 1 (got 1.0)."),
-        ({"train.smoothing": -0.1}, "train.smoothing must be >= 0 (got -0.1)."),
-        ({"train.adversarial": 65.0}, "train.adversarial must be <= 64 (got 65.0)."),
+        ({"train.ema": 1.0}, "train.ema must be >= 0 and < 1 (got 1.0)."),
+        ({"train.smoothing": 1.0}, "train.smoothing must be >= 0 and < 1 (got 1.0)."),
+        ({"train.smoothing": -0.1}, "train.smoothing must be >= 0 and < 1 (got -0.1)."),
+        ({"train.adversarial": 65.0}, "train.adversarial must be >= 0 and <= 64 (got 65.0)."),
     ],
     ids=str,
 )
