@@ -140,7 +140,7 @@ def lowest_visible(
 
     Args:
         scores: the scores of all trials.
-        hidden_share: the share of the trials that may lie outside, from 0 to 1.
+        hidden_share: the largest share of the trials that may lie outside, from 0 to 1.
         always_visible: scores that must lie inside.
     """
-    return min(float(np.quantile(scores, hidden_share)), *always_visible)
+    return min(float(np.quantile(scores, hidden_share, method="lower")), *always_visible)

@@ -82,3 +82,4 @@ def test_some_of_the_worst_may_lie_beyond_the_edge_but_not_those_that_must_be_se
     scores = [0.1, 0.5, 0.6, 0.7, 0.8]
     assert lowest_visible(scores, 0.25, [0.9]) == 0.5
     assert lowest_visible(scores, 0.25, [0.3]) == 0.3
+    assert lowest_visible([0.1, 0.2, 0.3], 0.25, [0.3]) == 0.1, "a quarter of three is none"
