@@ -14,14 +14,14 @@ from PIL import Image
 
 from tests.trainables.on_disk.conftest import leave_little_room
 from trainables import trial
+from trainables.caches import cache_folder
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache, folder
-from trainables.datasets.arrays import Dataset
+from trainables.datasets.arrays import Dataset, Decoded
 from trainables.datasets.load import load, read
 from trainables.errors import DataError
 from trainables.inspection.copies import find_copies
 from trainables.messages import Report
-from trainables.on_disk import encoded
 from trainables.on_disk.encoded import AHEAD, BATCHES, Encoded, EncodedFiles, images_per_second
 from trainables.training.loop import Training
 from trainables.trial import run_trial
@@ -114,7 +114,7 @@ def test_the_entry_has_no_images_and_the_second_load_decodes_nothing(
     assert isinstance(again.train.images, Encoded)
     assert decoded_files == []
     assert again.fingerprint == on_disk.fingerprint
-    (entry,) = cache.cache_folder().iterdir()
+    (entry,) = cache_folder().iterdir()
     assert not list(entry.glob("*images*"))
     assert {path.stat().st_mode & 0o777 for path in entry.iterdir()} == {0o600}
 
@@ -284,7 +284,7 @@ def test_no_more_images_than_a_few_chunks_are_in_memory(
     monkeypatch.setattr("trainables.inspection.copies.CHUNK", 10 * 360)
     monkeypatch.setattr("trainables.inspection.copies.MIN_SIDE", 8)
     with little_room() as patched:
-        patched.setattr(encoded.np, "empty", allocating)
+        patched.setattr(np, "empty", allocating)
         whole = read(config)
         copies = find_copies(list(whole.decoded.parts.values()))
         assert len(copies.original) == 150
@@ -334,13 +334,16 @@ def test_masks_are_refused_as_before(tmp_path: Path, little_room: Room) -> None:
 def test_damage_to_the_entry_is_repaired(
     config: DataConfig, on_disk: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stamps,) = cache.cache_folder().rglob("train-stamps.npy")
+    (stamps,) = cache_folder().rglob("train-stamps.npy")
     stamps.unlink()
-    calls = []
+    calls: list[object] = []
     original = folder.load
-    monkeypatch.setattr(
-        folder, "load", lambda *given, **more: (calls.append(1), original(*given, **more))[1]
-    )
+
+    def recording(*arguments: Any, **options: Any) -> Decoded:
+        calls.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(folder, "load", recording)
     again = load(config)
     assert isinstance(again.train.images, Encoded)
     assert len(calls) == 1
