@@ -292,17 +292,19 @@ def _size(decoded: Decoded) -> int:
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
     """Complete an entry and move it into place, unless it exceeds the limit of the whole cache.
 
-    An entry without decoded images is small, and has no limit.
+    An entry without decoded images is small: it has no limit, and no other entry is evicted for it.
     """
     write_entry(new, decoded, is_encoded=decoded.train.is_on_disk)
     with suppress(OSError, EOFError, ValueError, KeyError, TypeError):
         read_entry(folder)
         return  # another process was faster, and perhaps reads it already
     size = sum(path.stat().st_size for path in new.iterdir())
-    if decoded.train.is_on_disk or size <= limit:
+    is_encoded = decoded.train.is_on_disk
+    if is_encoded or size <= limit:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
-        evict(folder.parent, limit, name=ENTRY_FILE, spare=folder)
+        if not is_encoded:
+            evict(folder.parent, limit, name=ENTRY_FILE, spare=folder)
 
 
 def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images | None:

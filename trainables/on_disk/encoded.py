@@ -57,7 +57,7 @@ class EncodedFiles:
     def fingerprint(self) -> str:
         """16 hex digits that identify the files and the form in which they are decoded."""
         digest = hashlib.sha256(repr((self.image_shape, self.value_range)).encode())
-        digest.update(os.fsencode("\0".join(self.names)))
+        digest.update(os.fsencode("\0".join([str(self.root), *self.names])))
         digest.update(np.ascontiguousarray(self.stamps).data)
         return digest.hexdigest()[:16]
 
@@ -83,8 +83,8 @@ class EncodedFiles:
             is_same = stamp_of(path) == tuple(self.stamps[row].tolist())
         except OSError as error:
             raise DataError(
-                f"{_quote(self.names[row])} cannot be read any more ({error.strerror}). Its "
-                "pixels are decoded whenever they are used. Restore the file, and start again."
+                f"{_quote(self.names[row])} cannot be read any more ({error.strerror}). Its pixels "
+                "are decoded whenever they are used. Restore the file, or start a new search."
             ) from error
         if not is_same:
             raise DataError(

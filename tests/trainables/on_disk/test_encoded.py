@@ -152,9 +152,24 @@ def test_a_full_disk_has_room_for_no_images_but_the_search_goes_on(
     assert isinstance(dataset.train.images, Encoded)
 
 
-def test_the_cache_may_be_turned_off_or_unwritable(
-    config: DataConfig, little_room: Room, tmp_path: Path
+def test_with_the_cache_turned_off_no_other_entry_is_evicted(
+    config: DataConfig, little_room: Room, write_images: Callable[..., object], tmp_path: Path
 ) -> None:
+    for name in ("a", "b"):
+        write_images(tmp_path / "earlier" / name, 5)
+    with little_room() as patched:
+        patched.setattr(cache, "free_memory", lambda: 10**9)
+        patched.setattr(cache, "cache_limit", lambda folder: 10**6)
+        load(DataConfig(name="folder", root=str(tmp_path / "earlier")))
+        (entry,) = cache_folder().iterdir()
+        patched.setattr(cache, "free_memory", lambda: 1000)
+        patched.setattr(cache, "cache_limit", lambda folder: 0)
+        dataset = load(config)
+        assert dataset.train.images.folder is not None
+        assert {entry, dataset.train.images.folder} == set(cache_folder().iterdir())
+
+
+def test_the_cache_may_be_unwritable(config: DataConfig, little_room: Room, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with little_room() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
