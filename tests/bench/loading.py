@@ -82,9 +82,9 @@ def make(folder: Path, count: int) -> None:
 
 def load_on_disk(loader: str, folder: Path) -> ImagesOnDisk:
     """Load the training images so that they stay on the disk, on a machine of any size."""
-    cache.is_large = lambda size: True  # type: ignore[assignment]
+    setattr(cache, "is_large", lambda size: True)  # noqa: B010 - not exported, for mypy
     if loader == "encoded":
-        cache.free_memory = lambda: 0  # type: ignore[assignment]
+        setattr(cache, "free_memory", lambda: 0)  # noqa: B010
         os.environ["IMAGE_CACHE_GB"] = "0"
     else:
         os.environ["IMAGE_CACHE_GB"] = "1000"
@@ -206,7 +206,7 @@ def main() -> None:
             progress(f"{repetition + 1}/{args.repetitions} {titles[name]} ...")
             figures[name].append(measure(name, args))
     total = sum(path.stat().st_size for path in folder.rglob("*.jpg")) / 1e9
-    print(f"{machine()}; {args.images:,} images, {total:.1f} GB, batches of {args.batch}\n")
+    print(f"{machine()}; {args.images:,} images, {total:.2f} GB, batches of {args.batch}\n")
     print("| | writes, s | GB | images/s, first pass | images/s, later |\n|---|---|---|---|---|")
     for name, title in titles.items():
         columns = {key: [run[key] for run in figures[name]] for key in figures[name][0]}
