@@ -169,7 +169,7 @@ FLOORS = {
         memory fields corrections
         messages
         catalog caches
-        config mapped fairness
+        config on_disk fairness
         datasets
         datasets/masks
         datasets/boxes

@@ -124,7 +124,7 @@ def image_memory(dataset: Dataset, *, is_local: bool = True) -> ImageMemory:
     if is_local:
         return ImageMemory(sum(part.memory for part in parts), free_memory())
     needed = sum(part.nbytes for part in parts)
-    if dataset.train.is_mapped:
+    if dataset.train.is_on_disk:
         needed = 2 * needed + (0 if dataset.test is None else dataset.test.nbytes)
     return ImageMemory(needed, free_memory())
 

@@ -20,14 +20,16 @@ from search.preflight.prepare import data_facts, prepare
 from search.schedulers.rungs import expected_epochs
 from search.values.executors import EXECUTORS
 from search.values.objectives import measured_keys
-from search.values.wording import durations
+from search.values.wording import duration, durations
 from search.views.text.labels import classes_text, parts_text, strategy_text
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import counted
 from trainables.inspection.report import DataReport
+from trainables.on_disk.encoded import Encoded, images_per_second
 from trainables.processors import Load
+from trainables.progress import step
 from trainables.robustness.budgets import CORRUPTED, predictions_of
 from trainables.values import Json
 
@@ -236,6 +238,8 @@ def estimate_search(experiment: Experiment) -> Estimate:
     image_s = _prediction_seconds(trainings.configs, costs, dataset)
     evaluate_s = _evaluate_seconds(experiment, dataset, image_s)
     costs = [cost + _measured_seconds(experiment, dataset, image_s) for cost in costs]
+    costs, decoding_notes = _with_decoding(costs, dataset, at_once, device)
+    notes += decoding_notes
     expected_s, most_s = (
         sum(epochs * cost for epochs, cost in zip(counts, costs, strict=True))
         for counts in (expected, lengths)
@@ -294,6 +298,37 @@ def _measured_seconds(experiment: Experiment, dataset: Dataset, image_s: float) 
     if not measures:
         return 0.0
     return len(measures) * len(stress_rows(dataset, experiment.base.data.split_seed)) * image_s
+
+
+def _with_decoding(
+    costs: Sequence[float], dataset: Dataset, at_once: int, device: str
+) -> tuple[list[float], list[str]]:
+    """Add the time of decoding to that of an epoch, if images are decoded whenever they are used.
+
+    Args:
+        costs: the seconds of an epoch of each training, without decoding.
+        dataset: the data of the search.
+        at_once: the number of trials at once, which share the processors.
+        device: the device of the networks; on a GPU, decoding takes place at the same time.
+
+    Returns:
+        The seconds of an epoch of each training, and a note on the speed of decoding.
+    """
+    images = dataset.train.images
+    if not isinstance(images, Encoded):
+        return list(costs), []
+    with step("measuring the speed of decoding"):
+        speed = images_per_second(images)
+    folds = dataset.folds
+    count = len(dataset.train) * folds if folds else len(dataset.train) + len(dataset.val)
+    decoding_s = count * at_once / speed
+    note = (
+        f"note: this machine decodes about {speed:,.0f} images a second (measured on a sample), so "
+        f"that an epoch takes at least {duration(decoding_s)}, with {counted(at_once, 'trial')} at "
+        "once."
+    )
+    combine = sum if device == "cpu" else max
+    return [combine((cost, decoding_s)) for cost in costs], [note]
 
 
 def _busy_notes(load: Load, device: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Images and targets as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`).
 
 Images (or targets) that all have the same shape are one array; otherwise they are `Ragged`. Images
-that do not fit into memory are `Mapped`.
+that do not fit into memory are `ImagesOnDisk`.
 """
 
 import dataclasses
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
+from trainables.errors import DataError
 from trainables.fairness.attributes import Attributes
-from trainables.mapped import Mapped, keep_array
+from trainables.on_disk.images import ImagesOnDisk
+from trainables.on_disk.mapped import keep_array
 
 Images = NDArray[np.uint8]
 Arrays = Any
@@ -28,7 +30,7 @@ Arrays = Any
 Allocate = Callable[[str, tuple[int, ...]], Images]
 """A function that allocates the array for a part's images, from the part's name and the shape.
 
-The shape is (count, height, width, channels).
+The shape is (count, height, width, channels). It raises `NoRoom`.
 """
 CHUNK = 4_000_000
 """The size, in bytes, of the chunks in which the images of a part are processed."""
@@ -49,6 +51,10 @@ Names = tuple[str, ...] | None
 None for images that are not files. The names may have any characters that the file system allows;
 `printable` makes them safe to print.
 """
+
+
+class NoRoom(DataError):
+    """The decoded images fit neither into the cache nor into memory."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +154,10 @@ def as_uniform(values: Arrays) -> Arrays:
 
 
 def take_rows(values: Arrays, rows: Any) -> Arrays:
-    """Return a copy of these rows of an array, or of `Ragged` arrays; `Mapped` ones stay."""
+    """Return a copy of these rows of an array, or of `Ragged` arrays; `ImagesOnDisk` stay."""
     if isinstance(values, Ragged):
         return values.take(np.arange(len(values))[rows])
-    if isinstance(values, Mapped):
+    if isinstance(values, ImagesOnDisk):
         return values.take(rows)
     return np.ascontiguousarray(values[rows])
 
@@ -174,8 +180,8 @@ def pixels_of(images: Arrays, rows: Any) -> Images:
 class Part:
     """Images and their targets, whose meaning depends on the task.
 
-    Images are uint8 (count, height, width, channels), an array or `Mapped`, or `Ragged` of (height,
-    width, channels). The targets of classification are class numbers, int64 (count,).
+    Images are uint8 (count, height, width, channels), an array or `ImagesOnDisk`, or `Ragged` of
+    (height, width, channels). The targets of classification are class numbers, int64 (count,).
     """
 
     images: Arrays
@@ -189,9 +195,9 @@ class Part:
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of the images.
 
-        Of `Mapped` images, it is that of their rows and of the file's own fingerprint.
+        Of `ImagesOnDisk`, it is that of their rows and of the files' own fingerprint.
         """
-        if self.is_mapped:
+        if self.is_on_disk:
             return derive_fingerprint(self.images.fingerprint, self.images.rows)
         digest = hashlib.sha256(str(self.shape).encode())
         if self.is_ragged:
@@ -212,9 +218,9 @@ class Part:
         return isinstance(self.images, Ragged)
 
     @property
-    def is_mapped(self) -> bool:
-        """True if the images stay in their file."""
-        return isinstance(self.images, Mapped)
+    def is_on_disk(self) -> bool:
+        """True if the images stay on the disk."""
+        return isinstance(self.images, ImagesOnDisk)
 
     @property
     def copied(self) -> "Part":
@@ -224,7 +230,7 @@ class Part:
     @property
     def in_file_order(self) -> "Part":
         """The same images in the order in which they are read fastest."""
-        if not self.is_mapped:
+        if not self.is_on_disk:
             return self
         order = np.argsort(self.images.rows)
         return Part(self.images.take(order), self.targets[order])
@@ -232,7 +238,7 @@ class Part:
     @property
     def memory(self) -> int:
         """The size of all images and targets that are in memory, in bytes."""
-        return int(self.targets.nbytes) + (0 if self.is_mapped else self.size)
+        return int(self.targets.nbytes) + (0 if self.is_on_disk else self.size)
 
     @property
     def size(self) -> int:
@@ -258,14 +264,22 @@ class Part:
         Each chunk has the form that `pixels_of` returns.
         """
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
-        for first in range(0, len(self), count):
-            yield self._some(slice(first, first + count))
+        slices = [slice(first, first + count) for first in range(0, len(self), count)]
+        for number, rows in enumerate(slices):
+            if self.is_on_disk:  # so that the next chunk is read while the caller uses this one
+                for expected in slices[number : number + 2]:
+                    self._expect(expected)
+            yield self._some(rows)
 
     def _some(self, rows: slice) -> Images:
         return pixels_of(self.images, rows)
 
+    def _expect(self, rows: slice) -> None:
+        """Begin to read these images from the disk."""
+        self.images.expect(self.images.rows[rows])
+
     def take(self, rows: NDArray[np.intp]) -> "Part":
-        """Return these rows; only `Mapped` images are not copied."""
+        """Return these rows; only `ImagesOnDisk` are not copied."""
         return Part(
             take_rows(self.images, rows),
             take_rows(self.targets, rows),
@@ -325,12 +339,15 @@ class PartSubset(Part):
         return self.whole.is_ragged
 
     @property
-    def is_mapped(self) -> bool:
-        """True if the images stay in their file."""
-        return self.whole.is_mapped
+    def is_on_disk(self) -> bool:
+        """True if the images stay on the disk."""
+        return self.whole.is_on_disk
 
     def _some(self, rows: slice) -> Images:
         return pixels_of(self.whole.images, self.rows[rows])
+
+    def _expect(self, rows: slice) -> None:
+        self.whole.images.expect(self.whole.images.rows[self.rows[rows]])
 
 
 class JoinedPart(Part):
@@ -353,7 +370,7 @@ class JoinedPart(Part):
         return False
 
     @property
-    def is_mapped(self) -> bool:
+    def is_on_disk(self) -> bool:
         """False: these images are not in one file."""
         return False
 
@@ -591,7 +608,7 @@ class Dataset:
     @property
     def in_memory(self) -> "Dataset":
         """A copy whose images are in memory; the same data set if they already are."""
-        if not self.train.is_mapped:
+        if not self.train.is_on_disk:
             return self
         train = self.train.copied
         val = train if self.val is self.train else self.val.copied
@@ -619,11 +636,11 @@ class Dataset:
     def _level_counts(self) -> NDArray[np.int64]:
         """Count each channel's 256 levels in the training images, (channels, 256).
 
-        For `Mapped` images, of which the count takes minutes, it is kept beside their file.
+        For `ImagesOnDisk`, of which the count takes minutes, it is stored in the cache.
         """
         path: Path | None = None
-        if self.train.is_mapped:
-            path = self.train.images.file.with_name(f"levels-{self.train.fingerprint}.npy")
+        if self.train.is_on_disk and (folder := self.train.images.folder) is not None:
+            path = folder / f"levels-{self.train.fingerprint}.npy"
             with suppress(OSError, EOFError, ValueError):
                 stored: NDArray[np.int64] = np.load(path, allow_pickle=False)
                 return stored

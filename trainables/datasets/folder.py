@@ -4,13 +4,16 @@ The classes are directly under the root, or under `train/`, `val/` and `test/` (
 If all images have the same size, of at most 224 x 224 pixels, they keep it. Otherwise all are
 resized to 224 x 224, the usual size for ImageNet's networks. `data.image_size` overrides this rule.
 Images stay grey if all of them are grey. Images of more than 8 bits are scaled by the range of
-values of the whole data set, so that their brightness stays comparable.
+values of the whole data set, so that their brightness stays comparable. If the decoded images fit
+neither into the cache nor into memory, they are decoded again whenever they are used (`Encoded`).
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +28,7 @@ from trainables.datasets.arrays import (
     Decoded,
     Images,
     LeftOut,
+    NoRoom,
     Part,
     as_uniform,
     in_memory,
@@ -36,11 +40,13 @@ from trainables.datasets.images import (
     ValueRange,
     decode_telling,
     extremes,
+    files_to_decode,
     header,
 )
-from trainables.datasets.layout import Layout, are, layout_error
+from trainables.datasets.layout import Layout, Members, are, layout_error
 from trainables.datasets.parts import layout_of
 from trainables.errors import DataError, counted, did_you_mean, printable
+from trainables.on_disk.encoded import Encoded, Stamp, stamp_of
 from trainables.processors import processors
 from trainables.progress import step
 
@@ -68,6 +74,23 @@ FEW_LEVELS, NEARLY_ALL = 16, 0.999
 """A warning is shown if `FEW_LEVELS` of the 256 levels contain the share `NEARLY_ALL` of pixels."""
 
 
+@dataclass(frozen=True)
+class ImageForm:
+    """The form to which all images are converted."""
+
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+    mode: str
+    """Pillow's mode: "L" or "RGB"."""
+    value_range: ValueRange | None
+    """The values that become 0 and 255, for images of more than 8 bits."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.size[1], self.size[0], 1 if self.mode == "L" else 3
+
+
 @dataclass
 class FolderFindings:
     """The headers of the files, and the errors and peculiarities found when decoding them."""
@@ -77,6 +100,8 @@ class FolderFindings:
     transparent: list[Path] = field(default_factory=list)
     blank: list[Path] = field(default_factory=list)
     """Transparent images that are completely white on a white background."""
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
+    """The `stamp_of` each file, before it was decoded."""
     brightest: dict[Path, int] = field(default_factory=dict)
     """The largest value of each image of which Pillow reads the upper 8 of 16 bits."""
 
@@ -107,35 +132,25 @@ def load(
             value_range = find_value_range(layout, findings.headers, pool.map)
         except DataError as error:
             problems.append(str(error))
-        size, mode = _common_form(findings.headers.values(), config.image_size)
-        shape = size[1], size[0], 1 if mode == "L" else 3
-
-        def decode(images: Images, row: int, path: Path) -> None:
-            advance()
-            try:
-                images[row], was_transparent = decode_telling(
-                    path, size, mode, value_range or SIXTEEN_BITS
-                )
-            except DataError as error:
-                findings.errors[path] = error
-                return
-            findings.note(path, images[row], was_transparent=was_transparent)
-
-        arrays = {
-            title: allocate(title, (len(members), *shape)) for title, members in parts.items()
-        }
-        with step("decoding images", len(paths)) as advance:
-            for title, members in parts.items():
-                each = [path for _, path in members]
-                list(pool.map(decode, [arrays[title]] * len(each), range(len(each)), each))
+        form = _common_form(findings.headers.values(), config.image_size, value_range)
+        arrays = _allocate_all(parts, form.shape, allocate)
+        _decode_all(layout, arrays, form, findings, pool)
     problems += [
         *find_dark(layout, findings),
         *list_unreadable(layout, findings, are_skipped=config.skip_bad),
     ]
     if problems:
         raise layout_error(problems)
+    encoded = partial(_encoded, layout, findings, form)
     whole = {
-        title: _part(arrays[title], layout, classes, findings.errors, title) for title in parts
+        title: _part(
+            partial(_without_gaps, arrays[title]) if arrays else encoded,
+            layout,
+            classes,
+            findings.errors,
+            title,
+        )
+        for title in parts
     }
     return Decoded(
         tuple(classes),
@@ -146,10 +161,41 @@ def load(
         value_range=value_range,
         remarks=(
             *describe_range(whole.values(), findings.headers.values(), value_range),
-            *describe_files(layout, findings, size),
+            *describe_files(layout, findings, form.size),
         ),
         left_out=tuple(list_left_out(layout, findings)),
     )
+
+
+def _decode_all(
+    layout: Layout,
+    arrays: dict[str, Images],
+    form: ImageForm,
+    findings: FolderFindings,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Decode all images into the arrays of their parts; without arrays, only to check them."""
+
+    def decode(images: Images | None, row: int, path: Path) -> None:
+        advance()
+        if images is None:
+            with suppress(OSError):  # of a missing file, which cannot be decoded, either
+                findings.stamps[path] = stamp_of(path)
+        try:
+            pixels, was_transparent = decode_telling(
+                path, form.size, form.mode, form.value_range or SIXTEEN_BITS
+            )
+        except DataError as error:
+            findings.errors[path] = error
+            return
+        if images is not None:
+            images[row] = pixels
+        findings.note(path, pixels, was_transparent=was_transparent)
+
+    with step("decoding images", len(layout.paths)) as advance:
+        for title, members in layout.parts.items():
+            each = [path for _, path in members]
+            list(pool.map(decode, [arrays.get(title)] * len(each), range(len(each)), each))
 
 
 def list_left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]:
@@ -158,10 +204,34 @@ def list_left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]
         yield LeftOut(printable(layout.name(path)), f"cannot be read: {error}")
 
 
+def _allocate_all(
+    parts: dict[str, Members], shape: tuple[int, ...], allocate: Allocate
+) -> dict[str, Images]:
+    """Allocate the arrays of all parts; empty if their images are decoded whenever they are used.
+
+    Then they are decoded now only to check them.
+    """
+    try:
+        return {title: allocate(title, (len(members), *shape)) for title, members in parts.items()}
+    except NoRoom:
+        return {}
+
+
 def _part(
-    images: Images, layout: Layout, classes: list[str], errors: dict[Path, DataError], title: str
+    images: Callable[[list[int], list[Path]], Arrays],
+    layout: Layout,
+    classes: list[str],
+    errors: dict[Path, DataError],
+    title: str,
 ) -> Part:
-    """Return a part without the unreadable images; later images are moved forward in place.
+    """Return a part without the unreadable images.
+
+    Args:
+        images: returns the images of the readable files, whose rows in the part and paths it gets.
+        layout: the layout of the folder.
+        classes: the names of all classes.
+        errors: the unreadable files.
+        title: the part's name.
 
     Raises:
         DataError: no image of the part can be read.
@@ -172,15 +242,33 @@ def _part(
         raise DataError(
             f"no image of the {TITLES[title]} set can be read. Check the files of this set."
         )
-    for place, row in enumerate(rows):
-        if place != row:
-            images[place] = images[row]
     numbers = {name: number for number, name in enumerate(classes)}
     return Part(
-        images[: len(rows)] if len(rows) < len(members) else images,
+        images(rows, [members[row][1] for row in rows]),
         np.array([numbers[members[row][0]] for row in rows], dtype=np.int64),
         tuple(layout.name(members[row][1]) for row in rows),
     )
+
+
+def _without_gaps(images: Images, rows: list[int], paths: list[Path]) -> Images:
+    """Return these rows of an array, in which they are moved forward in place."""
+    for place, row in enumerate(rows):
+        if place != row:
+            images[place] = images[row]
+    return images[: len(rows)] if len(rows) < len(images) else images
+
+
+def _encoded(
+    layout: Layout,
+    findings: FolderFindings,
+    form: ImageForm,
+    rows: list[int],
+    paths: list[Path],
+) -> Encoded:
+    """Return the images of these files, which are decoded whenever they are used."""
+    names = [layout.name(path) for path in paths]
+    stamps = np.array([findings.stamps[path] for path in paths])
+    return Encoded.whole(files_to_decode(layout.root, names, stamps, form.shape, form.value_range))
 
 
 def usable_part(
@@ -256,16 +344,18 @@ def common_mode(headers: Iterable[Header]) -> str:
     return "L" if modes and modes <= GREY_MODES else "RGB"
 
 
-def _common_form(headers: Iterable[Header], image_size: int | None) -> tuple[tuple[int, int], str]:
-    """Return the (width, height) and mode to which all images are converted."""
+def _common_form(
+    headers: Iterable[Header], image_size: int | None, value_range: ValueRange | None
+) -> ImageForm:
+    """Return the form to which all images are converted."""
     read_headers = list(headers)
     mode = common_mode(read_headers)
     if image_size is not None:
-        return (image_size, image_size), mode
+        return ImageForm((image_size, image_size), mode, value_range)
     sizes = {each.size for each in read_headers}
     if len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIDE:
-        return next(iter(sizes)), mode
-    return (DEFAULT_SIDE, DEFAULT_SIDE), mode
+        return ImageForm(next(iter(sizes)), mode, value_range)
+    return ImageForm((DEFAULT_SIDE, DEFAULT_SIDE), mode, value_range)
 
 
 def find_value_range(

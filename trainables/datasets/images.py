@@ -4,7 +4,7 @@ import importlib
 import io
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, features
 
 from trainables.datasets.arrays import SIXTEEN_BITS, Images
 from trainables.errors import DataError
+from trainables.on_disk.encoded import EncodedFiles
 
 
 def _can_read_heif() -> bool:
@@ -290,6 +291,27 @@ def decode(
         DataError: the file is not an image, or is damaged.
     """
     return decode_telling(path, size, mode, value_range)[0]
+
+
+def files_to_decode(
+    root: Path,
+    names: Sequence[str],
+    stamps: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    value_range: ValueRange | None,
+) -> EncodedFiles:
+    """Return image files that are decoded with `decode` whenever they are used.
+
+    Args:
+        root: the folder of the files.
+        names: the path of each file relative to `root`.
+        stamps: the `stamp_of` each file, (files, 2).
+        shape: the (height, width, channels) of all decoded images.
+        value_range: as for `decode`; None for images of 8 bits.
+    """
+    return EncodedFiles(
+        root.absolute(), tuple(names), stamps, shape, value_range or SIXTEEN_BITS, decode
+    )
 
 
 def decode_telling(

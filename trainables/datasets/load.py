@@ -33,8 +33,8 @@ from trainables.datasets.splits import Labels, Rows, divisible, split_off, split
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted, printable
 from trainables.fairness.attributes import Attributes, check_images, read_attributes
-from trainables.mapped import Mapped
 from trainables.memory import require_memory
+from trainables.on_disk.images import ImagesOnDisk
 
 TOLERATED = 0.1
 """The relative deviation of a part's size from the requested one above which a note is shown."""
@@ -84,7 +84,7 @@ def read(config: DataConfig, *, download: bool = False) -> Whole:
         decoded = _with_corrections(decoded, corrections_path(layout.root))
     targets.check(decoded, config)
     are_joined = config.folds is not None and decoded.val is not None
-    stay_in_files = isinstance(decoded.train.images, Mapped) and not are_joined
+    stay_in_files = isinstance(decoded.train.images, ImagesOnDisk) and not are_joined
     if config.train_limit is None and not (decoded.train.is_ragged or stay_in_files):
         require_memory(sum(map(len, decoded.parts.values())), decoded.train.shape[1:])
     return Whole(decoded, layout, attributes)

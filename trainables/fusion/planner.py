@@ -131,7 +131,7 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         return "too few of the trials that run at once have the same shape"
     if dataset.folds is not None:
         return "the folds of a trial are trained one after another"
-    if dataset.train.is_mapped:
+    if dataset.train.is_on_disk:
         return "the images do not fit into memory"
     if "fuse" not in config.task.can:
         return f"the task is {config.task.name}, and {CAPABILITIES['fuse']}"

@@ -44,8 +44,8 @@ from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
 from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key, unfused_option
-from trainables.mapped import Mapped
 from trainables.messages import EpochMetrics
+from trainables.on_disk.images import ImagesOnDisk
 from trainables.tasks.metrics import measure
 from trainables.training.loop import Training, autocast, mixed_seed
 
@@ -141,7 +141,7 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         return "the networks of their task cannot be trained as one"
     if option := next(filter(None, (unfused_option(each.config) for each in trainings)), ""):
         return f"one of them is trained with {option}"
-    if any(isinstance(each.train.images, Mapped) for each in trainings):
+    if any(isinstance(each.train.images, ImagesOnDisk) for each in trainings):
         return "the images do not fit into memory"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),

@@ -24,7 +24,7 @@ from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.masks.crops import tile_side
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
-from trainables.mapped import Mapped
+from trainables.on_disk.images import ImagesOnDisk
 from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 
@@ -256,7 +256,7 @@ class Task:
         median, to which images are cut or repeated.
         """
         images = self.given(dataset.val)
-        if isinstance(images, np.ndarray | Mapped) and not self.has_fixed_input:
+        if isinstance(images, np.ndarray | ImagesOnDisk) and not self.has_fixed_input:
             repeated: Images = images[np.arange(count) % len(images)]
             return repeated
         _, height, width = dataset.image

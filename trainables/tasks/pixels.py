@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.augmentation.augment import augment
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
-from trainables.mapped import Mapped
+from trainables.on_disk.images import ImagesOnDisk
 
 MOVING = threading.Lock()
 """The lock that is held while `RESIDENT` is read or changed."""
@@ -33,7 +33,7 @@ class Pixels:
     ) -> None:
         whole = part.whole if isinstance(part, PartSubset) else part
         self.images: Any
-        """A tensor on the device, or `Ragged` or `Mapped` images; `_images_at` returns some."""
+        """A tensor on the device, `Ragged` images, or `ImagesOnDisk`; `_images_at` returns some."""
         self.images, self.targets = resident(whole.images, device), resident(whole.targets, device)
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, PartSubset) else None
         """The rows of a `PartSubset` in the whole part; None for other parts."""
@@ -77,14 +77,14 @@ class Pixels:
 
     def _images_at(self, rows: Tensor) -> Tensor:
         """Return the images at these rows of the whole part, on the device."""
-        if not isinstance(self.images, Mapped):
+        if not isinstance(self.images, ImagesOnDisk):
             images: Tensor = self.images[rows]
             return images
         return torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
 
     def expect(self, rows: Tensor) -> None:
-        """Let the system read the images of these rows, which are needed soon, from their file."""
-        if isinstance(self.images, Mapped):
+        """Begin to read the images of these rows, which are needed soon, from the disk."""
+        if isinstance(self.images, ImagesOnDisk):
             self.images.expect(self.images.rows[self.whole_rows(rows).cpu().numpy()])
 
     def scale(self, images: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 def resident(values: Arrays, device: torch.device) -> Any:
     """Return the array as a tensor on the device; `Ragged` arrays get such a tensor as buffer.
 
-    `Mapped` images stay as they are, since they do not fit into memory.
+    `ImagesOnDisk` stay as they are, since they do not fit into memory.
 
     On a CPU the tensor shares the array's memory. On a GPU it is kept for the next trials of the
     process, until other data sets replace it.
     """
-    if isinstance(values, Mapped):
+    if isinstance(values, ImagesOnDisk):
         return values
     if isinstance(values, Ragged):
         return Ragged(resident(values.buffer, device), values.shapes)

@@ -19,7 +19,7 @@ from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
 from tests.support.played import changed
 from trainables.datasets.arrays import Dataset, Part
-from trainables.mapped import Mapped
+from trainables.on_disk.mapped import Mapped
 
 DATASET = Dataset(
     "made", ("a", "b"), *[Part(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64))] * 3, "f00d"

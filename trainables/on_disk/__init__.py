@@ -1,0 +1,1 @@
+"""Images that stay on the disk, because they would fill the memory."""
