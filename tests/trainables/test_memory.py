@@ -85,14 +85,14 @@ def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is
     ] == dataset.train.targets.tolist()
 
 
-def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
+def test_images_with_masks_that_do_not_fit_are_refused_before_they_are_decoded(
     monkeypatch, tmp_path, write_images
 ):
-    from trainables.datasets import folder
+    from trainables.datasets.masks import folder
 
-    for name in ("a", "b"):
+    for name in ("images", "masks"):
         write_images(tmp_path / name, 5)
-    monkeypatch.setattr(cache, "free_memory", lambda: 2000)
+    monkeypatch.setattr(cache, "free_memory", lambda: 200)
     monkeypatch.setenv("IMAGE_CACHE_GB", "0")
     monkeypatch.setattr(folder, "decode_telling", lambda *arguments: pytest.fail("decoded"))
     text = (
@@ -102,7 +102,7 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
         r"memory\.$"
     )
     with pytest.raises(DataError, match=text):
-        load(DataConfig(name="folder", root=str(tmp_path)))
+        load(DataConfig(name="folder", root=str(tmp_path), task="segmentation"))
 
 
 def test_what_fits_is_not_refused(monkeypatch):

@@ -264,11 +264,15 @@ class TaskEntry:
         Raises:
             ConfigError: the task lacks the capability; the message names the setting.
         """
-        if capability not in self.can:
-            raise ConfigError(
-                f"{setting} cannot be used for {self.name}: {CAPABILITIES[capability]}. Remove "
-                "this setting."
-            )
+        if capability in self.can:
+            return
+        option = INSTEAD.get(capability)
+        has_option = option is not None and hasattr(self.options_class, option)
+        instead = f", or use task.{option}" if has_option else ""
+        raise ConfigError(
+            f"{setting} cannot be used for {self.name}: {CAPABILITIES[capability]}. Remove this "
+            f"setting{instead}."
+        )
 
     def load(self, options: Options | None = None) -> Any:
         """Return an instance of `implementation`, a `trainables.tasks.base.Task`; imports torch.
@@ -290,7 +294,7 @@ class TaskEntry:
 
 
 CAPABILITIES = {
-    "augment": "no augmentation transforms its targets too, but task.turns turns and mirrors both",
+    "augment": "no augmentation also transforms its targets",
     "balance": "its targets have no classes that could be weighted",
     "sampling": "its images have no classes of which equal numbers could be drawn",
     "folds": "the predictions of several networks cannot be combined",
@@ -308,6 +312,8 @@ CAPABILITIES = {
     "explain": "its predictions cannot be explained by a map of the image",
 }
 """The capabilities that a task may have, and the reason that is printed if one is missing."""
+INSTEAD = {"augment": "turns"}
+"""The options of a task that may do instead what a capability would."""
 
 UNIT = (0.0, 1.0)
 """The limits of a metric that is a fraction."""

@@ -261,7 +261,7 @@ def test_folders_without_training_images_are_refused(
 def test_the_scale_is_a_setting_of_this_task_alone() -> None:
     with pytest.raises(ConfigError, match=r"data.scale cannot be used for classification: its"):
         DataConfig(scale=3)
-    with pytest.raises(ConfigError, match=r"data.scale must be <= 4 \(got 8\)"):
+    with pytest.raises(ConfigError, match=r"data.scale must be >= 2 and <= 4 \(got 8\)"):
         DataConfig(name="photographs", task="super_resolution", scale=8)
 
 
