@@ -292,7 +292,7 @@ class Asha(Scheduler):
 
         The features have the shape (trainings, `FEATURES`). All are computed again after each event
         from arrays; orders and forecasts only at rungs where something has changed since. `take`
-        and `compress` are several times as fast as indexing with an array.
+        and `compress` are up to three times as fast as indexing with numbers or a mask.
         """
         standings = self.standings
         numbers = np.flatnonzero(standings.waits | standings.runs | standings.is_stopped)
