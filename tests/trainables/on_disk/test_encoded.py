@@ -333,19 +333,6 @@ def test_the_speed_is_measured_on_a_sample(on_disk: Dataset, decoded_files: list
     assert 0 < len(decoded_files) <= len(on_disk.train)
 
 
-def test_masks_are_refused_as_before(tmp_path: Path, little_room: Room) -> None:
-    for number in range(12):
-        for kind in ("images", "masks"):
-            file = tmp_path / "data" / kind / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.zeros((64, 64), np.uint8)
-            pixels[:8] = 1 + number % 2
-            Image.fromarray(pixels).save(file)
-    config = DataConfig(name="folder", root=str(tmp_path / "data"), task="segmentation")
-    with little_room(), pytest.raises(DataError, match="the decoded images need at least"):
-        load(config)
-
-
 def test_damage_to_the_entry_is_repaired(
     config: DataConfig, on_disk: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
