@@ -32,6 +32,11 @@ differences within a pair are due to the candidates.
 - The expected value: the mean over the seeds. Its confidence interval (Student's t) accounts for
   the choice: the candidate that was chosen among several was probably lucky. So the lower bound is
   the one of a simultaneous interval for all candidates.
+- The average: the mean of the weights of the chosen candidate's trainings is one more network
+  (`search.sessions.averaging`). It takes the place of the best training, unless it is behind the
+  trainings' mean accuracy, on the same images, by more than a tie. It owes nothing to the luck of a
+  single seed, and was as good or better in every measurement (`tests.bench.weight_average`). The
+  expected value remains the one of a single training.
 """
 
 import math
@@ -42,7 +47,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from search.journal.events import Finalist, Selected
+from search.journal.events import Averaged, Finalist, Selected
 from search.values.statistics import LEVEL, Comparison, Expected, compare, expect
 from trainables.catalog.tasks import Metric
 
@@ -233,6 +238,11 @@ def _row(
         reason=race.out.get(name, ""),
         ms_per_image=candidate.ms_per_image,
     )
+
+
+def is_average_as_good(averaged: Averaged) -> bool:
+    """True if the average of several trainings is better than these on average, or tied."""
+    return averaged.gain >= -TIE * averaged.error
 
 
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:

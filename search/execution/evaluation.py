@@ -477,7 +477,8 @@ def evaluate_chosen(
         return
     assert selection.verdict is not None
     candidate = selection.verdict.candidate
-    for trial in policy.ranked(candidate):
+    average = [selection.average] if selection.average and selection.is_average_chosen else []
+    for trial in [*average, *policy.ranked(candidate)]:
         if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
             return
         if answer.damaged is None:

@@ -7,13 +7,14 @@ would flatten and inspect dictionaries. `search.execution.worker` adds the parts
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from search.execution.job import EvaluationReply, Job, checkpoint_in, keep
+from search.execution.job import EvaluationReply, Job, checkpoint_in, keep, patiently
 from search.preflight.shadows import put_libraries_first
-from trainables.checkpoints.remote import folder_here
+from trainables.checkpoints.remote import folder_here, forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -209,6 +210,43 @@ class Process:
             )
 
         return self._measure(job, dataset, epoch, measure)
+
+    @in_use
+    def average(
+        self, job: Job, dataset: Dataset, members: list[tuple[Job, int]], epoch: int
+    ) -> EvaluationReply:
+        """Save the mean of the weights of several trainings, and compare it with them.
+
+        Args:
+            job: the description of the new network, which names its folder.
+            dataset: the data.
+            members: the jobs of the trainings, each with the epoch of its checkpoint.
+            epoch: the number of the new checkpoint.
+
+        Returns:
+            The fields of `ComparedMean`, or the damage of a training's checkpoint.
+        """
+        from trainables.checkpoints.checkpoint import CheckpointError, name
+        from trainables.evaluation.mean_weights import average_trainings
+
+        config, request = TrialConfig.from_dict(job.config), job.request
+        folder = folder_here(job.folder, request.mirror, request.attempt)
+        try:
+            with ExitStack() as opened:
+                paths = [opened.enter_context(checkpoint_in(*member)) for member in members]
+                compared = average_trainings(
+                    config, self._share_data(dataset), paths, folder, epoch, device=self._device
+                )
+            if (mirror := request.mirror) is not None:
+                patiently(lambda: mirror.push(folder, [name(epoch)]))
+        except CheckpointError as error:
+            return EvaluationReply(damaged=str(error))
+        except Exception as error:
+            self._hear_error(error)
+            raise
+        finally:
+            forget(job.folder, request.mirror, request.attempt)
+        return EvaluationReply(compared._asdict())
 
     @in_use
     def get_ready(self) -> EvaluationReply:

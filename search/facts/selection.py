@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from search.journal.events import Finalist
-from search.journal.result import SearchResult
+from search.journal.result import SearchResult, Selection
 from search.values.statistics import expect
+from trainables.values import Json
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,20 @@ def finalists(result: SearchResult) -> list[FinalistInterval]:
         leads = {"difference": None, "p": None} if row.candidate == verdict.leader else {}
         rows.append(FinalistInterval(**(vars(row) | leads), low=low, high=high))
     return rows
+
+
+def average_facts(selection: Selection) -> Json:
+    """Return the average of the chosen candidate's trainings for `--json`; empty if there is none.
+
+    It has the members, the gain in accuracy over them on average, and whether it was chosen.
+    """
+    averaged = selection.current_average
+    if averaged is None:
+        return {}
+    facts = ("trial", "members", "metrics", "gain", "error")
+    return {
+        "average": {
+            **{name: getattr(averaged, name) for name in facts},
+            "is_chosen": selection.is_average_chosen,
+        }
+    }

@@ -7,6 +7,7 @@ from typing import Self
 
 from search.decisions.refinement import refinement_facts
 from search.facts.guessing import above_chance
+from search.facts.selection import average_facts
 from search.facts.summary import metric_facts, registration_facts, request_facts
 from search.facts.trials import deviation
 from search.journal.guessing import answer_against
@@ -104,6 +105,7 @@ def standing_json(standing: SearchStanding) -> dict[str, object]:
             "outcome": selection.outcome,
             "reason": selection.reason,
             "trainings": trainings,
+            **average_facts(selection),
             **chosen,
         },
     }

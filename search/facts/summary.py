@@ -8,6 +8,7 @@ from search.design.budget import shares_of
 from search.facts.answer import group_facts
 from search.facts.guessing import above_chance
 from search.facts.metric import tested_value
+from search.facts.selection import average_facts
 from search.facts.trials import value_facts
 from search.journal.guessing import answer_against
 from search.journal.journal import FILE_NAME
@@ -95,6 +96,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
         **_robustness(result),
         **registration_facts(result),
         "trainings": len(selection.repeats) if selection is not None else 0,
+        **(average_facts(selection) if selection is not None else {}),
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
@@ -192,8 +194,8 @@ def _robustness(result: SearchResult) -> Json:
     """Return the results of `--evaluate` by trial; empty unless the search has this option."""
     if not result.started.experiment.get("evaluate"):
         return {}
-    repeats = result.selection.repeats if result.selection is not None else {}
-    trials = [*result.trials.values(), *repeats.values()]
+    again = result.selection.trainings if result.selection is not None else {}
+    trials = [*result.trials.values(), *again.values()]
     return {"robustness": {trial.trial: trial.robustness for trial in trials if trial.robustness}}
 
 

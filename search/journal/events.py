@@ -642,7 +642,8 @@ class Selected(EventData):
     trial: str
     """The training whose network is chosen.
 
-    It is the candidate's training with the best value on the validation set.
+    It is the candidate's training with the best value on the validation set, or the average of its
+    trainings (`Averaged`).
     """
     leader: str
     """The candidate with the best mean. If a faster candidate is tied with the leader, the faster
@@ -653,6 +654,31 @@ class Selected(EventData):
     rows: list[Finalist]
     alpha: float
     level: float
+
+
+@dataclass(frozen=True)
+class Averaged(TrialEvent):
+    """The weights of the chosen candidate's trainings were averaged, as one more network."""
+
+    candidate: str
+    members: list[str]
+    """The names of the trainings."""
+    params: Json
+    config: Json
+    """The config of the first of them."""
+    epoch: int
+    """The last epoch of the members, after which their weights were averaged.
+
+    It is also the number of the new network's checkpoint.
+    """
+    metrics: dict[str, float]
+    precision: str
+    gain: float
+    """The network's accuracy on the validation images minus the mean accuracy of the members after
+    the same epoch.
+    """
+    error: float
+    """The standard error of the gain over the images."""
 
 
 @dataclass(frozen=True)
@@ -697,6 +723,7 @@ KINDS: dict[str, type[EventData]] = {
     "selecting": Selecting,
     "dropped": Dropped,
     "selected": Selected,
+    "averaged": Averaged,
     "concluded": Concluded,
 }
 """The event classes, by the name of the kind in the journal."""

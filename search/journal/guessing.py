@@ -89,8 +89,9 @@ class Guessing:
 
         If trials differ only in length, only the epochs of the one that trained furthest count.
         """
-        repeats = self.result.selection.repeats if self.result.selection is not None else {}
-        trainings = [*self.result.distinct, *repeats.values()]
+        selection = self.result.selection
+        again = selection.trainings.values() if selection is not None else ()
+        trainings = [*self.result.distinct, *again]
         return sum(len(trial.epochs) for trial in trainings)
 
     def best(self, part: str, metric: Metric | None = None) -> Guess | None:

@@ -102,9 +102,10 @@ def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResu
     """Yield (trial, kind, name of the checkpoint that stays, or "") for each trial to clean."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
     protected = answers | {trial.trial for trial in front(result)} | _next_best(result)
-    repeats = result.selection.repeats if result.selection is not None else {}
-    finalists = _finalists(repeats.values())
-    for trial in (*result.trials.values(), *repeats.values()):
+    selection = result.selection
+    finalists = _finalists(selection.repeats.values() if selection is not None else ())
+    again = selection.trainings.values() if selection is not None else ()
+    for trial in (*result.trials.values(), *again):
         if trial.outcome in FAILED:
             yield trial, LOST, ""
         elif keep == NEEDED:

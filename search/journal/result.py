@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.journal.events import (
+    Averaged,
     Concluded,
     Costed,
     Dropped,
@@ -453,6 +454,10 @@ class Selection:
     """The events with which candidates were dropped, by candidate."""
     verdict: Selected | None = None
     """The choice of the selection; None until it is made."""
+    averaged: Averaged | None = None
+    """The last averaging of a candidate's trainings; None if there was none."""
+    average: TrialResult | None = None
+    """The network of `averaged`, in the form of a training."""
     tested: Tested | None = None
     """The last evaluation of one of the trainings on the test set; None if there is none."""
     outcome: str = "running"
@@ -493,7 +498,41 @@ class Selection:
     @property
     def chosen(self) -> TrialResult | None:
         """The training whose network was chosen; None before the verdict."""
-        return self.repeats.get(self.verdict.trial) if self.verdict is not None else None
+        return self.trainings.get(self.verdict.trial) if self.verdict is not None else None
+
+    @property
+    def trainings(self) -> dict[str, TrialResult]:
+        """The trainings and the average of some of them, by name."""
+        average = self.average
+        return self.repeats if average is None else {**self.repeats, average.trial: average}
+
+    def add_average(self, averaged: Averaged, time_ms: int) -> None:
+        """Record that the weights of some trainings were averaged."""
+        self.averaged, name = averaged, averaged.trial
+        self.average = TrialResult(
+            name,
+            averaged.params,
+            averaged.config,
+            outcome="completed",
+            epochs={averaged.epoch: averaged.metrics},
+            precision=averaged.precision,
+            started_ms=time_ms,
+            ended_ms=time_ms,
+            repeat_of=averaged.candidate,
+        )
+
+    @property
+    def current_average(self) -> Averaged | None:
+        """The averaging of the trainings of the candidate in the verdict; None if there is none."""
+        averaged, verdict = self.averaged, self.verdict
+        if averaged is None or verdict is None or averaged.candidate != verdict.candidate:
+            return None
+        return averaged
+
+    @property
+    def is_average_chosen(self) -> bool:
+        """True if the chosen network has the mean weights of several trainings."""
+        return self.average is not None and self.chosen is self.average
 
     @property
     def is_tested(self) -> bool:
@@ -722,6 +761,8 @@ class SearchResult:
                 self._select(data)
             case Dropped() | Selected() | Concluded() if self.selection is not None:
                 self._apply_to_selection(data, self.selection)
+            case Averaged() if self.selection is not None:
+                self.selection.add_average(data, time_ms)
             case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
                 self._apply_to(trial, data, time_ms)
 
@@ -744,7 +785,7 @@ class SearchResult:
     def find(self, name: str) -> TrialResult | None:
         """Return the trial or the training of the selection with this name; None if none has it."""
         return self.trials.get(name) or (
-            self.selection.repeats.get(name) if self.selection is not None else None
+            self.selection.trainings.get(name) if self.selection is not None else None
         )
 
     def _suggest(self, data: Suggested) -> None:

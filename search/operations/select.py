@@ -30,6 +30,7 @@ from search.preflight.changes import changes, facts_now
 from search.preflight.overrides import Overrides, apply_overrides
 from search.preflight.prepare import Prepared, prepare
 from search.process.lifetime import CommandStart, command_start
+from search.sessions.averaging import choose_average
 from search.sessions.executor import Executor
 from search.sessions.plan import SessionPlan
 from search.sessions.robustness import evaluate_robustness
@@ -394,7 +395,8 @@ def choose(
 ) -> None:
     """Run the race between the candidates, evaluate those that remain, choose one, and test it.
 
-    The race is described in `search.decisions.selection`.
+    The race is described in `search.decisions.selection`. The average of the chosen candidate's
+    trainings may take the place of its best one.
 
     Args:
         driver: the driver, whose policy is a `SelectionPolicy`.
@@ -429,6 +431,7 @@ def choose(
     driver.has_trained = True
     evaluate(driver, crew, list(policy.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver, policy)
+    choose_average(driver, policy, crew, tick=tick)
     evaluate_chosen(driver, policy, dataset, crew, tick=tick)
     evaluate_robustness(driver, crew, tick=tick)
 

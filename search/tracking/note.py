@@ -18,6 +18,7 @@ from search.views.text.labels import (
 )
 from search.views.text.sentences import (
     guessing_text,
+    origin_text,
     remarks,
     risk_text,
     selection_sentences,
@@ -99,7 +100,7 @@ def _best_lines(result: SearchResult) -> list[str]:
     on_test = f", test {metric.title} {tested_value(test, metric):.4f}" if test else ""
     return [
         (
-            f"Chosen: `{verdict.candidate}`, trained again as `{verdict.trial}`, expected "
+            f"Chosen: `{verdict.candidate}`, {origin_text(result)}, expected "
             f"validation {metric.title} {verdict.expected.mean:.4f} "
             f"(`selected/{value_of(metric.name)}_mean`){on_test}."
         ),

@@ -15,6 +15,7 @@ from typing import Any
 from search.facts.guessing import guess_figures
 from search.facts.parameters import param_text
 from search.journal.events import (
+    Averaged,
     Concluded,
     Costed,
     Ended,
@@ -549,6 +550,12 @@ class Runs:
                 self._set_status(trial, "KILLED", event.time_ms, outcome="interrupted")
             case Ended():
                 self._end_trial(self._trial_run(event, trial), event, trial)
+            case Averaged() as averaged:
+                run_id = self._trial_run(event, trial)
+                gain = {"average/gain": averaged.gain, "average/gain_error": averaged.error}
+                self._log(event, trial, averaged.metrics | gain, step=averaged.epoch)
+                self._queue(run_id, tags={"average.members": ", ".join(averaged.members)})
+                self._end_trial(run_id, event, trial)
 
     def _log(
         self, event: Event, trial: TrialResult, metrics: dict[str, float], *, step: int = 0
@@ -614,7 +621,9 @@ class Runs:
             "search.role": "trial",
             "search.trial": trial.trial,
         }
-        if trial.repeat_of:
+        if isinstance(event.data, Averaged):
+            tags |= {"search.role": "average", "search.repeat_of": trial.repeat_of}
+        elif trial.repeat_of:
             seed = str(trial.config["seed"])
             tags |= {
                 "search.role": "repeat",

@@ -34,7 +34,11 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
     )
     where = (
-        f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
+        f"trial {chosen.trial}"
+        if not chosen.repeat_of
+        else f"{chosen.trial}, the average of trainings in the selection"
+        if result.selection is not None and chosen is result.selection.average
+        else f"training {chosen.trial} of the selection"
     )
     text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
 on the data set **{source_text(data)}** \

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from search.feedback.learning.paired import PairedComparison
 from search.operations.run import data_config
@@ -33,13 +33,12 @@ from search.operations.run_request import Reading
 from tests.bench.one_command import TUNED
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.evaluation.mean_weights import Weights, mean_weights, renew_statistics
 from trainables.inspection.leaks import load_clean
-from trainables.tasks.pixels import Pixels
 from trainables.training.loop import Training, eval_batch
 from trainables.training.process import prepare
 
 Chances = NDArray[np.floating]
-Weights = dict[str, Tensor]
 Scores = tuple[float, float]
 """The accuracies for the validation and the test images."""
 HEADS = ("own", "common")
@@ -104,7 +103,7 @@ class Soups:
         """Return the class probabilities of each part, (images, classes)."""
         self.training.network.load_state_dict(weights)
         if anew:
-            normalise_anew(self.training.network, self.training.train)
+            renew_statistics(self.training.network, self.training.train)
         return [predicted(self.training, part, self.dataset) for part in self.parts]
 
     def scores(self, outputs: Sequence[Chances]) -> Scores:
@@ -119,7 +118,7 @@ class Soups:
         """Return the cells of a row of the table, from the column after the heads on."""
         each = [self.scores(member.outputs) for member in members]
         best = max(range(len(each)), key=lambda number: each[number][0])
-        mean = averaged([member.weights for member in members])
+        mean = mean_weights(*(member.weights for member in members))
         outputs = self.predict(mean)
         count, _, greedy = greedy_soup(
             [(member.weights, scores) for member, scores in zip(members, each, strict=True)],
@@ -165,7 +164,7 @@ def greedy_soup(
     (first, best), *others = sorted(members, key=lambda member: -member[1][0])
     joined, soup = [first], first
     for weights, _ in others:
-        tried = averaged([*joined, weights])
+        tried = mean_weights(*joined, weights)
         accuracies = score(tried)
         if accuracies[0] >= best[0]:
             joined, soup, best = [*joined, weights], tried, accuracies
@@ -187,41 +186,6 @@ def predicted(training: Training, part: Part, dataset: Dataset) -> Chances:
             for first in range(0, len(part), size)
         ]
     return np.asarray(torch.cat(batches).numpy())
-
-
-def averaged(states: Sequence[Weights]) -> Weights:
-    """Return the mean of the weights; numbers that are not floats are those of the first."""
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0)
-        if value.is_floating_point()
-        else value
-        for name, value in states[0].items()
-    }
-
-
-def normalise_anew(network: nn.Module, images: Pixels) -> None:
-    """Compute the statistics of batch normalisation anew, as means over the training images.
-
-    Frozen layers keep theirs: the trained layers were trained on features that these statistics
-    scale, so other statistics would change the features below trained weights.
-    """
-    layers = []
-    network.train()  # the frozen modules stay in evaluation mode
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d) and layer.training:
-            layers.append((layer, layer.momentum))
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean of the batches
-    network.eval()
-    for layer, _ in layers:
-        layer.train()
-    batches = -(-len(images) // 128)  # of equal sizes, since each counts the same
-    with torch.no_grad():
-        for rows in torch.arange(len(images)).tensor_split(batches):
-            network(images.batch(rows)[0])
-    network.eval()
-    for layer, momentum in layers:
-        layer.momentum = momentum
 
 
 def measure(args: argparse.Namespace, data: str) -> None:

@@ -304,6 +304,7 @@ CAPABILITIES = {
     "onnx": "its networks cannot be exported to ONNX",
     "enlarge": "its images are not enlarged",
     "policy": "its targets would have to change with its images",
+    "average": "its predictions for an image are not simply right or wrong",
     "soft_labels": "its images have no single class, of which a share could be another one",
     "robustness": "its predictions have no class that a changed image could turn wrong",
     "feedback": "its predictions cannot be recorded, compared and corrected",
@@ -384,8 +385,9 @@ CLASSIFICATION = TaskEntry(
     },
     can=frozenset(
         {
-            *("augment", "balance", "explain", "feedback", "folds", "fuse", "groups", "half"),
-            *("onnx", "policy", "promises", "robustness", "sampling", "soft_labels", "workers"),
+            *("augment", "average", "balance", "explain", "feedback", "folds", "fuse", "groups"),
+            *("half", "onnx", "policy", "promises", "robustness", "sampling", "soft_labels"),
+            "workers",
         }
     ),
 )

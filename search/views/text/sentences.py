@@ -1,6 +1,7 @@
 """Sentences on the result of a search: its risk, its requests, guessing, and its selection."""
 
 from search.decisions.refinement import refinement_sentences
+from search.decisions.selection import is_average_as_good
 from search.facts.metric import least_score, tested_interval
 from search.facts.more_labels import labels_forecast
 from search.journal.events import Requested
@@ -254,6 +255,41 @@ GONE_ON = Message(
 )
 
 
+def average_text(result: SearchResult) -> str:
+    """Compare the average of the chosen candidate's trainings with them; empty if there is none."""
+    selection = result.selection
+    if selection is None or (averaged := selection.current_average) is None:
+        return ""
+    accuracy = averaged.metrics[result.metric.key]
+    points = f"{100 * abs(averaged.gain):.1f} points"
+    beside = f"{points} {'less' if averaged.gain < 0 else 'more'} than"
+    if points == "0.0 points":
+        beside = "as much as"
+    outcome = "It was chosen, because a single training is not better."
+    if not selection.is_average_chosen:
+        outcome = (
+            "Its checkpoint cannot be used."
+            if is_average_as_good(averaged)
+            else "The best of them was chosen instead."
+        )
+    return (
+        f"A network with the average weights of the {len(averaged.members)} trainings of "
+        f"{averaged.candidate} reaches {format_value(accuracy, result.metric)} of the validation "
+        f"images, {beside} one of them after the same {averaged.epoch} epochs on average (standard "
+        f"error {100 * averaged.error:.1f} points). {outcome}"
+    )
+
+
+def origin_text(result: SearchResult) -> str:
+    """Describe the origin of the network that a selection chose: `trained again as t0007-s2`."""
+    selection = result.selection
+    if selection is None or selection.verdict is None:
+        return ""
+    if selection.is_average_chosen:
+        return f"whose trainings were averaged as {selection.verdict.trial}"
+    return f"trained again as {selection.verdict.trial}"
+
+
 def selection_sentences(result: SearchResult) -> list[Message]:
     """Write sentences on the result of a search's selection; empty before its verdict."""
     selection = result.selection
@@ -274,6 +310,8 @@ def selection_sentences(result: SearchResult) -> list[Message]:
             f"standard error, and takes {times[chosen]:.3g} ms per image "
             f"instead of {times[leader]:.3g} ms."
         )
+    if sentence := average_text(result):
+        sentences.append(sentence)
     behind = [row.candidate for row in verdict.rows if row.state == "dropped"]
     if count > 1:
         worse = (

@@ -12,6 +12,7 @@ from search.facts.history import History
 from search.facts.metric import tested_value
 from search.facts.parameters import param_text
 from search.journal.events import (
+    Averaged,
     Costed,
     Ended,
     Epoch,
@@ -108,6 +109,11 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
             yield f"the test set was opened for it by {' '.join([event.by, *event.promises])}"
         case Registration():
             yield f"registered as version {event.version} of {event.model}"
+        case Averaged():
+            yield (
+                f"has the average of the weights of {', '.join(event.members)}: "
+                f"{result.metric.gap(event.gain)} above them on average on the validation images"
+            )
         case Tested():
             yield f"tested on the test set: {_tested_text(event.test, result)}"
 

@@ -22,8 +22,10 @@ from search.values.wording import duration
 from search.views.text.labels import outcome_text, superlative, with_article
 from search.views.text.sentences import (
     GONE_ON,
+    average_text,
     guessing_text,
     more_labels_text,
+    origin_text,
     quicker_text,
     risk_text,
 )
@@ -149,7 +151,7 @@ def _result_sentence(result: SearchResult) -> str:
         for path in candidate.params
         if path in names and path != "model.name"
     )
-    again = f", trained again as {answer.trial}" if answer is not candidate else ""
+    again = f", {origin_text(result)}" if answer is not candidate else ""
     text = (
         f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial "
         f"{candidate.trial}{again})."
@@ -223,11 +225,12 @@ def _folds(trial: TrialResult, images: int) -> str:
 
 
 def _sure(result: SearchResult) -> str | Message:
-    selection = result.selection
+    selection, images = result.selection, result.started.data["val"]
     if selection is not None and selection.chosen is not None and selection.verdict is not None:
-        sentence = _selected(selection.verdict, result.started.data["val"], result.metric)
+        about_trainings = _selected(selection.verdict, images, result.metric)
+        sentence = f"{about_trainings} {average_text(result)}".rstrip()
         return Message(f"{sentence} ", GONE_ON) if result.is_selection_old else sentence
-    answer, images = result.chosen, result.started.data["val"]
+    answer = result.chosen
     if answer is None or not images:
         return ""
     metric = answer.metric

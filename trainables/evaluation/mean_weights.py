@@ -1,0 +1,158 @@
+"""The mean of the weights of several trainings, as one more network to choose from.
+
+If trainings begin with the same pretrained weights, their weights stay so near each other that a
+network with the mean of them often predicts better than each, and takes as long as one (Wortsman et
+al. 2022, "Model soups", whose uniform soup this is; `tests.bench.weight_average` has figures). The
+mean of the running statistics of batch normalisation does not describe the features of this
+network, so they are computed anew from the training images (Izmailov et al. 2018, "Averaging
+weights leads to wider optima and better generalization", section 3.2).
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables.checkpoints import checkpoint
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.evaluation.evaluate import predictions
+from trainables.tasks.base import Task
+from trainables.tasks.metrics import log_loss
+from trainables.tasks.pixels import Pixels
+from trainables.training.loop import autocast, on_device, put_weights
+from trainables.values import State
+
+Weights = dict[str, Tensor]
+STATISTICS_BATCH = 128
+"""The maximum number of images in a batch from which statistics are computed."""
+
+
+class ComparedMean(NamedTuple):
+    """A network with mean weights, compared with its members on the validation images."""
+
+    metrics: dict[str, float]
+    """Its loss and accuracy, and the seconds of the averaging, under the names of an epoch's
+    metrics.
+    """
+    precision: str
+    """The precision of its predictions: `fp32`, `bf16` or `fp16`."""
+    gain: float
+    """Its accuracy minus the mean accuracy of its members."""
+    error: float
+    """The standard error of the gain, over the images."""
+
+
+def average_trainings(
+    config: TrialConfig,
+    dataset: Dataset,
+    members: Sequence[Path],
+    folder: Path,
+    epoch: int,
+    *,
+    device: str = "cpu",
+) -> ComparedMean:
+    """Save a network with the mean weights of several classifiers, and compare it with them.
+
+    Args:
+        config: the config of the trainings, which differ only in their seeds.
+        dataset: the data, without folds.
+        members: the checkpoints of the trainings.
+        folder: the folder in which the network is saved.
+        epoch: the number in the name of its checkpoint, `epoch-NNNN`.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        CheckpointError: the checkpoint of a member is damaged.
+        OSError: the network cannot be saved.
+    """
+    start = time.perf_counter()
+    first = checkpoint.load(members[0])
+    rest = (checkpoint.load(path)["model"] for path in members[1:])
+    task: Task = config.load_task()
+    network = task.network(config.model, dataset)
+    put_weights(network, config, {**first, "model": mean_weights(first["model"], *rest)})
+    network, precision = on_device(network, torch.device(device)), first["precision"]
+    pixels = Pixels(dataset.train, dataset, config, torch.device(device))
+    with autocast(precision, pixels.device):
+        renew_statistics(network, pixels)
+    state: State = {
+        "epoch": epoch,
+        "model": network.state_dict(),
+        # No training continues from this checkpoint.
+        "optimizer": {"state": {}, "param_groups": []},
+        "schedule": {},
+        **{name: first[name] for name in ("precision", "scaling") if name in first},
+    }
+    saved = checkpoint.save(folder, state, {})
+
+    classes = dataset.val.targets
+    each = [predictions(config, dataset, dataset.val, path, device=device) for path in members]
+    of_mean = predictions(config, dataset, dataset.val, saved, device=device)
+    right = of_mean.argmax(axis=1) == classes
+    gain, error = compare_with_mean(right, [one.argmax(axis=1) == classes for one in each])
+    metrics = {
+        "val/loss": log_loss(classes, of_mean).value,
+        "val/accuracy": float(right.mean()),
+        "time/epoch_s": time.perf_counter() - start,
+    }
+    return ComparedMean(metrics, precision, gain, error)
+
+
+def mean_weights(*states: Weights) -> Weights:
+    """Return the mean of each tensor; whole numbers are those of the first state."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+
+
+@torch.no_grad()
+def renew_statistics(network: nn.Module, images: Pixels) -> None:
+    """Compute the statistics of batch normalisation anew, as means over the training images.
+
+    Frozen layers keep theirs: the trained layers were trained on features that these statistics
+    scale. (`torch.optim.swa_utils.update_bn` would renew them, and would switch dropout on.)
+    """
+    network.train()  # the frozen modules stay in evaluation mode
+    layers = [
+        (layer, layer.momentum)
+        for layer in network.modules()
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.training
+    ]
+    network.eval()
+    for layer, _ in layers:
+        layer.train()
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean of the batches, which have nearly equal sizes
+    count = -(-len(images) // STATISTICS_BATCH)
+    for rows in torch.arange(len(images)).tensor_split(count) if layers else ():
+        network(images.batch(rows)[0])
+    network.eval()
+    for layer, momentum in layers:
+        layer.momentum = momentum
+
+
+def compare_with_mean(
+    right: NDArray[np.bool_], right_of_members: Sequence[NDArray[np.bool_]]
+) -> tuple[float, float]:
+    """Compare a classifier with the mean of several others on the same images.
+
+    Args:
+        right: True for each image that it classifies correctly, (images,).
+        right_of_members: the same for each of the others.
+
+    Returns:
+        Its accuracy minus the mean of theirs, and the standard error of this over the images.
+    """
+    gains = right - np.mean(right_of_members, axis=0)
+    error = float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return round(float(gains.mean()), 9), error
