@@ -74,10 +74,10 @@ def average_trainings(
     """
     start = time.perf_counter()
     first = checkpoint.load(members[0])
-    rest = (checkpoint.load(path)["model"] for path in members[1:])
+    later_weights = (checkpoint.load(path)["model"] for path in members[1:])
     task: Task = config.load_task()
     network = task.network(config.model, dataset)
-    put_weights(network, config, {**first, "model": mean_weights(first["model"], *rest)})
+    put_weights(network, config, {**first, "model": mean_weights(first["model"], *later_weights)})
     network, precision = on_device(network, torch.device(device)), first["precision"]
     pixels = Pixels(dataset.train, dataset, config, torch.device(device))
     with autocast(precision, pixels.device):
@@ -96,7 +96,7 @@ def average_trainings(
     each = [predictions(config, dataset, dataset.val, path, device=device) for path in members]
     of_mean = predictions(config, dataset, dataset.val, saved, device=device)
     right = of_mean.argmax(axis=1) == classes
-    gain, error = compare_with_mean(right, [one.argmax(axis=1) == classes for one in each])
+    gain, error = compare_with_mean(right, [chances.argmax(axis=1) == classes for chances in each])
     metrics = {
         "val/loss": log_loss(classes, of_mean).value,
         "val/accuracy": float(right.mean()),
