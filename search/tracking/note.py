@@ -100,8 +100,8 @@ def _best_lines(result: SearchResult) -> list[str]:
     on_test = f", test {metric.title} {tested_value(test, metric):.4f}" if test else ""
     return [
         (
-            f"Chosen: `{verdict.candidate}`, {origin_text(result)}, expected "
-            f"validation {metric.title} {verdict.expected.mean:.4f} "
+            f"Chosen: `{verdict.candidate}`, {origin_text(result)} `{verdict.trial}`, "
+            f"expected validation {metric.title} {verdict.expected.mean:.4f} "
             f"(`selected/{value_of(metric.name)}_mean`){on_test}."
         ),
         (

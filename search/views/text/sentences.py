@@ -281,13 +281,10 @@ def average_text(result: SearchResult) -> str:
 
 
 def origin_text(result: SearchResult) -> str:
-    """Describe the origin of the network that a selection chose: `trained again as t0007-s2`."""
+    """Return the words between a selection's candidate and its network: `trained again as`."""
     selection = result.selection
-    if selection is None or selection.verdict is None:
-        return ""
-    if selection.is_average_chosen:
-        return f"whose trainings were averaged as {selection.verdict.trial}"
-    return f"trained again as {selection.verdict.trial}"
+    is_average = selection is not None and selection.is_average_chosen
+    return "whose trainings were averaged as" if is_average else "trained again as"
 
 
 def selection_sentences(result: SearchResult) -> list[Message]:

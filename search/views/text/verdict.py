@@ -151,7 +151,7 @@ def _result_sentence(result: SearchResult) -> str:
         for path in candidate.params
         if path in names and path != "model.name"
     )
-    again = f", {origin_text(result)}" if answer is not candidate else ""
+    again = f", {origin_text(result)} {answer.trial}" if answer is not candidate else ""
     text = (
         f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial "
         f"{candidate.trial}{again})."
