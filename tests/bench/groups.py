@@ -28,7 +28,7 @@ from tests.support.shortcut import write_marked_images
 from trainables.config import DataConfig
 from trainables.datasets.load import load
 from trainables.explanations.explain import COMPUTE
-from trainables.explanations.explainable import load_explainable
+from trainables.explanations.networks import load_explainable
 
 DIGITS, CLASSES = (3, 5, 8, 9), ("3 or 5", "8 or 9")
 MARK = 4
