@@ -35,8 +35,8 @@ differences within a pair are due to the candidates.
 - The average: the mean of the weights of the chosen candidate's trainings is one more network
   (`search.sessions.averaging`). It takes the place of the best training, unless it is behind the
   trainings' mean accuracy, on the same images, by more than a tie. It owes nothing to the luck of a
-  single seed, and was as good or better in every measurement (`tests.bench.weight_average`). The
-  expected value remains the one of a single training.
+  single seed, and was better in most measurements (`tests.bench.weight_average`). The expected
+  value remains the one of a single training.
 """
 
 import math
