@@ -477,8 +477,10 @@ def evaluate_chosen(
         return
     assert selection.verdict is not None
     candidate = selection.verdict.candidate
-    average = [selection.average] if selection.average and selection.is_average_chosen else []
-    for trial in [*average, *policy.ranked(candidate)]:
+    trainings = policy.ranked(candidate)
+    if selection.average is not None and selection.is_average_chosen:
+        trainings.insert(0, selection.average)
+    for trial in trainings:
         if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
             return
         if answer.damaged is None:

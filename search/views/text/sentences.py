@@ -265,7 +265,9 @@ def average_text(result: SearchResult) -> str:
     beside = f"{points} {'less' if averaged.gain < 0 else 'more'} than"
     if points == "0.0 points":
         beside = "as much as"
-    outcome = "It was chosen, because a single training is not better."
+    outcome = "It was chosen."
+    if averaged.gain < 0:
+        outcome = "It was chosen, because this is less than half a standard error."
     if not selection.is_average_chosen:
         outcome = (
             "Its checkpoint cannot be used."
