@@ -34,6 +34,7 @@ class Encoder:
         """
         self._plain = plain
         self._class_names = [json.dumps(label) for label in classes]
+        self._quoted = dict(zip(classes, self._class_names, strict=True))
         self._version = json.dumps(version)
         self.head = f'{{"model":{json.dumps(name)},"predictions":['
         """The beginning of a response, before the answers on its images."""
@@ -83,7 +84,9 @@ class Encoder:
         answer = "null" if judgement.reason else self._class_names[index]
         reason = f'"{judgement.reason}"' if judgement.reason else "null"
         labels = judgement.labels
-        possible = "" if labels is None else f'"set":{json.dumps(labels)},'
+        possible = ""
+        if labels is not None:
+            possible = f'"set":[{", ".join(self._quoted[label] for label in labels)}],'
         abstained = "true" if judgement.reason else "false"
         return f'"answer":{answer},"abstained":{abstained},"reason":{reason},{possible}'
 

@@ -2,14 +2,17 @@
 
     python -m tests.bench.serving [digits cifar resnet18 photographs] [--litserve PYTHON]
         [--before PYTHON] [--rounds N]
+    python -m tests.bench.serving --pair WITHOUT WITH IMAGE [--rounds N]
 
 All serve the same network exported to ONNX, MLflow the pyfunc model that `search.promote` makes.
 `wrk` sends single images over 1, 8 and 64 connections that stay open: ours and the others get a PNG
 file as it is, in a form or as base64, MLflow pixels as JSON. `photographs` sends JPEG files of
 800 x 600 pixels (to MLflow what the network sees of them). `--before` names the Python of another
 tree, whose `search.serve` is measured beside ours. They are started one after the other, then
-asked in turn, A B C D A B C D ..., for a second each, while the others have nothing to do. Prints a
-Markdown table: medians over these rounds, and of ratios the medians of each round's.
+asked in turn, A B C D A B C D ..., for a second each, while the others have nothing to do. `--pair`
+serves two promoted models of one network, such as one without and one with promises, and sends an
+image's file to them. Prints a Markdown table: medians over these rounds, and of ratios the medians
+of each round's.
 """
 
 import argparse
@@ -133,6 +136,20 @@ def servers(litserve: str | None, before: str | None) -> list[Server]:
         )
         found += [earlier, ours]
     return found
+
+
+def pair(without: str, promised: str) -> list[Server]:
+    """Return our server of two promoted models, the second as `ours`."""
+
+    def serving(title: str, model: str) -> Server:
+        return Server(
+            title,
+            lambda folder, port: [sys.executable, "-m", "search.serve", model, "--port", str(port)],
+            "/predict",
+            lambda file, pixels: (file, "application/octet-stream"),
+        )
+
+    return [serving("without", without), serving("ours", promised)]
 
 
 def in_a_form(file: bytes, pixels: Any) -> tuple[bytes, str]:
@@ -268,10 +285,8 @@ class Asked:
         return found
 
 
-def measured(
-    compared: list[Server], model: Path, work: Path, rounds: int, seconds: float
-) -> Figures:
-    """Measure servers of one network."""
+def image_of(model: Path) -> tuple[bytes, Any]:
+    """Return the file and the pixels of an image that is sent to the servers of a network."""
     about = json.loads((model / "about.json").read_text())
     pixels = np.random.default_rng(1).integers(0, 256, about["image"], dtype=np.uint8)
     image, file = Image.fromarray(pixels.squeeze()), io.BytesIO()
@@ -279,12 +294,24 @@ def measured(
         image.resize(PHOTOGRAPH, Image.Resampling.BICUBIC).save(file, "JPEG")
     else:
         image.save(file, "PNG")
+    return file.getvalue(), pixels
+
+
+def measured(
+    compared: list[Server],
+    model: Path,
+    image: tuple[bytes, Any],
+    work: Path,
+    rounds: int,
+    seconds: float,
+) -> Figures:
+    """Measure servers of one network, which are sent the file and the pixels of an image."""
     figures: Figures = {}
     with ExitStack() as stack:
         running = []
         for server in compared:
             progress(f"starting {server.title}")
-            body, kind = server.body(file.getvalue(), pixels)
+            body, kind = server.body(*image)
             path = work / f"{server.title}.body"
             path.write_bytes(body)
             (port,) = free_ports(1)
@@ -346,6 +373,13 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--before", metavar="PYTHON", help="a Python that has another version (default: left out)"
     )
+    parser.add_argument(
+        "--pair",
+        nargs=3,
+        metavar=("WITHOUT", "WITH", "IMAGE"),
+        help="the folders of two promoted models of one network, and a file to send (default: the "
+        "networks)",
+    )
     parser.add_argument("--rounds", type=int, default=9, metavar="N")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each load")
     parser.add_argument("--models", metavar="DIR", help="where exported networks are kept")
@@ -356,17 +390,21 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Measure and print network by network."""
     args = options()
-    compared = servers(args.litserve, args.before)
+    compared = pair(*args.pair[:2]) if args.pair else servers(args.litserve, args.before)
     if args.only:
         compared = [server for server in compared if server.title in args.only]
     counts = " | ".join(f"{clients} clients" for clients in CLIENTS)
     print(f"| network | server | first answer | {counts} |")
     print("|---|---|---|" + "---|" * len(CLIENTS), flush=True)
-    for network in args.networks:
+    for network in ["pair"] if args.pair else args.networks:
         with tempfile.TemporaryDirectory() as folder:
-            kept = Path(args.models or folder) / network
-            model = kept / "model" if kept.exists() else exported(network, kept)
-            figures = measured(compared, model, Path(folder), args.rounds, args.seconds)
+            if args.pair:
+                model, image = Path(args.pair[0]), (Path(args.pair[2]).read_bytes(), None)
+            else:
+                kept = Path(args.models or folder) / network
+                model = kept / "model" if kept.exists() else exported(network, kept)
+                image = image_of(model)
+            figures = measured(compared, model, image, Path(folder), args.rounds, args.seconds)
         for line in rows(network, [one.title for one in compared], figures):
             print(line, flush=True)
     print(

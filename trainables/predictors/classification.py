@@ -135,19 +135,25 @@ class Predictor:
 
     def _judge(self, values: Probabilities) -> list[Judgement]:
         probabilities = values[:, : len(self.classes)]
-        reasons = np.full(len(values), "", dtype=object)
+        reasons = [""] * len(values)
         if (least := self.promises.get("least_probability")) is not None:
-            reasons[probabilities.max(axis=1, initial=0.0) < least] = UNCERTAIN
+            for row in np.flatnonzero(probabilities.max(axis=1, initial=0.0) < least).tolist():
+                reasons[row] = UNCERTAIN
         if len(values) and (unlike := self.promises.get("unlike")) is not None:
-            reasons[values[:, -1] > unlike["limit"]] = UNLIKE
+            for row in np.flatnonzero(values[:, -1] > unlike["limit"]).tolist():
+                reasons[row] = UNLIKE
         if self._limits is None:
             return [Judgement(reason, None) for reason in reasons]
-        is_possible = probabilities >= self._limits
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        return [
-            Judgement(reason, [self.classes[number] for number in ranked if possible[number]])
-            for reason, ranked, possible in zip(reasons, order, is_possible, strict=True)
-        ]
+        return list(map(Judgement, reasons, self._possible_classes(probabilities)))
+
+    def _possible_classes(self, probabilities: Probabilities) -> list[list[str]]:
+        """Return the names of the possible classes of each image, the most probable first."""
+        rows, numbers = np.nonzero(probabilities >= self._limits)
+        ranked = np.lexsort((-probabilities[rows, numbers], rows))
+        labels: list[list[str]] = [[] for _ in range(len(probabilities))]
+        for row, number in zip(rows[ranked].tolist(), numbers[ranked].tolist(), strict=True):
+            labels[row].append(self.classes[number])
+        return labels
 
     def _as_trained(self, images: Images | list[Images]) -> Images:
         if isinstance(images, list):
