@@ -7,7 +7,6 @@ The classes of events are in `search.journal.events`.
 """
 
 import gc
-import io
 import json
 import os
 import re
@@ -459,7 +458,7 @@ def events_of(path: Path) -> Iterator[Event]:
     A caller that does not keep the events needs about half the memory of `read`.
     """
     try:
-        content = read_regular(path)
+        file = open_regular(path)
     except NotRegular:
         raise _irregular(path) from None
     except FileNotFoundError:
@@ -476,8 +475,8 @@ def events_of(path: Path) -> Iterator[Event]:
                 "'.",
             )
         ) from None
-    lines = (line[:-1] for line in io.BytesIO(content) if line.endswith(b"\n"))
-    yield from parse_lines(lines, path, 1)
+    with file:
+        yield from parse_lines((line[:-1] for line in file if line.endswith(b"\n")), path, 1)
 
 
 def read_about(path: Path, trial: str) -> list[Event]:
