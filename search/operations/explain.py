@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import EXPLANATIONS, Home, own_path
 from search.operations.options import SearchRequest
-from search.operations.predict import Files, FolderAccuracy, check_any_path
+from search.operations.predict import Files, FolderAccuracy, check_any_path, no_image_in
 from search.operations.talk import SILENT, Talk
 from search.process.versions import check_versions
 from search.trained.answer import find_answer
@@ -148,10 +148,10 @@ def _list_files(paths: tuple[str, ...]) -> list[str]:
         return []
     check_any_path(paths)
     files = list(islice(Files(paths), MOST_IMAGES + 1))
-    listed = ", ".join(map(printable, paths))[:200]
     if not files:
-        raise ConfigError(f"there is no image in {listed}. Pass image files or folders of images.")
+        raise ConfigError(no_image_in(paths))
     if len(files) > MOST_IMAGES:
+        listed = ", ".join(map(printable, paths))[:200]
         raise ConfigError(
             f"there are more than {MOST_IMAGES} images in {listed}. Pass at most {MOST_IMAGES}."
         )

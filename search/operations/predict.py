@@ -225,11 +225,7 @@ class Predictions:
         for ending, content in answer.files.items():
             target = picture_path(self.out, answer.file, self.files.paths, ending)
             if (first := self._written.setdefault(target, answer.file)) != answer.file:
-                raise ConfigError(
-                    f"the predictions for '{first}' and '{answer.file}' would be written to the "
-                    f"same file, '{target}'. Predict these images in two calls, each with its own "
-                    "--out."
-                )
+                raise ConfigError(_same_target(first, answer.file, target))
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
 
@@ -257,11 +253,7 @@ class Predictions:
             ConfigError: no image could be read.
         """
         if not self.images:
-            paths = ", ".join(self.files.paths)[:200]
-            raise ConfigError(
-                f"no readable image was found in {paths}. Pass image files or folders that "
-                "contain images."
-            )
+            raise ConfigError(no_image_in(self.files.paths))
 
 
 def picture_path(out: Path, image: str, paths: Sequence[str], ending: str) -> Path:
@@ -288,7 +280,7 @@ def check_any_path(paths: Sequence[str]) -> None:
     """Check that at least one path exists, before a model is loaded, which may take a minute.
 
     Raises:
-        ConfigError: none exists.
+        ConfigError: none exists, or all are folders without an image.
     """
     if not any(path == STDIN or os.path.lexists(path) for path in paths):
         beside = islice(Path(paths[0]).parent.glob("*"), MAX_BESIDE)
@@ -297,6 +289,47 @@ def check_any_path(paths: Sequence[str]) -> None:
             f"there is no file or folder '{printable(paths[0])}'.{suggestion} Pass image files or "
             "folders that contain images."
         )
+    if not any(path == STDIN or any(True for _ in Files([path])) for path in paths):
+        raise ConfigError(no_image_in(paths))
+
+
+def no_image_in(paths: Sequence[str]) -> str:
+    """Return the sentence on paths without an image."""
+    listed = ", ".join(map(printable, paths))[:200]
+    return (
+        f"no readable image was found in {listed}. Pass image files or folders that contain images."
+    )
+
+
+def _check_out(out: Path, paths: Sequence[str]) -> None:
+    """Check, before a model is loaded, that its files can be written to a folder of their own.
+
+    Paths from stdin are not checked here, but when their files are written.
+
+    Raises:
+        ConfigError: the folder is one of those to be predicted or in one of them, or the files of
+            two images would have the same path.
+    """
+    folders = [Path(path) for path in paths if path != STDIN and Path(path).is_dir()]
+    for folder in folders:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"--out '{out}' is in '{folder}', whose images are predicted: the next command "
+                "would predict what this one writes. Choose another --out."
+            )
+    images: dict[Path, str] = {}
+    for image in Files([path for path in paths if path != STDIN]):
+        target = picture_path(out, image, paths, "")
+        if (first := images.setdefault(target, image)) != image:
+            raise ConfigError(_same_target(first, image, target))
+
+
+def _same_target(first: str, second: str, target: Path) -> str:
+    """Return the sentence on two images whose answers would be written to the same path."""
+    return (
+        f"the predictions for '{first}' and '{second}' would be written to the same file, "
+        f"'{target}'. Predict these images in two calls, each with its own --out."
+    )
 
 
 def _doubt_about(source: ModelSource) -> str:
@@ -320,6 +353,8 @@ def predict(request: PredictRequest, talk: Talk = SILENT) -> Predictions:
     """
     check_versions()
     check_any_path(request.paths)
+    if request.out is not None:
+        _check_out(request.out, request.paths)
     source = request.location.source(request.name, request.storage)
     if source.is_search:
         # The model is exported and compared with its checkpoint, which takes seconds.

@@ -60,7 +60,7 @@ def test_mistakes_and_files_are_explained_on_a_page(searched: Path, call: Comman
     ("words", "line"),
     [
         (["none.png"], "there is no file or folder 'none.png'."),
-        (["empty"], "there is no image in empty. Pass image files or folders of images."),
+        (["empty"], "no readable image was found in empty. Pass image files or folders"),
         (
             ["many"],
             f"there are more than {MOST_IMAGES} images in many. Pass at most {MOST_IMAGES}.",

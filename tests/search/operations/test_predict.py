@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -314,6 +315,32 @@ def test_what_cannot_be_is_refused(
     assert (done.returncode, done.stdout) == (2, "")
     assert f"error: {line}" in done.stderr
     assert (images / "10.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("paths", "out", "line"),
+    [
+        (["empty"], None, "no readable image was found in empty"),
+        (["photos"], "photos", "--out 'photos' is in 'photos'"),
+        (["photos"], "photos/masks", "--out 'photos/masks' is in 'photos'"),
+        (["a.png", "photos/a.png"], "masks", "would be written to the same file, 'masks/a'"),
+        (["photos", "more"], "masks", "'photos/a.png' and 'more/a.jpg' would be written"),
+    ],
+)
+def test_paths_are_checked_before_the_model_is_loaded(
+    paths: list[str],
+    out: str | None,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("a.png", "photos/a.png", "photos/b.png", "more/a.jpg", "empty/notes.txt"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).touch()
+    request = PredictRequest(name="none", paths=tuple(paths), out=Path(out) if out else None)
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        predict(request)
 
 
 def test_a_large_jpeg_is_decoded_as_in_the_training(exported: Path, tmp_path: Path) -> None:
