@@ -280,7 +280,7 @@ def check_any_path(paths: Sequence[str]) -> None:
     """Check that at least one path exists, before a model is loaded, which may take a minute.
 
     Raises:
-        ConfigError: none exists, or all are folders without an image.
+        ConfigError: none exists.
     """
     if not any(path == STDIN or os.path.lexists(path) for path in paths):
         beside = islice(Path(paths[0]).parent.glob("*"), MAX_BESIDE)
@@ -289,8 +289,6 @@ def check_any_path(paths: Sequence[str]) -> None:
             f"there is no file or folder '{printable(paths[0])}'.{suggestion} Pass image files or "
             "folders that contain images."
         )
-    if not any(path == STDIN or any(True for _ in Files([path])) for path in paths):
-        raise ConfigError(no_image_in(paths))
 
 
 def no_image_in(paths: Sequence[str]) -> str:

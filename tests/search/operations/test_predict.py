@@ -320,25 +320,24 @@ def test_what_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("paths", "out", "line"),
     [
-        (["empty"], None, "no readable image was found in empty"),
         (["photos"], "photos", "--out 'photos' is in 'photos'"),
         (["photos"], "photos/masks", "--out 'photos/masks' is in 'photos'"),
         (["a.png", "photos/a.png"], "masks", "would be written to the same file, 'masks/a'"),
         (["photos", "more"], "masks", "'photos/a.png' and 'more/a.jpg' would be written"),
     ],
 )
-def test_paths_are_checked_before_the_model_is_loaded(
+def test_where_predictions_are_written_is_checked_before_the_model_is_loaded(
     paths: list[str],
-    out: str | None,
+    out: str,
     line: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for file in ("a.png", "photos/a.png", "photos/b.png", "more/a.jpg", "empty/notes.txt"):
+    for file in ("a.png", "photos/a.png", "photos/b.png", "more/a.jpg"):
         Path(file).parent.mkdir(exist_ok=True)
         Path(file).touch()
-    request = PredictRequest(name="none", paths=tuple(paths), out=Path(out) if out else None)
+    request = PredictRequest(name="none", paths=tuple(paths), out=Path(out))
     with pytest.raises(ConfigError, match=re.escape(line)):
         predict(request)
 
