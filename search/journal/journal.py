@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -476,7 +476,9 @@ def events_of(path: Path) -> Iterator[Event]:
             )
         ) from None
     with file:
-        yield from parse_lines((line[:-1] for line in file if line.endswith(b"\n")), path, 1)
+        # The end of a line that is being written must not be read as a line of its own.
+        whole_lines = takewhile(lambda line: line.endswith(b"\n"), file)
+        yield from parse_lines((line[:-1] for line in whole_lines), path, 1)
 
 
 def read_about(path: Path, trial: str) -> list[Event]:

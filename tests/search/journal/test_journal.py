@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import math
 import os
@@ -25,6 +26,35 @@ from search.journal.journal import (
 ENDED = Ended("t1", "completed", "")
 LAST = Finished("completed", "")
 NEW = Suggested(trial="t1", params={}, config={})
+
+
+def test_a_line_that_is_completed_while_it_is_read_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "s")
+    for data in (NEW, ENDED):
+        journal.append(data)
+    journal.close()
+    content = journal.path.read_bytes()
+    begun, rest = content[:-20], content[-20:]
+    journal.path.write_bytes(begun)
+
+    class Growing(io.BufferedReader):
+        """A file whose last line its writer completes as soon as the beginning was read."""
+
+        def __next__(self) -> bytes:
+            line = super().__next__()
+            if not line.endswith(b"\n"):
+                journal.path.write_bytes(begun + rest)
+            return line
+
+    def open_growing(path: Path) -> Growing:
+        return Growing(io.FileIO(path))
+
+    monkeypatch.setattr(journal_module, "open_regular", open_growing)
+    assert [event.kind for event in read(journal.path)] == ["suggested"]
+    assert journal.path.read_bytes() == content
+    assert [event.kind for event in read(journal.path)] == ["suggested", "ended"]
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
