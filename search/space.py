@@ -443,6 +443,8 @@ class SearchSpace:
         reference: a known configuration, such as a paper's, to compare with the best one found.
         reference_title: the title of the reference.
         first: complete or partial points with which a random or Bayesian search starts.
+        combine: the number of the best trials whose predictions the answer may average, if there
+            are few validation images (`search.decisions.combining`); 1 for the best trial alone.
 
     Raises:
         ConfigError: a path is unknown or may not be searched, a domain is not valid, a domain
@@ -456,6 +458,7 @@ class SearchSpace:
     reference: Mapping[str, Any] = field(default_factory=dict)
     reference_title: str = "reference"
     first: Sequence[Params] = ()
+    combine: int = 1
 
     def __post_init__(self) -> None:
         for path in self.base:
@@ -723,6 +726,7 @@ class SearchSpace:
             "reference": dict(self.reference),
             "reference_title": self.reference_title,
             **({"first": [dict(params) for params in self.first]} if self.first else {}),
+            **({"combine": self.combine} if self.combine > 1 else {}),
         }
 
     @classmethod
@@ -733,7 +737,14 @@ class SearchSpace:
             domains,
             **{
                 name: description[name]
-                for name in ("base", "trials", "reference", "reference_title", "first")
+                for name in (
+                    "base",
+                    "trials",
+                    "reference",
+                    "reference_title",
+                    "first",
+                    "combine",
+                )
                 if name in description
             },
         )

@@ -28,6 +28,8 @@ SAMPLING_NAMES = (SHUFFLED, BALANCED, GROUPS)
 CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
+MEMBERS = "members"
+"""The field of the configs of an ensemble, which no setting changes."""
 NORM_NAMES = ("batch", "group", "none")
 POLICY_NAMES = ("none", "trivial", "randaugment", "augmix")
 MIX_ALPHAS = {"mixup": 0.2, "cutmix": 1.0}
@@ -414,6 +416,12 @@ class TrialConfig:
 
     An empty name is replaced by that of the task's primary metric.
     """
+    members: "tuple[TrialConfig, ...]" = ()
+    """The configs of the trainings whose predictions an ensemble averages; empty for one training.
+
+    The other fields are those of the first member, with which they share the data and the task. An
+    ensemble is not trained: its checkpoint has the networks of its members.
+    """
 
     def __post_init__(self) -> None:
         check(self)
@@ -588,7 +596,10 @@ class TrialConfig:
         have no effect. Therefore a config that does not use these fields still has the training key
         (`trainables.checkpoints.lineage`) that it had before they existed.
         """
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(dataclasses.replace(self, members=()) if self.members else self)
+        del values[MEMBERS]
+        if self.members:
+            values[MEMBERS] = [member.to_dict() for member in self.members]
         defaults = dataclasses.asdict(self.task.options_class())
         options = values.pop("options")
         if set_options := {
@@ -626,8 +637,14 @@ class TrialConfig:
             if isinstance(value, Mapping)
             for name, inner in value.items()
         }
-        flat |= {key: value for key, value in values.items() if not isinstance(value, Mapping)}
-        return cls().override(flat)
+        flat |= {
+            key: value
+            for key, value in values.items()
+            if not isinstance(value, Mapping) and key != MEMBERS
+        }
+        members = tuple(cls.from_dict(member) for member in values.get(MEMBERS, ()))
+        config = cls().override(flat)
+        return dataclasses.replace(config, members=members) if members else config
 
 
 def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -648,6 +665,7 @@ def models_for(task: str) -> list[str]:
 
 def _all_paths() -> dict[str, Any]:
     paths = _paths(TrialConfig)
+    del paths[MEMBERS]
     for entry in TASKS.values():
         paths |= _paths(entry.options_class, "task.")
     return paths

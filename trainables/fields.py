@@ -82,7 +82,8 @@ def _kinds(part: type) -> dict[str, Any]:
 
 
 def _check_type(path: str, value: Any, kind: Any) -> None:
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    allowed = tuple(typing.get_origin(each) or each for each in kinds)
     if isinstance(value, bool) and bool not in allowed:
         raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
     if isinstance(value, int) and float in allowed:

@@ -414,11 +414,12 @@ def job_of(experiment: Experiment, trial: TrialResult) -> Job:
 
 
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
-    """Evaluate the best trial on the test set, once, and write the result to the journal.
+    """Evaluate the search's answer on the test set, once, and write the result to the journal.
 
-    If the checkpoint of the best trial is damaged, the next best trial is evaluated instead. If the
-    checkpoint is restored later, the next call evaluates the best trial after all. In a search with
-    `--sealed`, no trial is evaluated on the test set.
+    The answer is the ensemble of some trials, if that was chosen, or the best trial. If its
+    checkpoint is damaged, the best trial, or the next best one, is evaluated instead. If the
+    checkpoint is restored later, the next call evaluates the answer after all. In a search with
+    `--sealed`, nothing is evaluated on the test set.
 
     Args:
         driver: the driver, whose trials have finished.
@@ -435,8 +436,8 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, t
     if (result.is_tested and not result.passed_over) or driver.interrupted:
         return
     passed_over: dict[str, str] = {}
-    for trial in result.ranking:
-        if result.is_tested and trial is result.best:
+    for trial in result.candidates:
+        if result.is_tested and trial is result.answer:
             return
         if (answer := _test(driver, trial, dataset, workers, tick, by=by)) is None:
             return

@@ -226,15 +226,40 @@ class Process:
         Returns:
             The fields of `ComparedMean`, or the damage of a training's checkpoint.
         """
-        from trainables.checkpoints.checkpoint import CheckpointError, name
         from trainables.evaluation.mean_weights import average_trainings
+
+        return self._join(job, dataset, members, epoch, average_trainings)
+
+    @in_use
+    def combine(
+        self, job: Job, dataset: Dataset, members: list[tuple[Job, int]], epoch: int
+    ) -> EvaluationReply:
+        """Save an ensemble of several trainings, the best first, and compare it with the best.
+
+        The arguments are those of `average`. The reply has the fields of `ComparedEnsemble`, or the
+        damage of a training's checkpoint.
+        """
+        from trainables.evaluation.ensemble import combine_trainings
+
+        return self._join(job, dataset, members, epoch, combine_trainings)
+
+    def _join(
+        self,
+        job: Job,
+        dataset: Dataset,
+        members: list[tuple[Job, int]],
+        epoch: int,
+        join: Callable[..., Any],
+    ) -> EvaluationReply:
+        """Save a model that is made of several trainings, with the function `join`."""
+        from trainables.checkpoints.checkpoint import CheckpointError, name
 
         config, request = TrialConfig.from_dict(job.config), job.request
         folder = folder_here(job.folder, request.mirror, request.attempt)
         try:
             with ExitStack() as opened:
                 paths = [opened.enter_context(checkpoint_in(*member)) for member in members]
-                compared = average_trainings(
+                compared = join(
                     config, self._share_data(dataset), paths, folder, epoch, device=self._device
                 )
             if (mirror := request.mirror) is not None:

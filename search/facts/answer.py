@@ -100,22 +100,26 @@ def _written(trial: TrialResult, folder: Path, name: str) -> Evaluation:
 def answer_trial(result: SearchResult) -> TrialResult | None:
     """Return the trial that is the answer: the candidate that a selection chose, or the best trial.
 
-    None if no trial has a result.
+    If the answer is an ensemble, it is the best trial. None if no trial has a result.
     """
-    answer = result.chosen
+    answer = result.best if result.is_ensemble_chosen else result.chosen
     return result.trials.get(answer.repeat_of, answer) if answer is not None else None
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, Params, TrialResult | None]]:
     """Return the configurations to compare, each as (title, params, trial or None).
 
-    The first one is the best trial or, after a selection, the chosen training. The space's
+    The first one is the best trial or, after a selection, the chosen training. If the answer is an
+    ensemble, it is the first one, and the best trial the second one. The space's
     reference comes last; its trial is None if it was not tried. The reference of a built-in space
     applies only to the data set that it was published for, so it is left out for a user's images.
     """
     rows: list[tuple[str, Params, TrialResult | None]] = []
     if (answer := result.chosen) is not None:
-        rows.append(("chosen" if answer.repeat_of else "found", answer.params, answer))
+        title = "ensemble" if result.is_ensemble_chosen else "found"
+        rows.append(("chosen" if answer.repeat_of else title, answer.params, answer))
+    if result.is_ensemble_chosen and (best := result.best) is not None:
+        rows.append(("best trial", best.params, best))
     experiment = result.started.experiment
     space = experiment["space"]
     source = experiment.get("space_source", "")

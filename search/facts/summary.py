@@ -38,6 +38,7 @@ def json_summary(
         **metric_facts(result.metric),
         "outcome": result.outcome,
         "best": None if result.best is None else _best(result, result.best, home),
+        **_ensemble(result, home),
         "above_chance": above_chance(answer_against(result)),
         "guesses": result.started.data.get("guesses", []),
         "passed_over": result.passed_over,
@@ -143,12 +144,28 @@ def where_kept(trial: TrialResult, home: Home) -> str:
 
 
 def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
+    test = result.test if best is result.answer else {}
     return {
         **_trial(best),
-        f"test_{best.task.primary.name}": result.test.get(best.task.primary.name),
-        "test_value": tested_value(result.test, result.metric),
+        f"test_{best.task.primary.name}": test.get(best.task.primary.name),
+        "test_value": tested_value(test, result.metric),
         "epoch": best.best_epoch,
         "checkpoint": where_kept(best, home),
+    }
+
+
+def _ensemble(result: SearchResult, home: Home) -> Json:
+    """Return the ensemble that is the answer; empty if another model is."""
+    combined, ensemble = result.combined, result.ensemble
+    if combined is None or ensemble is None or not result.is_ensemble_chosen:
+        return {}
+    facts = ("members", "metrics", "gain", "error")
+    return {
+        ensemble.trial: {
+            **{name: getattr(combined, name) for name in facts},
+            f"test_{ensemble.task.primary.name}": result.test.get(ensemble.task.primary.name),
+            "checkpoint": where_kept(ensemble, home),
+        }
     }
 
 

@@ -682,6 +682,26 @@ class Averaged(TrialEvent):
 
 
 @dataclass(frozen=True)
+class Combined(TrialEvent):
+    """An ensemble was made of some trials: a model that predicts their mean probabilities."""
+
+    members: list[str]
+    """The names of the trials, the best first."""
+    config: Json
+    """The config of the first of them, with those of all of them as `members`."""
+    epoch: int
+    """The number of the ensemble's checkpoint, which counts the ensembles of the search."""
+    metrics: dict[str, float]
+    precision: str
+    gain: float
+    """The ensemble's accuracy on the validation images minus that of its first member."""
+    error: float
+    """The standard error of the gain over the images."""
+    is_chosen: bool
+    """True if the ensemble is the answer of the search, instead of the best trial."""
+
+
+@dataclass(frozen=True)
 class Concluded(EventData):
     """A session of the selection has ended."""
 
@@ -724,6 +744,7 @@ KINDS: dict[str, type[EventData]] = {
     "dropped": Dropped,
     "selected": Selected,
     "averaged": Averaged,
+    "combined": Combined,
     "concluded": Concluded,
 }
 """The event classes, by the name of the kind in the journal."""

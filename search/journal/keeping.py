@@ -101,11 +101,14 @@ def find_removable(
 def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResult, Kind, str]]:
     """Yield (trial, kind, name of the checkpoint that stays, or "") for each trial to clean."""
     answers = {trial.trial for trial in (result.chosen, result.best) if trial is not None}
-    protected = answers | {trial.trial for trial in front(result)} | _next_best(result)
+    members = set(result.combined.members) if result.combined is not None else set[str]()
+    protected = answers | {trial.trial for trial in front(result)} | _next_best(result) | members
     selection = result.selection
     finalists = _finalists(selection.repeats.values() if selection is not None else ())
-    again = selection.trainings.values() if selection is not None else ()
-    for trial in (*result.trials.values(), *again):
+    further = [*selection.trainings.values()] if selection is not None else []
+    if result.ensemble is not None:
+        further.append(result.ensemble)
+    for trial in (*result.trials.values(), *further):
         if trial.outcome in FAILED:
             yield trial, LOST, ""
         elif keep == NEEDED:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from search.journal.events import (
     Averaged,
+    Combined,
     Concluded,
     Costed,
     Dropped,
@@ -600,6 +601,12 @@ class SearchResult:
     registrations: list[DatedRegistration] = field(default_factory=list)
     """The models that were registered, in order."""
     selection: Selection | None = None
+    combined: Combined | None = None
+    """The last combination of trials to an ensemble; None if there was none."""
+    ensemble: TrialResult | None = None
+    """The ensemble of `combined`, in the form of a trial."""
+    is_ensemble_old: bool = False
+    """True if the search continued after its ensemble was made: other trials may be better now."""
     refinement: Refinement | None = None
     is_drawn: bool = False
     """True if the pictures and the best trial's evidence are in the search's folder."""
@@ -763,6 +770,8 @@ class SearchResult:
                 self._apply_to_selection(data, self.selection)
             case Averaged() if self.selection is not None:
                 self.selection.add_average(data, time_ms)
+            case Combined():
+                self._add_ensemble(data, time_ms)
             case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
                 self._apply_to(trial, data, time_ms)
 
@@ -783,9 +792,25 @@ class SearchResult:
         return self.started.training
 
     def find(self, name: str) -> TrialResult | None:
-        """Return the trial or the training of the selection with this name; None if none has it."""
+        """Return the trial, ensemble, or training of the selection with this name, if any."""
+        if self.ensemble is not None and name == self.ensemble.trial:
+            return self.ensemble
         return self.trials.get(name) or (
             self.selection.trainings.get(name) if self.selection is not None else None
+        )
+
+    def _add_ensemble(self, combined: Combined, time_ms: int) -> None:
+        """Record that some trials were combined to an ensemble."""
+        self.combined, self.is_ensemble_old = combined, False
+        self.ensemble = TrialResult(
+            combined.trial,
+            {},
+            combined.config,
+            outcome="completed",
+            epochs={combined.epoch: combined.metrics},
+            precision=combined.precision,
+            started_ms=time_ms,
+            ended_ms=time_ms,
         )
 
     def _suggest(self, data: Suggested) -> None:
@@ -847,7 +872,8 @@ class SearchResult:
         # Journals of earlier versions have no `Opened`.
         if not self.openings or self.openings[-1].trial != data.trial:
             self.openings.append(Opening(time_ms, data.by, data.trial))
-        if data.trial in self.trials:
+        is_ensemble = self.ensemble is not None and data.trial == self.ensemble.trial
+        if data.trial in self.trials or is_ensemble:
             self.tested = data
         elif self.selection is not None:
             self.selection.tested = data
@@ -857,7 +883,7 @@ class SearchResult:
         self.current_sessions = self.sessions
         self.current_sessions.append(Session.of(data))
         self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, None
-        self.unevaluated = {}
+        self.unevaluated, self.is_ensemble_old = {}, True
         if data.refining is not None:
             if self.refinement is None or self.refinement.is_over:
                 self.refinement = Refinement(data.refining)
@@ -990,10 +1016,33 @@ class SearchResult:
         return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
 
     @property
+    def candidates(self) -> list[TrialResult]:
+        """The models that may be the answer of the search itself, in the order of preference.
+
+        The ensemble of some trials is the first one, if it was chosen; then the ranking follows.
+        """
+        combined, ensemble = self.combined, self.ensemble
+        if combined is None or ensemble is None or not combined.is_chosen or self.is_ensemble_old:
+            return self.ranking
+        return [ensemble, *self.ranking]
+
+    @property
+    def answer(self) -> TrialResult | None:
+        """The first of the `candidates` whose checkpoint is not known to be damaged."""
+        return next(
+            (model for model in self.candidates if model.trial not in self.passed_over), None
+        )
+
+    @property
+    def is_ensemble_chosen(self) -> bool:
+        """True if the answer of the search, or of its selection, is an ensemble of trials."""
+        return self.ensemble is not None and self.chosen is self.ensemble
+
+    @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network is the answer: the selection's choice, or the best trial."""
+        """The model that is the answer: the selection's choice, or else the search's `answer`."""
         chosen = self.selection.chosen if self.selection is not None else None
-        return chosen or self.best
+        return chosen or self.answer
 
     @property
     def chosen_test(self) -> Json:
@@ -1020,7 +1069,7 @@ class SearchResult:
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """The trials that are better than the tested one, but have a damaged checkpoint.
+        """The models that come before the tested one, but have a damaged checkpoint.
 
         Their names are mapped to descriptions of the damage.
         """
@@ -1066,7 +1115,7 @@ class SearchResult:
 
     @property
     def test(self) -> Json:
-        """The best trial's evaluation on the test set; empty if there is none yet."""
+        """The evaluation of `answer` on the test set; empty if there is none yet."""
         return self.tested.test if self.tested is not None and self.is_tested else {}
 
     @property
@@ -1075,13 +1124,16 @@ class SearchResult:
 
         A sealed search has nothing to test: only a selection uses the test set.
         """
-        best = self.best
+        answer = self.answer
         if self.is_sealed and self.tested is None:
             return True
-        if best is None:
+        if answer is None:
             return not self.ranking
         tested = self.tested
-        return tested is not None and (tested.trial, tested.epoch) == (best.trial, best.best_epoch)
+        return tested is not None and (tested.trial, tested.epoch) == (
+            answer.trial,
+            answer.best_epoch,
+        )
 
     @property
     def counts(self) -> dict[str, int]:

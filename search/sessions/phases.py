@@ -13,6 +13,7 @@ from search.journal.keeping import (
     remove,
     totals_by_kind,
 )
+from search.sessions.combining import choose_ensemble
 from search.sessions.executor import Executor
 from search.sessions.robustness import evaluate_robustness
 from search.values.message import Remedy
@@ -23,7 +24,9 @@ from trainables.memory import size_text
 def run_phases(
     driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
-    """Train the trials of a search, evaluate each, test the best one, and remove checkpoints.
+    """Train the trials of a search, evaluate each, test the answer, and remove checkpoints.
+
+    The answer is the best trial, or an ensemble of the best ones.
 
     With `--evaluate`, the answer is also evaluated on corrupted or attacked images.
 
@@ -43,6 +46,7 @@ def run_phases(
     driver.settle()
     driver.has_trained = True
     evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
+    choose_ensemble(driver, executor.crew, tick=tick)
     evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
     evaluate_robustness(driver, executor.crew, tick=tick)
     drop_unneeded(driver)

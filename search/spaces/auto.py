@@ -74,6 +74,10 @@ FIRST_SHAPES = {
 }
 """The settings with which the first trials begin; the rest of the space is around them."""
 TRIALS = 40
+COMBINED = 5
+"""With few validation images, the mean of so many trials' predictions is better than the best trial
+on new images (docs/benchmarks.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ def space_for(facts: Circumstances) -> SearchSpace:
         base={"optimizer.name": "adamw", "optimizer.schedule": "cosine"},
         trials=TRIALS,
         first=[*(fitting if BASELINE in names else []), *first],
+        combine=COMBINED,
     )
 
 

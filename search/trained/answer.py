@@ -32,7 +32,7 @@ def find_answer(
             )
         )
     refuse_cut_off(result, storage)
-    if trial is not None and trial not in {ranked.trial for ranked in result.ranking}:
+    if trial is not None and trial not in {model.trial for model in result.candidates}:
         raise ConfigError(
             Message(
                 f"--trial '{trial[:80]}': the search '{result.name}' has no trial of this name "
@@ -40,7 +40,7 @@ def find_answer(
                 Remedy("status", result.name, storage, options={"all": True}),
             )
         )
-    if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
+    if (chosen := result.find(trial) if trial is not None else result.chosen) is None:
         raise ConfigError(
             Message(
                 f"the search '{result.name}' has no trial with a result, so it has no model. To "

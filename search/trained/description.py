@@ -34,7 +34,9 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
     )
     where = (
-        f"trial {chosen.trial}"
+        f"the ensemble of trials {', '.join(result.combined.members)}"
+        if result.combined is not None and chosen is result.ensemble
+        else f"trial {chosen.trial}"
         if not chosen.repeat_of
         else f"{chosen.trial}, the average of trainings in the selection"
         if result.selection is not None and chosen is result.selection.average

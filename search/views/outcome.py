@@ -35,6 +35,8 @@ from search.views.text.labels import (
 )
 from search.views.text.robustness import robustness_lines
 from search.views.text.sentences import (
+    alone_text,
+    ensemble_text,
     guessing_text,
     more_labels_text,
     quicker_text,
@@ -140,10 +142,11 @@ def _print_course(finished: Finished, console: Console) -> None:
         names = ", ".join(trial.trial for trial in trials[:10])
         say(console, f"  {kind}: {names}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
+        model = result.find(name)
+        value = f" ({figure_text(model)})" if model is not None else ""
         say(
             console,
-            f"  skipped: {name} ({figure_text(result.trials[name])}), "
-            f"because its checkpoint cannot be used: {reason}",
+            f"  skipped: {name}{value}, because its checkpoint cannot be used: {reason}",
         )
 
 
@@ -153,6 +156,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(best_table(result))
     else:
         say(console, nothing_counts(experiment, result))
+    if combined := ensemble_text(result):
+        say(console, combined)
     if comparison := guessing_text(result):
         say(console, comparison)
     if compared := models_table(result):
@@ -170,6 +175,8 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, experiment.storage, Start.HERE):
             say(console, str(quicker))
+    if alone := alone_text(result, experiment.storage, Start.HERE):
+        say(console, str(alone))
     if labels := more_labels_text(result):
         say(console, labels)
     for line in (*group_lines(result), *robustness_lines(result)):
@@ -200,6 +207,9 @@ def _places(finished: Finished) -> list[tuple[str, str]]:
     )
     resume = going_on(experiment.name, experiment.storage, result.outcome)
     onwards = [("continue", str(resume))] if go_on else []
+    ensemble = result.ensemble
+    if ensemble is not None and result.is_ensemble_chosen:
+        best.append(("answer", f"{ensemble.trial}, {where_kept(ensemble, experiment.home)}"))
     return [
         *onwards,
         *best,
@@ -330,7 +340,7 @@ def best_table(result: SearchResult) -> Table:
                 path,
                 *(
                     value_text(trial, path)
-                    if trial and trial is result.chosen
+                    if trial and trial is result.chosen and trial.params
                     else param_text(params.get(path, ""))
                     for _, params, trial in rows
                 ),

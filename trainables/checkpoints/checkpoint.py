@@ -4,7 +4,8 @@ A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safet
 `state.json` and `manifest.json`, which lists the size and SHA-256 of the other files. It is written
 to a temporary folder, which is then renamed, so that a folder with this name is complete. For a
 baseline, `classifier.skops` replaces the tensors. For a trial with folds, each fold's files are in
-a sub-folder, `fold-1` and so on, and all folds share one `state.json` and one manifest.
+a sub-folder, `fold-1` and so on, and all folds share one `state.json` and one manifest. So are
+those of the members of an ensemble.
 """
 
 import hashlib
@@ -106,6 +107,16 @@ def _write(partial: Path, state: State, extra: Json) -> None:
     for path in partial.rglob("*"):
         sync(path)
     sync(partial)
+
+
+def for_predictions(state: State) -> State:
+    """Return what predictions need of a network's state; no training continues from it."""
+    return {
+        "model": state["model"],
+        "optimizer": {"state": {}, "param_groups": []},
+        "schedule": {},
+        **{name: state[name] for name in ("precision", "scaling") if name in state},
+    }
 
 
 def name(epoch: int) -> str:

@@ -28,7 +28,7 @@ class TrainedModel:
     """The model of a checkpoint, ready for predictions.
 
     For a trial with folds it is the ensemble of all its networks, which together were trained on
-    every image outside the test set.
+    every image outside the test set. A config with `members` is the ensemble of these trainings.
     """
 
     predict: Predict
@@ -37,12 +37,21 @@ class TrainedModel:
     precision: str
     """The precision of the model's training and predictions: `fp32`, `bf16` or `fp16`.
 
-    Empty without networks.
+    Empty without networks. Several networks predict in that of the first one.
     """
     module: nn.Module | None = None
     """Maps pixels to raw predictions (`Task.module`); None without networks."""
     members: tuple[nn.Module, ...] = ()
     """The module of each single network, in the order of `networks`."""
+
+
+class _Member(NamedTuple):
+    """One of the networks, or fits of a baseline, of a checkpoint."""
+
+    config: TrialConfig
+    dataset: Dataset
+    """The data of its training; with folds, those of its fold."""
+    state: State
 
 
 class _PartPredictions(NamedTuple):
@@ -73,10 +82,10 @@ def evaluate(
     """Load the checkpoint at `path`, and measure its predictions for `part`.
 
     Returns:
-        The task's evaluation (`Task.evaluate`). With folds, it also has `members`. These are the
-        primary metric of each network on the part that it predicts (a list, under the metric's
-        name), and the `mean` and sample standard deviation (`std`) of these values. Without folds,
-        that of a baseline on the validation set has its `Baseline.further_evaluation`, too.
+        The task's evaluation (`Task.evaluate`). That of several networks also has `members`. These
+        are the primary metric of each network on the part that it predicts (a list, under the
+        metric's name), and the `mean` and sample standard deviation (`std`) of these values. That
+        of a single baseline on the validation set has its `Baseline.further_evaluation`, too.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -84,7 +93,7 @@ def evaluate(
     task: Task = config.load_task()
     predicted = _predict(config, task, dataset, part, path, device)
     evaluation = task.evaluate(predicted.whole, part, dataset, config.ranked_by)
-    if dataset.folds is None:
+    if dataset.folds is None and not config.members:
         if config.model.is_baseline and part is dataset.val:
             (fitted,) = predicted.fitted
             evaluation |= load_baseline(config).further_evaluation(fitted, dataset)
@@ -119,8 +128,8 @@ def predictions(
     """Predict a part of the data set with the model saved at `path`.
 
     The predictions are computed in the precision of the training. `dataset` determines the scaling
-    of pixels. With folds, the ensemble of all networks predicts images outside the folds; an image
-    of the folds is predicted only by the network that was not trained on it.
+    of pixels. Several networks predict images as their ensemble; with folds, an image of the folds
+    is predicted only by the network that was not trained on it.
     """
     task: Task = config.load_task()
     return _predict(config, task, dataset, part, path, device).whole
@@ -133,7 +142,7 @@ def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> lis
     otherwise the whole part.
     """
     if dataset.folds is None:
-        return [part]
+        return [part] * (len(config.members) or 1)
     if part is dataset.train or (
         len(part) == len(dataset.train) and part.fingerprint == dataset.train.fingerprint
     ):
@@ -146,10 +155,12 @@ def _predict(
 ) -> _PartPredictions:
     """Predict a part with each network of a checkpoint, and with their ensemble."""
     parts = _parts_of_networks(config, dataset, part)
-    if config.model.is_baseline:
+    if config.model.is_baseline and not config.members:
         # `predict_part` may use cached features; `load_model` would compute them again.
         baseline = load_baseline(config)
-        fitted = [baseline.restore(state, dataset) for state in _states(dataset, path)]
+        fitted = [
+            baseline.restore(member.state, dataset) for member in _load(config, dataset, path)
+        ]
         each = [
             baseline.predict_part(classifier, own, dataset)
             for own, classifier in zip(parts, fitted, strict=True)
@@ -207,53 +218,71 @@ def load_model(
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    states = _states(dataset, path)
+    members = _load(config, dataset, path)
     task: Task = config.load_task()
     place = torch.device(device)
-    data = _data_of_networks(config, dataset)
-    if config.model.is_baseline:
+    if members[0].config.model.is_baseline and not config.members:
         baseline = load_baseline(config)
-        fitted = [baseline.restore(state, dataset) for state in states]
+        fitted = [baseline.restore(member.state, dataset) for member in members]
         networks = baseline.networks(fitted)
         if not networks:
             yield TrainedModel(lambda images: baseline.predict(fitted, images, dataset), [], "")
             return
     else:
-        networks = [task.network(config.model, own) for own in data]
-        for network, state in zip(networks, states, strict=True):
-            put_weights(network, config, state)
+        networks = [_network(member) for member in members]
     networks = [on_device(network, place) for network in networks]
-    members = [
-        task.module(network, Pixels(own.val, own, config, place)).eval()
-        for network, own in zip(networks, data, strict=True)
+    modules = [
+        task.module(network, Pixels(own.val, own, of_member, place)).eval()
+        for network, (of_member, own, _) in zip(networks, members, strict=True)
     ]
-    module = task.ensemble(members).eval() if dataset.folds is not None else members[0]
-    precision = states[0].get("precision", "fp32")
+    is_single = dataset.folds is None and not config.members
+    module = modules[0] if is_single else task.ensemble(modules).eval()
+    precision = members[0].state.get("precision", "fp32")
     with torch.no_grad(), autocast(precision, place):
         yield TrainedModel(
             lambda images: task.predict(module, images, max(1, len(images)), device, dataset),
             networks,
             precision,
             module,
-            tuple(members),
+            tuple(modules),
         )
 
 
-def _states(dataset: Dataset, path: Path) -> list[State]:
-    """Load the state of the network or classifier in a checkpoint; with folds, one for each fold.
+def _network(member: _Member) -> nn.Module:
+    """Build the network of a member, which may be that of a baseline, with its weights."""
+    config, dataset, state = member
+    if config.model.is_baseline:
+        baseline = load_baseline(config)
+        (network,) = baseline.networks([baseline.restore(state, dataset)])
+        return network
+    task: Task = config.load_task()
+    network = task.network(config.model, dataset)
+    put_weights(network, config, state)
+    return network
+
+
+def _load(config: TrialConfig, dataset: Dataset, path: Path) -> list[_Member]:
+    """Load the networks or classifiers of a checkpoint: one, or those of all folds or members.
 
     Raises:
-        ValueError: the checkpoint and the data set have different numbers of folds.
+        ValueError: the checkpoint has another number of them than the config or the data.
     """
     saved = checkpoint.load(path)
     states: list[State] = saved.get("folds", [saved])
+    if config.members:
+        configs = config.members
+        return [
+            _Member(of_member, dataset, state)
+            for of_member, state in zip(configs, states, strict=True)
+        ]
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
         folds = f"divided into {dataset.folds} folds" if dataset.folds else "not divided into folds"
         raise ValueError(
             f"{path} contains {counted(len(states), 'network')}, but the data are {folds}. "
             f"Load the data with the checkpoint's config."
         )
-    return states
+    data = _data_of_networks(config, dataset)
+    return [_Member(config, own, state) for own, state in zip(data, states, strict=True)]
 
 
 def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:

@@ -27,7 +27,6 @@ from trainables.tasks.base import Task
 from trainables.tasks.metrics import log_loss
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, on_device, put_weights
-from trainables.values import State
 
 Weights = dict[str, Tensor]
 STATISTICS_BATCH = 128
@@ -82,15 +81,8 @@ def average_trainings(
     pixels = Pixels(dataset.train, dataset, config, torch.device(device))
     with autocast(precision, pixels.device):
         renew_statistics(network, pixels)
-    state: State = {
-        "epoch": epoch,
-        "model": network.state_dict(),
-        # No training continues from this checkpoint.
-        "optimizer": {"state": {}, "param_groups": []},
-        "schedule": {},
-        **{name: first[name] for name in ("precision", "scaling") if name in first},
-    }
-    saved = checkpoint.save(folder, state, {})
+    state = checkpoint.for_predictions({**first, "model": network.state_dict()})
+    saved = checkpoint.save(folder, {"epoch": epoch, **state}, {})
 
     classes = dataset.val.targets
     each = [predictions(config, dataset, dataset.val, path, device=device) for path in members]

@@ -72,6 +72,7 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
         config.data,
         precision,
         config.batch_size if precision == "auto" else None,
+        *(cost_key(member, precision) for member in config.members),
     )
 
 

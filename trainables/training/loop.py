@@ -445,8 +445,10 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
     On a GPU the result is at least the training's batch size (up to `EVAL_BATCH`): the memory
     suffices for that, and larger batches are faster. On a CPU it does not depend on the training's
     batch size, because the batch size affects the order of additions, and so the last bits of
-    predictions.
+    predictions. For an ensemble it is the smallest of its members.
     """
+    if config.members:
+        return min(eval_batch(member, dataset, device) for member in config.members)
     image = config.task.load_targets().image(dataset)
     height, width = MODELS[config.model.name].effective_size(image, config.model.options)
     inner, outer = height * width, image[1] * image[2]

@@ -80,7 +80,8 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
             markersize=4 if len(epochs) < 40 else 0,
             zorder=4,
         )
-        title = "best" if best is result.chosen else "chosen"
+        is_chosen = result.chosen is not None and bool(result.chosen.repeat_of)
+        title = "chosen" if is_chosen else "best"
         handles.append(Line2D([], [], color=ANSWER, linewidth=2.4, label=f"{title}: {best.trial}"))
     baseline = next((trial for trial in result.ranking if is_baseline(trial)), None)
     if baseline is not None:

@@ -4,7 +4,8 @@ from search.decisions.refinement import refinement_sentences
 from search.decisions.selection import is_average_as_good
 from search.facts.metric import least_score, tested_interval
 from search.facts.more_labels import labels_forecast
-from search.journal.events import Requested
+from search.facts.trials import ms_per_image
+from search.journal.events import Combined, Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
 from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, moment
@@ -279,6 +280,54 @@ def average_text(result: SearchResult) -> str:
         f"{averaged.candidate} reaches {format_value(accuracy, result.metric)} of the validation "
         f"images, {beside} one of them after the same {averaged.epoch} epochs on average (standard "
         f"error {100 * averaged.error:.1f} points). {outcome}"
+    )
+
+
+def beside_best_text(combined: Combined) -> str:
+    """Compare an ensemble with its best member: `1.0 points better than t0003, its best member`."""
+    gap = f"{100 * abs(combined.gain):.1f} points"
+    best = f"{combined.members[0]}, its best member"
+    if combined.gain == 0:
+        return f"as good as {best}"
+    return f"{gap} {'worse' if combined.gain < 0 else 'better'} than {best}"
+
+
+def ensemble_text(result: SearchResult) -> str:
+    """Describe the ensemble of the search, in a sentence; empty if it is not the answer."""
+    combined = result.combined
+    if combined is None or not result.is_ensemble_chosen:
+        return ""
+    return (
+        f"The answer is an ensemble, the mean probabilities of {', '.join(combined.members)}: with "
+        f"so few validation images, none of them can be told to be the best. It is "
+        f"{beside_best_text(combined)}, on these images."
+    )
+
+
+def alone_text(
+    result: SearchResult, storage: Storage = DEFAULT_STORAGE, start: Start = Start.ANYWHERE
+) -> Message:
+    """Name the best member of an ensemble that is the answer, which costs less; else empty.
+
+    Args:
+        result: the search.
+        storage: the storage of the search, for the command that promotes the member.
+        start: the beginning of that command.
+    """
+    combined, ensemble = result.combined, result.ensemble
+    if combined is None or ensemble is None or not result.is_ensemble_chosen:
+        return Message()
+    best = result.trials[combined.members[0]]
+    times = [ms_per_image(model) for model in (best, ensemble)]
+    takes = (
+        f"takes {times[0] / times[1]:.0%} of the time for an image ({times[0]:.3g} instead of "
+        f"{times[1]:.3g} ms)"
+        if times[0] is not None and times[1] is not None
+        else f"is one model instead of {len(combined.members)}"
+    )
+    return Message(
+        f"{best.trial} alone {takes}. To use {best.trial}: ",
+        Remedy("promote", result.name, storage, options={"trial": best.trial}, start=start),
     )
 
 

@@ -13,6 +13,7 @@ from search.facts.metric import tested_value
 from search.facts.parameters import param_text
 from search.journal.events import (
     Averaged,
+    Combined,
     Costed,
     Ended,
     Epoch,
@@ -35,7 +36,7 @@ from search.journal.events import (
 from search.journal.guessing import Guessing
 from search.journal.journal import Event
 from search.journal.result import SearchResult
-from search.views.text.sentences import against_text, request_text
+from search.views.text.sentences import against_text, beside_best_text, request_text
 from search.views.text.tables import cost_text
 from trainables.catalog.tasks import Metric
 
@@ -113,6 +114,11 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
             yield (
                 f"has the average of the weights of {', '.join(event.members)}: "
                 f"{result.metric.gap(event.gain)} above them on average on the validation images"
+            )
+        case Combined():
+            yield (
+                f"predicts the mean probabilities of {', '.join(event.members)}, and is "
+                f"{beside_best_text(event)} on the validation images"
             )
         case Tested():
             yield f"tested on the test set: {_tested_text(event.test, result)}"

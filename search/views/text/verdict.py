@@ -22,7 +22,9 @@ from search.values.wording import duration
 from search.views.text.labels import outcome_text, superlative, with_article
 from search.views.text.sentences import (
     GONE_ON,
+    alone_text,
     average_text,
+    beside_best_text,
     guessing_text,
     more_labels_text,
     origin_text,
@@ -62,7 +64,7 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
             ("On new images", "; ".join(figures) or _tested(result)),
             ("How sure", _sure(result)),
             ("Guessing", guessing_text(result)),
-            ("For less", quicker_text(result)),
+            ("For less", quicker_text(result) or alone_text(result)),
             ("A network?", _network(result)),
             ("More labels?", more_labels_text(result)),
             ("Trained weights", _from_nothing(result)),
@@ -144,6 +146,8 @@ def _result_sentence(result: SearchResult) -> str:
             if not result.ranking
             else "The checkpoints of all trials are damaged."
         )
+    if result.is_ensemble_chosen:
+        return _ensemble_sentence(result, answer) + _lost(result)
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
     params = ", ".join(
@@ -169,11 +173,30 @@ def _result_sentence(result: SearchResult) -> str:
             f" It is an ensemble: a new image gets the mean probabilities of {folds} such "
             "models, one trained for each fold."
         )
-    lost = "".join(
+    return text + _lost(result) + _highest(result, candidate)
+
+
+def _ensemble_sentence(result: SearchResult, ensemble: TrialResult) -> str:
+    """Describe the ensemble that is the answer, and its members."""
+    combined, images = result.combined, result.started.data["val"]
+    assert combined is not None
+    members = ", ".join(
+        f"{name} ({result.trials[name].config['model']['name']})" for name in combined.members
+    )
+    return (
+        f"An ensemble: an image gets the mean probabilities of "
+        f"{counted(len(combined.members), 'trial')}, {members}. With so few validation "
+        f"images, none of them can be told to be the best. It {_reaches(ensemble, images)}, and is "
+        f"{beside_best_text(combined)}, on these images."
+    )
+
+
+def _lost(result: SearchResult) -> str:
+    """Name the models before the answer whose checkpoints cannot be used; empty without any."""
+    return "".join(
         f" {name} was better on the validation images, but its checkpoint is missing or damaged."
         for name in result.passed_over
     )
-    return text + lost + _highest(result, candidate)
 
 
 def _highest(result: SearchResult, candidate: TrialResult) -> str:
@@ -251,6 +274,11 @@ def _sure(result: SearchResult) -> str | Message:
             f"With {'only ' * (images < FEW_IMAGES)}{images:,} images, the true {metric.title} may "
             f"lie between {low} and {high} ({LEVEL:.0%} interval)."
         )
+    if result.is_ensemble_chosen:
+        return (
+            f"{text} Its members are the best trials on the same images, which makes it "
+            f"optimistic. {risk_text(result)}"
+        ).rstrip()
     if near > 0 and bounds is not None:
         text += (
             f" {counted(near, f'other {one_observation(result)}')} "

@@ -1,0 +1,71 @@
+"""Which trials are combined to an ensemble, and whether it is the answer instead of the best trial.
+
+With few validation images the best trial is the best partly by luck. The mean of the probabilities
+of several trials that are about as good is then better on new images than the best of them, and
+than any other rule that chooses one of them (`tests.bench.ensembles`, docs/benchmarks.md).
+"""
+
+from search.journal.guessing import is_answer_at_chance
+from search.journal.result import SearchResult, TrialResult
+from trainables.catalog.models import MODELS
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+FEW_IMAGES = 1000
+"""With so many validation images, the best trial is told from the others well enough."""
+CLOSE = 2.0
+"""The members are within so many standard errors of the best trial's value."""
+BEHIND = 1.0
+"""An ensemble that is behind its best member by more standard errors is not the answer."""
+
+
+def find_members(result: SearchResult, most: int) -> list[TrialResult]:
+    """Return the trials to combine, the best first; empty if no ensemble should be made.
+
+    They are the best trials with networks and checkpoints, one for each training. Only classifiers
+    that are better than guessing, and ranked by accuracy on few validation images, are combined.
+
+    Args:
+        result: a search whose trials have ended.
+        most: the largest number of members (`SearchSpace.combine`).
+    """
+    best = result.best
+    if (
+        most < 2
+        or best is None
+        or result.images >= FEW_IMAGES
+        or "average" not in result.task.can
+        or not result.metric.is_primary
+        or result.further_objectives
+        or is_answer_at_chance(result)
+    ):
+        return []
+    least = best.score - CLOSE * best.error(result.images)
+    members = [
+        trial
+        for trial in result.distinct
+        if trial.score >= least and trial.trial not in result.passed_over and _has_network(trial)
+    ]
+    return members[:most] if len(members) > 1 else []
+
+
+def is_answer(gain: float, error: float) -> bool:
+    """True if an ensemble is the answer.
+
+    Args:
+        gain: its accuracy on the validation images minus that of its best member. That member was
+            chosen by these images, so that it is ahead by luck, too.
+        error: the standard error of the gain.
+    """
+    return gain >= -BEHIND * error
+
+
+def _has_network(trial: TrialResult) -> bool:
+    """True if a trial has a network with a checkpoint, which this version can load."""
+    if trial.is_freed:
+        return False
+    try:
+        config = TrialConfig.from_dict(trial.config)
+    except ConfigError:
+        return False
+    return MODELS[config.model.name].has_network and config.data.folds is None

@@ -1,0 +1,69 @@
+"""Combines the best trials of a search to an ensemble, which may be the search's answer."""
+
+from dataclasses import replace
+
+from search.decisions.combining import find_members, is_answer
+from search.decisions.driver import Driver
+from search.execution.evaluation import Crew, Hung, Tick, await_answer, evaluate, job_of
+from search.execution.failures import kind_of, reason_of
+from search.execution.job import EvaluationReply
+from search.journal.events import Combined
+from search.journal.result import TrialResult
+
+ENSEMBLE = "ensemble"
+"""The name of the ensemble among the trials of a search."""
+
+
+def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
+    """Combine the best trials, if the space allows it, and choose the ensemble or the best trial.
+
+    If this fails, a note states the reason, and the best trial is the answer.
+
+    Args:
+        driver: the driver of the search, whose trials have ended and were evaluated.
+        workers: the processes that evaluate.
+        tick: called several times a second.
+    """
+    result = driver.result
+    if driver.interrupted or (result.combined is not None and not result.is_ensemble_old):
+        return
+    if not (members := find_members(result, driver.experiment.space.combine)):
+        return
+    combined = _combine(driver, members, workers, tick)
+    if combined is None:
+        return
+    driver.journal.append(combined)
+    if combined.is_chosen and result.ensemble is not None:
+        evaluate(driver, workers, [result.ensemble], [], slots=1, tick=tick)
+
+
+def _combine(
+    driver: Driver, members: list[TrialResult], workers: Crew, tick: Tick
+) -> Combined | None:
+    """Let a worker combine trials; return None if it fails or the search is interrupted."""
+    experiment, before = driver.experiment, driver.result.combined
+    epoch = 1 if before is None else before.epoch + 1
+    config = {**members[0].config, "members": [member.config for member in members]}
+    job = job_of(experiment, replace(members[0], trial=ENSEMBLE, config=config))
+    jobs = [(job_of(experiment, trial), trial.best_epoch or 0) for trial in members]
+    worker = workers.for_test()
+    try:
+        reply: EvaluationReply | None = await_answer(
+            driver, workers, tick, worker, "combine", job, workers.dataset, jobs, epoch
+        )
+    except (workers.broken, Hung) as error:
+        reply = EvaluationReply(damaged=reason_of(error, kind_of(error)))
+    if reply is None:
+        return None
+    if reply.damaged is not None:
+        names = ", ".join(member.trial for member in members)
+        driver.journal.complain(f"note: {names} were not combined: {reply.damaged}")
+        return None
+    return Combined(
+        trial=ENSEMBLE,
+        members=[member.trial for member in members],
+        config=config,
+        epoch=epoch,
+        is_chosen=is_answer(reply.found["gain"], reply.found["error"]),
+        **reply.found,
+    )
