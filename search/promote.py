@@ -15,6 +15,7 @@ from search.trained.description import model_figures, not_complete
 from search.values.message import Remedy
 from search.values.option import flag, group
 from search.views.terminal import Terminal, say
+from search.views.text.labels import model_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def promotion_lines(promotion: Promotion) -> list[str]:
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, trial)}"
     figures = model_figures(result, trial, promotion.exported)
     return [
-        f"{trial.trial} ({trial.config['model']['name']}) of {result.name} is the champion: {now}",
+        f"{trial.trial} ({model_text(trial)}) of {result.name} is the champion: {now}",
         *(f"  {title}: {text}" for title, text in figures.items()),
         (
             f'  use it: import mlflow; mlflow.set_tracking_uri("{uri}"); '

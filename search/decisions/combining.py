@@ -5,6 +5,9 @@ of several trials that are about as good is then better on new images than the b
 than any other rule that chooses one of them (`tests.bench.ensembles`, docs/benchmarks.md).
 """
 
+import math
+
+from search.decisions.timing import Model, model_of
 from search.journal.guessing import is_answer_at_chance
 from search.journal.result import SearchResult, TrialResult
 from trainables.catalog.models import MODELS
@@ -19,7 +22,7 @@ BEHIND = 1.0
 """An ensemble that is behind its best member by more standard errors is not the answer."""
 
 
-def find_members(result: SearchResult, most: int) -> list[TrialResult]:
+def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> list[TrialResult]:
     """Return the trials to combine, the best first; empty if no ensemble should be made.
 
     They are the best trials with networks and checkpoints, one for each training. Only classifiers
@@ -28,6 +31,8 @@ def find_members(result: SearchResult, most: int) -> list[TrialResult]:
     Args:
         result: a search whose trials have ended.
         most: the largest number of members (`SearchSpace.combine`).
+        left_s: the seconds that remain for the evaluation and the test of the ensemble. Trials
+            whose networks would take longer, together with those of better ones, are left out.
     """
     best = result.best
     if (
@@ -41,12 +46,13 @@ def find_members(result: SearchResult, most: int) -> list[TrialResult]:
     ):
         return []
     least = best.score - CLOSE * best.error(result.images)
-    members = [
+    close = [
         trial
         for trial in result.distinct
         if trial.score >= least and trial.trial not in result.passed_over and _has_network(trial)
     ]
-    return members[:most] if len(members) > 1 else []
+    members = _fitting(result, close, left_s)[:most]
+    return members if len(members) > 1 else []
 
 
 def is_answer(gain: float, error: float) -> bool:
@@ -58,6 +64,25 @@ def is_answer(gain: float, error: float) -> bool:
         error: the standard error of the gain.
     """
     return gain >= -BEHIND * error
+
+
+def _fitting(result: SearchResult, trials: list[TrialResult], left_s: float) -> list[TrialResult]:
+    """Return the trials, the best first, whose networks together predict all images in the time."""
+    if left_s == math.inf:
+        return trials
+    tested = 0 if result.is_sealed else result.started.data["test"] or 0
+    images = result.images + int(tested)
+    image_s: dict[Model, float] = {}
+    for trial in result.trials.values():
+        if times := trial.cost.get("inference"):
+            image_s[model_of(trial)] = times.get("batch_64", times["batch_1"])["median_ms"] / 1000
+    fitting: list[TrialResult] = []
+    for trial in trials:
+        seconds = images * image_s.get(model_of(trial), math.inf)
+        if seconds <= left_s:
+            fitting.append(trial)
+            left_s -= seconds
+    return fitting
 
 
 def _has_network(trial: TrialResult) -> bool:

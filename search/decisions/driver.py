@@ -660,6 +660,11 @@ class Driver:
         return self._time_left() <= self.timing.leaving_s
 
     @property
+    def evaluation_left_s(self) -> float:
+        """The seconds that remain for evaluation and test; infinite without a limit of time."""
+        return self._time_left() - self.timing.leaving_s
+
+    @property
     def is_late(self) -> bool:
         """True if the remaining time is too short even for the steps after the evaluation."""
         return self._time_left() <= self.timing.leaving_s / 2

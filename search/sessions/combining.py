@@ -27,7 +27,8 @@ def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
     result = driver.result
     if driver.interrupted or (result.combined is not None and not result.is_ensemble_old):
         return
-    if not (members := find_members(result, driver.experiment.space.combine)):
+    most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
+    if not (members := find_members(result, most, left_s)):
         return
     combined = _combine(driver, members, workers, tick)
     if combined is None:

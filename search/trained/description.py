@@ -9,7 +9,7 @@ from search.facts.parameters import param_text
 from search.journal.events import Selected
 from search.journal.result import ENDED, SearchResult, TrialResult
 from search.trained.answer import against_guessing
-from search.views.text.labels import classes_text, figure_text
+from search.views.text.labels import classes_text, figure_text, model_text
 from search.views.text.reliability import reliability_figures
 from search.views.text.sentences import against_text
 from trainables.catalog.tasks import Metric
@@ -26,7 +26,7 @@ LONGEST_PARAMS = 1000
 
 def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
     """Compose the description of a model for the registry, in Markdown and without secrets."""
-    data, config = result.started.data, chosen.config
+    data = result.started.data
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
         :LONGEST_PARAMS
     ]
@@ -34,7 +34,7 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
     )
     where = (
-        f"the ensemble of trials {', '.join(result.combined.members)}"
+        f"the mean of trials {', '.join(result.combined.members)}"
         if result.combined is not None and chosen is result.ensemble
         else f"trial {chosen.trial}"
         if not chosen.repeat_of
@@ -42,7 +42,7 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         if result.selection is not None and chosen is result.selection.average
         else f"training {chosen.trial} of the selection"
     )
-    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
+    text = f"""{model_text(chosen)}, {where} of the search **{result.name}** \
 on the data set **{source_text(data)}** \
 ({classes_text(data)}fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 

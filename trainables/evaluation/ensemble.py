@@ -57,14 +57,15 @@ def combine_trainings(
     """
     start = time.perf_counter()
     states = [checkpoint.for_predictions(checkpoint.load(path)) for path in members]
-    saved = checkpoint.save(folder, {"epoch": epoch, "folds": states}, {})
-    classes = dataset.val.targets
-    chances, of_first = (
-        predictions(of_model, dataset, dataset.val, path, device=device)
-        for of_model, path in ((config, saved), (config.members[0], members[0]))
-    )
+    checkpoint.save(folder, {"epoch": epoch, "folds": states}, {})
+    # Those of the members may be known from their trainings; the ensemble's would be computed.
+    each = [
+        predictions(member, dataset, dataset.val, path, device=device)
+        for member, path in zip(config.members, members, strict=True)
+    ]
+    classes, chances = dataset.val.targets, config.load_task().combine(each)
     right = chances.argmax(axis=1) == classes
-    gain, error = compare_with_mean(right, [of_first.argmax(axis=1) == classes])
+    gain, error = compare_with_mean(right, [each[0].argmax(axis=1) == classes])
     metrics = {
         "val/loss": log_loss(classes, chances).value,
         "val/accuracy": float(right.mean()),

@@ -108,6 +108,11 @@ def check_promises(
             f"--unlike cannot be used for '{config.model.name}', because it has no network whose "
             "features could be compared. Remove --unlike, or promote a network with --trial."
         )
+    if config.members:
+        raise ConfigError(
+            "--unlike cannot be used for an ensemble, because the features of a single network are "
+            "compared. Remove --unlike, or promote one of its trials with --trial."
+        )
     if config.data.folds:
         raise ConfigError(
             "--unlike cannot be used for a search with folds: its networks together were trained "

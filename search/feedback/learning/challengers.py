@@ -3,7 +3,8 @@
 The first two challengers continue the champion's training, at its own learning rate and at a tenth
 of it. The third trains the champion's config from scratch. The others are sampled from the space,
 and either continue the champion's training or start from scratch. A champion that is a baseline
-has only one challenger: the same model, fitted again.
+has only one challenger: the same model, fitted again. If the champion is an ensemble, its members
+are trained from scratch, and their ensemble is a challenger, too.
 """
 
 from dataclasses import dataclass, replace
@@ -45,6 +46,14 @@ class ChampionData:
     """The config of that trial, with the current folder of the data."""
     dataset: Dataset
 
+    @property
+    def members(self) -> list[TrialResult]:
+        """The trials of which the champion is an ensemble; empty if it is a single trial."""
+        combined = self.result.combined
+        if combined is None or self.trial is not self.result.ensemble:
+            return []
+        return [self.result.trials[name] for name in combined.members]
+
 
 def challenger_experiment(
     name: str, champion: ChampionData, data: DataConfig, warm: str, *, trials: int, budget: Budget
@@ -59,8 +68,8 @@ def challenger_experiment(
         champion: the champion and its search.
         data: the config of the joined data.
         warm: the champion's checkpoint, relative to the folder of the joined data; empty for a
-            baseline.
-        trials: the number of challengers; a baseline always has one.
+            baseline and for an ensemble.
+        trials: the number of challengers; a baseline always has one, an ensemble its members.
         budget: the budget of the new search.
     """
     space = challenger_space(champion, warm)
@@ -74,7 +83,7 @@ def challenger_experiment(
         base=replace(champion.experiment.base, data=data).override(space.base),
         algorithm="bayes",
         scheduler="fifo",
-        trials=trials if warm else 1,
+        trials=trials if warm else len(champion.members) or 1,
         budget=budget,
         min_gain=0.0,
         stop_at_chance=0,
@@ -87,8 +96,15 @@ def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
     """Build the space of the challengers, restricted to the champion's model.
 
     `warm` is the champion's checkpoint. If it is empty, the space contains only the champion's
-    config.
+    config, or begins with those of the members of an ensemble.
     """
+    if members := champion.members:
+        space = _space_without_warm_start(champion.experiment.space)
+        first = [
+            {path: value for path, value in effective_params(member).items() if path != WARM_START}
+            for member in members
+        ]
+        return replace(space, trials=None, reference={}, first=first, combine=len(members))
     params, model = effective_params(champion.trial), champion.config.model.name
     space = _space_without_warm_start(champion.experiment.space)
     if MODEL in params:
@@ -117,7 +133,7 @@ def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
         domains[path] = _warm_or_fresh_domain(path, space, params, warm_domain, warm)
     fresh_params = {WARM_START: "", **params}
     warm_params = {**fresh_params, WARM_START: warm, LR: lr}
-    first = (warm_params, {**warm_params, LR: lr / SECOND_LR_DIVISOR}, fresh_params)
+    first = [warm_params, {**warm_params, LR: lr / SECOND_LR_DIVISOR}, fresh_params]
     return replace(space, domains=domains, first=first)
 
 

@@ -59,7 +59,7 @@ def decide_outcome(
     folder, data = search_home.read(FOLDER), champion_model.data
     parts, fair, is_fair = fair_parts(folder, info)
     alpha = info.alpha(records.deciding_images(), result.started.id)
-    trials = [trial for trial in result.ranking if not trial.is_freed]
+    trials = [trial for trial in result.candidates if not trial.is_freed]
     configs = {trial.trial: config_of(result, trial, folder) for trial in trials}
     dataset = dataset_of(result, configs[trials[0].trial])
     challengers = {

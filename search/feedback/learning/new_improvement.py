@@ -73,7 +73,8 @@ class NewImprovement:
 
         Args:
             folder: the folder of the joined data set.
-            warm_start: the champion's checkpoint in this folder; empty for a baseline.
+            warm_start: the champion's checkpoint in this folder; empty for a baseline and for an
+                ensemble.
             trials: the number of challengers.
             budget: the budget of their training.
         """
@@ -115,7 +116,8 @@ def new_improvement_info(
             new model will receive.
     """
     warm = ""
-    if not champion_model.data.config.model.is_baseline:
+    config = champion_model.data.config
+    if not (config.model.is_baseline or config.members):
         manifest = (champion_model.checkpoint / "manifest.json").read_bytes()
         warm = f"champion-{hashlib.sha256(manifest).hexdigest()[:8]}"
     info = improvement_info(champion_model.champion, place, corrections, suspected, warm)
@@ -146,6 +148,8 @@ def refuse_hopeless(improvement: NewImprovement, margin: float) -> None:
 def budget_text(experiment: Experiment) -> str:
     """Describe the challengers, in the order in which they are trained, and the budget's limits."""
     count = experiment.planned_trials
+    if experiment.space.combine > 1:
+        return f"the {count} members of the champion's ensemble trained from scratch"
     if count == 1:
         return "the champion's config trained from scratch"
     within = " and ".join(map(str, experiment.budget.limits))

@@ -62,8 +62,10 @@ class ChosenChallenger:
 
     @property
     def trial(self) -> TrialResult:
-        """The trial that trained the challenger."""
-        return self.result.trials[self.facts["challenger"]]
+        """The trial that trained the challenger, or the ensemble of all trials."""
+        challenger = self.result.find(self.facts["challenger"])
+        assert challenger is not None
+        return challenger
 
     @property
     def is_wanted_as_onnx(self) -> bool:

@@ -145,6 +145,13 @@ def parts_text(data: Mapping[str, Any]) -> str:
     return ", ".join(f"{data[part]:,} {title}" for part, title in titles.items()) + " images"
 
 
+def model_text(trial: TrialResult) -> str:
+    """Name the model of a trial, or those of an ensemble: `an ensemble of 3 models`."""
+    if members := trial.config.get("members"):
+        return f"an ensemble of {len(members)} models"
+    return str(trial.config["model"]["name"])
+
+
 def network_text(trial: TrialResult, result: SearchResult) -> str:
     """Format a trial's network and its searched options: `deep_cnn, layers 10, filter_size 3`."""
     names = short_names(searched(result))

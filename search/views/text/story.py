@@ -118,7 +118,7 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
         case Combined():
             yield (
                 f"predicts the mean probabilities of {', '.join(event.members)}, and is "
-                f"{beside_best_text(event)} on the validation images"
+                f"{beside_best_text(event)}, on the validation images"
             )
         case Tested():
             yield f"tested on the test set: {_tested_text(event.test, result)}"

@@ -48,6 +48,7 @@ NETWORK = SearchSpace(
     base={"model.name": "table2", "model.width": 8, "epochs": 1, "precision": "fp32"},
     trials=2,
 )
+PAIR = SearchSpace({"optimizer.lr": Choice(0.003, 0.01)}, base=NETWORK.base, trials=2, combine=2)
 CLASSES = tuple("0123456789")
 
 
@@ -77,7 +78,9 @@ def champion(
             shutil.copy(empty_database, folder)
             with monkeypatch.context() as patched:
                 patched.chdir(folder)
-                space = {"knn": KNN, "network": NETWORK}[name]
+                patched.setattr("search.decisions.combining.CLOSE", 1000)
+                patched.setattr("search.decisions.combining.BEHIND", 1000)
+                space = {"knn": KNN, "network": NETWORK, "pair": PAIR}[name]
                 tracking = f"sqlite:///{folder}/mlflow.db"
                 run(
                     space=space,
@@ -190,6 +193,35 @@ def test_a_champion_learns_from_what_it_met(
         again = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (again["version"], again["outcome"]) == ("2", "champion")
     assert aliases("knn") == {"champion": "2", "challenger": "2"}
+
+
+@pytest.mark.slow
+def test_the_members_of_an_ensemble_are_trained_again_and_combined(
+    champion: Champion, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.decisions.combining.CLOSE", 1000)
+    monkeypatch.setattr("search.decisions.combining.BEHIND", 1000)
+    place = champion("pair")
+    (before,) = (SearchResult.read(folder) for folder in Path("searches").glob("pair"))
+    assert before.is_ensemble_chosen
+    correct(place)
+    words = ("models:/pair@champion", "--margin", "50", "--json", "--challenger")
+    assert place.improve(*words, "--dry-run") == 0
+    assert "the 2 members of the champion's ensemble trained from scratch" in said_by(capsys)
+    assert place.improve(*words) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result = searched()
+    rates = {trial.params["optimizer.lr"] for trial in result.trials.values()}
+    assert rates == {0.003, 0.01}
+    assert result.combined is not None
+    assert told["champion"]["trial"] == "ensemble"
+    assert told["challenger"] in ("ensemble", "t0001", "t0002")
+    assert aliases("pair")["challenger"] == "2"
+
+
+def said_by(capsys: pytest.CaptureFixture[str]) -> str:
+    said = capsys.readouterr()
+    return said.out + said.err
 
 
 def test_a_decision_that_could_not_be_registered_comes_before_new_corrections(

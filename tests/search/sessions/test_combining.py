@@ -1,0 +1,123 @@
+"""An ensemble as the answer of a search: chosen, tested, promoted, lost, and made again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from search.views.registry import VIEWS
+from tests.conftest import Command
+from tests.search.conftest import Inline
+from tests.support.real import children_of
+
+SPACE = """
+from search.space import Choice, SearchSpace
+
+
+def space():
+    names = Choice("deep_cnn", "mnist_cnn", "table2")
+    return SearchSpace({"model.name": names}, base={"epochs": 2}, trials=3, combine=3)
+"""
+SMALL = (
+    "--name small --scheduler fifo --algorithm grid --device cpu --set data.train_limit=400 "
+    "--set data.val_limit=100"
+)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    (tmp_path / "several.py").write_text(SPACE)
+    return ["--space", str(tmp_path / "several.py"), *SMALL.split()]
+
+
+def set_limits(monkeypatch: pytest.MonkeyPatch, *, close: float, behind: float) -> None:
+    monkeypatch.setattr("search.decisions.combining.CLOSE", close)
+    monkeypatch.setattr("search.decisions.combining.BEHIND", behind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_chosen", [True, False])
+def test_the_answer_is_an_ensemble_or_the_best_trial(
+    inline: Inline,
+    call: Command,
+    database: str,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_chosen: bool,
+) -> None:
+    """The answer is tested, shown and promoted; the trial that is the best stays known."""
+    set_limits(monkeypatch, close=1000, behind=1000 if is_chosen else -1000)
+    done, summary = inline("run", *words)
+    assert done.returncode == 0, done.stderr
+    assert ("ensemble" in summary) == is_chosen
+    assert ("The answer is an ensemble" in done.stderr) == is_chosen
+    assert (summary["best"]["test_accuracy"] is None) == is_chosen
+    (run,) = [run for run in children_of(summary, tmp_path) if "ensemble.members" in run.data.tags]
+    assert run.data.tags["search.role"] == "ensemble"
+    best, trials = summary["best"]["trial_id"], tmp_path / "searches" / "small" / "trials"
+    page = (trials.parent / "report.html").read_text()
+    assert ("An ensemble: an image gets the mean probabilities of 3 trials" in page) == is_chosen
+    done = call("search.promote", "small", "--json", "--tracking", database)
+    assert done.returncode == 0, done.stderr
+    assert f"exporting the model of {'ensemble' if is_chosen else best}" in done.stderr
+    if not is_chosen:
+        return
+    ensemble = summary["ensemble"]
+    assert ensemble["members"][0] == best
+    assert len(ensemble["members"]) == 3
+    assert ensemble["test_accuracy"] > 0.2
+    assert run.data.metrics["val/accuracy"] == ensemble["metrics"]["val/accuracy"]
+    assert call("search.promote", "small", "--trial", best, "--tracking", database).returncode == 0
+    story = call("search.why", "small", "ensemble")
+    assert "predicts the mean probabilities of" in story.stdout
+    call("search.clean", "small", "--keep", "answer", "--yes")
+    assert (trials / "ensemble" / "epoch-0001").exists()
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_made_again_after_a_kill_or_more_trials_and_its_loss_is_told(
+    inline: Inline, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(VIEWS, "page")
+    set_limits(monkeypatch, close=1000, behind=1000)
+    done, summary = inline("run", *words, "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    trials = tmp_path / "searches" / "small" / "trials"
+
+    # Killed after the ensemble was made, before it was tested.
+    journal = tmp_path / summary["journal"]
+    lines = journal.read_text().splitlines(keepends=True)
+    last = next(number for number, line in enumerate(lines) if '"event": "combined"' in line)
+    journal.write_text("".join(lines[: last + 1]))
+    done, again = inline("resume", "small")
+    assert done.returncode == 0, done.stderr
+    assert again["ensemble"]["members"] == summary["ensemble"]["members"]
+    assert again["ensemble"]["test_accuracy"] == summary["ensemble"]["test_accuracy"]
+    assert again["ensemble"]["checkpoint"].endswith("epoch-0002")
+
+    done, more = inline("resume", "small", "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    assert len(more["ensemble"]["members"]) == 3
+    assert more["ensemble"]["checkpoint"].endswith("epoch-0003")
+
+    # Without its checkpoint, the best trial takes its place.
+    lines = journal.read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if '"event": "evaluated"' in line)
+    journal.write_text("".join(lines[: last + 1]))
+    monkeypatch.setattr("search.sessions.phases.choose_ensemble", forget_checkpoint(trials))
+    done, damaged = inline("resume", "small")
+    assert "ensemble" not in damaged
+    assert damaged["best"]["test_accuracy"] > 0.2
+    assert "skipped: ensemble" in done.stderr
+
+
+def forget_checkpoint(trials: Path) -> object:
+    """Return `choose_ensemble`, after which the checkpoints of the ensemble are lost."""
+    from search.sessions.combining import choose_ensemble
+
+    def choose_and_lose(*arguments: object, **options: object) -> None:
+        choose_ensemble(*arguments, **options)  # type: ignore[arg-type]
+        shutil.rmtree(trials / "ensemble")
+
+    return choose_and_lose
