@@ -101,8 +101,8 @@ def test_an_ensemble_is_exported_and_explained_as_one_model(
     assert exported.onnx_difference < 1e-4
     with load_explainable(ensemble, digits, saved) as model:
         assert len(model.networks) == 2
+    promises = Promises(false_alarms=0.05)
     with pytest.raises(ConfigError, match="--unlike cannot be used for an ensemble"):
-        promises = Promises(false_alarms=0.05)
         export(ensemble, digits, saved, tmp_path / "other", promises=promises)
 
 
