@@ -81,6 +81,7 @@ def render(
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
     pictures = {**pictures, **of_registration(result)}
+    references = reference_rows(result)
     return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
@@ -89,7 +90,10 @@ def render(
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
         finalists=finalists(result),
-        references=reference_rows(result),
+        references=references,
+        compared_paths=[
+            path for path in searched(result) if any(path in params for _, params, _ in references)
+        ],
         models=models_table(result),
         front=front_table(result),
         evidence=judgement,

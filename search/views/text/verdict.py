@@ -422,6 +422,8 @@ def _tested(result: SearchResult) -> str:
         sure = f"{LEVEL:.0%} interval: {low} to {high}"
     first = worth(test[primary.name], primary, images)
     name = result.chosen.trial if result.chosen is not None else ""
+    if result.is_ensemble_chosen:
+        name = "The ensemble"
     text = (
         f"{name} classifies {correct(test[metric.name], images, 'test images', sure)}"
         if metric.is_share
