@@ -2,13 +2,14 @@
 
 Every trial is run by `run_trial`. An interrupted trial continues from its newest valid checkpoint.
 Besides checkpoints, a trial's folder has two files: `attempt` names the attempt that may write
-there, and the process that trains keeps touching `heartbeat`.
+there, and the process that trains keeps writing `heartbeat`.
 """
 
 import json
 import re
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -255,11 +256,23 @@ def _begin_one(
     if not config.model.is_baseline:
         if (extension := MODELS[config.model.name].extension) is not None:
             dataset = extension(config).added_to(dataset, beat)
-        return Training(config, dataset, device=device, world=world, on_step=beat)
+        training = Training(config, dataset, device=device, world=world, on_step=beat)
+        if beat is not None:
+            beat.share_done = partial(_share_done, weakref.ref(training))
+        return training
     # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
     from trainables.baselines.fitting import Fitting
 
     return Fitting(config, dataset, on_step=beat)
+
+
+def _share_done(training: "weakref.ref[Training]") -> float:
+    """Return the share of its epoch that a training has done; 0 once it is no longer in use.
+
+    The reference is weak, so that the memory of the training is free as soon as it ends.
+    """
+    referred = training()
+    return 0.0 if referred is None else referred.share_done
 
 
 def _epochs(

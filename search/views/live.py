@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
 from typing import Self
 
@@ -31,7 +32,7 @@ from search.journal.guessing import answer_against
 from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
 from search.schedulers.rungs import expected_epochs
-from search.values.wording import last_line_of
+from search.values.wording import duration, last_line_of
 from search.views.base import View, ViewContext
 from search.views.terminal import say
 from search.views.text.labels import (
@@ -42,6 +43,7 @@ from search.views.text.labels import (
     used_text,
 )
 from search.views.text.sentences import request_text
+from trainables.checkpoints.heartbeat import Beat
 from trainables.errors import counted
 
 TOP_TRIALS = 5
@@ -244,12 +246,18 @@ def open_display(context: ViewContext) -> "Display | None":
     driver = context.driver
     if driver is None:
         return None
+    home = driver.experiment.home
+
+    def read_beats(trials: list[str]) -> list[Beat | None]:
+        return home.beats([Path(home.place(trial).folder) for trial in trials])
+
     display = (RaceDisplay if context.is_selection else Display)(
         driver.result,
         context.planned,
         context.console,
         may_train=lambda: driver.outstanding > 0,
         count_time=driver.count_time,
+        read_beats=read_beats,
         table=context.may_draw,
     )
     display.show()
@@ -267,6 +275,7 @@ class Display(View):
         *,
         may_train: Callable[[], bool] = lambda: True,
         count_time: Callable[[], None] = lambda: None,
+        read_beats: Callable[[list[str]], list[Beat | None]] = lambda trials: [None] * len(trials),
         table: bool = True,
     ) -> None:
         """Start the clock; nothing is drawn before `show`.
@@ -277,6 +286,8 @@ class Display(View):
             console: the console on which the progress is shown.
             may_train: returns True while a trial runs or may still start.
             count_time: adds the time since the last event to the result.
+            read_beats: returns the last heartbeats of trials, by which the progress within a long
+                epoch is shown.
             table: True to draw a table if the console is a terminal, False to print plain lines.
         """
         self.result, self.planned, self.may_train = result, planned, may_train
@@ -284,6 +295,7 @@ class Display(View):
         self.start, self.before = time.monotonic(), Before.of(result)
         self.said_at, self.draw_at = self.start, self.start
         self.last, self.leader = "", best_model(result)
+        self.long_epochs = LongEpochs(read_beats)
         self.live = (
             Live(
                 get_renderable=self._table,
@@ -316,6 +328,8 @@ class Display(View):
             if line != self.last:
                 say(self.console, line)
             self.last = line
+        if isinstance(event.data, Epoch):
+            self.long_epochs.end_epoch()
         if isinstance(event.data, Epoch) and (leader := best_model(self.result)) != self.leader:
             self.leader = leader
             say(self.console, f"{self._elapsed():5.0f} s  {answer_text(self.result)}")
@@ -341,6 +355,8 @@ class Display(View):
                 f"{self._waits()}"
             )
         best = best_text(result) or "no epoch yet"
+        if within := self.long_epochs.text(result):
+            best += f"; {within}"
         speed = f"{speed}; " if (speed := self._speed()) else ""
         return (
             f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
@@ -413,6 +429,51 @@ class Display(View):
                 trial.outcome,
             )
         return Group(Text(self._line()), table)
+
+
+class LongEpochs:
+    """Measures how far running trials are within epochs that take long, by their heartbeats."""
+
+    def __init__(
+        self,
+        read_beats: Callable[[list[str]], list[Beat | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.read_beats, self.clock = read_beats, clock
+        self._ended_at = self._read_at = clock()
+        self._begun: dict[tuple[str, int], tuple[float, float]] = {}
+        """Maps (trial, epoch) to the first reading: (time in seconds, share that was done)."""
+        self._text = ""
+
+    def end_epoch(self) -> None:
+        """Record that a trial has reported an epoch."""
+        self._ended_at, self._text = self.clock(), ""
+
+    def text(self, result: SearchResult) -> str:
+        """Describe the epoch that ends next: `t0001: 43% of epoch 1, about 4 min left`.
+
+        Empty if some trial has reported an epoch lately, or if nothing is known. The heartbeats are
+        read every `PLAIN_EVERY_S` seconds.
+        """
+        now = self.clock()
+        if now - max(self._ended_at, self._read_at) < PLAIN_EVERY_S:
+            return self._text
+        self._read_at = now
+        running = [trial for trial in result.trials.values() if trial.outcome == "running"]
+        begun, lines = {}, list[tuple[float, str]]()
+        beats = self.read_beats([trial.trial for trial in running])
+        for trial, beat in zip(running, beats, strict=True):
+            if beat is None or beat.attempt != trial.attempt or not beat.done:
+                continue
+            key = (trial.trial, trial.reached + 1)
+            since, share = begun[key] = self._begun.get(key, (now, beat.done))
+            left = ""
+            if beat.done > share:
+                seconds = (1 - beat.done) * (now - since) / (beat.done - share)
+                left = f", about {duration(seconds)} left"
+            lines.append((beat.done, f"{key[0]}: {beat.done:.0%} of epoch {key[1]}{left}"))
+        self._begun, self._text = begun, max(lines)[1] if lines else ""
+        return self._text
 
 
 class RaceDisplay(Display):

@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 import shutil
 from pathlib import Path
@@ -363,11 +364,19 @@ def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(
 
 
 def test_each_step_is_a_sign_of_life(make_config, make_dataset, tmp_path, monkeypatch):
-    touched = []
-    monkeypatch.setattr(heartbeat.os, "utime", touched.append)
+    write, texts = heartbeat.Heartbeat._text, []
+
+    def note(beat):
+        texts.append(write(beat))
+        return texts[-1]
+
+    monkeypatch.setattr(heartbeat.Heartbeat, "_text", note)
     monkeypatch.setattr(heartbeat, "EVERY_S", 0)
     list(run_trial(make_config(epochs=2, batch_size=8), make_dataset(), tmp_path, node="here"))
-    assert len(touched) == 2 * (3 + 1)
+    # The first is written before any step; each epoch has three steps, and one of validation.
+    shares = [json.loads(text)["done"] for text in texts]
+    assert shares == [0, *(2 * [0, 0.333, 0.667, 0.667])]
+    assert len(set(map(len, texts))) == 1, "readers would find parts of longer texts"
     beat = heartbeat.last_beats([tmp_path])[0]
     assert (beat.pid, beat.node, beat.attempt) == (os.getpid(), "here", 1)
     assert heartbeat.last_beats([tmp_path / "none"])[0] is None

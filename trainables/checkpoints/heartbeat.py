@@ -1,11 +1,13 @@
-"""The heartbeat of a process that trains: a file that it touches as long as it makes progress.
+"""The heartbeat of a process that trains: a file that it writes as long as it makes progress.
 
-The file contains the process ID, the machine, and the number of the attempt.
+The file contains the process ID, the machine, the number of the attempt, and the share of the
+current epoch that is done.
 """
 
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ A mirror is the remote storage of a trial's checkpoints (`Mirror`).
 
 
 class Heartbeat:
-    """A heartbeat, to be called at every step; it touches its file at most once a second.
+    """A heartbeat, to be called at every step; it writes its file at most once a second.
 
     Disk errors are ignored, because they are no reason to stop training.
     """
@@ -39,20 +41,23 @@ class Heartbeat:
         self.path, self.mirror = folder / FILE_NAME, mirror
         self.last_touch = self.last_message = 0.0
         self.identity = {"pid": os.getpid(), "node": node, "attempt": attempt}
+        self.share_done: Callable[[], float] = lambda: 0.0
+        """Returns the share of the current epoch that is done; 0 if it is not known."""
         self._sender: Thread | None = None
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.identity))
+            self.path.write_text(self._text())
         if mirror is not None:
             self()
 
     def __call__(self) -> None:
-        """Touch the file at most every `EVERY_S` s; message the mirror at most every `SEND_S` s."""
+        """Write the file at most every `EVERY_S` s; message the mirror at most every `SEND_S` s."""
         now = time.monotonic()
         if now - self.last_touch >= EVERY_S:
             self.last_touch = now
-            with suppress(OSError):
-                os.utime(self.path)
+            with suppress(OSError), self.path.open("r+") as file:
+                # In one call, and always of the same length: readers find a whole text.
+                file.write(self._text())
             if (
                 self.mirror is not None
                 and now - self.last_message >= SEND_S
@@ -66,7 +71,11 @@ class Heartbeat:
 
     def _send(self, mirror: Mirror, now_ns: int) -> None:
         with suppress(OSError):
-            mirror.beat(json.dumps({"touched_ns": now_ns, **self.identity}))
+            mirror.beat(json.dumps({"touched_ns": now_ns, **json.loads(self._text())}))
+
+    def _text(self) -> str:
+        done = f"{min(1.0, max(0.0, self.share_done())):.3f}"
+        return f'{json.dumps(self.identity)[:-1]}, "done": {done}}}'
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class Beat:
     pid: int
     node: str
     attempt: int
+    done: float = 0.0
+    """The share of the current epoch that is done; 0 if it is not known."""
 
 
 def beat_of(text: str) -> Beat | None:

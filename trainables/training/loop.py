@@ -100,6 +100,8 @@ class Training:
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.pause: Pause = lambda state: None
+        self.share_done = 0.0
+        """The share of the steps of the current epoch that are done; 0 between epochs."""
         self.within: Within | None = None
         """The place at which the next epoch continues; None for its beginning."""
         self.train, self.val = (
@@ -283,6 +285,7 @@ class Training:
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values[self.metric.loss])
         values["time/epoch_s"] = time.perf_counter() - start
+        self.share_done = 0.0
         return EpochMetrics(self.epoch, values)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
@@ -321,6 +324,7 @@ class Training:
             shares = [self.world.slice(rows) for rows in rows_of_batches[first:]]
             each = zip(looking_ahead(self.train, shares), changes_of_batches[first:], strict=True)
             for number, (rows, changes) in enumerate(each, first + 1):
+                self.share_done = (number - 1) / len(rows_of_batches)
                 self.step(rows, changes, means)
                 self.pause(partial(self._state_within, number, means, start))
         means.sums = self.world.sum(means.sums)

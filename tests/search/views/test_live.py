@@ -13,11 +13,13 @@ from search.design.budget import Budget, limit
 from search.design.experiment import Experiment
 from search.journal.events import Evaluated, Unevaluated
 from search.journal.journal import Event
+from search.journal.result import SearchResult, TrialResult
 from search.space import Choice, Float, SearchSpace
-from search.views.live import DRAWN_SHARE, FINISHING, Display
+from search.views.live import DRAWN_SHARE, FINISHING, Display, LongEpochs
 from search.views.terminal import say
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from trainables.catalog.guesses import Guess
+from trainables.checkpoints.heartbeat import Beat
 from trainables.config import TrialConfig
 
 
@@ -35,6 +37,27 @@ def test_a_search_is_shown_on_a_terminal_and_elsewhere(
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "news [with brackets]" in printed
     assert ("val accuracy" in printed) == is_terminal
+
+
+def test_progress_within_a_long_epoch_is_read_from_heartbeats() -> None:
+    """Half a minute after the first reading, a quarter more of the epoch is done."""
+    now, shares = 0.0, {"t0001": 0.25, "t0002": 0.1}
+    result = SearchResult()
+    for name in shares:
+        result.trials[name] = TrialResult(name, {}, {}, outcome="running", attempt=1)
+    epochs = LongEpochs(
+        lambda trials: [Beat(1, 1, "n", 1, shares[trial]) for trial in trials], clock=lambda: now
+    )
+    assert epochs.text(result) == ""
+    now = 30.0
+    assert epochs.text(result) == "t0001: 25% of epoch 1"
+    now, shares["t0001"] = 60.0, 0.5
+    assert epochs.text(result) == "t0001: 50% of epoch 1, about 60 s left"
+    epochs.end_epoch()
+    assert epochs.text(result) == ""
+    now = 90.0
+    result.trials["t0001"].attempt = 2  # its heartbeat is that of the attempt before
+    assert epochs.text(result) == "t0002: 10% of epoch 1"
 
 
 def test_each_model_that_takes_the_lead_is_printed_once_with_the_interval_of_its_value(
