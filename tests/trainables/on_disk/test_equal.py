@@ -21,6 +21,8 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.on_disk.encoded import Encoded
 from trainables.on_disk.mapped import Mapped
+from trainables.tasks.classification import Classification
+from trainables.tasks.pixels import Pixels
 from trainables.training.loop import Training
 
 Both = Callable[..., tuple[Dataset, Dataset]]
@@ -100,6 +102,63 @@ def test_a_training_is_equal_to_the_last_bit(both: Both, options: dict[str, int]
     assert one == other
     weights, same = (training.network.state_dict() for training in trainings)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_a_training_that_is_killed_anywhere_goes_on_with_exactly_the_next_images(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at 20 random steps, each some steps after the last state that was saved.
+
+    The images of all steps, and the weights at the end, are those of an undisturbed training.
+    """
+    in_memory, on_disk = both()
+    config = TrialConfig().override({**SMALL, "batch_size": 4})
+    seen = list[tuple[int, ...]]()
+    build = Classification.batch
+
+    def noting(self: Classification, pixels: Pixels, rows: Any, changes: Any = None) -> Any:
+        if changes is not None:
+            seen.append(tuple(rows.tolist()))
+        return build(self, pixels, rows, changes)
+
+    monkeypatch.setattr(Classification, "batch", noting)
+    undisturbed = Training(config, in_memory)
+    epochs = [epoch.values["val/loss"] for epoch in undisturbed.epochs()]
+    expected, steps = list(seen), len(seen) // config.epochs
+    generator = np.random.default_rng(0)
+    within = [step for step in range(1, 2 * steps) if step % steps]
+    for saved in generator.choice(within, 20, replace=False):
+        seen.clear()
+        states = list[tuple[Any, Any]]()
+        end = min(saved + generator.integers(0, 5), 2 * steps)
+
+        def pause(
+            state_of: Callable[[], tuple[Any, Any]],
+            saved: int = saved,
+            end: int = end,
+            states: list[tuple[Any, Any]] = states,
+        ) -> None:
+            if len(seen) == saved:
+                states.append(pickle.loads(pickle.dumps(state_of())))  # noqa: S301 - just written
+            if len(seen) == end:
+                raise Killed
+
+        killed = Training(config, on_disk)
+        killed.pause = pause
+        with pytest.raises(Killed):
+            list(killed.epochs())
+        del seen[saved:]
+        resumed = Training(config, on_disk)
+        resumed.load_within(*states[0])
+        metrics = [epoch.values["val/loss"] for epoch in resumed.epochs()]
+        assert seen == expected
+        assert metrics == epochs[-len(metrics) :]
+        weights, same = (each.network.state_dict() for each in (undisturbed, resumed))
+        assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
 
 
 def test_a_pickle_has_the_path_and_reads_the_same_images(both: Both) -> None:
