@@ -9,6 +9,7 @@ from search.execution.failures import kind_of, reason_of
 from search.execution.job import EvaluationReply
 from search.journal.events import Combined
 from search.journal.result import TrialResult
+from trainables.config import MEMBERS
 
 ENSEMBLE = "ensemble"
 """The name of the ensemble among the trials of a search."""
@@ -44,7 +45,7 @@ def _combine(
     """Let a worker combine trials; return None if it fails or the search is interrupted."""
     experiment, before = driver.experiment, driver.result.combined
     epoch = 1 if before is None else before.epoch + 1
-    config = {**members[0].config, "members": [member.config for member in members]}
+    config = {**members[0].config, MEMBERS: [member.config for member in members]}
     job = job_of(experiment, replace(members[0], trial=ENSEMBLE, config=config))
     jobs = [(job_of(experiment, trial), trial.best_epoch or 0) for trial in members]
     worker = workers.for_test()

@@ -107,7 +107,7 @@ def best_model(result: SearchResult) -> str:
 def answer_text(result: SearchResult) -> str:
     """Format the best trial so far, which must exist, with the interval of its value.
 
-    If it is not better than guessing, the text says so.
+    If it is not significantly better than guessing, the text says so.
     """
     best = result.best
     assert best is not None
@@ -115,7 +115,8 @@ def answer_text(result: SearchResult) -> str:
     between = f", {interval_text(bounds)}" if bounds is not None else ""
     against = answer_against(result)
     guessed = (
-        f"; not better than guessing so far ({against.guessed:.4f})"
+        f"; not yet clearly better than {against.guess.method or 'guessing'} "
+        f"({against.guessed:.4f})"
         if against is not None and not against.is_above
         else ""
     )

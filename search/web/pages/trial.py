@@ -27,6 +27,7 @@ from search.web.charts import of_trial
 from search.web.feed import Behind, Followed
 from search.web.site import Site
 from search.web.stream import streamed
+from trainables.config import MEMBERS
 
 NAV = None
 EVIDENCE = "evidence"
@@ -137,7 +138,11 @@ def _page(site: Site, request: Request, followed: Followed, name: str) -> Respon
             version=followed.version,
             is_over=trial.ended_ms > 0 and followed.standing.stage is Stage.OVER,
             params=[(path, value_text(trial, path)) for path in trial.params],
-            config=[(path, param_text(value)) for path, value in flatten(trial.config)],
+            config=[
+                (path, param_text(value))
+                for path, value in flatten(trial.config)
+                if path != MEMBERS
+            ],
             story=story,
             guessing=beside_guessing(result, name),
             files=files,
@@ -152,10 +157,13 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
         value = figure_text(trial) if trial.outcome not in FAILED else "no valid result"
         note = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
         tiles.insert(0, (f"validation {metric.title}", value, note))
-    tiles += [
-        ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
-        ("training", f"{trial.train_s:.1f} s", "of training and validation"),
-    ]
+    if members := trial.config.get(MEMBERS):
+        tiles.append(("networks", f"{len(members)}", "whose probabilities are averaged"))
+    else:
+        tiles += [
+            ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
+            ("training", f"{trial.train_s:.1f} s", "of training and validation"),
+        ]
     return {
         "search": search,
         "trial": trial,
