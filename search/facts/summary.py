@@ -159,9 +159,9 @@ def _ensemble(result: SearchResult, home: Home) -> Json:
     combined, ensemble = result.combined, result.ensemble
     if combined is None or ensemble is None or not result.is_ensemble_chosen:
         return {}
-    facts = ("members", "metrics", "gain", "error")
+    facts = ("trial", "members", "metrics", "gain", "error")
     return {
-        ensemble.trial: {
+        "ensemble": {
             **{name: getattr(combined, name) for name in facts},
             f"test_{ensemble.task.primary.name}": result.test.get(ensemble.task.primary.name),
             "checkpoint": where_kept(ensemble, home),

@@ -683,14 +683,15 @@ class Averaged(TrialEvent):
 
 @dataclass(frozen=True)
 class Combined(TrialEvent):
-    """An ensemble was made of some trials: a model that predicts their mean probabilities."""
+    """An ensemble was made of some trials: a model that predicts their mean probabilities.
+
+    The event is written again after a resume if the same trials would be combined.
+    """
 
     members: list[str]
     """The names of the trials, the best first."""
     config: Json
     """The config of the first of them, with those of all of them as `members`."""
-    epoch: int
-    """The number of the ensemble's checkpoint, which counts the ensembles of the search."""
     metrics: dict[str, float]
     precision: str
     gain: float

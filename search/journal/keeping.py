@@ -49,6 +49,7 @@ LOST = Kind("diverged or failed trials", "nothing")
 STOPPED = Kind("stopped trials", "promoting them; another search trains them again")
 COMPLETED = Kind("completed trials", STOPPED.lost)
 WAITING = Kind("trials that can be resumed", "a resume trains them again from epoch 1")
+COMBINED = Kind("other ensembles", "promoting and improving them")
 RACED = Kind("others of the selection", "a race with more seeds trains the interrupted ones again")
 EPOCHS = Kind("other epochs of those that stay", "a longer training starts again at epoch 1")
 
@@ -105,10 +106,8 @@ def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResu
     protected = answers | {trial.trial for trial in front(result)} | _next_best(result) | members
     selection = result.selection
     finalists = _finalists(selection.repeats.values() if selection is not None else ())
-    further = [*selection.trainings.values()] if selection is not None else []
-    if result.ensemble is not None:
-        further.append(result.ensemble)
-    for trial in (*result.trials.values(), *further):
+    again = selection.trainings.values() if selection is not None else ()
+    for trial in (*result.trials.values(), *again, *result.ensembles.values()):
         if trial.outcome in FAILED:
             yield trial, LOST, ""
         elif keep == NEEDED:
@@ -116,6 +115,8 @@ def _trials_to_free(result: SearchResult, keep: str) -> Iterator[tuple[TrialResu
                 yield trial, STOPPED, ""
         elif trial.trial in answers | finalists:
             yield trial, EPOCHS, f"epoch-{trial.best_epoch:04d}"
+        elif trial.trial in result.ensembles:
+            yield trial, COMBINED, ""
         elif not trial.repeat_of and trial.outcome not in UNFINISHED and not trial.evaluation:
             continue  # a resume evaluates it, and needs its checkpoint
         else:

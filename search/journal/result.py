@@ -153,6 +153,8 @@ class TrialResult:
     ended_ms: int = 0
     repeat_of: str = ""
     """The candidate that is trained again, in a selection; otherwise empty."""
+    members: list[str] = field(default_factory=list)
+    """The trials of which it is an ensemble; empty for a single training."""
     training_key: str = ""
     """A key that is equal for trials that differ only in length, and thus share one training.
 
@@ -603,10 +605,10 @@ class SearchResult:
     selection: Selection | None = None
     combined: Combined | None = None
     """The last combination of trials to an ensemble; None if there was none."""
-    ensemble: TrialResult | None = None
-    """The ensemble of `combined`, in the form of a trial."""
+    ensembles: dict[str, TrialResult] = field(default_factory=dict)
+    """The ensembles that were made, in the form of trials, by name."""
     is_ensemble_old: bool = False
-    """True if the search continued after its ensemble was made: other trials may be better now."""
+    """True if the search continued after `combined`: other trials may be better now."""
     refinement: Refinement | None = None
     is_drawn: bool = False
     """True if the pictures and the best trial's evidence are in the search's folder."""
@@ -793,25 +795,29 @@ class SearchResult:
 
     def find(self, name: str) -> TrialResult | None:
         """Return the trial, ensemble, or training of the selection with this name, if any."""
-        if self.ensemble is not None and name == self.ensemble.trial:
-            return self.ensemble
-        return self.trials.get(name) or (
-            self.selection.trainings.get(name) if self.selection is not None else None
-        )
+        trainings = self.selection.trainings if self.selection is not None else {}
+        return self.trials.get(name) or self.ensembles.get(name) or trainings.get(name)
 
     def _add_ensemble(self, combined: Combined, time_ms: int) -> None:
-        """Record that some trials were combined to an ensemble."""
+        """Record that some trials were combined to an ensemble, or that this was made before."""
         self.combined, self.is_ensemble_old = combined, False
-        self.ensemble = TrialResult(
-            combined.trial,
-            {},
-            combined.config,
-            outcome="completed",
-            epochs={combined.epoch: combined.metrics},
-            precision=combined.precision,
-            started_ms=time_ms,
-            ended_ms=time_ms,
-        )
+        if combined.trial not in self.ensembles:
+            self.ensembles[combined.trial] = TrialResult(
+                combined.trial,
+                {},
+                combined.config,
+                outcome="completed",
+                epochs={1: combined.metrics},
+                precision=combined.precision,
+                started_ms=time_ms,
+                ended_ms=time_ms,
+                members=combined.members,
+            )
+
+    @property
+    def ensemble(self) -> TrialResult | None:
+        """The ensemble of `combined`; None if there is none."""
+        return self.ensembles[self.combined.trial] if self.combined is not None else None
 
     def _suggest(self, data: Suggested) -> None:
         before = next(reversed(self.trials.values()), None)
@@ -872,8 +878,7 @@ class SearchResult:
         # Journals of earlier versions have no `Opened`.
         if not self.openings or self.openings[-1].trial != data.trial:
             self.openings.append(Opening(time_ms, data.by, data.trial))
-        is_ensemble = self.ensemble is not None and data.trial == self.ensemble.trial
-        if data.trial in self.trials or is_ensemble:
+        if data.trial in self.trials or data.trial in self.ensembles:
             self.tested = data
         elif self.selection is not None:
             self.selection.tested = data

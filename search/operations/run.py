@@ -350,7 +350,7 @@ def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) ->
     if task in ([requested] if requested else possible) and _has_model_for(task, space):
         return
     source = f"--space {request.space}" if isinstance(request.space, str) else "the space"
-    suited = " or ".join(f"--space {name}" for name in names(config.data.task))
+    suited = ", ".join(names(config.data.task))
     fitting = [
         "folder:PATH" if entry.from_folder else name
         for name, entry in DATASETS.items()
@@ -358,7 +358,7 @@ def check_space(request: RunRequest, space: SearchSpace, config: TrialConfig) ->
     ]
     remedies = [
         *([f"--data {' or '.join(fitting)}"] if fitting and task not in possible else []),
-        suited or "a space of your own",
+        f"one of these spaces: {suited}" if suited else "a space of your own",
         *(["another --task"] if len(possible) > 1 else []),
     ]
     raise ConfigError(

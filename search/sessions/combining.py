@@ -1,6 +1,7 @@
 """Combines the best trials of a search to an ensemble, which may be the search's answer."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from search.decisions.combining import find_members, is_answer
 from search.decisions.driver import Driver
@@ -8,50 +9,70 @@ from search.execution.evaluation import Crew, Hung, Tick, await_answer, evaluate
 from search.execution.failures import kind_of, reason_of
 from search.execution.job import EvaluationReply
 from search.journal.events import Combined
-from search.journal.result import TrialResult
+from search.journal.result import TrialResult, checkpoint_of
 from trainables.config import MEMBERS
 
 ENSEMBLE = "ensemble"
-"""The name of the ensemble among the trials of a search."""
+"""The name of the first ensemble of a search; the second one is `ensemble-2`."""
 
 
 def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
     """Combine the best trials, if the space allows it, and choose the ensemble or the best trial.
 
-    If this fails, a note states the reason, and the best trial is the answer.
+    If these trials were combined before, that ensemble is used again. If this fails, a note states
+    the reason, and the best trial is the answer.
 
     Args:
         driver: the driver of the search, whose trials have ended and were evaluated.
         workers: the processes that evaluate.
         tick: called several times a second.
     """
-    result = driver.result
-    if driver.interrupted or (result.combined is not None and not result.is_ensemble_old):
+    result, before = driver.result, driver.result.combined
+    if driver.interrupted or (before is not None and not result.is_ensemble_old):
         return
     most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
     if not (members := find_members(result, most, left_s)):
         return
-    combined = _combine(driver, members, workers, tick)
+    names = [member.trial for member in members]
+    if before is not None and before.members == names and _is_there(driver):
+        combined: Combined | None = before
+    else:
+        combined = _combine(driver, members, workers, tick)
     if combined is None:
         return
     driver.journal.append(combined)
-    if combined.is_chosen and result.ensemble is not None:
+    if result.ensemble is not None and combined.is_chosen:
         evaluate(driver, workers, [result.ensemble], [], slots=1, tick=tick)
+
+
+def _is_there(driver: Driver) -> bool:
+    """True if the last ensemble was chosen, and has its checkpoint."""
+    ensemble, combined = driver.result.ensemble, driver.result.combined
+    return (
+        ensemble is not None
+        and combined is not None
+        and combined.is_chosen
+        and not ensemble.is_freed
+        and driver.experiment.home.has(str(checkpoint_of(ensemble, Path())))
+    )
 
 
 def _combine(
     driver: Driver, members: list[TrialResult], workers: Crew, tick: Tick
 ) -> Combined | None:
-    """Let a worker combine trials; return None if it fails or the search is interrupted."""
-    experiment, before = driver.experiment, driver.result.combined
-    epoch = 1 if before is None else before.epoch + 1
+    """Let a worker combine trials; return None if it fails or the search is interrupted.
+
+    The checkpoint of an ensemble that is not chosen is removed.
+    """
+    experiment, count = driver.experiment, len(driver.result.ensembles)
+    name = f"{ENSEMBLE}-{count + 1}" if count else ENSEMBLE
     config = {**members[0].config, MEMBERS: [member.config for member in members]}
-    job = job_of(experiment, replace(members[0], trial=ENSEMBLE, config=config))
+    job = job_of(experiment, replace(members[0], trial=name, config=config))
     jobs = [(job_of(experiment, trial), trial.best_epoch or 0) for trial in members]
     worker = workers.for_test()
     try:
         reply: EvaluationReply | None = await_answer(
-            driver, workers, tick, worker, "combine", job, workers.dataset, jobs, epoch
+            driver, workers, tick, worker, "combine", job, workers.dataset, jobs, 1
         )
     except (workers.broken, Hung) as error:
         reply = EvaluationReply(damaged=reason_of(error, kind_of(error)))
@@ -61,11 +82,13 @@ def _combine(
         names = ", ".join(member.trial for member in members)
         driver.journal.complain(f"note: {names} were not combined: {reply.damaged}")
         return None
+    is_chosen = is_answer(reply.found["gain"], reply.found["error"])
+    if not is_chosen:
+        experiment.home.drop(name, ["epoch-0001"])
     return Combined(
-        trial=ENSEMBLE,
+        trial=name,
         members=[member.trial for member in members],
         config=config,
-        epoch=epoch,
-        is_chosen=is_answer(reply.found["gain"], reply.found["error"]),
+        is_chosen=is_chosen,
         **reply.found,
     )

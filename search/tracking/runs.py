@@ -560,7 +560,7 @@ class Runs:
             case Combined() as combined:
                 run_id = self._trial_run(event, trial)
                 gain = {"ensemble/gain": combined.gain, "ensemble/gain_error": combined.error}
-                self._log(event, trial, combined.metrics | gain, step=combined.epoch)
+                self._log(event, trial, combined.metrics | gain, step=1)
                 self._queue(run_id, tags={"ensemble.members": ", ".join(combined.members)})
                 self._end_trial(run_id, event, trial)
 

@@ -34,8 +34,8 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
     )
     where = (
-        f"the mean of trials {', '.join(result.combined.members)}"
-        if result.combined is not None and chosen is result.ensemble
+        chosen.trial
+        if chosen.members
         else f"trial {chosen.trial}"
         if not chosen.repeat_of
         else f"{chosen.trial}, the average of trainings in the selection"

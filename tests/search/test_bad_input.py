@@ -372,13 +372,13 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--data", "scenes"],
         "--space table3 cannot be used for segmentation, the task of the data set 'scenes'. Use "
-        "--space segmentation or --space segmentation_zoo.",
+        "one of these spaces: segmentation, segmentation_zoo.",
         2,
     ),
     (
         ["--space", "segmentation", "--data", "digits"],
         "--space segmentation cannot be used for classification, the task of the data set "
-        "'digits'. Use --data scenes or folder:PATH, or --space auto",
+        "'digits'. Use --data scenes or folder:PATH, or one of these spaces: auto, ",
         2,
     ),
     (

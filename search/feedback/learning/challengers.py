@@ -49,10 +49,7 @@ class ChampionData:
     @property
     def members(self) -> list[TrialResult]:
         """The trials of which the champion is an ensemble; empty if it is a single trial."""
-        combined = self.result.combined
-        if combined is None or self.trial is not self.result.ensemble:
-            return []
-        return [self.result.trials[name] for name in combined.members]
+        return [self.result.trials[name] for name in self.trial.members]
 
 
 def challenger_experiment(

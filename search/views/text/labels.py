@@ -9,7 +9,6 @@ from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult, metric_of
 from search.values.objectives import OBJECTIVES, goals_text, need_costs
 from trainables.catalog.tasks import Metric
-from trainables.config import MEMBERS
 
 AT_CHANCE = "at chance"
 """The mark in tables for trials that are not significantly better than guessing."""
@@ -147,9 +146,9 @@ def parts_text(data: Mapping[str, Any]) -> str:
 
 
 def model_text(trial: TrialResult) -> str:
-    """Name the model of a trial, or those of an ensemble: `an ensemble of 3 models`."""
-    if members := trial.config.get(MEMBERS):
-        return f"an ensemble of {len(members)} models"
+    """Name the model of a trial, or the members of an ensemble: `the mean of t0003, t0007`."""
+    if trial.members:
+        return f"the mean of {', '.join(trial.members)}"
     return str(trial.config["model"]["name"])
 
 

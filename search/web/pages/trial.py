@@ -157,8 +157,8 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
         value = figure_text(trial) if trial.outcome not in FAILED else "no valid result"
         note = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
         tiles.insert(0, (f"validation {metric.title}", value, note))
-    if members := trial.config.get(MEMBERS):
-        tiles.append(("networks", f"{len(members)}", "whose probabilities are averaged"))
+    if trial.members:
+        tiles.append(("networks", f"{len(trial.members)}", "whose probabilities are averaged"))
     else:
         tiles += [
             ("epochs", f"{len(trial.epochs)}", f"of {trial.config.get('epochs', 0)}"),
