@@ -155,7 +155,11 @@ class Search:
 
     @cached_property
     def chosen(self) -> Trial | None:
-        """The trial that `load` uses: the choice of `search.select`, or else the best trial."""
+        """The model that `load` uses: the choice of a selection, an ensemble, or the best trial.
+
+        An ensemble has no params; its config is that of its first member, with those of all members
+        as `members`.
+        """
         return _trial(self._result.chosen)
 
     @property

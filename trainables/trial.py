@@ -108,6 +108,8 @@ def run_trial(
         # Another process on the same GPU may need the memory that this process's last trial used.
         torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
+    if beat is not None:
+        beat.epochs_done = partial(_epochs_done, weakref.ref(training))
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
@@ -256,23 +258,20 @@ def _begin_one(
     if not config.model.is_baseline:
         if (extension := MODELS[config.model.name].extension) is not None:
             dataset = extension(config).added_to(dataset, beat)
-        training = Training(config, dataset, device=device, world=world, on_step=beat)
-        if beat is not None:
-            beat.share_done = partial(_share_done, weakref.ref(training))
-        return training
+        return Training(config, dataset, device=device, world=world, on_step=beat)
     # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
     from trainables.baselines.fitting import Fitting
 
     return Fitting(config, dataset, on_step=beat)
 
 
-def _share_done(training: "weakref.ref[Training]") -> float:
-    """Return the share of its epoch that a training has done; 0 once it is no longer in use.
+def _epochs_done(training: "weakref.ref[AnyTraining]") -> float:
+    """Return the number of epochs that a training has done; 0 once it is no longer in use.
 
     The reference is weak, so that the memory of the training is free as soon as it ends.
     """
     referred = training()
-    return 0.0 if referred is None else referred.share_done
+    return getattr(referred, "epochs_done", 0.0)
 
 
 def _epochs(

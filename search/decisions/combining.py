@@ -15,11 +15,11 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
 FEW_IMAGES = 1000
-"""With so many validation images, the best trial is told from the others well enough."""
+"""From this number of validation images on, the best trial is the answer."""
 CLOSE = 2.0
-"""The members are within so many standard errors of the best trial's value."""
+"""The largest distance of a member from the best trial, in standard errors of its value."""
 BEHIND = 1.0
-"""An ensemble that is behind its best member by more standard errors is not the answer."""
+"""The most that the answer may be behind its best member, in standard errors of the difference."""
 
 
 def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> list[TrialResult]:

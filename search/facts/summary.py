@@ -155,9 +155,9 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> Json:
 
 
 def _ensemble(result: SearchResult, home: Home) -> Json:
-    """Return the ensemble that is the answer; empty if another model is."""
+    """Return the ensemble that is the answer of the search itself; empty if a trial is."""
     combined, ensemble = result.combined, result.ensemble
-    if combined is None or ensemble is None or not result.is_ensemble_chosen:
+    if combined is None or ensemble is None or ensemble is not result.answer:
         return {}
     facts = ("trial", "members", "metrics", "gain", "error")
     return {
@@ -212,7 +212,7 @@ def _robustness(result: SearchResult) -> Json:
     if not result.started.experiment.get("evaluate"):
         return {}
     again = result.selection.trainings if result.selection is not None else {}
-    trials = [*result.trials.values(), *again.values()]
+    trials = [*result.trials.values(), *result.ensembles.values(), *again.values()]
     return {"robustness": {trial.trial: trial.robustness for trial in trials if trial.robustness}}
 
 

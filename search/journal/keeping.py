@@ -42,14 +42,15 @@ class Kind:
 
     def counted(self, count: int) -> str:
         """Format a number of such trials, such as `1 stopped trial`."""
-        return f"{count} {self.title if count != 1 else self.title.replace('trials', 'trial', 1)}"
+        noun, *rest = self.title.split(" that ", 1)
+        return " that ".join([f"{count} {noun if count != 1 else noun.removesuffix('s')}", *rest])
 
 
 LOST = Kind("diverged or failed trials", "nothing")
 STOPPED = Kind("stopped trials", "promoting them; another search trains them again")
 COMPLETED = Kind("completed trials", STOPPED.lost)
 WAITING = Kind("trials that can be resumed", "a resume trains them again from epoch 1")
-COMBINED = Kind("other ensembles", "promoting and improving them")
+COMBINED = Kind("ensembles that are not the answer", "improving models promoted from them")
 RACED = Kind("others of the selection", "a race with more seeds trains the interrupted ones again")
 EPOCHS = Kind("other epochs of those that stay", "a longer training starts again at epoch 1")
 

@@ -608,7 +608,7 @@ class SearchResult:
     ensembles: dict[str, TrialResult] = field(default_factory=dict)
     """The ensembles that were made, in the form of trials, by name."""
     is_ensemble_old: bool = False
-    """True if the search continued after `combined`: other trials may be better now."""
+    """True if a trial has finished an epoch after `combined`: others may be better now."""
     refinement: Refinement | None = None
     is_drawn: bool = False
     """True if the pictures and the best trial's evidence are in the search's folder."""
@@ -779,6 +779,8 @@ class SearchResult:
 
     def _apply_to(self, trial: TrialResult, data: EventData, time_ms: int) -> None:
         ran = trial.outcome == "running"
+        if isinstance(data, Epoch) and not trial.repeat_of:
+            self.is_ensemble_old = True
         if isinstance(data, Running):
             trial.trainings.add(self.training)
         _apply_to_trial(trial, data, time_ms)
@@ -888,7 +890,7 @@ class SearchResult:
         self.current_sessions = self.sessions
         self.current_sessions.append(Session.of(data))
         self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, None
-        self.unevaluated, self.is_ensemble_old = {}, True
+        self.unevaluated = {}
         if data.refining is not None:
             if self.refinement is None or self.refinement.is_over:
                 self.refinement = Refinement(data.refining)

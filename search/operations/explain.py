@@ -20,6 +20,7 @@ from search.trained.export import config_of, dataset_of, local_checkpoint
 from search.trained.source import ModelSource, load_model
 from search.values.explanation import ExplainedImage, ExplanationReport, SimilarImage
 from search.values.option import option, positional
+from search.views.text.labels import model_text
 from trainables.catalog.explanations import METHODS, choose_method
 from trainables.errors import ConfigError, printable
 from trainables.progress import step
@@ -94,12 +95,13 @@ def explain(request: ExplainRequest, talk: Talk = SILENT) -> ExplanationReport:
     result = SearchResult.read(home.opened())
     trial = find_answer(result, home, request.storage, request.trial)
     config = config_of(result, trial, request.data_root)
-    method = choose_method(config.data.task, config.model.name, request.method)
+    models = [member.model.name for member in config.members or (config,)]
+    method = choose_method(config.data.task, models, request.method)
     folder = request.out or Path(f"{result.name}-explained")
     _check_folder(folder)
     files = _list_files(request.images)
     check_versions()
-    talk.note(f"explaining {trial.trial} ({config.model.name}) by {METHODS[method].title}")
+    talk.note(f"explaining {trial.trial} ({model_text(trial)}) by {METHODS[method].title}")
     with step("loading the images"):
         dataset = dataset_of(result, config)
     model = _TrialModel(result, trial, config, dataset, local_checkpoint(home, trial))
@@ -218,7 +220,7 @@ class _TrialModel:
         report = ExplanationReport(
             search=self.result.name,
             trial=self.trial.trial,
-            model=self.config.model.name,
+            model=model_text(self.trial),
             method=method,
             classes=self.dataset.classes,
             images=tuple(self._with_pictures(examples, explanations)),

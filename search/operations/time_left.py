@@ -41,7 +41,7 @@ def choose_in_time_left(finished: Finished) -> Finished:
 
     This applies to a search with an adaptive space, one objective and no limit but that of time,
     that has done all that it had planned, and whose best trial is better than guessing. If its
-    answer is an ensemble, no choice is needed: a note says how much time is not used.
+    answer is an ensemble, no choice is made: a note says how much time is not used.
 
     Returns:
         The outcome of the choice, or that of the search if there is none. If the choice cannot
@@ -55,10 +55,9 @@ def choose_in_time_left(finished: Finished) -> Finished:
     around_s *= 1 + EVALUATION_SHARE + LEAVING_SHARE
     console, expected_s = Terminal(stderr=True), 0.0
     if finished.result.is_ensemble_chosen:
-        count = len(finished.result.trials)
-        more = Remedy("resume", name, storage, options={"trials": 2 * count})
-        unused = f"note: {duration(left_s)} of the budget are not used, because all {count} trials"
-        say(console, str(Message(f"{unused} have ended. To try more: ", more)))
+        more = Remedy("resume", name, storage, options={"trials": 2 * len(finished.result.trials)})
+        unused = f"note: {duration(left_s)} of the budget are not used. To try more trials: "
+        say(console, str(Message(unused, more)))
         return finished
     most = len(best_few(finished.result, TOP))
     if most < FEWEST:

@@ -1,7 +1,6 @@
 """Combines the best trials of a search to an ensemble, which may be the search's answer."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from search.decisions.combining import find_members, is_answer
 from search.decisions.driver import Driver
@@ -9,7 +8,7 @@ from search.execution.evaluation import Crew, Hung, Tick, await_answer, evaluate
 from search.execution.failures import kind_of, reason_of
 from search.execution.job import EvaluationReply
 from search.journal.events import Combined
-from search.journal.result import TrialResult, checkpoint_of
+from search.journal.result import TrialResult
 from trainables.config import MEMBERS
 
 ENSEMBLE = "ensemble"
@@ -28,33 +27,22 @@ def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
         tick: called several times a second.
     """
     result, before = driver.result, driver.result.combined
-    if driver.interrupted or (before is not None and not result.is_ensemble_old):
+    if driver.interrupted:
         return
-    most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
-    if not (members := find_members(result, most, left_s)):
-        return
-    names = [member.trial for member in members]
-    if before is not None and before.members == names and _is_there(driver):
+    if before is None or result.is_ensemble_old:
+        most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
+        if not (members := find_members(result, most, left_s)):
+            return
         combined: Combined | None = before
-    else:
-        combined = _combine(driver, members, workers, tick)
-    if combined is None:
-        return
-    driver.journal.append(combined)
-    if result.ensemble is not None and combined.is_chosen:
+        is_lost = before is not None and before.trial in result.passed_over
+        names = [member.trial for member in members]
+        if before is None or before.members != names or is_lost:
+            combined = _combine(driver, members, workers, tick)
+        if combined is None:
+            return
+        driver.journal.append(combined)
+    if result.ensemble is not None and result.ensemble in result.candidates:
         evaluate(driver, workers, [result.ensemble], [], slots=1, tick=tick)
-
-
-def _is_there(driver: Driver) -> bool:
-    """True if the last ensemble was chosen, and has its checkpoint."""
-    ensemble, combined = driver.result.ensemble, driver.result.combined
-    return (
-        ensemble is not None
-        and combined is not None
-        and combined.is_chosen
-        and not ensemble.is_freed
-        and driver.experiment.home.has(str(checkpoint_of(ensemble, Path())))
-    )
 
 
 def _combine(

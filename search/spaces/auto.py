@@ -75,9 +75,7 @@ FIRST_SHAPES = {
 """The settings with which the first trials begin; the rest of the space is around them."""
 TRIALS = 40
 COMBINED = 5
-"""With few validation images, the mean of so many trials' predictions is better than the best trial
-on new images (docs/benchmarks.md).
-"""
+"""The number of trials whose predictions are averaged if there are few validation images."""
 
 
 @dataclass(frozen=True)

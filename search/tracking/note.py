@@ -10,6 +10,7 @@ from search.values.objectives import value_of
 from search.views.text.labels import (
     as_good,
     figure_text,
+    model_text,
     no_worse,
     outcome_text,
     outcome_with_mark,
@@ -80,11 +81,16 @@ def _setting_lines(result: SearchResult) -> list[str]:
 
 
 def _best_lines(result: SearchResult) -> list[str]:
-    """Return lines on the best trial and, after a selection, on the chosen one."""
+    """Return lines on the best trial, an ensemble, and, after a selection, on the chosen one."""
     if result.best is None:
         return []
-    metric = result.metric
+    metric, answer = result.metric, result.answer
     tested = f", test {metric.title} {tested_value(result.test, metric):.4f}" if result.test else ""
+    combined = []
+    if answer is not None and answer.members:
+        reached = f"validation {metric.title} {figure_text(answer)}{tested}"
+        combined = [f"`{answer.trial}`: {model_text(answer)}, {reached}."]
+        tested = ""
     primary = result.task.primary
     beside = (
         "" if metric.is_primary else f", validation {primary.title} {result.best.primary_value:.4f}"
@@ -95,10 +101,11 @@ def _best_lines(result: SearchResult) -> list[str]:
     )
     selection = result.selection
     if selection is None or selection.verdict is None:
-        return [f"Best: {highest}."]
+        return [*combined, f"Best: {highest}."]
     verdict, test = selection.verdict, selection.test
     on_test = f", test {metric.title} {tested_value(test, metric):.4f}" if test else ""
     return [
+        *combined,
         (
             f"Chosen: `{verdict.candidate}`, {origin_text(result)} `{verdict.trial}`, "
             f"expected validation {metric.title} {verdict.expected.mean:.4f} "

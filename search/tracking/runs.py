@@ -50,7 +50,7 @@ from search.tracking.client import add, client_of, sqlite_path
 from search.tracking.data_inputs import data_input
 from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
-from search.views.text.labels import reached_text
+from search.views.text.labels import model_text, reached_text
 from search.views.text.reliability import beyond_chance
 from trainables.catalog.tasks import Metric
 from trainables.fairness.report import GROUPS
@@ -240,6 +240,7 @@ def trial_note(trial: TrialResult) -> str:
     params = ", ".join(f"{path} {param_text(value)}" for path, value in trial.params.items())
     reason = f" ({last_line_of(trial.reason)})" if trial.reason else ""
     reached = f"validation {trial.metric.title} {reached_text(trial)}" if trial.epochs else ""
+    params = params or model_text(trial)
     return f"{params}: {trial.outcome}{reason}{reached and '; '}{reached}."
 
 
@@ -799,7 +800,9 @@ class Runs:
                 time_ms=event.time_ms,
                 step=session,
             )
-            self._queue(self.parent, tags={"best.trial": result.best.trial})
+            answer = result.answer or result.best
+            tags = {"best.trial": result.best.trial, "answer.trial": answer.trial}
+            self._queue(self.parent, tags=tags)
         figures = {
             "search/epochs_trained": result.epochs_trained,
             "search/wall_s": result.wall_s,

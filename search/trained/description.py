@@ -34,7 +34,7 @@ def describe_model(result: SearchResult, chosen: TrialResult, exported: "Exporte
         f"| {title} | {text} |" for title, text in model_figures(result, chosen, exported).items()
     )
     where = (
-        chosen.trial
+        f"`{chosen.trial}`"
         if chosen.members
         else f"trial {chosen.trial}"
         if not chosen.repeat_of
@@ -50,7 +50,7 @@ on the data set **{source_text(data)}** \
 |---|---|
 {rows}
 
-Searched values: {params or "none"}.
+Searched values: {params or ("those of its members" if chosen.members else "none")}.
 
 {_images(chosen, exported)}{_drafts(result)}{_levels(exported)} It returns \
 a table with a row for each image: {_columns(chosen, exported)}.{_needs(exported)}"""

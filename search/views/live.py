@@ -451,7 +451,7 @@ class LongEpochs:
         self._ended_at, self._text = self.clock(), ""
 
     def text(self, result: SearchResult) -> str:
-        """Describe the epoch that ends next: `t0001: 43% of epoch 1, about 4 min left`.
+        """Describe the epoch of which the most is done: `t0001: 43% of epoch 1, about 4 min left`.
 
         Empty if some trial has reported an epoch lately, or if nothing is known. The heartbeats are
         read every `PLAIN_EVERY_S` seconds.
@@ -464,15 +464,17 @@ class LongEpochs:
         begun, lines = {}, list[tuple[float, str]]()
         beats = self.read_beats([trial.trial for trial in running])
         for trial, beat in zip(running, beats, strict=True):
-            if beat is None or beat.attempt != trial.attempt or not beat.done:
+            if beat is None or beat.attempt != trial.attempt:
+                continue
+            done = beat.done - trial.reached
+            if not 0 < done < 1:  # not known, or of another epoch
                 continue
             key = (trial.trial, trial.reached + 1)
-            since, share = begun[key] = self._begun.get(key, (now, beat.done))
+            since, first = begun[key] = self._begun.get(key, (now, done))
             left = ""
-            if beat.done > share:
-                seconds = (1 - beat.done) * (now - since) / (beat.done - share)
-                left = f", about {duration(seconds)} left"
-            lines.append((beat.done, f"{key[0]}: {beat.done:.0%} of epoch {key[1]}{left}"))
+            if done > first:
+                left = f", about {duration((1 - done) * (now - since) / (done - first))} left"
+            lines.append((done, f"{key[0]}: {done:.0%} of epoch {key[1]}{left}"))
         self._begun, self._text = begun, max(lines)[1] if lines else ""
         return self._text
 

@@ -3,6 +3,7 @@
 It does not import torch, so that an unsuitable method is refused before anything is loaded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.catalog.models import MODELS
@@ -63,8 +64,13 @@ def supported_methods(model: str) -> list[str]:
     ]
 
 
-def choose_method(task: str, model: str, method: str | None) -> str:
+def choose_method(task: str, models: Sequence[str], method: str | None) -> str:
     """Return the method for a model: `method`, or by default the most suitable one.
+
+    Args:
+        task: the name of the task.
+        models: the name of the model; for an ensemble, those of all members.
+        method: the name of the method; None for the default.
 
     Raises:
         ConfigError: the task's predictions cannot be explained, there is no such method, or it does
@@ -78,8 +84,10 @@ def choose_method(task: str, model: str, method: str | None) -> str:
         )
     if method is not None and method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
-    supported = supported_methods(model)
+    each = [supported_methods(model) for model in models]
+    supported = [name for name in METHODS if all(name in names for names in each)]
     if method is not None and method not in supported:
+        model = next(model for model in models if method not in supported_methods(model))
         reason = (
             "has no convolutional feature map near its outputs"
             if MODELS[model].has_network
@@ -89,9 +97,4 @@ def choose_method(task: str, model: str, method: str | None) -> str:
             f"--method {method} cannot be used for the model '{model}', which {reason}. Use "
             f"{' or '.join(supported)}."
         )
-    return method or default_method(model)
-
-
-def default_method(model: str) -> str:
-    """Return the most suitable method for a model."""
-    return supported_methods(model)[0]
+    return method or supported[0]

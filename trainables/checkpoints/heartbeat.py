@@ -1,12 +1,13 @@
 """The heartbeat of a process that trains: a file that it writes as long as it makes progress.
 
-The file contains the process ID, the machine, the number of the attempt, and the share of the
-current epoch that is done.
+The file contains the process ID, the machine, the number of the attempt, and the number of
+epochs that are done, with the share of the current one.
 """
 
 import json
 import os
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from threading import Thread
 
 from trainables.checkpoints.remote import Mirror
 from trainables.disk import read_regular
+from trainables.values import Json
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
@@ -41,12 +43,19 @@ class Heartbeat:
         self.path, self.mirror = folder / FILE_NAME, mirror
         self.last_touch = self.last_message = 0.0
         self.identity = {"pid": os.getpid(), "node": node, "attempt": attempt}
-        self.share_done: Callable[[], float] = lambda: 0.0
-        """Returns the share of the current epoch that is done; 0 if it is not known."""
+        self.epochs_done: Callable[[], float] = lambda: 0.0
+        """Returns the number of epochs that are done, with the share of the current one."""
         self._sender: Thread | None = None
+        self._file: int | None = None
+        """The descriptor of the open file; None if it could not be opened."""
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self._text())
+            partial = self.path.with_name(f".{FILE_NAME}.{os.getpid()}.{attempt}")
+            self._file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            weakref.finalize(self, os.close, self._file)
+            os.write(self._file, self._text())
+            # An earlier attempt that still runs goes on writing to its own file, which has no name.
+            partial.replace(self.path)
         if mirror is not None:
             self()
 
@@ -55,9 +64,7 @@ class Heartbeat:
         now = time.monotonic()
         if now - self.last_touch >= EVERY_S:
             self.last_touch = now
-            with suppress(OSError), self.path.open("r+") as file:
-                # In one call, and always of the same length: readers find a whole text.
-                file.write(self._text())
+            self._write()
             if (
                 self.mirror is not None
                 and now - self.last_message >= SEND_S
@@ -69,13 +76,24 @@ class Heartbeat:
                 )
                 self._sender.start()
 
+    def _write(self) -> None:
+        """Write the file; on a full disk, at least renew the time of its last change."""
+        if self._file is None:
+            return
+        try:
+            # In one call, and always of the same length: readers find a whole text.
+            os.pwrite(self._file, self._text(), 0)
+        except OSError:
+            with suppress(OSError):
+                os.utime(self._file)
+
     def _send(self, mirror: Mirror, now_ns: int) -> None:
         with suppress(OSError):
             mirror.beat(json.dumps({"touched_ns": now_ns, **json.loads(self._text())}))
 
-    def _text(self) -> str:
-        done = f"{min(1.0, max(0.0, self.share_done())):.3f}"
-        return f'{json.dumps(self.identity)[:-1]}, "done": {done}}}'
+    def _text(self) -> bytes:
+        done = f"{self.epochs_done():.4f}".ljust(12)
+        return f'{json.dumps(self.identity)[:-1]}, "done": {done}}}'.encode()
 
 
 @dataclass(frozen=True)
@@ -92,13 +110,13 @@ class Beat:
     node: str
     attempt: int
     done: float = 0.0
-    """The share of the current epoch that is done; 0 if it is not known."""
+    """The number of epochs that are done, with the share of the current one; 0 if not known."""
 
 
 def beat_of(text: str) -> Beat | None:
     """Parse a heartbeat that was sent to a mirror; None if the text is not valid."""
     try:
-        return Beat(**json.loads(text))
+        return _parse(json.loads(text))
     except (ValueError, TypeError):
         return None
 
@@ -111,6 +129,12 @@ def last_beats(folders: list[Path]) -> list[Beat | None]:
 def _last_beat(folder: Path) -> Beat | None:
     try:
         path = folder / FILE_NAME
-        return Beat(path.stat().st_mtime_ns, **json.loads(read_regular(path)))
+        touched_ns = path.stat().st_mtime_ns
+        return _parse({"touched_ns": touched_ns, **json.loads(read_regular(path))})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _parse(values: Json) -> Beat:
+    """Build a beat; values that only later versions know are ignored."""
+    return Beat(**{key: values[key] for key in values if key in Beat.__dataclass_fields__})

@@ -40,14 +40,14 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     size, from uint8 images in memory to predictions in memory. This includes the scaling (or the
     extraction of features), and transfers to and from a GPU. `parameters` and `multiply_adds` (of
     one image) are None for a baseline without a network. A baseline always runs on the CPU. For a
-    trial with folds, all numbers are those of the ensemble of its networks. Heads that are used
-    only in training are never counted, not even in `bytes`.
+    trial with folds, and for an ensemble, all numbers are those of all networks together. Heads
+    that are used only in training are never counted, not even in `bytes`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
     task: Task = config.load_task()
-    device = "cpu" if config.model.is_baseline else device
+    device = "cpu" if config.model.is_baseline and not config.members else device
     with load_model(config, dataset, path, device=device) as saved:
         inference = time_batches(saved.predict, task, dataset)
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in FOR_TRAINING)

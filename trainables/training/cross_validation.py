@@ -62,6 +62,13 @@ class Folds:
         """The last epoch that all folds have finished."""
         return self.trainings[-1].epoch
 
+    @property
+    def epochs_done(self) -> float:
+        """The mean number of epochs that the folds have done, with the shares of current ones."""
+        return fmean(
+            training.epochs_done for training in self.trainings if isinstance(training, Training)
+        )
+
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from the current epoch to `config.epochs`, and yield each epoch's metrics."""
         while self.epoch < self.config.epochs:

@@ -100,8 +100,8 @@ class Training:
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.pause: Pause = lambda state: None
-        self.share_done = 0.0
-        """The share of the steps of the current epoch that are done; 0 between epochs."""
+        self.share_done: float | None = None
+        """The share of the steps of the current epoch that are done; None between epochs."""
         self.within: Within | None = None
         """The place at which the next epoch continues; None for its beginning."""
         self.train, self.val = (
@@ -285,8 +285,13 @@ class Training:
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values[self.metric.loss])
         values["time/epoch_s"] = time.perf_counter() - start
-        self.share_done = 0.0
+        self.share_done = None
         return EpochMetrics(self.epoch, values)
+
+    @property
+    def epochs_done(self) -> float:
+        """The number of epochs that are done, with the share of the current one."""
+        return self.epoch if self.share_done is None else self.epoch - 1 + self.share_done
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Draw all random numbers of an epoch at once, except those of dropout and attacks.

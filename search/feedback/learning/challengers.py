@@ -95,20 +95,15 @@ def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
     `warm` is the champion's checkpoint. If it is empty, the space contains only the champion's
     config, or begins with those of the members of an ensemble.
     """
-    if members := champion.members:
-        space = _space_without_warm_start(champion.experiment.space)
-        first = [
-            {path: value for path, value in effective_params(member).items() if path != WARM_START}
-            for member in members
-        ]
-        return replace(space, trials=None, reference={}, first=first, combine=len(members))
+    if champion.members:
+        return _space_of_members(champion)
     params, model = effective_params(champion.trial), champion.config.model.name
     space = _space_without_warm_start(champion.experiment.space)
     if MODEL in params:
         space = space.fixed({MODEL: model})
     params = {path: value for path, value in params.items() if path not in (MODEL, WARM_START)}
     base = {path: value for path, value in space.base.items() if _is_applicable(path, model)}
-    space = replace(space, base=base, trials=None, reference={}, first=())
+    space = replace(space, base=base, trials=None, reference={}, first=(), combine=1)
     if not warm:
         return replace(space, domains={}, base={**base, **params})
     observed = [
@@ -132,6 +127,38 @@ def challenger_space(champion: ChampionData, warm: str) -> SearchSpace:
     warm_params = {**fresh_params, WARM_START: warm, LR: lr}
     first = [warm_params, {**warm_params, LR: lr / SECOND_LR_DIVISOR}, fresh_params]
     return replace(space, domains=domains, first=first)
+
+
+def _space_of_members(champion: ChampionData) -> SearchSpace:
+    """Build the space of an ensemble's members: exactly the params with which each was trained.
+
+    For each model, the space has the parameters that any of its members has, with the values of
+    their configs. (The search's own space may have been narrowed since.)
+    """
+    configs = champion.config.members
+    models = list(dict.fromkeys(config.model.name for config in configs))
+    paths: dict[str, dict[str, None]] = {model: {} for model in models}
+    for member, config in zip(champion.members, configs, strict=True):
+        own = dict.fromkeys(path for path in member.params if path not in (MODEL, WARM_START))
+        paths[config.model.name] |= own
+    first = [
+        {MODEL: config.model.name} | {path: config.value(path) for path in paths[config.model.name]}
+        for config in configs
+    ]
+    domains: dict[str, Domain] = {MODEL: Choice(*models)}
+    for path in dict.fromkeys(path for each in paths.values() for path in each):
+        cases: list[Domain] = []
+        for model in models:
+            if path in paths[model]:
+                values = [params[path] for params in first if params[MODEL] == model]
+                cases.append(Choice(*dict.fromkeys(values), when={MODEL: model}))
+        domains[path] = cases[0] if len(cases) == 1 else Cases(*cases)
+    base = {
+        path: value
+        for path, value in champion.experiment.space.base.items()
+        if path not in (MODEL, WARM_START) and all(_is_applicable(path, model) for model in models)
+    }
+    return SearchSpace(domains, base=base, first=first, combine=len(configs))
 
 
 def _space_without_warm_start(space: SearchSpace) -> SearchSpace:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from search.journal.result import SearchResult, TrialResult
 from search.values.statistics import share_interval
+from search.views.text.labels import model_text
 from trainables.errors import counted
 from trainables.robustness.budgets import ATTACKED, CORRUPTED
 from trainables.values import Json
@@ -129,7 +130,7 @@ def comparison_rows(result: SearchResult) -> list[list[str]]:
     return rows + [
         [
             trial.trial,
-            str(trial.config["model"]["name"]),
+            model_text(trial),
             f"{trial.value:.4f}",
             _corrupted_value(trial.robustness.get(CORRUPTED, {})),
             _attacked_value(trial.robustness.get(ATTACKED, {})),

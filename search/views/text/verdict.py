@@ -193,10 +193,11 @@ def _ensemble_sentence(result: SearchResult, ensemble: TrialResult) -> str:
 
 def _lost(result: SearchResult) -> str:
     """Name the models before the answer whose checkpoints cannot be used; empty without any."""
-    return "".join(
-        f" {name} was better on the validation images, but its checkpoint is missing or damaged."
-        for name in result.passed_over
-    )
+    texts = list[str]()
+    for name in result.passed_over:
+        was = "preferred" if name in result.ensembles else "better on the validation images"
+        texts.append(f" {name} was {was}, but its checkpoint is missing or damaged.")
+    return "".join(texts)
 
 
 def _highest(result: SearchResult, candidate: TrialResult) -> str:

@@ -155,7 +155,8 @@ def _facts(search: str, result: SearchResult, trial: TrialResult) -> dict[str, A
     tiles = [("state", trial.outcome, f"attempt {trial.attempt}" if trial.attempt > 1 else "")]
     if trial.epochs:
         value = figure_text(trial) if trial.outcome not in FAILED else "no valid result"
-        note = f"{interval_text(interval(trial, images))}, at epoch {trial.best_epoch}"
+        note = interval_text(interval(trial, images))
+        note += "" if trial.members else f", at epoch {trial.best_epoch}"
         tiles.insert(0, (f"validation {metric.title}", value, note))
     if trial.members:
         tiles.append(("networks", f"{len(trial.members)}", "whose probabilities are averaged"))

@@ -215,7 +215,8 @@ def test_the_members_of_an_ensemble_are_trained_again_and_combined(
     assert rates == {0.003, 0.01}
     assert result.combined is not None
     assert told["champion"]["trial"] == "ensemble"
-    assert told["challenger"] in ("ensemble", "t0001", "t0002")
+    scored = {candidate["trial"] for candidate in told["candidates"]}
+    assert scored == {"ensemble", "t0001", "t0002"}
     assert aliases("pair")["challenger"] == "2"
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from search.views.registry import VIEWS
 from tests.conftest import Command
@@ -55,6 +56,13 @@ def test_the_answer_is_an_ensemble_or_the_best_trial(
     assert (summary["best"]["test_accuracy"] is None) == is_chosen
     (run,) = [run for run in children_of(summary, tmp_path) if "ensemble.members" in run.data.tags]
     assert run.data.tags["search.role"] == "ensemble"
+    parent = MlflowClient(database).get_run(summary["mlflow"]["parent_run_id"]).data.tags
+    answer = "ensemble" if is_chosen else summary["best"]["trial_id"]
+    assert (parent["answer.trial"], parent["best.trial"]) == (answer, summary["best"]["trial_id"])
+    note = parent["mlflow.note.content"]
+    tested = [line for line in note.splitlines() if "test accuracy" in line]
+    assert len(tested) == 1
+    assert (tested[0].startswith("`ensemble`: the mean of t0")) == is_chosen
     best, trials = summary["best"]["trial_id"], tmp_path / "searches" / "small" / "trials"
     page = (trials.parent / "report.html").read_text()
     assert ("An ensemble: an image gets the mean probabilities of 3 trials" in page) == is_chosen
@@ -62,6 +70,7 @@ def test_the_answer_is_an_ensemble_or_the_best_trial(
     assert done.returncode == 0, done.stderr
     assert f"exporting the model of {'ensemble' if is_chosen else best}" in done.stderr
     if not is_chosen:
+        assert not (trials / "ensemble" / "epoch-0001").exists()
         return
     ensemble = summary["ensemble"]
     assert ensemble["members"][0] == best
@@ -71,8 +80,11 @@ def test_the_answer_is_an_ensemble_or_the_best_trial(
     assert call("search.promote", "small", "--trial", best, "--tracking", database).returncode == 0
     story = call("search.why", "small", "ensemble")
     assert "predicts the mean probabilities of" in story.stdout
-    call("search.clean", "small", "--keep", "answer", "--yes")
+    done = call("search.clean", "small", "--keep", "answer", "--yes")
+    assert done.returncode == 0, done.stderr
     assert (trials / "ensemble" / "epoch-0001").exists()
+    kept = [name for name in ensemble["members"] if list((trials / name).glob("epoch-*"))]
+    assert kept == [best]
 
 
 @pytest.mark.slow

@@ -211,8 +211,13 @@ def test_each_model_has_its_methods() -> None:
     assert supported_methods("vit") == ["integrated_gradients", "occlusion"]
     assert supported_methods("probe_resnet18") == list(METHODS)
     assert supported_methods("svm") == ["occlusion"]
-    assert choose_method("classification", "svm", None) == "occlusion"
-    assert choose_method("classification", "resnet18", None) == "integrated_gradients"
+    assert choose_method("classification", ["svm"], None) == "occlusion"
+    assert choose_method("classification", ["resnet18"], None) == "integrated_gradients"
+    # All members of an ensemble must support the method.
+    with pytest.raises(
+        ConfigError, match="the model 'vit', which has no convolutional feature map"
+    ):
+        choose_method("classification", ["resnet18", "vit"], "gradcam")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_what_cannot_be_explained_is_refused(
     task: str, model: str, method: str | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        choose_method(task, model, method)
+        choose_method(task, [model], method)
 
 
 def test_confident_mistakes_come_first() -> None:
