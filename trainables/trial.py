@@ -108,8 +108,6 @@ def run_trial(
         # Another process on the same GPU may need the memory that this process's last trial used.
         torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
-    if beat is not None:
-        beat.epochs_done = partial(_epochs_done, weakref.ref(training))
     yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
@@ -245,11 +243,12 @@ def _begin(
     config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
 ) -> "AnyTraining":
     """Build the training of a network or baseline; with folds, the joint training of all folds."""
-    if config.data.folds is not None or dataset.folds is not None:
-        return Folds(
-            config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat)
-        )
-    return _begin_one(config, dataset, device=device, world=world, beat=beat)
+    begin = partial(_begin_one, config, device=device, world=world, beat=beat)
+    has_folds = config.data.folds is not None or dataset.folds is not None
+    training: AnyTraining = Folds(config, dataset, begin) if has_folds else begin(dataset)
+    if beat is not None:
+        beat.epochs_done = partial(_epochs_done, weakref.ref(training))
+    return training
 
 
 def _begin_one(

@@ -1,4 +1,4 @@
-"""Which trials are combined to an ensemble, and whether it is the answer instead of the best trial.
+"""Chooses the trials of an ensemble, and between the ensemble and the best trial.
 
 With few validation images the best trial is the best partly by luck. The mean of the probabilities
 of several trials that are about as good is then better on new images than the best of them, and

@@ -16,7 +16,7 @@ from search.facts.guessing import guess_figures
 from search.facts.parameters import param_text
 from search.journal.events import (
     Averaged,
-    Combined,
+    CombinedTrials,
     Concluded,
     Costed,
     Ended,
@@ -558,7 +558,7 @@ class Runs:
                 self._log(event, trial, averaged.metrics | gain, step=averaged.epoch)
                 self._queue(run_id, tags={"average.members": ", ".join(averaged.members)})
                 self._end_trial(run_id, event, trial)
-            case Combined() as combined:
+            case CombinedTrials() as combined:
                 run_id = self._trial_run(event, trial)
                 gain = {"ensemble/gain": combined.gain, "ensemble/gain_error": combined.error}
                 self._log(event, trial, combined.metrics | gain, step=1)
@@ -631,7 +631,7 @@ class Runs:
         }
         if isinstance(event.data, Averaged):
             tags |= {"search.role": "average", "search.repeat_of": trial.repeat_of}
-        elif isinstance(event.data, Combined):
+        elif isinstance(event.data, CombinedTrials):
             tags |= {"search.role": "ensemble"}
         elif trial.repeat_of:
             seed = str(trial.config["seed"])

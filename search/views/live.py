@@ -442,7 +442,7 @@ class LongEpochs:
     ) -> None:
         self.read_beats, self.clock = read_beats, clock
         self._ended_at = self._read_at = clock()
-        self._begun: dict[tuple[str, int], tuple[float, float]] = {}
+        self._readings: dict[tuple[str, int], tuple[float, float]] = {}
         """Maps (trial, epoch) to the first reading: (time in seconds, share that was done)."""
         self._text = ""
 
@@ -461,21 +461,21 @@ class LongEpochs:
             return self._text
         self._read_at = now
         running = [trial for trial in result.trials.values() if trial.outcome == "running"]
-        begun, lines = {}, list[tuple[float, str]]()
+        readings, lines = {}, list[tuple[float, str]]()
         beats = self.read_beats([trial.trial for trial in running])
         for trial, beat in zip(running, beats, strict=True):
             if beat is None or beat.attempt != trial.attempt:
                 continue
-            done = beat.done - trial.reached
-            if not 0 < done < 1:  # not known, or of another epoch
+            share = beat.epochs - trial.reached
+            if not 0 < share < 1:  # not known, or of another epoch
                 continue
             key = (trial.trial, trial.reached + 1)
-            since, first = begun[key] = self._begun.get(key, (now, done))
-            left = ""
-            if done > first:
-                left = f", about {duration((1 - done) * (now - since) / (done - first))} left"
-            lines.append((done, f"{key[0]}: {done:.0%} of epoch {key[1]}{left}"))
-        self._begun, self._text = begun, max(lines)[1] if lines else ""
+            began, first = readings[key] = self._readings.get(key, (now, share))
+            rest = ""
+            if share > first:
+                rest = f", about {duration((1 - share) * (now - began) / (share - first))} left"
+            lines.append((share, f"{key[0]}: {share:.0%} of epoch {key[1]}{rest}"))
+        self._readings, self._text = readings, max(lines)[1] if lines else ""
         return self._text
 
 

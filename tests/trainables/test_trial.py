@@ -374,8 +374,8 @@ def test_each_step_is_a_sign_of_life(make_config, make_dataset, tmp_path, monkey
     monkeypatch.setattr(heartbeat, "EVERY_S", 0)
     list(run_trial(make_config(epochs=2, batch_size=8), make_dataset(), tmp_path, node="here"))
     # The first is written before any step; each epoch has three steps, and one of validation.
-    done = [json.loads(text)["done"] for text in texts]
-    assert done == [0, 0, 0.3333, 0.6667, 0.6667, 1, 1.3333, 1.6667, 1.6667]
+    epochs = [json.loads(text)["epochs"] for text in texts]
+    assert epochs == [0, 0, 0.3333, 0.6667, 0.6667, 1, 1.3333, 1.6667, 1.6667]
     assert len(set(map(len, texts))) == 1, "readers would find parts of longer texts"
     beat = heartbeat.last_beats([tmp_path])[0]
     assert (beat.pid, beat.node, beat.attempt) == (os.getpid(), "here", 1)

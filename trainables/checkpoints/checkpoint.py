@@ -110,7 +110,7 @@ def _write(partial: Path, state: State, extra: Json) -> None:
 
 
 def for_predictions(state: State) -> State:
-    """Return what predictions need of a network's state; no training continues from it."""
+    """Return the part of a network's state that predictions need; no training continues from it."""
     return {
         "model": state["model"],
         "optimizer": {"state": {}, "param_groups": []},

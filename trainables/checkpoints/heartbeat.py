@@ -92,8 +92,8 @@ class Heartbeat:
             mirror.beat(json.dumps({"touched_ns": now_ns, **json.loads(self._text())}))
 
     def _text(self) -> bytes:
-        done = f"{self.epochs_done():.4f}".ljust(12)
-        return f'{json.dumps(self.identity)[:-1]}, "done": {done}}}'.encode()
+        epochs = f"{self.epochs_done():.4f}".ljust(12)
+        return f'{json.dumps(self.identity)[:-1]}, "epochs": {epochs}}}'.encode()
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Beat:
     pid: int
     node: str
     attempt: int
-    done: float = 0.0
+    epochs: float = 0.0
     """The number of epochs that are done, with the share of the current one; 0 if not known."""
 
 

@@ -74,6 +74,9 @@ Pause = Callable[[Callable[[], tuple[State, Within]]], None]
 class Training:
     """The training of one network, by this process or by several together (see `world`)."""
 
+    share_done: float | None = None
+    """The share of the steps of the current epoch that are done; None between epochs."""
+
     def __init__(
         self,
         config: TrialConfig,
@@ -100,8 +103,6 @@ class Training:
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.pause: Pause = lambda state: None
-        self.share_done: float | None = None
-        """The share of the steps of the current epoch that are done; None between epochs."""
         self.within: Within | None = None
         """The place at which the next epoch continues; None for its beginning."""
         self.train, self.val = (

@@ -81,7 +81,6 @@ def render(
     if pictures is None:
         pictures = of_search(result) | of_training(result) | of_answer(judgement)
     pictures = {**pictures, **of_registration(result)}
-    references = reference_rows(result)
     return template(TEMPLATE).render(
         result=result,
         experiment=result.started.experiment,
@@ -90,10 +89,8 @@ def render(
         verdict=verdict(result, decision(folder)),
         tiles=tiles(result),
         finalists=finalists(result),
-        references=references,
-        compared_paths=[
-            path for path in searched(result) if any(path in params for _, params, _ in references)
-        ],
+        references=reference_rows(result),
+        compared_paths=_compared_paths(result),
         models=models_table(result),
         front=front_table(result),
         evidence=judgement,
@@ -207,6 +204,12 @@ def _course(result: SearchResult, what: str, *, as_file: bool) -> dict[str, Pict
     drawn = functools.partial(curves.search_curves, result)
     pictures = {"curves": picture(drawn, f"{what} by epoch, one line per trial", as_file=as_file)}
     return pictures | ({"progress": picture(in_turn, caption)} if len(result.ranking) > 1 else {})
+
+
+def _compared_paths(result: SearchResult) -> list[str]:
+    """Return the searched parameters of the configurations to compare (`reference_rows`)."""
+    rows = reference_rows(result)
+    return [path for path in searched(result) if any(path in params for _, params, _ in rows)]
 
 
 def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
