@@ -95,9 +95,7 @@ def render(
         front=front_table(result),
         evidence=judgement,
         data_section=data.section(folder),
-        explained=explanation_panel.section(
-            folder, result.chosen.trial if result.chosen is not None else ""
-        ),
+        explained=explanation_panel.section(folder, result.chosen.trial if result.chosen else ""),
         twins=data.twins(folder),
         mistakes=sections.mistakes(judgement.evaluation) if has_matrix else [],
         weakest=sections.weakest(judgement.evaluation) if has_matrix else [],
