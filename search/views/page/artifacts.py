@@ -37,7 +37,7 @@ def draw_untested(result: SearchResult, *, few: bool = False) -> DrawnPictures:
     drawn = {
         trial.trial: figures.png(curves.trial_curves(trial))
         for trial in illustrated
-        if trial is not result.chosen or "own" not in pictures
+        if not trial.members and (trial is not result.chosen or "own" not in pictures)
     }
     if "own" in pictures and result.chosen is not None:
         drawn[result.chosen.trial] = pictures["own"].png
@@ -78,13 +78,14 @@ def draw(
     if (
         drawn is None
         or drawn.dependencies != _dependencies(result)
-        or not drawn.trials.keys() >= {trial.trial for trial in illustrated}
+        or not drawn.trials.keys() >= {each.trial for each in illustrated if not each.members}
     ):
         drawn = draw_untested(result, few=few)
     tested = page.of_answer(evidence(result, folder), as_file=True)
     for trial in illustrated:
         own = Path(TRIALS) / trial.trial / "evidence"
-        figures.save(drawn.trials[trial.trial], folder / own / "curves.png")
+        if not trial.members:
+            figures.save(drawn.trials[trial.trial], folder / own / "curves.png")
         if trial is answer:
             _evidence(answer, result, folder / own, tested)
         home.keep(str(own))
