@@ -270,7 +270,7 @@ def _epochs_done(training: "weakref.ref[AnyTraining]") -> float:
     The reference is weak, so that the memory of the training is free as soon as it ends.
     """
     referred = training()
-    return getattr(referred, "epochs_done", 0.0)
+    return 0.0 if referred is None else referred.epochs_done
 
 
 def _epochs(

@@ -682,7 +682,7 @@ class Averaged(TrialEvent):
 
 
 @dataclass(frozen=True)
-class CombinedTrials(TrialEvent):
+class Pooled(TrialEvent):
     """An ensemble was made of some trials: a model that predicts their mean probabilities.
 
     The event is written again after a resume if the same trials would be combined.
@@ -745,7 +745,7 @@ KINDS: dict[str, type[EventData]] = {
     "dropped": Dropped,
     "selected": Selected,
     "averaged": Averaged,
-    "combined": CombinedTrials,
+    "pooled": Pooled,
     "concluded": Concluded,
 }
 """The event classes, by the name of the kind in the journal."""

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from search.journal.events import (
     Averaged,
-    CombinedTrials,
     Concluded,
     Costed,
     Dropped,
@@ -25,6 +24,7 @@ from search.journal.events import (
     Held,
     Opened,
     Paused,
+    Pooled,
     Promoted,
     Refined,
     RefinementTerms,
@@ -603,7 +603,7 @@ class SearchResult:
     registrations: list[DatedRegistration] = field(default_factory=list)
     """The models that were registered, in order."""
     selection: Selection | None = None
-    combined: CombinedTrials | None = None
+    combined: Pooled | None = None
     """The last combination of trials to an ensemble; None if there was none."""
     ensembles: dict[str, TrialResult] = field(default_factory=dict)
     """The ensembles that were made, in the form of trials, by name."""
@@ -772,7 +772,7 @@ class SearchResult:
                 self._apply_to_selection(data, self.selection)
             case Averaged() if self.selection is not None:
                 self.selection.add_average(data, time_ms)
-            case CombinedTrials():
+            case Pooled():
                 self._add_ensemble(data, time_ms)
             case _ if (trial := self.find(getattr(data, "trial", ""))) is not None:
                 self._apply_to(trial, data, time_ms)
@@ -800,7 +800,7 @@ class SearchResult:
         trainings = self.selection.trainings if self.selection is not None else {}
         return self.trials.get(name) or self.ensembles.get(name) or trainings.get(name)
 
-    def _add_ensemble(self, combined: CombinedTrials, time_ms: int) -> None:
+    def _add_ensemble(self, combined: Pooled, time_ms: int) -> None:
         """Record that some trials were combined to an ensemble, or that this was made before."""
         self.combined, self.is_ensemble_old = combined, False
         if combined.trial not in self.ensembles:

@@ -7,7 +7,7 @@ from search.decisions.driver import Driver
 from search.execution.evaluation import Crew, Hung, Tick, await_answer, evaluate, job_of
 from search.execution.failures import kind_of, reason_of
 from search.execution.job import EvaluationReply
-from search.journal.events import CombinedTrials
+from search.journal.events import Pooled
 from search.journal.result import TrialResult
 from trainables.config import MEMBERS
 
@@ -33,7 +33,7 @@ def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
         most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
         if not (members := find_members(result, most, left_s)):
             return
-        combined: CombinedTrials | None = before
+        combined: Pooled | None = before
         is_lost = before is not None and before.trial in result.passed_over
         names = [member.trial for member in members]
         if before is None or before.members != names or is_lost:
@@ -47,7 +47,7 @@ def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
 
 def _combine(
     driver: Driver, members: list[TrialResult], workers: Crew, tick: Tick
-) -> CombinedTrials | None:
+) -> Pooled | None:
     """Let a worker combine trials; return None if it fails or the search is interrupted.
 
     The checkpoint of an ensemble that is not chosen is removed.
@@ -73,7 +73,7 @@ def _combine(
     is_chosen = is_answer(reply.found["gain"], reply.found["error"])
     if not is_chosen:
         experiment.home.drop(name, ["epoch-0001"])
-    return CombinedTrials(
+    return Pooled(
         trial=name,
         members=[member.trial for member in members],
         config=config,

@@ -16,7 +16,6 @@ from search.facts.guessing import guess_figures
 from search.facts.parameters import param_text
 from search.journal.events import (
     Averaged,
-    CombinedTrials,
     Concluded,
     Costed,
     Ended,
@@ -27,6 +26,7 @@ from search.journal.events import (
     Held,
     Opened,
     Paused,
+    Pooled,
     Registration,
     Restored,
     Resumed,
@@ -558,7 +558,7 @@ class Runs:
                 self._log(event, trial, averaged.metrics | gain, step=averaged.epoch)
                 self._queue(run_id, tags={"average.members": ", ".join(averaged.members)})
                 self._end_trial(run_id, event, trial)
-            case CombinedTrials() as combined:
+            case Pooled() as combined:
                 run_id = self._trial_run(event, trial)
                 gain = {"ensemble/gain": combined.gain, "ensemble/gain_error": combined.error}
                 self._log(event, trial, combined.metrics | gain, step=1)
@@ -631,7 +631,7 @@ class Runs:
         }
         if isinstance(event.data, Averaged):
             tags |= {"search.role": "average", "search.repeat_of": trial.repeat_of}
-        elif isinstance(event.data, CombinedTrials):
+        elif isinstance(event.data, Pooled):
             tags |= {"search.role": "ensemble"}
         elif trial.repeat_of:
             seed = str(trial.config["seed"])

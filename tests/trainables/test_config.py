@@ -476,7 +476,8 @@ def test_value_reads_a_path_and_takes_the_models_default_for_an_open_option():
 
 
 def test_paths_lead_to_every_value_of_every_part():
-    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 6
+    # Six fields are parts themselves, and the members of an ensemble cannot be set.
+    assert len(PATHS) == sum(len(dataclasses.fields(part)) for part in PARTS) - 6 - 1
     for path in PATHS:
         TrialConfig().value(path)
 

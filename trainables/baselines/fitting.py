@@ -43,6 +43,11 @@ class Fitting:
         self.fitted: Fitted = None
         self.epoch = 0
 
+    @property
+    def epochs_done(self) -> float:
+        """The number of epochs that are done: 1 after the fit."""
+        return self.epoch
+
     def epochs(self) -> Iterator[EpochMetrics]:
         """Yield the metrics of the only epoch; nothing if that epoch has already finished."""
         if not self.epoch:

@@ -65,9 +65,7 @@ class Folds:
     @property
     def epochs_done(self) -> float:
         """The mean number of epochs that the folds have done, with the shares of current ones."""
-        return fmean(
-            training.epochs_done for training in self.trainings if isinstance(training, Training)
-        )
+        return fmean(training.epochs_done for training in self.trainings)
 
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from the current epoch to `config.epochs`, and yield each epoch's metrics."""

@@ -5,7 +5,7 @@ from search.decisions.selection import is_average_as_good
 from search.facts.metric import least_score, tested_interval
 from search.facts.more_labels import labels_forecast
 from search.facts.trials import ms_per_image
-from search.journal.events import CombinedTrials, Requested
+from search.journal.events import Pooled, Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
 from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, moment
@@ -283,7 +283,7 @@ def average_text(result: SearchResult) -> str:
     )
 
 
-def beside_best_text(combined: CombinedTrials) -> str:
+def beside_best_text(combined: Pooled) -> str:
     """Compare an ensemble with its best member: `1.0 points better than t0003, its best member`."""
     gap = f"{100 * abs(combined.gain):.1f} points"
     best = f"{combined.members[0]}, its best member"

@@ -13,7 +13,6 @@ from search.facts.metric import tested_value
 from search.facts.parameters import param_text
 from search.journal.events import (
     Averaged,
-    CombinedTrials,
     Costed,
     Ended,
     Epoch,
@@ -22,6 +21,7 @@ from search.journal.events import (
     Held,
     Opened,
     Paused,
+    Pooled,
     Promoted,
     Registration,
     Requested,
@@ -115,7 +115,7 @@ def describe_event(record: Event, result: SearchResult, history: History) -> Ite
                 f"has the average of the weights of {', '.join(event.members)}: "
                 f"{result.metric.gap(event.gain)} above them on average on the validation images"
             )
-        case CombinedTrials():
+        case Pooled():
             yield (
                 f"predicts the mean probabilities of {', '.join(event.members)}, and is "
                 f"{beside_best_text(event)}, on the validation images"

@@ -100,7 +100,7 @@ def test_an_ensemble_is_made_again_after_a_kill_or_more_trials_and_its_loss_is_t
     # Killed after the ensemble was made, before it was tested.
     journal = tmp_path / summary["journal"]
     lines = journal.read_text().splitlines(keepends=True)
-    last = next(number for number, line in enumerate(lines) if '"event": "combined"' in line)
+    last = next(number for number, line in enumerate(lines) if '"event": "pooled"' in line)
     journal.write_text("".join(lines[: last + 1]))
     done, again = inline("resume", "small")
     assert done.returncode == 0, done.stderr

@@ -303,6 +303,6 @@ def test_a_space_for_another_task_is_refused_with_the_right_one(
         NewSearchForm({"data": f"folder:{masks}", "space": "table3"}).request(visitor.site)
     )
     with pytest.raises(
-        ConfigError, match=r"--space table3 cannot be used for segmentation.*Use --space segm"
+        ConfigError, match=r"--space table3 cannot be used for segmentation.*spaces: segmentation"
     ):
         experiment_of(parse_options(words).request)
