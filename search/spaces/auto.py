@@ -43,10 +43,12 @@ SMALL_SIDE = 64
 SIDES = (64, 96, 128, 160, 224)
 FIRST_SIDE = 128
 """The largest side in the first trials, except for one probe; later trials may use larger ones."""
-FEATURES_SHARE, TRAINING_SHARE = 0.3, 0.5
-"""The largest shares of the time that the features of one probe, and one training, may take.
+FIRST_SHARE, FEATURES_SHARE, TRAINING_SHARE = 0.65, 0.3, 0.5
+"""The largest shares of the time that the features of the most promising probe, those of others,
+and one training may take. The first one is for images of at most `FIRST_SIDE`.
 
-The smaller they are, the more trials can be compared; the larger, the more epochs a training has.
+The smaller they are, the more trials can be compared; the larger, the larger images may be, and the
+more epochs a training has.
 """
 FEATURES_EPOCHS = 1 / 3
 """The time of a probe's features, in epochs of the same network."""
@@ -226,6 +228,13 @@ def _probes(facts: Circumstances) -> list[TriedModel]:
     """
     fixed_name = facts.fixed.get("model.name")
     candidates = []
+    available = [name for name in PROBES if facts.has_weights(MODELS[name].source)]
+
+    def share_of(name: str, side: int) -> float:
+        """Return the largest share of the time that the features of a probe may take."""
+        is_first = name in available[:1] and side <= FIRST_SIDE
+        return FIRST_SHARE if is_first else FEATURES_SHARE
+
     for name in (*PROBES, *_using_unlabelled(SPREADING, facts)):
         network, more = MODELS[name].source, facts.unlabelled if name in SPREADING else 0
         if facts.has_weights(network):
@@ -234,7 +243,7 @@ def _probes(facts: Circumstances) -> list[TriedModel]:
                 TriedModel(name, side, 1)
                 for side in _possible_sides(facts)
                 if fixed_name == name
-                or facts.epochs(epoch_s, side, FEATURES_SHARE / FEATURES_EPOCHS, ONE_FIT)
+                or facts.epochs(epoch_s, side, share_of(name, side) / FEATURES_EPOCHS, ONE_FIT)
             ]
     return candidates
 
