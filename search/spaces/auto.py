@@ -45,7 +45,7 @@ FIRST_SIDE = 128
 """The largest side in the first trials, except for one probe; later trials may use larger ones."""
 FIRST_SHARE, FEATURES_SHARE, TRAINING_SHARE = 0.65, 0.3, 0.5
 """The largest shares of the time that the features of the most promising probe, those of others,
-and one training may take. The first one is for images of at most `FIRST_SIDE`.
+and one training may take. The first one is for photographs, at sizes of at most `FIRST_SIDE`.
 
 The smaller they are, the more trials can be compared; the larger, the larger images may be, and the
 more epochs a training has.
@@ -232,7 +232,7 @@ def _probes(facts: Circumstances) -> list[TriedModel]:
 
     def share_of(name: str, side: int) -> float:
         """Return the largest share of the time that the features of a probe may take."""
-        is_first = name in available[:1] and side <= FIRST_SIDE
+        is_first = facts.are_photographs and name in available[:1] and side <= FIRST_SIDE
         return FIRST_SHARE if is_first else FEATURES_SHARE
 
     for name in (*PROBES, *_using_unlabelled(SPREADING, facts)):
