@@ -1,11 +1,13 @@
 """Which trials are combined, by their values on the validation images and by their costs."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from search.decisions.combining import find_members, is_answer
-from search.journal.events import Evaluated, Started
+from search.journal.events import Epoch, Evaluated, EventData, Pooled, Resumed, Started, Tested
+from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from tests.support.played import started_event
 from trainables.config import TrialConfig
@@ -74,6 +76,42 @@ def test_members_whose_networks_would_take_too_long_are_left_out() -> None:
         trial.evaluated = None
     assert find_members(result, 5, left_s=7) == []
     assert names(find_members(result, 2)) == ["a", "b"]
+
+
+def test_an_ensemble_is_the_answer_until_a_trial_has_another_epoch() -> None:
+    """A resume that trains nothing keeps it, and the result of its test."""
+    result, trials = searched({"a": 0.80, "b": 0.79})
+    metrics = {"val/accuracy": 0.82, "val/loss": 1.0, "time/epoch_s": 1.0}
+    config = trials["a"].config
+    pooled = Pooled("ensemble", ["a", "b"], config, metrics, "fp32", 0.02, 0.01, is_chosen=True)
+    apply(result, pooled, Tested("ensemble", 1, {"accuracy": 0.81, "images": 100}))
+    assert result.answer is result.ensembles["ensemble"]
+    assert result.is_tested
+    assert result.test["accuracy"] == 0.81
+    assert result.best is trials["a"]
+    apply(result, Resumed(**resumed()))
+    assert result.answer is result.ensembles["ensemble"]
+    assert result.is_tested
+    apply(result, Epoch("b", 2, metrics))
+    assert result.answer is trials["b"]
+    assert not result.is_tested
+    assert result.find("ensemble") is result.ensembles["ensemble"]
+    # The same trials are combined again: this is the ensemble that was tested.
+    apply(result, pooled)
+    assert result.is_tested
+    assert len(result.ensembles) == 1
+
+
+def apply(result: SearchResult, *events: EventData) -> None:
+    for number, event in enumerate(events, 1):
+        result.apply(Event(number, 1000 + number, event))
+
+
+def resumed() -> dict[str, Any]:
+    """Return the values of an event with which a session starts."""
+    values = started_event()
+    names = {field.name for field in dataclasses.fields(Resumed)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def test_an_ensemble_that_is_clearly_behind_is_not_the_answer() -> None:
