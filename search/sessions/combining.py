@@ -32,6 +32,11 @@ def choose_ensemble(driver: Driver, workers: Crew, *, tick: Tick) -> None:
     if before is None or result.is_ensemble_old:
         most, left_s = driver.experiment.space.combine, driver.evaluation_left_s
         if not (members := find_members(result, most, left_s)):
+            if find_members(result, most):
+                driver.journal.complain(
+                    "note: the best trials were not combined to an ensemble, because the rest of "
+                    "the budget is too short to test one"
+                )
             return
         combined: Pooled | None = before
         is_lost = before is not None and before.trial in result.passed_over

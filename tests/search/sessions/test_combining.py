@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from search.decisions.driver import Driver
 from search.views.registry import VIEWS
 from tests.conftest import Command
 from tests.search.conftest import Inline
@@ -85,6 +86,19 @@ def test_the_answer_is_an_ensemble_or_the_best_trial(
     assert (trials / "ensemble" / "epoch-0001").exists()
     kept = [name for name in ensemble["members"] if list((trials / name).glob("epoch-*"))]
     assert kept == [best]
+
+
+@pytest.mark.slow
+def test_too_little_time_for_an_ensemble_is_told(
+    inline: Inline, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(VIEWS, "page")
+    set_limits(monkeypatch, close=1000, behind=1000)
+    monkeypatch.setattr(Driver, "evaluation_left_s", -1.0)
+    done, summary = inline("run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "ensemble" not in summary
+    assert "the rest of the budget is too short to test one" in done.stderr
 
 
 @pytest.mark.slow
