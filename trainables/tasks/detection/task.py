@@ -64,7 +64,12 @@ class Detection(Task):
     any_size = True
     has_fixed_input = True
     calibrates = True
-    tolerance = 0.01
+    tolerance = 0.05
+    """A single box with a score of 0.2 may be hidden in one form, in an image without objects.
+
+    On some processors, boxes of lower scores are hidden by others of nearly equal scores in torch,
+    but not in ONNX Runtime.
+    """
 
     # Training.
 
