@@ -230,7 +230,8 @@ def test_the_exported_model_and_onnx_find_the_boxes_of_the_checkpoint(
     task = config.load_task()
     assert task.difference(expected, model.predictions(images)) <= 1e-3
     assert task.difference(expected, Predictor(folder).predictions(images)) <= 1e-3
-    assert task.difference(expected, OnnxDetection(folder, 1).predictions(images)) <= Detection.tolerance
+    of_onnx = OnnxDetection(folder, 1).predictions(images)
+    assert task.difference(expected, of_onnx) <= Detection.tolerance
     about = json.loads((folder / "about.json").read_text())
     assert about["classes"] == ["round", "open"]
     everything = predictions(config, dataset, dataset.val, path)
