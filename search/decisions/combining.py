@@ -25,8 +25,9 @@ BEHIND = 1.0
 def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> list[TrialResult]:
     """Return the trials to combine, the best first; empty if no ensemble should be made.
 
-    They are the best trials with networks and checkpoints, one for each training. Only classifiers
-    that are better than guessing, and ranked by accuracy on few validation images, are combined.
+    They are the best trial and others with networks and checkpoints, one for each training. If the
+    best trial has no network, it is better alone. Only classifiers that are better than guessing,
+    and ranked by accuracy on few validation images, are combined.
 
     Args:
         result: a search whose trials have ended.
@@ -38,6 +39,7 @@ def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> l
     if (
         most < 2
         or best is None
+        or not _has_network(best)
         or result.images >= FEW_IMAGES
         or "average" not in result.task.can
         or not result.metric.is_primary
@@ -46,13 +48,17 @@ def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> l
     ):
         return []
     least = best.score - CLOSE * best.error(result.images)
-    close = [
+    others = [
         trial
         for trial in result.distinct
-        if trial.score >= least and trial.trial not in result.passed_over and _has_network(trial)
+        if trial is not best
+        and (not trial.training_key or trial.training_key != best.training_key)
+        and trial.score >= least
+        and trial.trial not in result.passed_over
+        and _has_network(trial)
     ]
-    members = _fitting(result, close, left_s)[:most]
-    return members if len(members) > 1 else []
+    members = _fitting(result, [best, *others], left_s)[:most]
+    return members if len(members) > 1 and members[0] is best else []
 
 
 def is_answer(gain: float, error: float) -> bool:

@@ -224,7 +224,7 @@ class Process:
             epoch: the number of the new checkpoint.
 
         Returns:
-            The fields of `ComparedMean`, or the damage of a training's checkpoint.
+            The fields of `ComparedModel`, or the damage of a training's checkpoint.
         """
         from trainables.evaluation.mean_weights import average_trainings
 
@@ -236,7 +236,7 @@ class Process:
     ) -> EvaluationReply:
         """Save an ensemble of several trainings, the best first, and compare it with the best.
 
-        The arguments are those of `average`. The reply has the fields of `ComparedEnsemble`, or the
+        The arguments are those of `average`. The reply has the fields of `ComparedModel`, or the
         damage of a training's checkpoint.
         """
         from trainables.evaluation.ensemble import combine_trainings

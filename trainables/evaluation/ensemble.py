@@ -9,27 +9,12 @@ luck, and its errors are fewer, since the members make different ones (Caruana e
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.evaluation.evaluate import predictions
-from trainables.evaluation.mean_weights import compare_with_mean
-from trainables.tasks.metrics import log_loss
-
-
-class ComparedEnsemble(NamedTuple):
-    """An ensemble, compared with its first member on the validation images."""
-
-    metrics: dict[str, float]
-    """Its loss and accuracy, and the seconds of the work, under the names of an epoch's metrics."""
-    precision: str
-    """The precision of its predictions: `fp32`, `bf16` or `fp16`."""
-    gain: float
-    """Its accuracy minus that of its first member."""
-    error: float
-    """The standard error of the gain, over the images."""
+from trainables.evaluation.mean_weights import ComparedModel, compare_predictions
 
 
 def combine_trainings(
@@ -40,7 +25,7 @@ def combine_trainings(
     epoch: int,
     *,
     device: str = "cpu",
-) -> ComparedEnsemble:
+) -> ComparedModel:
     """Save the networks of several classifiers as one model, and compare it with the first of them.
 
     Args:
@@ -63,12 +48,6 @@ def combine_trainings(
         predictions(member, dataset, dataset.val, path, device=device)
         for member, path in zip(config.members, members, strict=True)
     ]
-    classes, chances = dataset.val.targets, config.load_task().combine(each)
-    right = chances.argmax(axis=1) == classes
-    gain, error = compare_with_mean(right, [each[0].argmax(axis=1) == classes])
-    metrics = {
-        "val/loss": log_loss(classes, chances).value,
-        "val/accuracy": float(right.mean()),
-        "time/epoch_s": time.perf_counter() - start,
-    }
-    return ComparedEnsemble(metrics, states[0].get("precision", "fp32"), gain, error)
+    chances = config.load_task().combine(each)
+    precision = states[0].get("precision", "fp32")
+    return compare_predictions(chances, each[:1], dataset.val.targets, precision, start)

@@ -29,21 +29,21 @@ from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, on_device, put_weights
 
 Weights = dict[str, Tensor]
+Chances = NDArray[np.float64]
+Classes = NDArray[np.int64]
 STATISTICS_BATCH = 128
 """The maximum number of images in a batch from which statistics are computed."""
 
 
-class ComparedMean(NamedTuple):
-    """A network with mean weights, compared with its members on the validation images."""
+class ComparedModel(NamedTuple):
+    """A model that was made of several trainings, compared with them on the validation images."""
 
     metrics: dict[str, float]
-    """Its loss and accuracy, and the seconds of the averaging, under the names of an epoch's
-    metrics.
-    """
+    """Its loss and accuracy, and the seconds of the work, under the names of an epoch's metrics."""
     precision: str
     """The precision of its predictions: `fp32`, `bf16` or `fp16`."""
     gain: float
-    """Its accuracy minus the mean accuracy of its members."""
+    """Its accuracy minus the mean accuracy of the trainings."""
     error: float
     """The standard error of the gain, over the images."""
 
@@ -56,7 +56,7 @@ def average_trainings(
     epoch: int,
     *,
     device: str = "cpu",
-) -> ComparedMean:
+) -> ComparedModel:
     """Save a network with the mean weights of several classifiers, and compare it with them.
 
     Args:
@@ -87,14 +87,29 @@ def average_trainings(
     classes = dataset.val.targets
     each = [predictions(config, dataset, dataset.val, path, device=device) for path in members]
     of_mean = predictions(config, dataset, dataset.val, saved, device=device)
-    right = of_mean.argmax(axis=1) == classes
-    gain, error = compare_with_mean(right, [chances.argmax(axis=1) == classes for chances in each])
+    return compare_predictions(of_mean, each, classes, precision, start)
+
+
+def compare_predictions(
+    chances: Chances, each: Sequence[Chances], classes: Classes, precision: str, start: float
+) -> ComparedModel:
+    """Compare the predictions of a model with those of trainings.
+
+    Args:
+        chances: the class probabilities of the model, (images, classes).
+        each: those of the trainings.
+        classes: the class of each image, (images,).
+        precision: the precision of the model's predictions.
+        start: the start of the work, in seconds of `time.perf_counter`.
+    """
+    right = chances.argmax(axis=1) == classes
+    gain, error = compare_with_mean(right, [some.argmax(axis=1) == classes for some in each])
     metrics = {
-        "val/loss": log_loss(classes, of_mean).value,
+        "val/loss": log_loss(classes, chances).value,
         "val/accuracy": float(right.mean()),
         "time/epoch_s": time.perf_counter() - start,
     }
-    return ComparedMean(metrics, precision, gain, error)
+    return ComparedModel(metrics, precision, gain, error)
 
 
 def mean_weights(*states: Weights) -> Weights:

@@ -78,6 +78,18 @@ def test_members_whose_networks_would_take_too_long_are_left_out() -> None:
     assert names(find_members(result, 2)) == ["a", "b"]
 
 
+def test_the_best_trial_is_a_member_or_the_answer() -> None:
+    """Nothing is combined without it: neither if it has no network, nor if it takes too long."""
+    result, trials = searched({"a": 0.80, "b": 0.79, "c": 0.78})
+    assert names(find_members(result, 5)) == ["a", "b", "c"]
+    slow: Any = {"inference": {"batch_1": {"median_ms": 1000 * MS}}}
+    trials["a"].config = {**trials["a"].config, "model": {"name": "mnist_cnn"}}
+    trials["a"].evaluated = Evaluated("a", 1, {}, slow)
+    assert find_members(result, 5, left_s=60) == []
+    trials["a"].config = {**trials["a"].config, "model": {"name": "svm"}}
+    assert find_members(result, 5) == []
+
+
 def test_an_ensemble_is_the_answer_until_a_trial_has_another_epoch() -> None:
     """A resume that trains nothing keeps it, and the result of its test."""
     result, trials = searched({"a": 0.80, "b": 0.79})
