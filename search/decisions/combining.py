@@ -48,7 +48,7 @@ def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> l
     ):
         return []
     least = best.score - CLOSE * best.error(result.images)
-    others = [
+    rivals = [
         trial
         for trial in result.distinct
         if trial is not best
@@ -57,7 +57,7 @@ def find_members(result: SearchResult, most: int, left_s: float = math.inf) -> l
         and trial.trial not in result.passed_over
         and _has_network(trial)
     ]
-    members = _fitting(result, [best, *others], left_s)[:most]
+    members = _fitting(result, [best, *rivals], left_s)[:most]
     return members if len(members) > 1 and members[0] is best else []
 
 
