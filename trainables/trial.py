@@ -47,8 +47,10 @@ NEWEST_KEPT = 2
 """The number of newest checkpoints that are kept, so that a damaged one has a predecessor."""
 WITHIN = "within"
 """The folder of the checkpoint within an epoch, in the trial's folder."""
-WITHIN_S = 600.0
-"""The seconds of training after which the state within an epoch is saved."""
+WITHIN_S, WITHIN_SHARE = 60.0, 0.01
+"""The least seconds between two saved states within an epoch, and the share of the time that saving
+them may take.
+"""
 ATTEMPT = "attempt"
 HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
 """Matches the attempt's number, with which the file `attempt` begins."""
@@ -308,6 +310,8 @@ class TrialCheckpoints:
         self.claimed = False
         self.saved_s = time.monotonic()
         """The time of the last checkpoint, or of the begin of this attempt."""
+        self.within_s = WITHIN_S
+        """The seconds after which the state within an epoch is saved again."""
         self.mark = f"{request.attempt} {uuid4().hex[:8]}"
         """The content of the file `attempt` while this attempt may write.
 
@@ -418,13 +422,14 @@ class TrialCheckpoints:
     def keep_within(self, state: Callable[[], tuple[State, Within]]) -> None:
         """Save the state within an epoch, if enough time has passed since anything was saved.
 
-        So of an epoch that takes hours, at most `WITHIN_S` are lost. If the files cannot be
-        written, only this is lost: the epoch itself waits until it is saved.
+        So of an epoch that takes hours, about a minute is lost, or more where saving is slow. If the
+        files cannot be written, only this is lost: the epoch itself waits until it is saved.
 
         Raises:
             Superseded: a newer attempt has started.
         """
-        if time.monotonic() - self.saved_s < WITHIN_S:
+        start = time.monotonic()
+        if start - self.saved_s < self.within_s:
             return
         current, within = state()
         extra = {"config": self.config.to_dict(), "within": asdict(within)}
@@ -438,6 +443,7 @@ class TrialCheckpoints:
                 still_ours=self._check_claim,
             )
         self.saved_s = time.monotonic()
+        self.within_s = max(WITHIN_S, (self.saved_s - start) / WITHIN_SHARE)
 
     def remove_within(self) -> None:
         """Remove the state within an epoch, which has ended."""

@@ -1,5 +1,6 @@
 """A trial that is killed within an epoch continues with exactly the next image."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def dataset() -> Dataset:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The rows of each step that was taken; the state is saved after each."""
     monkeypatch.setattr(trial, "WITHIN_S", 0.0)
+    monkeypatch.setattr(trial, "WITHIN_SHARE", math.inf)
     taken: list[list[int]] = []
     step = Training.step
 

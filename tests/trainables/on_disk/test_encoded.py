@@ -1,5 +1,6 @@
 """Images that are decoded from their own files whenever they are used."""
 
+import math
 import os
 import pickle
 import threading
@@ -86,6 +87,7 @@ def test_a_trial_that_is_killed_within_an_epoch_continues_as_if_undisturbed_in_m
     config: DataConfig, little_room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "WITHIN_S", 0.0)
+    monkeypatch.setattr(trial, "WITHIN_SHARE", math.inf)
     undisturbed = list(run_trial(SMALL, load(config).sealed, tmp_path / "memory"))
     steps: list[list[int]] = []
     step = Training.step

@@ -1,5 +1,6 @@
 """Options that regularise a training: exact continuation, weight averages, attacks, refusals."""
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -103,6 +104,7 @@ def test_a_training_continues_exactly_within_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trial, "WITHIN_S", 0.0)
+    monkeypatch.setattr(trial, "WITHIN_SHARE", math.inf)
     config, dataset = make_config().override(DROPPING | values), make_dataset()
     expected = list(run_trial(config, dataset, tmp_path / "undisturbed"))[-1].metrics
     step, taken = Training.step, 0
