@@ -61,35 +61,38 @@ def check(part: Any, prefix: str = "") -> None:
     Raises:
         ConfigError: a value has the wrong type, is outside its limits or is not in its registry.
     """
-    kinds = _kinds(type(part))  # type: ignore[arg-type] # to mypy, `type(Any)` is not hashable
-    for field in dataclasses.fields(part):
+    for field, kind, allowed in _declared(type(part)):  # type: ignore[arg-type] # `type(Any)`
         value, path = getattr(part, field.name), prefix + field.name
-        _check_type(path, value, kinds[field.name])
-        if value is not None and "known" in field.metadata and value not in field.metadata["known"]:
+        if not _is_allowed(value, allowed):
+            raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
+        if value is None:
+            continue
+        if "known" in field.metadata and value not in field.metadata["known"]:
             raise ConfigError(unknown(field.metadata["kind"], value, field.metadata["known"]))
-        if value is not None:
-            _check_limits(path, value, field.metadata.get("limits", {}))
+        _check_limits(path, value, field.metadata.get("limits", {}))
 
 
 @functools.cache
-def _kinds(part: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields.
+def _declared(part: type) -> list[tuple[dataclasses.Field[Any], Any, tuple[type, ...]]]:
+    """Return the fields of a dataclass, each with its type and the classes of its values.
 
     They are cached, because resolving them takes longer than all checks of a config, and a search
     builds thousands of configs.
     """
-    return typing.get_type_hints(part)
+    hints = typing.get_type_hints(part)
+    declared = []
+    for field in dataclasses.fields(part):
+        kind = hints[field.name]
+        kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+        declared.append((field, kind, tuple(typing.get_origin(each) or each for each in kinds)))
+    return declared
 
 
-def _check_type(path: str, value: Any, kind: Any) -> None:
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    allowed = tuple(typing.get_origin(each) or each for each in kinds)
-    if isinstance(value, bool) and bool not in allowed:
-        raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
-    if isinstance(value, int) and float in allowed:
-        return
-    if not isinstance(value, allowed):
-        raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
+def _is_allowed(value: Any, allowed: tuple[type, ...]) -> bool:
+    """True if a value is of one of these classes; whole numbers are also numbers."""
+    if isinstance(value, bool):
+        return bool in allowed
+    return isinstance(value, allowed) or (isinstance(value, int) and float in allowed)
 
 
 def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:

@@ -422,8 +422,8 @@ class TrialCheckpoints:
     def keep_within(self, state: Callable[[], tuple[State, Within]]) -> None:
         """Save the state within an epoch, if enough time has passed since anything was saved.
 
-        So of an epoch that takes hours, about a minute is lost, or more where saving is slow. If the
-        files cannot be written, only this is lost: the epoch itself waits until it is saved.
+        So of an epoch that takes hours, about a minute is lost, or more where saving is slow. If
+        the files cannot be written, only this is lost: the epoch itself waits until it is saved.
 
         Raises:
             Superseded: a newer attempt has started.

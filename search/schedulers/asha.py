@@ -116,8 +116,10 @@ class Asha(Scheduler):
         self, trial: str, params: Params, training: str, course: TrialCourse | None = None
     ) -> None:
         """Add a trial to its training."""
+        is_known, columns = training in self.standings.numbers, len(self.standings.level)
         self.standings.begin(trial, training, course or TrialCourse(self.horizon))
-        self._chances = None
+        if is_known or len(self.standings.level) > columns:  # else it is at no rung, and has none
+            self._chances = None
 
     def cost(self, trial: str, costs: Costs) -> None:
         """Receive the costs of a trial: places at its next rungs depend on them."""
@@ -201,8 +203,10 @@ class Asha(Scheduler):
     def _acceptable(self) -> float:
         """The acceptable sum of probabilities; with costs, the trainings on the front share it."""
         standings = self.standings
+        if not len(standings.costs):
+            return self.acceptable_risk
         leaders = int(np.count_nonzero(standings.is_completed & standings.is_on_front))
-        return self.acceptable_risk / (max(1, leaders) if len(standings.costs) else 1)
+        return self.acceptable_risk / max(1, leaders)
 
     @property
     def ready(self) -> int:
