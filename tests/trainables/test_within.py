@@ -111,6 +111,24 @@ def test_the_next_image_and_everything_after_it_are_the_same(
     assert not (tmp_path / "killed" / WITHIN).exists(), "it is not needed any more"
 
 
+def test_a_save_that_takes_long_makes_the_next_one_wait(
+    dataset: Dataset, steps: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, folders = checkpoint.save, list[str]()
+
+    def recording(folder: Path, *arguments: Any, **named: Any) -> Any:
+        folders.append(folder.name)
+        return save(folder, *arguments, **named)
+
+    monkeypatch.setattr(checkpoint, "save", recording)
+    list(run_trial(CONFIG, dataset, tmp_path / "often"))
+    assert folders.count(WITHIN) > CONFIG.epochs
+    folders.clear()
+    monkeypatch.setattr(trial, "WITHIN_SHARE", 1e-9)
+    list(run_trial(CONFIG, dataset, tmp_path / "seldom"))
+    assert folders.count(WITHIN) == 1
+
+
 def test_a_damaged_state_within_an_epoch_is_left_aside(
     dataset: Dataset, steps: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
