@@ -475,21 +475,46 @@ class Decoded:
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 of pixels, targets and class names."""
-        digest = hashlib.sha256("\0".join(self.classes).encode())
-        if self.value_range not in (None, SIXTEEN_BITS):
-            digest.update(repr(self.value_range).encode())
-        for title, part in (("", self.train), ("val", self.val), ("", self.test)):
-            if part is not None:
-                digest.update(f"{title}{part.shape}".encode())
-                for images in part.chunks():
-                    digest.update(np.ascontiguousarray(images).data)
-                for values in (part.images, part.targets):
-                    if isinstance(values, Ragged):
-                        digest.update(values.shapes.data)
-                targets = part.targets
-                flat = targets.buffer if isinstance(targets, Ragged) else targets
-                digest.update(np.ascontiguousarray(flat).data)
-        return digest.hexdigest()[:16]
+        digest = DataDigest(self.classes, self.value_range)
+        for title, part in self.parts.items():
+            digest.begin(title, part.shape)
+            for images in part.chunks():
+                digest.add(images)
+            digest.end(part.images, part.targets)
+        return digest.fingerprint
+
+
+class DataDigest:
+    """Computes `Decoded.fingerprint`, also while the images are decoded.
+
+    The parts are added one after another, in the order of `Decoded.parts`.
+    """
+
+    def __init__(self, classes: Iterable[str], value_range: tuple[float, float] | None) -> None:
+        self._hash = hashlib.sha256("\0".join(classes).encode())
+        if value_range not in (None, SIXTEEN_BITS):
+            self._hash.update(repr(value_range).encode())
+
+    def begin(self, title: str, shape: tuple[int, ...]) -> None:
+        """Begin a part; `shape` is that of all its images."""
+        self._hash.update(f"{title if title == 'val' else ''}{shape}".encode())
+
+    def add(self, images: Images) -> None:
+        """Add the next images of the part."""
+        self._hash.update(np.ascontiguousarray(images).data)
+
+    def end(self, images: Arrays, targets: Arrays) -> None:
+        """End a part, whose images have all been added."""
+        for values in (images, targets):
+            if isinstance(values, Ragged):
+                self._hash.update(values.shapes.data)
+        flat = targets.buffer if isinstance(targets, Ragged) else targets
+        self._hash.update(np.ascontiguousarray(flat).data)
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the parts so far."""
+        return self._hash.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

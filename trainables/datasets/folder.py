@@ -8,23 +8,28 @@ values of the whole data set, so that their brightness stays comparable. If the 
 neither into the cache nor into memory, they are decoded again whenever they are used (`Encoded`).
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
+    CHUNK,
     SIXTEEN_BITS,
     TITLES,
     Allocate,
     Arrays,
+    DataDigest,
     Decoded,
     Images,
     LeftOut,
@@ -134,7 +139,11 @@ def load(
             problems.append(str(error))
         form = _common_form(findings.headers.values(), config.image_size, value_range)
         arrays = _allocate_all(parts, form.shape, allocate)
-        _decode_all(layout, arrays, form, findings, pool)
+        fingerprint = ""
+        if arrays:
+            _decode_all(layout, arrays, form, findings, pool)
+        else:
+            fingerprint = _check_all(layout, classes, form, findings, pool)
     problems += [
         *find_dark(layout, findings),
         *list_unreadable(layout, findings, are_skipped=config.skip_bad),
@@ -152,7 +161,7 @@ def load(
         )
         for title in parts
     }
-    return Decoded(
+    decoded = Decoded(
         tuple(classes),
         whole["train"],
         whole.get("test"),
@@ -165,6 +174,9 @@ def load(
         ),
         left_out=tuple(list_left_out(layout, findings)),
     )
+    if fingerprint:
+        decoded.__dict__["fingerprint"] = fingerprint  # a `cached_property`
+    return decoded
 
 
 def _decode_all(
@@ -174,28 +186,68 @@ def _decode_all(
     findings: FolderFindings,
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Decode all images into the arrays of their parts; without arrays, only to check them."""
+    """Decode all images into the arrays of their parts."""
 
-    def decode(images: Images | None, row: int, path: Path) -> None:
-        advance()
-        if images is None:
-            with suppress(OSError):  # of a missing file, which cannot be decoded, either
-                findings.stamps[path] = stamp_of(path)
-        try:
-            pixels, was_transparent = decode_telling(
-                path, form.size, form.mode, form.value_range or SIXTEEN_BITS
-            )
-        except DataError as error:
-            findings.errors[path] = error
-            return
-        if images is not None:
+    def fill(images: Images, row: int, path: Path) -> None:
+        pixels = _decode(path, form, findings)
+        if pixels is not None:
             images[row] = pixels
-        findings.note(path, pixels, was_transparent=was_transparent)
+        advance()
 
     with step("decoding images", len(layout.paths)) as advance:
         for title, members in layout.parts.items():
             each = [path for _, path in members]
-            list(pool.map(decode, [arrays.get(title)] * len(each), range(len(each)), each))
+            list(pool.map(fill, [arrays[title]] * len(each), range(len(each)), each))
+
+
+def _check_all(
+    layout: Layout,
+    classes: list[str],
+    form: ImageForm,
+    findings: FolderFindings,
+    pool: ThreadPoolExecutor,
+) -> str:
+    """Decode all images only to check them, and return the fingerprint of the data.
+
+    It is empty if an image cannot be read, since the fingerprint depends on how many can.
+    """
+
+    def check(path: Path) -> Images | None:
+        with suppress(OSError):  # of a missing file, which cannot be decoded, either
+            findings.stamps[path] = stamp_of(path)
+        pixels = _decode(path, form, findings)
+        advance()
+        return pixels
+
+    digest = DataDigest(classes, form.value_range)
+    count = max(1, CHUNK // math.prod(form.shape))
+    with step("decoding images", len(layout.paths)) as advance:
+        for title in (title for title in TITLES if title in layout.parts):
+            each = [path for _, path in layout.parts[title]]
+            digest.begin(title, (len(each), *form.shape))
+            chunks = (
+                pool.map(check, each[first : first + count]) for first in range(0, len(each), count)
+            )
+            # The next chunk is being decoded while one is added.
+            for chunk, _ in pairwise(chain(chunks, [()])):
+                for pixels in chunk:
+                    if pixels is not None:
+                        digest.add(pixels)
+            digest.end((), _targets(layout.parts[title], classes))
+    return "" if findings.errors else digest.fingerprint
+
+
+def _decode(path: Path, form: ImageForm, findings: FolderFindings) -> Images | None:
+    """Decode an image, and record an error or peculiarity; None if it cannot be read."""
+    try:
+        pixels, was_transparent = decode_telling(
+            path, form.size, form.mode, form.value_range or SIXTEEN_BITS
+        )
+    except DataError as error:
+        findings.errors[path] = error
+        return None
+    findings.note(path, pixels, was_transparent=was_transparent)
+    return pixels
 
 
 def list_left_out(layout: Layout, findings: FolderFindings) -> Iterator[LeftOut]:
@@ -242,12 +294,17 @@ def _part(
         raise DataError(
             f"no image of the {TITLES[title]} set can be read. Check the files of this set."
         )
-    numbers = {name: number for number, name in enumerate(classes)}
     return Part(
         images(rows, [members[row][1] for row in rows]),
-        np.array([numbers[members[row][0]] for row in rows], dtype=np.int64),
+        _targets([members[row] for row in rows], classes),
         tuple(layout.name(members[row][1]) for row in rows),
     )
+
+
+def _targets(members: Members, classes: list[str]) -> NDArray[np.int64]:
+    """Return the numbers of the members' classes."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[name] for name, _ in members], dtype=np.int64)
 
 
 def _without_gaps(images: Images, rows: list[int], paths: list[Path]) -> Images:

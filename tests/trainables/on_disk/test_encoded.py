@@ -208,6 +208,32 @@ def test_jpeg_files_are_reduced_with_the_same_decoder(tmp_path: Path, little_roo
     assert np.array_equal(in_memory.train.images, on_disk.train.images)
 
 
+@pytest.mark.parametrize("parts", [(), ("train", "test", "val")])
+def test_each_file_is_decoded_once_until_the_fingerprint_is_known(
+    parts: tuple[str, ...],
+    tmp_path: Path,
+    write_noise: Callable[[], Path],
+    little_room: Room,
+    decoded_files: list[str],
+) -> None:
+    """The fingerprint is that of the images in memory, also if the folder has parts."""
+    root = write_noise()
+    if parts:
+        for part in parts:
+            for letter in "abc":
+                (tmp_path / "parts" / part / letter).mkdir(parents=True)
+        for number, path in enumerate(sorted(root.rglob("*.png"))):
+            path.rename(tmp_path / "parts" / parts[number % 3] / path.parent.name / path.name)
+        root = tmp_path / "parts"
+    config = DataConfig(name="folder", root=str(root))
+    in_memory = read(config).decoded
+    with little_room():
+        on_disk = read(config).decoded
+        assert isinstance(on_disk.train.images, Encoded)
+        assert on_disk.fingerprint == in_memory.fingerprint
+        assert decoded_files == [], "checked once; nothing was read again"
+
+
 def test_unreadable_files_are_left_out(config: DataConfig, little_room: Room) -> None:
     (Path(config.root) / "a" / "0.png").write_text("no image")
     lenient = DataConfig(name="folder", root=config.root, skip_bad=True)
