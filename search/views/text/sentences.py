@@ -4,7 +4,7 @@ from search.decisions.refinement import refinement_sentences
 from search.decisions.selection import is_average_as_good
 from search.facts.metric import least_score, tested_interval
 from search.facts.more_labels import labels_forecast
-from search.facts.trials import ms_per_image
+from search.facts.trials import is_baseline, ms_per_image
 from search.journal.events import Pooled, Requested
 from search.journal.guessing import ERROR_RATE, AgainstGuessing, answer_against, is_tie
 from search.journal.pareto import front
@@ -37,6 +37,13 @@ def risk_text(result: SearchResult) -> str:
     if not stopped:  # the other trials are still waiting for their turn
         return ""
     subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
+    if (best := result.best) is not None and is_baseline(best):
+        # The scheduler compares networks with networks only.
+        chance_text = f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
+        return (
+            f"The chance that {subject} would have been the best network is {chance_text}; whether "
+            f"it would have been better than {best.trial}, which was fitted once, is not known."
+        )
     if chance < MIN_RISK:
         return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."
     surer = 1 - chance / 2

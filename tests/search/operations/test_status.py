@@ -98,6 +98,25 @@ def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(
     assert "new trials" not in risk_text(result), "that was said already"
 
 
+def test_networks_that_a_baseline_beats_are_not_said_to_be_the_best(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """Early stopping compares networks with each other only."""
+    result = play(open_driver(changed(experiment, scheduler="asha"))).result
+    assert result.best is not None
+    result.best.config = {**result.best.config, "model": {"name": "svm"}}
+    result.risk = Risked(1.0, 8, 0.04)
+    text = risk_text(result)
+    assert re.fullmatch(
+        r"The chance that one of the \d stopped trials would have been the best network is about "
+        r"100%; whether it would have been better than t\d{4}, which was fitted once, is not "
+        r"known\.",
+        text,
+    )
+    result.risk = Risked(0.004, 8)
+    assert "the best network is less than 1%; " in risk_text(result)
+
+
 def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
