@@ -46,6 +46,7 @@ from search.views.text.sentences import (
     taken_over_text,
 )
 from search.views.text.tables import front_table, models_table, selection_table
+from search.views.text.verdict import answer_sentences
 from trainables.errors import counted
 from trainables.export.model import class_of_task
 
@@ -184,6 +185,10 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):
         say(console, line)
+    if result.chosen is not None:
+        console.print()
+        for title, sentence in answer_sentences(result):
+            say(console, f"{title}: {sentence}")
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:

@@ -40,6 +40,8 @@ FEW_IMAGES = 1000
 """With fewer images than this, a sentence contains `only`, and percentages have one decimal."""
 MANY_SETTINGS = 6
 """Of more settings that were searched, only the first two are named."""
+ANSWERING = ("Found", "Chosen", "On new images")
+"""The titles of the sentences that are the answer in short."""
 Sentence = tuple[str, Message]
 """(short title, one or more sentences)."""
 
@@ -71,6 +73,11 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
         ]
     sections.append(("Asked", _question(result)))
     return [(title, Message(text)) for title, text in sections if text]
+
+
+def answer_sentences(result: SearchResult) -> list[Sentence]:
+    """Write only the sentences on what was found, and on how good it is on new images."""
+    return [sentence for sentence in verdict(result) if sentence[0] in ANSWERING]
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
@@ -372,7 +379,10 @@ def _network(result: SearchResult) -> str:
         return f"No network was tried: {name} is the best of the baselines."
     metric, gain = result.metric, network.score - baseline.score
     noise = WIDTH * math.hypot(*(trial.error(images) for trial in (network, baseline)))
-    judged = "Yes" if gain > noise else "No" if gain < -noise else "Not clearly"
+    epochs = network.config["epochs"]
+    is_unfinished = network.reached < epochs  # a longer training might do better
+    worse = "Not in the epochs that it had" if is_unfinished else "No"
+    judged = "Yes" if gain > noise else worse if gain < -noise else "Not clearly"
     beyond = "beyond" if abs(gain) > noise else "within"
     behind = (
         f"{apart(gain, metric)} {'less' if network.value >= baseline.value else 'more'}, "
@@ -381,6 +391,7 @@ def _network(result: SearchResult) -> str:
     reached = (
         f"the best network ({network.config['model']['name']}) reaches "
         f"{worth(network.value, metric, images)}"
+        f"{f' within {network.reached} of {epochs} epochs' if is_unfinished else ''}"
     )
     return (
         f"{judged}: {reached}, {name} {MODELS[name].method} "

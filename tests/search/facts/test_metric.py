@@ -139,6 +139,10 @@ def test_the_last_lines_tell_the_metric_then_accuracy(searched: Searched) -> Non
         f"val {title} {best.value:.4f} test {title} 0.4321 "
         f"val accuracy {best.primary_value:.4f} test accuracy 0.7500"
     ) in printed(console)
+    assert (
+        f" On new images: {best.trial} reaches {with_article(searched.metric)} of 0.4321 on the 4 "
+        "test images (95% interval: 0.3456 to 0.5678), and classifies 75.0% of them correctly. "
+    ) in printed(console)
 
 
 def test_the_note_tells_the_metric(searched: Searched) -> None:
@@ -364,6 +368,28 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
     )
     other.best[metric.error_key] = 1.0
     assert verdict_texts(searched.result)["A network?"].startswith("Not clearly: ")
+
+
+def test_a_network_that_was_stopped_early_is_not_said_to_be_worse_for_good(
+    searched: Searched,
+) -> None:
+    result, metric = searched.result, searched.metric
+    leader = searched.best.trial
+    for trial in result.trials.values():
+        is_leader = trial.trial == leader
+        model = "svm" if is_leader else "deep_cnn"
+        trial.config = {**trial.config, "model": {**trial.config["model"], "name": model}}
+        for metrics in trial.epochs.values():
+            metrics[metric.error_key] = 1e-9
+    text = verdict_texts(result)["A network?"]
+    network = next(t for t in result.ranking if t.config["model"]["name"] == "deep_cnn")
+    assert text.startswith("No: the best network (deep_cnn) reaches ")
+    longer = network.reached + 5
+    network.config = {**network.config, "epochs": longer}
+    assert verdict_texts(result)["A network?"].startswith(
+        "Not in the epochs that it had: the best network (deep_cnn) reaches "
+        f"{network.value:.4f} within {network.reached} of {longer} epochs, svm on "
+    )
 
 
 def test_the_words_on_a_network_are_those_of_the_task(searched: Searched) -> None:
