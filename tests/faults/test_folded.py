@@ -6,7 +6,7 @@ from tests.faults.conftest import OpenSearch
 from tests.faults.harness import INLINE
 from tests.faults.oracle import assert_contract, story, taken_over
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow(90), pytest.mark.long]
 
 SPACE = """
 from search.space import Choice, SearchSpace

@@ -193,6 +193,7 @@ def running(host: Host, *command: object) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.ray
 @pytest.mark.slow(60)
+@pytest.mark.long
 def test_a_node_that_is_cut_off_leaves_no_request_unanswered(
     hosts: tuple[Host, Host], tmp_path: Path
 ) -> None:

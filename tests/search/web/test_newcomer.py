@@ -229,6 +229,7 @@ def test_a_newcomer_gets_from_a_folder_of_images_to_the_class_of_a_new_one(
     assert newcomer.elsewhere == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", OTHER_TASKS)
 def test_axe_finds_nothing_on_the_pages_and_the_report_of_another_task(
     task: str, newcomer: Newcomer, tmp_path: Path

@@ -109,6 +109,7 @@ def test_an_exported_program_needs_no_torchvision(module: ModuleType) -> None:
 
 
 @pytest.mark.slow(60)
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @both
 def test_onnx_runtime_gives_the_same(module: ModuleType, tmp_path: Path) -> None:
