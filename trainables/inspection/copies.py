@@ -7,12 +7,16 @@ required correlation.
 """
 
 import hashlib
+import math
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.caches import cache_folder, make_private
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
 from trainables.inspection.hashes import (
     MIRROR,
@@ -49,6 +53,8 @@ BANDS, WINDOW = 4, 64
 
 In addition, they must be at most `WINDOW` places apart when the hashes that agree are sorted.
 """
+IN_MEMORY, ROWS = 256_000_000, 1000
+"""The maximum size in bytes of thumbnails in memory, and the rows of a table used at once."""
 MAX_PAIRS = 100_000
 """The maximum number of pairs of each kind that are returned."""
 NOT_LOOKED_FOR = "nearly equal images were not searched for"
@@ -87,9 +93,10 @@ class Copies:
 
 def find_copies(parts: Sequence[Part]) -> Copies:
     """Find the copies among the images of these parts; `limit` states what was not searched."""
-    original = _originals(parts)
     none, sides = np.empty((0, 2), np.int64), [_least_side(part) for part in parts if len(part)]
-    if min(sides, default=0) < MIN_SIDE:
+    is_small = min(sides, default=0) < MIN_SIDE
+    original, image_hashes = _read_all(parts, with_hashes=not is_small)
+    if is_small:
         small = f"some images have fewer than {MIN_SIDE} pixels per side"
         return Copies(original, none, none, f"{NOT_LOOKED_FOR}: {small}")
     distinct = np.unique(original)
@@ -102,13 +109,13 @@ def find_copies(parts: Sequence[Part]) -> Copies:
         if likeness < VARIED
         else (MIN_SIMILARITY_ALIKE, MAX_DISTANCE_ALIKE)
     )
-    image_hashes = np.concatenate([hashes(images) for part in parts for images in _batches(part)])
-    candidates, mirror_candidates = _find_candidates(image_hashes[distinct], distance)
-    near = _verify(source, distinct[candidates], similarity, mirror=False)
-    is_known = np.isin(
-        _keys(distinct[mirror_candidates], len(original)), _keys(near, len(original))
+    candidates, mirror_candidates = (
+        distinct[pairs] for pairs in _find_candidates(image_hashes[distinct], distance)
     )
-    mirror_pairs = _verify(source, distinct[mirror_candidates][~is_known], similarity, mirror=True)
+    table = _ThumbnailTable(source, np.union1d(candidates, mirror_candidates))
+    near = _verify(table, candidates, similarity, mirror=False)
+    is_known = np.isin(_keys(mirror_candidates, len(original)), _keys(near, len(original)))
+    mirror_pairs = _verify(table, mirror_candidates[~is_known], similarity, mirror=True)
     is_cut = MAX_PAIRS in (len(near), len(mirror_pairs))
     return Copies(
         original,
@@ -132,19 +139,23 @@ def _batches(part: Part) -> Iterator[Images]:
         yield from part.chunks()
 
 
-def _originals(parts: Sequence[Part]) -> Rows:
-    """Return for each image the first one that equals it in every pixel, (images,)."""
+def _read_all(parts: Sequence[Part], *, with_hashes: bool) -> tuple[Rows, Hashes]:
+    """Read all images once, to find equal ones and to compute their hashes.
+
+    Returns:
+        For each image, the first one that equals it in every pixel, (images,); and the hashes,
+        (images,), which are empty unless `with_hashes`.
+    """
     first: dict[bytes, int] = {}
-    images = (image for part in parts for image in part.each())
-    return np.array(
-        [
-            first.setdefault(
-                hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest(), number
-            )
-            for number, image in enumerate(images)
-        ],
-        dtype=np.int64,
-    )
+    original, image_hashes = list[int](), [np.empty(0, np.uint64)]
+    for part in parts:
+        for images in _batches(part):
+            for image in images:
+                content = hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
+                original.append(first.setdefault(content, len(original)))
+            if with_hashes:
+                image_hashes.append(hashes(images))
+    return np.array(original, dtype=np.int64), np.concatenate(image_hashes)
 
 
 class _ThumbnailSource:
@@ -167,6 +178,46 @@ class _ThumbnailSource:
                 some = part.take(own[first : first + step])
                 batches += [thumbnails(images, self.side) for images in _batches(some)]
         return np.concatenate(batches)
+
+
+class _ThumbnailTable:
+    """The thumbnails of some images, each of which is read only once.
+
+    An image may be in many pairs, and to read it from the disk takes long. More than `IN_MEMORY`
+    bytes are kept in a file; without room on the disk, thumbnails are computed when they are used.
+    """
+
+    def __init__(self, source: _ThumbnailSource, rows: Rows) -> None:
+        """Compute the thumbnails of these images, in ascending order."""
+        self.source, self.rows = source, rows
+        self.table = None
+        if len(rows):
+            self.table = _allocate((len(rows), *source.thumbnails(rows[:1]).shape[1:]))
+        if self.table is not None:
+            for first in range(0, len(rows), ROWS):
+                self.table[first : first + ROWS] = source.thumbnails(rows[first : first + ROWS])
+
+    def thumbnails(self, rows: Rows) -> Floats:
+        """Return the thumbnails of some of the images, in ascending order."""
+        if self.table is None:
+            return self.source.thumbnails(rows)
+        return np.asarray(self.table[np.searchsorted(self.rows, rows)])
+
+
+def _allocate(shape: tuple[int, ...]) -> Floats | None:
+    """Return an array in memory, or in a file of the cache; None without room on the disk."""
+    size = 4 * math.prod(shape)
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    folder = cache_folder("thumbnails")
+    try:
+        make_private(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:  # it has no name, and ends with its array
+            # Writing to a mapped file on a full disk would kill the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.float32, "r+", shape=shape)
+    except (OSError, AttributeError):  # no space, or no `posix_fallocate` on this system
+        return None
 
 
 def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
@@ -219,16 +270,16 @@ def _keys(pairs: Rows, count: int) -> Rows:
     return np.asarray(pairs[:, 0] * count + pairs[:, 1], np.int64)
 
 
-def _verify(source: _ThumbnailSource, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
+def _verify(table: _ThumbnailTable, pairs: Rows, similarity: float, *, mirror: bool) -> Rows:
     """Return the first `MAX_PAIRS` pairs whose thumbnails correlate by at least `similarity`.
 
     With `mirror`, the second image of each pair is mirrored first.
     """
     verified = [np.empty((0, 2), np.int64)]
-    for first in range(0, len(pairs), 1000):
-        batch = pairs[first : first + 1000]
+    for first in range(0, len(pairs), ROWS):
+        batch = pairs[first : first + ROWS]
         rows, places = np.unique(batch, return_inverse=True)
-        thumbs = source.thumbnails(rows)
+        thumbs = table.thumbnails(rows)
         first_thumbs, second_thumbs = thumbs[places.reshape(-1, 2).T]
         second_thumbs = mirror_thumbnails(second_thumbs) if mirror else second_thumbs
         verified.append(batch[(first_thumbs * second_thumbs).sum(axis=(1, 2, 3)) >= similarity])

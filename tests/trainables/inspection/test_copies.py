@@ -1,13 +1,17 @@
 """Copies of images: equal, nearly equal, mirrored, and what is none."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from trainables.caches import cache_folder
 from trainables.datasets.arrays import Images, Part, Ragged
+from trainables.inspection import copies
 from trainables.inspection.copies import NOT_LOOKED_FOR, find_copies
 from trainables.inspection.hashes import MIRROR, hashes, thumbnails
 
@@ -146,3 +150,53 @@ def test_copies_are_known_among_some_of_the_images_in_another_order() -> None:
     np.testing.assert_array_equal(known.near, found.near)
     np.testing.assert_array_equal(known.mirrored, found.mirrored)
     assert (known.near.tolist(), known.mirrored.tolist()) == ([[0, 2]], [[1, 3]])
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_many_thumbnails_are_in_a_file_or_computed_when_they_are_used(
+    has_room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.concatenate([photographs(12), photographs(12)[:, :, ::-1], photographs(6, seed=1)])
+    images[:12] = [darker(image) for image in images[:12]]
+    images[24:] = [as_jpeg(image) for image in images[:6]]
+    in_memory = find_copies([part(images)])
+    assert len(in_memory.near) == 6
+    assert len(in_memory.mirrored) == 18
+    reserved = []
+
+    def reserve(file: int, start: int, size: int) -> None:
+        reserved.append(size)
+        if not has_room:
+            raise OSError("no space is left")
+        os.ftruncate(file, start + size)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(copies, "IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    found = find_copies([part(images)])
+    assert reserved == [30 * 32 * 32 * 3 * 4], "of 30 images"
+    for name in ("original", "near", "mirrored"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name))
+    assert not list(cache_folder("thumbnails").iterdir())
+
+
+def test_each_image_is_read_twice_however_many_pairs_it_is_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once for its content and hash, once for its thumbnail; a third time in a sample of 400."""
+    images = np.concatenate([photographs(1)] * 60)
+    images += np.arange(60, dtype=np.uint8)[:, None, None, None] % 3
+    images = np.concatenate([images, photographs(300, seed=1)])
+    images[:60, 0, 0, 0] = np.arange(60)
+    reads = []
+    take = Part.take
+
+    def recording(taken: Part, rows: np.ndarray) -> Part:
+        reads.extend(rows.tolist())
+        return take(taken, rows)
+
+    monkeypatch.setattr(Part, "take", recording)
+    monkeypatch.setattr(copies, "ROWS", 50)
+    found = find_copies([part(images)])
+    assert len(found.near) > 500
+    assert max(np.bincount(reads)) <= 3
