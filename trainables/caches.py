@@ -88,6 +88,21 @@ def hold(file: Path) -> int:
     return descriptor
 
 
+def reserve(descriptor: int, size: int) -> bool:
+    """Allocate the space of a file on the disk; return False if that is not possible.
+
+    A file that will be mapped needs it: writing to a mapped file on a full disk kills the process
+    (SIGBUS).
+    """
+    if not hasattr(os, "posix_fallocate"):  # as on macOS
+        return False
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        return False
+    return True
+
+
 def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
     """Remove the least recently used entries until the rest has at most `limit` bytes in total.
 

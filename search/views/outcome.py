@@ -36,7 +36,6 @@ from search.views.text.labels import (
 from search.views.text.robustness import robustness_lines
 from search.views.text.sentences import (
     alone_text,
-    ensemble_text,
     guessing_text,
     more_labels_text,
     quicker_text,
@@ -157,8 +156,6 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         console.print(best_table(result))
     else:
         say(console, nothing_counts(experiment, result))
-    if combined := ensemble_text(result):
-        say(console, combined)
     if comparison := guessing_text(result):
         say(console, comparison)
     if compared := models_table(result):
@@ -185,10 +182,10 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
     refine = Remedy("refine", experiment.name, experiment.storage)
     for line in refinement_sentences(result, refine):
         say(console, line)
-    if result.chosen is not None:
+    if result.is_over and result.chosen is not None and not chosen:
         console.print()
-        for title, sentence in answer_sentences(result):
-            say(console, f"{title}: {sentence}")
+        for title, text in answer_sentences(result):
+            say(console, f"{title}: {text}")
 
 
 def _places(finished: Finished) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ from trainables.caches import (
     evict,
     hold,
     make_private,
+    reserve,
 )
 from trainables.catalog.datasets import DECODING
 from trainables.catalog.tasks import TASKS
@@ -308,19 +309,14 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
 
 
 def _map_new_file(path: Path, shape: tuple[int, ...]) -> Images | None:
-    """Create a file that is mapped as an array; None if the disk is full.
-
-    The space on disk is allocated at once, because writing to a mapped file on a full disk kills
-    the process (SIGBUS).
-    """
-    try:
+    """Create a file that is mapped as an array; None if its space cannot be reserved."""
+    with suppress(OSError):
         images: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except (OSError, AttributeError):  # no space, or no `posix_fallocate` on this system
-        path.unlink(missing_ok=True)
-        return None
-    return _plain(images)
+            if reserve(file.fileno(), path.stat().st_size):
+                return _plain(images)
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _plain(mapped: Images) -> Images:

@@ -220,7 +220,7 @@ def _check_all(
         return pixels
 
     digest = DataDigest(classes, form.value_range)
-    count = max(1, CHUNK // math.prod(form.shape))
+    count = max(processors(), CHUNK // math.prod(form.shape))
     with step("decoding images", len(layout.paths)) as advance:
         for title in (title for title in TITLES if title in layout.parts):
             each = [path for _, path in layout.parts[title]]

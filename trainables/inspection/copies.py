@@ -8,15 +8,16 @@ required correlation.
 
 import hashlib
 import math
-import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.caches import cache_folder, make_private
+from trainables.caches import cache_folder, cache_limit, make_private, reserve
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
 from trainables.inspection.hashes import (
     MIRROR,
@@ -53,8 +54,10 @@ BANDS, WINDOW = 4, 64
 
 In addition, they must be at most `WINDOW` places apart when the hashes that agree are sorted.
 """
-IN_MEMORY, ROWS = 256_000_000, 1000
-"""The maximum size in bytes of thumbnails in memory, and the rows of a table used at once."""
+IN_MEMORY = 256_000_000
+"""The maximum size of thumbnails in memory, in bytes; more of them are in a file."""
+BATCH = 1000
+"""The number of images whose thumbnails are computed at once, and of pairs compared at once."""
 MAX_PAIRS = 100_000
 """The maximum number of pairs of each kind that are returned."""
 NOT_LOOKED_FOR = "nearly equal images were not searched for"
@@ -95,6 +98,7 @@ def find_copies(parts: Sequence[Part]) -> Copies:
     """Find the copies among the images of these parts; `limit` states what was not searched."""
     none, sides = np.empty((0, 2), np.int64), [_least_side(part) for part in parts if len(part)]
     is_small = min(sides, default=0) < MIN_SIDE
+    # All are hashed, though the images may turn out to be too similar: reading them again is worse.
     original, image_hashes = _read_all(parts, with_hashes=not is_small)
     if is_small:
         small = f"some images have fewer than {MIN_SIDE} pixels per side"
@@ -163,6 +167,8 @@ class _ThumbnailSource:
 
     def __init__(self, parts: Sequence[Part], side: int) -> None:
         self.parts, self.side = parts, side
+        self.shape = side, parts[0].shape[-1], side
+        """The shape of a thumbnail: (side, channels, side)."""
         self.starts = np.cumsum([0, *map(len, parts)])
 
     def thumbnails(self, rows: Rows) -> Floats:
@@ -181,21 +187,19 @@ class _ThumbnailSource:
 
 
 class _ThumbnailTable:
-    """The thumbnails of some images, each of which is read only once.
+    """The thumbnails of some images, each of which is computed once if there is room for all.
 
-    An image may be in many pairs, and to read it from the disk takes long. More than `IN_MEMORY`
-    bytes are kept in a file; without room on the disk, thumbnails are computed when they are used.
+    An image may be in many pairs, and reading it from the disk takes long. More than `IN_MEMORY`
+    bytes are kept in a file. Without room for it, thumbnails are computed whenever they are used.
     """
 
     def __init__(self, source: _ThumbnailSource, rows: Rows) -> None:
         """Compute the thumbnails of these images, in ascending order."""
         self.source, self.rows = source, rows
-        self.table = None
-        if len(rows):
-            self.table = _allocate((len(rows), *source.thumbnails(rows[:1]).shape[1:]))
+        self.table = _allocate((len(rows), *source.shape)) if len(rows) else None
         if self.table is not None:
-            for first in range(0, len(rows), ROWS):
-                self.table[first : first + ROWS] = source.thumbnails(rows[first : first + ROWS])
+            for first in range(0, len(rows), BATCH):
+                self.table[first : first + BATCH] = source.thumbnails(rows[first : first + BATCH])
 
     def thumbnails(self, rows: Rows) -> Floats:
         """Return the thumbnails of some of the images, in ascending order."""
@@ -210,14 +214,15 @@ def _allocate(shape: tuple[int, ...]) -> Floats | None:
     if size <= IN_MEMORY:
         return np.empty(shape, np.float32)
     folder = cache_folder("thumbnails")
-    try:
+    with suppress(OSError):  # the cache cannot be written to
         make_private(folder)
-        with tempfile.TemporaryFile(dir=folder) as file:  # it has no name, and ends with its array
-            # Writing to a mapped file on a full disk would kill the process (SIGBUS).
-            os.posix_fallocate(file.fileno(), 0, size)
-            return np.memmap(file, np.float32, "r+", shape=shape)
-    except (OSError, AttributeError):  # no space, or no `posix_fallocate` on this system
-        return None
+        if size > min(cache_limit(folder), shutil.disk_usage(folder).free // 2):
+            return None
+        # The file has no name: its space is freed when the array is no longer used.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if reserve(file.fileno(), size):
+                return np.memmap(file, np.float32, "r+", shape=shape)
+    return None
 
 
 def _likeness(source: _ThumbnailSource, distinct: Rows) -> float:
@@ -276,8 +281,8 @@ def _verify(table: _ThumbnailTable, pairs: Rows, similarity: float, *, mirror: b
     With `mirror`, the second image of each pair is mirrored first.
     """
     verified = [np.empty((0, 2), np.int64)]
-    for first in range(0, len(pairs), ROWS):
-        batch = pairs[first : first + ROWS]
+    for first in range(0, len(pairs), BATCH):
+        batch = pairs[first : first + BATCH]
         rows, places = np.unique(batch, return_inverse=True)
         thumbs = table.thumbnails(rows)
         first_thumbs, second_thumbs = thumbs[places.reshape(-1, 2).T]

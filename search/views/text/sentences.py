@@ -28,7 +28,11 @@ MIN_RISK = 0.01
 
 
 def risk_text(result: SearchResult) -> str:
-    """Describe the risk that a stopped trial would have been the best; empty without a risk."""
+    """Describe the risk that a stopped trial would have been the best; empty without a risk.
+
+    If a baseline is the best, it is the risk that a stopped network would have been the best
+    network: the scheduler compares networks with each other only.
+    """
     risk = result.risk
     if risk is None or not (chance := risk.chance):
         return ""
@@ -38,11 +42,11 @@ def risk_text(result: SearchResult) -> str:
         return ""
     subject = f"one of the {stopped} {state} trials" if stopped != 1 else f"the {state} trial"
     if (best := result.best) is not None and is_baseline(best):
-        # The scheduler compares networks with networks only.
-        chance_text = f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
+        # More epochs or new trials might find a better network, but perhaps no better trial.
         return (
-            f"The chance that {subject} would have been the best network is {chance_text}; whether "
-            f"it would have been better than {best.trial}, which was fitted once, is not known."
+            f"The chance that {subject} would have been the best network is "
+            f"{_chance_text(chance)}; whether it would have been better than {best.trial}, which "
+            "was fitted once, is not known."
         )
     if chance < MIN_RISK:
         return f"It is unlikely (less than {MIN_RISK:.0%}) that {subject} would have been the best."
@@ -65,14 +69,14 @@ def _new_text(going_on: float, new: float, state: str) -> str:
         new: the chance that a better trial is found by training new ones.
         state: the state of the trials that may be continued: stopped or held.
     """
-    new_text, old_text = (
-        f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
-        for chance in (new, going_on)
-    )
     return (
-        f"In that many epochs, new trials find a better one with a chance of {new_text}, the "
-        f"{state} ones with {old_text}."
+        f"In that many epochs, new trials find a better one with a chance of {_chance_text(new)}, "
+        f"the {state} ones with {_chance_text(going_on)}."
     )
+
+
+def _chance_text(chance: float) -> str:
+    return f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
 
 
 def taken_over_text(result: SearchResult) -> str:
@@ -297,18 +301,6 @@ def beside_best_text(combined: Pooled) -> str:
     if combined.gain == 0:
         return f"as good as {best}"
     return f"{gap} {'worse' if combined.gain < 0 else 'better'} than {best}"
-
-
-def ensemble_text(result: SearchResult) -> str:
-    """Describe the ensemble of the search, in a sentence; empty if it is not the answer."""
-    combined = result.combined
-    if combined is None or not result.is_ensemble_chosen:
-        return ""
-    return (
-        f"The answer is an ensemble, the mean probabilities of {', '.join(combined.members)}: with "
-        f"so few validation images, none of them can be told to be the best. It is "
-        f"{beside_best_text(combined)}, on these images."
-    )
 
 
 def alone_text(

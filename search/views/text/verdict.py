@@ -40,8 +40,8 @@ FEW_IMAGES = 1000
 """With fewer images than this, a sentence contains `only`, and percentages have one decimal."""
 MANY_SETTINGS = 6
 """Of more settings that were searched, only the first two are named."""
-ANSWERING = ("Found", "Chosen", "On new images")
-"""The titles of the sentences that are the answer in short."""
+ON_NEW_IMAGES = "On new images"
+"""The title of the sentence on the test images."""
 Sentence = tuple[str, Message]
 """(short title, one or more sentences)."""
 
@@ -56,14 +56,13 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
     """
     figures = [line.strip() for line in decided if line.startswith(" ")]
     outcome = [line for line in decided if not line.startswith(" ")]
-    title = "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
     sections: list[tuple[str, str | Message]] = [
         ("Decided", "; ".join(outcome)),
-        (title, _result_sentence(result)),
+        (title_of(result), _result_sentence(result)),
     ]
     if result.chosen is not None:
         sections += [
-            ("On new images", "; ".join(figures) or _tested(result)),
+            (ON_NEW_IMAGES, "; ".join(figures) or _tested(result)),
             ("How sure", _sure(result)),
             ("Guessing", guessing_text(result)),
             ("For less", quicker_text(result) or alone_text(result)),
@@ -75,9 +74,17 @@ def verdict(result: SearchResult, decided: Sequence[str] = ()) -> list[Sentence]
     return [(title, Message(text)) for title, text in sections if text]
 
 
-def answer_sentences(result: SearchResult) -> list[Sentence]:
-    """Write only the sentences on what was found, and on how good it is on new images."""
-    return [sentence for sentence in verdict(result) if sentence[0] in ANSWERING]
+def answer_sentences(result: SearchResult) -> list[tuple[str, str]]:
+    """Write only what was found and, if it was tested, how good it is on new images."""
+    sentences = [(title_of(result), _result_sentence(result))]
+    if result.chosen_test:
+        sentences.append((ON_NEW_IMAGES, _tested(result)))
+    return sentences
+
+
+def title_of(result: SearchResult) -> str:
+    """Return the title of the sentence on the answer."""
+    return "Chosen" if result.chosen is not None and result.chosen.repeat_of else "Found"
 
 
 def percent(share: float, images: int = FEW_IMAGES) -> str:
@@ -381,8 +388,9 @@ def _network(result: SearchResult) -> str:
     noise = WIDTH * math.hypot(*(trial.error(images) for trial in (network, baseline)))
     epochs = network.config["epochs"]
     is_unfinished = network.reached < epochs  # a longer training might do better
-    worse = "Not in the epochs that it had" if is_unfinished else "No"
-    judged = "Yes" if gain > noise else worse if gain < -noise else "Not clearly"
+    judged = "Yes" if gain > noise else "Not clearly"
+    if gain < -noise:
+        judged = "Not in the epochs that it had" if is_unfinished else "No"
     beyond = "beyond" if abs(gain) > noise else "within"
     behind = (
         f"{apart(gain, metric)} {'less' if network.value >= baseline.value else 'more'}, "

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,8 @@ def test_many_thumbnails_are_in_a_file_or_computed_when_they_are_used(
     in_memory = find_copies([part(images)])
     assert len(in_memory.near) == 6
     assert len(in_memory.mirrored) == 18
-    reserved = []
+    reserved, kinds = [], []
+    allocate = copies._allocate
 
     def reserve(file: int, start: int, size: int) -> None:
         reserved.append(size)
@@ -170,33 +172,55 @@ def test_many_thumbnails_are_in_a_file_or_computed_when_they_are_used(
             raise OSError("no space is left")
         os.ftruncate(file, start + size)
 
+    def recording(shape: tuple[int, ...]) -> np.ndarray | None:
+        table = allocate(shape)
+        kinds.append(type(table))
+        return table
+
+    monkeypatch.setattr(copies, "_allocate", recording)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(copies, "IN_MEMORY", 0)
     monkeypatch.setattr(os, "posix_fallocate", reserve)
     found = find_copies([part(images)])
     assert reserved == [30 * 32 * 32 * 3 * 4], "of 30 images"
+    assert kinds == [np.memmap if has_room else type(None)]
     for name in ("original", "near", "mirrored"):
         np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name))
     assert not list(cache_folder("thumbnails").iterdir())
 
 
+def test_the_cache_that_is_turned_off_gets_no_thumbnails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("IMAGE_CACHE_GB", "0")
+    monkeypatch.setattr(copies, "IN_MEMORY", 0)
+    assert copies._allocate((3, 32, 3, 32)) is None
+
+
 def test_each_image_is_read_twice_however_many_pairs_it_is_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Once for its content and hash, once for its thumbnail; a third time in a sample of 400."""
+    """Once for its content and hash, once for its thumbnail; all are in the sample of 400, too."""
     images = np.concatenate([photographs(1)] * 60)
     images += np.arange(60, dtype=np.uint8)[:, None, None, None] % 3
     images = np.concatenate([images, photographs(300, seed=1)])
     images[:60, 0, 0, 0] = np.arange(60)
-    reads = []
-    take = Part.take
+    reads, passes = [], []
+    take, chunks = Part.take, Part.chunks
 
     def recording(taken: Part, rows: np.ndarray) -> Part:
         reads.extend(rows.tolist())
         return take(taken, rows)
 
+    def recording_chunks(read: Part) -> Iterator[Images]:
+        passes.append(len(read))
+        return chunks(read)
+
     monkeypatch.setattr(Part, "take", recording)
-    monkeypatch.setattr(copies, "ROWS", 50)
+    monkeypatch.setattr(Part, "chunks", recording_chunks)
+    monkeypatch.setattr(copies, "BATCH", 50)
     found = find_copies([part(images)])
     assert len(found.near) > 500
-    assert max(np.bincount(reads)) <= 3
+    assert passes.count(len(images)) == 2, "once all, and once the copy of those in the sample"
+    assert max(np.bincount(reads)) == 2, "in the sample, and for its thumbnail"

@@ -215,8 +215,16 @@ def test_each_file_is_decoded_once_until_the_fingerprint_is_known(
     write_noise: Callable[[], Path],
     little_room: Room,
     decoded_files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The fingerprint is that of the images in memory, also if the folder has parts."""
+    checked: list[Path] = []
+    decode_telling = folder.decode_telling
+
+    def recording(path: Path, *form: Any) -> Any:
+        checked.append(path)
+        return decode_telling(path, *form)
+
     root = write_noise()
     if parts:
         for part in parts:
@@ -227,11 +235,14 @@ def test_each_file_is_decoded_once_until_the_fingerprint_is_known(
         root = tmp_path / "parts"
     config = DataConfig(name="folder", root=str(root))
     in_memory = read(config).decoded
+    monkeypatch.setattr(folder, "decode_telling", recording)
+    monkeypatch.setattr(folder, "CHUNK", 2000)  # of images that have 360 bytes each
     with little_room():
         on_disk = read(config).decoded
         assert isinstance(on_disk.train.images, Encoded)
         assert on_disk.fingerprint == in_memory.fingerprint
-        assert decoded_files == [], "checked once; nothing was read again"
+        assert sorted(checked) == sorted(root.rglob("*.png")), "each once"
+        assert decoded_files == [], "and not again for the fingerprint"
 
 
 def test_unreadable_files_are_left_out(config: DataConfig, little_room: Room) -> None:
