@@ -1,10 +1,15 @@
 """A team of workers that trains trials, as a `TorchTrainer` of Ray Train (gloo or nccl)."""
 
+import os
+import socket
 from typing import Any
 
+import psutil
+import ray
 from ray import ObjectRef
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 
 from trainables.worker import WorkerSetup, train_loop
 
@@ -38,7 +43,7 @@ def build_trainer(
         train_loop,
         train_loop_config={"dataset": dataset, "team": team, "setup": setup},
         scaling_config=scaling,
-        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl") if scaling.use_gpu else _GlooConfig("gloo"),
         run_config=RunConfig(name=name, storage_path=folder, failure_config=_once()),
     )
 
@@ -50,3 +55,42 @@ def _once() -> FailureConfig:
     failure, the search starts another attempt in another team instead.
     """
     return FailureConfig(max_preemption_failures=0)  # type: ignore[call-arg]
+
+
+class _GlooConfig(TorchConfig):
+    """The communication by gloo, over the network by which Ray reaches each machine.
+
+    By itself, gloo listens at the address to which the machine's name resolves. On many machines,
+    such as Debian's, that is a loopback address, at which no other machine reaches it.
+    """
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """The class that connects the workers."""
+        return _GlooBackend
+
+
+class _GlooBackend(_TorchBackend):
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Choose each worker's network interface, and connect the workers."""
+        worker_group.execute(choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def choose_interface() -> None:
+    """Let gloo use the interface that has this machine's address in Ray.
+
+    An interface that the user has chosen (`GLOO_SOCKET_IFNAME`) is kept.
+    """
+    name = interface_of(ray.util.get_node_ip_address())
+    if name:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def interface_of(address: str) -> str:
+    """Return the network interface that has this IP address; empty if none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        for each in addresses:
+            if each.family in (socket.AF_INET, socket.AF_INET6) and each.address == address:
+                return name
+    return ""

@@ -297,6 +297,34 @@ def test_images_of_a_bucket_are_fetched_once_and_both_hosts_train_on_them(
     assert size < sent[HEAD] < 1.2 * size
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("hosts")
+def test_the_workers_of_a_trial_on_two_hosts_reach_each_other(
+    hosts: Hosts, open_search: OpenSearch
+) -> None:
+    """Both hosts' name resolves to a loopback address, as on many machines: there, no worker would
+    be reached by the other.
+    """
+    search = open_search()
+    far = join(hosts, search)
+    try:
+        search.run(
+            *("--space", "smoke", "--scheduler", "fifo", "--trials", 2, "--set", "epochs=2"),
+            *("--workers", 2, "--cpus-per-trial", 1, "--concurrency", 1),
+            "--address",
+            f"{HEAD}:6379",
+            before=tuple(hosts.inside(hosts.near, *STARTING_HEAD)),
+            environment=hosts.environment,
+        )
+        done = search.finish()
+    finally:
+        far.kill()
+        far.wait()
+    assert done.code in (0, 6), done.err
+    assert done.summary["trials"] == {"completed": 2}
+    assert [event["epoch"] for event in search.events("epoch")] == [1, 2, 1, 2]
+
+
 @pytest.mark.xdist_group("hosts")
 def test_hosts_leave_nothing_behind() -> None:
     """The namespaces of the test above are gone."""
