@@ -53,7 +53,7 @@ def test_the_answer_is_an_ensemble_or_the_best_trial(
     done, summary = inline("run", *words)
     assert done.returncode == 0, done.stderr
     assert ("ensemble" in summary) == is_chosen
-    assert ("The answer is an ensemble" in done.stderr) == is_chosen
+    assert ("Found: An ensemble: " in done.stderr) == is_chosen
     assert (summary["best"]["test_accuracy"] is None) == is_chosen
     (run,) = [run for run in children_of(summary, tmp_path) if "ensemble.members" in run.data.tags]
     assert run.data.tags["search.role"] == "ensemble"
