@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.values.verbs import VERBS
+from trainables.tasks import NAMES
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search", "trainables", "cluster")
@@ -90,7 +91,7 @@ DOORS = {
         "cluster/definition.py",
         "cluster/runtime/nodes.py",
         "search/cli/config_file.py",
-        "trainables/datasets/boxes/yolo.py",
+        "trainables/tasks/detection/formats/yolo.py",
     },
     "matplotlib": {f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures")},
     # A table of trials, and what a promoted model answers.
@@ -98,10 +99,10 @@ DOORS = {
         "search/api.py",
         "search/tracking/pyfunc_model.py",
         "trainables/export/export.py",
-        "trainables/predictors/classification.py",
-        "trainables/predictors/segmentation.py",
-        "trainables/predictors/super_resolution.py",
-        "trainables/predictors/detection.py",
+        "trainables/tasks/classification/predictor.py",
+        "trainables/tasks/segmentation/predictor.py",
+        "trainables/tasks/super_resolution/predictor.py",
+        "trainables/tasks/detection/predictor.py",
     },
     "captum": {"trainables/explanations/gradients.py"},
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
@@ -112,42 +113,42 @@ DOORS = {
         "trainables/datasets/published/mnist.py",
         "trainables/datasets/published/fashion_mnist.py",
         "trainables/datasets/published/cifar10.py",
-        "trainables/models/dilated.py",
-        "trainables/models/detectors/faster_rcnn.py",
-        "trainables/models/detectors/ssd.py",
+        "trainables/tasks/segmentation/networks/dilated.py",
+        "trainables/tasks/detection/networks/faster_rcnn.py",
+        "trainables/tasks/detection/networks/ssd.py",
         "trainables/models/encoders.py",
         "trainables/models/families.py",
         "trainables/models/weights.py",
     },
     "skimage": {
         "trainables/baselines/features.py",
-        "trainables/baselines/pixel_models.py",
-        "trainables/datasets/photographs/quality.py",
-        "trainables/datasets/published/photographs.py",
+        "trainables/tasks/segmentation/pixel_models.py",
+        "trainables/tasks/super_resolution/quality.py",
+        "trainables/tasks/super_resolution/scenes.py",
     },
     "sklearn": {
-        "trainables/baselines/classification.py",
+        "trainables/baselines/feature_classifiers.py",
         "trainables/baselines/classifiers.py",
-        "trainables/baselines/detection.py",
-        "trainables/baselines/segmentation.py",
+        "trainables/tasks/detection/baselines.py",
+        "trainables/tasks/segmentation/baselines.py",
         "trainables/baselines/enlargement.py",
         "trainables/baselines/store.py",
         "trainables/baselines/threshold.py",
         "trainables/datasets/published/digits.py",
-        "trainables/datasets/published/photographs.py",
-        "trainables/datasets/published/digit_scenes.py",
-        "trainables/datasets/published/scenes.py",
+        "trainables/tasks/super_resolution/scenes.py",
+        "trainables/tasks/detection/scenes.py",
+        "trainables/tasks/segmentation/scenes.py",
         "trainables/datasets/splits.py",
         "trainables/explanations/feature_space.py",
     },
     "skops": {
-        "trainables/baselines/blob_models.py",
-        "trainables/baselines/classification.py",
-        "trainables/baselines/detection.py",
-        "trainables/baselines/pixel_models.py",
-        "trainables/baselines/segmentation.py",
+        "trainables/tasks/detection/blob_models.py",
+        "trainables/baselines/feature_classifiers.py",
+        "trainables/tasks/detection/baselines.py",
+        "trainables/tasks/segmentation/pixel_models.py",
+        "trainables/tasks/segmentation/baselines.py",
         "trainables/baselines/store.py",
-        "trainables/predictors/classification.py",
+        "trainables/tasks/classification/predictor.py",
     },
 }
 """A library, and the only modules that import it."""
@@ -171,23 +172,18 @@ FLOORS = {
         catalog caches
         config on_disk fairness
         datasets
-        datasets/masks
-        datasets/boxes
-        datasets/photographs
         datasets/published
         inspection augmentation
         tasks
-        tasks/super_resolution
-        tasks/detection
         baselines
         checkpoints
         models
-        models/detectors
         training
         request fusion evaluation probes
         robustness label_errors
         reliability explanations
         export trial
+        tasks/classification tasks/segmentation tasks/detection tasks/super_resolution
         worker
         trainer
     """,
@@ -266,6 +262,8 @@ def test_packages_look_one_way_only(package: str) -> None:
 def room_of(name: str) -> tuple[str, str]:
     """Return the package and the room of a file."""
     package, _, rest = name.removesuffix(".py").partition("/")
+    if task := re.match(r"tasks/\w+(?=/)", rest):  # with its formats and networks
+        return package, task[0]
     return package, rest.rpartition("/")[0] or rest
 
 
@@ -361,23 +359,29 @@ def test_nothing_unpickles(package: str) -> None:
     }
 
 
-def test_no_code_asks_which_task_it_is() -> None:
-    """A task differs by its registry line and its own files, so that the next is added alike."""
-    own = {
-        ROOT / "trainables/catalog/tasks.py",
-        ROOT / "trainables/datasets/class_numbers.py",
-        ROOT / "trainables/datasets/masks/targets.py",
-    }
-    asked = re.compile(
-        r"\b(CLASSIFICATION|SEGMENTATION|DEFAULT_TASK|ClassNumbers|MaskTargets|is_classifier)\b"
-    )
-    assert not [
+def test_only_the_registry_names_a_task() -> None:
+    """A task differs by its folder and its spaces, so that the next one is added alike."""
+    named = re.compile(rf"\b({'|'.join(NAMES)})\b")
+    assert [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in MODULES
-        if path not in own
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*"))
+        if path.suffix in (".py", ".html", ".js")
+        if not any(f"tasks/{name}/" in path.as_posix() for name in NAMES)
+        if not path.is_relative_to(ROOT / "search/spaces")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if asked.search(line)
-    ]
+        if named.search(line) and not line.startswith("NAMES = (")
+    ] == []
+
+
+def test_no_task_imports_another() -> None:
+    assert [
+        f"{name_of(path)} -> {module}"
+        for path in modules("trainables")
+        for module in imports(path)
+        if module.startswith(tuple(f"trainables.tasks.{name}" for name in NAMES))
+        if name_of(path).split("/")[2:3] != module.split(".")[2:3]
+    ] == []
 
 
 def test_ray_is_started_in_one_place() -> None:
@@ -413,13 +417,10 @@ def test_what_mlflow_runs_is_imported_nowhere() -> None:
     "name",
     [
         "search/tracking/pyfunc_model.py",
-        "trainables/predictors/classification.py",
-        "trainables/predictors/segmentation.py",
-        "trainables/predictors/super_resolution.py",
-        "trainables/predictors/detection.py",
-        "trainables/baselines/blob_models.py",
+        "trainables/predictors/base.py",
+        "trainables/tasks/detection/blob_models.py",
         "trainables/baselines/features.py",
-        "trainables/baselines/pixel_models.py",
+        "trainables/tasks/segmentation/pixel_models.py",
         "cluster/preflight/probe.py",
     ],
 )
@@ -427,10 +428,19 @@ def test_what_runs_without_the_project_stands_alone(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(ROOT / name)} & set(PACKAGES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_predictor_imports_only_what_is_copied_with_it(name: str) -> None:
+    own = imports(ROOT / f"trainables/tasks/{name}/predictor.py")
+    base = "trainables.predictors.base"
+    assert {found for found in own if found.startswith(PACKAGES) and found != base} == {
+        found for found in own if found.startswith(f"{base}.")
+    }
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_files_hold_a_docstring_only(package: str) -> None:
     for path in modules(package):
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and path != ROOT / "trainables/tasks/__init__.py":
             (only,) = ast.parse(path.read_text()).body
             assert isinstance(only, ast.Expr), name_of(path)
             assert isinstance(only.value, ast.Constant), name_of(path)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from trainables.catalog.datasets import DATASETS
+from trainables.catalog.entries import Metric, TaskEntry
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
 from trainables.errors import ConfigError, unknown
 from trainables.fields import Options, check, name_of, number, parse
+from trainables.tasks import TASKS, task_name
 from trainables.values import Json, Params
 
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
@@ -177,7 +178,7 @@ class DataConfig:
 
     name: str = name_of("digits", "data set", DATASETS)
     task: str = name_of(task_name({}), "task", TASKS)
-    """The name of the task, which determines the targets (`trainables.catalog.tasks.TASKS`)."""
+    """The name of the task, which determines the targets (`trainables.tasks.TASKS`)."""
     root: str = ""
     bucket: str = ""
     """The address of the bucket of which `root` is a copy; empty for other data."""

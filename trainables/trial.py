@@ -21,7 +21,6 @@ from uuid import uuid4
 import torch
 
 from trainables.catalog.models import MODELS
-from trainables.catalog.ranking import rank
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
 from trainables.checkpoints.lineage import WarmStartSource, is_own_beginning, parse_warm_start
@@ -525,7 +524,7 @@ class TrialCheckpoints:
     def _best_until(self, last: int) -> int:
         return max(
             (epoch for epoch in self.history if epoch <= last),
-            key=lambda epoch: (*rank(self.history[epoch], self.config.ranked_by), -epoch),
+            key=lambda epoch: (*self.config.ranked_by.rank(self.history[epoch]), -epoch),
         )
 
     def _retry_until_written(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:

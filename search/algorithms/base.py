@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.schedulers.base import Expected
 from search.values.objectives import Costs
-from trainables.catalog.tasks import TASKS, task_name
+from trainables.tasks import TASKS, task_name
 from trainables.values import Params
 
 

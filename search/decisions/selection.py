@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 
 from search.journal.events import Averaged, Finalist, Selected
 from search.values.statistics import LEVEL, Comparison, Expected, compare, expect
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 
 ALPHA = 0.05
 """The error rate that all comparisons share."""

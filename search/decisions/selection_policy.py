@@ -15,7 +15,6 @@ from search.schedulers.base import Setting, Stop
 from search.schedulers.fifo import Fifo
 from search.values.statistics import Comparison
 from search.values.wording import last_line_of
-from trainables.catalog.ranking import rank
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -123,7 +122,7 @@ class SelectionPolicy:
         )
         return sorted(
             completed,
-            key=lambda trial: (not trial.is_freed, rank(trial.best, trial.metric)),
+            key=lambda trial: (not trial.is_freed, trial.metric.rank(trial.best)),
             reverse=True,
         )
 

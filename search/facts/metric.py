@@ -5,7 +5,7 @@ from typing import Any
 
 from search.journal.result import TrialResult
 from search.values.statistics import interval_of, share_interval
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 
 
 def interval(trial: TrialResult, images: int) -> tuple[float, float] | None:

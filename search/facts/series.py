@@ -10,7 +10,7 @@ import numpy as np
 
 from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 
 
 class BestSoFar:

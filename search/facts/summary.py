@@ -16,7 +16,7 @@ from search.journal.pareto import front
 from search.journal.result import DATA_REPORT, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home
 from search.values.objectives import objective_value
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.disk import read_regular
 from trainables.values import Json
 

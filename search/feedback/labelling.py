@@ -35,7 +35,7 @@ from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPur
 from search.feedback.records import NotRecorded, RecordedAnswer, Records, RecordsInfo
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError, DataError, printable
-from trainables.predictors.classification import UNLIKE
+from trainables.predictors.base import UNLIKE
 
 REFRESH_S = 30.0
 """Seconds after which the records are read again, to find new images."""

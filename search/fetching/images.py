@@ -255,8 +255,8 @@ def _sources(bucket: Bucket) -> tuple[Bucket, dict[str, SourceObject]]:
     if not sources:
         raise ConfigError(
             f"there are no images below {bucket}/. Use s3://BUCKET/PREFIX, where PREFIX is the "
-            "folder that contains the classes, or images/ and masks/, or tar files; or the address "
-            "of a CSV file with the columns image and class."
+            "folder of the images, as for folder:PATH, or contains tar files; or the address of a "
+            "CSV file with the columns image and class."
         )
     return place, sources
 

@@ -13,8 +13,8 @@ from typing import Self
 
 from search.journal.result import SearchResult, TrialResult
 from search.values.statistics import error_rate_per_look, student_width
+from trainables.catalog.entries import WIDTH, Metric
 from trainables.catalog.guesses import Guess
-from trainables.catalog.tasks import WIDTH, Metric
 from trainables.statistics.intervals import share_bounds
 from trainables.values import Json
 

@@ -22,7 +22,6 @@ from search.journal.pareto import front
 from search.journal.result import FAILED, UNFINISHED, SearchResult, TrialResult
 from search.journal.store import Home
 from search.space import SearchSpace
-from trainables.catalog.ranking import rank
 
 NEEDED, ALL, ANSWER = "needed", "all", "answer"
 KEEP = (NEEDED, ALL)
@@ -151,7 +150,7 @@ def _finalists(repeats: Iterable[TrialResult]) -> set[str]:
 
 
 def _rank(trial: TrialResult) -> tuple[float, ...]:
-    return rank(trial.best, trial.metric)
+    return trial.metric.rank(trial.best)
 
 
 def _kind(trial: TrialResult) -> Kind:

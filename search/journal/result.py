@@ -61,10 +61,10 @@ from search.journal.requests import STOP
 from search.journal.store import Home
 from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
-from trainables.catalog.ranking import rank
-from trainables.catalog.tasks import TASKS, Metric, TaskEntry, task_name
+from trainables.catalog.entries import Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
 from trainables.messages import Cost
+from trainables.tasks import TASKS, task_name
 from trainables.values import Json, Params
 
 FAILED = ("diverged", "failed")
@@ -185,7 +185,7 @@ class TrialResult:
                 len(self.epochs),
                 max(
                     self.epochs,
-                    key=lambda epoch: (*rank(self.epochs[epoch], metric), -epoch),
+                    key=lambda epoch: (*metric.rank(self.epochs[epoch]), -epoch),
                     default=None,
                 ),
             )
@@ -952,7 +952,7 @@ class SearchResult:
 
     def _rank_trials(self) -> list[TrialResult]:
         ranked = sorted(
-            self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
+            self._counted, key=lambda trial: trial.metric.rank(trial.best), reverse=True
         )
         if not (objectives := self.further_objectives):
             return ranked

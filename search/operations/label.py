@@ -40,8 +40,8 @@ from search.serving.pages.label import routes
 from search.serving.protocol import protocol
 from search.values.message import Message
 from search.values.option import flag, group, option, positional
-from trainables.catalog.tasks import TASKS
 from trainables.errors import ConfigError, counted
+from trainables.tasks import TASKS
 
 PORT = 8001
 SORTING = "a folder of images"
@@ -220,7 +220,7 @@ def sorting_of(folder: Path, request: LabelRequest) -> ImageQueue:
     from trainables.datasets.sources import recognise_task
 
     whole = folder.resolve()
-    if (task := recognise_task("folder", str(whole))) != "classification":
+    if "feedback" not in TASKS[task := recognise_task("folder", str(whole))].can:
         raise ConfigError(
             f"'{folder}' is a data set for {TASKS[task].title}, whose targets cannot be corrected "
             "here. To sort its images into classes, pass the folder of the images alone."

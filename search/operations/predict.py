@@ -47,8 +47,7 @@ class PredictRequest:
         ModelLocation, mlflow="for a promoted model: MLflow's", search="the search's"
     )
     out: Path | None = option(
-        "write the pictures of a model's answers to this folder: masks, enlarged images, or images "
-        "with boxes, and the boxes of all images as COCO JSON",
+        "write the files of a model's answers, such as masks or images with boxes, to this folder",
         metavar="DIR",
         parse=own_path,
         before="trial",

@@ -255,8 +255,8 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: Params) -> 
     if not any("pretrained" in MODELS[name].options for name in names):
         raise ConfigError(
             "--weights cannot be used, because no model of this space can start from trained "
-            f"weights ({', '.join(names)}). Use --space auto, transfer or zoo, or for objects "
-            "--space detection_transfer."
+            f"weights ({', '.join(names)}). Use --space auto, transfer or zoo, or one of the "
+            "task with pretrained networks."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:

@@ -24,8 +24,8 @@ from search.values.objectives import OBJECTIVE_HELP, value_of
 from search.values.option import flag, group, option, repeated
 from search.values.wording import DEFAULT_STORAGE
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.tasks import TASKS
 from trainables.config import PRECISION_NAMES
+from trainables.tasks import TASKS
 
 SEARCHED, HOW, WHERE = "what is searched", "how", "where"
 """The headings in the help under which the options are grouped."""
@@ -41,6 +41,11 @@ def named_data_sets() -> set[str]:
     return {name for name, entry in DATASETS.items() if not (entry.is_own or entry.from_folder)}
 
 
+FOLDERS = ", ".join(task.folder for task in TASKS.values())
+"""The forms of folders that the tasks read."""
+TASK_HELP = ", ".join(f"{task.name} ({task.folder})" for task in TASKS.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """The location of the images, and how they are read."""
@@ -49,7 +54,7 @@ class Reading:
         "the folder of torchvision's data sets", metavar="DIR", parse=own_path, default=Path("data")
     )
     task: str = option(
-        f"the task to learn: {', '.join(TASKS)} (default: the task of the data set)",
+        f"the task to learn: {TASK_HELP} (default: the task of the data set)",
         metavar="NAME",
         choices=TASKS,
         default="",
@@ -65,17 +70,15 @@ class RunRequest:
     space: str | SearchSpace | None = option(
         f"{', '.join(names())}, or your own: file.py:NAME, "
         "a SearchSpace or a function that returns one (default: auto for images in classes, "
-        "segmentation for images with masks, super_resolution for HR/ and LR/, "
-        "detection for boxes, table3 for digits)",
+        "table3 for digits, else the space with the name of the task)",
         metavar="NAME",
         section=SEARCHED,
     )
     """The space; None for the default of the data (`search.spaces.find.default`). Python code may
     pass a `SearchSpace`, which is stored in the journal."""
     data: str = option(
-        f"{', '.join(sorted(named_data_sets()))}, folder:PATH (a sub-folder per class, images "
-        "with masks, with boxes, or photographs to enlarge), or s3://BUCKET/PREFIX (such a folder "
-        "in Amazon S3 or a compatible store, which is copied here first)",
+        f"{', '.join(sorted(named_data_sets()))}, folder:PATH ({FOLDERS}), or s3://BUCKET/PREFIX "
+        "(such a folder in Amazon S3 or a compatible store, which is copied here first)",
         metavar="DATA",
         default="digits",
         section=SEARCHED,

@@ -7,7 +7,7 @@ import numpy as np
 from search.design.experiment import Experiment
 from search.spaces.auto import TUNED
 from search.spaces.find import adaptive
-from trainables.catalog.tasks import TaskEntry
+from trainables.catalog.entries import TaskEntry
 from trainables.catalog.weights import cached
 from trainables.datasets.arrays import Dataset, Images, Part
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from search.serving.limits import Refusal
-from trainables.predictors.classification import column, judgement_columns
+from trainables.predictors.base import column, judgement_columns
 
 
 class Encoder:
@@ -49,11 +49,11 @@ class Encoder:
 
         Args:
             prediction: the probability of each class, (classes,), or the prediction of a task
-                other than classification.
+                without classes of images.
             answer_id: the unique id of the answer.
             top: the number of classes to include, the most probable first; None for all.
-            judgement: the prediction's `trainables.predictors.classification.Judgement`; None for
-                a model without promises.
+            judgement: the prediction's `trainables.predictors.base.Judgement`; None for a model
+                without promises.
         """
         tail = f'"version":{self._version},"id":"{answer_id}"}}'
         if (

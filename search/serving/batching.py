@@ -35,7 +35,7 @@ class ComputedAnswer(NamedTuple):
     served: ServedVersion
     """The version that computed it."""
     judgement: Any
-    """The answer's `trainables.predictors.classification.Judgement`; None without promises."""
+    """The answer's `trainables.predictors.base.Judgement`; None without promises."""
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ import search.spaces.tasks
 from cluster.cli import expand_path
 from search.space import SearchSpace
 from search.spaces.circumstances import Circumstances
-from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
+from trainables.tasks import task_name
 
 NOT_SPACES = {"find", "circumstances"}
 MODULES = {

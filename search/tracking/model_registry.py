@@ -24,8 +24,8 @@ from search.tracking.runs import experiment_title, find_experiment, write_regist
 from search.tracking.tracker import troubles
 from search.tracking.uri import check_tracking
 from search.values.message import Blank, Message, Remedy, Start
-from trainables.catalog.tasks import task_name
 from trainables.errors import ConfigError, unknown
+from trainables.tasks import task_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,6 +5,8 @@ import the project's modules.
 """
 
 import importlib.util
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +19,25 @@ from mlflow.pyfunc.model import PythonModel
 class PromotedModel(PythonModel):
     """A wrapper around the exported classifier in the model's folder.
 
-    The folder contains a copy of its task's file in `trainables/predictors`, which predicts.
+    The folder contains the package `predictor`, a copy of the code that predicts for its task.
     """
 
     def load_context(self, context: Any) -> None:
         """Load the classifier from the model's folder.
 
-        The module `predictor` is not added to `sys.modules`, since a process may load several
-        models, each with another version of this module.
+        The package `predictor` gets a name of its own in `sys.modules`, since a process may load
+        several models, each with another version of it.
 
         Raises:
-            ImportError: the folder has no `predictor.py`.
+            ImportError: the folder has no `predictor/__init__.py`.
         """
         folder = Path(context.artifacts["classifier"])
-        spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
-        if spec is None or spec.loader is None:
-            raise ImportError(
-                f"the model in {folder} is incomplete: it does not contain predictor.py"
-            )
+        code, name = folder / "predictor" / "__init__.py", f"predictor_{uuid.uuid4().hex}"
+        spec = importlib.util.spec_from_file_location(name, code)
+        if spec is None or spec.loader is None or not code.is_file():
+            raise ImportError(f"the model in {folder} is incomplete: it does not contain {code}")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
         spec.loader.exec_module(module)
         self.classifier = module.Predictor(folder)
 
@@ -44,7 +46,7 @@ class PromotedModel(PythonModel):
     ) -> pd.DataFrame:
         """Predict images, and return a table with one row per image.
 
-        `model_input` may have any form that `predictor.py` accepts. It is annotated as an array
+        `model_input` may have any form that the predictor accepts. It is annotated as an array
         because MLflow infers no schema from that type.
         """
         table: pd.DataFrame = self.classifier.table(model_input)

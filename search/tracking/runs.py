@@ -52,7 +52,7 @@ from search.tracking.note import markdown_summary
 from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import model_text, reached_text
 from search.views.text.reliability import beyond_chance
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.fairness.report import GROUPS
 from trainables.messages import WarmStart
 from trainables.robustness.budgets import ATTACKED

@@ -12,9 +12,9 @@ from search.trained.answer import against_guessing
 from search.views.text.labels import classes_text, figure_text, model_text
 from search.views.text.reliability import reliability_figures
 from search.views.text.sentences import against_text
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.errors import printable
-from trainables.predictors.classification import JUDGEMENT_COLUMNS
+from trainables.predictors.base import JUDGEMENT_COLUMNS
 from trainables.values import Evaluation
 
 if TYPE_CHECKING:

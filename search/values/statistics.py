@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import INTERVAL_LEVEL, Metric
+from trainables.catalog.entries import INTERVAL_LEVEL, Metric
 from trainables.statistics.intervals import share_bounds
 
 LEVEL = 0.95

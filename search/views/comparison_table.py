@@ -10,7 +10,7 @@ from search.facts.parameters import param_text
 from search.journal.result import SearchResult, TrialResult
 from search.values.wording import duration
 from search.views.text.labels import figure_text, outcome_text, strategy_text
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.errors import printable
 
 

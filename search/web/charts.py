@@ -11,7 +11,7 @@ from search.facts.series import Axis, Course, CourseRecord
 from search.facts.trials import TOP
 from search.journal.result import FAILED, SearchResult, TrialResult
 from search.web.feed import Followed, Point
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.values import Json
 
 THINNED = 24

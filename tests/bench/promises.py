@@ -28,14 +28,15 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.images import SUFFIXES
 from trainables.evaluation.evaluate import predictions
-from trainables.export.classifier import Classifier
 from trainables.export.export import export
-from trainables.predictors.classification import Predictor, at_temperature
+from trainables.predictors.base import at_temperature
 from trainables.reliability.choice import area_above
 from trainables.reliability.conformal import set_limits
 from trainables.reliability.promises import Promises
 from trainables.reliability.selective import select_threshold
 from trainables.tasks.calibration import fit_temperature
+from trainables.tasks.classification.model import Classifier
+from trainables.tasks.classification.predictor import Predictor
 
 ERRORS = (0.05, 0.02, 0.01)
 COVERAGES = (0.9, 0.95, 0.99)

@@ -23,10 +23,10 @@ from search.spaces.tasks.super_resolution import BASE, FIRST, TASK
 from search.spaces.tasks.super_resolution_zoo import BASELINES
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
-from trainables.datasets.photographs.reducing import scale_of
 from trainables.inspection.leaks import load_clean
-from trainables.predictors.super_resolution import interpolate
 from trainables.tasks.metrics import MetricAverage
+from trainables.tasks.super_resolution.predictor import interpolate
+from trainables.tasks.super_resolution.reducing import scale_of
 from trainables.training.loop import Training, eval_batch
 
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from tests.bench.peers import stock
 from trainables.augmentation.augment import draw
-from trainables.catalog.models import MODELS, ModelEntry
+from trainables.catalog.entries import ModelEntry
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load

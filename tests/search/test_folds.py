@@ -34,12 +34,12 @@ from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened
 from tests.support.real import run_in
 from tests.support.stories import story_lines
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.messages import Report
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.training.cross_validation import combine_folds
 
 SPREAD = (-0.02, 0.0, 0.05)

@@ -10,9 +10,9 @@ from search.space import Cases, Choice, Domain, Float, Int, SearchSpace, Steps
 from search.spaces.find import find, names
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.tasks import TASKS
 from trainables.values import Params
 
 CONDITIONAL = {

@@ -26,12 +26,12 @@ import search.status
 import search.why
 from search.journal.result import SearchResult
 from tests.support.tasks import boxes, registered, resolution, segmentation
-from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Part, Ragged, join_parts
 from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
+from trainables.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
 SPACE = """
@@ -304,7 +304,7 @@ IN_EVERY_PROCESS = """
 from tests.support.tasks import segmentation as toy
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS
+from trainables.tasks import TASKS
 
 TASKS[toy.TASK.name], DATASETS[toy.NAME], MODELS[toy.NAME] = toy.TASK, toy.DATASET, toy.MODEL
 """

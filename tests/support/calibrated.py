@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.predictors.classification import DESCRIPTION, at_temperature
+from trainables.predictors.base import DESCRIPTION, at_temperature
 
 
 def calibrated(folder: Path, chances: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The models of the registry by kind, for tests that run over many of them."""
 
-from trainables.catalog.models import FAMILIES, MODELS
+from trainables.catalog.models import MODELS
+from trainables.catalog.networks import FAMILIES
 
 OWN = sorted(
     name

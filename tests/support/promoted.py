@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from trainables.predictors import classification as predictor
+from trainables.export.export import copy_code
+from trainables.predictors import base as predictor
+from trainables.tasks import TASKS
 
 DIGITS = tuple(str(number) for number in range(10))
 
@@ -54,7 +55,7 @@ def linear(
     )
     about = {"classes": classes, "image": image, "batch": 256}
     (folder / predictor.DESCRIPTION).write_text(json.dumps(about), encoding="utf-8")
-    shutil.copy(predictor.__file__, folder / predictor.CODE)
+    copy_code(TASKS["classification"], folder)
     return folder
 
 

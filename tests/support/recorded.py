@@ -47,7 +47,9 @@ from tests.support.broken_files import FILES
 from tests.support.pages import ROOT, block
 from trainables.baselines import features
 from trainables.errors import ConfigError
-from trainables.predictors import classification as predictor
+from trainables.export.export import copy_code
+from trainables.predictors import base as predictor
+from trainables.tasks import TASKS
 
 FACES = ROOT / "tests" / "fixtures" / "faces"
 VERB_NAMES = tuple(sorted(VERBS))
@@ -364,7 +366,7 @@ def write_constant_model(folder: Path) -> None:
     about = {"classes": classes, "image": (8, 8, 1), "batch": 8, "features": kind}
     (folder / predictor.DESCRIPTION).write_text(json.dumps({**about, "members": members}))
     shutil.copy(features.__file__, folder / predictor.FEATURES)
-    shutil.copy(predictor.__file__, folder / predictor.CODE)
+    copy_code(TASKS["classification"], folder)
 
 
 def laid_out(text: str) -> str:

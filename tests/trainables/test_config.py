@@ -9,11 +9,7 @@ import pytest
 
 import trainables
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.detection_options import DetectionOptions
 from trainables.catalog.models import MODELS
-from trainables.catalog.segmentation_options import SegmentationOptions
-from trainables.catalog.super_resolution_options import SuperResolutionOptions
-from trainables.catalog.tasks import TASKS
 from trainables.checkpoints.lineage import training_key
 from trainables.config import (
     PATHS,
@@ -27,6 +23,10 @@ from trainables.config import (
     unknown_key,
 )
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
+from trainables.tasks import TASKS
+from trainables.tasks.detection.entry import DetectionOptions
+from trainables.tasks.segmentation.entry import SegmentationOptions
+from trainables.tasks.super_resolution.entry import SuperResolutionOptions
 
 PARTS = (
     ModelConfig,

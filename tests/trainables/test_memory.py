@@ -88,7 +88,7 @@ def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is
 def test_images_with_masks_that_do_not_fit_are_refused_before_they_are_decoded(
     monkeypatch, tmp_path, write_images
 ):
-    from trainables.datasets.masks import folder
+    from trainables.tasks.segmentation import reading as folder
 
     for name in ("images", "masks"):
         write_images(tmp_path / name, 5)

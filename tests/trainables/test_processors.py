@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from trainables.config import DataConfig
-from trainables.datasets import folder
 from trainables.processors import processors
+from trainables.tasks.classification import reading as folder
 
 
 def test_this_machine_has_a_processor() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from trainables import trial
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint, heartbeat
 from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.training.loop import Training
 from trainables.training.world import World
-from trainables.trial import Superseded, rank, run_trial
+from trainables.trial import Superseded, run_trial
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert checkpoint.load(checkpoint.list_checkpoints(tmp_path / "cut")[-1])["extra"][
         "best_epoch"
     ] == max(
-        range(1, 6), key=lambda epoch: (*rank(undisturbed[epoch - 1][2], config.ranked_by), -epoch)
+        range(1, 6), key=lambda epoch: (*config.ranked_by.rank(undisturbed[epoch - 1][2]), -epoch)
     )
 
 
@@ -441,7 +441,7 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
 @pytest.mark.parametrize(("better", "worse"), [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))])
 def test_an_epoch_is_better_by_its_accuracy_and_then_by_a_lower_loss(better, worse):
     first, second = (
-        rank({"val/accuracy": accuracy, "val/loss": loss}, CLASSIFICATION.metric("accuracy"))
+        CLASSIFICATION.metric("accuracy").rank({"val/accuracy": accuracy, "val/loss": loss})
         for accuracy, loss in (better, worse)
     )
     assert first > second

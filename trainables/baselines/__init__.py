@@ -1,6 +1,5 @@
 """Traditional models, as baselines for the networks.
 
-`base` has their interface. For classification, `features` computes hand-crafted features, to which
-a classifier (`classifiers`) is fitted once; for segmentation, `pixel_models` has a threshold and
-random forests on features of pixels.
+`base` has their interface. `features` computes hand-crafted features of images, to which a
+classifier (`classifiers`) is fitted once. A task has further baselines of its own in its folder.
 """

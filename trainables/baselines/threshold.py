@@ -2,8 +2,8 @@
 
 from sklearn.base import BaseEstimator
 
-from trainables.baselines.pixel_models import SIDES
-
+SIDES = ("bright", "dark", "smaller")
+"""The sides of a threshold that may be foreground; `smaller` has fewer pixels of the image."""
 LEAST_ACCURACY, MOST_ACCURACY = 0.501, 0.999
 """The limits of `OtsuThreshold.accuracy`.
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS
 from trainables.errors import ConfigError, unknown
+from trainables.tasks import TASKS
 
 CAPABILITY = "explain"
 """The capability of a task (`TaskEntry.can`) whose predictions can be explained."""

@@ -4,7 +4,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from trainables.catalog.models import MODELS, ModelEntry
+from trainables.catalog.entries import ModelEntry
+from trainables.catalog.models import MODELS
 from trainables.errors import ConfigError
 
 SUFFIXES = {".pth", ".pt", ".safetensors"}

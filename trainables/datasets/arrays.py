@@ -181,7 +181,7 @@ class Part:
     """Images and their targets, whose meaning depends on the task.
 
     Images are uint8 (count, height, width, channels), an array or `ImagesOnDisk`, or `Ragged` of
-    (height, width, channels). The targets of classification are class numbers, int64 (count,).
+    (height, width, channels). Targets that are classes are numbers, int64 (count,).
     """
 
     images: Arrays

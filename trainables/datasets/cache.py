@@ -36,8 +36,7 @@ from trainables.caches import (
     make_private,
     reserve,
 )
-from trainables.catalog.datasets import DECODING
-from trainables.catalog.tasks import TASKS
+from trainables.catalog.entries import DECODING
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
     Allocate,
@@ -55,6 +54,7 @@ from trainables.memory import free_memory, gigabytes
 from trainables.on_disk.encoded import Encoded
 from trainables.on_disk.images import MEMORY_SHARE, is_large
 from trainables.on_disk.mapped import Mapped
+from trainables.tasks import TASKS
 
 VERSION = 4
 """The version of the format of entries; entries of other versions are ignored."""

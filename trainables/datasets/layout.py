@@ -14,6 +14,7 @@ from trainables.datasets.arrays import LeftOut
 from trainables.datasets.images import SUFFIXES, advice
 from trainables.datasets.walk import HIDDEN, LINKED, NOT_READ, OTHER_FORMAT, Folder
 from trainables.errors import DataError, counted, printable
+from trainables.tasks import TASKS
 
 MAX_KINDS = 5
 """The maximum number of suffixes in a text that counts files by suffix."""
@@ -99,6 +100,12 @@ class Layout:
     def refuse(self, problem: str) -> DataError:
         """Return the error for a folder that cannot be interpreted, with all earlier problems."""
         return layout_error([*self.problems, problem])
+
+
+def hint_at_default() -> str:
+    """Return a sentence on the task that reads folders which no other task recognises."""
+    task = next(task for task in TASKS.values() if task.is_implied)
+    return f"If it has {task.folder}, use --task {task.name}."
 
 
 def layout_error(problems: list[str]) -> DataError:

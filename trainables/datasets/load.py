@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.tasks import TASKS, task_name
 from trainables.config import DataConfig
 from trainables.corrections.labels import (
     LEAVE_OUT,
@@ -35,6 +34,7 @@ from trainables.errors import ConfigError, DataError, counted, printable
 from trainables.fairness.attributes import Attributes, check_images, read_attributes
 from trainables.memory import require_memory
 from trainables.on_disk.images import ImagesOnDisk
+from trainables.tasks import TASKS, task_name
 
 TOLERATED = 0.1
 """The relative deviation of a part's size from the requested one above which a note is shown."""

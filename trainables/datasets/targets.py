@@ -1,7 +1,6 @@
 """The code of a task that does not need torch: checks of the targets, and facts about them.
 
-`Targets` is for a task whose images are split at random; `class_numbers` has the subclass for
-classification.
+`Targets` is for a task whose images are split at random; other tasks have a subclass.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.catalog.guesses import Guess
-from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Arrays, Dataset, Decoded, Images, Part
 from trainables.errors import DataError
+from trainables.tasks import TASKS
 
 Labels = NDArray[np.int64]
 LEAST_IMAGES = 10
@@ -205,6 +204,18 @@ class Targets:
     def guesses(self, dataset: Dataset) -> list[Guess]:
         """Return the ways of guessing without looking at an image; empty if none are known."""
         return []
+
+
+def class_weights(kind: str, counts: Labels) -> NDArray[np.float64]:
+    """Return the weight of each class, (classes,); the mean weight of what is counted is 1.
+
+    Args:
+        kind: `none`, `sqrt` or `balanced` (`TrainConfig.class_weights`).
+        counts: the number of training images (or pixels) of each class, (classes,).
+    """
+    weights = np.maximum(counts, 1.0) ** -{"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[kind]
+    normalised: NDArray[np.float64] = weights * (counts.sum() / (counts @ weights))
+    return normalised
 
 
 def rarest_classes(present: NDArray[np.bool_]) -> Labels:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from trainables.catalog.models import MODELS, MOST_FEATURES
+from trainables.catalog.models import MODELS
+from trainables.catalog.networks import MOST_FEATURES
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.evaluation.cost import Operations

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainables.baselines.base import load_baseline
+from trainables.catalog.entries import TaskEntry
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
@@ -27,7 +27,7 @@ from trainables.errors import ConfigError, Unavailable, counted
 from trainables.evaluation.cost import time_batches
 from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
 from trainables.export import program, reference
-from trainables.predictors import classification as predictor
+from trainables.predictors import base as predictor
 from trainables.progress import step
 from trainables.reliability.choice import build_detection
 from trainables.reliability.promises import NO_PROMISES, Promises, check_promises
@@ -173,7 +173,7 @@ def write(
         _write(saved, config, dataset, path, folder, onnx=False)
     if watched and "feedback" in config.task.can:
         images = np.asarray(dataset.val.take(reference.sample(dataset)).images)
-        reference.write(folder, dataset, predictor.Predictor(folder).predictions(images))
+        reference.write(folder, dataset, _code(config.task).Predictor(folder).predictions(images))
 
 
 def _write(
@@ -213,19 +213,19 @@ def _write(
         with torch.autocast("cpu", enabled=False):
             module = task.calibrated(saved.module, description)
             if promises.false_alarms is not None:
-                detection = build_detection(
+                detector = build_detection(
                     saved.networks[0],
                     config,
                     dataset,
                     promises.false_alarms,
                     description["temperature"],
                 )
-                module = detection.module
-                description["promises"] = {"unlike": detection.values}
+                module = detector.module
+                description["promises"] = {"unlike": detector.values}
             with step("exporting the model"):
                 _write_network(module, task, dataset, description["batch"], folder, onnx=onnx)
     _describe(folder, description)
-    shutil.copy(_code(config.task).__file__, folder / predictor.CODE)
+    copy_code(config.task, folder)
     return description
 
 
@@ -233,8 +233,18 @@ def _describe(folder: Path, description: Json) -> None:
     (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
+def copy_code(task: TaskEntry, folder: Path) -> None:
+    """Copy the predictor of a task, with what all predictors share, as the package `predictor`."""
+    package = folder / predictor.CODE
+    package.mkdir()
+    shutil.copy(str(predictor.__file__), package / "base.py")
+    code = Path(str(_code(task).__file__)).read_text(encoding="utf-8")
+    alone = code.replace(f"from {predictor.__name__} import", "from .base import")
+    (package / "__init__.py").write_text(alone, encoding="utf-8")
+
+
 def _code(task: TaskEntry) -> Any:
-    """Import the module of a task's predictor, whose file is copied into the folder."""
+    """Import the module of a task's predictor."""
     return importlib.import_module(task.predictor)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainables.caches import PARTIAL, cache_folder, evict, make_private
 from trainables.disk import sync
-from trainables.predictors.classification import DESCRIPTION
+from trainables.predictors.base import DESCRIPTION
 
 LIMIT = 5 * 10**9
 """The maximum total size of the models, in bytes; the least recently used are removed first."""

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from trainables.catalog.entries import import_object
-from trainables.catalog.tasks import TASKS, task_name
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, counted, unknown
-from trainables.predictors import classification as predictor
-from trainables.predictors.classification import DESCRIPTION, MODES, Images, Judgement
+from trainables.predictors import base as predictor
+from trainables.predictors.base import DESCRIPTION, MODES, Images, Judgement
+from trainables.tasks import TASKS, task_name
 
 INSIDE = Path("artifacts") / "classifier"
 """The path of a classifier's folder within an MLflow model."""
@@ -211,6 +211,15 @@ class Model:
         """Convert a prediction to a value for JSON, where it is not an array of numbers."""
         return prediction
 
+    @classmethod
+    def drawing(cls, plain: Any) -> Callable[[Images, int], Images] | None:
+        """Return a function that draws a prediction, as JSON, on its image; None if none can.
+
+        Its arguments are the image (height, width, channels), and the factor by which it was
+        reduced.
+        """
+        return None
+
     def pixels(self, path: str | PathLike[str]) -> Images:
         """Decode a file like the training images, to uint8 (height, width, channels).
 
@@ -275,7 +284,7 @@ class Model:
         """Return the probability of each class, for a classifier.
 
         Raises:
-            ConfigError: the task of the model is not classification.
+            ConfigError: the model does not predict classes of images.
         """
         raise ConfigError(
             f"a model for {self.task.title} does not return class probabilities of images. "
@@ -286,7 +295,7 @@ class Model:
         """Return an answer for each image, from which a classifier with promises may abstain.
 
         Raises:
-            ConfigError: the task of the model is not classification.
+            ConfigError: the model does not predict classes of images.
         """
         raise ConfigError(
             f"a model for {self.task.title} has no classes as answers, from which it could "

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import CAPABILITIES, TASKS, task_name
+from trainables.catalog.entries import CAPABILITIES
 from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images
 from trainables.datasets.images import ValueRange, decode
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError
+from trainables.tasks import TASKS, task_name
 
 Probabilities = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ class Reference:
         Raises:
             DataError: the file is not an image.
         """
-        from trainables.predictors.classification import MODES
+        from trainables.predictors.base import MODES
 
         height, width, channels = self.image
         return decode(path, (width, height), MODES[channels], self.value_range)
@@ -178,7 +179,7 @@ def read(folder: Path) -> Reference | None:
         ConfigError: the predictions of the model's task cannot be corrected.
         DataError: the file cannot be read, or has another version.
     """
-    from trainables.predictors.classification import DESCRIPTION
+    from trainables.predictors.base import DESCRIPTION
 
     description = json.loads(read_regular(folder / DESCRIPTION))
     check_monitored(task_name(description))

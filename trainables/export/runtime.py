@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trainables.export.model import Model, model_class
-from trainables.predictors.classification import NETWORK, ONNX
+from trainables.predictors.base import NETWORK, ONNX
 
 BUDGET_S = 0.25
 """The time of a batch is measured up to `TRIES` times, but not again after this many seconds.

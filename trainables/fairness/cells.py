@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import INTERVAL_LEVEL
+from trainables.catalog.entries import INTERVAL_LEVEL
 from trainables.fairness.attributes import NO_GROUP
 from trainables.statistics.intervals import share_bounds
 
 LEAST_IMAGES = 11
 """The minimum number of images of a group whose share is compared with those of others.
 
-With fewer, there is no interval (`trainables.catalog.tasks.LEAST_FREEDOM`).
+With fewer, there is no interval (`trainables.catalog.entries.LEAST_FREEDOM`).
 """
 
 Numbers = NDArray[np.int64]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import INTERVAL_LEVEL
+from trainables.catalog.entries import INTERVAL_LEVEL
 from trainables.errors import printable
 from trainables.fairness.attributes import Attributes
 from trainables.fairness.cells import LEAST_IMAGES, Cells, Numbers, count_cells

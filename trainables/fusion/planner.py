@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from trainables.catalog.tasks import CAPABILITIES
+from trainables.catalog.entries import CAPABILITIES
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.fusion.shapes import unfused_option

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.tasks import TASKS
 from trainables.config import CLEAN, KEEP, TOGETHER, DataConfig
 from trainables.datasets.arrays import TITLES, Dataset, Decoded, Part, derive_fingerprint
 from trainables.datasets.load import divide, load, read
@@ -34,6 +33,7 @@ from trainables.inspection.matches import (
 )
 from trainables.inspection.remembered import copies_before, copies_in
 from trainables.progress import step
+from trainables.tasks import TASKS
 
 
 @dataclass(frozen=True)

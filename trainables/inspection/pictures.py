@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trainables.catalog.tasks import TASKS
 from trainables.datasets.arrays import Images, Part
 from trainables.datasets.splits import Rows
 from trainables.datasets.targets import Colour, Targets
@@ -20,6 +19,7 @@ from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import EXACT, NEAR
 from trainables.inspection.report import DataReport
 from trainables.inspection.words import image_text
+from trainables.tasks import TASKS
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
 """The side of an image, the gap between images, the width of names and a line's height, in pixels.

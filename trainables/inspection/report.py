@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from trainables.catalog.tasks import TASKS, WIDTH
+from trainables.catalog.entries import WIDTH
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, LeftOut, Part
 from trainables.datasets.images import header
@@ -22,6 +22,7 @@ from trainables.datasets.targets import ObjectCounts, PixelCounts, Targets
 from trainables.inspection.labels import LabelErrors
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
+from trainables.tasks import TASKS
 from trainables.values import Json
 
 MAX_MATCHES, MAX_SIZES, MAX_HEADERS = 25, 8, 2000

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.baselines.base import load_baseline
-from trainables.baselines.classification import FeatureClassifier
+from trainables.baselines.feature_classifiers import FeatureClassifier
 from trainables.baselines.features import Values
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import InspectedData
@@ -19,6 +18,7 @@ from trainables.inspection.matches import MIRRORED
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
 from trainables.probes.files import HAND_MADE, model_for_files
 from trainables.progress import step
+from trainables.tasks import TASKS
 
 SUSPICIOUS = 0.1
 """The probability of being wrong from which on an image is listed."""

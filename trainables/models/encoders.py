@@ -1,4 +1,4 @@
-"""Encoders of segmentation networks: torchvision's networks without their classifiers.
+"""Encoders: torchvision's networks without their classifiers.
 
 They may start with the weights that torchvision publishes for the whole network. Grey images are
 repeated as three channels.

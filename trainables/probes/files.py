@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.base import Beat, load_baseline, no_beat
-from trainables.baselines.classification import FeatureClassifier
+from trainables.baselines.feature_classifiers import FeatureClassifier
 from trainables.baselines.features import Values
 from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cached, in_folder

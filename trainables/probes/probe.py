@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.baselines.base import Beat, no_beat
-from trainables.baselines.classification import FeatureClassifier, Probabilities
 from trainables.baselines.classifiers import LinearClassifier
+from trainables.baselines.feature_classifiers import FeatureClassifier, Probabilities
 from trainables.baselines.features import Images, Values
 from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS

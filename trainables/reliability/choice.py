@@ -147,7 +147,7 @@ def _areas(
 ) -> dict[str, dict[str, float]]:
     """Compute the area under the ROC curve of each score and of the maximum probability, by kind.
 
-    The curve is that of the detection of a kind of images among the ordinary ones.
+    The curve is that of finding a kind of images among the ordinary ones.
     """
 
     def values_of(sample: FeatureSample) -> dict[str, NDArray[np.float64]]:

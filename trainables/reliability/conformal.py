@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.arrays import Labels
-from trainables.predictors.classification import Probabilities
+from trainables.predictors.base import Probabilities
 
 
 def set_limits(

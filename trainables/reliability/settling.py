@@ -6,16 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.catalog.entries import import_object
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Labels
 from trainables.errors import ConfigError, counted
-from trainables.predictors.classification import (
-    DESCRIPTION,
-    UNLIKE,
-    Predictor,
-    Probabilities,
-    at_temperature,
-)
+from trainables.predictors.base import DESCRIPTION, UNLIKE, Probabilities, at_temperature
 from trainables.progress import step
 from trainables.reliability.conformal import set_limits
 from trainables.reliability.promises import Promises
@@ -102,7 +97,7 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
     part = dataset.test if dataset.test is not None else dataset.val
     if "temperature" not in description or (dataset.folds and dataset.test is None):
         return {}
-    model = Predictor(folder)
+    model = import_object(f"{config.task.predictor}:Predictor")(folder)
     images = config.load_task().given(part)
     with step(f"measuring how reliable the answers on {counted(len(part), 'image')} are"):
         chances, judgements = model.outputs(images)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.robustness.budgets import ATTACKED, ATTACKS, CLEAN, CORRUPTED
 from trainables.values import Evaluation, Json
 

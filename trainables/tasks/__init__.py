@@ -1,4 +1,21 @@
-"""Tasks: everything that depends on the kind of problem, from batches and losses to evaluations.
+"""The registry of tasks. A task is a folder here with an `entry`, listed in `NAMES`; see `base`.
 
-This package may import the arrays of data sets, but never `trainables.models` or the training loop.
+No torch is imported.
 """
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainables.catalog.entries import TaskEntry, import_object
+
+NAMES = ("classification", "segmentation", "super_resolution", "detection")
+
+TASKS: dict[str, TaskEntry] = {
+    name: import_object(f"trainables.tasks.{name}.entry:ENTRY") for name in NAMES
+}
+
+
+def task_name(values: Mapping[str, Any]) -> str:
+    """Return the name of the task in the values of a `DataConfig`, or of an `about.json`."""
+    name: str = values.get("task") or next(name for name in TASKS if TASKS[name].is_implied)
+    return name

@@ -1,6 +1,6 @@
 """The interface of a task: everything that training, evaluation and export need from it.
 
-A task is a class in its own file, listed in `trainables.catalog.tasks.TASKS`. It overrides the
+A task is a class in its own file, listed in `trainables.tasks.TASKS`. It overrides the
 methods that differ. The defaults here are for images that all have the same size, and for targets
 that are one array.
 """
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from trainables.augmentation.augment import draw
 from trainables.augmentation.mixing import MixedPairs
+from trainables.catalog.entries import Metric, TaskEntry
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
-from trainables.datasets.masks.crops import tile_side
+from trainables.datasets.crops import tile_side
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
 from trainables.on_disk.images import ImagesOnDisk

@@ -1,4 +1,4 @@
-"""Metrics of classification.
+"""Metrics of predicted classes.
 
 Loss and accuracy are summed over the batches of an epoch on the device, and read once at its end
 (`MetricAverage`). The other metrics are not means over batches: `measure` computes them, with their
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.fairness.cells import count_cells, lowest_share
 
 BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -94,7 +94,7 @@ def compute(
     """Compute a metric other than accuracy, with its standard error.
 
     Args:
-        metric: a metric of classification.
+        metric: a metric of predicted classes.
         labels: class numbers, (images,).
         probabilities: class probabilities, (images, classes).
         groups: the number of each image's group, (images,), or `NO_GROUP`, on which only

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import EpochMetrics

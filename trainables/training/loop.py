@@ -25,7 +25,7 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import MAX_BYTES, Outputs
 from trainables.config import BALANCED, GROUPS, TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.class_numbers import class_weights
+from trainables.datasets.targets import class_weights
 from trainables.messages import EpochMetrics
 from trainables.tasks.base import Meter, Task
 from trainables.tasks.metrics import MetricAverage

@@ -15,7 +15,7 @@ from search.tracking.uri import check_tracking, registry_uri, uri_of
 from search.trained.answer import find_answer
 from search.trained.export import config_of, dataset_of, local_checkpoint
 from search.trained.source import REGISTERED, ModelSource, load_model
-from trainables.catalog.tasks import CAPABILITIES
+from trainables.catalog.entries import CAPABILITIES
 from trainables.errors import ConfigError
 from trainables.export.model import Model
 

@@ -29,6 +29,7 @@ from search.trained.export import export_for_registry
 from search.values.message import Remedy, Start
 from trainables.errors import counted
 from trainables.export import reference
+from trainables.export.model import model_class
 from trainables.reliability.promises import NO_PROMISES, Promises
 from trainables.values import Json
 
@@ -146,16 +147,12 @@ def add_expected(challenger: ChosenChallenger, folder: Path) -> Json:
         class, and "trained" counts the recorded images that the challenger was trained on. "lost"
         is the name of the first champion's search if that search no longer exists, otherwise empty.
     """
-    from trainables.predictors.classification import (
-        Predictor,  # imported late, because it imports pandas
-    )
-
     joined, storage = challenger.home.read(FOLDER), challenger.storage
     old_reference, info = reference.read(folder), ImprovementInfo.read(joined)
     rounds = rounds_of(info, storage)
     assert old_reference is not None  # it has just been exported
     expected = expected_images(
-        Predictor(folder).predictions,
+        model_class(folder)(folder, "the challenger").predictions,
         old_reference,
         Records.at(challenger.place),
         info,

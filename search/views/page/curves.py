@@ -32,8 +32,8 @@ from search.views.page.figures import (
     styled,
 )
 from search.views.text.labels import state_text
+from trainables.catalog.entries import Metric
 from trainables.catalog.guesses import Guess
-from trainables.catalog.tasks import Metric
 
 DENSE, DENSE_PIXELS = 1000, 100
 """With more than `DENSE` curves, the lines merge into an area. Then a resolution of `DENSE_PIXELS`

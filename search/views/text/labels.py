@@ -8,7 +8,7 @@ from search.design.budget import shares_of, shares_text
 from search.facts.parameters import param_text, searched, short_names
 from search.journal.result import SearchResult, TrialResult, metric_of
 from search.values.objectives import OBJECTIVES, goals_text, need_costs
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 
 AT_CHANCE = "at chance"
 """The mark in tables for trials that are not significantly better than guessing."""

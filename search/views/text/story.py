@@ -38,7 +38,7 @@ from search.journal.journal import Event
 from search.journal.result import SearchResult
 from search.views.text.sentences import against_text, beside_best_text, request_text
 from search.views.text.tables import cost_text
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 
 RIVALS_SHOWN = 12
 

@@ -1,6 +1,6 @@
 """Words of the field and of this project, each explained in a sentence, for reports and pages."""
 
-from trainables.catalog.tasks import TaskEntry
+from trainables.catalog.entries import TaskEntry
 
 TERMS = {
     "trial": "One model with one set of settings, such as t0007.",

@@ -31,8 +31,8 @@ from search.views.text.sentences import (
     quicker_text,
     risk_text,
 )
+from trainables.catalog.entries import WIDTH, Metric
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import WIDTH, Metric
 from trainables.errors import counted, printable
 from trainables.values import Evaluation
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from search.cli.face import Face
 from search.operations.data import DataRequest, config_of
 from search.preflight.first_step import few_photographs
-from trainables.catalog.tasks import TASKS
 from trainables.inspection.leaks import load_inspected
 from trainables.inspection.pictures import picture
 from trainables.inspection.report import DataReport, report_of
+from trainables.tasks import TASKS
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from search.web.forms.folders import allowed, check_links
 from search.web.forms.launch import command_line
 from search.web.site import Site
 from trainables.catalog.datasets import DATASETS
-from trainables.catalog.tasks import TASKS, TaskEntry, task_name
+from trainables.catalog.entries import TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, unknown
+from trainables.tasks import TASKS, task_name
 
 TEXTS = (
     "space",

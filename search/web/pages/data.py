@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from cluster.errors import NotReady
-from search.operations.run_request import named_data_sets
 from search.preflight.adapting import NETWORKS
 from search.spaces.find import adaptive
 from search.web.forms.children import Asker
@@ -17,7 +16,7 @@ from search.web.forms.folders import Listing, allowed, listing
 from search.web.forms.look import DataPreview
 from search.web.forms.new_search import FOLDER, NewSearchForm
 from search.web.site import Site
-from trainables.catalog.tasks import TASKS
+from trainables.catalog.datasets import DATASETS
 from trainables.catalog.weights import cached
 from trainables.errors import ConfigError
 from trainables.inspection.matches import Match
@@ -31,6 +30,7 @@ from trainables.inspection.words import (
     picture_title,
     warnings,
 )
+from trainables.tasks import TASKS
 
 NAV = ("Data", "/data")
 LOOK = "search.web.forms.look"
@@ -84,7 +84,7 @@ def refused(request: Request, site: Site, search_form: NewSearchForm, text: str)
     """
     is_part = "hx-request" in request.headers
     page = "data_refused.html" if is_part else "refused.html"
-    facts = {"search_form": search_form} if is_part else {}
+    facts = {"search_form": search_form, "tasks": TASKS.values()} if is_part else {}
     return site.render(request, page, 400, text=text, **facts)
 
 
@@ -123,22 +123,14 @@ async def choose(request: Request, site: Site, then: str, refused: str = "") -> 
         listing=folder,
         error=error,
         typed=request.query_params.get("folder", ""),
+        folders=[task.folder for task in TASKS.values()],
         data_sets=[
-            (name, DATASET_WORDS[name]) for name in sorted(named_data_sets() & DATASET_WORDS.keys())
+            (name, entry.description)
+            for name, entry in sorted(DATASETS.items())
+            if entry.description
         ],
         prefix=FOLDER,
     )
-
-
-DATASET_WORDS = {
-    "digits": "1,797 handwritten digits, 8 x 8 pixels: already installed, and searched in a minute",
-    "mnist": "70,000 handwritten digits, 28 x 28 pixels",
-    "fashion_mnist": "70,000 pieces of clothing, 28 x 28 pixels, grey",
-    "cifar10": "60,000 small photographs in ten classes, 32 x 32 pixels",
-    "photographs": "18 photographs for super-resolution, in colour and grey: already installed",
-    "digit_scenes": "400 drawn scenes, 96 x 96 pixels, with boxes around digits: already installed",
-    "scenes": "350 drawn scenes, 64 x 64 pixels, with masks of their digits: already installed",
-}
 
 
 def open_listing(at: str, site: Site) -> tuple[Listing | None, str]:

@@ -28,7 +28,9 @@ from search.web.site import Site
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.datasets.images import DEPTHS, decode_opened, open_image
 from trainables.errors import ConfigError
-from trainables.predictors.detection import draw_boxes, png
+from trainables.export.model import class_of_task
+from trainables.predictors.base import encode_png
+from trainables.tasks import TASKS
 from trainables.values import Json
 
 NAV = ("Models", "/models")
@@ -229,22 +231,17 @@ async def ask_about(models: Models, uri: str, upload: UploadFile) -> ImageAnswer
 
 
 def _draw(content: bytes, prediction: Any) -> str:
-    """Draw the boxes of a prediction on its image; empty if it has none.
+    """Draw a prediction on its image, if the model's task does that; else the result is empty.
 
     Returns:
         A PNG in base64.
     """
-    if not (isinstance(prediction, dict) and "boxes" in prediction):
+    draw = next(filter(None, (class_of_task(task).drawing(prediction) for task in TASKS)), None)
+    if draw is None:
         return ""
     with open_image(content) as image:
         levels = SIXTEEN_BITS if image.mode in DEPTHS else (0, 255)
         pixels = decode_opened(image, None, "RGB", levels)[0]
     step = 1 + max(pixels.shape) // MOST_SIDE
-    names, boxes = list(prediction["counts"]), prediction["boxes"]
-    drawn = draw_boxes(
-        np.ascontiguousarray(pixels[::step, ::step]),
-        np.array([each["box"] for each in boxes]).reshape(-1, 4) / step,
-        np.array([names.index(each["class"]) for each in boxes], int),
-        [f"{each['class']} {each['score']:.2f}" for each in boxes],
-    )
-    return base64.b64encode(png(drawn)).decode()
+    drawn = draw(np.ascontiguousarray(pixels[::step, ::step]), step)
+    return base64.b64encode(encode_png(drawn)).decode()

@@ -18,7 +18,7 @@ from search.web.forms.launch import Launched, Launcher, refusal_of
 from search.web.forms.new_search import FIELDS, NewSearchForm
 from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.errors import ConfigError
 from trainables.robustness.budgets import ATTACKED, CORRUPTED
 from trainables.values import Json

@@ -6,7 +6,7 @@ from starlette.routing import BaseRoute
 
 from search.views.text.terms import TERMS, TERMS_OF_CLASSES
 from search.web.site import Site
-from trainables.catalog.tasks import TASKS
+from trainables.tasks import TASKS
 
 NAV = None
 

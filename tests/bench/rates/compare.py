@@ -22,8 +22,8 @@ from search.journal.result import SearchResult, Selection, TrialResult
 from tests.bench.rates.case import Case, Promise, Tally, measure
 from tests.bench.rates.selection import race_of
 from tests.support.played import started_event
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 ERROR, INTERVAL, SEEN = (
     Promise("error rate", 0.05),

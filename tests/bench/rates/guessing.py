@@ -16,9 +16,10 @@ from search.journal.events import Started, Tested
 from search.journal.guessing import Guessing
 from search.journal.result import SearchResult, TrialResult
 from tests.bench.rates.case import Case, Promise
-from trainables.catalog.guesses import guesses_of
-from trainables.catalog.tasks import CLASSIFICATION, Metric
+from trainables.catalog.entries import Metric
 from trainables.config import TrialConfig
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
+from trainables.tasks.classification.guesses import guesses_of
 from trainables.tasks.metrics import SCORES, epoch_metrics
 
 EPOCHS = 2

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise, Tally
-from trainables.catalog.tasks import DETECTION
-from trainables.datasets.boxes.values import COLUMNS, Boxes
-from trainables.predictors.detection import Detections
+from trainables.tasks.detection.entry import ENTRY as DETECTION
 from trainables.tasks.detection.metrics import (
     Matches,
     Precision,
@@ -29,6 +27,8 @@ from trainables.tasks.detection.metrics import (
     matches_of,
     standard_errors,
 )
+from trainables.tasks.detection.predictor import Detections
+from trainables.tasks.detection.values import COLUMNS, Boxes
 
 METRICS = DETECTION.metrics
 PROMISES = {metric.title: Promise("interval", 0.95) for metric in METRICS}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise
-from trainables.catalog.tasks import SEGMENTATION
-from trainables.tasks.segmentation_metrics import epoch_values
+from trainables.tasks.segmentation.entry import ENTRY as SEGMENTATION
+from trainables.tasks.segmentation.metrics import epoch_values
 
 METRICS = SEGMENTATION.metrics
 PROMISES = {metric.title: Promise("interval", 0.95) for metric in METRICS}

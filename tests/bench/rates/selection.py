@@ -13,9 +13,9 @@ from search.journal.events import Selected
 from search.journal.result import SearchResult, TrialResult
 from search.operations.select import best_few
 from tests.bench.rates.case import Case, Promise
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 Floats = NDArray[np.float64]
 EXACT = 10**9

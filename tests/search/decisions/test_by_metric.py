@@ -17,10 +17,10 @@ from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
 from tests.support.played import OpenDriver, changed, decisions, play, reopened, report
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 LOSS = CLASSIFICATION.metric("log_loss")
 WRITTEN = ("event", "n", "time_ms", "elapsed_ms", "crc")

@@ -14,7 +14,8 @@ from scipy import stats
 
 from search.decisions.selection import Candidate, Race, decide, fastest
 from search.values.statistics import compare, expect, share_interval
-from trainables.catalog.tasks import CLASSIFICATION, INTERVAL_LEVEL
+from trainables.catalog.entries import INTERVAL_LEVEL
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 EXACT = 10**9
 """So many images that the rounding of accuracies to whole images does not show."""

@@ -44,11 +44,13 @@ from search.views.text.tables import models_table
 from tests.conftest import Command
 from tests.support.played import evaluation, started_event
 from tests.support.reports import verdict_texts
-from trainables.catalog.guesses import Guess, blind_error, expected_values, guesses_of
-from trainables.catalog.tasks import CLASSIFICATION, SUPER_RESOLUTION
+from trainables.catalog.guesses import Guess
 from trainables.config import TrialConfig
 from trainables.datasets.targets import Targets
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
+from trainables.tasks.classification.guesses import blind_error, expected_values, guesses_of
 from trainables.tasks.metrics import SCORES
+from trainables.tasks.super_resolution.entry import ENTRY as SUPER_RESOLUTION
 
 DOGS, CATS = 40, 2
 EXPERIMENT = {

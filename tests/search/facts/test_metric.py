@@ -41,10 +41,12 @@ from search.views.text.verdict import tiles
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import verdict_texts, words
 from tests.support.stories import story_lines
+from trainables.catalog.entries import Metric
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION, TASKS, Metric
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.tasks import TASKS
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
 VALUES = {

@@ -8,7 +8,7 @@ import pytest
 
 from search.facts.series import Axis, BestSoFar, Course, lowest_visible
 from search.space import Cases, Choice, Float, Int, SearchSpace
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 ACCURACY = CLASSIFICATION.primary
 LOSS = next(metric for metric in CLASSIFICATION.metrics if metric.name == "log_loss")

@@ -16,7 +16,7 @@ from tests.conftest import Command
 from tests.search.feedback.monitoring.made_up import made_reference, meet, promoted
 from trainables.errors import ConfigError
 from trainables.export import reference
-from trainables.predictors import classification as predictor
+from trainables.predictors import base as predictor
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from trainables.export import kept
 from trainables.export.export import write
 from trainables.export.model import Model
 from trainables.export.stream import FileAnswer
-from trainables.predictors.classification import DESCRIPTION
+from trainables.predictors.base import DESCRIPTION
 from trainables.training.loop import Training
 
 

@@ -46,12 +46,12 @@ from tests.search.conftest import Inline
 from tests.support.pages import block
 from tests.support.played import evaluation, started_event
 from trainables.catalog import datasets
-from trainables.catalog.datasets import DECODING
+from trainables.catalog.entries import DECODING
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import predictions
-from trainables.predictors.classification import at_temperature
+from trainables.predictors.base import at_temperature
 from trainables.tasks.calibration import fit_temperature
 from trainables.trial import run_trial
 

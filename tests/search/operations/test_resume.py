@@ -52,7 +52,7 @@ from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.support.played import OpenDriver, changed, play, reopened, started_event
-from trainables.catalog.datasets import DECODING
+from trainables.catalog.entries import DECODING
 from trainables.catalog.models import MODELS
 from trainables.training.loop import Training
 

@@ -20,10 +20,10 @@ from search.serving.limits import Limits
 from tests.support.promoted import linear, png
 from tests.support.serving import BUSY_S, Answer, Running, running, until
 from trainables.datasets.images import open_image
-from trainables.export.classifier import Classifier as Model
 from trainables.export.runtime import load
-from trainables.predictors.classification import column
+from trainables.predictors.base import column
 from trainables.processors import processors
+from trainables.tasks.classification.model import Classifier as Model
 
 
 def probabilities(folder: Path, images: list[bytes]) -> np.ndarray:

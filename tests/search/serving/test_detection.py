@@ -17,7 +17,7 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.load import load, with_root
 from trainables.export.export import write
 from trainables.export.model import model_class
-from trainables.predictors.detection import Predictor, as_json, objects_in
+from trainables.tasks.detection.predictor import Predictor, as_json, objects_in
 from trainables.trial import run_trial
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from search.feedback.observer import ServedAnswer
 from tests.support.promoted import linear, png
 from tests.support.serving import running
 from trainables.export.runtime import load
-from trainables.predictors.classification import DESCRIPTION, UNCERTAIN
+from trainables.predictors.base import DESCRIPTION, UNCERTAIN
 
 
 class Heard:

@@ -17,13 +17,13 @@ from search.operations.predict import PredictRequest, predict
 from search.serving.worker import check_task
 from tests.support.promoted import png
 from tests.support.serving import Running, running
-from trainables.catalog.tasks import TASKS
 from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.load import load, with_root
 from trainables.errors import ConfigError
 from trainables.export.export import write
-from trainables.predictors.segmentation import Predictor
+from trainables.tasks import TASKS
+from trainables.tasks.segmentation.predictor import Predictor
 from trainables.training.loop import Training
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.load import load, with_root
 from trainables.export.export import write
-from trainables.predictors.super_resolution import Predictor
+from trainables.tasks.super_resolution.predictor import Predictor
 from trainables.training.loop import Training
 
 pytestmark = pytest.mark.slow

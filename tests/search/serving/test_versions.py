@@ -15,8 +15,8 @@ from search.serving.versions import load_version
 from search.serving.worker import check_task
 from tests.support.tasks import boxes
 from trainables.errors import ConfigError
-from trainables.export.classifier import OnnxPredictor
-from trainables.predictors.classification import Predictor
+from trainables.tasks.classification.model import OnnxPredictor
+from trainables.tasks.classification.predictor import Predictor
 
 
 @pytest.mark.parametrize(

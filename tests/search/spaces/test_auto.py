@@ -23,9 +23,9 @@ from search.spaces.auto import (
 from search.spaces.circumstances import MEASURED_SIDE, Circumstances
 from search.spaces.find import adaptive, default, names
 from search.spaces.probe import PROBES
-from trainables.catalog.tasks import TASKS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.tasks import TASKS
 from trainables.values import Params
 
 PROBED = {name.removeprefix("probe_") for name in PROBES}

@@ -41,11 +41,11 @@ from tests.support.browser import look
 from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words
 from tests.trainables.inspection.test_report import with_masks
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.inspection.matches import EXACT, Match
 from trainables.inspection.matches import Image as DataImage
 from trainables.inspection.report import DataReport
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
 BEGAN_MS = 1_795_000_000_000

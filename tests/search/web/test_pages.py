@@ -25,8 +25,8 @@ from tests.support.pages import ROOT
 from tests.support.played import OpenDriver, changed, play
 from tests.support.site import Visitor
 from tests.support.stories import story_lines
-from trainables.catalog.tasks import TASKS
 from trainables.config import PATHS
+from trainables.tasks import TASKS
 
 
 def rows_of(page: bytes) -> list[str]:

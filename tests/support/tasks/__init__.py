@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import TASKS
+from trainables.tasks import TASKS
 
 
 @contextmanager

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.support.tasks.boxes_predictor import CELLS, boxes_of, overlaps
-from trainables.catalog.datasets import DatasetEntry
-from trainables.catalog.models import ModelEntry
-from trainables.catalog.tasks import UNIT, Metric, TaskEntry
+from trainables.catalog.entries import UNIT, DatasetEntry, Metric, ModelEntry, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.augmentation.augment import augment
-from trainables.catalog.datasets import DatasetEntry
-from trainables.catalog.models import ModelEntry
-from trainables.catalog.tasks import Metric, TaskEntry
+from trainables.catalog.entries import DatasetEntry, Metric, ModelEntry, TaskEntry
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Images, Part
 from trainables.datasets.targets import Targets

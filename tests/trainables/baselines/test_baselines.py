@@ -17,7 +17,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.support.networks import BASELINES
-from trainables.baselines import classification, features
+from trainables.baselines import feature_classifiers as classification
+from trainables.baselines import features
 from trainables.baselines.base import load_baseline
 from trainables.baselines.classifiers import knn, svm
 from trainables.baselines.features import FEATURES, compute_features, grey, length

@@ -15,10 +15,10 @@ from PIL import Image
 
 from trainables.caches import cache_folder, cache_limit, evict, make_private
 from trainables.config import DataConfig
-from trainables.datasets import folder
 from trainables.datasets.cache import ENTRY_FILE
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
+from trainables.tasks.classification import reading as folder
 
 
 @pytest.fixture(params=["drawn", "given"])

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image, ImageFile
 
 from trainables.config import DataConfig
-from trainables.datasets import folder, sources
+from trainables.datasets import sources
 from trainables.datasets.arrays import MAX_LEFT_OUT, LeftOut
 from trainables.datasets.images import SUFFIXES, decode, header
 from trainables.datasets.load import load
 from trainables.datasets.names import NO_CLASS, key_of
-from trainables.datasets.parts import layout_of
 from trainables.errors import DataError
+from trainables.tasks.classification import reading as folder
+from trainables.tasks.classification.parts import layout_of
 
 
 def decoded(root, **values):

@@ -15,7 +15,6 @@ from tests.support.calibrated import calibrated
 from tests.support.networks import BASELINES, OF_TORCHVISION, OWN
 from trainables.baselines.fitting import Fitting
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.images import decode
@@ -29,8 +28,10 @@ from trainables.export.export import (
     export,
     in_onnxruntime,
 )
-from trainables.predictors.classification import NETWORK, ONNX, Predictor, as_trained
+from trainables.predictors.base import NETWORK, ONNX, as_trained
 from trainables.tasks.base import difference
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
+from trainables.tasks.classification.predictor import Predictor
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 

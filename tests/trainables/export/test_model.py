@@ -14,9 +14,9 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, DataError
-from trainables.export.classifier import Classifier
 from trainables.export.export import write
 from trainables.export.model import Model
+from trainables.tasks.classification.model import Classifier
 from trainables.training.loop import Training
 
 

@@ -10,7 +10,7 @@ import pytest
 from trainables.errors import DataError
 from trainables.export import reference
 from trainables.export.reference import EarlierImages
-from trainables.predictors import classification as predictor
+from trainables.predictors import base as predictor
 
 
 @pytest.fixture

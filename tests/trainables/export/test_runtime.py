@@ -15,7 +15,7 @@ from tests.conftest import MakeOnce
 from tests.support.promoted import linear, trained
 from trainables.datasets.images import open_image
 from trainables.export import runtime
-from trainables.predictors.classification import ONNX
+from trainables.predictors.base import ONNX
 
 LIBRARIES = ("torch", "pandas", "mlflow", "sklearn", "scipy")
 LOOK = f"""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.fairness.attributes import NO_GROUP, Attributes
 from trainables.fairness.cells import LEAST_IMAGES, count_cells, lowest_share
 from trainables.fairness.report import gap_of, group_tables, report_groups
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.tasks.metrics import SCORES
 
 METRICS = [metric for metric in CLASSIFICATION.metrics if not metric.is_share]

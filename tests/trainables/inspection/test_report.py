@@ -17,7 +17,7 @@ from trainables.inspection.leaks import InspectedData, inspect_data
 from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, _samples, picture
 from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
 from trainables.inspection.words import contradictions, headline, lines, warnings
-from trainables.predictors.segmentation import palette
+from trainables.tasks.segmentation.predictor import palette
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.on_disk.encoded import Encoded
 from trainables.on_disk.mapped import Mapped
-from trainables.tasks.classification import Classification
+from trainables.tasks.classification.training import Classification
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import Training
 

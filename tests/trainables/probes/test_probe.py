@@ -17,7 +17,8 @@ from tests.support.calibrated import calibrated
 from trainables.baselines.base import load_baseline
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.fitting import Fitting
-from trainables.catalog.models import MODELS, PROBED
+from trainables.catalog.models import MODELS
+from trainables.catalog.networks import PROBED
 from trainables.catalog.weights import cached
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -31,8 +32,8 @@ from trainables.evaluation.memory import PROCESS_BYTES, training_bytes
 from trainables.export.export import export
 from trainables.fusion.shapes import cost_key
 from trainables.models.weights import check
-from trainables.predictors.classification import Predictor
 from trainables.probes.probe import FrozenEncoder, LinearProbe
+from trainables.tasks.classification.predictor import Predictor
 from trainables.training.cross_validation import Folds
 
 MakeDataset = Callable[..., Dataset]

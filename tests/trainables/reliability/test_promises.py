@@ -7,11 +7,11 @@ import pytest
 
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.export.classifier import Classifier
 from trainables.export.export import export
-from trainables.predictors.classification import UNCERTAIN, Judgement, judgement_columns
+from trainables.predictors.base import UNCERTAIN, Judgement, judgement_columns
 from trainables.reliability.promises import NO_PROMISES, Promises, check_promises, fraction
 from trainables.reliability.settling import settle_promises
+from trainables.tasks.classification.model import Classifier
 
 SEGMENTATION = {"data.name": "scenes", "data.task": "segmentation", "model.name": "unet"}
 

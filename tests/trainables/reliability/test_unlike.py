@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.export.classifier import Classifier, OnnxPredictor
 from trainables.export.export import export
-from trainables.predictors.classification import UNLIKE, Predictor
+from trainables.predictors.base import UNLIKE
 from trainables.reliability.choice import area_above
 from trainables.reliability.promises import Promises
 from trainables.reliability.unlike import FeatureSample, TappedNetwork, build_scores
+from trainables.tasks.classification.model import Classifier, OnnxPredictor
+from trainables.tasks.classification.predictor import Predictor
 
 CLASSES, FEATURES = 3, 12
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from trainables.catalog.tasks import TASKS
 from trainables.robustness.budgets import ATTACKED, ATTACKS, CLEAN, CORRUPTED
 from trainables.robustness.published import PUBLISHED
 from trainables.robustness.summary import is_weaker, summarise_tests
+from trainables.tasks import TASKS
 
 ACCURACY = TASKS["classification"].primary
 IMAGES = 40

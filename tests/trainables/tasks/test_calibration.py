@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.predictors.classification import at_temperature
+from trainables.predictors.base import at_temperature
 from trainables.tasks.calibration import (
     CalibratedModel,
     calibration_bias,

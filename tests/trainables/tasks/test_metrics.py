@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics as skm
 from torch.nn import functional
 
-from trainables.catalog.tasks import CLASSIFICATION
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.tasks.metrics import (
     BATCH_SUMS,
     SCORES,

@@ -11,7 +11,7 @@ from torch.nn import functional
 from trainables.baselines.base import load_baseline
 from trainables.baselines.features import compute_features
 from trainables.datasets.arrays import Dataset, Part
-from trainables.datasets.class_numbers import class_weights
+from trainables.datasets.targets import class_weights
 from trainables.tasks.losses import WithAuxiliary, losses
 from trainables.training.loop import Training
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import DataConfig, TrialConfig
@@ -20,6 +19,7 @@ from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unsuitability
 from trainables.messages import EpochMetrics, decode_reports, encode_reports
 from trainables.request import TrialRequest
+from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.training.cross_validation import Folds, combine_folds
 from trainables.training.loop import Training
 from trainables.trial import run_trial

@@ -1,3 +1,4 @@
-"""The task of detection: `task` trains and predicts, `metrics` measures boxes, `report` shows them,
-`selection` chooses boxes among candidates, and `moving` moves boxes with their augmented images.
+"""Detection: boxes around the objects of an image.
+
+`entry` describes the task without torch; `trainables.tasks.base` lists the files of a task.
 """

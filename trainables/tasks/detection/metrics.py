@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.catalog.tasks import Metric
-from trainables.datasets.boxes.values import CLASS, CROWD, Boxes
-from trainables.predictors.detection import CLASS_FOUND, SCORE, Detections
+from trainables.catalog.entries import Metric
+from trainables.tasks.detection.predictor import CLASS_FOUND, SCORE, Detections
+from trainables.tasks.detection.values import CLASS, CROWD, Boxes
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -7,18 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Images, Part
-from trainables.datasets.boxes.values import CLASS, CROWD, Boxes
 from trainables.errors import counted, printable
-from trainables.predictors.detection import (
-    CLASS_FOUND,
-    SCORE,
-    Detections,
-    class_colour,
-    draw_boxes,
-    one_class_each,
-)
 from trainables.tasks.detection.metrics import (
     SIZES,
     Matches,
@@ -30,6 +21,15 @@ from trainables.tasks.detection.metrics import (
     overlaps,
     standard_errors,
 )
+from trainables.tasks.detection.predictor import (
+    CLASS_FOUND,
+    SCORE,
+    Detections,
+    class_colour,
+    draw_boxes,
+    one_class_each,
+)
+from trainables.tasks.detection.values import CLASS, CROWD, Boxes
 from trainables.tasks.mistakes import encode_strip
 from trainables.values import Evaluation, Json
 

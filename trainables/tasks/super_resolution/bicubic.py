@@ -1,4 +1,4 @@
-"""Bicubic enlargement on tensors, equal to `trainables.predictors.super_resolution.bicubic`.
+"""Bicubic enlargement on tensors, equal to `trainables.tasks.super_resolution.predictor.bicubic`.
 
 It consists of shifted sums, which stay in single precision under autocast, unlike a convolution.
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.predictors.super_resolution import REACH, bicubic_weights
+from trainables.tasks.super_resolution.predictor import REACH, bicubic_weights
 
 
 def enlarge_bicubic(images: Tensor, scale: int) -> Tensor:

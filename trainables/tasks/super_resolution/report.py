@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.catalog.tasks import Metric
+from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Images, Part
-from trainables.datasets.photographs.quality import luma, psnr, ssim
 from trainables.errors import counted, printable
-from trainables.predictors.super_resolution import interpolate
 from trainables.tasks.mistakes import encode_strip
+from trainables.tasks.super_resolution.predictor import interpolate
+from trainables.tasks.super_resolution.quality import luma, psnr, ssim
 from trainables.values import Evaluation, Json
 
 HARDEST = 6

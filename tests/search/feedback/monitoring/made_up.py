@@ -12,7 +12,7 @@ from search.feedback.records import RecordedAnswer, Records, RecordsInfo
 from trainables.datasets.arrays import SIXTEEN_BITS
 from trainables.export import reference
 from trainables.export.reference import Reference
-from trainables.predictors import classification as predictor
+from trainables.predictors import base as predictor
 
 CLASSES = ("cat", "dog", "<script>alert(1)</script>")
 SIDE = 12

@@ -1,0 +1,305 @@
+"""Segmentation: a network predicts the class of each pixel of an image.
+
+Networks are trained on random crops, and predict whole images tile by tile
+(`trainables.tasks.segmentation.predictor`): in validation, evaluation, export and use alike.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.augmentation.augment import augment, draw, move
+from trainables.catalog.entries import Metric
+from trainables.config import AugmentConfig
+from trainables.datasets.arrays import Arrays, Dataset, Part
+from trainables.predictors.base import Span, tiles
+from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.pixels import Pixels, units
+from trainables.tasks.segmentation.entry import SegmentationOptions
+from trainables.tasks.segmentation.losses import cross_entropy, loss
+from trainables.tasks.segmentation.metrics import (
+    boundary_f1,
+    count_pixels,
+    epoch_values,
+    mean_iou,
+)
+from trainables.tasks.segmentation.predictor import TILE_PIXELS, Mask, predict_mask
+from trainables.tasks.segmentation.report import report
+from trainables.tasks.segmentation.values import IGNORED
+from trainables.values import Evaluation, Json
+
+QUARTERS = 4
+"""The number of turns by 90 degrees that leave a square what it is."""
+
+
+class WholeImages(NamedTuple):
+    """The images of a validation batch, which are read one by one."""
+
+    pixels: Pixels
+    rows: list[int]
+    """The rows in the whole part."""
+
+
+class PredictedImage(NamedTuple):
+    """The prediction of a validation image."""
+
+    mask: Tensor
+    """The predicted class of each pixel, uint8 (height, width)."""
+    loss: Tensor
+    """The sum of the cross-entropies of the pixels that count."""
+
+
+class TilePlace(NamedTuple):
+    """A tile of an image of a batch."""
+
+    image: int
+    rows: Span
+    columns: Span
+
+
+class Segmentation(Task):
+    """The prediction of class numbers; targets are masks, uint8 (height, width) for each image."""
+
+    options: SegmentationOptions
+    any_size = True
+    has_fixed_input = True
+    tolerance = 1e-3
+
+    # Training.
+
+    def draw(
+        self,
+        config: AugmentConfig,
+        batches: int,
+        count: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> Tensor:
+        """Draw the place of each crop, two numbers from 0 to 1, its turn, and its augmentation."""
+        places = torch.rand(batches, 2, count, generator=generator).to(device)
+        most = QUARTERS if self.options.turns else 1
+        turns = torch.randint(most, (batches, 1, count), generator=generator).float().to(device)
+        changes = draw(config, batches, count, generator, device)
+        return torch.cat([places, turns, changes], dim=1)
+
+    def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
+        """Build a batch of crops for training, or of whole images for validation."""
+        whole_rows = pixels.whole_rows(rows).tolist()
+        if changes is None:
+            truths = [pixels.targets[row] for row in whole_rows]
+            return Batch(WholeImages(pixels, whole_rows), truths, len(rows))
+        crops = [
+            _crop(pixels.images[row], pixels.targets[row], pixels.image[1], place)
+            for row, place in zip(whole_rows, changes[:3].T.tolist(), strict=True)
+        ]
+        images = units(torch.stack([image for image, _ in crops]))
+        masks = torch.stack([mask for _, mask in crops])[:, None]
+        images = augment(images, pixels.augment, changes[3:])
+        # Pixels that come from outside are 0 after a move, and so ignored.
+        masks = move(masks.float() - IGNORED, pixels.augment, changes[3:]) + IGNORED
+        return Batch(pixels.normalise(images), masks[:, 0].long(), len(rows))
+
+    def weigh(self, batch: Batch, class_weights: Tensor) -> Batch:
+        """Return the batch with the weight of each class, (classes,)."""
+        return batch._replace(weights=class_weights)
+
+    def step(
+        self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
+    ) -> Losses:
+        """Compute the loss that the options name, and the cross-entropy to report."""
+        with autocast:
+            logits = network(batch.inputs)
+        logits, options = logits.float(), self.options
+        trained = loss(
+            options.loss, logits, batch.targets, gamma=options.focal_gamma, weights=batch.weights
+        )
+        return Losses(trained, cross_entropy(logits.detach(), batch.targets))
+
+    # Validation.
+
+    def outputs(self, network: nn.Module, batch: Batch) -> list[PredictedImage]:
+        """Predict whole images, tile by tile."""
+        pixels, rows = batch.inputs
+        images = [pixels.images[row] for row in rows]
+        predicted = [
+            PredictedImage(torch.empty_like(mask), torch.zeros((), device=mask.device))
+            for mask in batch.targets
+        ]
+        side = self.tile_side(pixels.dataset)
+        for places in _chunks(images, side):
+            inputs = torch.stack([_tile(images[place.image], place, side) for place in places])
+            for place, logits in zip(places, network(pixels.scale(inputs)).float(), strict=True):
+                _, rows_span, columns = place
+                own = logits[:, _within(rows_span), _within(columns)]
+                taken = slice(rows_span.low, rows_span.high), slice(columns.low, columns.high)
+                predicted[place.image].mask[taken] = own.argmax(dim=0).to(torch.uint8)
+                predicted[place.image].loss.add_(
+                    functional.cross_entropy(
+                        own[None],
+                        batch.targets[place.image][taken][None].long(),
+                        ignore_index=IGNORED,
+                        reduction="sum",
+                    )
+                )
+        return predicted
+
+    def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "PixelMeter":
+        """Build a meter of this metric for a part."""
+        return PixelMeter(metric, pixels)
+
+    # Use.
+
+    def module(self, network: nn.Module, pixels: Pixels) -> "TileModel":
+        """Build the module that maps uint8 tiles to class probabilities."""
+        return TileModel(network, pixels)
+
+    def apply(self, run: Run, images: Arrays, size: int, dataset: Dataset) -> list[Mask]:
+        """Predict the mask of each image with a function of tiles (`module`)."""
+        side = self.tile_side(dataset)
+        return [predict_mask(run, image, side) for image in images]
+
+    def difference(self, first: Predictions, second: Predictions) -> float:
+        """Return the largest share of an image's pixels whose classes differ."""
+        if len(first) != len(second):
+            return float("inf")
+        return max(
+            (float((a != b).mean()) if a.shape == b.shape else float("inf"))
+            for a, b in zip(first, second, strict=True)
+        )
+
+    # Evaluation.
+
+    def evaluate(
+        self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
+    ) -> Evaluation:
+        """Measure masks, uint8 (height, width) for each image (`report`)."""
+        return report(predictions, part, dataset.classes, metric)
+
+    def value(self, predictions: Predictions, part: Part) -> float:
+        """Compute the mean IoU over the pixels of all images."""
+        pairs = list(zip(predictions, part.targets, strict=True))
+        classes = 1 + max(
+            max(int(mask.max(initial=0)), int(truth[truth != IGNORED].max(initial=0)))
+            for mask, truth in pairs
+        )
+        return float(mean_iou(np.sum([count_pixels(*pair, classes) for pair in pairs], axis=0)))
+
+    # Export.
+
+    def describe(self, dataset: Dataset) -> Json:
+        """Return the values for `about.json`."""
+        channels, height, width = dataset.image
+        return {
+            "classes": list(dataset.classes),
+            "image": [height, width, channels],
+            "any_size": True,
+            "tile": self.tile_side(dataset),
+        }
+
+
+class PixelMeter:
+    """Counts pixels of whole images by class, and adds up their loss."""
+
+    def __init__(self, metric: Metric, pixels: Pixels) -> None:
+        self.metric, self.pixels = metric, pixels
+        self.stored = list[Tensor]()
+        self._counts = list[NDArray[np.int64]]()
+        self._boundaries = list[float]()
+        self._losses = list[Tensor]()
+
+    def add(self, outputs: list[PredictedImage], batch: Batch) -> None:
+        """Add the predictions of whole images."""
+        for predicted, truth in zip(outputs, batch.targets, strict=True):
+            masks = predicted.mask.cpu().numpy(), truth.cpu().numpy()
+            self._counts.append(count_pixels(*masks, len(self.pixels.dataset.classes)))
+            self._losses.append(predicted.loss)
+            if self.metric.name == "boundary_f1":
+                self._boundaries.append(boundary_f1(*masks))
+
+    def values(self, world: Processes) -> dict[str, float]:
+        """Return the loss, the metrics, and the standard error of the one that ranks trials."""
+        counts, losses, boundaries = (
+            self._collect(values, world)
+            for values in (
+                np.array(self._counts),
+                torch.stack(self._losses).cpu().numpy(),
+                np.array(self._boundaries),
+            )
+        )
+        loss = float(losses.sum() / max(1, counts.sum()))
+        return {"val/loss": loss, **epoch_values(counts, boundaries, self.metric)}
+
+    def _collect(self, values: NDArray[Any], world: Processes) -> NDArray[Any]:
+        """Return the values of the images of all processes, in the order of the part."""
+        if world.size == 1 or not len(values):
+            return values
+        device = self.pixels.device
+        rows = world.slice(torch.arange(len(self.pixels), device=device))
+        whole = torch.zeros(len(self.pixels), *values.shape[1:], dtype=torch.float64, device=device)
+        whole[rows] = torch.from_numpy(values).double().to(device)
+        return world.sum(whole).cpu().numpy().astype(values.dtype)
+
+
+class TileModel(FromPixels):
+    """A network followed by softmax: uint8 tiles to float32 (count, classes, height, width)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 tiles, (count, height, width, channels), to class probabilities."""
+        return super().forward(images).float().softmax(dim=1)
+
+
+def _crop(image: Tensor, mask: Tensor, side: int, place: list[float]) -> tuple[Tensor, Tensor]:
+    """Cut a square out of an image and its mask, and turn both.
+
+    A smaller image is continued by its edges, and its mask by `IGNORED`.
+
+    Args:
+        image: uint8 (height, width, channels).
+        mask: uint8 (height, width).
+        side: the side of the square, in pixels.
+        place: the place along each axis, from 0 to 1, and the number of quarter turns.
+    """
+    *shares, turns = place
+    axes = [
+        torch.arange(side, device=mask.device) + round(share * max(0, length - side))
+        for share, length in zip(shares, mask.shape, strict=True)
+    ]
+    down, across = (
+        axis.clamp(max=length - 1) for axis, length in zip(axes, mask.shape, strict=True)
+    )
+    outside = (axes[0] >= mask.shape[0])[:, None] | (axes[1] >= mask.shape[1])
+    crop = image[down[:, None], across]
+    own = mask[down[:, None], across].masked_fill(outside, IGNORED)
+    return torch.rot90(crop, int(turns)), torch.rot90(own, int(turns))
+
+
+def _chunks(images: list[Tensor], side: int) -> Iterator[list[TilePlace]]:
+    """Yield the tiles of these images, as many at once as the limit on pixels allows."""
+    places = [
+        TilePlace(number, *spans)
+        for number, image in enumerate(images)
+        for spans in tiles(image.shape[0], image.shape[1], side)
+    ]
+    at_once = max(1, TILE_PIXELS // side**2)
+    for first in range(0, len(places), at_once):
+        yield places[first : first + at_once]
+
+
+def _tile(image: Tensor, place: TilePlace, side: int) -> Tensor:
+    """Cut a tile out of an image, continued by its edges."""
+    down, across = (
+        torch.arange(span.start, span.start + side, device=image.device).clamp(max=length - 1)
+        for span, length in zip((place.rows, place.columns), image.shape[:2], strict=True)
+    )
+    return image[down[:, None], across]
+
+
+def _within(span: Span) -> slice:
+    """Return the pixels that are taken from a tile, as a slice of the tile."""
+    return slice(span.low - span.start, span.high - span.start)
