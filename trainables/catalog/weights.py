@@ -4,9 +4,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from trainables.catalog.entries import ModelEntry
 from trainables.catalog.models import MODELS
 from trainables.errors import ConfigError
+from trainables.tasks import task_name
 
 SUFFIXES = {".pth", ".pt", ".safetensors"}
 
@@ -19,7 +19,7 @@ def cache() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
-def cached(tasks: Collection[str] = ModelEntry.tasks) -> list[str]:
+def cached(tasks: Collection[str] = (task_name({}),)) -> list[str]:
     """Return the networks for these tasks whose published weights are in torch's cache.
 
     Args:
