@@ -16,8 +16,8 @@ DATASETS: dict[str, DatasetEntry] = {
 } | {
     "folder": DatasetEntry(
         module="",
-        tasks=tuple(TASKS),
-        readers={task.name: task.reader for task in TASKS.values()},
+        tasks=tuple(task.name for task in TASKS.values() if task.reader),
+        readers={task.name: task.reader for task in TASKS.values() if task.reader},
         flip=True,
         from_folder=True,
     )

@@ -356,18 +356,18 @@ class TaskEntry:
     """The metrics that can rank the task's trials; the first is the primary one, the default."""
     targets: str = "trainables.datasets.targets:Targets"
     """The class that checks and describes the task's targets without torch, as `module:Class`."""
-    reader: str
+    reader: str = ""
     """The module that reads a user's folder for this task: `find(config) -> Layout`, and `load`.
 
     It also has `recognise(root) -> str`, which returns the reason why a folder is meant for this
     task, as a clause; empty if it is not. If no task recognises a folder, it is read for the task
     that `is_implied`.
     """
-    folder: str
-    """The form of such a folder, as a clause that begins with a noun."""
+    folder: str = ""
+    """The form of such a folder, as a clause that begins with a noun; empty without a `reader`."""
     bare_images: str = ""
     """What the task learns from images without annotations, as an infinitive; empty if nothing."""
-    models: Mapping[str, ModelEntry] = field(hash=False)
+    models: Mapping[str, ModelEntry] = field(default_factory=dict, hash=False)
     """The models that can be trained for the task, by name.
 
     Tasks may share a model (`trainables.catalog.networks`).

@@ -45,7 +45,7 @@ from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.support.pages import block
 from tests.support.played import evaluation, started_event
-from trainables.catalog import datasets
+from trainables.catalog import entries
 from trainables.catalog.entries import DECODING
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -487,7 +487,7 @@ def test_images_that_have_changed_are_told(
     )
     shutil.copy(tmp_path / "images" / "a" / "0.png", tmp_path / "images" / "a" / "9.png")
     if is_decoded_otherwise:
-        monkeypatch.setattr(datasets, "DECODING", DECODING + 1)
+        monkeypatch.setattr(entries, "DECODING", DECODING + 1)
     assert promote.main(["small"]) == 5
     assert told in capsys.readouterr().err
 
