@@ -104,7 +104,7 @@ DOORS = {
         "trainables/tasks/super_resolution/predictor.py",
         "trainables/tasks/detection/predictor.py",
     },
-    "captum": {"trainables/explanations/gradients.py"},
+    "captum": {"trainables/explanations/explain.py"},
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py", "trainables/export/sessions.py"},
@@ -139,7 +139,7 @@ DOORS = {
         "trainables/tasks/detection/scenes.py",
         "trainables/tasks/segmentation/scenes.py",
         "trainables/datasets/splits.py",
-        "trainables/explanations/feature_space.py",
+        "trainables/explanations/examples.py",
     },
     "skops": {
         "trainables/tasks/detection/blob_models.py",

@@ -209,7 +209,7 @@ class DataConfig:
     """
     groups: str = ""
     """The CSV file with attributes of the images, which divide them into groups; empty for none
-    (`trainables.fairness.attributes`).
+    (`trainables.fairness.groups`).
     """
 
     def __post_init__(self) -> None:

@@ -225,7 +225,7 @@ def _with_measures(
         ValueError: with folds, there are no images that no network was trained on.
     """
     # Imported here because SciPy's filters take time, and few trials need them.
-    from trainables.robustness.each_epoch import EpochMeasurements
+    from trainables.robustness.measure import EpochMeasurements
 
     if isinstance(training, Folds):
         raise ValueError(f"{', '.join(measures)} cannot be measured with folds")

@@ -27,7 +27,7 @@ from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted, shortened, unknown
-from trainables.robustness.budgets import ATTACKED, CORRUPTED
+from trainables.robustness.stress_tests import ATTACKED, CORRUPTED
 from trainables.values import Json, Params
 
 DEFAULT_TRIALS = 30

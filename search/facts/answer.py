@@ -12,7 +12,7 @@ from search.journal.store import DECISION
 from search.spaces.find import file_of
 from trainables.config import TrialConfig
 from trainables.disk import read_regular
-from trainables.fairness.report import GROUPS
+from trainables.fairness.groups import GROUPS
 from trainables.messages import Cost
 from trainables.values import Evaluation, Json, Params
 

@@ -408,7 +408,7 @@ class Stressed(TrialEvent):
     evaluation: str
     """`corruptions` or `adversarial`."""
     summary: Json
-    """The result (`trainables.robustness.summary.summarise_tests`)."""
+    """The result (`trainables.robustness.stress_tests.summarise_tests`)."""
 
 
 @dataclass(frozen=True)

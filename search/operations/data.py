@@ -78,7 +78,7 @@ def inspect_data(request: DataRequest) -> DataReport:
     inspected = load_inspected(config, download=request.reading.download)
     labels = None
     if model is not None:
-        from trainables.label_errors.report import describe_ranking  # imports torch
+        from trainables.label_errors.ranking import describe_ranking  # imports torch
 
         ranked = rank_folder(inspected, config, model)
         labels = describe_ranking(ranked, inspected.places)

@@ -209,7 +209,7 @@ class _TrialModel:
         from search.views.page.explanations import write
         from trainables.explanations.examples import map_features
         from trainables.explanations.explain import explain as explain_images
-        from trainables.explanations.networks import load_explainable
+        from trainables.explanations.explain import load_explainable
 
         with load_explainable(self.config, self.dataset, self.checkpoint) as model:
             with step("predicting the validation images"):

@@ -20,7 +20,7 @@ from search.tracking.uri import registry_uri
 from search.values.option import group, option, positional
 from trainables.errors import ConfigError
 from trainables.export.reference import Reference, read
-from trainables.fairness.attributes import read_attributes
+from trainables.fairness.groups import read_attributes
 
 
 def rate(text: str) -> float:

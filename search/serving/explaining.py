@@ -82,9 +82,12 @@ class Explainer:
             ExplanationCancelled: the work was ended.
         """
         # Imported late: SciPy would delay the start of a server.
-        from trainables.explanations.explainable import ExplainableModel
-        from trainables.explanations.faithfulness import MapScorer, judge_faithfulness
-        from trainables.explanations.occlusion import occlusion
+        from trainables.explanations.maps import (
+            ExplainableModel,
+            MapScorer,
+            judge_faithfulness,
+            occlusion,
+        )
         from trainables.explanations.pictures import draw_map
 
         def predict(images: NDArray[np.uint8]) -> NDArray[np.float64]:

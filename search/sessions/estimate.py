@@ -30,7 +30,7 @@ from trainables.inspection.report import DataReport
 from trainables.on_disk.encoded import Encoded, images_per_second
 from trainables.processors import Load
 from trainables.progress import step
-from trainables.robustness.budgets import CORRUPTED, predictions_of
+from trainables.robustness.stress_tests import CORRUPTED, predictions_of
 from trainables.values import Json
 
 MAX_SAMPLED = 200

@@ -7,8 +7,7 @@ from search.journal.events import Stressed
 from search.journal.pareto import front
 from search.journal.result import TrialResult
 from trainables.progress import step
-from trainables.robustness.budgets import STRESS_TESTS
-from trainables.robustness.summary import summarise_tests
+from trainables.robustness.stress_tests import STRESS_TESTS, summarise_tests
 from trainables.values import Evaluation
 
 

@@ -53,9 +53,9 @@ from search.values.wording import RUN_LIST, last_line_of
 from search.views.text.labels import model_text, reached_text
 from search.views.text.reliability import beyond_chance
 from trainables.catalog.entries import Metric
-from trainables.fairness.report import GROUPS
+from trainables.fairness.groups import GROUPS
 from trainables.messages import WarmStart
-from trainables.robustness.budgets import ATTACKED
+from trainables.robustness.stress_tests import ATTACKED
 from trainables.values import Evaluation, Params
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}

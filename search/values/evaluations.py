@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trainables.errors import ConfigError
-from trainables.robustness.budgets import STRESS_TESTS
+from trainables.robustness.stress_tests import STRESS_TESTS
 
 
 def parse_evaluations(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ They are not weighted against each other. A trial dominates another if it is not
 objective (ties go to the earlier trial). The trials that no other dominates are the Pareto front.
 
 To add an objective, list it in `OBJECTIVES`. If it is measured after each epoch, also list its
-measurement in `trainables.robustness.each_epoch.MEASUREMENTS`.
+measurement in `trainables.robustness.measure.MEASUREMENTS`.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.errors import ConfigError
-from trainables.robustness.budgets import CORRUPTION_ACCURACY
+from trainables.robustness.stress_tests import CORRUPTION_ACCURACY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainables.robustness.attacks import attack, classifier_of
-from trainables.robustness.budgets import AttackBudget
+from trainables.robustness.stress_tests import AttackBudget
 
 IMAGES, EPOCHS, BATCH = 500, 8, 100
 BUDGETS = [

@@ -37,9 +37,15 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.explanations.examples import spread_rows
-from trainables.explanations.explain import COMPUTE, Explanation, explain, judge_maps
-from trainables.explanations.explainable import ExplainableModel
-from trainables.explanations.networks import load_explainable, with_random_layers
+from trainables.explanations.explain import (
+    COMPUTE,
+    Explanation,
+    explain,
+    judge_maps,
+    load_explainable,
+    with_random_layers,
+)
+from trainables.explanations.maps import ExplainableModel
 from trainables.training.loop import Training
 
 SIDE, MARK = 32, 5

@@ -27,8 +27,7 @@ from search.trained.export import config_of, dataset_of, local_checkpoint
 from tests.support.shortcut import write_marked_images
 from trainables.config import DataConfig
 from trainables.datasets.load import load
-from trainables.explanations.explain import COMPUTE
-from trainables.explanations.networks import load_explainable
+from trainables.explanations.explain import COMPUTE, load_explainable
 
 DIGITS, CLASSES = (3, 5, 8, 9), ("3 or 5", "8 or 9")
 MARK = 4

@@ -19,8 +19,7 @@ from tests.bench.explanations import (
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
 from trainables.explanations.examples import spread_rows
-from trainables.explanations.explain import COMPUTE
-from trainables.explanations.networks import load_explainable
+from trainables.explanations.explain import COMPUTE, load_explainable
 
 AREA = MARK**2 / SIDE**2
 

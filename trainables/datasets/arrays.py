@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
 from trainables.errors import DataError
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 from trainables.on_disk.images import ImagesOnDisk
 from trainables.on_disk.mapped import keep_array
 

@@ -31,7 +31,7 @@ from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted, printable
-from trainables.fairness.attributes import Attributes, check_images, read_attributes
+from trainables.fairness.groups import Attributes, check_images, read_attributes
 from trainables.memory import require_memory
 from trainables.on_disk.images import ImagesOnDisk
 from trainables.tasks import TASKS, task_name

@@ -1,24 +1,252 @@
-"""Explanations of predictions: a map of each image, with its faithfulness and its check."""
+"""Explanations of predictions: a map of each image, with its faithfulness and its check.
 
-from collections.abc import Callable
+The maps from gradients are computed by captum: Grad-CAM and integrated gradients.
+
+The parameter-randomisation check: do the maps depend on the trained weights? Maps that remain the
+same when the network's last layers get random weights show the image, not the network (Adebayo et
+al. 2018, "Sanity Checks for Saliency Maps", section 3). In addition, a map must explain the trained
+network better than the map of each of these networks does: otherwise it could be one of them, since
+the maps of two random networks differ too.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam
 from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.nn import functional
 
-from trainables.datasets.arrays import Images
-from trainables.explanations.explainable import ExplainableModel, Floats, Maps, Numbers
-from trainables.explanations.faithfulness import LEAST_GAIN, MapScorer, judge_faithfulness
-from trainables.explanations.gradients import grad_cam, integrated_gradients
-from trainables.explanations.networks import with_random_layers
-from trainables.explanations.occlusion import occlusion
-from trainables.explanations.randomisation import (
-    MAX_CORRELATION,
-    REDRAWS,
-    rank_correlations,
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Images
+from trainables.evaluation.evaluate import load_model
+from trainables.explanations.maps import (
+    LEAST_GAIN,
+    ExplainableModel,
+    Floats,
+    Maps,
+    MapScorer,
+    Numbers,
+    judge_faithfulness,
+    occlusion,
 )
 from trainables.progress import step
+from trainables.tasks.base import FromPixels
+from trainables.tasks.pixels import shared_tensor
 from trainables.values import Json
+
+REDRAWN_SHARE = 0.5
+"""The share of the weight tensors, counted from the outputs, that `with_random_layers` draws again.
+
+The cascade of Adebayo et al. (2018), section 3, begins at the outputs too. Were only the last layer
+random, Grad-CAM would still be a sum of trained features, which are at the object's place.
+"""
+
+
+class Logits(nn.Module):
+    """Maps images with pixels from 0 to 255, float32 (count, height, width, channels), to logits.
+
+    Logits are explained because the gradients of probabilities vanish where these are almost 1.
+    """
+
+    def __init__(self, member: FromPixels) -> None:
+        """Wrap a task's module (`Task.module`), which ends with a softmax."""
+        super().__init__()
+        self.member = member
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits, (count, classes)."""
+        return FromPixels.forward(self.member, images)
+
+
+def with_random_layers(model: ExplainableModel, seed: Sequence[int]) -> ExplainableModel:
+    """Return a copy whose networks have random weights in their last layers (`REDRAWN_SHARE`).
+
+    New weights are normally distributed with the standard deviation of the trained ones, so
+    that they still fit the statistics of normalisation layers. Their mean is 0: with that of
+    the trained ones, thousands of positive inputs push all units of a layer below 0, and the
+    maps of such a network are flat, from which any map differs.
+    """
+    generator = np.random.default_rng(seed)
+    networks = [copy.deepcopy(network) for network in model.networks]
+    for network in networks:
+        # Vectors are biases, and weights of normalisation layers.
+        weights = [weight for weight in network.parameters() if weight.ndim > 1]
+        for weight in weights[round(len(weights) * (1 - REDRAWN_SHARE)) :]:
+            values = generator.standard_normal(weight.shape, np.float32)
+            trained = weight.data
+            weight.data = trained.std() * torch.from_numpy(values)
+    return ExplainableModel(_mean_probabilities(networks), networks, model.fill)
+
+
+def _mean_probabilities(networks: Sequence[Logits]) -> Callable[[Images], Floats]:
+    """Return the function that predicts with several networks, as their ensemble does."""
+
+    def predict(images: Images) -> Floats:
+        pixels = shared_tensor(images).float()
+        with torch.no_grad():
+            each = [network(pixels).double().softmax(dim=1) for network in networks]
+        mean: Floats = torch.stack(each).mean(dim=0).numpy()
+        return mean
+
+    return predict
+
+
+@contextmanager
+def load_explainable(
+    config: TrialConfig, dataset: Dataset, path: Path
+) -> Iterator[ExplainableModel]:
+    """Load the model saved at `path`, for use inside the `with` block.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    mean, _ = dataset.channel_statistics
+    fill = np.round(255 * mean).astype(np.uint8)
+    with load_model(config, dataset, path) as saved:
+        networks = [Logits(member) for member in saved.members if isinstance(member, FromPixels)]
+        yield ExplainableModel(saved.predict, networks, fill)
+
+
+STEPS = 20
+"""The points of the integral of integrated gradients, by Gauss-Legendre quadrature.
+
+Sundararajan et al. (2017), section 5, recommend 20 to 300.
+"""
+AT_ONCE = 64
+"""The number of images, or of points of the integral, in one forward and backward pass."""
+
+
+def grad_cam(model: ExplainableModel, images: Images, classes: Numbers) -> Maps:
+    """Compute Grad-CAM (Selvaraju et al. 2017, section 3), without its final ReLU.
+
+    The maps are interpolated to the size of the images. With folds, they are means over networks.
+    """
+
+    def explain_batch(network: Logits, pixels: Tensor, targets: Tensor) -> Tensor:
+        layer = feature_layer(network, pixels[:1])
+        small: Any = LayerGradCam(network, layer).attribute(pixels, target=targets)
+        maps = functional.interpolate(small, pixels.shape[1:3], mode="bilinear")
+        return maps[:, 0]
+
+    return _mean_maps(model, images, classes, explain_batch)
+
+
+def integrated_gradients(model: ExplainableModel, images: Images, classes: Numbers) -> Maps:
+    """Compute integrated gradients (Sundararajan et al. 2017, section 3), summed over channels.
+
+    The baseline is an image of the mean colour of the training images. The values of a map add up
+    to the difference of the logits of the image and of the baseline (completeness).
+    """
+    baseline = torch.from_numpy(model.fill).float().expand(1, *images.shape[1:])
+
+    def explain_batch(network: Logits, pixels: Tensor, targets: Tensor) -> Tensor:
+        parts: Any = IntegratedGradients(network).attribute(
+            pixels,
+            baselines=baseline,
+            target=targets,
+            n_steps=STEPS,
+            internal_batch_size=max(AT_ONCE, len(pixels)),
+        )
+        summed: Tensor = parts.sum(dim=-1)
+        return summed
+
+    return _mean_maps(model, images, classes, explain_batch)
+
+
+def _mean_maps(
+    model: ExplainableModel,
+    images: Images,
+    classes: Numbers,
+    explain_batch: Callable[[Logits, Tensor, Tensor], Tensor],
+) -> Maps:
+    """Compute the mean of the maps of the model's networks, batch by batch.
+
+    Gradients are computed in single precision: `load_model` predicts without gradients, and perhaps
+    in half precision.
+    """
+    total = np.zeros(images.shape[:3])
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        for network in model.networks:
+            for first in range(0, len(images), AT_ONCE):
+                batch = slice(first, first + AT_ONCE)
+                pixels = shared_tensor(np.ascontiguousarray(images[batch])).float()
+                maps = explain_batch(network, pixels, torch.from_numpy(classes[batch]))
+                total[batch] += maps.detach().double().numpy()
+    return total / len(model.networks)
+
+
+def feature_layer(network: nn.Module, pixels: Tensor) -> nn.Module:
+    """Find the module whose output is the last convolutional feature map.
+
+    It is the last module that is called once and whose output is as large as that of the last
+    convolution with an output of more than one pixel. (Later modules of this size are activations
+    and normalisations. Convolutions to one pixel belong to the attention between channels.)
+
+    Args:
+        network: the network.
+        pixels: inputs of the network, by which the sizes are determined.
+
+    Raises:
+        ValueError: the network has no such module.
+    """
+    calls: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+    def record(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            calls.append((module, tuple(output.shape[2:])))
+
+    handles = [module.register_forward_hook(record) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    convolved = [size for module, size in calls if isinstance(module, nn.Conv2d) and max(size) > 1]
+    if not convolved:
+        raise ValueError("the network has no convolution whose output has more than one pixel")
+    counts = Counter(id(module) for module, _ in calls)
+    return [module for module, size in calls if size == convolved[-1] and counts[id(module)] == 1][
+        -1
+    ]
+
+
+REDRAWS = 19
+"""The largest number of networks with random layers with which a map is compared.
+
+A map of another such network passes with a probability of at most 1 / 20: it is exchangeable with
+the maps of these, so that each of the 20 has the highest score equally often (a Monte Carlo test,
+Barnard 1963). A map that has lost a comparison is compared no further, which changes no verdict
+(Besag and Clifford 1991, section 2).
+"""
+MAX_CORRELATION = 0.5
+"""The rank correlation from which maps count as equal: they share a quarter of their variance.
+
+Adebayo et al. state no threshold. The mean over `REDRAWS` networks is compared, since random layers
+may turn the sign of a single map by chance. A method that ignores the weights, such as an edge
+detector, has correlation 1.
+"""
+
+
+def rank_correlations(first: Maps, second: Maps) -> Floats:
+    """Compute Spearman's rank correlation of two maps of each image; 0 for a flat map."""
+    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
+    centred = [values - values.mean(axis=1, keepdims=True) for values in ranks]
+    lengths = [np.linalg.norm(values, axis=1) for values in centred]
+    products = (centred[0] * centred[1]).sum(axis=1)
+    scale = lengths[0] * lengths[1]
+    correlations: Floats = np.divide(products, scale, out=np.zeros(len(first)), where=scale > 0)
+    return correlations
+
 
 COMPUTE: dict[str, Callable[[ExplainableModel, Images, Numbers], Maps]] = {
     "gradcam": grad_cam,

@@ -1,4 +1,4 @@
-"""Ranks the images of a data set by the probability that their label is wrong."""
+"""The images of a data set, ranked by the probability that their label is wrong."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,12 +13,22 @@ from trainables.baselines.features import Values
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
+from trainables.inspection.labels import (
+    LIKELY,
+    MAX_LISTED,
+    MAX_PAIRS,
+    MIN_EXPECTED,
+    LabelErrors,
+    PairErrors,
+    SuspiciousLabel,
+)
 from trainables.inspection.leaks import InspectedData
-from trainables.inspection.matches import MIRRORED
+from trainables.inspection.matches import MIRRORED, Places
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
 from trainables.probes.files import HAND_MADE, model_for_files
 from trainables.progress import step
 from trainables.tasks import TASKS
+from trainables.tasks.mistakes import encode_webp
 
 SUSPICIOUS = 0.1
 """The probability of being wrong from which on an image is listed."""
@@ -161,3 +171,45 @@ def _groups(inspected: InspectedData) -> Labels:
     ends = pairs.image[rows], pairs.same_as[rows]
     joins = coo_array((np.ones(len(rows)), ends), shape=(count, count))
     return np.asarray(connected_components(joins, directed=False)[1], np.int64)
+
+
+def describe_ranking(ranked: RankedLabels, places: Places) -> LabelErrors:
+    """Describe ranked labels as plain values, with pictures of the most suspicious images."""
+    unchecked = ~ranked.is_decided
+    chances, suggestions = ranked.doubts.chances, ranked.suggestions
+    source = MODELS[ranked.model].source
+    return LabelErrors(
+        judged=int(unchecked.sum()),
+        checked=int(ranked.is_decided.sum()),
+        expected=float(chances[unchecked].sum()),
+        likely=int((chances[unchecked] >= LIKELY).sum()),
+        features=f"features of {source}" if source else "hand-made features",
+        pairs=_pairs(ranked),
+        suspicious=tuple(
+            SuspiciousLabel(
+                places.image(int(ranked.numbers[row])),
+                ranked.classes[suggestions[row]],
+                float(chances[row]),
+                _thumbnail(places, int(ranked.numbers[row])),
+            )
+            for row in ranked.order[:MAX_LISTED]
+        ),
+    )
+
+
+def _pairs(ranked: RankedLabels) -> tuple[PairErrors, ...]:
+    """List the pairs of classes with the most expected errors."""
+    counts = ranked.pairs
+    largest = np.argsort(-counts, axis=None, kind="stable")[:MAX_PAIRS]
+    pairs = zip(*np.unravel_index(largest, counts.shape), strict=True)
+    return tuple(
+        PairErrors(ranked.classes[label], ranked.classes[other_class], float(count))
+        for label, other_class in pairs
+        if (count := counts[label, other_class]) >= MIN_EXPECTED
+    )
+
+
+def _thumbnail(places: Places, number: int) -> str:
+    part = list(places.parts.values())[places.part[number]]
+    single = part.take(np.array([places.row[number]]))
+    return encode_webp(next(single.each()))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.robustness.budgets import AttackBudget
+from trainables.robustness.stress_tests import AttackBudget
 
 Classify = Callable[[Tensor], Tensor]
 """Maps images to class probabilities, (count, classes), and can be differentiated."""

@@ -1,7 +1,7 @@
 """The fifteen common corruptions of Hendrycks and Dietterich (2019), for images of any size.
 
-They follow the published code, with the parameters in `trainables.robustness.published`, on NumPy,
-SciPy and Pillow. The differences are:
+They follow the published code on NumPy, SciPy and Pillow, with the parameters in `stress_tests`.
+The differences are:
 
 - Frost is drawn: the published one adds crops of six photographs, which are not part of this
   project. Its strength is the published one, its texture is not.
@@ -25,7 +25,7 @@ from scipy.signal import fftconvolve
 
 from trainables.datasets.arrays import Images
 from trainables.errors import unknown
-from trainables.robustness.published import SMALL_SIDE, Row, parameters_of
+from trainables.robustness.stress_tests import SMALL_SIDE, Row, parameters_of
 
 Units = NDArray[np.float32]
 """An image with values from 0 to 1, (height, width, channels)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.catalog.entries import Metric
-from trainables.fairness.cells import count_cells, lowest_share
+from trainables.fairness.groups import count_cells, lowest_share
 
 BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),

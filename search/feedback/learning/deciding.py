@@ -27,7 +27,7 @@ from search.trained.export import config_of, dataset_of, local_checkpoint
 from trainables.datasets.arrays import Dataset, Part
 from trainables.disk import read_regular
 from trainables.errors import printable
-from trainables.fairness.cells import LEAST_IMAGES
+from trainables.fairness.groups import LEAST_IMAGES
 
 FIRST = "first.json"
 """Name of the file that lists which old test images the first champion of all rounds classifies

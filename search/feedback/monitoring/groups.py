@@ -7,8 +7,7 @@ import numpy as np
 from search.feedback.monitoring.accuracy import Accuracy
 from search.feedback.monitoring.window import Window
 from trainables.errors import printable
-from trainables.fairness.attributes import Attributes
-from trainables.fairness.cells import LEAST_IMAGES
+from trainables.fairness.groups import LEAST_IMAGES, Attributes
 
 
 @dataclass(frozen=True)

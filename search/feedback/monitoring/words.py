@@ -11,7 +11,7 @@ from search.feedback.monitoring.held_to import MIN_TESTED, VALIDATION
 from search.feedback.monitoring.outputs import OUTPUTS
 from search.values.message import Remedy, Start
 from trainables.errors import counted
-from trainables.fairness.cells import LEAST_IMAGES
+from trainables.fairness.groups import LEAST_IMAGES
 
 MAX_CLASSES = 5
 """Maximum number of classes that are named in a line."""

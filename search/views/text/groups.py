@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from search.facts.answer import evaluated_groups
 from search.journal.result import SearchResult
 from trainables.errors import counted
-from trainables.fairness.cells import LEAST_IMAGES
-from trainables.fairness.report import GROUPS
+from trainables.fairness.groups import GROUPS, LEAST_IMAGES
 from trainables.values import Json
 
 MOST_NAMES = 3

@@ -7,7 +7,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.values.statistics import share_interval
 from search.views.text.labels import model_text
 from trainables.errors import counted
-from trainables.robustness.budgets import ATTACKED, CORRUPTED
+from trainables.robustness.stress_tests import ATTACKED, CORRUPTED
 from trainables.values import Json
 
 METHOD_TITLES = {

@@ -20,7 +20,7 @@ from search.web.pages.data import choose, form_from_address
 from search.web.site import Site
 from trainables.catalog.entries import Metric
 from trainables.errors import ConfigError
-from trainables.robustness.budgets import ATTACKED, CORRUPTED
+from trainables.robustness.stress_tests import ATTACKED, CORRUPTED
 from trainables.values import Json
 
 NAV = ("New search", "/new")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search.values.statistics import interval_of
 from tests.bench.rates.case import Case, Promise
-from trainables.fairness.cells import count_cells
+from trainables.fairness.groups import count_cells
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.tasks.metrics import Labels, Probabilities, compute, epoch_metrics
 

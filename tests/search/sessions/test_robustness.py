@@ -20,8 +20,7 @@ from search.views.text.robustness import comparison_rows, robustness_lines
 from tests.search.conftest import Inline
 from tests.search.views.test_page import played
 from trainables.errors import ConfigError
-from trainables.robustness.budgets import predictions_of
-from trainables.robustness.published import PUBLISHED
+from trainables.robustness.stress_tests import PUBLISHED, predictions_of
 
 CORRUPTED = {
     "images": 500,

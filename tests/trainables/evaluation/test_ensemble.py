@@ -14,7 +14,7 @@ from trainables.errors import ConfigError
 from trainables.evaluation.cost import cost
 from trainables.evaluation.ensemble import combine_trainings
 from trainables.evaluation.evaluate import evaluate, predictions
-from trainables.explanations.networks import load_explainable
+from trainables.explanations.explain import load_explainable
 from trainables.export.export import export
 from trainables.fusion.shapes import cost_key
 from trainables.reliability.promises import Promises

@@ -15,15 +15,28 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Images
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
-from trainables.explanations.examples import CORRECT, MISTAKES, choose_rows
-from trainables.explanations.explain import COMPUTE, explain, judge_maps
-from trainables.explanations.explainable import ExplainableModel
-from trainables.explanations.faithfulness import FRACTIONS, MapScorer, random_maps
-from trainables.explanations.feature_space import map_in_plane, nearest_rows
-from trainables.explanations.gradients import feature_layer, integrated_gradients
-from trainables.explanations.networks import Logits, load_explainable, with_random_layers
+from trainables.explanations.examples import (
+    CORRECT,
+    MISTAKES,
+    choose_rows,
+    map_in_plane,
+    nearest_rows,
+)
+from trainables.explanations.explain import (
+    COMPUTE,
+    MAX_CORRELATION,
+    REDRAWS,
+    Logits,
+    explain,
+    feature_layer,
+    integrated_gradients,
+    judge_maps,
+    load_explainable,
+    rank_correlations,
+    with_random_layers,
+)
+from trainables.explanations.maps import FRACTIONS, ExplainableModel, MapScorer, random_maps
 from trainables.explanations.pictures import SIDE, draw_map
-from trainables.explanations.randomisation import MAX_CORRELATION, REDRAWS, rank_correlations
 from trainables.trial import run_trial
 
 PLACE = slice(4, 8), slice(12, 16)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from trainables.errors import DataError
-from trainables.fairness.attributes import MAX_VALUES, check_images, read_attributes
+from trainables.fairness.groups import MAX_VALUES, check_images, read_attributes
 
 TABLE = "image,sex,age\na/1.png,f,old\na/2.png,m,old\nb/3.png,f,old\nb/4.png,m,young\n"
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from trainables.fairness.attributes import NO_GROUP, Attributes
-from trainables.fairness.cells import LEAST_IMAGES, count_cells, lowest_share
-from trainables.fairness.report import gap_of, group_tables, report_groups
+from trainables.fairness.groups import (
+    LEAST_IMAGES,
+    NO_GROUP,
+    Attributes,
+    count_cells,
+    gap_of,
+    group_tables,
+    lowest_share,
+    report_groups,
+)
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.tasks.metrics import SCORES
 

@@ -16,10 +16,10 @@ from trainables.inspection.words import label_lines
 from trainables.label_errors.ranking import (
     RankedLabels,
     check_labels,
+    describe_ranking,
     model_of_features,
     rank_labels,
 )
-from trainables.label_errors.report import describe_ranking
 from trainables.values import Json
 
 KINDS = ("across", "blank", "down")

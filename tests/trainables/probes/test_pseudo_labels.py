@@ -17,7 +17,7 @@ from trainables.evaluation.estimate import epochs_seconds
 from trainables.evaluation.evaluate import evaluate
 from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 from trainables.probes import pseudo_labels
 from trainables.probes.pseudo_labels import PseudoLabels
 from trainables.probes.spreading import SpreadingProbe

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from trainables.robustness.attacks import attack, classifier_of
-from trainables.robustness.budgets import ATTACKS, AttackBudget
+from trainables.robustness.stress_tests import ATTACKS, AttackBudget
 
 METHODS = ("fgsm", "pgd", "square")
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -14,7 +14,7 @@ from trainables.robustness.corruptions import (
     corrupt,
     corrupt_all,
 )
-from trainables.robustness.published import PUBLISHED, parameters_of
+from trainables.robustness.stress_tests import PUBLISHED, parameters_of
 
 SHAPES = [(8, 8, 1), (32, 32, 3), (48, 33, 3)]
 each_corruption = pytest.mark.parametrize("name", CORRUPTIONS)

@@ -5,10 +5,10 @@ import torch
 from trainables.baselines.fitting import Fitting
 from trainables.config import TrialConfig
 from trainables.request import TrialRequest
-from trainables.robustness import each_epoch, measure
-from trainables.robustness.budgets import CORRUPTION_ACCURACY
+from trainables.robustness import measure
 from trainables.robustness.corruptions import corrupt
-from trainables.robustness.each_epoch import KINDS, CorruptedImages, EpochMeasurements
+from trainables.robustness.measure import KINDS, CorruptedImages, EpochMeasurements
+from trainables.robustness.stress_tests import CORRUPTION_ACCURACY
 from trainables.training.loop import Training
 from trainables.trial import run_trial
 
@@ -22,7 +22,7 @@ def config(make_config):
 
 @pytest.fixture(autouse=True)
 def no_prepared_images(monkeypatch):
-    monkeypatch.setattr(each_epoch, "PREPARED", {})
+    monkeypatch.setattr(measure, "PREPARED", {})
 
 
 def values_of(config, dataset, folder, request=REQUEST):

@@ -8,8 +8,8 @@ from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.evaluation.evaluate import evaluate
 from trainables.robustness import measure
-from trainables.robustness.budgets import ATTACKS
 from trainables.robustness.measure import measure_robustness, stress_rows
+from trainables.robustness.stress_tests import ATTACKS
 from trainables.training.loop import Training
 
 

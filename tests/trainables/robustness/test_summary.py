@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 
-from trainables.robustness.budgets import ATTACKED, ATTACKS, CLEAN, CORRUPTED
-from trainables.robustness.published import PUBLISHED
-from trainables.robustness.summary import is_weaker, summarise_tests
+from trainables.robustness.stress_tests import (
+    ATTACKED,
+    ATTACKS,
+    CLEAN,
+    CORRUPTED,
+    PUBLISHED,
+    is_weaker,
+    summarise_tests,
+)
 from trainables.tasks import TASKS
 
 ACCURACY = TASKS["classification"].primary

@@ -8,7 +8,7 @@ import torch
 
 from trainables.checkpoints import checkpoint
 from trainables.errors import ConfigError
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 from trainables.fusion.planner import unsuitability
 from trainables.training.group_weights import GroupWeights
 from trainables.training.loop import Training

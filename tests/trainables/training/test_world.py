@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import trainables
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -25,7 +25,7 @@ import numpy, torch
 from torch import distributed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 from trainables.training.loop import Training
 from trainables.training.world import Distributed
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainables.augmentation.mixing import VALUES, mix
 from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
-from trainables.fairness.report import GROUPS, group_tables, report_groups
+from trainables.fairness.groups import GROUPS, group_tables, report_groups
 from trainables.predictors.base import at_temperature
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
 from trainables.tasks.calibration import CalibratedModel, fit_temperature

@@ -8,7 +8,7 @@ from search.feedback.monitoring.groups import answers_of_groups
 from search.feedback.monitoring.words import facts
 from tests.search.feedback.monitoring.made_up import made_reference
 from tests.search.feedback.monitoring.test_findings import window
-from trainables.fairness.attributes import Attributes
+from trainables.fairness.groups import Attributes
 
 ATTRIBUTES = Attributes(
     ("camera",),

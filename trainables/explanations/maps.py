@@ -1,6 +1,10 @@
-"""The faithfulness of maps: does the prediction change where the map says that it depends on it?
+"""Maps that explain a model by its predictions only, and the faithfulness of any map.
 
-Insertion minus deletion (Petsiuk et al. 2018, "RISE", section 4.1). Insertion is the mean
+Images are uint8 (images, height, width, channels), in the size of the training images. This module
+does not import torch, so that a server can use it.
+
+Faithfulness: does the prediction change where the map says that it depends on it? It is measured by
+insertion minus deletion (Petsiuk et al. 2018, "RISE", section 4.1). Insertion is the mean
 probability of the class while pixels appear in a blurred image, those with the highest values
 first; deletion is the mean while they are replaced by the mean colour. A map is compared with
 random maps on the same image: the map itself, mirrored and shifted at random, so that they have the
@@ -8,7 +12,9 @@ same values and the same smoothness. Random pixels would be a poor comparison: s
 image, they destroy it as noise does, wherever the object is.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +22,76 @@ from scipy.ndimage import gaussian_filter
 
 from trainables.datasets.arrays import Images
 from trainables.datasets.splits import Rows
-from trainables.explanations.explainable import ExplainableModel, Floats, Maps, Numbers
 from trainables.progress import step
+
+if TYPE_CHECKING:
+    from trainables.explanations.explain import Logits
+
+Floats = NDArray[np.float64]
+Maps = NDArray[np.float64]
+"""Maps, (images, height, width); higher values support the class more."""
+Numbers = NDArray[np.int64]
+"""Class numbers, (images,)."""
+
+BATCH = 128
+"""The number of images for which a model computes its predictions at once."""
+
+
+@dataclass(frozen=True)
+class ExplainableModel:
+    """A trained classifier whose predictions can be explained."""
+
+    predict_batch: Callable[[Images], Floats]
+    """Computes class probabilities, (images, classes)."""
+    networks: "Sequence[Logits]"
+    """The networks of the model, more than one with folds; empty for a baseline without any."""
+    fill: NDArray[np.uint8]
+    """The mean colour of the training images, (channels,), which stands for missing pixels."""
+
+    def predict(self, images: Images) -> Floats:
+        """Compute class probabilities, (images, classes), batch by batch."""
+        return np.concatenate(
+            [
+                self.predict_batch(np.ascontiguousarray(images[first : first + BATCH]))
+                for first in range(0, len(images), BATCH)
+            ]
+        )
+
+
+SQUARES = 11
+"""The number of positions of the covering square along a side of the image."""
+SQUARE_SHARE = 0.2
+"""The side of the square as a share of the image's side: neighbouring squares overlap by half."""
+
+
+def occlusion(model: ExplainableModel, images: Images, classes: Numbers) -> Maps:
+    """Compute the mean drop of the class's probability over the squares that cover a pixel.
+
+    The squares have the mean colour of the training images (Zeiler and Fergus 2014, section 4.2).
+    """
+    height, width = images.shape[1:3]
+    squares = [(rows, columns) for rows in _intervals(height) for columns in _intervals(width)]
+    maps, covers = np.zeros(images.shape[:3]), np.zeros((height, width))
+    before = model.predict(images)[np.arange(len(images)), classes]
+    for rows, columns in squares:
+        covers[rows, columns] += 1
+    for number, image in enumerate(images):
+        covered = np.repeat(image[None], len(squares), axis=0)
+        for place, (rows, columns) in enumerate(squares):
+            covered[place, rows, columns] = model.fill
+        drops = before[number] - model.predict(covered)[:, classes[number]]
+        for drop, (rows, columns) in zip(drops, squares, strict=True):
+            maps[number, rows, columns] += drop
+    return maps / covers
+
+
+def _intervals(side: int) -> list[slice]:
+    """Return intervals that cover a side; those at the ends are cut off."""
+    length = max(1, round(SQUARE_SHARE * side))
+    centres = np.unique(np.linspace(0, side - 1, SQUARES).round().astype(int))
+    starts = [int(centre) - (length - 1) // 2 for centre in centres]
+    return [slice(max(0, start), min(side, start + length)) for start in starts]
+
 
 FRACTIONS = np.array([0, 0.05, 0.1, 0.2, 0.35, 0.6, 1])
 """The shares of pixels that are inserted or deleted, denser where the first pixels matter.
