@@ -100,10 +100,11 @@ def features_model(config: DataConfig, weights: Path | None, option: str) -> Mod
     Raises:
         ConfigError: the data has no classes of images, or the weights cannot be used.
     """
-    from trainables.label_errors.ranking import check_labels, model_of_features  # imports torch
+    from trainables.label_errors.ranking import check_labels  # imports torch
+    from trainables.probes.files import model_for_files
 
     check_labels(config, option)
-    return model_of_features(weights)
+    return model_for_files(weights)
 
 
 def rank_folder(inspected: InspectedData, config: DataConfig, model: ModelConfig) -> "RankedLabels":

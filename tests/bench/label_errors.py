@@ -28,9 +28,9 @@ from trainables.label_errors.doubts import Doubts, doubts
 from trainables.label_errors.ranking import (
     RankedLabels,
     compute_features,
-    model_of_features,
     rank_labels,
 )
+from trainables.probes.files import model_for_files
 
 FIRST = 100
 C = 0.001
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     args = parser.parse_args()
     config = config_of(DataRequest(data=f"folder:{args.data_root}"))
-    model, inspected = model_of_features(args.weights), load_inspected(config)
+    model, inspected = model_for_files(args.weights), load_inspected(config)
     every, places = compute_features(inspected, config, model), inspected.places
     is_test = places.part == list(places.parts).index("test")
     values, right = every[~is_test], places.strata[~is_test]
@@ -166,7 +166,7 @@ def main() -> None:
     print("\n| no planted errors | images | expected | announced | confident joint |")
     print("|---|---|---|---|---|")
     digits = config_of(DataRequest(data="digits"))
-    digits_model = model_of_features(None)
+    digits_model = model_for_files(None)
     for name, ranked in (
         ("all parts", rank_labels(inspected, config, model)),
         ("digits", rank_labels(load_inspected(digits), digits, digits_model)),

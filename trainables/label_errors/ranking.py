@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ from trainables.inspection.labels import (
 from trainables.inspection.leaks import InspectedData
 from trainables.inspection.matches import MIRRORED, Places
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
-from trainables.probes.files import HAND_MADE, model_for_files
 from trainables.progress import step
 from trainables.tasks import TASKS
 from trainables.tasks.mistakes import encode_webp
@@ -119,7 +117,7 @@ def rank_labels(
     Args:
         inspected: the data set, whose targets are classes (`check_labels`).
         config: its config.
-        model: the model whose features are used (`model_of_features`).
+        model: the model whose features are used (`model_for_files`).
         checked: the files of images whose label a person has checked.
     """
     places, dataset = inspected.places, inspected.dataset
@@ -137,20 +135,6 @@ def rank_labels(
         doubts(values, labels, len(dataset.classes), _groups(inspected)[numbers]),
         model.name,
     )
-
-
-def model_of_features(weights: Path | None) -> ModelConfig:
-    """Return the model whose features are used (`model_for_files`).
-
-    Raises:
-        ConfigError: the weights cannot be used.
-    """
-    return model_for_files(weights)
-
-
-def is_hand_made(model: ModelConfig) -> bool:
-    """True if a model has hand-made features, since there are no pretrained weights."""
-    return model.name == HAND_MADE
 
 
 def compute_features(inspected: InspectedData, config: DataConfig, model: ModelConfig) -> Values:

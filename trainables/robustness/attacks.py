@@ -43,11 +43,7 @@ def classifier_of(module: nn.Module) -> Classify:
 
 
 def attack(
-    classify: Classify,
-    images: Tensor,
-    classes: Tensor,
-    budget: AttackBudget,
-    seeds: Sequence[int],
+    classify: Classify, images: Tensor, classes: Tensor, budget: AttackBudget, seeds: Sequence[int]
 ) -> Tensor:
     """Change images within a budget, so that they are classified wrongly.
 
@@ -67,9 +63,8 @@ def attack(
     rows = torch.nonzero(_is_right(classify, images, classes)).flatten()
     if budget.epsilon > 0 and len(rows):
         chosen_seeds = [seeds[row] for row in rows.tolist()]
-        changed[rows] = METHODS[budget.method](
-            classify, images[rows], classes[rows], budget, chosen_seeds
-        )
+        method = _search_squares if budget.method == "square" else _climb
+        changed[rows] = method(classify, images[rows], classes[rows], budget, chosen_seeds)
     return changed
 
 
@@ -100,31 +95,16 @@ def _within(changed: Tensor, images: Tensor, epsilon: float) -> Tensor:
     return changed.clamp(images - epsilon, images + epsilon).clamp(0, 1)
 
 
-def fgsm(
-    classify: Classify,
-    images: Tensor,
-    classes: Tensor,
-    budget: AttackBudget,
-    seeds: Sequence[int],
+def _climb(
+    classify: Classify, images: Tensor, classes: Tensor, budget: AttackBudget, seeds: Sequence[int]
 ) -> Tensor:
-    """Take one step of size `epsilon` along the gradient's sign (Goodfellow et al. 2015)."""
-    signs, _ = _ascent(classify, images, classes)
-    return _within(images + budget.epsilon * signs, images, budget.epsilon)
+    """Take steps along the gradient's sign.
 
-
-def pgd(
-    classify: Classify,
-    images: Tensor,
-    classes: Tensor,
-    budget: AttackBudget,
-    seeds: Sequence[int],
-) -> Tensor:
-    """Take many small steps along the gradient's sign from random starts (Madry et al. 2018).
-
-    The first start, the third and so on ascend the cross-entropy, the others the margin to the most
-    probable other class (Carlini and Wagner 2017): if a network is unsure, its cross-entropy grows
-    most along ways on which no other class wins. An image that is classified wrongly is not changed
-    any more.
+    `fgsm` takes a single one of size `epsilon` from the image (Goodfellow et al. 2015), `pgd` many
+    small ones from random starts (Madry et al. 2018). The first start of `pgd`, the third and so on
+    ascend the cross-entropy, the others the margin to the most probable other class (Carlini and
+    Wagner 2017): if a network is unsure, its cross-entropy grows most along ways on which no other
+    class wins. An image that is classified wrongly is not changed any more.
     """
     result, remaining = images.clone(), torch.arange(len(images), device=images.device)
     sources = [np.random.default_rng(seed) for seed in seeds]
@@ -132,10 +112,12 @@ def pgd(
         if not len(remaining):
             break
         clean, labels = images[remaining], classes[remaining]
-        shape = tuple(clean.shape[1:])
-        noise = np.stack([sources[row].uniform(-1, 1, shape) for row in remaining.tolist()])
-        start = torch.from_numpy(noise).to(clean)
-        changed = _within(clean + budget.epsilon * start, clean, budget.epsilon)
+        changed = clean.clone()
+        if budget.method == "pgd":
+            shape = tuple(clean.shape[1:])
+            noise = np.stack([sources[row].uniform(-1, 1, shape) for row in remaining.tolist()])
+            start = torch.from_numpy(noise).to(clean)
+            changed = _within(clean + budget.epsilon * start, clean, budget.epsilon)
         active = torch.arange(len(clean), device=images.device)
         for _ in range(budget.steps):
             signs, is_right = _ascent(
@@ -151,12 +133,8 @@ def pgd(
     return result
 
 
-def square(
-    classify: Classify,
-    images: Tensor,
-    classes: Tensor,
-    budget: AttackBudget,
-    seeds: Sequence[int],
+def _search_squares(
+    classify: Classify, images: Tensor, classes: Tensor, budget: AttackBudget, seeds: Sequence[int]
 ) -> Tensor:
     """Search with random squares, without gradients (Andriushchenko et al. 2020, algorithms 1, 3).
 
@@ -216,6 +194,3 @@ def _margins(classify: Classify, images: Tensor, classes: Tensor) -> Tensor:
 def _margins_of(logs: Tensor, classes: Tensor) -> Tensor:
     own = logs.gather(1, classes[:, None]).squeeze(1)
     return own - logs.scatter(1, classes[:, None], -torch.inf).max(dim=1).values
-
-
-METHODS = {"fgsm": fgsm, "pgd": pgd, "square": square}

@@ -25,7 +25,7 @@ from scipy.signal import fftconvolve
 
 from trainables.datasets.arrays import Images
 from trainables.errors import unknown
-from trainables.robustness.stress_tests import SMALL_SIDE, Row, parameters_of
+from trainables.robustness.stress_tests import SMALL_SIDE, parameters_of
 
 Units = NDArray[np.float32]
 """An image with values from 0 to 1, (height, width, channels)."""
@@ -61,7 +61,7 @@ def corrupt(image: Images, name: str, severity: int, seed: int) -> Images:
     parameters = parameters_of(name, severity, min(image.shape[:2]))
     generator = np.random.default_rng([seed, list(CORRUPTIONS).index(name), severity])
     units = image.astype(np.float32) / np.float32(255)
-    corrupted = CORRUPTIONS[name](units, parameters, generator)
+    corrupted = CORRUPTIONS[name](units, generator, *parameters)
     return np.rint(np.clip(corrupted, 0, 1) * 255).astype(np.uint8)
 
 
@@ -72,26 +72,22 @@ def corrupt_all(images: Images, name: str, severity: int, seeds: Sequence[int]) 
     )
 
 
-def _gaussian_noise(image: Units, parameters: Row, generator: Generator) -> Units:
-    (deviation,) = parameters
+def _gaussian_noise(image: Units, generator: Generator, deviation: float) -> Units:
     noise: Units = np.float32(deviation) * generator.standard_normal(image.shape, np.float32)
     return image + noise
 
 
-def _shot_noise(image: Units, parameters: Row, generator: Generator) -> Units:
-    (photons,) = parameters
+def _shot_noise(image: Units, generator: Generator, photons: float) -> Units:
     return (generator.poisson(image * photons) / photons).astype(np.float32)
 
 
-def _impulse_noise(image: Units, parameters: Row, generator: Generator) -> Units:
-    (share,) = parameters
+def _impulse_noise(image: Units, generator: Generator, share: float) -> Units:
     draws = generator.random(image.shape, np.float32)
     # Half of the changed values become black, half of them white.
     return np.where(draws < share / 2, 0, np.where(draws < share, 1, image)).astype(np.float32)
 
 
-def _defocus_blur(image: Units, parameters: Row, generator: Generator) -> Units:
-    radius, smoothing = parameters
+def _defocus_blur(image: Units, generator: Generator, radius: float, smoothing: float) -> Units:
     kernel = _disk(radius, smoothing)
     reach = len(kernel) // 2
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
@@ -109,9 +105,8 @@ def _disk(radius: float, smoothing: float) -> Units:
     return kernel
 
 
-def _glass_blur(image: Units, parameters: Row, generator: Generator) -> Units:
-    deviation = parameters[0]
-    distance, passes = (max(1, round(value)) for value in parameters[1:])
+def _glass_blur(image: Units, generator: Generator, deviation: float, *lengths: float) -> Units:
+    distance, passes = (max(1, round(length)) for length in lengths)
     height, width, channels = image.shape
     blurred = _blurred(image, deviation)
     rows = np.arange(height - distance, distance, -1)
@@ -134,8 +129,7 @@ def _blurred(image: Units, deviation: float) -> Units:
     return blurred
 
 
-def _motion_blur(image: Units, parameters: Row, generator: Generator) -> Units:
-    radius, deviation = parameters
+def _motion_blur(image: Units, generator: Generator, radius: float, deviation: float) -> Units:
     return _blurred_along(image, radius, deviation, generator.uniform(-45, 45))
 
 
@@ -163,8 +157,7 @@ def _blurred_along(image: Units, radius: float, deviation: float, degrees: float
     return blurred
 
 
-def _zoom_blur(image: Units, parameters: Row, generator: Generator) -> Units:
-    end, step = parameters
+def _zoom_blur(image: Units, generator: Generator, end: float, step: float) -> Units:
     # In smaller images, factors are larger, so that the border moves by as many pixels as in images
     # of 32 pixels: otherwise the sizes would be rounded to the original ones.
     growth = max(1.0, SMALL_SIDE / min(image.shape[:2]))
@@ -208,8 +201,17 @@ def _enlarged_along(image: Units, axis: int, length: int, side: int) -> Units:
     return enlarged
 
 
-def _snow(image: Units, parameters: Row, generator: Generator) -> Units:
-    mean, deviation, factor, threshold, radius, blur, share = parameters
+def _snow(
+    image: Units,
+    generator: Generator,
+    mean: float,
+    deviation: float,
+    factor: float,
+    threshold: float,
+    radius: float,
+    blur: float,
+    share: float,
+) -> Units:
     flakes = generator.normal(mean, deviation, image.shape[:2]).astype(np.float32)
     flakes = _zoomed(flakes, factor)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1).astype(np.float32)
@@ -220,8 +222,7 @@ def _snow(image: Units, parameters: Row, generator: Generator) -> Units:
     return snowy
 
 
-def _frost(image: Units, parameters: Row, generator: Generator) -> Units:
-    weight, strength = parameters
+def _frost(image: Units, generator: Generator, weight: float, strength: float) -> Units:
     height, width, channels = image.shape
     # The ridges of a rough surface look like the needles of ice crystals.
     surface = _plasma(max(height, width), 1.8, generator)[:height, :width]
@@ -238,8 +239,7 @@ def _frost(image: Units, parameters: Row, generator: Generator) -> Units:
     return frosted
 
 
-def _fog(image: Units, parameters: Row, generator: Generator) -> Units:
-    weight, decay = parameters
+def _fog(image: Units, generator: Generator, weight: float, decay: float) -> Units:
     height, width, _ = image.shape
     surface = _plasma(max(height, width), decay, generator)[:height, :width, None]
     brightest = image.max()
@@ -283,8 +283,7 @@ def _plasma(least_side: int, decay: float, generator: Generator) -> Units:
     return result
 
 
-def _brightness(image: Units, parameters: Row, generator: Generator) -> Units:
-    (gain,) = parameters
+def _brightness(image: Units, generator: Generator, gain: float) -> Units:
     value = image.max(axis=2, keepdims=True)
     brighter = np.clip(value + gain, 0, 1)
     # A colour of HSV with another value is the same colour times the ratio of both values.
@@ -293,15 +292,15 @@ def _brightness(image: Units, parameters: Row, generator: Generator) -> Units:
     return result
 
 
-def _contrast(image: Units, parameters: Row, generator: Generator) -> Units:
-    (factor,) = parameters
+def _contrast(image: Units, generator: Generator, factor: float) -> Units:
     mean = image.mean(axis=(0, 1), keepdims=True)
     result: Units = (image - mean) * factor + mean
     return result
 
 
-def _elastic_transform(image: Units, parameters: Row, generator: Generator) -> Units:
-    amplitude, smoothness, corner_move = parameters
+def _elastic_transform(
+    image: Units, generator: Generator, amplitude: float, smoothness: float, corner_move: float
+) -> Units:
     height, width, channels = image.shape
     centre, reach = np.array([height, width]) // 2, max(1, min(height, width) // 3)
     corners = centre + reach * np.array([[1, 1], [1, -1], [-1, -1]])
@@ -326,8 +325,7 @@ def _elastic_transform(image: Units, parameters: Row, generator: Generator) -> U
     return np.stack(planes, axis=2)
 
 
-def _pixelate(image: Units, parameters: Row, generator: Generator) -> Units:
-    (share,) = parameters
+def _pixelate(image: Units, generator: Generator, share: float) -> Units:
     picture = _picture(image)
     small = [max(1, int(side * share)) for side in picture.size]
     return _units(
@@ -337,8 +335,7 @@ def _pixelate(image: Units, parameters: Row, generator: Generator) -> Units:
     )
 
 
-def _jpeg_compression(image: Units, parameters: Row, generator: Generator) -> Units:
-    (quality,) = parameters
+def _jpeg_compression(image: Units, generator: Generator, quality: float) -> Units:
     file = io.BytesIO()
     _picture(image).save(file, "JPEG", quality=round(quality))
     with Image.open(file) as picture:
@@ -355,7 +352,7 @@ def _units(picture: Image.Image) -> Units:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-CORRUPTIONS: dict[str, Callable[[Units, Row, Generator], Units]] = {
+CORRUPTIONS: dict[str, Callable[..., Units]] = {
     "gaussian_noise": _gaussian_noise,
     "shot_noise": _shot_noise,
     "impulse_noise": _impulse_noise,
@@ -372,4 +369,4 @@ CORRUPTIONS: dict[str, Callable[[Units, Row, Generator], Units]] = {
     "pixelate": _pixelate,
     "jpeg_compression": _jpeg_compression,
 }
-"""The corruptions by name; each maps an image, its parameters and a source of noise to an image."""
+"""The corruptions by name; each maps an image, a source of noise and parameters to an image."""

@@ -9,9 +9,8 @@ images, so that differences between trials are less random than values.
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -140,22 +139,10 @@ KINDS = [(name, severity) for name in PUBLISHED for severity in SEVERITIES]
 """The combinations of a corruption and a severity."""
 
 
-class Measurement(Protocol):
-    """Measures a model after each epoch, on data that was prepared once."""
-
-    def __call__(self, predict: Predict, size: int) -> float:
-        """Return the measured value.
-
-        Args:
-            predict: predicts a batch of images, uint8 (count, height, width, channels).
-            size: the most images of a batch.
-        """
-
-
 class CorruptedImages:
     """Validation images with a corruption each, and the accuracy of models on them."""
 
-    def __init__(self, config: "TrialConfig", dataset: Dataset) -> None:
+    def __init__(self, config: TrialConfig, dataset: Dataset) -> None:
         """Corrupt the images; the seed of the split determines which, and how."""
         seed = config.data.split_seed
         rows = stress_rows(dataset, seed)
@@ -173,17 +160,20 @@ class CorruptedImages:
         self.classes = dataset.val.targets[rows]
 
     def __call__(self, predict: Predict, size: int) -> float:
-        """Return the accuracy, from 0 to 1."""
+        """Return the accuracy, from 0 to 1.
+
+        Args:
+            predict: predicts a batch of images, uint8 (count, height, width, channels).
+            size: the most images of a batch.
+        """
         return float(right_answers(predict, self.images, self.classes, size).mean())
 
 
-MEASUREMENTS: Mapping[str, Callable[["TrialConfig", Dataset], Measurement]] = {
-    CORRUPTION_ACCURACY: CorruptedImages
-}
+MEASUREMENTS = {CORRUPTION_ACCURACY: CorruptedImages}
 """The measurements by the key under which an epoch reports them."""
 
 
-PREPARED: dict[str, tuple[Hashable, Measurement]] = {}
+PREPARED: dict[str, tuple[Hashable, CorruptedImages]] = {}
 """The last measurement of each kind with the identity of its data.
 
 Trials of a search that this process trains share it: 100 images of 512 x 512 pixels take 4 s.
@@ -192,7 +182,7 @@ PREPARING = threading.Lock()
 """The lock on `PREPARED`: threads that train fused trials prepare the data once."""
 
 
-def prepared(key: str, config: "TrialConfig", dataset: Dataset) -> Measurement:
+def prepared(key: str, config: TrialConfig, dataset: Dataset) -> CorruptedImages:
     """Return a measurement, which is prepared unless the last one is for the same data."""
     identity = dataset.fingerprint, len(dataset.val), config.data.split_seed
     with PREPARING:
@@ -204,7 +194,7 @@ def prepared(key: str, config: "TrialConfig", dataset: Dataset) -> Measurement:
 class EpochMeasurements:
     """The measurements of one trial."""
 
-    def __init__(self, keys: Sequence[str], config: "TrialConfig", dataset: Dataset) -> None:
+    def __init__(self, keys: Sequence[str], config: TrialConfig, dataset: Dataset) -> None:
         self.dataset = dataset
         self.measurements = {key: prepared(key, config, dataset) for key in keys}
 

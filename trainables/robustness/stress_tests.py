@@ -9,7 +9,7 @@ SciPy.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class PublishedParameters:
 
 def _levels(*values: float) -> Levels:
     return tuple((value,) for value in values)
+
+
+def _of_side(side: float, *shares: Row) -> Levels:
+    return tuple(tuple(side * share for share in row) for row in shares)
 
 
 PUBLISHED = {
@@ -119,26 +123,22 @@ PUBLISHED = {
     ),
     # Amplitude and smoothness of the distortion, largest move of the corners.
     "elastic_transform": PublishedParameters(
-        tuple(
-            tuple(32 * share for share in row)
-            for row in (
-                (0, 0, 0.08),
-                (0.05, 0.2, 0.07),
-                (0.08, 0.06, 0.06),
-                (0.1, 0.04, 0.05),
-                (0.1, 0.03, 0.03),
-            )
+        _of_side(
+            32,
+            (0, 0, 0.08),
+            (0.05, 0.2, 0.07),
+            (0.08, 0.06, 0.06),
+            (0.1, 0.04, 0.05),
+            (0.1, 0.03, 0.03),
         ),
         # 244 is the published number, although the images have 224 pixels.
-        tuple(
-            tuple(244 * share for share in row)
-            for row in (
-                (2, 0.7, 0.1),
-                (2, 0.08, 0.2),
-                (0.05, 0.01, 0.02),
-                (0.07, 0.01, 0.02),
-                (0.12, 0.01, 0.02),
-            )
+        _of_side(
+            244,
+            (2, 0.7, 0.1),
+            (2, 0.08, 0.2),
+            (0.05, 0.01, 0.02),
+            (0.07, 0.01, 0.02),
+            (0.12, 0.01, 0.02),
         ),
         lengths=(0, 1, 2),
         shrinks=True,
@@ -210,8 +210,8 @@ class AttackBudget:
 
     @property
     def step_size(self) -> float:
-        """The size of a step of `pgd`, a quarter of `epsilon` (Madry et al. 2018: 2 of 8)."""
-        return self.epsilon / 4
+        """The size of a step: a quarter of `epsilon` for `pgd` (Madry et al. 2018: 2 of 8)."""
+        return self.epsilon if self.method == "fgsm" else self.epsilon / 4
 
 
 ATTACKS = {
@@ -314,13 +314,7 @@ def attack_summary(results: Mapping[str, Evaluation], metric: Metric) -> Json:
         there the network hides its gradients, and its accuracy under PGD is too optimistic.
     """
     table = [
-        {
-            "method": ATTACKS[name].method,
-            "epsilon": ATTACKS[name].epsilon,
-            "steps": ATTACKS[name].steps,
-            "restarts": ATTACKS[name].restarts,
-            "accuracy": float(np.mean(result["rows"])),
-        }
+        {**asdict(ATTACKS[name]), "accuracy": float(np.mean(result["rows"]))}
         for name, result in results.items()
     ]
     rights = {

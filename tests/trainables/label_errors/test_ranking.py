@@ -17,9 +17,9 @@ from trainables.label_errors.ranking import (
     RankedLabels,
     check_labels,
     describe_ranking,
-    model_of_features,
     rank_labels,
 )
+from trainables.probes.files import model_for_files
 from trainables.values import Json
 
 KINDS = ("across", "blank", "down")
@@ -53,7 +53,7 @@ def is_wrong(file: str) -> bool:
 def ranked_stripes(folder: Path, checked: set[str]) -> tuple[RankedLabels, InspectedData]:
     config = DataConfig(name="folder", root=str(folder))
     inspected = load_inspected(config)
-    return rank_labels(inspected, config, model_of_features(None), checked), inspected
+    return rank_labels(inspected, config, model_for_files(None), checked), inspected
 
 
 def test_planted_errors_come_first_and_are_counted(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_brightness_is_that_of_hsv():
     image[0, 0] = 0
     expected = rgb2hsv(image)
     expected[..., 2] = np.clip(expected[..., 2] + 0.3, 0, 1)
-    brighter = _brightness(image, (0.3,), np.random.default_rng(0))
+    brighter = _brightness(image, np.random.default_rng(0), 0.3)
     np.testing.assert_allclose(brighter, hsv2rgb(expected), atol=1e-5)
 
 
