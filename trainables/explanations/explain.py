@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional
@@ -256,6 +255,10 @@ COMPUTE: dict[str, Callable[[ExplainableModel, Images, Numbers], Maps]] = {
 """The functions of the methods in `trainables.catalog.explanations.METHODS`."""
 
 
+WeightCheck = tuple[float | None, float | None, bool | None]
+"""`Explanation.correlation`, `redrawn_score` and `depends_on_weights` of an image."""
+
+
 @dataclass(frozen=True)
 class Explanation:
     """The explanation of one prediction."""
@@ -308,17 +311,6 @@ class Explanation:
         }
 
 
-@dataclass(frozen=True)
-class _CheckValues:
-    """The values of the parameter-randomisation check for each image, (images,)."""
-
-    correlations: Floats
-    """The mean rank correlation with the maps of networks with random layers."""
-    scores: Floats
-    """The mean score of these maps."""
-    passed: NDArray[np.bool_]
-
-
 def explain(
     model: ExplainableModel, method: str, images: Images, *, seed: int = 0
 ) -> list[Explanation]:
@@ -360,9 +352,9 @@ def judge_maps(
     scorer = MapScorer(model, images, classes, seed)
     faithfulness = judge_faithfulness(scorer, maps, seed)
     scores, is_faithful = faithfulness.scores, faithfulness.is_faithful
-    check = None
+    checks: Sequence[WeightCheck] = [(None, None, None)] * len(images)
     if model.networks:
-        check = _check(model, method, images, classes, maps, scorer, scores.values, seed)
+        checks = _check(model, method, images, classes, maps, scorer, scores.values, seed)
     return [
         Explanation(
             number=int(number),
@@ -372,11 +364,13 @@ def judge_maps(
             deletion=float(scores.deletion[row]),
             random_score=float(faithfulness.random_scores[:, row].mean()),
             is_faithful=bool(is_faithful[row]),
-            correlation=None if check is None else float(check.correlations[row]),
-            redrawn_score=None if check is None else float(check.scores[row]),
-            depends_on_weights=None if check is None else bool(check.passed[row]),
+            correlation=correlation,
+            redrawn_score=redrawn_score,
+            depends_on_weights=depends_on_weights,
         )
-        for row, number in enumerate(classes)
+        for row, (number, (correlation, redrawn_score, depends_on_weights)) in enumerate(
+            zip(classes, checks, strict=True)
+        )
     ]
 
 
@@ -389,8 +383,8 @@ def _check(
     scorer: MapScorer,
     scores: Floats,
     seed: int,
-) -> _CheckValues:
-    """Compare maps with those of networks with random layers."""
+) -> list[WeightCheck]:
+    """Compare the map of each image with those of networks with random layers."""
     correlations, redrawn = np.full((2, REDRAWS, len(images)), np.nan)
     rows = np.arange(len(images))
     with step("drawing the weights again", REDRAWS) as advance:
@@ -407,4 +401,4 @@ def _check(
     passed = np.isin(np.arange(len(images)), rows) & (mean < MAX_CORRELATION)
     redrawn_scores = np.nanmean(redrawn, axis=0)
     passed &= scores - redrawn_scores >= LEAST_GAIN
-    return _CheckValues(mean, redrawn_scores, passed)
+    return list(zip(mean.tolist(), redrawn_scores.tolist(), passed.tolist(), strict=True))

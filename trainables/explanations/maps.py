@@ -141,7 +141,9 @@ class Faithfulness:
     @property
     def is_faithful(self) -> NDArray[np.bool_]:
         """True for each map with the highest score, by `LEAST_GAIN` above the mean, (images,)."""
-        return is_better(self.scores.values, self.random_scores)
+        scores, rivals = self.scores.values, self.random_scores
+        is_highest: NDArray[np.bool_] = scores > rivals.max(axis=0)
+        return is_highest & (scores - rivals.mean(axis=0) >= LEAST_GAIN)
 
 
 class MapScorer:
@@ -186,12 +188,10 @@ class MapScorer:
             self._score_chunk(maps[first : first + CHUNK], chosen[first : first + CHUNK])
             for first in range(0, len(chosen), CHUNK)
         ]
-        return Scores(
-            np.concatenate([part.insertion for part in parts]),
-            np.concatenate([part.deletion for part in parts]),
-        )
+        return Scores(*np.concatenate(parts, axis=1))
 
-    def _score_chunk(self, maps: Maps, rows: Rows) -> Scores:
+    def _score_chunk(self, maps: Maps, rows: Rows) -> Floats:
+        """Compute insertion and deletion of maps of the images `rows`, (2, rows)."""
         images, inner = self._images[rows], len(FRACTIONS) - 2
         revealed = _revealed_pixels(maps, self._generator)
         inserted = np.where(revealed, images, self._blurred[rows])
@@ -205,7 +205,7 @@ class MapScorer:
             np.trapezoid(np.stack([start, *curve, end]), FRACTIONS, axis=0)
             for curve, (start, end) in zip(middle, ends, strict=True)
         ]
-        return Scores(*areas)
+        return np.stack(areas)
 
 
 def judge_faithfulness(scorer: MapScorer, maps: Maps, seed: int = 0) -> Faithfulness:
@@ -224,19 +224,6 @@ def judge_faithfulness(scorer: MapScorer, maps: Maps, seed: int = 0) -> Faithful
             each.append(scorer.score(random_maps(maps, generator)).values)
             advance()
     return Faithfulness(scores, np.stack(each))
-
-
-def is_better(scores: Floats, rivals: Floats) -> NDArray[np.bool_]:
-    """Check which scores exceed all their rivals, and the mean of these by `LEAST_GAIN`.
-
-    Args:
-        scores: (images,).
-        rivals: (maps, images).
-    """
-    better: NDArray[np.bool_] = (scores > rivals.max(axis=0)) & (
-        scores - rivals.mean(axis=0) >= LEAST_GAIN
-    )
-    return better
 
 
 def _revealed_pixels(maps: Maps, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,23 @@ MAX_VALUES = 50
 """The maximum number of values of an attribute; a group of each would have too few images."""
 NO_GROUP = -1
 """The number of the group of an image without attributes, such as one that was recorded later."""
+LEAST_IMAGES = 11
+"""The minimum number of images of a group whose share is compared with those of others.
+
+With fewer, there is no interval (`trainables.catalog.entries.LEAST_FREEDOM`).
+"""
+
+Numbers = NDArray[np.int64]
+
+GROUPS = "groups"
+"""The key of these results in an evaluation."""
+MOST_CELLS = 30
+"""The maximum number of classes within groups that are listed, those with the lowest shares."""
+RATE = 1 - INTERVAL_LEVEL
+
+Probabilities = NDArray[np.float64]
+Measures = Mapping[str, Callable[[Numbers, Probabilities], Any]]
+"""Metrics by name: functions of class numbers and probabilities to a value, its error and more."""
 
 
 @dataclass(frozen=True)
@@ -164,15 +182,6 @@ def check_images(
         )
 
 
-LEAST_IMAGES = 11
-"""The minimum number of images of a group whose share is compared with those of others.
-
-With fewer, there is no interval (`trainables.catalog.entries.LEAST_FREEDOM`).
-"""
-
-Numbers = NDArray[np.int64]
-
-
 class Cells(NamedTuple):
     """The images of each class and group that occur together, (cells,) each."""
 
@@ -214,6 +223,17 @@ def count_cells(classes: Numbers, is_right: NDArray[np.bool_], groups: Numbers |
     )
 
 
+def _lowest_bounds(shares: Sequence[float], images: Sequence[int]) -> tuple[float, float]:
+    """Compute the 95 % interval of the lowest true share of several cells, whichever has it.
+
+    The exact intervals of all cells hold together (Bonferroni), and each end is the lowest of all.
+    """
+    rate = RATE / 2 / len(shares)
+    ends = [share_bounds(share, count, rate) for share, count in zip(shares, images, strict=True)]
+    low, high = (min(end) for end in zip(*ends, strict=True))
+    return low, high
+
+
 def lowest_share(cells: Cells) -> tuple[float, float, float]:
     """Return the lowest share among the cells that are compared, its error, and its freedom.
 
@@ -235,26 +255,10 @@ def lowest_share(cells: Cells) -> tuple[float, float, float]:
 
     images, right = cells.images[cells.compared], cells.right[cells.compared]
     shares = right / images
-    rate = (1 - INTERVAL_LEVEL) / 2 / len(images)
-    ends = [
-        share_bounds(share, count, rate)
-        for share, count in zip(shares.tolist(), images.tolist(), strict=True)
-    ]
     value, freedom = float(shares.min()), float(cells.images.min() - 1)
-    low, high = (min(end) for end in zip(*ends, strict=True))
+    low, high = _lowest_bounds(shares.tolist(), images.tolist())
     width = stdtrit(max(1.0, float(images.min() - 1)), (1 + INTERVAL_LEVEL) / 2)
     return value, float(max(value - low, high - value) / width), freedom
-
-
-GROUPS = "groups"
-"""The key of these results in an evaluation."""
-MOST_CELLS = 30
-"""The maximum number of classes within groups that are listed, those with the lowest shares."""
-RATE = 1 - INTERVAL_LEVEL
-
-Probabilities = NDArray[np.float64]
-Measures = Mapping[str, Callable[[Numbers, Probabilities], Any]]
-"""Metrics by name: functions of class numbers and probabilities to a value, its error and more."""
 
 
 def report_groups(
@@ -286,10 +290,10 @@ def report_groups(
     by_attribute: Json = {}
     for title in attributes.titles:
         rows = [
-            _group(value, np.isin(numbers, groups), labels, chances, measures)
+            _group(value, labels[is_member], chances[is_member], measures)
             for value, groups in attributes.values(title).items()
+            if (is_member := np.isin(numbers, groups)).any()
         ]
-        rows = [row for row in rows if row["images"]]
         by_attribute[title] = {"groups": rows, "gap": gap_of(rows)}
     cells = count_cells(labels, is_right, numbers)
     rows = _cell_rows(cells, attributes, classes)
@@ -313,25 +317,15 @@ def _small_names(by_attribute: Json, cells: Sequence[Json]) -> list[str]:
     return [f"{name} ({group['images']})" for name, group in groups if group["is_small"]]
 
 
-def _group(
-    name: str,
-    is_member: NDArray[np.bool_],
-    labels: Numbers,
-    chances: Probabilities,
-    measures: Measures,
-) -> Json:
-    """Measure one group; if it has no images, return only that."""
-    images = int(is_member.sum())
-    if not images:
-        return {"images": 0}
-    own, own_chances = labels[is_member], chances[is_member]
-    right = int((own_chances.argmax(axis=1) == own).sum())
-    metrics = {metric: float(measure(own, own_chances)[0]) for metric, measure in measures.items()}
-    return {"name": printable(name), **_share(right, images, RATE), **metrics}
+def _group(name: str, labels: Numbers, chances: Probabilities, measures: Measures) -> Json:
+    """Measure a group that has images."""
+    right = int((chances.argmax(axis=1) == labels).sum())
+    metrics = {metric: float(measure(labels, chances)[0]) for metric, measure in measures.items()}
+    return {"name": printable(name), **_share(right, len(labels)), **metrics}
 
 
-def _share(right: int, images: int, rate: float) -> Json:
-    low, high = share_bounds(right / images, images, rate / 2)
+def _share(right: int, images: int) -> Json:
+    low, high = share_bounds(right / images, images, RATE / 2)
     return {
         "images": images,
         "right": right,
@@ -369,8 +363,8 @@ def gap_of(groups: Sequence[Json]) -> Json | None:
         low_first, high_first = share_bounds(values[0], first["images"], rate)
         low_second, high_second = share_bounds(values[1], second["images"], rate)
         ends.append(difference_bounds(values, ((low_first, high_second), (high_first, low_second))))
-    worst = min(large, key=_accuracy)
-    best = max((group for group in large if group is not worst), key=_accuracy)
+    worst = min(large, key=itemgetter("accuracy"))
+    best = max((group for group in large if group is not worst), key=itemgetter("accuracy"))
     return {
         "value": best["accuracy"] - worst["accuracy"],
         "low": max(0.0, *(low for low, _ in ends)),
@@ -380,17 +374,13 @@ def gap_of(groups: Sequence[Json]) -> Json | None:
     }
 
 
-def _accuracy(group: Json) -> float:
-    return float(group["accuracy"])
-
-
 def _cell_rows(cells: Cells, attributes: Attributes, classes: Sequence[str]) -> list[Json]:
     """Describe the cells, those with the lowest accuracy first, and of these the largest."""
     rows = [
         {
             "class": classes[number],
             "group": attributes.name(group),
-            **_share(right, images, RATE),
+            **_share(right, images),
         }
         for number, group, images, right in zip(*(each.tolist() for each in cells), strict=True)
     ]
@@ -398,16 +388,13 @@ def _cell_rows(cells: Cells, attributes: Attributes, classes: Sequence[str]) -> 
 
 
 def _worst(cells: Sequence[Json]) -> Json | None:
-    """Return the first cell with enough images, with an interval of the lowest true accuracy.
-
-    The interval covers it, whichever cell has it: the intervals of all cells hold together
-    (Bonferroni), and each end is the lowest of all cells.
-    """
+    """Return the first cell with enough images, with an interval of the lowest true accuracy."""
     large = [cell for cell in cells if not cell["is_small"]]
     if not large:
         return None
-    ends = [share_bounds(cell["accuracy"], cell["images"], RATE / 2 / len(large)) for cell in large]
-    low, high = (min(end) for end in zip(*ends, strict=True))
+    low, high = _lowest_bounds(
+        [cell["accuracy"] for cell in large], [cell["images"] for cell in large]
+    )
     return {**large[0], "low": low, "high": high, "compared": len(large)}
 
 
