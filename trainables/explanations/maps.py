@@ -142,8 +142,10 @@ class Faithfulness:
     def is_faithful(self) -> NDArray[np.bool_]:
         """True for each map with the highest score, by `LEAST_GAIN` above the mean, (images,)."""
         scores, rivals = self.scores.values, self.random_scores
-        is_highest: NDArray[np.bool_] = scores > rivals.max(axis=0)
-        return is_highest & (scores - rivals.mean(axis=0) >= LEAST_GAIN)
+        is_faithful: NDArray[np.bool_] = (scores > rivals.max(axis=0)) & (
+            scores - rivals.mean(axis=0) >= LEAST_GAIN
+        )
+        return is_faithful
 
 
 class MapScorer:

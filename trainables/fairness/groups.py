@@ -44,7 +44,7 @@ With fewer, there is no interval (`trainables.catalog.entries.LEAST_FREEDOM`).
 Numbers = NDArray[np.int64]
 
 GROUPS = "groups"
-"""The key of these results in an evaluation."""
+"""The key of the results of groups in an evaluation."""
 MOST_CELLS = 30
 """The maximum number of classes within groups that are listed, those with the lowest shares."""
 RATE = 1 - INTERVAL_LEVEL

@@ -58,16 +58,11 @@ def stress_rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
 def corruption_seconds(dataset: Dataset) -> float:
     """Measure the seconds in which an image is corrupted once, as a mean over the corruptions."""
     image = np.asarray(dataset.val.images[:1])[0]
-    corrupt_in_turn(image)  # warm-up: the first calls import modules
-    start = time.process_time()  # which hardly depends on other processes
-    corrupt_in_turn(image)
+    for _ in range(2):  # the first calls import modules
+        start = time.process_time()  # which hardly depends on other processes
+        for name in PUBLISHED:
+            corrupt(image, name, MIDDLE_SEVERITY, seed=0)
     return (time.process_time() - start) / len(PUBLISHED)
-
-
-def corrupt_in_turn(image: Images) -> None:
-    """Apply each corruption once to an image, at the middle severity."""
-    for name in PUBLISHED:
-        corrupt(image, name, MIDDLE_SEVERITY, seed=0)
 
 
 def measure_robustness(
