@@ -354,7 +354,7 @@ def judge_maps(
     scores, is_faithful = faithfulness.scores, faithfulness.is_faithful
     checks: Sequence[WeightCheck] = [(None, None, None)] * len(images)
     if model.networks:
-        checks = _check(model, method, images, classes, maps, scorer, scores.values, seed)
+        checks = _check(scorer, method, maps, scores.values, seed)
     return [
         Explanation(
             number=int(number),
@@ -375,30 +375,23 @@ def judge_maps(
 
 
 def _check(
-    model: ExplainableModel,
-    method: str,
-    images: Images,
-    classes: Numbers,
-    maps: Maps,
-    scorer: MapScorer,
-    scores: Floats,
-    seed: int,
+    scorer: MapScorer, method: str, maps: Maps, scores: Floats, seed: int
 ) -> list[WeightCheck]:
     """Compare the map of each image with those of networks with random layers."""
-    correlations, redrawn = np.full((2, REDRAWS, len(images)), np.nan)
-    rows = np.arange(len(images))
+    correlations, redrawn = np.full((2, REDRAWS, len(maps)), np.nan)
+    rows = np.arange(len(maps))
     with step("drawing the weights again", REDRAWS) as advance:
         for number in range(REDRAWS):
             if not len(rows):
                 break
-            random_model = with_random_layers(model, (seed, number))
-            redrawn_maps = COMPUTE[method](random_model, images[rows], classes[rows])
+            random_model = with_random_layers(scorer.model, (seed, number))
+            redrawn_maps = COMPUTE[method](random_model, scorer.images[rows], scorer.classes[rows])
             correlations[number, rows] = rank_correlations(maps[rows], redrawn_maps)
             redrawn[number, rows] = scorer.score(redrawn_maps, rows).values
             rows = rows[scores[rows] > redrawn[number, rows]]  # the others have failed
             advance()
     mean = np.nanmean(correlations, axis=0)
-    passed = np.isin(np.arange(len(images)), rows) & (mean < MAX_CORRELATION)
+    passed = np.isin(np.arange(len(maps)), rows) & (mean < MAX_CORRELATION)
     redrawn_scores = np.nanmean(redrawn, axis=0)
     passed &= scores - redrawn_scores >= LEAST_GAIN
     return list(zip(mean.tolist(), redrawn_scores.tolist(), passed.tolist(), strict=True))

@@ -166,7 +166,7 @@ class MapScorer:
             classes: the class that each map explains.
             seed: determines the order of pixels with equal values.
         """
-        self._model, self._images, self._classes = model, images, classes
+        self.model, self.images, self.classes = model, images, classes
         self._blurred = _blurred(images)
         self._filled = np.broadcast_to(model.fill, images.shape)
         self._generator = np.random.default_rng(seed)
@@ -176,7 +176,7 @@ class MapScorer:
         )
 
     def _predict(self, pixels: Images, classes: Numbers) -> Floats:
-        return self._model.predict(pixels)[np.arange(len(pixels)), classes]
+        return self.model.predict(pixels)[np.arange(len(pixels)), classes]
 
     def score(self, maps: Maps, rows: Rows | None = None) -> Scores:
         """Compute the scores of maps.
@@ -185,7 +185,7 @@ class MapScorer:
             maps: the maps.
             rows: the images that these explain; None for all.
         """
-        chosen = np.arange(len(self._images)) if rows is None else rows
+        chosen = np.arange(len(self.images)) if rows is None else rows
         parts = [
             self._score_chunk(maps[first : first + CHUNK], chosen[first : first + CHUNK])
             for first in range(0, len(chosen), CHUNK)
@@ -194,12 +194,12 @@ class MapScorer:
 
     def _score_chunk(self, maps: Maps, rows: Rows) -> Floats:
         """Compute insertion and deletion of maps of the images `rows`, (2, rows)."""
-        images, inner = self._images[rows], len(FRACTIONS) - 2
+        images, inner = self.images[rows], len(FRACTIONS) - 2
         revealed = _revealed_pixels(maps, self._generator)
         inserted = np.where(revealed, images, self._blurred[rows])
         deleted = np.where(revealed, self._filled[rows], images)
         copies = np.stack([inserted, deleted]).reshape(-1, *images.shape[1:])
-        chances = self._predict(copies, np.tile(self._classes[rows], 2 * inner))
+        chances = self._predict(copies, np.tile(self.classes[rows], 2 * inner))
         middle = chances.reshape(2, inner, len(rows))
         whole = self._chance[rows]
         ends = ((self._blurred_chance[rows], whole), (whole, self._filled_chance[rows]))
