@@ -40,8 +40,7 @@ from torch.nn import functional
 
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
-from trainables.fusion.layers import blueprint, fuse
-from trainables.fusion.masks import masks_for
+from trainables.fusion.layers import blueprint, fuse, masks_for
 from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key, unfused_option
 from trainables.messages import EpochMetrics
