@@ -267,7 +267,7 @@ def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
     """
     first = members[0]
     if isinstance(first, nn.Dropout):
-        return FusedDropout([getattr(member, "p") for member in members], masks)
+        return FusedDropout([member.p for member in members], masks)
     if type(first) in FUSED:
         return FUSED[type(first)](list(members))
     copied = copy.copy(first)
