@@ -109,7 +109,7 @@ DOORS = {
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py", "trainables/export/sessions.py"},
     "torchvision": {
-        "trainables/augmentation/operations.py",
+        "trainables/augmentation/policies.py",
         "trainables/datasets/published/mnist.py",
         "trainables/datasets/published/fashion_mnist.py",
         "trainables/datasets/published/cifar10.py",

@@ -255,7 +255,7 @@ class AugmentConfig:
     """The way in which pairs of training images, and their labels, are mixed.
 
     `mixup` averages two images, `cutmix` replaces a box of one by the same box of the other
-    (`trainables.augmentation.mixing`).
+    (`trainables.augmentation.augment`).
     """
     mix_alpha: float | None = number(None, above=0, high=100)
     """The shares of the two images have the distribution Beta(mix_alpha, mix_alpha).

@@ -6,24 +6,42 @@ interpolation. Brightness, contrast and saturation follow, and then a policy (`p
 
 The random numbers are drawn on the CPU, so that they do not depend on the device, and for many
 batches at once (`draw`): they are copied to the device once, and no step waits for a transfer.
+
+Pairs of images of a batch can be mixed afterwards, with their labels. `mixup` averages two images
+(Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", equation 1), `cutmix` replaces a
+random box of one by the same box of the other (Yun et al. 2019, "CutMix: Regularization Strategy to
+Train Strong Classifiers with Localizable Features", equations 1 and 2). The labels are mixed by the
+share of each image. The share is drawn for each pair, from Beta(alpha, alpha); the implementations
+of both papers draw it once for all pairs of a batch.
 """
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augmentation.mixing import draw_pairs
-from trainables.config import AugmentConfig
+from trainables.config import MIX_ALPHAS, AugmentConfig
 
 if TYPE_CHECKING:
     from trainables.augmentation.policies import Policy
 
 # The weights of red, green and blue in brightness (ITU-R BT.601).
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
+MIX_VALUES = 4
+"""The random numbers to mix an image: its partner, its share, and the row and column of the box."""
+
+
+class MixedPairs(NamedTuple):
+    """The second image in each mixed image of a batch."""
+
+    partners: Tensor
+    """The row in the batch of the second image, int64 (batch,)."""
+    shares: Tensor
+    """The share of the first image, (batch,)."""
 
 
 def draw(
@@ -35,40 +53,53 @@ def draw(
 ) -> Tensor:
     """Draw the random numbers that `augment` needs for `batches` batches of `count` images.
 
-    They are followed by those of `mixing.mix`, if the config mixes images.
+    They are followed by those of `mix`, if the config mixes images.
 
     Returns:
         float32 (batches, values per image, count), on the device.
     """
-    drawn = [_draw_batch(config, count, generator) for _ in range(batches)]
-    return torch.stack([torch.stack(each) if each else torch.empty(0, count) for each in drawn]).to(
-        device
-    )
+    if not config.is_on:
+        return torch.empty(batches, 0, count, device=device)
+    drawn = [torch.stack(_draw_batch(config, count, generator)) for _ in range(batches)]
+    return torch.stack(drawn).to(device)
 
 
 def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
     """Draw the random numbers of one batch, in the order in which `augment` uses them."""
-    drawn = []
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(count, generator=generator) * 2 - 1) * limit
+
+    def pixels(limit: int) -> Tensor:
+        return torch.randint(-limit, limit + 1, (count,), generator=generator).float()
+
+    drawn = list[Tensor]()
     moves = bool(config.rotation or config.scale)
     if moves:
-        drawn = [
-            _uniform(count, math.radians(config.rotation), generator),
-            _uniform(count, config.scale, generator),
-        ]
+        drawn += [uniform(math.radians(config.rotation)), uniform(config.scale)]
     if moves or config.crop or config.flip:
-        drawn += [
-            torch.randint(-config.crop, config.crop + 1, (count,), generator=generator).float()
-            for _ in range(2)
-        ]
-        drawn += [(torch.rand(count, generator=generator) < 0.5).float()] if config.flip else []
+        drawn += [pixels(config.crop), pixels(config.crop)]
+    if config.flip:
+        drawn.append((torch.rand(count, generator=generator) < 0.5).float())
     if config.jitter:
-        drawn += [_uniform(count, config.jitter, generator) for _ in range(3)]
+        drawn += [uniform(config.jitter) for _ in range(3)]
     if config.policy != "none":
         numbers, _ = load_policy(config.policy)
         drawn += torch.rand(numbers, count, generator=generator)
     if config.mix != "none":
         drawn += draw_pairs(config, count, generator)
     return drawn
+
+
+def draw_pairs(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
+    """Draw the random numbers of a batch of `count` images, `MIX_VALUES` tensors (count,)."""
+    alpha = config.mix_alpha or MIX_ALPHAS[config.mix]
+    partners = torch.randperm(count, generator=generator)
+    # Torch's beta distribution accepts no generator.
+    seed = int(torch.randint(2**62, (), generator=generator))
+    shares = np.random.default_rng(seed).beta(alpha, alpha, count)
+    places = torch.rand(2, count, generator=generator)
+    return [partners.float(), torch.from_numpy(shares).float(), *places]
 
 
 def load_policy(name: str) -> "Policy":
@@ -79,10 +110,6 @@ def load_policy(name: str) -> "Policy":
     from trainables.augmentation.policies import POLICIES
 
     return POLICIES[name]
-
-
-def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
@@ -189,3 +216,44 @@ def _grey_weights(device: torch.device) -> Tensor:
     They are cached, so that they are copied to each device only once.
     """
     return torch.tensor(GREY_WEIGHTS, device=device).view(1, 3, 1, 1)
+
+
+def mix(images: Tensor, config: AugmentConfig, drawn: Tensor) -> tuple[Tensor, MixedPairs]:
+    """Mix each image with its partner.
+
+    Args:
+        images: float (batch, channels, height, width), scaled or not.
+        config: the augmentation; `mix` is on.
+        drawn: the numbers of `draw_pairs`, (MIX_VALUES, batch).
+
+    Returns:
+        New images, and the pairs with the shares of their labels.
+    """
+    partners, shares = drawn[0].long(), drawn[1]
+    if config.mix == "mixup":
+        mixed = torch.lerp(images[partners], images, shares[:, None, None, None])
+        return mixed, MixedPairs(partners, shares)
+    box = boxes(shares, drawn[2:], images.shape[2], images.shape[3])
+    mixed = torch.where(box[:, None], images[partners], images)
+    return mixed, MixedPairs(partners, 1 - box.float().mean(dim=(1, 2)))
+
+
+def boxes(shares: Tensor, places: Tensor, height: int, width: int) -> Tensor:
+    """Return a mask of a box in each image, (batch, height, width).
+
+    Height and width of a box are those of the image times sqrt(1 - share), so that it covers the
+    rest of the image beside `share`. The part outside of the image is cut off.
+
+    Args:
+        shares: the shares that are not covered, (batch,).
+        places: the row and the column of the box's centre, from 0 to 1, (2, batch).
+        height: the images' height.
+        width: the images' width.
+    """
+    masks = list[Tensor]()
+    for place, side in zip(places, (height, width), strict=True):
+        length = ((1 - shares).sqrt() * side).floor()[:, None]
+        start = (place * side).floor()[:, None] - (length / 2).floor()
+        pixels = torch.arange(side, device=shares.device)
+        masks.append((pixels >= start) & (pixels < start + length))
+    return masks[0][:, :, None] & masks[1][:, None]

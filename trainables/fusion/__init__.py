@@ -1,7 +1,7 @@
 """Fusion: the networks of several trials, called members, are trained as one network.
 
-Read in this order: `stack` trains a group of trainings for an epoch; `layers`, `optimizers` and
-`masks` are the fused forms of layers, optimizers and dropout; `shapes` computes keys that are equal
+Read in this order: `stack` trains a group of trainings for an epoch; `layers` and
+`optimizers` are the fused forms of layers and optimizers; `shapes` computes keys that are equal
 for trials that can be fused; `rounds` lets the trials of a process train together, each in its own
 thread; `planner` measures whether fusion is faster.
 

@@ -18,32 +18,69 @@ use of that in the first layer.
 
 Correctness. No layer may mix values of two members: then the gradient of the sum of all losses with
 respect to one member's parameters is the gradient of that member's own loss. Therefore only layers
-listed in `LEAVES` and modules listed in `CONTAINERS` are fused, by their exact type. A subclass, or
+listed in `FUSED` and modules listed in `UNCHANGED` are fused, by their exact type. A subclass, or
 any other layer, might mix members, so that a network that contains one is not fused (`blueprint`).
 
 The fused network is a copy of the structure of the first member (`fuse`), whose layers are replaced
 by fused ones. Each container's own `forward` still runs. This `forward` must address channels from
 the end of the shape (`dim=-3`), because the fused network has one more axis in front.
+
+Dropout. A mask has a factor for each value: 0 if it is dropped, else 1 / (1 - rate), so that the
+expected value does not change. A member's masks must depend neither on the number nor on the seeds
+of the other members, so that a training is reproducible in any group. On a CPU they are exactly
+those that `functional.dropout` would draw for each member alone; they are drawn in a loop over the
+members. On a GPU such a loop would launch a kernel for each member, which is the overhead that
+fusion avoids. There the masks of all members are computed at once, by a hash (`HashedMasks`). They
+differ from those of a training that is not fused, but have the same distribution.
 """
 
 import copy
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.fusion.masks import Masks
 from trainables.models.deep_cnn import ResidualPair
 from trainables.models.multi_scale import MultiScale
 
-CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, ResidualPair, MultiScale)
+UNCHANGED: tuple[type[nn.Module], ...] = (
+    nn.Sequential,
+    nn.ModuleList,
+    ResidualPair,
+    MultiScale,
+    nn.ReLU,
+    nn.Flatten,
+)
 """Modules whose `forward` is correct for activations with the additional axis of members."""
+Masks = Callable[[Tensor, Sequence[float]], Tensor]
+"""A function from activations and each member's dropout rate to masks, (batch, members, ...)."""
+HASH_FACTORS = [
+    factor - (1 << 64) for factor in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+]
+"""The constants of SplitMix64 (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c).
+
+They are the signed 64-bit numbers with the same bits.
+"""
 
 
-class FusedConv2d(nn.Module):
+class FusedLayer(nn.Module):
+    """A layer with the stacked weights of K layers of the same shape, (members, ...)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        for name in ("weight", "bias"):
+            each = [getattr(member, name) for member in members]
+            stacked = None if each[0] is None else torch.stack([values.detach() for values in each])
+            self.register_parameter(name, None if stacked is None else nn.Parameter(stacked))
+
+
+class FusedConv2d(FusedLayer):
     """K convolutions as one: grouped by member, or ordinary if all members have the same input.
 
     A convolution with `groups=K` applies each of K sets of filters to its own channels only, which
@@ -52,18 +89,9 @@ class FusedConv2d(nn.Module):
     """
 
     def __init__(self, members: Sequence[nn.Conv2d]) -> None:
-        super().__init__()
-        self.weight, self.bias = (
-            stack_parameter(members, "weight"),
-            stack_parameter_or_none(members, "bias"),
-        )
-        first = members[0]
-        self.groups = first.groups
-        self.geometry: dict[str, Any] = {
-            "stride": first.stride,
-            "padding": first.padding,
-            "dilation": first.dilation,
-        }
+        super().__init__(members)
+        first, self.groups = members[0], members[0].groups
+        self.geometry: tuple[Any, ...] = (first.stride, first.padding, first.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, members, channels, height, width) to (batch, members, filters, ...)."""
@@ -76,36 +104,25 @@ class FusedConv2d(nn.Module):
         bias = flatten_members(self.bias)
         # A stride of 0 along the members means that all of them share the input.
         if self.groups == 1 and x.stride(1) == 0:
-            y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
+            y = functional.conv2d(x[:, 0], weight, bias, *self.geometry)
         else:
-            y = functional.conv2d(
-                x.flatten(1, 2), weight, bias, groups=members * self.groups, **self.geometry
-            )
+            groups = members * self.groups
+            y = functional.conv2d(x.flatten(1, 2), weight, bias, *self.geometry, groups)
         return split_members(y, members)
 
 
-class FusedLinear(nn.Module):
+class FusedLinear(FusedLayer):
     """K dense layers as one batched matrix product (`torch.bmm`, with the members as its batch)."""
-
-    def __init__(self, members: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight, self.bias = (
-            stack_parameter(members, "weight"),
-            stack_parameter_or_none(members, "bias"),
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, members, input features) to (batch, members, output features)."""
         inputs, weight = x.transpose(0, 1), self.weight.transpose(1, 2)
-        y = (
-            torch.bmm(inputs, weight)
-            if self.bias is None
-            else torch.baddbmm(self.bias.unsqueeze(1), inputs, weight)
-        )
-        return y.transpose(0, 1)
+        if self.bias is None:
+            return torch.bmm(inputs, weight).transpose(0, 1)
+        return torch.baddbmm(self.bias.unsqueeze(1), inputs, weight).transpose(0, 1)
 
 
-class FusedBatchNorm2d(nn.Module):
+class FusedBatchNorm2d(FusedLayer):
     """K batch normalisations as a single one over all their channels.
 
     Batch normalisation treats each channel separately, so that joining the channels of the members
@@ -117,22 +134,17 @@ class FusedBatchNorm2d(nn.Module):
     running_var: Tensor
 
     def __init__(self, members: Sequence[nn.BatchNorm2d]) -> None:
-        super().__init__()
-        self.weight, self.bias = (
-            stack_parameter_or_none(members, "weight"),
-            stack_parameter_or_none(members, "bias"),
-        )
+        super().__init__(members)
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, torch.stack([member.get_buffer(name) for member in members]))
         self.momentum, self.eps = members[0].momentum, members[0].eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (batch, members, channels, height, width)."""
-        mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
         y = functional.batch_norm(
             x.flatten(1, 2),
-            mean,
-            variance,
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
             flatten_members(self.weight),
             flatten_members(self.bias),
             self.training,
@@ -145,9 +157,9 @@ class FusedBatchNorm2d(nn.Module):
 class FusedMaxPool2d(nn.Module):
     """K max poolings with the same settings, as a single one over all their channels."""
 
-    def __init__(self, pool: nn.MaxPool2d) -> None:
+    def __init__(self, members: Sequence[nn.MaxPool2d]) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool = copy.copy(members[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (batch, members, channels, height, width) over height and width."""
@@ -155,7 +167,7 @@ class FusedMaxPool2d(nn.Module):
 
 
 class FusedDropout(nn.Module):
-    """Dropout with a separate rate and a separate random mask for each member (see `masks`)."""
+    """Dropout with a separate rate and a separate random mask for each member."""
 
     def __init__(self, rates: Sequence[float], masks: Masks) -> None:
         super().__init__()
@@ -166,72 +178,13 @@ class FusedDropout(nn.Module):
         return x * self.masks(x, self.rates) if self.training and any(self.rates) else x
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """Two functions that determine how layers of one type are fused."""
-
-    traits: Callable[[Any], Hashable]
-    """Returns the settings that all members must share; None if the layer cannot be fused."""
-    fuse: Callable[[list[Any], Masks], nn.Module]
-    """Builds the fused layer from the members' layers."""
-
-
-LEAVES: Mapping[type[nn.Module], Leaf] = {
-    nn.Conv2d: Leaf(
-        lambda layer: (
-            (
-                tuple(layer.weight.shape),
-                layer.bias is None,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-            )
-            if layer.padding_mode == "zeros"
-            else None
-        ),
-        lambda members, masks: FusedConv2d(members),
-    ),
-    nn.Linear: Leaf(
-        lambda layer: (tuple(layer.weight.shape), layer.bias is None),
-        lambda members, masks: FusedLinear(members),
-    ),
-    nn.BatchNorm2d: Leaf(
-        lambda layer: (
-            (layer.num_features, layer.momentum, layer.eps, layer.affine)
-            if layer.track_running_stats and layer.momentum is not None
-            else None
-        ),
-        lambda members, masks: FusedBatchNorm2d(members),
-    ),
-    nn.MaxPool2d: Leaf(
-        lambda layer: (
-            None
-            if layer.return_indices
-            else (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
-        ),
-        lambda members, masks: FusedMaxPool2d(copy.copy(members[0])),
-    ),
-    nn.ReLU: Leaf(lambda layer: "any", lambda members, masks: nn.ReLU()),
-    nn.Flatten: Leaf(
-        lambda layer: "image" if (layer.start_dim, layer.end_dim) == (-3, -1) else None,
-        lambda members, masks: nn.Flatten(-3),
-    ),
-    nn.Dropout: Leaf(
-        lambda layer: "any" if layer.p < 1 else None,
-        lambda members, masks: FusedDropout([member.p for member in members], masks),
-    ),
+FUSED: Mapping[type[nn.Module], Callable[[list[Any]], nn.Module]] = {
+    nn.Conv2d: FusedConv2d,
+    nn.Linear: FusedLinear,
+    nn.BatchNorm2d: FusedBatchNorm2d,
+    nn.MaxPool2d: FusedMaxPool2d,
 }
-
-
-def stack_parameter(members: Sequence[nn.Module], name: str) -> nn.Parameter:
-    """Stack a parameter of all members, (members, ...)."""
-    return nn.Parameter(torch.stack([member.get_parameter(name).detach() for member in members]))
-
-
-def stack_parameter_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | None:
-    """Stack a parameter of all members, or return None if they have no such parameter."""
-    return None if getattr(members[0], name) is None else stack_parameter(members, name)
+"""The layers that are replaced by one for all members; `FusedDropout`, which needs masks, too."""
 
 
 def flatten_members(values: Tensor | None) -> Tensor | None:
@@ -249,38 +202,60 @@ def split_members(y: Tensor, members: int) -> Tensor:
     return y.view(batch, members, channels // members, height, width)
 
 
-def blueprint(module: nn.Module) -> Hashable | None:
+def blueprint(network: nn.Module) -> Hashable | None:
     """Describe the structure of a network by a hashable value; None if it cannot be fused.
 
     Networks with equal blueprints can be fused. Dropout rates are not part of a blueprint, because
     each member may have its own.
     """
+    modules = list(network.named_modules(remove_duplicate=False))
+    weights = [
+        id(values)
+        for _, module in modules
+        for values in module._parameters.values()
+        if values is not None
+    ]
     # A layer or parameter that is used in two places would become two independent copies.
-    if len(list(module.named_modules(remove_duplicate=False))) != len(list(module.modules())):
+    if len({id(module) for _, module in modules}) < len(modules):
         return None
-    if len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.parameters())):
+    if len(set(weights)) < len(weights):
         return None
-    return _blueprint(module)
+    if not all(_is_fusable(module) for _, module in modules):
+        return None
+    return tuple((name, *_settings(module)) for name, module in modules)
 
 
-def _blueprint(module: nn.Module) -> Hashable | None:
-    kind = type(module)
+def _is_fusable(module: nn.Module) -> bool:
+    """True if a module's `forward`, or that of its fused form, keeps the members separate."""
     if module._forward_hooks or module._forward_pre_hooks:
-        return None
-    if kind in LEAVES:
-        traits = LEAVES[kind].traits(module)
-        return None if traits is None else (kind.__name__, traits)
-    if kind not in CONTAINERS or module._parameters or module._buffers:
-        return None
-    children = tuple((name, _blueprint(child)) for name, child in module.named_children())
-    own = tuple(
-        sorted(
-            (name, repr(value))
-            for name, value in vars(module).items()
-            if not name.startswith("_") and name != "training"
-        )
+        return False
+    if type(module) in UNCHANGED and (module._parameters or module._buffers):
+        return False
+    match module:
+        case nn.Conv2d():
+            is_plain = module.padding_mode == "zeros"
+        case nn.BatchNorm2d():
+            is_plain = module.track_running_stats and module.momentum is not None
+        case nn.MaxPool2d():
+            is_plain = not module.return_indices
+        case nn.Flatten():
+            is_plain = (module.start_dim, module.end_dim) == (-3, -1)
+        case nn.Dropout():
+            is_plain = module.p < 1
+        case _:
+            is_plain = True
+    return is_plain and type(module) in (*UNCHANGED, *FUSED, nn.Dropout)
+
+
+def _settings(module: nn.Module) -> tuple[Hashable, ...]:
+    """Return the type of a module, its settings, and the shapes of its own parameters."""
+    settings = tuple(
+        (name, value)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name not in ("training", "p")
     )
-    return None if any(part is None for _, part in children) else (kind.__name__, own, children)
+    shapes = [getattr(values, "shape", None) for values in module._parameters.values()]
+    return type(module), settings, tuple(shapes)
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
@@ -290,13 +265,93 @@ def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
     and buffers are stacked copies, (members, ...), with the same names as a member's. The members
     are not changed.
     """
-    kind = type(members[0])
-    if kind in LEAVES:
-        return LEAVES[kind].fuse(list(members), masks)
-    copied = copy.copy(members[0])
-    children = {
+    first = members[0]
+    if isinstance(first, nn.Dropout):
+        return FusedDropout([member.p for member in members], masks)
+    if type(first) in FUSED:
+        return FUSED[type(first)](list(members))
+    copied = copy.copy(first)
+    copied.__dict__["_modules"] = {
         name: fuse([member.get_submodule(name) for member in members], masks)
-        for name, _ in members[0].named_children()
+        for name, _ in first.named_children()
     }
-    copied.__dict__["_modules"] = children
     return copied
+
+
+def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
+    """Build a function that draws the members' masks, with a separate seed for each member.
+
+    Each call continues the members' random sequences.
+    """
+    if device.type != "cpu":
+        return HashedMasks(seeds, device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return lambda x, rates: draw_masks(x, rates, generators)
+
+
+def draw_masks(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw masks for x (batch, members, ...), exactly as `functional.dropout` does on a CPU.
+
+    As in torch, no random numbers are drawn for a member whose rate is 0.
+    """
+    batch, members, *rest = x.shape
+    masks = torch.ones((members, batch, *rest), dtype=x.dtype)
+    for mask, rate, generator in zip(masks, rates, generators, strict=True):
+        if rate:
+            mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    return masks.transpose(0, 1)
+
+
+class HashedMasks:
+    """Draws the masks of all members at once, with a counter-based random number generator.
+
+    The random number of a value is the SplitMix64 output for a key (from the member's seed) plus a
+    counter (from the number of masks drawn so far and the value's position) times an odd constant.
+    So a member's numbers do not depend on the other members, and all are computed in parallel.
+
+    Attributes:
+        keys: the hashed seeds, int64 (members,).
+        drawn: the number of masks drawn so far.
+        columns: a cache of the rates on the device, (members, 1), so that they are copied once.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.keys = mix_bits(torch.tensor(seeds, dtype=torch.int64, device=device))
+        self.drawn = 0
+        self.columns: dict[tuple[float, ...], Tensor] = {}
+
+    def __call__(self, x: Tensor, rates: Sequence[float]) -> Tensor:
+        """Draw masks for x, (batch, members, ...)."""
+        self.drawn += 1
+        batch, members, *rest = x.shape
+        # Counter: the number of masks from bit 40 upwards, the value's position below (a mask has
+        # fewer than 2**40 values). Shape (batch * values,), the same for all members.
+        places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
+        # (members, 1) + (batch * values,) -> (members, batch * values); wraps modulo 2**64.
+        hashed = mix_bits(self.keys.unsqueeze(1) + HASH_FACTORS[0] * places)
+        # Uniform numbers in [0, 1) are made from 24 bits, which is the precision of a float32.
+        uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
+        key = tuple(rates)
+        if key not in self.columns:
+            self.columns[key] = torch.tensor(key, device=x.device).unsqueeze(1)
+        rate = self.columns[key]
+        masks = (uniform >= rate).float() / (1 - rate)
+        return masks.to(x.dtype).view(members, batch, *rest).transpose(0, 1)
+
+
+def mix_bits(values: Tensor) -> Tensor:
+    """Apply SplitMix64's finaliser to 64-bit numbers.
+
+    Every bit of an output depends on every bit of its input.
+    """
+    values = (values ^ shift_right(values, 30)) * HASH_FACTORS[1]
+    values = (values ^ shift_right(values, 27)) * HASH_FACTORS[2]
+    return values ^ shift_right(values, 31)
+
+
+def shift_right(values: Tensor, bits: int) -> Tensor:
+    """Shift 64-bit numbers to the right, filling with zeros.
+
+    torch's own shift of int64 fills with the sign bit.
+    """
+    return (values >> bits) & ((1 << (64 - bits)) - 1)

@@ -9,18 +9,12 @@ a step agrees with torch's up to rounding.
 Betas and epsilon are taken from the first member, because the config cannot change them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
-Step = Callable[[Tensor, Tensor], None]
-"""A function that takes an optimizer step: it changes the weights in place.
-
-Its arguments, weights and gradients, are (members, weights per member). It may overwrite the
-gradients.
-"""
 WeightState = dict[str, Tensor]
 """The optimizer's values for each weight, by torch's names, such as `exp_avg`.
 
@@ -30,11 +24,7 @@ Each is (members, weights per member). Steps change them in place.
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
     """Build a column of one value for each member, (members, 1), with `like`'s device and type."""
-    return (
-        torch.tensor(values, dtype=torch.float64)
-        .to(device=like.device, dtype=like.dtype)
-        .unsqueeze(1)
-    )
+    return torch.tensor(values, dtype=torch.float64).unsqueeze(1).to(like)
 
 
 def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
@@ -43,11 +33,13 @@ def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
 
 
 class FusedAdam:
-    """Adam, or AdamW if `decoupled`.
+    """Adam, which adds the weight decay to the gradient (L2 regularisation), or AdamW.
 
-    Adam adds the weight decay to the gradient (L2 regularisation); AdamW shrinks the weights
-    separately from the gradient step (Loshchilov and Hutter 2019).
+    AdamW shrinks the weights separately from the gradient step (Loshchilov and Hutter 2019).
     """
+
+    state_names = ("exp_avg", "exp_avg_sq")
+    """The values that torch's optimizer stores for each weight, in the shape of the weight."""
 
     def __init__(
         self,
@@ -55,8 +47,6 @@ class FusedAdam:
         state: WeightState,
         earlier_steps: Sequence[int],
         steps: int,
-        *,
-        decoupled: bool,
     ) -> None:
         """Prepare the steps of one epoch.
 
@@ -65,26 +55,26 @@ class FusedAdam:
             state: the running means of all members, changed in place by each step.
             earlier_steps: the number of steps that each member has taken before this epoch.
             steps: the number of steps in this epoch.
-            decoupled: True for AdamW.
         """
         self.mean, self.square = state["exp_avg"], state["exp_avg_sq"]
-        (self.beta1, self.beta2), self.epsilon = (
-            settings(optimizers, "betas")[0],
-            settings(optimizers, "eps")[0],
-        )
+        self.beta1, self.beta2 = settings(optimizers, "betas")[0]
+        self.epsilon = settings(optimizers, "eps")[0]
         self.rates, self.decays = settings(optimizers, "lr"), settings(optimizers, "weight_decay")
-        self.decoupled = decoupled
+        self.is_decoupled = isinstance(optimizers[0], optim.AdamW)
         self.corrections = iter(self._corrections(earlier_steps, steps))
         self.decay = column(self.decays, self.mean)
-        self.shrink = column(
-            [1 - rate * decay for rate, decay in zip(self.rates, self.decays, strict=True)],
-            self.mean,
-        )
+        shrink = [1 - rate * decay for rate, decay in zip(self.rates, self.decays, strict=True)]
+        self.shrink = column(shrink, self.mean)
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """Take one step of all members."""
-        if any(self.decays) and self.decoupled:
+        """Take one step of all members: change the weights in place.
+
+        Args:
+            weights: (members, weights per member).
+            gradients: in the same shape; they may be overwritten.
+        """
+        if any(self.decays) and self.is_decoupled:
             weights.mul_(self.shrink)
         elif any(self.decays):
             gradients.addcmul_(weights, self.decay)
@@ -103,31 +93,31 @@ class FusedAdam:
         in float64, like torch's, and copied to the device once for the epoch, so that no step waits
         for a transfer.
         """
-        counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + torch.tensor(
-            earlier_steps, dtype=torch.float64
-        )
+        earlier = torch.tensor(earlier_steps, dtype=torch.float64)
+        counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + earlier
         rates = torch.tensor(self.rates, dtype=torch.float64) / (1 - self.beta1**counts)
         spreads = (1 - self.beta2**counts).rsqrt()
-        return (
-            torch.stack([rates, spreads], dim=1)
-            .unsqueeze(-1)
-            .to(device=self.mean.device, dtype=self.mean.dtype)
-        )
+        return torch.stack([rates, spreads], dim=1).unsqueeze(-1).to(self.mean)
 
 
 class FusedSGD:
-    """SGD with momentum, but without dampening or Nesterov momentum, as `OPTIMIZERS` builds it."""
+    """SGD with momentum, without dampening or Nesterov momentum; used like `FusedAdam`."""
 
-    def __init__(self, optimizers: Sequence[optim.Optimizer], state: WeightState) -> None:
+    state_names = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        optimizers: Sequence[optim.Optimizer],
+        state: WeightState,
+        earlier_steps: Sequence[int],
+        steps: int,
+    ) -> None:
         self.buffer = state["momentum_buffer"]
-        self.decays, self.momenta = (
-            settings(optimizers, "weight_decay"),
-            settings(optimizers, "momentum"),
-        )
-        self.rate, self.decay, self.momentum = (
-            column(values, self.buffer)
-            for values in (settings(optimizers, "lr"), self.decays, self.momenta)
-        )
+        self.decays = settings(optimizers, "weight_decay")
+        self.momenta = settings(optimizers, "momentum")
+        self.rate = column(settings(optimizers, "lr"), self.buffer)
+        self.decay = column(self.decays, self.buffer)
+        self.momentum = column(self.momenta, self.buffer)
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
@@ -143,27 +133,12 @@ class FusedSGD:
         weights.addcmul_(gradients, self.rate, value=-1)
 
 
-STATE_NAMES: Mapping[str, tuple[str, ...]] = {
-    "adam": ("exp_avg", "exp_avg_sq"),
-    "adamw": ("exp_avg", "exp_avg_sq"),
-    "sgd": ("momentum_buffer",),
+FUSED_OPTIMIZERS: Mapping[str, type[FusedAdam] | type[FusedSGD]] = {
+    "adam": FusedAdam,
+    "adamw": FusedAdam,
+    "sgd": FusedSGD,
 }
-"""The values that torch's optimizer stores for each weight, by the optimizer's name in the config.
-
-They have the shape of the weights.
-"""
-
-STEP_FACTORIES: Mapping[
-    str, Callable[[Sequence[optim.Optimizer], WeightState, Sequence[int], int], Step]
-] = {
-    "adam": lambda optimizers, state, earlier_steps, steps: FusedAdam(
-        optimizers, state, earlier_steps, steps, decoupled=False
-    ),
-    "adamw": lambda optimizers, state, earlier_steps, steps: FusedAdam(
-        optimizers, state, earlier_steps, steps, decoupled=True
-    ),
-    "sgd": lambda optimizers, state, earlier_steps, steps: FusedSGD(optimizers, state),
-}
+"""The optimizers of all members together, by the names in the config."""
 
 
 def steps_taken(optimizer: optim.Optimizer) -> int:
@@ -178,7 +153,7 @@ def hand_back(
 
     Args:
         optimizer: the member's optimizer.
-        values: the new values for each weight, by name (`STATE_NAMES`).
+        values: the new values for each weight, by name (`state_names`).
         steps: the total number of steps that the member has taken, in all epochs.
     """
     # A step without gradients changes no weights, but marks the optimizer as stepped. Otherwise the

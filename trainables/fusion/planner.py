@@ -11,7 +11,7 @@ by a clear margin in a few measured steps of this network on this device.
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,30 +68,16 @@ class TrainingPlan:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SpeedComparison:
     """Images per second of all members together, measured in rounds of plain and fused steps."""
 
-    plain: Sequence[float]
-    fused: Sequence[float]
-
-    @property
-    def gains(self) -> list[float]:
-        """The speed of fused training relative to plain training, for each round."""
-        return [fused / plain for fused, plain in zip(self.fused, self.plain, strict=True)]
-
-    @property
-    def gain(self) -> float:
-        """The median of `gains`."""
-        return statistics.median(self.gains)
-
-    @property
-    def clear(self) -> bool:
+    def __init__(self, plain: Sequence[float], fused: Sequence[float]) -> None:
+        self.plain, self.fused = plain, fused
+        gains = [after / before for after, before in zip(fused, plain, strict=True)]
+        self.gain = statistics.median(gains)
+        """The speed of fused training relative to plain training."""
+        self.is_clear = self.gain >= MARGIN and min(gains) > 1
         """True if fused training is always faster, and in the median at least `MARGIN` times."""
-        return self.gain >= MARGIN and min(self.gains) > 1
-
-
-Measure = Callable[[TrialConfig, Dataset, str, int], SpeedComparison]
 
 
 def plan(
@@ -102,7 +88,6 @@ def plan(
     trials: int = MEMBERS[-1],
     share: float = 1.0,
     processes: Mapping[int, float] | None = None,
-    measure: "Measure | None" = None,
 ) -> TrainingPlan:
     """Choose the fastest way to train trials of this config's shape.
 
@@ -117,11 +102,10 @@ def plan(
             (`shapes.same_shape_fraction`).
         processes: the images per second of several processes together on this device, by the number
             of processes; None if the caller has not measured them.
-        measure: the function that compares plain and fused training; tests replace it.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
     refusal = unsuitability(config, dataset, device, most)
-    compared = {} if refusal else compare(config, dataset, device, most, measure or measure_speeds)
+    compared = {} if refusal else compare(config, dataset, device, most)
     return choose(compared, dict(processes or {}), refusal)
 
 
@@ -139,26 +123,20 @@ def unsuitability(config: TrialConfig, dataset: Dataset, device: str, most: int)
         return f"trainings with {option} are not fused"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
-    network = config.load_task().network(config.model, dataset)
-    if (
-        precision_for(
-            config.precision, network, dataset.image, config.batch_size, torch.device(device)
-        )
-        == "fp16"
-    ):
+    network, kind = config.load_task().network(config.model, dataset), torch.device(device)
+    image, batch = dataset.image, config.batch_size
+    if precision_for(config.precision, network, image, batch, kind) == "fp16":
         return "in float16, each training scales its loss separately"
-    if torch.device(device).type == "cpu":
-        work = sum(operations(network, dataset.image))
-        if work > LARGEST_ON_CPU:
-            return (
-                f"the network needs {work / 1e6:.1f} million operations per image, but on a CPU "
-                f"fusion is used only below {LARGEST_ON_CPU / 1e6:.0f} million"
-            )
+    if kind.type == "cpu" and (work := sum(operations(network, image))) > LARGEST_ON_CPU:
+        return (
+            f"the network needs {work / 1e6:.1f} million operations per image, but on a CPU "
+            f"fusion is used only below {LARGEST_ON_CPU / 1e6:.0f} million"
+        )
     return ""
 
 
 def compare(
-    config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
+    config: TrialConfig, dataset: Dataset, device: str, most: int
 ) -> dict[int, SpeedComparison]:
     """Compare plain training with fused groups of increasing size, up to `most` members.
 
@@ -170,15 +148,16 @@ def compare(
     comparisons: dict[int, SpeedComparison] = {}
     best, useless_sizes = 0.0, 0
     for members in MEMBERS:
-        if members > most or useless_sizes == 2 or not has_room(device, grown=comparisons != {}):
+        if members > most or useless_sizes == 2 or (comparisons and not has_room(device)):
             break
         try:
-            comparisons[members] = measure(config, dataset, device, members)
+            comparisons[members] = measure_speeds(config, dataset, device, members)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
-        useless_sizes = 0 if comparisons[members].gain > best * GROWTH else useless_sizes + 1
-        best = max(best, comparisons[members].gain)
+        gain = comparisons[members].gain
+        useless_sizes = 0 if gain > best * GROWTH else useless_sizes + 1
+        best = max(best, gain)
     return comparisons
 
 
@@ -192,43 +171,25 @@ def choose(
         processes: the images per second of several processes together, by their number.
         refusal: the reason why fusion was not measured, if there is one.
     """
-    rates = {
-        f"fused x{members}": statistics.median(comparison.fused)
-        for members, comparison in compared.items()
-    }
+    rates = {f"fused x{size}": statistics.median(each.fused) for size, each in compared.items()}
     rates |= {f"processes x{count}": rate for count, rate in processes.items()}
     plain_rates = [rate for comparison in compared.values() for rate in comparison.plain]
     plain = statistics.median(plain_rates) if plain_rates else processes.get(1, 0.0)
     if plain:
         rates["plain"] = plain
-    fused = TrainingPlan(
-        kind="plain", measured=rates, reason=refusal or "fusion is not clearly faster"
-    )
-    for members, comparison in compared.items():
-        if comparison.clear and comparison.gain > fused.gain * GROWTH:
-            fused = TrainingPlan(
-                kind="fused",
-                members=members,
-                gain=comparison.gain,
-                measured=rates,
-                reason=f"{members} fused trials train {comparison.gain:.2f} times as fast as one",
-            )
+    kind, members, gain = "plain", 1, 1.0
+    reason = refusal or "fusion is not clearly faster"
+    for size, comparison in compared.items():
+        if comparison.is_clear and comparison.gain > gain * GROWTH:
+            kind, members, gain = "fused", size, comparison.gain
+            reason = f"{members} fused trials train {gain:.2f} times as fast as one"
     count = max(processes, key=lambda count: processes[count], default=1)
-    gain = processes[count] / plain if plain and count > 1 else 1.0
-    if gain < MARGIN or gain <= fused.gain:
-        return fused
-    against = (
-        f"fused trials train {fused.gain:.2f} times as fast"
-        if fused.kind == "fused"
-        else fused.reason
-    )
-    return TrainingPlan(
-        kind="processes",
-        members=count,
-        gain=gain,
-        measured=rates,
-        reason=f"{count} processes train {gain:.2f} times as fast as one; {against}",
-    )
+    process_gain = processes[count] / plain if plain and count > 1 else 1.0
+    if process_gain >= MARGIN and process_gain > gain:
+        against = f"fused trials train {gain:.2f} times as fast" if kind == "fused" else reason
+        kind, members, gain = "processes", count, process_gain
+        reason = f"{count} processes train {gain:.2f} times as fast as one; {against}"
+    return TrainingPlan(kind=kind, members=members, gain=gain, measured=rates, reason=reason)
 
 
 def measure_speeds(
@@ -301,17 +262,17 @@ def fused_s(group: Sequence[Training], steps: int) -> float:
     return (trained - between) / steps_taken + per_epoch_s / stack.steps
 
 
-def has_room(device: str, *, grown: bool) -> bool:
+def has_room(device: str) -> bool:
     """Check whether a group of twice the last size is expected to fit into memory.
 
     On a GPU it is expected to need twice the peak memory of this process so far. The result is
-    always True on a CPU, and before any group was measured (`grown` is False).
+    always True on a CPU.
     """
-    if torch.device(device).type != "cuda" or not grown:
+    card = torch.device(device)
+    if card.type != "cuda":
         return True
-    free, _ = torch.cuda.mem_get_info(torch.device(device))
-    peak = torch.cuda.max_memory_allocated(torch.device(device))
-    return 2 * peak <= free + torch.cuda.memory_reserved(torch.device(device))
+    free, _ = torch.cuda.mem_get_info(card)
+    return 2 * torch.cuda.max_memory_allocated(card) <= free + torch.cuda.memory_reserved(card)
 
 
 def wait(device: torch.device) -> None:

@@ -4,7 +4,8 @@ The keys are computed from configs, without torch, so that the driver can comput
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
 
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
@@ -16,24 +17,15 @@ def shape_key(config: TrialConfig) -> Hashable | None:
     Trials with equal keys have the same network, batch size, kind of optimizer, precision and data;
     all other settings may differ. Baselines, trainings that start from a checkpoint, trainings with
     an option that cannot be fused (`unfused_option`), and tasks that do not support fusion have no
-    key. A key does not guarantee that the layers of the network can
-    be fused; `stack.shape_of`, which needs torch, checks that too.
+    key. A key does not guarantee that the layers of the network can be fused; `stack.shape_of`,
+    which needs torch, checks that too.
     """
     if config.model.is_baseline or config.warm_start or "fuse" not in config.task.can:
         return None
     if unfused_option(config):
         return None
-    options = tuple(
-        sorted((name, value) for name, value in config.model.options.items() if name != "dropout")
-    )
-    return (
-        config.model.name,
-        options,
-        config.batch_size,
-        config.optimizer.name,
-        config.precision,
-        config.data,
-    )
+    own = (config.batch_size, config.optimizer.name, config.precision, config.data)
+    return config.model.name, _options(config, {"dropout"}), *own
 
 
 def unfused_option(config: TrialConfig) -> str:
@@ -59,21 +51,20 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
         precision: the precision of the training, or `auto` before it is known. For `auto`, the
             batch size is a part of the key, because it affects the choice of the precision.
     """
-    options = tuple(
-        sorted(
-            (name, value)
-            for name, value in config.model.options.items()
-            if name not in ("dropout", "weights", "freeze", *MODELS[config.model.name].fit_options)
-        )
-    )
+    omitted = {"dropout", "weights", "freeze", *MODELS[config.model.name].fit_options}
     return (
         config.model.name,
-        options,
+        _options(config, omitted),
         config.data,
         precision,
         config.batch_size if precision == "auto" else None,
         *(cost_key(member, precision) for member in config.members),
     )
+
+
+def _options(config: TrialConfig, omitted: Collection[str]) -> tuple[tuple[str, Any], ...]:
+    options = config.model.options.items()
+    return tuple(sorted((name, value) for name, value in options if name not in omitted))
 
 
 def same_shape_fraction(shapes: Sequence[Hashable | None]) -> float:

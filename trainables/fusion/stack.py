@@ -30,7 +30,7 @@ a CPU they agree to about 1e-6). On a CPU its dropout masks are the same too.
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -40,9 +40,8 @@ from torch.nn import functional
 
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
-from trainables.fusion.layers import blueprint, fuse
-from trainables.fusion.masks import masks_for
-from trainables.fusion.optimizers import STATE_NAMES, STEP_FACTORIES, hand_back, steps_taken
+from trainables.fusion.layers import blueprint, fuse, masks_for
+from trainables.fusion.optimizers import FUSED_OPTIMIZERS, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key, unfused_option
 from trainables.messages import EpochMetrics
 from trainables.on_disk.images import ImagesOnDisk
@@ -62,11 +61,9 @@ def shape_of(config: TrialConfig) -> Hashable | None:
     Trials with equal keys and the same data set can be trained together. Learning rate, weight
     decay, momentum, schedule, dropout, augmentation, seed and number of epochs may differ.
     """
-    return (
-        None
-        if config.model.is_baseline or not _is_stackable(replace(config.model, dropout=None))
-        else shape_key(config)
-    )
+    if config.model.is_baseline or not _is_stackable(replace(config.model, dropout=None)):
+        return None
+    return shape_key(config)
 
 
 @lru_cache
@@ -105,8 +102,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
             members.
     """
     start = time.perf_counter()
-    refusal = incompatibility(trainings)
-    if refusal:
+    if refusal := incompatibility(trainings):
         raise ValueError(f"these trainings cannot be fused into one network: {refusal}")
     stack = Stack(trainings)
     train, val = stack.train_epoch(), stack.validate()
@@ -143,15 +139,14 @@ def incompatibility(trainings: Sequence[Training]) -> str:
         return f"one of them is trained with {option}"
     if any(isinstance(each.train.images, ImagesOnDisk) for each in trainings):
         return "the images do not fit into memory"
-    same: dict[str, Callable[[Training], Hashable]] = {
-        "shape": lambda training: shape_of(training.config),
-        "network": lambda training: blueprint(training.network),
-        "device": lambda training: training.device,
-        "precision": lambda training: training.precision,
-        "data set": lambda training: (training.train.images.shape, training.val.images.shape),
+    same: dict[str, set[Hashable]] = {
+        "shape": {shape_of(each.config) for each in trainings},
+        "network": {blueprint(each.network) for each in trainings},
+        "device": {each.device for each in trainings},
+        "precision": {each.precision for each in trainings},
+        "data set": {(each.train.images.shape, each.val.images.shape) for each in trainings},
     }
-    for property_name, value in same.items():
-        values = {value(training) for training in trainings}
+    for property_name, values in same.items():
         if None in values:
             return (
                 f"it is unknown whether the layers of '{trainings[0].config.model.name}' keep the "
@@ -189,23 +184,18 @@ class Stack:
         self.first = trainings[0]
         self.device = self.first.device
         # Trainings in a process share the tensors of a data set, whose addresses identify it.
-        data = [
-            tuple(
-                part.data_ptr()
-                for pixels in (each.train, each.val)
-                for part in (pixels.images, pixels.targets)
-            )
+        tensors = [
+            (each.train.images, each.train.targets, each.val.images, each.val.targets)
             for each in trainings
         ]
+        data = [tuple(values.data_ptr() for values in each) for each in tensors]
         # These values and the data determine the batches of an epoch.
         drawn = [
             (each.config.seed, each.epoch, each.config.augment, each.config.train.sampling)
             for each in trainings
         ]
-        self.sources, self.val_sources = (
-            Sources(list(zip(data, drawn, strict=True)), self.device),
-            Sources(data, self.device),
-        )
+        self.sources = Sources(list(zip(data, drawn, strict=True)), self.device)
+        self.val_sources = Sources(data, self.device)
         self.draws = {
             member: trainings[member].draws(trainings[member].epoch + 1)
             for member in self.sources.firsts
@@ -213,22 +203,18 @@ class Stack:
         self.steps = len(self.draws[0][0])
         # These are the seeds that the members' own dropout would have in this epoch (`Training`).
         seeds = [
-            mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
-            for training in trainings
+            mixed_seed(each.config.seed, f"dropout {each.world.rank}", each.epoch + 1)
+            for each in trainings
         ]
-        self.network = fuse(
-            [training.network for training in trainings], masks_for(seeds, self.device)
-        )
+        masks = masks_for(seeds, self.device)
+        self.network = fuse([training.network for training in trainings], masks)
         self.weights = move_into_rows(self.network)
         self.parameters = list(self.network.parameters())
         self.optimizers = [training.optimizer for training in trainings]
         self.earlier_steps = [steps_taken(optimizer) for optimizer in self.optimizers]
-        self.state = {
-            name: self._gather(name) for name in STATE_NAMES[self.first.config.optimizer.name]
-        }
-        self.optimizer_step = STEP_FACTORIES[self.first.config.optimizer.name](
-            self.optimizers, self.state, self.earlier_steps, self.steps
-        )
+        fused = FUSED_OPTIMIZERS[self.first.config.optimizer.name]
+        self.state = {name: self._gather(name) for name in fused.state_names}
+        self.optimizer_step = fused(self.optimizers, self.state, self.earlier_steps, self.steps)
         self.sums = torch.zeros(self.members, dtype=torch.float64, device=self.device)
         self.class_weights = stack_class_weights(trainings)
         self.numbers = torch.arange(self.members, device=self.device)
@@ -247,7 +233,7 @@ class Stack:
         for member in self.sources.firsts:
             rows, changes = self.draws[member]
             drawn.append(self.trainings[member].train.batch(rows[step], changes[step]))
-        return join_batches(drawn, self.sources)
+        return self.sources.join(drawn)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Take one step of every member, and send heartbeats.
@@ -266,9 +252,8 @@ class Stack:
         # The gradient of the sum is each member's own gradient, as no loss depends on another
         # member's weights. A mean would divide it by the number of members.
         gradients = torch.autograd.grad(followed.sum(), self.parameters)
-        self.optimizer_step(
-            self.weights, torch.cat([as_row(gradient) for gradient in gradients], dim=1)
-        )
+        rows = torch.cat([as_row(gradient) for gradient in gradients], dim=1)
+        self.optimizer_step(self.weights, rows)
         self.sums += losses.detach() * len(labels)
         self._beat()
 
@@ -282,9 +267,8 @@ class Stack:
         # With this size, all members together process about as many images as a single training.
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
-            images, labels = join_batches(
-                [self.trainings[member].val.batch(rows) for member in self.val_sources.firsts],
-                self.val_sources,
+            images, labels = self.val_sources.join(
+                [self.trainings[member].val.batch(rows) for member in self.val_sources.firsts]
             )
             with autocast(self.first.precision, self.device):
                 logits = self.network(images)
@@ -312,10 +296,8 @@ class Stack:
     @torch.no_grad()
     def hand_back(self) -> None:
         """Copy weights, statistics and optimizer states to the members, and advance their epoch."""
-        weights, states = (
-            self._views(self.weights),
-            {name: self._views(rows) for name, rows in self.state.items()},
-        )
+        weights = self._views(self.weights)
+        states = {name: self._views(rows) for name, rows in self.state.items()}
         buffers = dict(self.network.named_buffers())
         for member, training in enumerate(self.trainings):
             for parameter, values in zip(training.network.parameters(), weights, strict=True):
@@ -367,14 +349,12 @@ def stack_class_weights(trainings: Sequence[Training]) -> Tensor | None:
 
     The result is None if no member weights classes. Otherwise members without weights get ones.
     """
-    weights_of_members = [training.class_weights for training in trainings]
-    example = next((weights for weights in weights_of_members if weights is not None), None)
+    own = [training.class_weights for training in trainings]
+    example = next((weights for weights in own if weights is not None), None)
     if example is None:
         return None
-    equal_weights = torch.ones_like(example)
-    return torch.stack(
-        [equal_weights if weights is None else weights for weights in weights_of_members], dim=1
-    )
+    equal = torch.ones_like(example)
+    return torch.stack([equal if weights is None else weights for weights in own], dim=1)
 
 
 class Sources:
@@ -393,34 +373,28 @@ class Sources:
         self.firsts = [keys.index(key) for key in distinct]
         self.kinds = torch.tensor([distinct.index(key) for key in keys], device=device)
 
+    def join(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Join the batches of `firsts` into a batch of all members.
 
-def join_batches(
-    batches: Sequence[tuple[Tensor, Tensor]], sources: Sources
-) -> tuple[Tensor, Tensor]:
-    """Join the batches of `sources.firsts` into a batch of all members.
+        A batch that all members share is not copied: it has a stride of 0 along the members.
+        Otherwise it is copied into the memory order (batch, height, width, members, channels); see
+        `layers`.
 
-    A batch that all members share is not copied: it has a stride of 0 along the members. Otherwise
-    it is copied into the memory order (batch, height, width, members, channels); see `layers`.
+        Args:
+            batches: for each source, images (batch, channels, height, width) and labels (batch,).
 
-    Args:
-        batches: for each source, images (batch, channels, height, width) and labels (batch,).
-        sources: the sources of the members.
-
-    Returns:
-        Images (batch, members, channels, height, width) and labels (batch, members).
-    """
-    members = len(sources.kinds)
-    if len(batches) == 1:
-        ((images, labels),) = batches
-        return images.unsqueeze(1).expand(-1, members, -1, -1, -1), labels.unsqueeze(1).expand(
-            -1, members
-        )
-    # (batch, height, width, sources, channels), then the source of each member along axis 3.
-    images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(
-        3, sources.kinds
-    )
-    labels = torch.stack([labels for _, labels in batches], dim=1).index_select(1, sources.kinds)
-    return images.permute(0, 3, 4, 1, 2), labels
+        Returns:
+            Images (batch, members, channels, height, width) and labels (batch, members).
+        """
+        if len(batches) == 1:
+            ((images, labels),) = batches
+            images = images.unsqueeze(1).expand(-1, len(self.kinds), -1, -1, -1)
+            return images, labels.unsqueeze(1).expand(-1, len(self.kinds))
+        # (batch, height, width, sources, channels), then the source of each member along axis 3.
+        images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3)
+        labels = torch.stack([labels for _, labels in batches], dim=1)
+        images = images.index_select(3, self.kinds).permute(0, 3, 4, 1, 2)
+        return images, labels.index_select(1, self.kinds)
 
 
 @torch.no_grad()
@@ -431,12 +405,9 @@ def move_into_rows(network: torch.nn.Module) -> Tensor:
     network without a copy.
     """
     parameters = list(network.parameters())
-    members, each = len(parameters[0]), sum(parameter[0].numel() for parameter in parameters)
-    rows = torch.empty(members, each, dtype=parameters[0].dtype, device=parameters[0].device)
-    for parameter, view in zip(
-        parameters, views(rows, [parameter.shape for parameter in parameters]), strict=True
-    ):
-        view.copy_(parameter)
+    rows = torch.cat([as_row(parameter) for parameter in parameters], dim=1)
+    shapes = [parameter.shape for parameter in parameters]
+    for parameter, view in zip(parameters, views(rows, shapes), strict=True):
         parameter.data = view
     return rows
 
@@ -453,16 +424,13 @@ def views(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     (filters, height, width, channels), which is the order in which channels-last convolutions read
     them.
     """
-    parameters, start = [], 0
-    for shape in shapes:
-        end = start + math.prod(shape[1:])
-        block = rows[:, start:end]
+    parameters = []
+    blocks = rows.split([math.prod(shape[1:]) for shape in shapes], dim=1)
+    for shape, block in zip(shapes, blocks, strict=True):
         if len(shape) == 5:
             members, filters, channels, height, width = shape
-            parameters.append(
-                block.view(members, filters, height, width, channels).permute(0, 1, 4, 2, 3)
-            )
+            block = block.view(members, filters, height, width, channels).permute(0, 1, 4, 2, 3)
         else:
-            parameters.append(block.view(shape))
-        start = end
+            block = block.view(shape)
+        parameters.append(block)
     return parameters

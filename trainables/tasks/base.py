@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.augmentation.augment import draw
-from trainables.augmentation.mixing import MixedPairs
+from trainables.augmentation.augment import MixedPairs, draw
 from trainables.catalog.entries import Metric, TaskEntry
 from trainables.catalog.models import MODELS
 from trainables.config import AugmentConfig, ModelConfig

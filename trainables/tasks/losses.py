@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augmentation.mixing import MixedPairs
+from trainables.augmentation.augment import MixedPairs
 
 
 class WithAuxiliary(NamedTuple):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.augmentation.augment import augment, draw
-from trainables.augmentation.mixing import VALUES, MixedPairs, boxes, mix
+from trainables.augmentation.augment import MIX_VALUES, MixedPairs, augment, boxes, draw, mix
 from trainables.config import AugmentConfig
 from trainables.tasks.losses import WithAuxiliary, losses
 
@@ -18,7 +17,7 @@ MIXUP, CUTMIX = AugmentConfig(mix="mixup"), AugmentConfig(mix="cutmix")
 def drawn_for(config: AugmentConfig, count: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     (drawn,) = draw(config, 1, count, generator, torch.device("cpu"))
-    return drawn[-VALUES:]
+    return drawn[-MIX_VALUES:]
 
 
 def test_mixup_averages_images_by_their_shares() -> None:
@@ -133,13 +132,13 @@ def test_numbers_for_mixing_follow_those_of_the_other_changes() -> None:
         draw(config, 1, 8, generator, torch.device("cpu"))
         for config, generator in zip((plain, mixed), generators, strict=True)
     )
-    assert len(with_pairs) == len(without) + VALUES
-    assert torch.equal(with_pairs[:-VALUES], without)
-    assert with_pairs[-VALUES].sum() == 28
+    assert len(with_pairs) == len(without) + MIX_VALUES
+    assert torch.equal(with_pairs[:-MIX_VALUES], without)
+    assert with_pairs[-MIX_VALUES].sum() == 28
     images = torch.rand(8, 3, 8, 8)
     assert torch.equal(augment(images, plain, without), augment(images, mixed, with_pairs))
     drawn = draw(AugmentConfig(policy="trivial"), 1, 8, torch.Generator(), torch.device("cpu"))[0]
     changed = augment(images, AugmentConfig(crop=2, jitter=0.2), with_pairs)
     policy = AugmentConfig(policy="trivial")
-    numbers = with_pairs[-VALUES - len(drawn) : -VALUES]
+    numbers = with_pairs[-MIX_VALUES - len(drawn) : -MIX_VALUES]
     assert torch.equal(augment(images, plain, without), augment(changed, policy, numbers))

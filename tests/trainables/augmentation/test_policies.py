@@ -12,13 +12,7 @@ from torchvision.transforms.v2 import functional as vision
 from trainables.augmentation import augment as module
 from trainables.augmentation import policies
 from trainables.augmentation.augment import draw
-from trainables.augmentation.operations import OPERATIONS, apply
-from trainables.augmentation.policies import (
-    POLICIES,
-    augmix_ranges,
-    rand_ranges,
-    trivial_ranges,
-)
+from trainables.augmentation.policies import POLICIES, change, ranges_of
 from trainables.config import POLICY_NAMES, AugmentConfig
 
 SHAPES = ((1, 12, 12), (3, 16, 16), (3, 10, 17))
@@ -67,14 +61,14 @@ def augmented(images: Tensor, policy: str, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", PAIRED)
 def test_an_operation_gives_what_torchvision_gives(name: str, shape: tuple[int, int, int]) -> None:
-    limit = max(map(abs, trivial_ranges(*shape[1:])[name]))
+    limit = max(map(abs, ranges_of("trivial", *shape[1:])[name]))
     magnitudes = torch.linspace(1, limit, 8) if name == "posterize" else torch.rand(8) * limit
     if name in ("brightness", "color", "contrast", "sharpness") or "_" in name or name == "rotate":
         magnitudes *= torch.tensor([1, -1] * 4)
     images = random_images(8, shape)
-    changed = OPERATIONS[name](images, magnitudes)
+    changed = change(name, images, magnitudes)
     expected = torch.stack(
         [
             PAIRED[name](image, magnitude)
@@ -87,16 +81,16 @@ def test_an_operation_gives_what_torchvision_gives(name: str, shape: tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("ranges", "theirs", "levels"),
+    ("policy", "theirs", "levels"),
     [
-        (trivial_ranges, v2.TrivialAugmentWide._AUGMENTATION_SPACE, 31),
-        (rand_ranges, v2.RandAugment._AUGMENTATION_SPACE, 31),
-        (augmix_ranges, v2.AugMix._PARTIAL_AUGMENTATION_SPACE, 10),
+        ("trivial", v2.TrivialAugmentWide._AUGMENTATION_SPACE, 31),
+        ("randaugment", v2.RandAugment._AUGMENTATION_SPACE, 31),
+        ("augmix", v2.AugMix._PARTIAL_AUGMENTATION_SPACE, 10),
     ],
     ids=["trivial", "randaugment", "augmix"],
 )
-def test_a_policy_has_torchvisions_operations_and_magnitudes(ranges, theirs, levels) -> None:
-    ours = ranges(32, 40)
+def test_a_policy_has_torchvisions_operations_and_magnitudes(policy, theirs, levels) -> None:
+    ours = ranges_of(policy, 32, 40)
     names = {re.sub("(?<=[a-t])(?=[XY])", "_", name).lower(): name for name in theirs}
     assert set(names) - {"auto_contrast"} == set(ours)
     for name, their_name in names.items():
@@ -110,7 +104,7 @@ def test_a_policy_has_torchvisions_operations_and_magnitudes(ranges, theirs, lev
 
 
 def test_trivial_shifts_small_images_by_at_most_their_side() -> None:
-    ranges = trivial_ranges(8, 12)
+    ranges = ranges_of("trivial", 8, 12)
     assert (ranges["translate_x"], ranges["translate_y"]) == ((0, 12), (0, 8))
 
 
@@ -169,7 +163,7 @@ def test_augmix_averages_the_image_with_its_chains() -> None:
     images = random_images(4, (3, 8, 8))
     numbers, policy = POLICIES["augmix"]
     values = torch.rand(numbers, 4, generator=torch.Generator().manual_seed(3))
-    names = list(augmix_ranges(8, 8))
+    names = list(ranges_of("augmix", 8, 8))
     weights = -(1 - values[3:6]).log()
     mixed = torch.zeros_like(images)
     for row in range(4):
@@ -178,11 +172,11 @@ def test_augmix_averages_the_image_with_its_chains() -> None:
             for step in range(1 + int(values[chain, row] * 3)):
                 operation, level, sign = values[6 + 9 * chain + 3 * step :, row][:3].tolist()
                 name = names[int(operation * len(names))]
-                low, high = augmix_ranges(8, 8)[name]
+                low, high = ranges_of("augmix", 8, 8)[name]
                 magnitude = low + (high - low) * int(level * 3) / 9
                 if sign < 0.5 and name.startswith(("shear", "translate", "rotate")):
                     magnitude = -magnitude
-                changed = apply(changed, [name], torch.tensor([0]), torch.tensor([magnitude]))
+                changed = change(name, changed, torch.tensor([magnitude]))
             mixed[row] += weights[chain, row] / weights[:, row].sum() * changed[0]
     share = values[-1].view(-1, 1, 1, 1)
     assert torch.allclose(policy(images, values), share * images + (1 - share) * mixed, atol=1e-5)

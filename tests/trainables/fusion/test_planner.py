@@ -1,10 +1,15 @@
-import dataclasses
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from trainables.fusion import planner
-from trainables.fusion.planner import MARGIN, MEMBERS, SpeedComparison, TrainingPlan, choose, plan
+from trainables.fusion.planner import MARGIN, MEMBERS, SpeedComparison, TrainingPlan, choose
+
+
+def plan(*arguments, measure=planner.measure_speeds, **options):
+    with patch.object(planner, "measure_speeds", measure):
+        return planner.plan(*arguments, **options)
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_a_failed_allocation_ends_the_measuring(faked, make_config, make_dataset
 
 def test_a_group_that_will_not_fit_is_not_tried(faked, make_config, make_dataset, monkeypatch):
     measure = faked(gains(1.5, 2.0, 3.0))
-    monkeypatch.setattr(planner, "has_room", lambda device, *, grown: len(measure.asked) < 2)
+    monkeypatch.setattr(planner, "has_room", lambda device: len(measure.asked) < 2)
     assert plan(make_config(), make_dataset(), measure=measure).members == 4
 
 
@@ -148,9 +153,8 @@ def test_room_is_for_twice_what_was_held(held, fits, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 200))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 60)
-    assert planner.has_room("cuda", grown=True) == fits
-    assert planner.has_room("cuda", grown=False)
-    assert planner.has_room("cpu", grown=True)
+    assert planner.has_room("cuda") == fits
+    assert planner.has_room("cpu")
 
 
 # Several processes
@@ -205,8 +209,8 @@ def test_nothing_measured_is_plain():
 
 def test_what_is_measured_is_all_there(make_config, make_dataset):
     found = planner.measure_speeds(make_config(), make_dataset(train=40), "cpu", 2)
-    assert [len(rounds) for rounds in dataclasses.astuple(found)] == [planner.ROUNDS] * 2
-    assert all(rate > 0 for rounds in dataclasses.astuple(found) for rate in rounds)
+    assert len(found.plain) == len(found.fused) == planner.ROUNDS
+    assert all(rate > 0 for rate in (*found.plain, *found.fused))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.augmentation.mixing import VALUES, mix
+from trainables.augmentation.augment import MIX_VALUES, mix
 from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.fairness.groups import GROUPS, group_tables, report_groups
@@ -41,7 +41,7 @@ class Classification(Task):
         batch = batch._replace(smoothing=pixels.smoothing)
         if pixels.augment.mix == "none":
             return batch
-        inputs, pairs = mix(batch.inputs, pixels.augment, changes[-VALUES:])
+        inputs, pairs = mix(batch.inputs, pixels.augment, changes[-MIX_VALUES:])
         return batch._replace(inputs=inputs, pairs=pairs)
 
     def step(
