@@ -22,8 +22,8 @@ from sklearn.metrics import roc_auc_score
 from search.operations.data import DataRequest, config_of
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
-from trainables.inspection.labels import LIKELY
 from trainables.inspection.leaks import load_inspected
+from trainables.inspection.report import LIKELY
 from trainables.label_errors.doubts import Doubts, doubts
 from trainables.label_errors.ranking import (
     RankedLabels,

@@ -13,8 +13,7 @@ from trainables.baselines.features import Values
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
-from trainables.inspection.leaks import InspectedData
-from trainables.inspection.matches import MIRRORED
+from trainables.inspection.leaks import MIRRORED, InspectedData, components
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
 from trainables.probes.files import HAND_MADE, model_for_files
 from trainables.progress import step
@@ -153,11 +152,6 @@ def compute_features(inspected: InspectedData, config: DataConfig, model: ModelC
 
 def _groups(inspected: InspectedData) -> Labels:
     """Return the group of each image, (images,): those with equal or nearly equal pictures."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs, count = inspected.pairs, len(inspected.places.row)
-    rows = np.flatnonzero(pairs.kind != MIRRORED)
-    ends = pairs.image[rows], pairs.same_as[rows]
-    joins = coo_array((np.ones(len(rows)), ends), shape=(count, count))
-    return np.asarray(connected_components(joins, directed=False)[1], np.int64)
+    pairs = inspected.pairs
+    edges = np.stack([pairs.image, pairs.same_as], axis=1)[pairs.kind != MIRRORED]
+    return components(edges, len(inspected.places.row))

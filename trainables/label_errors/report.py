@@ -3,7 +3,8 @@
 import numpy as np
 
 from trainables.catalog.models import MODELS
-from trainables.inspection.labels import (
+from trainables.inspection.leaks import Places
+from trainables.inspection.report import (
     LIKELY,
     MAX_LISTED,
     MAX_PAIRS,
@@ -12,7 +13,6 @@ from trainables.inspection.labels import (
     PairErrors,
     SuspiciousLabel,
 )
-from trainables.inspection.matches import Places
 from trainables.label_errors.ranking import RankedLabels
 from trainables.tasks.mistakes import encode_webp
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import InspectedData, inspect_data
 from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, _samples, picture
-from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
+from trainables.inspection.report import MAX_MATCHES, DataReport, report_of
 from trainables.inspection.words import contradictions, headline, lines, warnings
 from trainables.tasks.segmentation.predictor import palette
 
@@ -150,8 +151,10 @@ def test_the_headline_names_the_data_set_rather_than_the_folder_of_its_files(
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
-def test_a_larger_part_is_more_precise(images: int, expected: float) -> None:
-    assert half_width(images) == pytest.approx(expected, rel=0.02)
+def test_a_larger_part_is_more_precise(folder: Path, images: int, expected: float) -> None:
+    report = replace(looked_at(folder)[1], images={"train": 9, "val": images, "test": 0})
+    assert report.precision("val") == pytest.approx(expected, rel=0.02)
+    assert report.precision("test") == 0
 
 
 def test_files_whose_suffix_is_a_number_are_one_format(folder: Path) -> None:
