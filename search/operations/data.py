@@ -13,7 +13,7 @@ from search.operations.run_request import Reading
 from search.values.option import flag, group, option, positional, repeated
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig, ModelConfig, parse_setting
-from trainables.corrections.labels import corrections_path, read_corrections
+from trainables.datasets.corrections import corrections_path, read_corrections
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.pictures import picture

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainables.catalog.entries import INTERVAL_LEVEL
 from trainables.fairness.attributes import NO_GROUP
-from trainables.statistics.intervals import share_bounds
+from trainables.statistics import share_bounds
 
 LEAST_IMAGES = 11
 """The minimum number of images of a group whose share is compared with those of others.

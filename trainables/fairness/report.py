@@ -14,7 +14,7 @@ from trainables.catalog.entries import INTERVAL_LEVEL
 from trainables.errors import printable
 from trainables.fairness.attributes import Attributes
 from trainables.fairness.cells import LEAST_IMAGES, Cells, Numbers, count_cells
-from trainables.statistics.intervals import difference_bounds, share_bounds
+from trainables.statistics import difference_bounds, share_bounds
 from trainables.values import Evaluation, Json
 
 GROUPS = "groups"

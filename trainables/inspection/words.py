@@ -133,8 +133,8 @@ def _contradictions(report: DataReport) -> Iterator[str]:
             )
             yield (
                 f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} a "
-                f"different class from {'an' if kind == EXACT else 'a'} {KINDS[kind]} image{example}. "
-                "Check these images: at most one of the two classes is correct."
+                f"different class from {'an' if kind == EXACT else 'a'} {KINDS[kind]} image"
+                f"{example}. Check these images: at most one of the two classes is correct."
             )
     if (count := report.contradicting) > 0:
         yield (

@@ -1,6 +1,7 @@
 """The values of an exported model's promises, computed from its own answers on the test set."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ from trainables.datasets.arrays import Dataset, Labels
 from trainables.errors import ConfigError, counted
 from trainables.predictors.base import DESCRIPTION, UNLIKE, Probabilities, at_temperature
 from trainables.progress import step
-from trainables.reliability.conformal import set_limits
-from trainables.reliability.promises import Promises
-from trainables.reliability.selective import CONFIDENCE, select_threshold, smallest_error
+from trainables.reliability.promises import (
+    CONFIDENCE,
+    Promises,
+    select_threshold,
+    set_limits,
+    smallest_error,
+)
 from trainables.tasks.calibration import calibration_bias, log_loss
 from trainables.tasks.report import calibration_bins, calibration_error
 from trainables.values import Json
@@ -48,16 +53,22 @@ def settle_promises(
         selection = select_threshold(confidence[usual], is_right[usual], promises.max_error)
         if selection is None:
             least = smallest_error(confidence[usual], is_right[usual])
-            raise ConfigError(_cannot_promise(promises.max_error, least, int(usual.sum())))
+            allowed = (
+                f"the smallest that can be promised is {100 * least:.1f} %"
+                if least is not None
+                else "nothing can be promised"
+            )
+            raise ConfigError(
+                f"--max-error {100 * promises.max_error:g}% cannot be promised with "
+                f"{counted(int(usual.sum()), 'test image')}: {allowed} with {100 * CONFIDENCE:g} % "
+                "confidence. Allow more errors, add test images, or improve the model. Nothing was "
+                "registered."
+            )
         values["least_probability"] = selection.threshold
         facts["max_error"] = {
             "asked": promises.max_error,
-            "threshold": selection.threshold,
             "confidence": CONFIDENCE,
-            "images": int(usual.sum()),
-            "answered": selection.answers,
-            "wrong": selection.wrong,
-            "bound": selection.bound,
+            **asdict(selection),
         }
     if promises.coverage is not None:
         limits = set_limits(chances, labels, promises.coverage, by_class=promises.by_class)
@@ -128,19 +139,6 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
     return facts
 
 
-def _cannot_promise(max_error: float, least: float | None, images: int) -> str:
-    allowed = (
-        f"the smallest that can be promised is {100 * least:.1f} %"
-        if least is not None
-        else "nothing can be promised"
-    )
-    return (
-        f"--max-error {100 * max_error:g}% cannot be promised with {counted(images, 'test image')}:"
-        f" {allowed} with {100 * CONFIDENCE:g} % confidence. Allow more errors, add test images, "
-        "or improve the model. Nothing was registered."
-    )
-
-
 def calibration_facts(chances: Probabilities, temperature: float, labels: Labels) -> Json:
     """Measure the calibration of probabilities before and after their scaling by a temperature.
 
@@ -154,19 +152,17 @@ def calibration_facts(chances: Probabilities, temperature: float, labels: Labels
         error (`ece`), the error expected by chance alone (`bias`), the `log_loss`, and the `bins`
         of the reliability diagram.
     """
-    before = at_temperature(1 / temperature, chances)
+    stages = {"before": at_temperature(1 / temperature, chances), "after": chances}
     return {
         "temperature": temperature,
         "images": len(labels),
-        "before": _calibration(before, labels),
-        "after": _calibration(chances, labels),
-    }
-
-
-def _calibration(chances: Probabilities, labels: Labels) -> Json:
-    return {
-        "ece": calibration_error(labels, chances),
-        "bias": calibration_bias(chances),
-        "log_loss": log_loss(chances, labels),
-        "bins": calibration_bins(chances.argmax(axis=1) == labels, chances.max(axis=1)),
+        **{
+            stage: {
+                "ece": calibration_error(labels, own),
+                "bias": calibration_bias(own),
+                "log_loss": log_loss(own, labels),
+                "bins": calibration_bins(own.argmax(axis=1) == labels, own.max(axis=1)),
+            }
+            for stage, own in stages.items()
+        },
     }
