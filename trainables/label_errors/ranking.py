@@ -15,7 +15,7 @@ from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import MIRRORED, InspectedData, components
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
-from trainables.probes.files import HAND_MADE, model_for_files
+from trainables.probes.probe import HAND_MADE, model_for_files
 from trainables.progress import step
 from trainables.tasks import TASKS
 

@@ -161,9 +161,10 @@ class AnswerThreshold:
     """The classifier answers if the probability is at least this."""
     images: int
     """The number of held-out images."""
-    answered: int
+    answers: int
+    """The number of held-out images that are answered."""
     wrong: int
-    """The number of wrong answers among those that are answered."""
+    """The number of wrong answers among these."""
     bound: float
     """The upper confidence bound for the share of wrong answers."""
 
@@ -192,10 +193,10 @@ def select_threshold(
     while low <= high:
         middle = (low + high) // 2
         is_answered = confidence >= ascending[middle]
-        answered, wrong = int(is_answered.sum()), int((is_answered & ~is_right).sum())
-        bound = share_bounds(wrong / answered, answered, risk)[1]
+        answers, wrong = int(is_answered.sum()), int((is_answered & ~is_right).sum())
+        bound = share_bounds(wrong / answers, answers, risk)[1]
         if bound <= max_error:
-            best = AnswerThreshold(float(ascending[middle]), images, answered, wrong, bound)
+            best = AnswerThreshold(float(ascending[middle]), images, answers, wrong, bound)
             high = middle - 1
         else:
             low = middle + 1

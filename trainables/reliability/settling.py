@@ -1,7 +1,6 @@
 """The values of an exported model's promises, computed from its own answers on the test set."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +30,12 @@ def settle_promises(
     is_unlike: NDArray[np.bool_],
     labels: Labels,
 ) -> tuple[Json, Json]:
-    """Compute the thresholds with which a model meets its promises.
+    """Compute the thresholds with which a model meets its promises, from its answers on test images.
 
     Args:
         promises: the promises.
-        chances: the model's probabilities for the test images, (images, classes).
-        is_unlike: True for each test image that the model reports as unlike, (images,).
+        chances: the model's probabilities, (images, classes).
+        is_unlike: True for each image that the model reports as unlike, (images,).
         labels: the true class numbers, (images,).
 
     Returns:
@@ -53,11 +52,9 @@ def settle_promises(
         selection = select_threshold(confidence[usual], is_right[usual], promises.max_error)
         if selection is None:
             least = smallest_error(confidence[usual], is_right[usual])
-            allowed = (
-                f"the smallest that can be promised is {100 * least:.1f} %"
-                if least is not None
-                else "nothing can be promised"
-            )
+            allowed = "nothing can be promised"
+            if least is not None:
+                allowed = f"the smallest that can be promised is {100 * least:.1f} %"
             raise ConfigError(
                 f"--max-error {100 * promises.max_error:g}% cannot be promised with "
                 f"{counted(int(usual.sum()), 'test image')}: {allowed} with {100 * CONFIDENCE:g} % "
@@ -67,8 +64,12 @@ def settle_promises(
         values["least_probability"] = selection.threshold
         facts["max_error"] = {
             "asked": promises.max_error,
+            "threshold": selection.threshold,
             "confidence": CONFIDENCE,
-            **asdict(selection),
+            "images": selection.images,
+            "answered": selection.answers,
+            "wrong": selection.wrong,
+            "bound": selection.bound,
         }
     if promises.coverage is not None:
         limits = set_limits(chances, labels, promises.coverage, by_class=promises.by_class)

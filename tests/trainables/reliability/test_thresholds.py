@@ -41,12 +41,12 @@ def test_counts_are_those_of_the_images_above_the_threshold() -> None:
     selection = select_threshold(confidence, is_right, 0.04)
     assert selection is not None
     answered = confidence >= selection.threshold
-    assert (selection.images, selection.answered, selection.wrong) == (
+    assert (selection.images, selection.answers, selection.wrong) == (
         2000,
         answered.sum(),
         (~is_right[answered]).sum(),
     )
-    assert 0.3 < selection.answered / selection.images < 1
+    assert 0.3 < selection.answers / selection.images < 1
 
 
 def test_what_cannot_be_promised_is_not() -> None:
@@ -63,7 +63,7 @@ def test_what_cannot_be_promised_is_not() -> None:
 def test_a_perfect_model_answers_everything() -> None:
     selection = select_threshold(np.full(2000, 0.9), np.ones(2000, bool), 0.01)
     assert selection is not None
-    assert (selection.answered, selection.wrong) == (2000, 0)
+    assert (selection.answers, selection.wrong) == (2000, 0)
 
 
 def made_up(images: int, seed: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
