@@ -30,7 +30,7 @@ def settle_promises(
     is_unlike: NDArray[np.bool_],
     labels: Labels,
 ) -> tuple[Json, Json]:
-    """Compute the thresholds with which a model meets its promises, from its answers on test images.
+    """Compute the thresholds with which a model meets its promises, from its test answers.
 
     Args:
         promises: the promises.
