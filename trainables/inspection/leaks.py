@@ -71,8 +71,6 @@ class Places:
     parts: Mapping[str, Part]
     part: NDArray[np.int64]
     """The index of each image's part in `parts`, (images,)."""
-    row: Rows
-    """The index of each image in its part, (images,)."""
     strata: Labels
     """The class of each image, (images,), or 0 if the targets are not classes."""
     classes: tuple[str, ...]
@@ -82,25 +80,29 @@ class Places:
     def of(cls, dataset: Dataset, targets: Targets) -> "Places":
         """Number the images of a data set."""
         parts = parts_of(dataset)
-        sizes = [len(part) for part in parts.values()]
         return cls(
             parts,
-            np.repeat(np.arange(len(sizes)), sizes),
-            np.concatenate([np.arange(size) for size in sizes]),
+            np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()]),
             strata_of_copies(parts.values(), targets),
             dataset.classes if targets.are_classes else (),
         )
 
     def image(self, number: int) -> Image:
         """Return the part, row, file and class of the image with this number."""
-        title, row = list(self.parts)[self.part[number]], int(self.row[number])
+        title, row = self.locate(number)
         label = self.classes[self.strata[number]] if self.classes else ""
         return Image(title, row, printable(self.file(number)), label)
 
     def file(self, number: int) -> str:
         """Return the path of an image in the data set's folder; empty if it has no file."""
-        part = list(self.parts.values())[self.part[number]]
-        return part.names[self.row[number]] if part.names is not None else ""
+        title, row = self.locate(number)
+        names = self.parts[title].names
+        return names[row] if names is not None else ""
+
+    def locate(self, number: int) -> tuple[str, int]:
+        """Return the name of the image's part, and the image's index in this part."""
+        part = self.part[number]
+        return list(self.parts)[part], int(number - np.searchsorted(self.part, part))
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ def _without(dataset: Dataset, places: Places, images: NDArray[np.int64]) -> Dat
     Raises:
         DataError: a part would be empty.
     """
-    parts, is_removed = dict[str, Part](), np.isin(np.arange(len(places.row)), images)
+    parts, is_removed = dict[str, Part](), np.isin(np.arange(len(places.part)), images)
     for number, (name, part) in enumerate(parts_of(dataset).items()):
         is_removed_here = is_removed[places.part == number]
         if is_removed_here.all():

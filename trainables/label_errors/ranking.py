@@ -112,7 +112,7 @@ def rank_labels(
         checked: the files of images whose label a person has checked.
     """
     places, dataset = inspected.places, inspected.dataset
-    numbers = np.setdiff1d(np.arange(len(places.row)), inspected.removed_of_one_class)
+    numbers = np.setdiff1d(np.arange(len(places.part)), inspected.removed_of_one_class)
     labels = places.strata[numbers]
     with step("computing the features of images"):
         values = compute_features(inspected, config, model)[numbers]
@@ -154,4 +154,4 @@ def _groups(inspected: InspectedData) -> Labels:
     """Return the group of each image, (images,): those with equal or nearly equal pictures."""
     pairs = inspected.pairs
     edges = np.stack([pairs.image, pairs.same_as], axis=1)[pairs.kind != MIRRORED]
-    return components(edges, len(inspected.places.row))
+    return components(edges, len(inspected.places.part))

@@ -54,6 +54,6 @@ def _pairs(ranked: RankedLabels) -> tuple[PairErrors, ...]:
 
 
 def _thumbnail(places: Places, number: int) -> str:
-    part = list(places.parts.values())[places.part[number]]
-    single = part.take(np.array([places.row[number]]))
+    title, row = places.locate(number)
+    single = places.parts[title].take(np.array([row]))
     return encode_webp(next(single.each()))

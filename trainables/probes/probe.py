@@ -14,11 +14,9 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.baselines.base import Beat, load_baseline, no_beat
@@ -252,18 +250,13 @@ class ProbeNetwork(nn.Module):
     def put(self, classifier: LinearClassifier) -> None:
         """Make a fitted classifier the last layer; some classes may have no training images."""
         weights, biases = classifier.logits()
-        self.last.weight.zero_()[classifier.classes_] = as_floats(weights)
-        self.last.bias.fill_(ABSENT)[classifier.classes_] = as_floats(biases)
+        self.last.weight.zero_()[classifier.classes_] = torch.from_numpy(weights).float()
+        self.last.bias.fill_(ABSENT)[classifier.classes_] = torch.from_numpy(biases).float()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 (batch, channels, height, width) to logits, (batch, classes)."""
         logits: Tensor = self.last(self.encoder(images))
         return logits
-
-
-def as_floats(values: NDArray[Any]) -> Tensor:
-    """Convert an array to float32."""
-    return torch.from_numpy(values).float()
 
 
 def model_for_files(weights: Path | None) -> ModelConfig:
@@ -281,11 +274,9 @@ def model_for_files(weights: Path | None) -> ModelConfig:
     if weights is None:
         names = [name for name in NETWORKS if name in cached()]
     elif weights.is_dir() and not (weights / "manifest.json").exists():
-        names = [name for name in NETWORKS if in_folder(weights, name).exists()]
+        names = [name for name in NETWORKS if in_folder(weights, name).exists()] or [NETWORKS[0]]
     else:
-        names = [NETWORKS[0]]
-    if weights is not None:
-        names = names or [NETWORKS[0]]  # whose check says what is missing
+        names = [NETWORKS[0]]  # whose check says what is missing
     if not names:
         return ModelConfig(name=HAND_MADE, features="all")
     place = None if weights is None else str(weights.absolute())

@@ -27,6 +27,13 @@ from trainables.errors import ConfigError
 from trainables.statistics import share_bounds
 from trainables.values import Json
 
+OPTIONS = {
+    "max_error": "--max-error",
+    "coverage": "--coverage",
+    "by_class": "--by-class",
+    "false_alarms": "--unlike",
+}
+"""The option of `search.promote` for each of the `Promises`."""
 CONFIDENCE = 0.95
 """The probability with which a guarantee holds, over the choice of the held-out images."""
 
@@ -50,16 +57,7 @@ class Promises:
     @property
     def options(self) -> list[str]:
         """The options of `search.promote` by which these promises are made."""
-        return [
-            option
-            for option, value in (
-                ("--max-error", self.max_error),
-                ("--coverage", self.coverage),
-                ("--by-class", self.by_class or None),
-                ("--unlike", self.false_alarms),
-            )
-            if value is not None
-        ]
+        return [OPTIONS[name] for name in self.to_json()]
 
     @property
     def set_on_test_images(self) -> list[str]:
@@ -74,11 +72,6 @@ class Promises:
     def to_json(self) -> Json:
         """Return the promises that are made, as JSON-compatible values by their names."""
         return {name: value for name, value in asdict(self).items() if value}
-
-    @property
-    def need_test_set(self) -> bool:
-        """True if images are needed by which no model was chosen."""
-        return self.max_error is not None or self.coverage is not None
 
 
 NO_PROMISES = Promises()
@@ -121,7 +114,7 @@ def check_promises(
     config.task.require("promises", promises.options[0])
     if promises.by_class and promises.coverage is None:
         raise ConfigError("--by-class needs --coverage, such as --coverage 95%. Add it.")
-    if promises.need_test_set and not test_images:
+    if promises.set_on_test_images and not test_images:
         raise ConfigError(
             f"{promises.options[0]} needs test images, by which no model was chosen, but the data "
             "have none. Search with a test set (data.test_fraction), or remove this option."

@@ -132,7 +132,7 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
             "of_images": len(part),
             "part": facts["calibration"]["part"],
         }
-    if promises.need_test_set:
+    if promises.set_on_test_images:
         values, kept_facts = settle_promises(promises, chances, is_unlike, labels)
         description["promises"] = {**description.get("promises", {}), **values}
         path.write_text(json.dumps(description), encoding="utf-8")
