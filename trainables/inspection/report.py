@@ -260,8 +260,8 @@ _hints = cache(get_type_hints)
 def _decode(kind: Any, values: Any) -> Any:
     """Build a value of a type, such as a dataclass, from JSON-compatible values.
 
-    Unknown fields of a dataclass are ignored. pydantic is not used, because it refuses names of
-    files that are not UTF-8.
+    Unknown fields of a dataclass are ignored. pydantic can do this too, but takes 0.1 seconds to be
+    imported and to build its validators.
     """
     kinds = get_args(kind)
     if isinstance(kind, UnionType):  # with None

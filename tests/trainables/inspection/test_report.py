@@ -66,6 +66,8 @@ def test_a_report_survives_the_way_through_json(folder: Path) -> None:
     _, report = looked_at(folder)
     later = json.loads(json.dumps(report.to_json())) | {"of a later version": 1}
     assert DataReport.from_json(later) == report
+    undecodable = replace(report, root="/caf\udce9")  # a folder's name need not be UTF-8
+    assert DataReport.from_json(json.loads(json.dumps(undecodable.to_json()))) == undecodable
 
 
 def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
