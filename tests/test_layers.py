@@ -167,7 +167,7 @@ FLOORS = {
     """,
     "trainables": """
         errors disk processors values predictors progress statistics
-        memory fields corrections
+        memory fields
         messages
         catalog caches
         config on_disk fairness

@@ -13,7 +13,7 @@ from search.facts.metric import interval
 from search.journal.result import SearchResult, TrialResult
 from search.values.nested import flatten
 from search.values.statistics import bounds_of, compare
-from trainables.statistics.intervals import difference_bounds
+from trainables.statistics import difference_bounds
 
 SPLIT = ("val_fraction", "test_fraction", "split_seed", "val_limit", "folds")
 """The values of a config's `data` that determine which images are the validation set.

@@ -1,7 +1,7 @@
 """Queue the images of a data set whose label is probably wrong, the most suspicious first.
 
 Each decision of a person is appended at once to the corrections next to the data set's folder
-(`trainables.corrections.labels`), which is never changed itself.
+(`trainables.datasets.corrections`), which is never changed itself.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from search.feedback.queue import LabellingItem, LabellingProgress, LabellingPurpose
 from search.feedback.records import NotRecorded
-from trainables.corrections.labels import LEAVE_OUT, append_correction, corrections_path
+from trainables.datasets.corrections import LEAVE_OUT, append_correction, corrections_path
 from trainables.errors import ConfigError, printable, unknown
 
 SUSPICIOUS = "suspicious"

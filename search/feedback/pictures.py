@@ -11,7 +11,7 @@ from PIL import Image
 from trainables.datasets.arrays import SIXTEEN_BITS, Images
 from trainables.datasets.images import DAMAGED, DEPTHS, ValueRange, open_image, pixels_of
 from trainables.errors import DataError
-from trainables.inspection.hashes import thumbnails
+from trainables.inspection.copies import thumbnails
 
 MAX_SIDE = 1024
 """Maximum side length of an image that is shown in a browser, in pixels."""

@@ -34,8 +34,8 @@ from search.views.terminal import Terminal, say
 from trainables.baselines.base import Beat
 from trainables.baselines.features import Values
 from trainables.errors import ConfigError, DataError, counted, printable, unknown
-from trainables.probes.files import HAND_MADE, SIDE, FileFeatures, model_for_files
-from trainables.probes.unlabelled import used_paths
+from trainables.probes.probe import HAND_MADE, SIDE, FileFeatures, model_for_files
+from trainables.probes.unlabelled import UnlabelledFolder
 from trainables.processors import processors
 
 TYPICAL, SAMPLE, REST = "typical", "sample", "rest"
@@ -111,7 +111,7 @@ class SortingQueue:
         self.folder, self.target, self._features = folder, target, features
         self._options = options
         self._lock = threading.RLock()
-        names = {file_name(path, folder): path for path in used_paths(folder)}
+        names = {file_name(path, folder): path for path in UnlabelledFolder(folder).paths}
         ids = {hashlib.sha256(os.fsencode(name)).hexdigest(): name for name in names}
         # The first half of the id decides the part, which must not decide the order.
         self._names = dict(sorted(ids.items(), key=lambda item: item[0][32:]))

@@ -15,7 +15,7 @@ from search.journal.result import SearchResult, TrialResult
 from search.values.statistics import error_rate_per_look, student_width
 from trainables.catalog.entries import WIDTH, Metric
 from trainables.catalog.guesses import Guess
-from trainables.statistics.intervals import share_bounds
+from trainables.statistics import share_bounds
 from trainables.values import Json
 
 ERROR_RATE = 0.05

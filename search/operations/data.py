@@ -13,7 +13,7 @@ from search.operations.run_request import Reading
 from search.values.option import flag, group, option, positional, repeated
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig, ModelConfig, parse_setting
-from trainables.corrections.labels import corrections_path, read_corrections
+from trainables.datasets.corrections import corrections_path, read_corrections
 from trainables.errors import ConfigError
 from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.pictures import picture
@@ -101,7 +101,7 @@ def features_model(config: DataConfig, weights: Path | None, option: str) -> Mod
         ConfigError: the data has no classes of images, or the weights cannot be used.
     """
     from trainables.label_errors.ranking import check_labels  # imports torch
-    from trainables.probes.files import model_for_files
+    from trainables.probes.probe import model_for_files
 
     check_labels(config, option)
     return model_for_files(weights)

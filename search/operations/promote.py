@@ -219,7 +219,7 @@ def _export_and_register(
 def _note_earlier_promises(promises: Promises, result: SearchResult, talk: Talk) -> None:
     """Note that thresholds were already chosen with the test images, if they are chosen again."""
     earlier = earlier_promises(result)
-    if promises.need_test_set and earlier:
+    if promises.set_on_test_images and earlier:
         talk.note(
             f"note: promises were already set on these test images ({counted(earlier, 'time')}, "
             f"last {[own for own in result.openings if own.promises][-1]}). A promise holds for "

@@ -179,9 +179,9 @@ def count_unlabelled(experiment: Experiment) -> int:
     """
     if (folder := experiment.settings.get("model.unlabelled")) is None:
         return 0
-    from trainables.probes.unlabelled import folder_of, used_paths
+    from trainables.probes.unlabelled import UnlabelledFolder
 
-    return len(used_paths(Path(str(folder)), folder_of(experiment.base.data)))
+    return len(UnlabelledFolder(Path(str(folder)), experiment.base.data).paths)
 
 
 def training_time(experiment: Experiment) -> float | None:

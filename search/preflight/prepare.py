@@ -201,11 +201,12 @@ def check_unlabelled(experiment: Experiment) -> tuple[list[str], dict[str, str]]
     settings = {config.model.unlabelled for config in experiment.edges}
     if not (folders := sorted(folder for folder in settings if folder is not None)):
         return [], {}
-    from trainables.probes.unlabelled import check, digest, folder_of  # imports Pillow
+    from trainables.probes.unlabelled import UnlabelledFolder  # imports Pillow
 
-    data = folder_of(experiment.base.data)
-    notes = [check(Path(folder), data) for folder in folders]
-    return notes, {folder: digest(Path(folder), data) for folder in folders}
+    data = experiment.base.data
+    listed = {folder: UnlabelledFolder(Path(folder), data) for folder in folders}
+    notes = [images.check() for images in listed.values()]
+    return notes, {folder: images.digest for folder, images in listed.items()}
 
 
 def needed_resources(experiment: Experiment) -> Resources:

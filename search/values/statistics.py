@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.catalog.entries import INTERVAL_LEVEL, Metric
-from trainables.statistics.intervals import share_bounds
+from trainables.statistics import share_bounds
 
 LEVEL = 0.95
 """The default confidence level of an interval."""

@@ -31,8 +31,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.probes.probe import LinearProbe, ProbeNetwork
-from trainables.probes.pseudo_labels import most_certain
-from trainables.probes.spreading import SpreadingProbe, spread
+from trainables.probes.spreading import SpreadingProbe, most_certain, spread
 from trainables.training.loop import Training
 
 SIZES = (40, 250, 1000, 4000)

@@ -22,15 +22,15 @@ from sklearn.metrics import roc_auc_score
 from search.operations.data import DataRequest, config_of
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
-from trainables.inspection.labels import LIKELY
 from trainables.inspection.leaks import load_inspected
+from trainables.inspection.report import LIKELY
 from trainables.label_errors.doubts import Doubts, doubts
 from trainables.label_errors.ranking import (
     RankedLabels,
     compute_features,
     rank_labels,
 )
-from trainables.probes.files import model_for_files
+from trainables.probes.probe import model_for_files
 
 FIRST = 100
 C = 0.001

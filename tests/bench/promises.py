@@ -30,10 +30,8 @@ from trainables.datasets.images import SUFFIXES
 from trainables.evaluation.evaluate import predictions
 from trainables.export.export import export
 from trainables.predictors.base import at_temperature
-from trainables.reliability.choice import area_above
-from trainables.reliability.conformal import set_limits
-from trainables.reliability.promises import Promises
-from trainables.reliability.selective import select_threshold
+from trainables.reliability.promises import Promises, select_threshold, set_limits
+from trainables.reliability.unlike import area_above
 from trainables.tasks.calibration import fit_temperature
 from trainables.tasks.classification.model import Classifier
 from trainables.tasks.classification.predictor import Predictor

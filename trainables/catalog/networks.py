@@ -92,7 +92,7 @@ def pseudo_labelled(network: ModelEntry) -> ModelEntry:
         network,
         source=network.name,
         options={**network.options, "pretrained": True, "unlabelled": None, "neighbours": 30},
-        extended_by="trainables.probes.pseudo_labels:PseudoLabels",
+        extended_by="trainables.probes.spreading:PseudoLabels",
         fit_options=("unlabelled", "neighbours"),
     )
 

@@ -7,13 +7,6 @@ import numpy as np
 
 from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig
-from trainables.corrections.labels import (
-    LEAVE_OUT,
-    LabelCorrection,
-    check_corrections,
-    corrections_path,
-    read_corrections,
-)
 from trainables.datasets.arrays import (
     MAX_LEFT_OUT,
     TITLES,
@@ -26,6 +19,13 @@ from trainables.datasets.arrays import (
     join_parts,
 )
 from trainables.datasets.cache import read_or_decode
+from trainables.datasets.corrections import (
+    LEAVE_OUT,
+    LabelCorrection,
+    check_corrections,
+    corrections_path,
+    read_corrections,
+)
 from trainables.datasets.layout import Layout, layout_error
 from trainables.datasets.sources import decode, files, find, recognise_task
 from trainables.datasets.splits import Labels, Rows, divisible, split_off, split_off_groups

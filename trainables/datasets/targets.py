@@ -66,11 +66,6 @@ class Targets:
 
     are_classes = False
     """True if each image has one class, int64 (images,)."""
-    copies_follow_images = False
-    """True if nearly equal images are copies, whatever their targets.
-
-    Otherwise they are copies only if the targets are equal classes.
-    """
     fills_up = False
     """True if networks are trained on squares, for which smaller images are filled up.
 

@@ -29,9 +29,9 @@ from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
 from trainables.export import program, reference
 from trainables.predictors import base as predictor
 from trainables.progress import step
-from trainables.reliability.choice import build_detection
 from trainables.reliability.promises import NO_PROMISES, Promises, check_promises
 from trainables.reliability.settling import keep_promises
+from trainables.reliability.unlike import build_detection
 from trainables.tasks.base import Predict, Predictions, Task, difference, in_batches
 from trainables.training.loop import HALVES, eval_batch
 from trainables.values import Json
@@ -96,7 +96,7 @@ class Exported:
     """The promises that the model's answers keep."""
     reliability: Json = field(default_factory=dict)
     """Facts about the model's probabilities and promises: `calibration`, `max_error`, `coverage`
-    (`trainables.reliability.settling`) and `unlike` (`trainables.reliability.choice`), if any.
+    (`trainables.reliability.settling`) and `unlike` (`trainables.reliability.unlike`), if any.
     """
 
 
@@ -213,15 +213,14 @@ def _write(
         with torch.autocast("cpu", enabled=False):
             module = task.calibrated(saved.module, description)
             if promises.false_alarms is not None:
-                detector = build_detection(
+                module, values = build_detection(
                     saved.networks[0],
                     config,
                     dataset,
                     promises.false_alarms,
                     description["temperature"],
                 )
-                module = detector.module
-                description["promises"] = {"unlike": detector.values}
+                description["promises"] = {"unlike": values}
             with step("exporting the model"):
                 _write_network(module, task, dataset, description["batch"], folder, onnx=onnx)
     _describe(folder, description)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from trainables.catalog.entries import INTERVAL_LEVEL
 from trainables.disk import read_regular
 from trainables.errors import DataError, counted, printable
-from trainables.statistics.intervals import difference_bounds, share_bounds
+from trainables.statistics import difference_bounds, share_bounds
 from trainables.values import Evaluation, Json
 
 IMAGE = "image"

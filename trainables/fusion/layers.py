@@ -107,7 +107,7 @@ class FusedConv2d(FusedLayer):
             y = functional.conv2d(x[:, 0], weight, bias, *self.geometry)
         else:
             groups = members * self.groups
-            y = functional.conv2d(x.flatten(1, 2), weight, bias, *self.geometry, groups)
+            y = functional.conv2d(x.flatten(1, 2), weight, bias, *self.geometry, groups=groups)
         return split_members(y, members)
 
 
@@ -249,13 +249,13 @@ def _is_fusable(module: nn.Module) -> bool:
 
 def _settings(module: nn.Module) -> tuple[Hashable, ...]:
     """Return the type of a module, its settings, and the shapes of its own parameters."""
-    settings = tuple(
+    settings: list[Hashable] = [
         (name, value)
         for name, value in vars(module).items()
         if not name.startswith("_") and name not in ("training", "p")
-    )
+    ]
     shapes = [getattr(values, "shape", None) for values in module._parameters.values()]
-    return type(module), settings, tuple(shapes)
+    return type(module), tuple(settings), tuple(shapes)
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
@@ -267,7 +267,9 @@ def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
     """
     first = members[0]
     if isinstance(first, nn.Dropout):
-        return FusedDropout([member.p for member in members], masks)
+        return FusedDropout(
+            [member.p for member in members if isinstance(member, nn.Dropout)], masks
+        )
     if type(first) in FUSED:
         return FUSED[type(first)](list(members))
     copied = copy.copy(first)

@@ -3,7 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +16,8 @@ from trainables.datasets.splits import Rows
 from trainables.datasets.targets import Colour, Targets
 from trainables.errors import counted, printable
 from trainables.inspection.leaks import InspectedData
-from trainables.inspection.matches import EXACT, NEAR
 from trainables.inspection.report import DataReport
-from trainables.inspection.words import image_text
+from trainables.inspection.words import KINDS, image_text
 from trainables.tasks import TASKS
 
 SIDE, GAP, TEXT, LINE = 64, 6, 150, 16
@@ -42,7 +41,7 @@ class PictureRow:
     """The lines of text before the images."""
     images: list[Image.Image]
     """Thumbnails."""
-    behind: list[str] = field(default_factory=list)
+    behind: Sequence[str] = ()
     """The lines of text after the images."""
     side: int = SIDE
     """The side of the square for each image, in pixels."""
@@ -64,12 +63,11 @@ def picture(report: DataReport, inspected: InspectedData) -> bytes:
 
 
 def _draw_row(canvas: Image.Image, row: PictureRow, top: int) -> None:
-    draw = ImageDraw.Draw(canvas)
-    pitch = row.side + GAP
-    start_x, end_x = 0, TEXT + len(row.images) * pitch
-    for column, image in enumerate(row.images):
-        place = TEXT + column * pitch + (row.side - image.width) // 2
-        canvas.paste(image, (place, top + (row.side - image.height) // 2))
+    draw, start_x, end_x = ImageDraw.Draw(canvas), 0, TEXT
+    for image in row.images:
+        x, y = ((row.side - size) // 2 for size in image.size)
+        canvas.paste(image, (end_x + x, top + y))
+        end_x += row.side + GAP
     if row.colour is not None:
         y = top + (row.side - SWATCH) // 2
         draw.rectangle((0, y, SWATCH - 1, y + SWATCH - 1), fill=row.colour)
@@ -110,11 +108,9 @@ def _samples(report: DataReport, train: Part) -> Iterator[PictureRow]:
     if not report.classes:
         yield PictureRow(["training"], _thumbnails(train, _spread(np.arange(len(train)), SAMPLES)))
         return
-    occurs, colours = targets.occurrences(train, len(report.classes)), None
-    side, samples = SIDE, SAMPLES
-    if report.pixels or report.objects:
-        colours = targets.class_colours(len(report.classes))
-        side, samples = LARGE_SIDE, LARGE_SAMPLES
+    occurs = targets.occurrences(train, len(report.classes))
+    colours = targets.class_colours(len(report.classes))
+    side, samples = (LARGE_SIDE, LARGE_SAMPLES) if colours else (SIDE, SAMPLES)
     is_shown = np.zeros(len(train), bool)  # an image may have several classes
     for number, name in enumerate(report.classes[:MAX_CLASSES]):
         own = occurs[:, number]
@@ -139,11 +135,7 @@ def _thumbnails(
 ) -> list[Image.Image]:
     """Shrink images one by one, because whole images may be large.
 
-    Args:
-        part: the part with the images.
-        rows: their rows.
-        side: the side of the square into which they are fitted.
-        targets: draws the targets of the images on them; None to draw none.
+    With `targets`, which draw them, the targets of the images are drawn on them.
     """
     thumbnails = []
     for row in rows:
@@ -159,16 +151,14 @@ def _pairs(report: DataReport, inspected: InspectedData) -> Iterator[PictureRow]
     """Yield a row for each of the first `MAX_PAIRS` pairs of the same kind and parts."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for match in report.matches:
-        group = (match.kind, match.image.part, match.same_as.part)
-        counts[group] += 1
-        if counts[group] > MAX_PAIRS:
+        counts[match.group] += 1
+        if counts[match.group] > MAX_PAIRS:
             continue
         pair = (match.image, match.same_as)
         images = [_thumbnails(inspected.places.parts[image.part], [image.row])[0] for image in pair]
         names = [image_text(image) for image in pair]
-        relation = {EXACT: "equal", NEAR: "nearly equal"}.get(match.kind, "mirrored")
         marks = ["two classes"] * match.disagrees + ["left out"] * match.removed
-        yield PictureRow([relation, *marks], images, names)
+        yield PictureRow([KINDS[match.kind], *marks], images, names)
 
 
 def _fit_square(image: Images, side: int) -> Image.Image:

@@ -6,22 +6,22 @@ puts them into sentences.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
 from math import sqrt
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from trainables.catalog.entries import WIDTH
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, LeftOut, Part
+from trainables.datasets.arrays import LeftOut, Part
 from trainables.datasets.images import header
 from trainables.datasets.layout import kind_of
-from trainables.datasets.targets import ObjectCounts, PixelCounts, Targets
-from trainables.inspection.labels import LabelErrors
-from trainables.inspection.leaks import InspectedData
-from trainables.inspection.matches import MIRRORED, Image, Match, parts_of
+from trainables.datasets.targets import ObjectCounts, PixelCounts
+from trainables.inspection.leaks import MIRRORED, Image, InspectedData, parts_of
 from trainables.tasks import TASKS
 from trainables.values import Json
 
@@ -31,6 +31,34 @@ MIN_CLASS = 10
 """A class with fewer training images is hardly learned."""
 EXPECTED = 0.9
 """The accuracy for which the width of the confidence interval on a part is stated."""
+MAX_LISTED, MAX_PAIRS = 100, 10
+"""The maximum numbers of suspicious labels, and of pairs of classes, that a report lists."""
+LIKELY = 0.5
+"""A label is announced as probably wrong from this probability on."""
+MIN_EXPECTED = 0.5
+"""A pair of classes is listed from this expected number of wrong labels on."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """An image, and an earlier one that shows the same picture."""
+
+    kind: str
+    """`exact`: equal in every pixel; `near`: nearly equal; `mirrored`: nearly its mirror image."""
+    image: Image
+    same_as: Image
+    removed: bool = False
+    """True if `image` was removed, as a copy or since an equal image has another class."""
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """The kind and the parts, by which matches are counted (`MatchCount.group`)."""
+        return self.kind, self.image.part, self.same_as.part
+
+    @property
+    def disagrees(self) -> bool:
+        """True if the classes differ; False for mirror images, which may mean something else."""
+        return self.kind != MIRRORED and self.image.label != self.same_as.label
 
 
 @dataclass(frozen=True)
@@ -62,6 +90,53 @@ class MatchCount:
     removed: int
     disagree: int
     """The number of images whose class differs from that of the earlier image."""
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """The kind and the parts of the matches that are counted (`Match.group`)."""
+        return self.kind, self.part, self.same_as
+
+
+@dataclass(frozen=True)
+class SuspiciousLabel:
+    """An image whose label may be wrong."""
+
+    image: Image
+    suggested: str
+    """The most probable other class."""
+    chance: float
+    """The probability that the label is wrong; 0 if there is no evidence of wrong labels at all."""
+    webp: str = ""
+    """A thumbnail, a WebP in base64."""
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """The expected number of images with one label that belong to another class."""
+
+    label: str
+    suggested: str
+    expected: float
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """The wrong labels that are expected in a data set, and the most suspicious ones."""
+
+    judged: int
+    """The number of images whose label was judged; those that a person has checked are not."""
+    checked: int
+    """The number of images whose label a person has checked."""
+    expected: float
+    """The expected number of wrong labels."""
+    likely: int
+    """The number of labels whose probability of being wrong is at least `LIKELY`."""
+    features: str
+    """The features by which images were compared, in words."""
+    pairs: tuple[PairErrors, ...]
+    """The pairs of classes with the most expected errors; at most `MAX_PAIRS`."""
+    suspicious: tuple[SuspiciousLabel, ...]
+    """The most suspicious labels first; at most `MAX_LISTED`."""
 
 
 @dataclass(frozen=True)
@@ -119,28 +194,8 @@ class DataReport:
         Raises:
             KeyError, TypeError: the values are not those of a report.
         """
-        fields = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        fields |= {
-            "classes": tuple(values["classes"]),
-            "counts": {part: tuple(counts) for part, counts in values["counts"].items()},
-            "shape": tuple(values["shape"]),
-            "value_range": tuple(values["value_range"]) if values["value_range"] else None,
-            "remarks": tuple(values["remarks"]),
-            "left_out": tuple(LeftOut(**file) for file in values["left_out"]),
-            "files": FileFacts(**values["files"]) if values["files"] else None,
-            "matches": tuple(_match(match) for match in values["matches"]),
-            "match_counts": tuple(MatchCount(**count) for count in values["match_counts"]),
-            "pixels": {
-                part: PixelCounts(tuple(each["pixels"]), tuple(each["images"]), each["ignored"])
-                for part, each in values.get("pixels", {}).items()
-            },
-            "objects": {
-                part: ObjectCounts(tuple(each["objects"]), tuple(each["images"]), each["without"])
-                for part, each in values.get("objects", {}).items()
-            },
-            "labels": LabelErrors.from_json(each) if (each := values.get("labels")) else None,
-        }
-        return cls(**fields)
+        report: Self = _decode(cls, values)
+        return report
 
     @property
     def removed(self) -> dict[str, int]:
@@ -151,18 +206,18 @@ class DataReport:
         return {part: number for part, number in numbers.items() if number}
 
     @property
-    def majority(self) -> tuple[str, float]:
-        """The name of the largest class of the training set.
+    def unit(self) -> str:
+        """The things whose classes are counted: `images`, `pixels` or `objects`."""
+        return "pixels" if self.pixels else "objects" if self.objects else "images"
 
-        The second value is its share of the images, pixels or objects.
-        """
-        counts = (
-            self.pixels["train"].pixels
-            if self.pixels
-            else self.objects["train"].objects
-            if self.objects
-            else self.counts["train"]
-        )
+    @property
+    def majority(self) -> tuple[str, float]:
+        """The name of the largest class of the training set, and its share of the `unit`s."""
+        of_part = self.counts or {
+            **{part: each.pixels for part, each in self.pixels.items()},
+            **{part: each.objects for part, each in self.objects.items()},
+        }
+        counts = of_part["train"]
         largest = int(np.argmax(counts))
         return self.classes[largest], counts[largest] / max(1, sum(counts))
 
@@ -188,50 +243,52 @@ class DataReport:
         return {part: names for part, names in absent.items() if names}
 
     def precision(self, part: str) -> float:
-        """Return the half-width of the 95 % interval for an accuracy of `EXPECTED` on a part."""
-        return half_width(self.images[part])
+        """Return the half-width of Wilson's 95 % interval for an accuracy of `EXPECTED` on a part.
+
+        It is 0 for a part without images, or if images do not have one class each.
+        """
+        images, square = self.images.get(part, 0) if self.counts else 0, WIDTH**2
+        if not images:
+            return 0.0
+        spread = sqrt(EXPECTED * (1 - EXPECTED) / images + square / (4 * images**2))
+        return WIDTH * spread / (1 + square / images)
 
 
-def half_width(images: int, share: float = EXPECTED) -> float:
-    """Return the half-width of Wilson's 95 % confidence interval for a share of `images` images."""
-    square = WIDTH**2
-    spread = sqrt(share * (1 - share) / images + square / (4 * images**2))
-    return WIDTH * spread / (1 + square / images)
+_hints = cache(get_type_hints)
 
 
-def class_counts(dataset: Dataset, targets: Targets) -> dict[str, tuple[int, ...]]:
-    """Count the images of each class, by part; empty if targets are not classes."""
-    if not targets.are_classes:
-        return {}
-    return {
-        name: tuple(np.bincount(part.targets, minlength=len(dataset.classes)).tolist())
-        for name, part in parts_of(dataset).items()
-    }
+def _decode(kind: Any, values: Any) -> Any:
+    """Build a value of a type, such as a dataclass, from JSON-compatible values.
 
-
-def pixel_counts(dataset: Dataset, targets: Targets) -> dict[str, PixelCounts]:
-    """Count the pixels of each class, by part; empty if pixels have no classes."""
-    counts = {
-        name: targets.count_pixels(part, len(dataset.classes))
-        for name, part in parts_of(dataset).items()
-    }
-    return {name: each for name, each in counts.items() if each is not None}
-
-
-def object_counts(dataset: Dataset, targets: Targets) -> dict[str, ObjectCounts]:
-    """Count the objects of each class, by part; empty if targets are no objects."""
-    counts = {
-        name: targets.count_objects(part, len(dataset.classes))
-        for name, part in parts_of(dataset).items()
-    }
-    return {name: each for name, each in counts.items() if each is not None}
+    Unknown fields of a dataclass are ignored. pydantic can do this too, but takes 0.1 seconds to be
+    imported and to build its validators.
+    """
+    kinds = get_args(kind)
+    if isinstance(kind, UnionType):  # with None
+        return None if values is None else _decode(kinds[0], values)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = _hints(kind)
+        fields = {name: _decode(hints[name], values[name]) for name in hints if name in values}
+        return kind(**fields)
+    if get_origin(kind) is tuple:
+        return tuple(_decode(kinds[0], each) for each in values)
+    if get_origin(kind) is dict:
+        return {name: _decode(kinds[1], each) for name, each in values.items()}
+    return values
 
 
 def report_of(inspected: InspectedData, config: DataConfig) -> DataReport:
     """Build the report on a data set that was loaded with this config."""
     dataset, targets = inspected.dataset, TASKS[config.task].load_targets()
-    parts, counts = parts_of(dataset), class_counts(dataset, targets)
-    pixels, objects = pixel_counts(dataset, targets), object_counts(dataset, targets)
+    parts, classes = parts_of(dataset), len(dataset.classes)
+    counts, pixels, objects = {}, {}, {}
+    for name, part in parts.items():
+        if targets.are_classes:
+            counts[name] = tuple(targets.class_counts(part, classes).tolist())
+        if pixel_counts := targets.count_pixels(part, classes):
+            pixels[name] = pixel_counts
+        if object_counts := targets.count_objects(part, classes):
+            objects[name] = object_counts
     return DataReport(
         name=dataset.name,
         root=str(Path(config.root).absolute()) if config.root else "",
@@ -306,28 +363,12 @@ def _matches(inspected: InspectedData) -> tuple[Match, ...]:
 
 def _match_counts(inspected: InspectedData) -> tuple[MatchCount, ...]:
     places, pairs, names = inspected.places, inspected.pairs, list(inspected.places.parts)
+    part, same_as = places.part[pairs.image], places.part[pairs.same_as]
     differs = places.strata[pairs.image] != places.strata[pairs.same_as]
-    counts_of: dict[tuple[str, int, int], list[int]] = {}
-    rows = zip(
-        pairs.kind.tolist(),
-        places.part[pairs.image].tolist(),
-        places.part[pairs.same_as].tolist(),
-        inspected.removed.tolist(),
-        differs.tolist(),
-        strict=True,
-    )
-    for kind, part, same_as, removed, differ in rows:
-        counts = counts_of.setdefault((kind, part, same_as), [0, 0, 0])
-        for place, is_counted in enumerate((True, removed, differ)):
-            counts[place] += is_counted
-    return tuple(
-        MatchCount(kind, names[part], names[same_as], *counts)
-        for (kind, part, same_as), counts in sorted(
-            counts_of.items(), key=lambda item: (item[0][1] == item[0][2], item[0])
-        )
-    )
-
-
-def _match(values: Mapping[str, Any]) -> Match:
-    images = {name: Image(**values[name]) for name in ("image", "same_as")}
-    return Match(**{**values, **images})
+    groups = set(zip(pairs.kind.tolist(), part.tolist(), same_as.tolist(), strict=True))
+    counts = []
+    for kind, own, earlier in sorted(groups, key=lambda group: (group[1] == group[2], group)):
+        is_of = (pairs.kind == kind) & (part == own) & (same_as == earlier)
+        sums = (int(np.sum(is_of & each)) for each in (True, inspected.removed, differs))
+        counts.append(MatchCount(kind, names[own], names[earlier], *sums))
+    return tuple(counts)

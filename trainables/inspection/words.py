@@ -1,15 +1,22 @@
 """A data report in sentences and tables: warnings at the start of a search, and the full report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import wrap
 
 from trainables.catalog.datasets import DATASETS
 from trainables.datasets.arrays import TITLES
 from trainables.errors import counted, printable
-from trainables.inspection.labels import LabelErrors, chance_text, label_headline, pair_lines
-from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Image, Match
-from trainables.inspection.report import EXPECTED, MIN_CLASS, DataReport, MatchCount
+from trainables.inspection.leaks import EXACT, MIRRORED, NEAR, Image
+from trainables.inspection.report import (
+    EXPECTED,
+    MIN_CLASS,
+    DataReport,
+    LabelErrors,
+    Match,
+    MatchCount,
+    SuspiciousLabel,
+)
 
 COARSE = 0.05
 """A note is printed if the half-width of an accuracy's 95 % interval exceeds this."""
@@ -24,6 +31,7 @@ MODES = {
     "CMYK": "CMYK",
 }
 """Pillow's modes in words; other modes are printed unchanged."""
+KINDS = {EXACT: "equal", NEAR: "nearly equal", MIRRORED: "mirrored"}
 DOES = {
     EXACT: ("is a copy of {}", "are copies of {}"),
     NEAR: ("is nearly equal to {}", "are nearly equal to {}"),
@@ -32,24 +40,19 @@ DOES = {
 """The verbs for a single image and for several, by kind of match."""
 
 
-def source(report: DataReport) -> str:
-    """Return the data set's name or, for a folder of images, `folder` and the folder's name.
-
-    A published data set has a root folder too, but this is not named.
-    """
-    entry = DATASETS.get(report.name)
-    is_folder = entry is not None and entry.from_folder
-    return f"folder {printable(Path(report.root).name)}" if is_folder else report.name
-
-
 def headline(report: DataReport) -> str:
-    """Summarise the data set in one line."""
+    """Summarise the data set in one line.
+
+    A published data set has a root folder too, but only that of a folder of images is named.
+    """
+    is_folder = report.name in DATASETS and DATASETS[report.name].from_folder
+    source = f"folder {printable(Path(report.root).name)}" if is_folder else report.name
     parts = [
         f"{images:,} {_title(report, part)}" for part, images in report.images.items() if images
     ]
     classes = f" in {counted(len(report.classes), 'class', 'classes')}" if report.classes else ""
     return (
-        f"{source(report)}: {counted(sum(report.images.values()), 'image')}{classes} "
+        f"{source}: {counted(sum(report.images.values()), 'image')}{classes} "
         f"({', '.join(parts)}), {form(report)}"
     )
 
@@ -78,10 +81,9 @@ def warnings(report: DataReport) -> Iterator[str]:
     yield from _contradictions(report)
     yield from _classes(report)
     coarse = [
-        f"±{100 * report.precision(part):.1f} points on "
-        f"{counted(report.images[part], f'{TITLES[part]} image')}"
+        f"±{100 * precision:.1f} points on {counted(report.images[part], f'{TITLES[part]} image')}"
         for part in ("val", "test")
-        if report.counts and report.images.get(part) and report.precision(part) > COARSE
+        if (precision := report.precision(part)) > COARSE
     ]
     if coarse:
         precisions = " and ".join(coarse)
@@ -96,7 +98,7 @@ def _leaks(report: DataReport) -> Iterator[str]:
         is_twice_in_folds = report.folds and count.part == "train" and not report.together
         if count.part == count.same_as and not (is_twice_in_folds or count.removed):
             continue
-        first = next((match for match in report.matches if _is_of(match, count)), None)
+        first = next((match for match in report.matches if match.group == count.group), None)
         example = f" (first: {match_text(first)})" if first and first.image.name else ""
         kind = "note" if count.kind == MIRRORED else "warning"
         removal = _removal_text(count) if count.removed else ""
@@ -113,14 +115,6 @@ def match_count_text(report: DataReport, count: MatchCount) -> str:
     return f"{count.images:,}{of} {TITLES[count.part]} image{'s' * (every > 1)} {does}"
 
 
-def _is_of(match: Match, count: MatchCount) -> bool:
-    return (match.kind, match.image.part, match.same_as.part) == (
-        count.kind,
-        count.part,
-        count.same_as,
-    )
-
-
 def _removal_text(count: MatchCount) -> str:
     some = f"{count.removed:,} of them {'is' if count.removed == 1 else 'are'}"
     every = "it is" if count.removed == 1 else "they are"
@@ -129,22 +123,18 @@ def _removal_text(count: MatchCount) -> str:
 
 
 def _contradictions(report: DataReport) -> Iterator[str]:
-    for kind, relation in ((EXACT, "equal"), (NEAR, "nearly equal")):
-        counts = [count for count in report.match_counts if count.kind == kind]
-        if number := sum(count.disagree for count in counts):
-            first = next(
-                (match for match in report.matches if match.disagrees and match.kind == kind), None
-            )
-            example = (
-                f" (first: {match_text(first)}, '{printable(first.image.label)}' and "
-                f"'{printable(first.same_as.label)}')"
-                if first
-                else ""
+    for kind in (EXACT, NEAR):
+        disagree = [match for match in report.matches if match.disagrees and match.kind == kind]
+        if number := sum(count.disagree for count in report.match_counts if count.kind == kind):
+            example = "".join(
+                f" (first: {match_text(match)}, '{printable(match.image.label)}' and "
+                f"'{printable(match.same_as.label)}')"
+                for match in disagree[:1]
             )
             yield (
                 f"warning: {counted(number, 'image')} {'has' if number == 1 else 'have'} a "
-                f"different class from {'an' if kind == EXACT else 'a'} {relation} image{example}. "
-                "Check these images: at most one of the two classes is correct."
+                f"different class from {'an' if kind == EXACT else 'a'} {KINDS[kind]} image"
+                f"{example}. Check these images: at most one of the two classes is correct."
             )
     if (count := report.contradicting) > 0:
         yield (
@@ -171,7 +161,9 @@ def contradictions(report: DataReport) -> list[tuple[str, str, str, str]]:
 def _classes(report: DataReport) -> Iterator[str]:
     for part, names in report.missing.items():
         if part != "train":
-            classes = _class_names(names, "class", "classes")
+            quoted = ", ".join(f"'{printable(name)}'" for name in names[:3])
+            more = ", ..." if len(names) > 3 else ""
+            classes = f"{len(names):,} classes ({quoted}{more})" if names[1:] else f"class {quoted}"
             yield f"warning: the {TITLES[part]} set has no image of {classes}."
     if small := report.small_classes:
         fewest = min(small, key=lambda name: small[name])
@@ -185,14 +177,6 @@ def _classes(report: DataReport) -> Iterator[str]:
             f"{'has' if len(small) == 1 else 'have'} fewer than {MIN_CLASS} training images "
             f"(fewest: '{printable(fewest)}', {small[fewest]:,}). {remedy}"
         )
-
-
-def _class_names(names: tuple[str, ...], singular: str, plural: str) -> str:
-    """Format a list of classes: `class 'a'`, or `4 classes ('a', 'b', 'c', ...)`."""
-    quoted = ", ".join(f"'{printable(name)}'" for name in names[:3])
-    if len(names) == 1:
-        return f"{singular} {quoted}"
-    return f"{counted(len(names), singular, plural)} ({quoted}{', ...' if len(names) > 3 else ''})"
 
 
 def match_text(match: Match) -> str:
@@ -212,42 +196,26 @@ def class_table(report: DataReport) -> list[list[str]]:
     Its rows are the titles, one row for each class, and the sums. If pixels have classes, there are
     shares of the pixels instead, and no sums; if there are objects, they are counted.
     """
-    if report.objects:
-        return _object_table(report)
-    if report.pixels:
-        return _pixel_table(report)
-    if not report.counts:
+    columns, last = {}, "all"
+    for part, counts in report.counts.items():
+        columns[part] = [f"{count:,}" for count in (*counts, report.images[part])]
+    for part, pixels in report.pixels.items():
+        columns[part], last = _in_images(map(share_text, pixels.shares), pixels.images), ""
+    for part, objects in report.objects.items():
+        cells = _in_images((f"{count:,}" for count in objects.objects), objects.images)
+        columns[part], last = [*cells, counted(objects.without, "image")], "none"
+    if not columns:
         return []
-    titles = ["class", *(_title(report, part) for part in report.counts)]
-    rows = [
-        [printable(name), *(f"{counts[row]:,}" for counts in report.counts.values())]
-        for row, name in enumerate(report.classes)
+    names = ["class", *map(printable, report.classes), *([last] if last else [])]
+    titled = [[_title(report, part), *cells] for part, cells in columns.items()]
+    return [list(row) for row in zip(names, *titled, strict=True)]
+
+
+def _in_images(amounts: Iterable[str], images: Iterable[int]) -> list[str]:
+    return [
+        f"{amount} in {counted(count, 'image')}"
+        for amount, count in zip(amounts, images, strict=True)
     ]
-    return [titles, *rows, ["all", *(f"{images:,}" for images in report.images.values())]]
-
-
-def _pixel_table(report: DataReport) -> list[list[str]]:
-    """Return for each part the share of each class, and the number of images that have it."""
-    columns = [["class", *(printable(name) for name in report.classes)]]
-    for part, counts in report.pixels.items():
-        cells = [
-            f"{share_text(share)} in {counted(images, 'image')}"
-            for share, images in zip(counts.shares, counts.images, strict=True)
-        ]
-        columns.append([_title(report, part), *cells])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _object_table(report: DataReport) -> list[list[str]]:
-    """Return for each part the objects of each class, and the number of images that have it."""
-    columns = [["class", *map(printable, report.classes), "none"]]
-    for part, counts in report.objects.items():
-        cells = [
-            f"{objects:,} in {counted(images, 'image')}"
-            for objects, images in zip(counts.objects, counts.images, strict=True)
-        ]
-        columns.append([_title(report, part), *cells, counted(counts.without, "image")])
-    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def share_text(share: float) -> str:
@@ -282,30 +250,22 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
             ("sizes", ", ".join([*sizes, *more]) + part),
             ("colours", ", ".join(modes) + part),
         ]
-    if report.counts:
+    if report.occurrences:
         name, share = report.majority
-        majority = f"{100 * share:.3g} % of the training images are '{printable(name)}'"
-        titled.append(("largest class", majority))
-        titled += [
-            (
-                f"{TITLES[part]} set",
-                f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
-                f"to within ±{100 * report.precision(part):.1f} points (95 % confidence)",
-            )
-            for part in ("val", "test")
-            if report.images.get(part)
-        ]
-    if report.pixels:
-        name, share = report.majority
-        text = f"{100 * share:.3g} % of the training pixels are '{printable(name)}'"
+        text = f"{100 * share:.3g} % of the training {report.unit} are '{printable(name)}'"
         titled.append(("largest class", text))
-        if ignored := report.pixels["train"].ignored_share:
-            text = f"{share_text(ignored)} of the training pixels belong to no class"
-            titled.append(("ignored", text))
-    if report.objects:
-        name, share = report.majority
-        text = f"{100 * share:.3g} % of the training objects are '{printable(name)}'"
-        titled.append(("largest class", text))
+    titled += [
+        (
+            f"{TITLES[part]} set",
+            f"an accuracy of {EXPECTED:g} on {counted(report.images[part], 'image')} is known "
+            f"to within ±{100 * precision:.1f} points (95 % confidence)",
+        )
+        for part in ("val", "test")
+        if (precision := report.precision(part))
+    ]
+    if report.pixels and (ignored := report.pixels["train"].ignored_share):
+        text = f"{share_text(ignored)} of the training pixels belong to no class"
+        titled.append(("ignored", text))
     titled.append(("copies", _copies(report)))
     if report.left_out_count:
         titled.append(("left out", f"{counted(report.left_out_count, 'file')}"))
@@ -336,21 +296,23 @@ def lines(report: DataReport) -> list[str]:
         )
     if to_check := contradictions(report):
         text_lines.append("check these pairs, which show the same picture but differ in class:")
-        text_lines += [
-            f"  {file} ('{label}') and {other_file} ('{other_label}')"
-            for file, label, other_file, other_label in to_check[:MAX_NAMED]
+        pairs = [
+            f"{file} ('{label}') and {other_file} ('{other_label}')"
+            for file, label, other_file, other_label in to_check
         ]
-        if len(to_check) > MAX_NAMED:
-            text_lines.append(f"  and {len(to_check) - MAX_NAMED:,} more")
-    text_lines += [f"  {entry.path}: {entry.reason}" for entry in report.left_out[:MAX_NAMED]]
-    if report.left_out_count > MAX_NAMED:
-        text_lines.append(f"  and {report.left_out_count - MAX_NAMED:,} more")
+        text_lines += _first_of(pairs, MAX_NAMED, len(pairs))
+    omitted = [f"{entry.path}: {entry.reason}" for entry in report.left_out]
+    text_lines += _first_of(omitted, MAX_NAMED, report.left_out_count)
     for count in report.match_counts:
-        some = [match_text(match) for match in report.matches if _is_of(match, count)]
-        text_lines += [f"  {text}" for text in some[:MAX_PAIRS]]
-        if count.images > MAX_PAIRS:
-            text_lines.append(f"  and {count.images - MAX_PAIRS:,} more")
+        matches = [match_text(match) for match in report.matches if match.group == count.group]
+        text_lines += _first_of(matches, MAX_PAIRS, count.images)
     return text_lines + (label_lines(report.labels) if report.labels else [])
+
+
+def _first_of(texts: list[str], most: int, count: int) -> list[str]:
+    """Indent the first `most` texts, and add how many more there are, of `count` in total."""
+    more = [f"and {count - most:,} more"] if count > most else []
+    return [f"  {text}" for text in (*texts[:most], *more)]
 
 
 def label_lines(labels: LabelErrors) -> list[str]:
@@ -390,3 +352,33 @@ def align_columns(rows: list[list[str]]) -> list[str]:
 def shorten(name: str) -> str:
     """Shorten a name to at most `MAX_NAME` characters, with an ellipsis at the end."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def label_headline(labels: LabelErrors) -> str:
+    """Summarise the expected number of wrong labels in a sentence."""
+    judged = f"{counted(labels.judged, 'label')} {'was' if labels.judged == 1 else 'were'} judged"
+    checked = f"; {labels.checked:,} others were checked by a person" if labels.checked else ""
+    scope = f"({judged} by {labels.features}{checked})"
+    if not labels.expected:
+        listed = "; those listed are the least typical of their class" if labels.suspicious else ""
+        return f"There is no evidence of wrong labels {scope}{listed}."
+    share = 100 * labels.expected / max(1, labels.judged)
+    return (
+        f"About {counted(max(1, round(labels.expected)), 'label')} ({share:.2g} %) "
+        f"{'is' if round(labels.expected) <= 1 else 'are'} expected to be wrong {scope}; "
+        f"{labels.likely:,} {'is' if labels.likely == 1 else 'are'} probably wrong."
+    )
+
+
+def chance_text(suspect: SuspiciousLabel) -> str:
+    """Format the probability that a label is wrong; empty without evidence of wrong labels."""
+    return f"{100 * suspect.chance:.0f} %" if suspect.chance else ""
+
+
+def pair_lines(labels: LabelErrors) -> Iterator[str]:
+    """Yield a line for each pair of classes with expected errors."""
+    for pair in labels.pairs:
+        yield (
+            f"{pair.expected:,.0f} with the label '{printable(pair.label)}' that show "
+            f"'{printable(pair.suggested)}'"
+        )

@@ -12,7 +12,8 @@ from trainables.baselines.features import Values
 from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
-from trainables.inspection.labels import (
+from trainables.inspection.leaks import MIRRORED, InspectedData, Places, components
+from trainables.inspection.report import (
     LIKELY,
     MAX_LISTED,
     MAX_PAIRS,
@@ -21,8 +22,6 @@ from trainables.inspection.labels import (
     PairErrors,
     SuspiciousLabel,
 )
-from trainables.inspection.leaks import InspectedData
-from trainables.inspection.matches import MIRRORED, Places
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
 from trainables.progress import step
 from trainables.tasks import TASKS
@@ -121,7 +120,7 @@ def rank_labels(
         checked: the files of images whose label a person has checked.
     """
     places, dataset = inspected.places, inspected.dataset
-    numbers = np.setdiff1d(np.arange(len(places.row)), inspected.removed_of_one_class)
+    numbers = np.setdiff1d(np.arange(len(places.part)), inspected.removed_of_one_class)
     labels = places.strata[numbers]
     with step("computing the features of images"):
         values = compute_features(inspected, config, model)[numbers]
@@ -147,14 +146,9 @@ def compute_features(inspected: InspectedData, config: DataConfig, model: ModelC
 
 def _groups(inspected: InspectedData) -> Labels:
     """Return the group of each image, (images,): those with equal or nearly equal pictures."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    pairs, count = inspected.pairs, len(inspected.places.row)
-    rows = np.flatnonzero(pairs.kind != MIRRORED)
-    ends = pairs.image[rows], pairs.same_as[rows]
-    joins = coo_array((np.ones(len(rows)), ends), shape=(count, count))
-    return np.asarray(connected_components(joins, directed=False)[1], np.int64)
+    pairs = inspected.pairs
+    edges = np.stack([pairs.image, pairs.same_as], axis=1)[pairs.kind != MIRRORED]
+    return components(edges, len(inspected.places.part))
 
 
 def describe_ranking(ranked: RankedLabels, places: Places) -> LabelErrors:
@@ -194,6 +188,6 @@ def _pairs(ranked: RankedLabels) -> tuple[PairErrors, ...]:
 
 
 def _thumbnail(places: Places, number: int) -> str:
-    part = list(places.parts.values())[places.part[number]]
-    single = part.take(np.array([places.row[number]]))
+    title, row = places.locate(number)
+    single = places.parts[title].take(np.array([row]))
     return encode_webp(next(single.each()))

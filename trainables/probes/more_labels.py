@@ -8,7 +8,7 @@ interval. How often the truth lies in it is measured by `tests.bench.more_labels
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,17 +44,6 @@ LEVEL = 0.9
 """The probability of the interval."""
 
 Errors = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """The accuracy with more images, with its interval."""
-
-    times: float
-    """The number of training images, as a multiple of the present one."""
-    low: float
-    likely: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -96,16 +85,14 @@ class LearningCurve:
         drawn = generator.choice(len(shares), SAMPLES, p=shares / shares.sum())
         factor = factors[drawn] + generator.standard_normal(SAMPLES) / np.sqrt(precisions[drawn])
         errors = floors[drawn] + np.maximum(factor, 0) * (images / last) ** -exponents[drawn]
-        errors += generator.standard_normal(SAMPLES) * self._validation_deviation()
+        # The half error more keeps the deviation above 0 if all images were classified correctly.
+        error = (float(means[-1]) * self.validated + 0.5) / (self.validated + 1)
+        deviation = float(np.sqrt(error * (1 - error) / self.validated))
+        errors += generator.standard_normal(SAMPLES) * deviation
         low, likely, high = np.quantile(
             1 - np.clip(errors, 0, 1), [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]
         )
         return float(low), float(likely), float(high)
-
-    def _validation_deviation(self) -> float:
-        # The half error more keeps the deviation above 0 if all images were classified correctly.
-        error = (float(self.means[-1]) * self.validated + 0.5) / (self.validated + 1)
-        return float(np.sqrt(error * (1 - error) / self.validated))
 
     def _variances(self) -> Errors:
         """Return the variance of the mean error of each size, by the chance of its subsets.
@@ -113,18 +100,10 @@ class LearningCurve:
         That of a fit is inversely proportional to the size. The fits of one size share the
         validation images, whose chance is added in `forecast`.
         """
-        at_last = [
-            np.var(each, ddof=1) * size / self.sizes[-1]
-            for size, each in zip(self.sizes, self.errors, strict=True)
-            if len(each) > 1
-        ]
+        each, last = list(zip(self.sizes, self.errors, strict=True)), self.sizes[-1]
+        at_last = [np.var(own, ddof=1) * size / last for size, own in each if len(own) > 1]
         variance = max(float(np.mean(at_last)), LEAST_VARIANCE)
-        return np.array(
-            [
-                variance * self.sizes[-1] / size / len(each)
-                for size, each in zip(self.sizes, self.errors, strict=True)
-            ]
-        )
+        return np.array([variance * last / size / len(own) for size, own in each])
 
 
 def learning_curve(
@@ -176,14 +155,16 @@ def learning_curve(
 def more_labels(curve: LearningCurve, images: int) -> Json:
     """Return a learning curve and its forecasts as JSON-compatible values.
 
-    Args:
-        curve: the curve.
-        images: the present number of training images.
+    A forecast has the accuracy (`low`, `likely` and `high`) with `times` as many training images as
+    the present number, `images`.
     """
+    forecasts = [(times, *curve.forecast(times * images)) for times in TIMES]
     return {
         "images": images,
         "sizes": list(curve.sizes),
         "accuracies": (1 - curve.means).tolist(),
         "validated": curve.validated,
-        "forecasts": [asdict(Forecast(times, *curve.forecast(times * images))) for times in TIMES],
+        "forecasts": [
+            dict(zip(("times", "low", "likely", "high"), each, strict=True)) for each in forecasts
+        ],
     }

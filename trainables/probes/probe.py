@@ -13,23 +13,25 @@ import math
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.baselines.base import Beat, no_beat
+from trainables.baselines.base import Beat, load_baseline, no_beat
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.feature_classifiers import FeatureClassifier, Probabilities
 from trainables.baselines.features import Images, Values
 from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS
+from trainables.catalog.weights import cached, in_folder
+from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.models.families import Family
-from trainables.models.weights import start_from
+from trainables.models.weights import check, start_from
 from trainables.probes.more_labels import LearningCurve, learning_curve, more_labels
+from trainables.probes.unlabelled import FilesPart
 from trainables.tasks.base import FromPixels
 from trainables.tasks.pixels import Pixels, scaling, shared_tensor
 from trainables.training.loop import as_values, eval_batch, on_device, seeded
@@ -42,6 +44,12 @@ _CURVES: dict[tuple[str, ...], LearningCurve | None] = {}
 """The learning curves of this process, which are the same for all values of the option `c`."""
 ABSENT = -1e4
 """The output for a class without training images, whose probability is then 0."""
+NETWORKS = ("mobilenet_v2", "efficientnet_b0", "resnet18", "resnet50", "squeezenet1_0")
+"""The networks whose features can be used, the first one that has weights."""
+HAND_MADE = "svm"
+"""The model whose hand-made features are used without weights."""
+SIDE, HAND_MADE_SIDE = 128, 32
+"""The height and width, in pixels, to which images are resized for a network, and without one."""
 
 
 class LinearProbe(FeatureClassifier):
@@ -242,8 +250,8 @@ class ProbeNetwork(nn.Module):
     def put(self, classifier: LinearClassifier) -> None:
         """Make a fitted classifier the last layer; some classes may have no training images."""
         weights, biases = classifier.logits()
-        self.last.weight.zero_()[classifier.classes_] = as_floats(weights)
-        self.last.bias.fill_(ABSENT)[classifier.classes_] = as_floats(biases)
+        self.last.weight.zero_()[classifier.classes_] = torch.from_numpy(weights).float()
+        self.last.bias.fill_(ABSENT)[classifier.classes_] = torch.from_numpy(biases).float()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float32 (batch, channels, height, width) to logits, (batch, classes)."""
@@ -251,6 +259,50 @@ class ProbeNetwork(nn.Module):
         return logits
 
 
-def as_floats(values: NDArray[Any]) -> Tensor:
-    """Convert an array to float32."""
-    return torch.from_numpy(values).float()
+def model_for_files(weights: Path | None) -> ModelConfig:
+    """Return the probe whose features are used: that of the first network that has weights.
+
+    Without weights, it is the classifier on hand-made features.
+
+    Args:
+        weights: a folder of files, or a file or checkpoint of the first network; None to look in
+            torch's cache.
+
+    Raises:
+        ConfigError: `weights` cannot be used.
+    """
+    if weights is None:
+        names = [name for name in NETWORKS if name in cached()]
+    elif weights.is_dir() and not (weights / "manifest.json").exists():
+        names = [name for name in NETWORKS if in_folder(weights, name).exists()] or [NETWORKS[0]]
+    else:
+        names = [NETWORKS[0]]  # whose check says what is missing
+    if not names:
+        return ModelConfig(name=HAND_MADE, features="all")
+    place = None if weights is None else str(weights.absolute())
+    model = ModelConfig(name=f"probe_{names[0]}", input_size=SIDE, weights=place)
+    check(model, (3, SIDE, SIDE), 2)
+    return model
+
+
+class FileFeatures:
+    """Computes the features of image files, and keeps them in the cache."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        """Choose the model (`model_for_files`)."""
+        side = SIDE if MODELS[model.name].source else HAND_MADE_SIDE
+        part = Part(np.zeros((1, side, side, 3), np.uint8), np.zeros(1, np.int64))
+        # Features do not depend on the classes, but a data set has some.
+        self._dataset = Dataset("folder", ("a", "b"), part, part, None, "")
+        baseline = load_baseline(TrialConfig(model=model))
+        assert isinstance(baseline, FeatureClassifier)
+        self._baseline = baseline
+
+    def of(self, paths: Sequence[Path], beat: Beat = no_beat) -> Values:
+        """Return the features of images, float32 (images, length).
+
+        Raises:
+            ConfigError: an image is damaged.
+        """
+        part = FilesPart(list(paths), self._dataset, beat)
+        return np.asarray(self._baseline.features(part, self._dataset, beat))

@@ -1,13 +1,17 @@
-"""A linear probe that also learns from images without labels.
+"""A linear probe that also learns from images without labels, and training data with such images.
 
 Labels are spread from the images that have one to their neighbours in the space of features, and on
 to the neighbours of these (label propagation; Zhou et al. 2004, "Learning with Local and Global
 Consistency", in the form of Iscen et al. 2019, arXiv 1904.04717). The linear classifier is then
 fitted to all images; one whose class is uncertain counts little. This helps with up to some hundred
 labels. With thousands, the images without labels add nothing.
+
+For a network that is trained, the images whose class is the most certain count as training images
+of that class (pseudo-labels; Lee 2013).
 """
 
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +23,12 @@ from trainables.baselines.base import Beat, no_beat
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
 from trainables.baselines.shared import are_cached, features_of
-from trainables.datasets.arrays import Dataset, Labels
+from trainables.catalog.networks import PROBE_SIDE
+from trainables.catalog.unlabelled import number_used
+from trainables.config import DataConfig, ModelConfig, TrialConfig
+from trainables.datasets.arrays import Dataset, Labels, Part, join_names
 from trainables.probes.probe import LinearProbe, ProbeNetwork
-from trainables.probes.unlabelled import batches, folder_of, used_paths
+from trainables.probes.unlabelled import FilesPart, UnlabelledFolder, batches
 from trainables.values import Evaluation
 
 ROWS = 2000
@@ -140,19 +147,19 @@ def neighbour_graph(values: Values, neighbours: int, beat: Beat = no_beat) -> cs
 class SpreadingProbe(LinearProbe):
     """A probe that is fitted to the training images and to those without labels."""
 
-    @property
-    def folder(self) -> Path:
-        """The folder of the images without labels."""
-        return Path(str(self.config.model.options["unlabelled"]))
-
     @cached_property
     def paths(self) -> list[Path]:
         """The images without labels that are used.
 
         Raises:
-            ConfigError: see `used_paths`.
+            ConfigError: see `UnlabelledFolder.paths`.
         """
-        return used_paths(self.folder, folder_of(self.config.data))
+        return UnlabelledFolder(self.folder, self.config.data).paths
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the images without labels."""
+        return Path(str(self.config.model.options["unlabelled"]))
 
     def fit(self, dataset: Dataset, beat: Beat = no_beat) -> ProbeNetwork:
         """Spread the labels, and fit the last layer to all images."""
@@ -171,6 +178,19 @@ class SpreadingProbe(LinearProbe):
         each = batches(self.paths, dataset, beat)
         return np.concatenate([features_of(part, kind, beat) for part in each])
 
+    def spread(
+        self, labelled: Values, unlabelled: Values, dataset: Dataset, beat: Beat
+    ) -> tuple[Labels, Scores]:
+        """Return the class of each image without a label, and its certainty, given the features."""
+        return spread(
+            labelled,
+            dataset.train.targets,
+            unlabelled,
+            classes=len(dataset.classes),
+            neighbours=self.config.model.options["neighbours"],
+            beat=beat,
+        )
+
     def fit_to_all(
         self, labelled: Values, unlabelled: Values, dataset: Dataset, beat: Beat = no_beat
     ) -> LinearClassifier:
@@ -180,14 +200,7 @@ class SpreadingProbe(LinearProbe):
         to, too.
         """
         labels = dataset.train.targets
-        more_labels, certainty = spread(
-            labelled,
-            labels,
-            unlabelled,
-            classes=len(dataset.classes),
-            neighbours=self.config.model.options["neighbours"],
-            beat=beat,
-        )
+        more_labels, certainty = self.spread(labelled, unlabelled, dataset, beat)
         # Their mean is 1, so that `c` means the same as without images without labels.
         certainty = certainty / certainty.mean() if certainty.any() else np.ones_like(certainty)
         weights = np.concatenate([np.ones(len(labels)), certainty])
@@ -211,3 +224,62 @@ class SpreadingProbe(LinearProbe):
         parts = batches(self.paths, dataset)
         more = sum(len(part) for part in parts if not are_cached(part, kind))
         return super().uncached_images(dataset) + more
+
+
+def most_certain(certainty: Scores) -> Rows:
+    """Return the rows of the images that are used, sorted, given the certainty of each."""
+    return np.sort(np.argsort(-certainty, kind="stable")[: number_used(len(certainty))])
+
+
+@lru_cache(maxsize=4)
+def _count(folder: Path, data: DataConfig) -> int:
+    return number_used(len(UnlabelledFolder(folder, data).paths))
+
+
+class PseudoLabels:
+    """The images without labels that a network also trains on."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        """Build the probe in whose space of features images are neighbours.
+
+        `config` is that of the network, with the folder of the images (`model.unlabelled`).
+        """
+        options = config.model.options
+        model = ModelConfig(
+            name=config.model.name.replace("pseudo_", "spread_", 1),
+            weights=options["weights"],
+            input_size=min(options["input_size"] or PROBE_SIDE, PROBE_SIDE),
+            unlabelled=options["unlabelled"],
+            neighbours=options["neighbours"],
+        )
+        self.probe = SpreadingProbe(replace(config, model=model))
+
+    @property
+    def count(self) -> int:
+        """The number of images that are added to the training set, counted once by a process.
+
+        Raises:
+            ConfigError: see `UnlabelledFolder.paths`.
+        """
+        return _count(self.probe.folder, self.probe.config.data)
+
+    def added_to(self, dataset: Dataset, beat: Beat | None = None) -> Dataset:
+        """Return a data set with these images in its training set.
+
+        Raises:
+            ConfigError: the images cannot be used, or the weights are missing.
+        """
+        beat = beat or no_beat
+        labelled = self.probe.features(dataset.train, dataset, beat)
+        unlabelled = self.probe.unlabelled_features(dataset, beat)
+        classes, certainty = self.probe.spread(labelled, unlabelled, dataset, beat)
+        rows = most_certain(certainty)
+        images = FilesPart([self.probe.paths[row] for row in rows], dataset, beat).images
+        labels = classes[rows].astype(dataset.train.targets.dtype)
+        paths = tuple(f"unlabelled/{self.probe.paths[row].name}" for row in rows)
+        train = Part(
+            np.concatenate([dataset.train.images, images]),
+            np.concatenate([dataset.train.targets, labels]),
+            join_names(dataset.train.names, paths),
+        )
+        return replace(dataset, train=train, strata=None, groups=None)

@@ -31,78 +31,113 @@ BATCH = 500
 """The number of images that are decoded at once."""
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """Return the paths of all images in a folder, sorted.
+class UnlabelledFolder:
+    """The images in a folder, without those that the data set has too.
 
-    Raises:
-        ConfigError: the folder is missing or unreadable, or has no images.
+    The folders are listed once; all properties raise the errors of `paths`.
     """
-    try:
-        paths = walk(folder, folder.resolve()).all_images
-    except OSError as error:
-        raise ConfigError(
-            f"the folder of images without labels, '{folder}', cannot be read ({error.strerror}). "
-            "Restore it."
-        ) from error
-    if not paths:
-        raise ConfigError(f"the folder of images without labels, '{folder}', has no images.")
-    return paths
 
+    def __init__(self, folder: Path, data: DataConfig | None = None) -> None:
+        """Take the images of `folder`, except copies of those of `data`, if that is a folder."""
+        self.folder, self.labelled = folder, None
+        if data is not None and data.root and DATASETS[data.name].from_folder:
+            self.labelled = Path(data.root)
 
-def folder_of(config: DataConfig) -> Path | None:
-    """Return the folder of a data set; None if it is no folder of images."""
-    return Path(config.root) if DATASETS[config.name].from_folder and config.root else None
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The paths of the images that are used, sorted; at most `MOST`.
 
+        Raises:
+            ConfigError: a folder is missing or unreadable, or has no images, or all images of this
+                one are in the data set too.
+        """
+        places = np.linspace(0, len(self._unique) - 1, min(MOST, len(self._unique)))
+        return [self._unique[place] for place in places.round().astype(int)]
 
-def used_paths(folder: Path, data: Path | None = None) -> list[Path]:
-    """Return the paths of the images that are used, sorted; at most `MOST`.
+    def check(self) -> str:
+        """Check the headers of the images, and describe them in a line for the start of a search.
 
-    Args:
-        folder: the folder of the images.
-        data: the folder of the data set, whose images are left out; None if it is no folder.
-
-    Raises:
-        ConfigError: as for `image_paths`, or no image is left.
-    """
-    return _evenly(_without_copies(image_paths(folder), folder, data))
-
-
-def _without_copies(paths: list[Path], folder: Path, data: Path | None) -> list[Path]:
-    """Leave out the files whose content is that of an image of the data set.
-
-    Raises:
-        ConfigError: no image of the folder is left, or the data set cannot be read.
-    """
-    if data is None:
-        return paths
-    labelled: dict[int, list[Path]] = {}
-    try:
-        for path in walk(data, data.resolve()).all_images:
-            labelled.setdefault(_status(path).st_size, []).append(path)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder of the data set, '{data}', cannot be read ({error.strerror}), so that "
-            "copies of its images cannot be found among those without labels. Restore it."
-        ) from error
-    hashes: dict[int, set[str]] = {}
-    unique = []
-    for path in paths:
-        size = _status(path).st_size
-        if size in labelled:
-            if size not in hashes:
-                hashes[size] = set(map(_hash, labelled[size]))
-            if _hash(path) in hashes[size]:
-                continue
-        unique.append(path)
-    if not unique:
-        raise ConfigError(
-            f"all images in '{folder}' are in the data set too, so there are none without labels."
+        Raises:
+            ConfigError: as for `paths`, or images cannot be read.
+        """
+        total, paths, copies = len(self._unique), self.paths, len(self._every) - len(self._unique)
+        with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
+            headers = zip(paths, pool.map(header, paths), strict=True)
+            unreadable = [path for path, each in headers if each is None]
+        if unreadable:
+            raise ConfigError(
+                f"{counted(len(unreadable), 'image')} without a label cannot be read (first: "
+                f"'{printable(str(unreadable[0]))}'). Remove "
+                f"{'it' if len(unreadable) == 1 else 'them'} from '{self.folder}'."
+            )
+        left_out = f"; {counted(copies, 'other')} are copies of labelled ones" if copies else ""
+        if total > len(paths):
+            return (
+                f"note: {len(paths):,} of the {total:,} images without labels in '{self.folder}' "
+                f"are used, which is the maximum{left_out}."
+            )
+        return (
+            f"note: {counted(total, 'image')} without labels in '{self.folder}' are used, too"
+            f"{left_out}."
         )
-    return unique
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that identify the images by their paths and sizes, on any machine."""
+        hasher = hashlib.sha256()
+        for path in self.paths:
+            size = _status(path).st_size
+            hasher.update(os.fsencode(path.relative_to(self.folder)) + f"\0{size}\0".encode())
+        return hasher.hexdigest()[:16]
+
+    @cached_property
+    def _every(self) -> list[Path]:
+        """The paths of all images, sorted."""
+        try:
+            paths = walk(self.folder, self.folder.resolve()).all_images
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of images without labels, '{self.folder}', cannot be read "
+                f"({error.strerror}). Restore it."
+            ) from error
+        if not paths:
+            raise ConfigError(
+                f"the folder of images without labels, '{self.folder}', has no images."
+            )
+        return paths
+
+    @cached_property
+    def _unique(self) -> list[Path]:
+        """The files whose content is not that of an image of the data set."""
+        paths, labelled, hashes = self._every, dict[int, list[Path]](), dict[int, set[str]]()
+        if self.labelled is None:
+            return paths
+        try:
+            for path in walk(self.labelled, self.labelled.resolve()).all_images:
+                labelled.setdefault(_status(path).st_size, []).append(path)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of the data set, '{self.labelled}', cannot be read ({error.strerror}),"
+                " so that copies of its images cannot be found among those without labels. "
+                "Restore it."
+            ) from error
+        unique = []
+        for path in paths:
+            size = _status(path).st_size
+            if size in labelled and size not in hashes:
+                hashes[size] = set(map(_hash, labelled[size]))
+            if size not in labelled or _hash(path) not in hashes[size]:
+                unique.append(path)
+        if not unique:
+            raise ConfigError(
+                f"all images in '{self.folder}' are in the data set too, so there are none without "
+                "labels."
+            )
+        return unique
 
 
 def _hash(path: Path) -> str:
-    """Return a hash of a file's content; empty if it cannot be read, which is told elsewhere."""
+    """Return a hash of a file's content; empty if it cannot be read, which `check` reports."""
     status = _status(path)
     return _content_hash(path, status.st_size, status.st_mtime_ns)
 
@@ -113,57 +148,6 @@ def _content_hash(path: Path, size: int, changed_ns: int) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _evenly(paths: list[Path]) -> list[Path]:
-    """Return at most `MOST` of these paths, evenly spread."""
-    places = np.linspace(0, len(paths) - 1, min(MOST, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
-
-
-def check(folder: Path, data: Path | None = None) -> str:
-    """Check the headers of the images, and describe them in a line for the start of a search.
-
-    Args:
-        folder: the folder of the images.
-        data: the folder of the data set (`used_paths`).
-
-    Raises:
-        ConfigError: as for `used_paths`, or images cannot be read.
-    """
-    every = image_paths(folder)
-    unique = _without_copies(every, folder, data)
-    total, paths = len(unique), _evenly(unique)
-    copies = len(every) - total
-    with step("reading the headers of images"), ThreadPoolExecutor(processors()) as pool:
-        headers = zip(paths, pool.map(header, paths), strict=True)
-        unreadable = [path for path, each in headers if each is None]
-    if unreadable:
-        raise ConfigError(
-            f"{counted(len(unreadable), 'image')} without a label cannot be read (first: "
-            f"'{printable(str(unreadable[0]))}'). Remove {'it' if len(unreadable) == 1 else 'them'}"
-            f" from '{folder}'."
-        )
-    left_out = f"; {counted(copies, 'other')} are copies of labelled ones" if copies else ""
-    if total > len(paths):
-        return (
-            f"note: {len(paths):,} of the {total:,} images without labels in '{folder}' are used, "
-            f"which is the maximum{left_out}."
-        )
-    return f"note: {counted(total, 'image')} without labels in '{folder}' are used, too{left_out}."
-
-
-def digest(folder: Path, data: Path | None = None) -> str:
-    """Return 16 hex digits that identify the images by their paths and sizes, on any machine.
-
-    Raises:
-        ConfigError: as for `used_paths`.
-    """
-    hasher = hashlib.sha256()
-    for path in used_paths(folder, data):
-        size = _status(path).st_size
-        hasher.update(os.fsencode(path.relative_to(folder)) + f"\0{size}\0".encode())
-    return hasher.hexdigest()[:16]
 
 
 def _status(path: Path) -> os.stat_result:
@@ -179,13 +163,8 @@ class FilesPart(Part):
     """
 
     def __init__(self, paths: list[Path], dataset: Dataset, beat: Callable[[], None]) -> None:
-        for name, value in (
-            ("paths", paths),
-            ("dataset", dataset),
-            ("beat", beat),
-            ("targets", np.full(len(paths), -1)),
-        ):
-            object.__setattr__(self, name, value)
+        targets = np.full(len(paths), -1)
+        self.__dict__.update(paths=paths, dataset=dataset, beat=beat, targets=targets)  # frozen
 
     paths: list[Path]
     dataset: Dataset

@@ -1,12 +1,44 @@
-"""The promises with which a classifier may be promoted. This module does not import torch."""
+"""The promises with which a classifier may be promoted, and the thresholds that keep them.
+
+The lowest probability at which a classifier answers, so that few of its answers are wrong, holds
+with a stated confidence for new images that are drawn like the held-out ones (selection with
+guaranteed risk: Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks",
+algorithm 2).
+
+A class belongs to an image's set of possible classes if its probability is at least a limit, which
+is a quantile of the probabilities of the true classes of held-out images (split conformal
+prediction; these sets are the smallest on average: Sadinle, Lei and Wasserman 2019, "Least
+Ambiguous Set-Valued Classifiers with Bounded Error Levels"). A set may be empty: then no class is
+as probable as the classes of images usually are. Adaptive sets (APS and RAPS) were larger, on
+CIFAR-10 and on MNIST (docs/benchmarks.md).
+
+This module does not import torch.
+"""
 
 import math
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.statistics import share_bounds
 from trainables.values import Json
+
+OPTIONS = {
+    "max_error": "--max-error",
+    "coverage": "--coverage",
+    "by_class": "--by-class",
+    "false_alarms": "--unlike",
+}
+"""The option of `search.promote` for each of the `Promises`."""
+CONFIDENCE = 0.95
+"""The probability with which a guarantee holds, over the choice of the held-out images."""
+
+Probabilities = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +57,7 @@ class Promises:
     @property
     def options(self) -> list[str]:
         """The options of `search.promote` by which these promises are made."""
-        return [
-            option
-            for option, value in (
-                ("--max-error", self.max_error),
-                ("--coverage", self.coverage),
-                ("--by-class", self.by_class or None),
-                ("--unlike", self.false_alarms),
-            )
-            if value is not None
-        ]
+        return [OPTIONS[name] for name in self.to_json()]
 
     @property
     def set_on_test_images(self) -> list[str]:
@@ -49,11 +72,6 @@ class Promises:
     def to_json(self) -> Json:
         """Return the promises that are made, as JSON-compatible values by their names."""
         return {name: value for name, value in asdict(self).items() if value}
-
-    @property
-    def need_test_set(self) -> bool:
-        """True if images are needed by which no model was chosen."""
-        return self.max_error is not None or self.coverage is not None
 
 
 NO_PROMISES = Promises()
@@ -96,7 +114,7 @@ def check_promises(
     config.task.require("promises", promises.options[0])
     if promises.by_class and promises.coverage is None:
         raise ConfigError("--by-class needs --coverage, such as --coverage 95%. Add it.")
-    if promises.need_test_set and not test_images:
+    if promises.set_on_test_images and not test_images:
         raise ConfigError(
             f"{promises.options[0]} needs test images, by which no model was chosen, but the data "
             "have none. Search with a test set (data.test_fraction), or remove this option."
@@ -126,3 +144,102 @@ def check_promises(
             f"(the data have {validation_images}). Allow more false alarms, such as --unlike "
             f"{math.ceil(100 / (validation_images + 1))}%."
         )
+
+
+@dataclass(frozen=True)
+class AnswerThreshold:
+    """A threshold for the probability of the most probable class, and its guarantee."""
+
+    threshold: float
+    """The classifier answers if the probability is at least this."""
+    images: int
+    """The number of held-out images."""
+    answers: int
+    """The number of held-out images that are answered."""
+    wrong: int
+    """The number of wrong answers among these."""
+    bound: float
+    """The upper confidence bound for the share of wrong answers."""
+
+
+def select_threshold(
+    confidence: NDArray[np.float64], is_right: NDArray[np.bool_], max_error: float
+) -> AnswerThreshold | None:
+    """Find a low threshold at which at most `max_error` of the answers are wrong.
+
+    With a probability of at least `CONFIDENCE`, the bound holds for new images too. The search is a
+    bisection of ceil(log2(images)) steps, each of which tests one threshold at an equal share of
+    the error probability (Bonferroni).
+
+    Args:
+        confidence: the probability of the most probable class of each held-out image, (images,).
+        is_right: True for each image whose most probable class is the true one, (images,).
+        max_error: the largest allowed share of wrong answers, above 0 and below 1.
+
+    Returns:
+        None if no tested threshold is good enough, because there are too few images or too many
+        mistakes.
+    """
+    images, ascending, best = len(confidence), np.sort(confidence), None
+    risk = (1 - CONFIDENCE) / max(1, math.ceil(math.log2(max(2, images + 1))))
+    low, high = 0, images - 1
+    while low <= high:
+        middle = (low + high) // 2
+        is_answered = confidence >= ascending[middle]
+        answers, wrong = int(is_answered.sum()), int((is_answered & ~is_right).sum())
+        bound = share_bounds(wrong / answers, answers, risk)[1]
+        if bound <= max_error:
+            best = AnswerThreshold(float(ascending[middle]), images, answers, wrong, bound)
+            high = middle - 1
+        else:
+            low = middle + 1
+    return best
+
+
+def smallest_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float | None:
+    """Return the smallest `max_error` for which `select_threshold` finds a threshold.
+
+    It is a multiple of 0.1 %; None if there is none below 50 %.
+    """
+    return next(
+        (
+            per_mille / 1000
+            for per_mille in range(1, 500)
+            if select_threshold(confidence, is_right, per_mille / 1000) is not None
+        ),
+        None,
+    )
+
+
+def set_limits(
+    chances: Probabilities, labels: Labels, coverage: float, *, by_class: bool
+) -> list[float | None]:
+    """Compute the least probability at which each class belongs to a set.
+
+    Args:
+        chances: class probabilities of held-out images, (images, classes).
+        labels: true class numbers, (images,).
+        coverage: the share of images whose sets should contain their class, between 0 and 1.
+        by_class: True if the coverage should hold for the images of each class (Vovk 2012,
+            "Conditional validity of inductive conformal predictors").
+
+    Returns:
+        The limit of each class; None for a class with too few images, which is in every set.
+    """
+    classes, own = chances.shape[1], chances[np.arange(len(labels)), labels]
+    groups = [own[labels == number] for number in range(classes)] if by_class else [own]
+    quantiles = [conformal_quantile(-group, coverage) for group in groups]
+    limits = [None if quantile is None else -quantile for quantile in quantiles]
+    return limits if by_class else limits * classes
+
+
+def conformal_quantile(scores: NDArray[np.float64], coverage: float) -> float | None:
+    """Return the smallest limit that a new score meets with the probability `coverage`.
+
+    It is the score of rank ceil((n + 1) * coverage) among n (Vovk, Gammerman and Shafer 2005,
+    "Algorithmic Learning in a Random World"); None if there are fewer scores.
+    """
+    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
+    if rank > len(scores):
+        return None
+    return float(np.sort(scores)[max(0, rank - 1)])

@@ -12,9 +12,13 @@ from trainables.datasets.arrays import Dataset, Labels
 from trainables.errors import ConfigError, counted
 from trainables.predictors.base import DESCRIPTION, UNLIKE, Probabilities, at_temperature
 from trainables.progress import step
-from trainables.reliability.conformal import set_limits
-from trainables.reliability.promises import Promises
-from trainables.reliability.selective import CONFIDENCE, select_threshold, smallest_error
+from trainables.reliability.promises import (
+    CONFIDENCE,
+    Promises,
+    select_threshold,
+    set_limits,
+    smallest_error,
+)
 from trainables.tasks.calibration import calibration_bias, log_loss
 from trainables.tasks.report import calibration_bins, calibration_error
 from trainables.values import Json
@@ -26,12 +30,12 @@ def settle_promises(
     is_unlike: NDArray[np.bool_],
     labels: Labels,
 ) -> tuple[Json, Json]:
-    """Compute the thresholds with which a model meets its promises.
+    """Compute the thresholds with which a model meets its promises, from its test answers.
 
     Args:
         promises: the promises.
-        chances: the model's probabilities for the test images, (images, classes).
-        is_unlike: True for each test image that the model reports as unlike, (images,).
+        chances: the model's probabilities, (images, classes).
+        is_unlike: True for each image that the model reports as unlike, (images,).
         labels: the true class numbers, (images,).
 
     Returns:
@@ -48,13 +52,21 @@ def settle_promises(
         selection = select_threshold(confidence[usual], is_right[usual], promises.max_error)
         if selection is None:
             least = smallest_error(confidence[usual], is_right[usual])
-            raise ConfigError(_cannot_promise(promises.max_error, least, int(usual.sum())))
+            allowed = "nothing can be promised"
+            if least is not None:
+                allowed = f"the smallest that can be promised is {100 * least:.1f} %"
+            raise ConfigError(
+                f"--max-error {100 * promises.max_error:g}% cannot be promised with "
+                f"{counted(int(usual.sum()), 'test image')}: {allowed} with {100 * CONFIDENCE:g} % "
+                "confidence. Allow more errors, add test images, or improve the model. Nothing was "
+                "registered."
+            )
         values["least_probability"] = selection.threshold
         facts["max_error"] = {
             "asked": promises.max_error,
             "threshold": selection.threshold,
             "confidence": CONFIDENCE,
-            "images": int(usual.sum()),
+            "images": selection.images,
             "answered": selection.answers,
             "wrong": selection.wrong,
             "bound": selection.bound,
@@ -120,25 +132,12 @@ def keep_promises(promises: Promises, config: TrialConfig, dataset: Dataset, fol
             "of_images": len(part),
             "part": facts["calibration"]["part"],
         }
-    if promises.need_test_set:
+    if promises.set_on_test_images:
         values, kept_facts = settle_promises(promises, chances, is_unlike, labels)
         description["promises"] = {**description.get("promises", {}), **values}
         path.write_text(json.dumps(description), encoding="utf-8")
         facts |= kept_facts
     return facts
-
-
-def _cannot_promise(max_error: float, least: float | None, images: int) -> str:
-    allowed = (
-        f"the smallest that can be promised is {100 * least:.1f} %"
-        if least is not None
-        else "nothing can be promised"
-    )
-    return (
-        f"--max-error {100 * max_error:g}% cannot be promised with {counted(images, 'test image')}:"
-        f" {allowed} with {100 * CONFIDENCE:g} % confidence. Allow more errors, add test images, "
-        "or improve the model. Nothing was registered."
-    )
 
 
 def calibration_facts(chances: Probabilities, temperature: float, labels: Labels) -> Json:
@@ -154,19 +153,17 @@ def calibration_facts(chances: Probabilities, temperature: float, labels: Labels
         error (`ece`), the error expected by chance alone (`bias`), the `log_loss`, and the `bins`
         of the reliability diagram.
     """
-    before = at_temperature(1 / temperature, chances)
+    stages = {"before": at_temperature(1 / temperature, chances), "after": chances}
     return {
         "temperature": temperature,
         "images": len(labels),
-        "before": _calibration(before, labels),
-        "after": _calibration(chances, labels),
-    }
-
-
-def _calibration(chances: Probabilities, labels: Labels) -> Json:
-    return {
-        "ece": calibration_error(labels, chances),
-        "bias": calibration_bias(chances),
-        "log_loss": log_loss(chances, labels),
-        "bins": calibration_bins(chances.argmax(axis=1) == labels, chances.max(axis=1)),
+        **{
+            stage: {
+                "ece": calibration_error(labels, own),
+                "bias": calibration_bias(own),
+                "log_loss": log_loss(own, labels),
+                "bins": calibration_bins(own.argmax(axis=1) == labels, own.max(axis=1)),
+            }
+            for stage, own in stages.items()
+        },
     }

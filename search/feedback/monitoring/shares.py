@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from search.values.statistics import LEVEL
-from trainables.statistics.intervals import share_bounds
+from trainables.statistics import share_bounds
 
 RESERVE = 0.01
 """Addition to the level of confidence intervals. It is needed because real images are never quite a

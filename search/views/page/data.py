@@ -15,16 +15,18 @@ from search.journal.result import DATA_PICTURE, DATA_REPORT
 from search.views.page.templates import template
 from trainables.disk import read_regular
 from trainables.errors import counted, printable
-from trainables.inspection.labels import chance_text, label_headline, pair_lines
-from trainables.inspection.matches import EXACT, MIRRORED, NEAR, Match
 from trainables.inspection.pictures import WIDTH
-from trainables.inspection.report import DataReport
+from trainables.inspection.report import DataReport, Match
 from trainables.inspection.words import (
+    KINDS,
+    chance_text,
     class_table,
     contradictions,
     facts,
     headline,
     image_text,
+    label_headline,
+    pair_lines,
     picture_title,
     warnings,
 )
@@ -37,7 +39,6 @@ DAMAGED = (
 )
 VISIBLE_CLASSES = 30
 """Number of classes that are visible at first; a click shows the others."""
-KINDS = {EXACT: "equal", NEAR: "nearly equal", MIRRORED: "mirrored"}
 
 
 def section(folder: Path | None) -> Markup:

@@ -19,8 +19,7 @@ from search.web.site import Site
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.weights import cached
 from trainables.errors import ConfigError
-from trainables.inspection.matches import Match
-from trainables.inspection.report import DataReport
+from trainables.inspection.report import DataReport, Match
 from trainables.inspection.words import (
     class_table,
     contradictions,
@@ -168,7 +167,7 @@ def report_context(preview: DataPreview, search_form: NewSearchForm) -> dict[str
         "facts": facts(report),
         "picture": preview.picture,
         "picture_title": picture_title(report),
-        "counted": "Pixels" if report.pixels else "Objects" if report.objects else "Images",
+        "counted": report.unit.capitalize(),
         "contradictions": contradictions(report),
         "matches": [match_row(match) for match in report.matches],
         "matched": matched,

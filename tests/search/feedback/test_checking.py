@@ -6,7 +6,7 @@ import pytest
 
 from search.feedback.checking import CheckingQueue, SuspiciousImage
 from search.feedback.records import NotRecorded
-from trainables.corrections.labels import LEAVE_OUT, read_corrections
+from trainables.datasets.corrections import LEAVE_OUT, read_corrections
 from trainables.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from search.feedback.usefulness import Usefulness
 from trainables.config import DataConfig
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
-from trainables.probes.files import HAND_MADE, model_for_files
+from trainables.probes.probe import HAND_MADE, model_for_files
 
 KINDS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 

@@ -19,7 +19,7 @@ from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, report
 from trainables.config import TrialConfig
 from trainables.messages import Report
-from trainables.statistics.intervals import difference_bounds
+from trainables.statistics import difference_bounds
 
 Played = Callable[..., SearchResult]
 

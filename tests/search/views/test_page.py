@@ -42,9 +42,9 @@ from tests.support.played import changed, evaluation, started_event
 from tests.support.reports import LONG, SCRIPT, evaluated, select, verdict_texts, words
 from tests.trainables.inspection.test_report import with_masks
 from trainables.config import TrialConfig
-from trainables.inspection.matches import EXACT, Match
-from trainables.inspection.matches import Image as DataImage
-from trainables.inspection.report import DataReport
+from trainables.inspection.leaks import EXACT
+from trainables.inspection.leaks import Image as DataImage
+from trainables.inspection.report import DataReport, Match
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from trainables.config import DataConfig
-from trainables.corrections.labels import LEAVE_OUT, append_correction, corrections_path
 from trainables.datasets import joined
+from trainables.datasets.corrections import LEAVE_OUT, append_correction, corrections_path
 from trainables.datasets.load import load, read
 from trainables.errors import ConfigError, DataError
 

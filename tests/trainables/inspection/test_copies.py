@@ -13,8 +13,14 @@ from scipy.ndimage import gaussian_filter
 from trainables.caches import cache_folder
 from trainables.datasets.arrays import Images, Part, Ragged
 from trainables.inspection import copies
-from trainables.inspection.copies import NOT_LOOKED_FOR, find_copies
-from trainables.inspection.hashes import MIRROR, hashes, thumbnails
+from trainables.inspection.copies import (
+    MIRROR,
+    NOT_LOOKED_FOR,
+    find_copies,
+    hashes,
+    load_copies,
+    thumbnails,
+)
 
 
 def photographs(count: int, *, side: int = 48, seed: int = 0) -> Images:
@@ -224,3 +230,30 @@ def test_each_image_is_read_twice_however_many_pairs_it_is_in(
     assert len(found.near) > 500
     assert passes.count(len(images)) == 2, "once all, and once the copy of those in the sample"
     assert max(np.bincount(reads)) == 2, "in the sample, and for its thumbnail"
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """Two parts whose copies are cached below `tmp_path`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(copies, "MIN_CACHED", 10)
+    images = photographs(30, side=32)
+    images[25] = images[3]
+    return [part(images[:20]), part(images[20:])]
+
+
+def test_copies_are_looked_for_once(large: list[Part], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_copies(large, "f00d", 3)
+    assert load_copies(large, "other").original[25] == 3
+    monkeypatch.delattr(copies, "find_copies")
+    np.testing.assert_array_equal(load_copies(large, "f00d", 3).original, first.original)
+    assert first.original[25] == 3
+
+
+def test_a_damaged_entry_is_found_anew(large: list[Part], tmp_path: Path) -> None:
+    first = load_copies(large, "f00d")
+    (file,) = tmp_path.rglob(copies.FILE)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    np.testing.assert_array_equal(load_copies(large, "f00d").original, first.original)
+    assert file.stat().st_size == len(whole)

@@ -12,7 +12,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.errors import DataError
-from trainables.inspection.leaks import _leaks, inspect_data, load_inspected
+from trainables.inspection.leaks import inspect_data, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
 
@@ -171,15 +171,6 @@ def test_a_part_of_which_little_is_left_is_told(dataset: Dataset) -> None:
     dataset.test.images[:8] = dataset.train.images[:8]
     told = list(warnings(reported(dataset)))
     assert any(line.startswith("warning: more than half of the test set") for line in told)
-
-
-def test_without_classes_equal_images_alone_are_leaks(dataset: Dataset) -> None:
-    dataset.val.images[4] = as_jpeg(dataset.train.images[6])
-    dataset.val.images[5] = dataset.train.images[7]
-    assert len(inspect_data(dataset, FOLDER).dataset.val) == 10
-    places = replace(inspect_data(dataset, FOLDER).places, has_near_copies=False)
-    pairs = inspect_data(dataset, FOLDER).pairs
-    assert _leaks(pairs, places, in_folds=False).sum() == 1
 
 
 SCENES, FRAMES = 24, 5

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.inspection.leaks import InspectedData, inspect_data
 from trainables.inspection.pictures import GAP, LARGE_SIDE, SIDE, _font, _samples, picture
-from trainables.inspection.report import MAX_MATCHES, DataReport, half_width, report_of
+from trainables.inspection.report import MAX_MATCHES, DataReport, report_of
 from trainables.inspection.words import contradictions, headline, lines, warnings
 from trainables.tasks.segmentation.predictor import palette
 
@@ -65,6 +66,8 @@ def test_a_report_survives_the_way_through_json(folder: Path) -> None:
     _, report = looked_at(folder)
     later = json.loads(json.dumps(report.to_json())) | {"of a later version": 1}
     assert DataReport.from_json(later) == report
+    undecodable = replace(report, root="/caf\udce9")  # a folder's name need not be UTF-8
+    assert DataReport.from_json(json.loads(json.dumps(undecodable.to_json()))) == undecodable
 
 
 def test_all_that_is_wrong_is_said_at_once(folder: Path) -> None:
@@ -150,8 +153,10 @@ def test_the_headline_names_the_data_set_rather_than_the_folder_of_its_files(
 
 
 @pytest.mark.parametrize(("images", "expected"), [(100, 0.059), (1000, 0.0187), (10_000, 0.00588)])
-def test_a_larger_part_is_more_precise(images: int, expected: float) -> None:
-    assert half_width(images) == pytest.approx(expected, rel=0.02)
+def test_a_larger_part_is_more_precise(folder: Path, images: int, expected: float) -> None:
+    report = replace(looked_at(folder)[1], images={"train": 9, "val": images, "test": 0})
+    assert report.precision("val") == pytest.approx(expected, rel=0.02)
+    assert report.precision("test") == 0
 
 
 def test_files_whose_suffix_is_a_number_are_one_format(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The ranking of a data set's labels, and its description in a report."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,8 @@ from PIL import Image
 from search.operations.data import DataRequest, config_of
 from trainables.config import DataConfig
 from trainables.errors import ConfigError
-from trainables.inspection.labels import LabelErrors
 from trainables.inspection.leaks import InspectedData, load_inspected
-from trainables.inspection.report import report_of
+from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import label_lines
 from trainables.label_errors.ranking import (
     RankedLabels,
@@ -19,8 +20,7 @@ from trainables.label_errors.ranking import (
     describe_ranking,
     rank_labels,
 )
-from trainables.probes.files import model_for_files
-from trainables.values import Json
+from trainables.probes.probe import model_for_files
 
 KINDS = ("across", "blank", "down")
 
@@ -123,15 +123,12 @@ def test_copies_of_one_class_are_checked_once(tmp_path: Path) -> None:
 
 def test_a_report_with_labels_is_stored_as_json(tmp_path: Path) -> None:
     ranked, inspected = ranked_stripes(stripes(tmp_path / "stripes", wrong=30), set())
-    described = describe_ranking(ranked, inspected.places)
-    values: Json = {**report_of(inspected, DataConfig(name="folder", root=str(tmp_path))).to_json()}
-    assert values["labels"] is None
-    stored = {**vars(described)}
-    stored["pairs"] = [vars(pair) for pair in described.pairs]
-    stored["suspicious"] = [
-        {**vars(each), "image": vars(each.image)} for each in described.suspicious
-    ]
-    assert LabelErrors.from_json(stored) == described
+    report = report_of(inspected, DataConfig(name="folder", root=str(tmp_path)))
+    assert report.to_json()["labels"] is None
+    described = replace(report, labels=describe_ranking(ranked, inspected.places))
+    assert described.labels
+    assert described.labels.suspicious
+    assert DataReport.from_json(json.loads(json.dumps(described.to_json()))) == described
 
 
 def test_data_without_classes_of_images_is_refused() -> None:

@@ -18,9 +18,8 @@ from trainables.evaluation.evaluate import evaluate
 from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
 from trainables.fairness.groups import Attributes
-from trainables.probes import pseudo_labels
-from trainables.probes.pseudo_labels import PseudoLabels
-from trainables.probes.spreading import SpreadingProbe
+from trainables.probes import spreading
+from trainables.probes.spreading import PseudoLabels, SpreadingProbe
 from trainables.trial import run_trial
 
 BRIGHTNESS = (20, 120, 220)
@@ -101,9 +100,9 @@ def test_the_number_of_images_is_limited(
     config: TrialConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlabelled, "MOST", 7)
-    pseudo_labels._count.cache_clear()
+    spreading._count.cache_clear()
     assert PseudoLabels(config).count == 7
-    pseudo_labels._count.cache_clear()
+    spreading._count.cache_clear()
 
 
 def test_the_trial_trains_on_them_and_is_a_network_like_any_other(

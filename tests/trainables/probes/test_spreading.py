@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from PIL import Image
 from tests.trainables.probes.test_probe import SIDE, save_weights
 from trainables.baselines.fitting import Fitting
 from trainables.checkpoints import checkpoint
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate
 from trainables.probes import spreading, unlabelled
 from trainables.probes.spreading import SpreadingProbe, neighbour_graph, spread
-from trainables.probes.unlabelled import batches, check, digest, image_paths, used_paths
+from trainables.probes.unlabelled import UnlabelledFolder, batches
 
 MakeDataset = Callable[..., Dataset]
 
@@ -146,13 +147,13 @@ def test_images_are_read_in_the_form_of_the_data(
     pictures: Path, few: Dataset, make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unlabelled, "BATCH", 25)
-    parts = list(batches(used_paths(pictures), few))
+    parts = list(batches(UnlabelledFolder(pictures).paths, few))
     assert [len(part) for part in parts] == [25, 25, 10]
     assert all(part.images.shape == part.shape for part in parts)
     assert {part.shape[1:] for part in parts} == {(24, 24, 3)}
     assert {int(label) for part in parts for label in part.targets} == {-1}
     assert len({part.fingerprint for part in parts}) == 3
-    grey = next(batches(used_paths(pictures), make_dataset(train=6, val=6)))
+    grey = next(batches(UnlabelledFolder(pictures).paths, make_dataset(train=6, val=6)))
     assert grey.images.shape[3] == 1
     assert grey.fingerprint != parts[0].fingerprint
 
@@ -174,59 +175,67 @@ def test_images_whose_features_are_cached_are_not_decoded_again(
 def test_of_too_many_images_some_are_used_and_a_note_says_it(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert check(pictures) == f"note: 60 images without labels in '{pictures}' are used, too."
+    assert (
+        UnlabelledFolder(pictures).check()
+        == f"note: 60 images without labels in '{pictures}' are used, too."
+    )
     monkeypatch.setattr(unlabelled, "MOST", 7)
-    assert len(set(used_paths(pictures))) == 7
-    assert check(pictures) == (
+    assert len(set(UnlabelledFolder(pictures).paths)) == 7
+    assert UnlabelledFolder(pictures).check() == (
         f"note: 7 of the 60 images without labels in '{pictures}' are used, which is the maximum."
     )
 
 
 def test_copies_of_images_of_the_data_set_are_left_out(pictures: Path, tmp_path: Path) -> None:
     """A validation image would be learnt from otherwise, and what is measured would be too good."""
-    data = tmp_path / "data"
+    root = tmp_path / "data"
     for part, names in (("train", ("deep/03", "17")), ("val", ("40",))):
-        (data / part / "cat").mkdir(parents=True)
+        (root / part / "cat").mkdir(parents=True)
         for name in names:
-            shutil.copy(pictures / f"{name}.png", data / part / "cat" / f"{name[-2:]}x.png")
-    (data / "val" / "cat" / "other.png").write_bytes(b"x" * (pictures / "50.png").stat().st_size)
-    used = {path.name for path in used_paths(pictures, data)}
-    assert used == {path.name for path in used_paths(pictures)} - {"03.png", "17.png", "40.png"}
-    assert digest(pictures, data) != digest(pictures)
-    assert check(pictures, data) == (
+            shutil.copy(pictures / f"{name}.png", root / part / "cat" / f"{name[-2:]}x.png")
+    (root / "val" / "cat" / "other.png").write_bytes(b"x" * (pictures / "50.png").stat().st_size)
+    data = DataConfig(name="folder", root=str(root))
+    used = {path.name for path in UnlabelledFolder(pictures, data).paths}
+    assert used == {path.name for path in UnlabelledFolder(pictures).paths} - {
+        "03.png",
+        "17.png",
+        "40.png",
+    }
+    assert UnlabelledFolder(pictures, data).digest != UnlabelledFolder(pictures).digest
+    assert UnlabelledFolder(pictures, data).check() == (
         f"note: 57 images without labels in '{pictures}' are used, too; 3 others are copies of "
         "labelled ones."
     )
     with pytest.raises(ConfigError, match=r"all images in '.*' are in the data set too"):
-        used_paths(data, data)
+        _ = UnlabelledFolder(root, data).paths
     with pytest.raises(ConfigError, match=r"'.*gone', cannot be read \(No such file"):
-        used_paths(pictures, tmp_path / "gone")
+        _ = UnlabelledFolder(pictures, replace(data, root=str(tmp_path / "gone"))).paths
 
 
 def test_a_folder_that_cannot_be_used_is_named(
     pictures: Path, few: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"'.*nowhere', cannot be read \(No such file"):
-        image_paths(tmp_path / "nowhere")
+        _ = UnlabelledFolder(tmp_path / "nowhere").paths
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="has no images"):
-        image_paths(tmp_path / "empty")
+        _ = UnlabelledFolder(tmp_path / "empty").paths
     (pictures / "broken.png").write_bytes(b"no image")
     (pictures / "worse.png").write_bytes(b"")
     with pytest.raises(
         ConfigError, match=r"2 images without a label cannot be read \(first: '.*br"
     ):
-        check(pictures)
+        UnlabelledFolder(pictures).check()
     with pytest.raises(ConfigError, match=r"broken\.png' cannot be read: the file is not an image"):
-        [part.images for part in batches(used_paths(pictures), few)]
+        [part.images for part in batches(UnlabelledFolder(pictures).paths, few)]
 
 
 def test_another_or_changed_file_changes_the_digest(pictures: Path) -> None:
-    before = digest(pictures)
+    before = UnlabelledFolder(pictures).digest
     os.utime(pictures / "12.png", (1, 1))
-    assert digest(pictures) == before, "it is the same on another machine"
+    assert UnlabelledFolder(pictures).digest == before, "it is the same on another machine"
     (pictures / "99.png").write_bytes((pictures / "12.png").read_bytes() + b" ")
-    more = digest(pictures)
+    more = UnlabelledFolder(pictures).digest
     (pictures / "99.png").unlink()
     assert len({before, more}) == 2
-    assert digest(pictures) == before
+    assert UnlabelledFolder(pictures).digest == before

@@ -7,9 +7,8 @@ from torch import nn
 
 from trainables.export.export import export
 from trainables.predictors.base import UNLIKE
-from trainables.reliability.choice import area_above
 from trainables.reliability.promises import Promises
-from trainables.reliability.unlike import FeatureSample, TappedNetwork, build_scores
+from trainables.reliability.unlike import FeatureSample, TappedNetwork, area_above, build_scores
 from trainables.tasks.classification.model import Classifier, OnnxPredictor
 from trainables.tasks.classification.predictor import Predictor
 

@@ -25,7 +25,6 @@ LEAST_ERROR = 0.005
 class BoxTargets(Targets):
     """Boxes, (boxes, 6) for each image (`trainables.tasks.detection.values`)."""
 
-    copies_follow_images = True
     pads = True
 
     def check(self, decoded: Decoded, config: DataConfig) -> None:

@@ -26,7 +26,6 @@ from trainables.tasks.segmentation.values import IGNORED, MAX_CLASSES, SIDE_STEP
 class MaskTargets(Targets):
     """Masks: uint8 (images, height, width), or `Ragged` of (height, width); 255 is ignored."""
 
-    copies_follow_images = True
     fills_up = True
     side_step = SIDE_STEP
 

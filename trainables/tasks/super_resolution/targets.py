@@ -19,7 +19,6 @@ LEAST_ERROR = 0.01
 class PhotographTargets(Targets):
     """Large images, in the form of `Part.images`; their sides are multiples of the small ones'."""
 
-    copies_follow_images = True
     fills_up = True
     side_step = SIDE_STEP
     most_side = 48

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from trainables.config import DataConfig
-from trainables.corrections.labels import (
+from trainables.datasets.corrections import (
     COLUMNS,
     LEAVE_OUT,
     append_correction,

@@ -1,4 +1,0 @@
-"""Statistics that several packages need: confidence bounds.
-
-This package imports nothing of this project.
-"""
