@@ -349,8 +349,8 @@ class TaskEntry:
     predictor: str
     """The module that predicts with an exported model; a copy of it is exported with the model.
 
-    It imports nothing of this project, and has a class `Predictor` with the interface
-    `trainables.export.model.TaskPredictor`.
+    It imports nothing of this project but `trainables.predictors.base`, and has a `Predictor`,
+    a subclass of its `TaskPredictor`.
     """
     metrics: tuple[Metric, ...]
     """The metrics that can rank the task's trials; the first is the primary one, the default."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from trainables.baselines.base import load_baseline
@@ -27,6 +26,7 @@ from trainables.errors import ConfigError, Unavailable, counted
 from trainables.evaluation.cost import time_batches
 from trainables.evaluation.evaluate import TrainedModel, load_model, predictions
 from trainables.export import program, reference
+from trainables.export.runtime import in_onnxruntime
 from trainables.predictors import base as predictor
 from trainables.progress import step
 from trainables.reliability.choice import build_detection
@@ -370,24 +370,6 @@ def _write_network(
                 output_names=[task.entry.output],
                 verbose=False,
             )
-
-
-def in_onnxruntime(path: Path, threads: int) -> Predict:
-    """Load the network at `path` in ONNX Runtime; return a function that predicts with it.
-
-    It uses `threads` threads on the CPU.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def predict(images: Images) -> NDArray[np.float64]:
-        outputs: NDArray[np.float64] = session.run(None, {"images": images})[0].astype(np.float64)
-        return outputs
-
-    return predict
 
 
 def _write_baseline(config: TrialConfig, path: Path, folder: Path) -> Json:

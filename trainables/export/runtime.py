@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.export.model import Model, model_class
-from trainables.predictors.base import NETWORK, ONNX
+from trainables.predictors.base import NETWORK, ONNX, Images, Run
 
 BUDGET_S = 0.25
 """The time of a batch is measured up to `TRIES` times, but not again after this many seconds.
@@ -62,8 +63,10 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
         Exception: the libraries may raise anything for a damaged folder.
     """
     cls = model_class(folder)
-    if (onnx := cls.onnx_predictor) and (folder / ONNX).exists() and find_spec("onnxruntime"):
-        choice = fastest(lambda threads: cls(folder, source, onnx(folder, threads)), most_threads)
+    if (path := folder / ONNX).exists() and find_spec("onnxruntime"):
+        choice = fastest(
+            lambda threads: cls(folder, source, in_onnxruntime(path, threads)), most_threads
+        )
         model, engine = choice.value, "ONNX Runtime"
     elif (folder / NETWORK).exists():
         import torch
@@ -75,6 +78,28 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
         model, engine = cls(folder, source), "scikit-learn"
         choice = Fastest(model, 0)
     return Runtime(model, engine, choice.threads, dict(_times(model)))
+
+
+def in_onnxruntime(path: Path, threads: int) -> Run:
+    """Load the network at `path` in ONNX Runtime; return a function that computes its outputs.
+
+    It computes on the CPU, with this number of threads.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Busy-waiting threads would take processor time from the threads that read requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(images: Images) -> NDArray[np.floating[Any]]:
+        outputs: NDArray[np.floating[Any]] = session.run(None, {"images": images})[0]
+        return outputs
+
+    return run
 
 
 def _with_threads(model: Model, threads: int, torch: Any) -> Model:

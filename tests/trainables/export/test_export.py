@@ -26,8 +26,8 @@ from trainables.export.export import (
     _check_agreement,
     check_onnx,
     export,
-    in_onnxruntime,
 )
+from trainables.export.runtime import in_onnxruntime
 from trainables.predictors.base import NETWORK, ONNX, as_trained
 from trainables.tasks.base import difference
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
