@@ -12,7 +12,16 @@ from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.fairness.report import GROUPS, group_tables, report_groups
 from trainables.predictors.base import at_temperature
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.base import (
+    Batch,
+    FromPixels,
+    Losses,
+    Predictions,
+    Processes,
+    Run,
+    Task,
+    gather,
+)
 from trainables.tasks.calibration import CalibratedModel, fit_temperature
 from trainables.tasks.losses import loss_of_each, losses
 from trainables.tasks.metrics import SCORES, Labels, MetricAverage, compute, measure
@@ -188,12 +197,7 @@ class ClassMeter:
         values = self.means.means("val")
         if self.metric.is_share:
             return values
-        logits = torch.cat(self.stored).float()
-        if world.size > 1:
-            rows = world.slice(torch.arange(len(self.pixels), device=logits.device))
-            whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)
-            whole[rows] = logits
-            logits = world.sum(whole)
+        logits = gather(torch.cat(self.stored).float(), len(self.pixels), world)
         return values | measure(self.metric, logits, self.pixels.all_targets, self.pixels.groups)
 
 

@@ -19,7 +19,19 @@ from trainables.catalog.entries import Metric
 from trainables.config import AugmentConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.predictors.base import Span, tiles
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.base import (
+    Batch,
+    FromPixels,
+    Losses,
+    Predictions,
+    Processes,
+    Run,
+    Task,
+    WholeImages,
+    draw_crops,
+    gather,
+    largest_difference,
+)
 from trainables.tasks.pixels import Pixels, units
 from trainables.tasks.segmentation.entry import SegmentationOptions
 from trainables.tasks.segmentation.losses import cross_entropy, loss
@@ -32,18 +44,7 @@ from trainables.tasks.segmentation.metrics import (
 from trainables.tasks.segmentation.predictor import TILE_PIXELS, Mask, predict_mask
 from trainables.tasks.segmentation.report import report
 from trainables.tasks.segmentation.values import IGNORED
-from trainables.values import Evaluation, Json
-
-QUARTERS = 4
-"""The number of turns by 90 degrees that leave a square what it is."""
-
-
-class WholeImages(NamedTuple):
-    """The images of a validation batch, which are read one by one."""
-
-    pixels: Pixels
-    rows: list[int]
-    """The rows in the whole part."""
+from trainables.values import Evaluation
 
 
 class PredictedImage(NamedTuple):
@@ -82,11 +83,8 @@ class Segmentation(Task):
         device: torch.device,
     ) -> Tensor:
         """Draw the place of each crop, two numbers from 0 to 1, its turn, and its augmentation."""
-        places = torch.rand(batches, 2, count, generator=generator).to(device)
-        most = QUARTERS if self.options.turns else 1
-        turns = torch.randint(most, (batches, 1, count), generator=generator).float().to(device)
-        changes = draw(config, batches, count, generator, device)
-        return torch.cat([places, turns, changes], dim=1)
+        crops = draw_crops(batches, count, generator, turns=self.options.turns).to(device)
+        return torch.cat([crops, draw(config, batches, count, generator, device)], dim=1)
 
     def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
         """Build a batch of crops for training, or of whole images for validation."""
@@ -166,12 +164,12 @@ class Segmentation(Task):
 
     def difference(self, first: Predictions, second: Predictions) -> float:
         """Return the largest share of an image's pixels whose classes differ."""
-        if len(first) != len(second):
-            return float("inf")
-        return max(
-            (float((a != b).mean()) if a.shape == b.shape else float("inf"))
-            for a, b in zip(first, second, strict=True)
-        )
+
+        def share(mask: Mask, other_mask: Mask) -> float:
+            is_same_size = mask.shape == other_mask.shape
+            return float((mask != other_mask).mean()) if is_same_size else float("inf")
+
+        return largest_difference(share, first, second)
 
     # Evaluation.
 
@@ -189,18 +187,6 @@ class Segmentation(Task):
             for mask, truth in pairs
         )
         return float(mean_iou(np.sum([count_pixels(*pair, classes) for pair in pairs], axis=0)))
-
-    # Export.
-
-    def describe(self, dataset: Dataset) -> Json:
-        """Return the values for `about.json`."""
-        channels, height, width = dataset.image
-        return {
-            "classes": list(dataset.classes),
-            "image": [height, width, channels],
-            "any_size": True,
-            "tile": self.tile_side(dataset),
-        }
 
 
 class PixelMeter:
@@ -224,26 +210,19 @@ class PixelMeter:
 
     def values(self, world: Processes) -> dict[str, float]:
         """Return the loss, the metrics, and the standard error of the one that ranks trials."""
-        counts, losses, boundaries = (
-            self._collect(values, world)
+        each: list[NDArray[Any]] = [
+            gather(values.to(self.pixels.device), len(self.pixels), world).cpu().numpy()
+            if len(values)
+            else np.zeros(0)
             for values in (
-                np.array(self._counts),
-                torch.stack(self._losses).cpu().numpy(),
-                np.array(self._boundaries),
+                torch.from_numpy(np.array(self._counts)),
+                torch.stack(self._losses),
+                torch.tensor(self._boundaries, dtype=torch.float64),
             )
-        )
+        ]
+        counts, losses, boundaries = each
         loss = float(losses.sum() / max(1, counts.sum()))
         return {"val/loss": loss, **epoch_values(counts, boundaries, self.metric)}
-
-    def _collect(self, values: NDArray[Any], world: Processes) -> NDArray[Any]:
-        """Return the values of the images of all processes, in the order of the part."""
-        if world.size == 1 or not len(values):
-            return values
-        device = self.pixels.device
-        rows = world.slice(torch.arange(len(self.pixels), device=device))
-        whole = torch.zeros(len(self.pixels), *values.shape[1:], dtype=torch.float64, device=device)
-        whole[rows] = torch.from_numpy(values).double().to(device)
-        return world.sum(whole).cpu().numpy().astype(values.dtype)
 
 
 class TileModel(FromPixels):

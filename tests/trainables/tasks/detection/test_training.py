@@ -23,10 +23,9 @@ from trainables.export.export import export
 from trainables.export.model import model_class
 from trainables.export.runtime import in_onnxruntime
 from trainables.predictors.base import ONNX
-from trainables.tasks.detection.moving import move_boxes
 from trainables.tasks.detection.predictor import SCORE, Predictor, objects_in
 from trainables.tasks.detection.targets import BoxTargets
-from trainables.tasks.detection.training import Detection
+from trainables.tasks.detection.training import Detection, move_boxes
 from trainables.tasks.detection.values import CLASS, COLUMNS, no_boxes
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training

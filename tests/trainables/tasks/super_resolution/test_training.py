@@ -281,6 +281,7 @@ def test_a_process_without_validation_images_adds_nothing() -> None:
     pixels = Pixels(dataset.val.take(np.arange(1)), dataset, config, torch.device("cpu"))
     meter = config.load_task().meter(config.ranked_by, pixels, keeps=False)
     world = SimpleNamespace(
+        size=2,
         slice=lambda rows: rows[1::2],
         sum=lambda values: values + torch.tensor([[0.1, 2.0, 30.0, 0.0]], dtype=torch.float64),
     )
