@@ -296,10 +296,10 @@ class Model:
         """
         images = [np.zeros(self.image, np.uint8)] * 2
         predictions = self.predictions(images)
-        if (count := len(predictions)) != len(images):
-            raise ConfigError(f"the model returned {counted(count, 'prediction')} for two images.")
         if flaw := next(filter(None, map(self.flaw_of, predictions)), ""):
             raise ConfigError(f"the model returned {flaw}.")
+        if (count := len(predictions)) != len(images):
+            raise ConfigError(f"the model returned {counted(count, 'prediction')} for two images.")
 
     def flaw_of(self, prediction: Any) -> str:
         """Return the flaw of a prediction of an image of the training's size; empty without any.
