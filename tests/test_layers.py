@@ -141,10 +141,8 @@ DOORS = {
     },
     "skops": {
         "trainables/tasks/detection/blob_models.py",
-        "trainables/baselines/feature_classifiers.py",
-        "trainables/tasks/detection/baselines.py",
+        "trainables/baselines/base.py",
         "trainables/tasks/segmentation/pixel_models.py",
-        "trainables/tasks/segmentation/baselines.py",
         "trainables/baselines/store.py",
         "trainables/tasks/classification/predictor.py",
     },

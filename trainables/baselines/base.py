@@ -4,8 +4,11 @@ A baseline is a class in this package; its entry in `trainables.catalog.models.M
 Checkpoints, evaluation, export and estimates use only this interface.
 """
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,13 @@ from trainables.values import Evaluation, Json, State
 
 if TYPE_CHECKING:
     from torch import nn
+
+TRAIN_MEASURED = 20
+"""The maximum number of training images, evenly spread, on which a `PartBaseline` is measured."""
+SAMPLE = 3
+"""The number of images by which `PartBaseline.fit_seconds` measures the time."""
+LEAST_CHANCE = 1e-7
+"""A probability of 0 counts as this one, so that losses are finite."""
 
 Beat = Callable[[], None]
 """Called from time to time by a process that works."""
@@ -53,9 +63,9 @@ class Baseline(ABC):
         that the task's meter reports (`trainables.tasks.base.Meter.values`).
         """
 
-    @abstractmethod
     def predict_part(self, fitted: Fitted, part: Part, dataset: Dataset) -> Predictions:
-        """Predict a part of the data set, which may be cached."""
+        """Predict a part of the data set, by default image by image."""
+        return [self.predict([fitted], [image], dataset)[0] for image in part.each()]
 
     @abstractmethod
     def predict(self, fitted: Sequence[Fitted], images: Arrays, dataset: Dataset) -> Predictions:
@@ -124,6 +134,45 @@ class Baseline(ABC):
             images: the number of training images.
         """
         raise NotImplementedError
+
+
+class PartBaseline(Baseline):
+    """A baseline that is fitted to drawn parts of the training images, such as pixels."""
+
+    most_images = math.inf
+    """The maximum number of images from which parts are drawn."""
+
+    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> Fitted:
+        """Fit to the training set."""
+        return self.fit_to(dataset, 1.0, beat)
+
+    @abstractmethod
+    def fit_to(self, dataset: Dataset, share: float, beat: Beat = no_beat) -> Fitted:
+        """Fit to this share of the parts that a fit to a whole training set uses."""
+
+    def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
+        """Estimate how many seconds the epoch takes, from a fit to a few images."""
+        sample = replace(
+            dataset, train=spread(dataset.train, SAMPLE), val=spread(dataset.val, SAMPLE)
+        )
+        share = len(sample.train) / min(len(dataset.train), self.most_images)
+        start = time.perf_counter()
+        fitted = self.fit_to(sample, share)
+        fit_s = time.perf_counter() - start
+        self.predict_part(fitted, sample.val, dataset)
+        image_s = (time.perf_counter() - start - fit_s) / len(sample.val)
+        measured = len(dataset.val) + min(TRAIN_MEASURED, len(dataset.train))
+        return fit_s / share + image_s * measured
+
+
+def write_classifiers(fitted: Sequence[Fitted], folder: Path) -> list[str]:
+    """Write classifiers of scikit-learn for a predictor; return the names of their files."""
+    import skops.io  # imported here because it takes two seconds, and only an export needs it
+
+    files = [f"classifier-{number}.skops" for number in range(1, len(fitted) + 1)]
+    for classifier, file in zip(fitted, files, strict=True):
+        skops.io.dump(classifier, folder / file)
+    return files
 
 
 def spread(part: Part, most: int) -> Part:
