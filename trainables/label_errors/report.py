@@ -14,7 +14,7 @@ from trainables.inspection.labels import (
 )
 from trainables.inspection.matches import Places
 from trainables.label_errors.ranking import RankedLabels
-from trainables.tasks.mistakes import encode_webp
+from trainables.tasks.pictures import encode_webp
 
 
 def describe_ranking(ranked: RankedLabels, places: Places) -> LabelErrors:

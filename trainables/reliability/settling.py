@@ -15,8 +15,12 @@ from trainables.progress import step
 from trainables.reliability.conformal import set_limits
 from trainables.reliability.promises import Promises
 from trainables.reliability.selective import CONFIDENCE, select_threshold, smallest_error
-from trainables.tasks.calibration import calibration_bias, log_loss
-from trainables.tasks.report import calibration_bins, calibration_error
+from trainables.tasks.calibration import (
+    calibration_bias,
+    calibration_bins,
+    calibration_error,
+    log_loss,
+)
 from trainables.values import Json
 
 

@@ -22,12 +22,11 @@ from trainables.tasks.base import (
     Task,
     gather,
 )
-from trainables.tasks.calibration import CalibratedModel, fit_temperature
+from trainables.tasks.calibration import CalibratedModel, Probabilities, fit_temperature
+from trainables.tasks.classification.report import accuracy, confidently_wrong, report
 from trainables.tasks.losses import loss_of_each, losses
 from trainables.tasks.metrics import SCORES, Labels, MetricAverage, compute, measure
-from trainables.tasks.mistakes import confidently_wrong
 from trainables.tasks.pixels import Pixels
-from trainables.tasks.report import Probabilities, accuracy, report
 from trainables.values import Evaluation, Json
 
 MATRIX_CLASSES = 100
@@ -118,9 +117,9 @@ class Classification(Task):
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
-            The result of `report`; the most confident mistakes as `wrong` (see `mistakes`); unless
-            trials are ranked by accuracy, the `metric` that ranks them; and, if the images belong
-            to groups, the result of `report_groups`.
+            The result of `report`; the most confident mistakes as `wrong` (`confidently_wrong`);
+            unless trials are ranked by accuracy, the `metric` that ranks them; and, if the images
+            belong to groups, the result of `report_groups`.
         """
         groups = dataset.group_numbers(part)
         return {
