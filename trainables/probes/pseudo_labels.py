@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.base import Beat, no_beat
-from trainables.catalog.networks import PROBE_SIDE
-from trainables.catalog.unlabelled import number_used
+from trainables.catalog.networks import PROBE_SIDE, number_used
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, join_names
 from trainables.probes.spreading import Rows, Scores, SpreadingProbe, spread

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.datasets.arrays import Dataset
 from trainables.robustness.budgets import CORRUPTION_ACCURACY
 from trainables.robustness.corruptions import corrupt

@@ -28,8 +28,7 @@ from trainables.datasets.load import load as load_data
 from trainables.errors import ConfigError
 from trainables.export import kept
 from trainables.export.export import write
-from trainables.export.model import Model
-from trainables.export.stream import FileAnswer
+from trainables.export.model import FileAnswer, Model
 from trainables.predictors.base import DESCRIPTION
 from trainables.training.loop import Training
 

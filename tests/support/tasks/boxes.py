@@ -28,9 +28,6 @@ TASK = TaskEntry(
     title="detection",
     implementation=f"{__name__}:Boxes",
     predictor="tests.support.tasks.boxes_predictor",
-    reader=__name__,
-    folder="drawings",
-    models={},
     metrics=(
         # A detector gives no loss to validate with.
         Metric(

@@ -29,9 +29,6 @@ TASK = TaskEntry(
     implementation=f"{__name__}:Resolution",
     targets=f"{__name__}:Large",
     predictor="tests.support.tasks.resolution_predictor",
-    reader=__name__,
-    folder="drawings",
-    models={},
     metrics=(
         Metric(
             name="psnr",

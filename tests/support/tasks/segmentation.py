@@ -28,9 +28,6 @@ TASK = TaskEntry(
     title="outlines",
     implementation=f"{__name__}:Segmentation",
     predictor="tests.support.tasks.segmentation_predictor",
-    reader=__name__,
-    folder="drawings",
-    models={},
     metrics=(
         Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
         Metric(

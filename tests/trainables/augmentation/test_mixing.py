@@ -10,7 +10,7 @@ from torch.nn import functional
 from trainables.augmentation.augment import augment, draw
 from trainables.augmentation.mixing import VALUES, MixedPairs, boxes, mix
 from trainables.config import AugmentConfig
-from trainables.tasks.losses import WithAuxiliary, losses
+from trainables.tasks.metrics import WithAuxiliary, losses
 
 MIXUP, CUTMIX = AugmentConfig(mix="mixup"), AugmentConfig(mix="cutmix")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.calibrated import calibrated
 from tests.support.networks import BASELINES, OF_TORCHVISION, OWN
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig

@@ -24,8 +24,15 @@ from trainables.tasks.base import (
 )
 from trainables.tasks.calibration import CalibratedModel, Probabilities, fit_temperature
 from trainables.tasks.classification.report import accuracy, confidently_wrong, report
-from trainables.tasks.losses import loss_of_each, losses
-from trainables.tasks.metrics import SCORES, Labels, MetricAverage, compute, measure
+from trainables.tasks.metrics import (
+    SCORES,
+    Labels,
+    MetricAverage,
+    compute,
+    loss_of_each,
+    losses,
+    measure,
+)
 from trainables.tasks.pixels import Pixels
 from trainables.values import Evaluation, Json
 

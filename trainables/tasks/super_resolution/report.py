@@ -147,18 +147,18 @@ def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
     scale = len(truth) // len(small)
     bicubic = interpolate(small, scale, "bicubic")
     down, across = _most_improved(bicubic, enlarged, truth)
-    times = max(1, PANEL_SIDE // CROP)
+    place = slice(down, down + CROP), slice(across, across + CROP)
+    times = PANEL_SIDE // CROP
     panels = [
-        image[down : down + CROP, across : across + CROP]
-        .repeat(times, axis=0)
-        .repeat(times, axis=1)
+        to_rgb(image[place].repeat(times, axis=0).repeat(times, axis=1))
         for image in (bicubic, enlarged, truth)
     ]
+    by_bicubic = quality.psnr - quality.gain
     title = (
-        f"{title_of(part, row)}: {quality.psnr:.1f} dB, bicubic {quality.psnr - quality.gain:.1f} dB "
+        f"{title_of(part, row)}: {quality.psnr:.1f} dB, bicubic {by_bicubic:.1f} dB "
         "(bicubic, model, truth)"
     )
-    return strip(title, [to_rgb(panel) for panel in panels])
+    return strip(title, panels)
 
 
 def _most_improved(bicubic: Images, enlarged: Images, truth: Images) -> tuple[int, int]:

@@ -33,8 +33,8 @@ from trainables.tasks.base import (
     largest_difference,
 )
 from trainables.tasks.pixels import Pixels, floats, units
-from trainables.tasks.super_resolution.bicubic import enlarge_bicubic
 from trainables.tasks.super_resolution.entry import SuperResolutionOptions
+from trainables.tasks.super_resolution.networks import enlarge_bicubic
 from trainables.tasks.super_resolution.predictor import enlarge_by_tiles
 from trainables.tasks.super_resolution.reducing import scale_of
 from trainables.tasks.super_resolution.report import (

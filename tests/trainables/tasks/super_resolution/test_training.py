@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import AugmentConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
