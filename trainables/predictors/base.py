@@ -229,6 +229,20 @@ class Span(NamedTuple):
     high: int
     """One past the last pixel that is taken from this tile."""
 
+    @property
+    def taken(self) -> slice:
+        """The pixels of the image that are taken from this tile."""
+        return slice(self.low, self.high)
+
+    @property
+    def within(self) -> slice:
+        """The same pixels, counted from the first pixel of the tile."""
+        return slice(self.low - self.start, self.high - self.start)
+
+    def times(self, scale: int) -> "Span":
+        """Return the place in an image that is `scale` times as large."""
+        return Span(scale * self.start, scale * self.low, scale * self.high)
+
 
 OVERLAP = 4
 """The overlap of neighbouring tiles is at least the side divided by this number."""

@@ -33,7 +33,6 @@ TASK = TaskEntry(
         Metric(
             name="average_precision",
             title="average precision",
-            key="val/average_precision",
             limits=UNIT,
             is_primary=True,
             loss="train/loss",

@@ -33,7 +33,6 @@ TASK = TaskEntry(
         Metric(
             name="psnr",
             title="PSNR",
-            key="val/psnr",
             is_primary=True,
             limits=(0.0, float("inf")),
             unit="dB",

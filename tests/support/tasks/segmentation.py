@@ -29,10 +29,8 @@ TASK = TaskEntry(
     implementation=f"{__name__}:Segmentation",
     predictor="tests.support.tasks.segmentation_predictor",
     metrics=(
-        Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
-        Metric(
-            name="pixel_accuracy", title="pixel accuracy", key="val/pixel_accuracy", limits=UNIT
-        ),
+        Metric(name="iou", title="mean IoU", limits=UNIT, is_primary=True),
+        Metric(name="pixel_accuracy", title="pixel accuracy", limits=UNIT),
     ),
     can=frozenset({"augment", "half"}),
 )

@@ -61,10 +61,7 @@ def predict_mask(run: Run, image: Images, side: int) -> Mask:
     """
     mask = np.empty(image.shape[:2], np.uint8)
     for rows, columns, chances in run_tiles(run, image, side, max(1, TILE_PIXELS // side**2)):
-        mask[rows.low : rows.high, columns.low : columns.high] = chances.argmax(axis=0)[
-            rows.low - rows.start : rows.high - rows.start,
-            columns.low - columns.start : columns.high - columns.start,
-        ]
+        mask[rows.taken, columns.taken] = chances.argmax(axis=0)[rows.within, columns.within]
     return mask
 
 

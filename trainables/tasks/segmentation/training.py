@@ -133,8 +133,8 @@ class Segmentation(Task):
             inputs = torch.stack([_tile(images[place.image], place, side) for place in places])
             for place, logits in zip(places, network(pixels.scale(inputs)).float(), strict=True):
                 _, rows_span, columns = place
-                own = logits[:, _within(rows_span), _within(columns)]
-                taken = slice(rows_span.low, rows_span.high), slice(columns.low, columns.high)
+                own = logits[:, rows_span.within, columns.within]
+                taken = rows_span.taken, columns.taken
                 predicted[place.image].mask[taken] = own.argmax(dim=0).to(torch.uint8)
                 predicted[place.image].loss.add_(
                     functional.cross_entropy(
@@ -276,11 +276,6 @@ def _tile(image: Tensor, place: TilePlace, side: int) -> Tensor:
         for span, length in zip((place.rows, place.columns), image.shape[:2], strict=True)
     )
     return image[down[:, None], across]
-
-
-def _within(span: Span) -> slice:
-    """Return the pixels that are taken from a tile, as a slice of the tile."""
-    return slice(span.low - span.start, span.high - span.start)
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:

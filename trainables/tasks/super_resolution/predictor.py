@@ -54,15 +54,9 @@ def enlarge_by_tiles(run: Run, image: Images, side: int, scale: int) -> Images:
     height, width, channels = image.shape
     enlarged = np.empty((scale * height, scale * width, channels), np.uint8)
     at_once = max(1, TILE_PIXELS // (scale * side) ** 2)
-    for down, across, tile in run_tiles(run, image, side, at_once):
-        enlarged[scale * down.low : scale * down.high, scale * across.low : scale * across.high] = (
-            as_pixels(
-                tile[
-                    scale * (down.low - down.start) : scale * (down.high - down.start),
-                    scale * (across.low - across.start) : scale * (across.high - across.start),
-                ]
-            )
-        )
+    for rows, columns, tile in run_tiles(run, image, side, at_once):
+        down, across = rows.times(scale), columns.times(scale)
+        enlarged[down.taken, across.taken] = as_pixels(tile[down.within, across.within])
     if channels > 1 and (image == image[..., :1]).all():
         enlarged[...] = as_pixels(enlarged.mean(axis=2, keepdims=True))
     return enlarged
