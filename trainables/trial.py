@@ -38,7 +38,7 @@ from trainables.training.world import World
 from trainables.values import State
 
 if TYPE_CHECKING:
-    from trainables.baselines.fitting import Fitting
+    from trainables.baselines.base import Fitting
 
     AnyTraining = Training | Fitting | Folds
 
@@ -260,7 +260,7 @@ def _begin_one(
             dataset = extension(config).added_to(dataset, beat)
         return Training(config, dataset, device=device, world=world, on_step=beat)
     # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
-    from trainables.baselines.fitting import Fitting
+    from trainables.baselines.base import Fitting
 
     return Fitting(config, dataset, on_step=beat)
 

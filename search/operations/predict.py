@@ -24,8 +24,7 @@ from trainables.datasets.names import is_hidden
 from trainables.errors import ConfigError, did_you_mean, printable
 
 if TYPE_CHECKING:
-    from trainables.export.model import Model
-    from trainables.export.stream import FileAnswer
+    from trainables.export.model import FileAnswer, Model
 
 STDIN = "-"
 MAX_BESIDE = 2000
@@ -194,11 +193,11 @@ class Predictions:
     """The image of each file that was written."""
 
     def __iter__(self) -> "Iterator[FileAnswer]":
-        """Predict each file (see `trainables.export.stream`), and count it."""
-        from trainables.export.stream import answers
+        """Predict each file (see `answer_files`), and count it."""
+        from trainables.export.model import answer_files
 
         try:
-            for answer in answers(self.model, self.files):
+            for answer in answer_files(self.model, self.files):
                 if answer.error:
                     self.unread_files += 1
                 else:

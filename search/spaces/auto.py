@@ -13,7 +13,7 @@ from search.space import Cases, Choice, Domain, Float, SearchSpace
 from search.spaces.circumstances import Circumstances
 from search.spaces.probe import PROBES
 from trainables.catalog.models import MODELS
-from trainables.catalog.unlabelled import number_used
+from trainables.catalog.networks import number_used
 from trainables.errors import ConfigError
 from trainables.values import Params
 

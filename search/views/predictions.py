@@ -14,7 +14,7 @@ from search.views.terminal import Terminal, say
 from trainables.errors import counted, printable
 
 if TYPE_CHECKING:
-    from trainables.export.stream import FileAnswer
+    from trainables.export.model import FileAnswer
 
 NOT_READ = "not read: "
 """The beginning of a line about a file or folder that could not be read."""

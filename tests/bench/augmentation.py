@@ -23,7 +23,7 @@ from tests.bench.few_labels import rows_drawn
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.tasks.report import accuracy
+from trainables.tasks.classification.report import accuracy
 from trainables.training.loop import Training
 
 EPOCHS = {100: 25, 1000: 6}

@@ -13,7 +13,7 @@ from search.journal.events import from_json
 from search.journal.journal import Event
 from search.journal.result import SearchResult
 from search.views.text.verdict import verdict
-from trainables.tasks.report import report
+from trainables.tasks.classification.report import report
 
 SCRIPT, LONG = (
     "<script>alert(1)</script>",

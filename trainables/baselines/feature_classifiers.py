@@ -14,7 +14,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import log_loss
 
 from trainables.baselines import features
-from trainables.baselines.base import Baseline, Beat, Fitted, no_beat
+from trainables.baselines.base import Baseline, Beat, Fitted, no_beat, write_classifiers
 from trainables.baselines.classifiers import knn, svm, tree
 from trainables.baselines.features import Values, compute_features, kinds_of, length
 from trainables.baselines.shared import features_of, hand_made
@@ -198,16 +198,12 @@ class HandMadeClassifier(FeatureClassifier):
 
     def export(self, fitted: Sequence[Fitted], folder: Path) -> Json:
         """Write the classifiers for the task's predictor, and their features."""
-        import skops.io  # imported here because it takes two seconds, and only an export needs it
-
-        members = []
-        for number, classifier in enumerate(fitted, 1):
-            file = f"classifier-{number}.skops"
-            temperature = getattr(classifier, "temperature_", None)
-            skops.io.dump(classifier if temperature is None else classifier.svc_, folder / file)
-            members.append(
-                {"file": file, "temperature": None if temperature is None else float(temperature)}
-            )
+        files = write_classifiers([getattr(own, "svc_", own) for own in fitted], folder)
+        temperatures = [getattr(own, "temperature_", None) for own in fitted]
+        members = [
+            {"file": file, "temperature": None if temperature is None else float(temperature)}
+            for file, temperature in zip(files, temperatures, strict=True)
+        ]
         shutil.copy(features.__file__, folder)
         return {"features": self.kind, "members": members}
 

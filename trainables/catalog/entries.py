@@ -48,8 +48,6 @@ class Metric:
     """The metric's name on the command line (`--metric NAME`)."""
     title: str
     """The metric's name as shown to users."""
-    key: str
-    """The metric's name among the values of an epoch, such as `val/accuracy`."""
     mode: str = "max"
     """`max` if higher values are better, else `min`."""
     is_share: bool = False
@@ -79,6 +77,11 @@ class Metric:
 
     The `plateau` schedule of the learning rate monitors this loss too.
     """
+
+    @property
+    def key(self) -> str:
+        """The metric's name among the values of an epoch, such as `val/auc`."""
+        return f"val/{self.name}"
 
     @property
     def error_key(self) -> str:
@@ -349,8 +352,8 @@ class TaskEntry:
     predictor: str
     """The module that predicts with an exported model; a copy of it is exported with the model.
 
-    It imports nothing of this project, and has a class `Predictor` with the interface
-    `trainables.export.model.TaskPredictor`.
+    It imports nothing of this project but `trainables.predictors.base`, and has a `Predictor`,
+    a subclass of its `TaskPredictor`.
     """
     metrics: tuple[Metric, ...]
     """The metrics that can rank the task's trials; the first is the primary one, the default."""

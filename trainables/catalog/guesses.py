@@ -49,14 +49,7 @@ class Guess:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Build a guess from the values of its fields; missing metrics are empty."""
-        return cls(
-            values["says"],
-            values.get("val", {}),
-            values.get("test", {}),
-            values.get("val_error", {}),
-            values.get("test_error", {}),
-            values.get("method", ""),
-        )
+        return cls(**{name: values[name] for name in cls.__match_args__ if name in values})
 
 
 def commonest(train: Sequence[int], val: Sequence[int], test: Sequence[int]) -> list[int]:

@@ -147,3 +147,15 @@ NETWORKS: dict[str, ModelEntry] = {
         options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None},
     ),
 }
+
+
+UNLABELLED_SHARE, MOST_UNLABELLED = 0.5, 4000
+"""The share of the images without labels that are used, and the maximum number of images.
+
+The classes of the others are less certain.
+"""
+
+
+def number_used(count: int) -> int:
+    """Return the number of images that are used, of `count` without labels."""
+    return min(MOST_UNLABELLED, max(1, round(UNLABELLED_SHARE * count)))

@@ -3,13 +3,16 @@
 Images are preprocessed as in training, and predicted by the `Predictor` of the model's task.
 """
 
+import base64
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -19,7 +22,8 @@ from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, counted, unknown
 from trainables.predictors import base as predictor
-from trainables.predictors.base import DESCRIPTION, MODES, Images, Judgement
+from trainables.predictors.base import DESCRIPTION, MODES, Images, Judgement, Run, TaskPredictor
+from trainables.processors import processors
 from trainables.tasks import TASKS, task_name
 
 INSIDE = Path("artifacts") / "classifier"
@@ -80,26 +84,6 @@ class JudgedAnswer:
         )
 
 
-class TaskPredictor(Protocol):
-    """The interface of `Predictor` in a task's stand-alone module (`TaskEntry.predictor`).
-
-    It is built from a model's folder, whose `about.json` has the values of `Task.describe`.
-    """
-
-    classes: list[str]
-    """The names of the classes; empty if the task has none."""
-    image: tuple[int, int, int]
-    """The shape of the training images, (height, width, channels), with 1 or 3 channels."""
-    batch: int
-    """The maximum number of images in a batch."""
-
-    def predictions(self, images: Any) -> Any:
-        """Predict uint8 images, one array or a list of arrays."""
-
-    def table(self, images: Any) -> Any:
-        """Return the predictions as a pandas table, one row for each image."""
-
-
 def model_class(folder: Path) -> "type[Model]":
     """Return the class for the model in a folder, `Model` or a subclass of it.
 
@@ -129,26 +113,21 @@ class Model:
     """
 
     has_files = False
-    """True if answers contain files."""
-    onnx_predictor: Callable[[Path, int], TaskPredictor] | None = None
-    """Loads `model.onnx` of a folder for a number of threads; None if torch runs this task."""
+    """True if answers contain files (`answer`)."""
 
-    def __init__(
-        self, folder: Path, source: str, task_predictor: TaskPredictor | None = None
-    ) -> None:
+    def __init__(self, folder: Path, source: str, run: Run | None = None) -> None:
         """Load the model in a folder, which is not needed afterwards.
 
         Args:
             folder: the model's folder.
             source: the model's name in messages.
-            task_predictor: used instead of the predictor of the model's task.
+            run: computes the network's outputs instead of `network.pt2`.
         """
         self.source = source
         description = json.loads(read_regular(folder / DESCRIPTION))
         self.task = TASKS[task_name(description)]
-        self._predictor: TaskPredictor = task_predictor or importlib.import_module(
-            self.task.predictor
-        ).Predictor(folder)
+        code = importlib.import_module(self.task.predictor)
+        self._predictor: TaskPredictor = code.Predictor(folder, run)
         self._any_size = bool(description.get("any_size"))
         self._levels: tuple[float, float] | None = (
             tuple(description["value_range"]) if "value_range" in description else None
@@ -186,10 +165,14 @@ class Model:
         Args:
             images: pixels, as returned by `pixels`.
         """
-        if not images:
-            return []
-        rows: list[dict[str, Any]] = self._predictor.table(images).to_dict("records")
-        return rows
+        rows = self._predictor.rows(images) if images else []
+        return [
+            {
+                title: as_text(value) if isinstance(value, bytes) else value
+                for title, value in row.items()
+            }
+            for row in rows
+        ]
 
     def answers(self, images: list[Images]) -> list[Answer]:
         """Predict images, and return an answer for each: its row, and files if the task has any.
@@ -197,7 +180,13 @@ class Model:
         Args:
             images: pixels, as returned by `pixels`.
         """
-        return [Answer(row) for row in self.rows(images)]
+        if not self.has_files:
+            return [Answer(row) for row in self.rows(images)]
+        return [self.answer(*pair) for pair in zip(images, self.predictions(images), strict=True)]
+
+    def answer(self, image: Images, prediction: Any) -> Answer:
+        """Return the answer with files for an image, if the task `has_files`."""
+        raise NotImplementedError
 
     def joint_files(self, records: dict[str, Any]) -> dict[str, bytes]:
         """Return the contents of files about all images, by their names.
@@ -303,14 +292,24 @@ class Model:
         )
 
     def check(self) -> None:
-        """Check that the model predicts two images.
+        """Check that the model predicts two images without a flaw (`flaw_of`).
 
         Raises:
-            ConfigError: there is not one prediction for each image.
+            ConfigError: there is not one prediction for each image, or one has a flaw.
         """
         images = [np.zeros(self.image, np.uint8)] * 2
-        if (count := len(self.predictions(images))) != len(images):
+        predictions = self.predictions(images)
+        if flaw := next(filter(None, map(self.flaw_of, predictions)), ""):
+            raise ConfigError(f"the model returned {flaw}.")
+        if (count := len(predictions)) != len(images):
             raise ConfigError(f"the model returned {counted(count, 'prediction')} for two images.")
+
+    def flaw_of(self, prediction: Any) -> str:
+        """Return the flaw of a prediction of an image of the training's size; empty without any.
+
+        It continues the sentence `the model returned ...`.
+        """
+        return ""
 
     def _predictions(self, images: Any) -> Any:
         """Return the task's predictions: an array, or a list with one element for each image."""
@@ -423,6 +422,91 @@ class Model:
         return f"<model of {self.source}: {facts}trained on {colour} images of {height} x {width}>"
 
 
+def as_text(content: bytes) -> str:
+    """Encode bytes in base64, as MLflow's server encodes those in a table."""
+    return base64.b64encode(content).decode()
+
+
 def _is_single(images: Images) -> bool:
     """True if an array is a single image: (height, width), or (height, width, channels)."""
     return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] <= predictor.CHANNELS)
+
+
+AHEAD = 2
+"""The maximum number of decoded batches that wait for the model."""
+MOST_AT_ONCE = 64
+"""The maximum batch size.
+
+A model may accept larger batches of small images. But decoding and computing overlap only if there
+are several batches.
+"""
+
+
+@dataclass(frozen=True)
+class FileAnswer:
+    """The model's prediction for a file, or the reason why the file could not be read."""
+
+    file: str
+    values: dict[str, Any] = field(default_factory=dict)
+    """A row of `Model.rows`; empty if the file could not be read."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """The contents of files that belong to the answer (`Answer.files`)."""
+    record: Any = None
+    """The values for files about all images (`Answer.record`)."""
+    error: str = ""
+    """The reason why the file could not be read; empty if it was read."""
+
+
+def answer_files(
+    model: Model, files: Iterable[str], threads: int | None = None
+) -> Iterator[FileAnswer]:
+    """Yield the model's prediction for each file, in the order of `files`.
+
+    `files` is read lazily, so that it may have any length. For a file that cannot be read, the
+    reason is yielded instead (`FileAnswer.error`).
+
+    Args:
+        model: the model.
+        files: the paths of image files.
+        threads: the number of threads that decode (default: the number of processors).
+    """
+    source, waiting = iter(files), deque[tuple[str, Future[Any]]]()
+    size = min(model.batch, MOST_AT_ONCE)
+    pool = ThreadPoolExecutor(threads or processors())
+
+    def decode_ahead() -> None:
+        while len(waiting) < AHEAD * size and (file := next(source, None)) is not None:
+            waiting.append((file, pool.submit(model.pixels, file)))
+
+    try:
+        decode_ahead()
+        while waiting:
+            count = min(size, len(waiting))
+            decoded = [_fetch_pixels(*waiting.popleft()) for _ in range(count)]
+            decode_ahead()  # the threads decode while the model computes
+            yield from _answer_batch(model, decoded)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fetch_pixels(file: str, pixels: "Future[Any]") -> tuple[str, Any, str]:
+    """Wait for the pixels of a file.
+
+    Returns:
+        The file, its pixels (None if it cannot be read), and the reason (empty if it can).
+    """
+    try:
+        return file, pixels.result(), ""
+    except (ConfigError, OSError) as error:
+        # The reason may begin with the file's name, which is printed anyway.
+        return file, None, str(error).removeprefix(f"'{file}'").lstrip(": ").rstrip(".")
+
+
+def _answer_batch(model: Model, decoded: list[tuple[str, Any, str]]) -> Iterator[FileAnswer]:
+    answers = iter(model.answers([pixels for _, pixels, error in decoded if not error]))
+    for file, _, error in decoded:
+        if error:
+            yield FileAnswer(file, error=error)
+        else:
+            answer = next(answers)
+            yield FileAnswer(file, answer.row, answer.files, answer.record)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.export.model import Model, model_class
-from trainables.predictors.base import NETWORK, ONNX
+from trainables.predictors.base import NETWORK, ONNX, Images, Run
 
 BUDGET_S = 0.25
 """The time of a batch is measured up to `TRIES` times, but not again after this many seconds.
@@ -62,19 +63,42 @@ def load(folder: Path, source: str, most_threads: int) -> Runtime:
         Exception: the libraries may raise anything for a damaged folder.
     """
     cls = model_class(folder)
-    if (onnx := cls.onnx_predictor) and (folder / ONNX).exists() and find_spec("onnxruntime"):
-        choice = fastest(lambda threads: cls(folder, source, onnx(folder, threads)), most_threads)
-        model, engine = choice.value, "ONNX Runtime"
+    if (path := folder / ONNX).exists() and find_spec("onnxruntime"):
+        engine = "ONNX Runtime"
+        model, threads = fastest(
+            lambda count: cls(folder, source, in_onnxruntime(path, count)), most_threads
+        )
     elif (folder / NETWORK).exists():
         import torch
 
         model, engine = cls(folder, source), "torch"
-        choice = fastest(lambda threads: _with_threads(model, threads, torch), most_threads)
-        torch.set_num_threads(choice.threads)
+        _, threads = fastest(lambda count: _with_threads(model, count, torch), most_threads)
+        torch.set_num_threads(threads)
     else:
-        model, engine = cls(folder, source), "scikit-learn"
-        choice = Fastest(model, 0)
-    return Runtime(model, engine, choice.threads, dict(_times(model)))
+        model, engine, threads = cls(folder, source), "scikit-learn", 0
+    return Runtime(model, engine, threads, dict(_times(model)))
+
+
+def in_onnxruntime(path: Path, threads: int) -> Run:
+    """Load the network at `path` in ONNX Runtime; return a function that computes its outputs.
+
+    It computes on the CPU, with this number of threads.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Busy-waiting threads would take processor time from the threads that read requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(images: Images) -> NDArray[np.floating[Any]]:
+        outputs: NDArray[np.floating[Any]] = session.run(None, {"images": images})[0]
+        return outputs
+
+    return run
 
 
 def _with_threads(model: Model, threads: int, torch: Any) -> Model:
@@ -82,30 +106,25 @@ def _with_threads(model: Model, threads: int, torch: Any) -> Model:
     return model
 
 
-@dataclass(frozen=True)
-class Fastest:
-    """A model, and the number of threads chosen for it."""
-
-    value: Model
-    threads: int
-
-
-def fastest(make: Callable[[int], Model], most: int) -> Fastest:
+def fastest(make: Callable[[int], Model], most: int) -> tuple[Model, int]:
     """Choose the number of threads: double it while that makes the model clearly faster (`WORTH`).
 
     Args:
         make: builds the model for a number of threads.
         most: the maximum number of threads.
+
+    Returns:
+        The model, and the number of threads that was chosen for it.
     """
-    best, threads = Fastest(make(1), 1), 2
-    seconds = _batch_seconds(best.value, TRIED)
+    best, chosen, threads = make(1), 1, 2
+    seconds = _batch_seconds(best, TRIED)
     while threads <= most:
         candidate = make(threads)
         if (candidate_seconds := _batch_seconds(candidate, TRIED)) >= WORTH * seconds:
-            make(best.threads)  # restores a setting that may be global to the process
+            make(chosen)  # restores a setting that may be global to the process
             break
-        best, seconds, threads = Fastest(candidate, threads), candidate_seconds, 2 * threads
-    return best
+        best, chosen, seconds, threads = candidate, threads, candidate_seconds, 2 * threads
+    return best, chosen
 
 
 def _times(model: Model) -> Iterator[tuple[int, float]]:

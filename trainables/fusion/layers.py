@@ -91,7 +91,7 @@ class FusedConv2d(FusedLayer):
     def __init__(self, members: Sequence[nn.Conv2d]) -> None:
         super().__init__(members)
         first, self.groups = members[0], members[0].groups
-        self.geometry: tuple[Any, ...] = (first.stride, first.padding, first.dilation)
+        self.geometry: tuple[Any, Any, Any] = (first.stride, first.padding, first.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, members, channels, height, width) to (batch, members, filters, ...)."""
@@ -247,7 +247,7 @@ def _is_fusable(module: nn.Module) -> bool:
     return is_plain and type(module) in (*UNCHANGED, *FUSED, nn.Dropout)
 
 
-def _settings(module: nn.Module) -> tuple[Hashable, ...]:
+def _settings(module: nn.Module) -> tuple[Any, ...]:
     """Return the type of a module, its settings, and the shapes of its own parameters."""
     settings: list[Hashable] = [
         (name, value)

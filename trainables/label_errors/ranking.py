@@ -25,7 +25,7 @@ from trainables.inspection.report import (
 from trainables.label_errors.doubts import Doubts, Floats, Labels, doubts
 from trainables.progress import step
 from trainables.tasks import TASKS
-from trainables.tasks.mistakes import encode_webp
+from trainables.tasks.pictures import encode_webp
 
 SUSPICIOUS = 0.1
 """The probability of being wrong from which on an image is listed."""

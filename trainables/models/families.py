@@ -15,7 +15,7 @@ from torchvision import models
 
 from trainables.catalog.models import MODELS
 from trainables.models.pretrained import Anatomy, Pretrainable, features
-from trainables.tasks.losses import WithAuxiliary
+from trainables.tasks.metrics import WithAuxiliary
 
 HEAD_WIDTH = 32
 """The approximate width of each attention head of the small transformer."""

@@ -11,11 +11,14 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float64]
@@ -226,6 +229,20 @@ class Span(NamedTuple):
     high: int
     """One past the last pixel that is taken from this tile."""
 
+    @property
+    def taken(self) -> slice:
+        """The pixels of the image that are taken from this tile."""
+        return slice(self.low, self.high)
+
+    @property
+    def within(self) -> slice:
+        """The same pixels, counted from the first pixel of the tile."""
+        return slice(self.low - self.start, self.high - self.start)
+
+    def times(self, scale: int) -> "Span":
+        """Return the place in an image that is `scale` times as large."""
+        return Span(scale * self.start, scale * self.low, scale * self.high)
+
 
 OVERLAP = 4
 """The overlap of neighbouring tiles is at least the side divided by this number."""
@@ -288,10 +305,59 @@ def encode_png(picture: "Image.Image | Images") -> bytes:
     return buffer.getvalue()
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """Return the values of `about.json` in a model's folder."""
-    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    return description
+class TaskPredictor:
+    """A model loaded from its folder; the base class of the predictor of each task.
+
+    The defaults here are for models that predict images one by one, of any height and width.
+    """
+
+    _predict: Callable[[Images], Any]
+    """Predicts an image, uint8 (height, width, channels)."""
+
+    def __init__(self, folder: Path, run: Run | None = None) -> None:
+        """Load the model.
+
+        Args:
+            folder: the model's folder, whose `about.json` has the values of the task.
+            run: computes the network's outputs instead of `network.pt2`.
+        """
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        self.classes: list[str] = description["classes"]
+        """The names of the classes; empty if the task has none."""
+        self.image: tuple[int, int, int] = tuple(description["image"])
+        """The shape of the training images, (height, width, channels), with 1 or 3 channels."""
+        self.batch: int = description["batch"]
+        """The maximum number of images in a batch."""
+        self.load(folder, description, run)
+
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the files of the task, and set `_predict`, unless `predictions` does not need it.
+
+        `description` has the values of `about.json`.
+        """
+        raise NotImplementedError
+
+    def predictions(self, images: Any) -> Any:
+        """Predict images: a list with one element for each, or an array.
+
+        Raises:
+            ValueError: an image has another form than the training images.
+        """
+        return [self._predict(image) for image in as_list(images, self.image[2])]
+
+    def row(self, prediction: Any) -> dict[str, Any]:
+        """Return the row of a prediction in the table."""
+        raise NotImplementedError
+
+    def rows(self, images: Any) -> list[dict[str, Any]]:
+        """Return the rows of the table, one for each image."""
+        return [self.row(prediction) for prediction in self.predictions(images)]
+
+    def table(self, images: Any) -> "pd.DataFrame":
+        """Return the predictions as a table, one row for each image."""
+        import pandas as pd  # importing it takes half a second, and servers do not need it
+
+        return pd.DataFrame(self.rows(images))
 
 
 def load_program(folder: Path) -> Run:

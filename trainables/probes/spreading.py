@@ -23,8 +23,7 @@ from trainables.baselines.base import Beat, no_beat
 from trainables.baselines.classifiers import LinearClassifier
 from trainables.baselines.features import Values
 from trainables.baselines.shared import are_cached, features_of
-from trainables.catalog.networks import PROBE_SIDE
-from trainables.catalog.unlabelled import number_used
+from trainables.catalog.networks import PROBE_SIDE, number_used
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Labels, Part, join_names
 from trainables.probes.probe import LinearProbe, ProbeNetwork

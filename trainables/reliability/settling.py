@@ -19,8 +19,12 @@ from trainables.reliability.promises import (
     set_limits,
     smallest_error,
 )
-from trainables.tasks.calibration import calibration_bias, log_loss
-from trainables.tasks.report import calibration_bins, calibration_error
+from trainables.tasks.calibration import (
+    calibration_bias,
+    calibration_bins,
+    calibration_error,
+    log_loss,
+)
 from trainables.values import Json
 
 

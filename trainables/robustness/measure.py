@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.evaluation.evaluate import load_model

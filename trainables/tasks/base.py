@@ -51,6 +51,14 @@ class Batch(NamedTuple):
     """The share of each label that the loss to minimise spreads over all classes."""
 
 
+class WholeImages(NamedTuple):
+    """The images of a validation batch that are read one by one, as their sizes may differ."""
+
+    pixels: Pixels
+    rows: list[int]
+    """The rows in the whole part."""
+
+
 class Losses(NamedTuple):
     """The losses of a batch, which are means over its images."""
 
@@ -321,6 +329,14 @@ class Task:
 
     def describe(self, dataset: Dataset) -> Json:
         """Return the task's values for `about.json`, which the stand-alone predictor reads."""
+        if self.has_fixed_input:
+            channels, height, width = dataset.image
+            return {
+                "classes": list(dataset.classes),
+                "image": [height, width, channels],
+                "any_size": self.any_size,
+                "tile": self.tile_side(dataset),
+            }
         image = list(self.examples(dataset, 1).shape[1:])
         any_size = {"any_size": True} if self.any_size else {}
         return {"classes": list(dataset.classes), "image": image, **any_size}
@@ -348,6 +364,46 @@ def difference(first: Predictions, second: Predictions) -> float:
     if np.shape(first) != np.shape(second):
         return math.inf
     return float(np.abs(np.asarray(first, float) - np.asarray(second, float)).max(initial=0.0))
+
+
+def largest_difference(
+    measure: Callable[[Any, Any], float], first: Predictions, second: Predictions
+) -> float:
+    """Return the largest difference between two predictions of an image, as `measure` computes it.
+
+    It is infinite if the numbers of images differ, or the shapes of two arrays.
+    """
+    if len(first) != len(second):
+        return math.inf
+    return max(map(measure, first, second), default=0.0)
+
+
+def gather(values: Tensor, images: int, world: Processes) -> Tensor:
+    """Return values of all images of a part, (images, ...), from those of each process.
+
+    They are in the order of the part, of which each process measures its `slice`.
+    """
+    if world.size == 1:
+        return values
+    rows = world.slice(torch.arange(images, device=values.device))
+    whole = values.new_zeros(images, *values.shape[1:])
+    whole[rows] = values
+    return world.sum(whole)
+
+
+QUARTERS = 4
+"""The number of turns by 90 degrees that leave a square what it is."""
+
+
+def draw_crops(batches: int, count: int, generator: torch.Generator, *, turns: bool) -> Tensor:
+    """Draw the place of each crop, two numbers from 0 to 1, and its number of quarter turns.
+
+    Returns:
+        float32 (batches, 3, count), on the CPU; nothing is turned unless `turns`.
+    """
+    places = torch.rand(batches, 2, count, generator=generator)
+    quarters = torch.randint(QUARTERS if turns else 1, (batches, 1, count), generator=generator)
+    return torch.cat([places, quarters.float()], dim=1)
 
 
 class FromPixels(nn.Module):

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.datasets.arrays import Labels
-from trainables.tasks.report import Probabilities, calibration_error
+
+Probabilities = NDArray[np.float64]
+
+CALIBRATION_BINS = 15
 
 LIMITS = (0.05, 20.0)
 """The lowest and the highest temperature that `fit_temperature` returns."""
@@ -58,6 +61,52 @@ def fit_temperature(chances: Probabilities, labels: Labels) -> float:
 
     fit = minimize_scalar(cross_entropy, bounds=np.log(LIMITS), method="bounded")
     return float(np.exp(fit.x))
+
+
+def calibration_error(labels: Labels, chances: Probabilities) -> float:
+    """Return the expected calibration error, the mean difference between confidence and accuracy.
+
+    Images are divided into 15 equally wide bins by the probability of their guessed class. The
+    result is the mean over the bins, weighted by their images, of the absolute difference between
+    the mean probability and the share of correct guesses (the L1 norm; Guo et al. 2017, "On
+    Calibration of Modern Neural Networks", section 2). As in torchmetrics, it is computed in
+    single precision.
+    """
+    confidence, guesses = torch.from_numpy(chances).max(dim=1)
+    confidence = confidence.float()
+    bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
+
+    def sum_bins(values: Tensor) -> Tensor:
+        return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
+
+    counts = sum_bins(torch.ones_like(confidence))
+    right = torch.nan_to_num(sum_bins((guesses == torch.from_numpy(labels)).float()) / counts)
+    sure = torch.nan_to_num(sum_bins(confidence) / counts)
+    return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
+
+
+def calibration_bins(
+    right: NDArray[np.bool_], confidence: NDArray[np.float64]
+) -> dict[str, list[float]]:
+    """Divide images into 15 bins by the guessed class's probability, and sum over each bin.
+
+    Args:
+        right: True for each image whose guess is correct, (images,).
+        confidence: the probability of each image's guessed class, (images,).
+
+    Returns:
+        For each bin, by name: the number of `images`, the sum of `confidence`, and the number of
+        guesses that are `right`.
+    """
+    weights = {
+        "images": np.ones(len(right)),
+        "confidence": confidence,
+        "right": right.astype(float),
+    }
+    return {
+        name: np.histogram(confidence, CALIBRATION_BINS, (0, 1), weights=weight)[0].tolist()
+        for name, weight in weights.items()
+    }
 
 
 def calibration_bias(chances: Probabilities) -> float:

@@ -17,7 +17,7 @@ from trainables.training.loop import Training
 from trainables.values import State
 
 if TYPE_CHECKING:
-    from trainables.baselines.fitting import Fitting
+    from trainables.baselines.base import Fitting
 
 
 class Folds:

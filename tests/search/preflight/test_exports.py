@@ -14,7 +14,7 @@ from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
-from trainables.export import program
+from trainables.export import export
 
 SIDE = 12
 DATASET = Dataset(
@@ -61,7 +61,7 @@ def noting(monkeypatch: pytest.MonkeyPatch) -> list[TrialConfig]:
         checked.append(config)
         return True
 
-    monkeypatch.setattr(program, "check_exportable", check)
+    monkeypatch.setattr(export, "check_exportable", check)
     return checked
 
 
@@ -131,5 +131,5 @@ def test_the_check_leaves_the_random_numbers_as_they_are(folds: int | None) -> N
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    assert program.check_exportable(TrialConfig(), replace(DATASET, folds=folds))
+    assert export.check_exportable(TrialConfig(), replace(DATASET, folds=folds))
     assert torch.equal(torch.rand(4), expected)

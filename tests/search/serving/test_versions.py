@@ -15,7 +15,6 @@ from search.serving.versions import load_version
 from search.serving.worker import check_task
 from tests.support.tasks import boxes
 from trainables.errors import ConfigError
-from trainables.tasks.classification.model import OnnxPredictor
 from trainables.tasks.classification.predictor import Predictor
 
 
@@ -26,8 +25,7 @@ from trainables.tasks.classification.predictor import Predictor
 def test_a_model_whose_answers_are_no_probabilities_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: np.ndarray, why: str
 ) -> None:
-    for kind in (OnnxPredictor, Predictor):
-        monkeypatch.setattr(kind, "predictions", lambda self, images: said)
+    monkeypatch.setattr(Predictor, "predictions", lambda self, images: said)
     with pytest.raises(ConfigError, match=why):
         load_version(folder, "pets", "1", threads=1, delay_s=0.05)
 

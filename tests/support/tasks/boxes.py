@@ -19,7 +19,7 @@ from trainables.catalog.entries import UNIT, DatasetEntry, Metric, ModelEntry, T
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import encode_webp
+from trainables.tasks.pictures import encode_webp
 from trainables.tasks.pixels import Pixels
 
 NAME = "rectangles"
@@ -33,7 +33,6 @@ TASK = TaskEntry(
         Metric(
             name="average_precision",
             title="average precision",
-            key="val/average_precision",
             limits=UNIT,
             is_primary=True,
             loss="train/loss",

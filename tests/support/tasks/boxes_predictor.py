@@ -1,43 +1,32 @@
 """A promoted detector in use; a copy of this file goes with it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
+
+from trainables.predictors.base import Run, TaskPredictor, load_program
 
 CELLS = 4
 SURE, SAME = 0.05, 0.5
 
 
-class Predictor:
+class Predictor(TaskPredictor):
     """The model in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        self.classes: list[str] = about["classes"]
-        self.image: tuple[int, int, int] = tuple(about["image"])
-        self.batch: int = about["batch"]
-        self._program = torch.export.load(folder / "network.pt2").module()
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network."""
+        self._program = run or load_program(folder)
 
     def predictions(self, images: Any) -> list[NDArray[Any]]:
         """Return the boxes of each image, (boxes, 5): score, left, top, right, bottom."""
-        with torch.no_grad():
-            cells = self._program(torch.from_numpy(np.array(images))).numpy()
-        return [boxes_of(own, self.image[0]) for own in cells]
+        return [boxes_of(own, self.image[0]) for own in self._program(np.array(images))]
 
-    def table(self, images: Any) -> pd.DataFrame:
-        """Return how many boxes each image has, and the score of the surest."""
-        found = [boxes[boxes[:, 0] > SAME] for boxes in self.predictions(images)]
-        return pd.DataFrame(
-            {
-                "boxes": [float(len(boxes)) for boxes in found],
-                "score": [float(boxes[0, 0]) if len(boxes) else 0.0 for boxes in found],
-            }
-        )
+    def row(self, prediction: NDArray[Any]) -> dict[str, Any]:
+        """Return how many boxes an image has, and the score of the surest."""
+        sure = prediction[prediction[:, 0] > SAME]
+        return {"boxes": float(len(sure)), "score": float(sure[0, 0]) if len(sure) else 0.0}
 
 
 def boxes_of(cells: NDArray[Any], side: int) -> NDArray[Any]:

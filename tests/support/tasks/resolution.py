@@ -19,7 +19,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Images, Part
 from trainables.datasets.targets import Targets
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import encode_webp
+from trainables.tasks.pictures import encode_webp
 from trainables.tasks.pixels import Pixels, units
 
 NAME = "patterns"
@@ -33,7 +33,6 @@ TASK = TaskEntry(
         Metric(
             name="psnr",
             title="PSNR",
-            key="val/psnr",
             is_primary=True,
             limits=(0.0, float("inf")),
             unit="dB",

@@ -1,31 +1,25 @@
 """A promoted network that enlarges images, in use; a copy of this file goes with it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
 
+from trainables.predictors.base import Run, TaskPredictor, load_program
 
-class Predictor:
+
+class Predictor(TaskPredictor):
     """The model in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        self.classes: list[str] = about["classes"]
-        self.image: tuple[int, int, int] = tuple(about["image"])
-        self.batch: int = about["batch"]
-        self._program = torch.export.load(folder / "network.pt2").module()
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network."""
+        self._program = run or load_program(folder)
 
     def predictions(self, images: Any) -> NDArray[Any]:
         """Return images twice as large, float32 (count, height, width, channels), from 0 to 1."""
-        with torch.no_grad():
-            found: NDArray[Any] = self._program(torch.from_numpy(np.array(images))).numpy()
-        return found
+        return self._program(np.array(images))
 
-    def table(self, images: Any) -> pd.DataFrame:
-        """Return the mean brightness of each enlarged image, from 0 to 1."""
-        return pd.DataFrame({"brightness": self.predictions(images).mean(axis=(1, 2, 3)).tolist()})
+    def row(self, prediction: NDArray[Any]) -> dict[str, Any]:
+        """Return the mean brightness of an enlarged image, from 0 to 1."""
+        return {"brightness": float(prediction.mean())}

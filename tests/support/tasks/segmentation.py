@@ -19,7 +19,7 @@ from trainables.catalog.entries import UNIT, DatasetEntry, Metric, ModelEntry, T
 from trainables.config import AugmentConfig, DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part, Ragged
 from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Task
-from trainables.tasks.mistakes import encode_webp
+from trainables.tasks.pictures import encode_webp
 from trainables.tasks.pixels import Pixels, units
 
 NAME = "discs"
@@ -29,10 +29,8 @@ TASK = TaskEntry(
     implementation=f"{__name__}:Segmentation",
     predictor="tests.support.tasks.segmentation_predictor",
     metrics=(
-        Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
-        Metric(
-            name="pixel_accuracy", title="pixel accuracy", key="val/pixel_accuracy", limits=UNIT
-        ),
+        Metric(name="iou", title="mean IoU", limits=UNIT, is_primary=True),
+        Metric(name="pixel_accuracy", title="pixel accuracy", limits=UNIT),
     ),
     can=frozenset({"augment", "half"}),
 )

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from trainables.augmentation.augment import MIX_VALUES, MixedPairs, augment, boxes, draw, mix
 from trainables.config import AugmentConfig
-from trainables.tasks.losses import WithAuxiliary, losses
+from trainables.tasks.metrics import WithAuxiliary, losses
 
 MIXUP, CUTMIX = AugmentConfig(mix="mixup"), AugmentConfig(mix="cutmix")
 

@@ -19,10 +19,9 @@ from sklearn.tree import DecisionTreeClassifier
 from tests.support.networks import BASELINES
 from trainables.baselines import feature_classifiers as classification
 from trainables.baselines import features
-from trainables.baselines.base import load_baseline
+from trainables.baselines.base import Fitting, keep_alive, load_baseline
 from trainables.baselines.classifiers import knn, svm
 from trainables.baselines.features import FEATURES, compute_features, grey, length
-from trainables.baselines.fitting import Fitting, keep_alive
 from trainables.baselines.shared import features_of, hand_made
 from trainables.caches import cache_folder
 from trainables.checkpoints import checkpoint

@@ -13,9 +13,9 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import TrialConfig
 from trainables.evaluation.evaluate import evaluate, predictions
+from trainables.tasks.calibration import CALIBRATION_BINS
+from trainables.tasks.classification.report import CURVE_POINTS, confidently_wrong, report
 from trainables.tasks.metrics import SCORES
-from trainables.tasks.mistakes import confidently_wrong
-from trainables.tasks.report import CALIBRATION_BINS, CURVE_POINTS, report
 from trainables.training.loop import Training
 
 CASES = {

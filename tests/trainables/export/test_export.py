@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.calibrated import calibrated
 from tests.support.networks import BASELINES, OF_TORCHVISION, OWN
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
@@ -26,8 +26,8 @@ from trainables.export.export import (
     _check_agreement,
     check_onnx,
     export,
-    in_onnxruntime,
 )
+from trainables.export.runtime import in_onnxruntime
 from trainables.predictors.base import NETWORK, ONNX, as_trained
 from trainables.tasks.base import difference
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION

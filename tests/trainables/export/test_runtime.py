@@ -82,9 +82,9 @@ def test_more_threads_are_used_only_where_they_are_worth_it(
         return threads
 
     monkeypatch.setattr(runtime, "_batch_seconds", lambda threads, images: took[threads])
-    assert runtime.fastest(make, 8).threads == 2
+    assert runtime.fastest(make, 8)[1] == 2
     assert made == [1, 2, 4, 2]
-    assert runtime.fastest(make, 1).threads == 1
+    assert runtime.fastest(make, 1)[1] == 1
 
 
 def test_batches_are_as_large_as_fit_the_time() -> None:

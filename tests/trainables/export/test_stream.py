@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import DataError
-from trainables.export.model import Answer
-from trainables.export.stream import AHEAD, answers
+from trainables.export.model import AHEAD, Answer, answer_files
 
 
 class Counting:
@@ -42,7 +41,7 @@ def model() -> Any:
 
 def test_answers_come_in_the_order_of_the_files(model: Any) -> None:
     files = [str(number) for number in range(10)]
-    found = list(answers(model, files, threads=3))
+    found = list(answer_files(model, files, threads=3))
     assert [(one.file, one.values["class"]) for one in found] == [
         (file, f"of {file}") for file in files
     ]
@@ -51,7 +50,7 @@ def test_answers_come_in_the_order_of_the_files(model: Any) -> None:
 
 
 def test_what_cannot_be_read_is_answered_with_its_reason(model: Any) -> None:
-    found = list(answers(model, ["1", "bad", "2", "denied"]))
+    found = list(answer_files(model, ["1", "bad", "2", "denied"]))
     assert [(one.file, one.error) for one in found] == [
         ("1", ""),
         ("bad", "not an image"),
@@ -69,17 +68,17 @@ def test_no_more_is_read_ahead_than_the_model_needs(model: Any) -> None:
             taken.append(1)
             yield "file"
 
-    found = answers(model, endless())
+    found = answer_files(model, endless())
     assert next(found).file == "file"
     assert len(taken) <= (AHEAD + 1) * model.batch
     found.close()  # type: ignore[attr-defined]
 
 
 def test_nothing_gives_nothing(model: Any) -> None:
-    assert list(answers(model, [])) == []
+    assert list(answer_files(model, [])) == []
 
 
 def test_a_mistake_in_the_program_is_not_taken_for_a_bad_file(model: Any, tmp_path: Path) -> None:
     model.pixels = lambda path: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        list(answers(model, ["1"]))
+        list(answer_files(model, ["1"]))

@@ -18,7 +18,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import predictions
 from trainables.models.families import ANATOMY, Family
-from trainables.tasks.losses import WithAuxiliary, losses
+from trainables.tasks.metrics import WithAuxiliary, losses
 from trainables.training.loop import Training
 from trainables.training.optimizers import groups
 

@@ -14,9 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from torchvision import models
 
 from tests.support.calibrated import calibrated
-from trainables.baselines.base import load_baseline
+from trainables.baselines.base import Fitting, load_baseline
 from trainables.baselines.classifiers import LinearClassifier
-from trainables.baselines.fitting import Fitting
 from trainables.catalog.models import MODELS
 from trainables.catalog.networks import PROBED
 from trainables.catalog.weights import cached

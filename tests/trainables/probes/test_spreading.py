@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.trainables.probes.test_probe import SIDE, save_weights
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset

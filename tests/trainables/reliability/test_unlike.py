@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from trainables.export.export import export
-from trainables.predictors.base import UNLIKE
+from trainables.export.runtime import in_onnxruntime
+from trainables.predictors.base import ONNX, UNLIKE
 from trainables.reliability.promises import Promises
 from trainables.reliability.unlike import FeatureSample, TappedNetwork, area_above, build_scores
-from trainables.tasks.classification.model import Classifier, OnnxPredictor
+from trainables.tasks.classification.model import Classifier
 from trainables.tasks.classification.predictor import Predictor
 
 CLASSES, FEATURES = 3, 12
@@ -105,7 +106,7 @@ def test_an_exported_model_reports_unlike_images(trained_checkpoint, tmp_path) -
         promises=Promises(false_alarms=0.1, coverage=0.9),
     )
     torch_model = Classifier(made.folder, "made")
-    onnx_model = Classifier(made.folder, "made", OnnxPredictor(made.folder, 1))
+    onnx_model = Classifier(made.folder, "made", in_onnxruntime(made.folder / ONNX, 1))
     noise = np.random.default_rng(0).integers(0, 256, (40, *torch_model.image), dtype=np.uint8)
     for images in (np.asarray(dataset.test.images), noise):
         judged = [model.judged(list(images))[1] for model in (torch_model, onnx_model)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.config import TrialConfig
 from trainables.request import TrialRequest
 from trainables.robustness import measure

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.evaluation.evaluate import evaluate

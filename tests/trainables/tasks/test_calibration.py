@@ -9,10 +9,10 @@ from trainables.predictors.base import at_temperature
 from trainables.tasks.calibration import (
     CalibratedModel,
     calibration_bias,
+    calibration_error,
     fit_temperature,
     log_loss,
 )
-from trainables.tasks.report import calibration_error
 
 
 def exact(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from trainables.baselines.base import load_baseline
 from trainables.baselines.features import compute_features
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.targets import class_weights
-from trainables.tasks.losses import WithAuxiliary, losses
+from trainables.tasks.metrics import WithAuxiliary, losses
 from trainables.training.loop import Training
 
 LABELS = np.array([0] * 20 + [1] * 5)

@@ -1,45 +1,23 @@
 """A classifier loaded from its folder: class names and probabilities of images of any size."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainables.disk import read_regular
 from trainables.errors import ConfigError
 from trainables.export.model import JudgedAnswer, Model
-from trainables.export.sessions import open_session
 from trainables.predictors import base as predictor
 from trainables.predictors.base import (
-    DESCRIPTION,
-    ONNX,
     Images,
     JudgedPredictions,
     Judgement,
     Probabilities,
     judgement_columns,
 )
-from trainables.tasks.classification.predictor import ClassPredictor
-
-
-class OnnxPredictor(ClassPredictor):
-    """A classifier whose network runs in ONNX Runtime, without torch and pandas."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        self.describe(json.loads(read_regular(folder / DESCRIPTION)))
-        self._session = open_session(folder / ONNX, threads)
-        self._classify = self._run
-
-    def _run(self, images: Images) -> Probabilities:
-        probabilities: Probabilities = self._session.run(None, {"images": images})[0]
-        return probabilities
 
 
 class Classifier(Model):
     """A trained classifier, which converts images to the form of the training images itself."""
-
-    onnx_predictor = OnnxPredictor
 
     @property
     def image_classes(self) -> list[str]:

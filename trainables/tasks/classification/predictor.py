@@ -21,12 +21,10 @@ contains, instead of the network, `classifier-1.skops` (with folds, one such fil
 `features.py`, which computes the features of images.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainables.predictors.base import (
     FEATURES,
@@ -37,6 +35,8 @@ from trainables.predictors.base import (
     JudgedPredictions,
     Judgement,
     Probabilities,
+    Run,
+    TaskPredictor,
     as_images,
     as_trained,
     at_temperature,
@@ -44,30 +44,21 @@ from trainables.predictors.base import (
     judgement_columns,
     load_module,
     load_program,
-    read_description,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
-
-class ClassPredictor:
+class ClassPredictor(TaskPredictor):
     """A classifier loaded from its folder."""
 
-    def __init__(self, folder: Path) -> None:
-        description = read_description(folder)
-        self.describe(description)
-        self._classify: Classify = (
-            load_program(folder) if (folder / NETWORK).exists() else _baseline(folder, description)
-        )
-
-    def describe(self, description: dict[str, Any]) -> None:
-        """Set the values of `about.json`."""
-        self.classes: list[str] = description["classes"]
-        self.image: tuple[int, int, int] = tuple(description["image"])
-        self.batch: int = description["batch"]
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network or the baseline, and the promises."""
+        if run is None:
+            is_network = (folder / NETWORK).exists()
+            run = load_program(folder) if is_network else _baseline(folder, description)
+        self._classify = run
         self.promises: dict[str, Any] = description.get("promises", {})
         limits = self.promises.get("limits")
         # A class without a limit belongs to each set.
@@ -153,7 +144,7 @@ Predictor = ClassPredictor
 """The name by which the code that loads a model finds the class, whatever the model's task is."""
 
 
-def _baseline(folder: Path, description: dict[str, Any]) -> Classify:
+def _baseline(folder: Path, description: dict[str, Any]) -> Run:
     """Load scikit-learn classifiers, and return a function that averages their probabilities.
 
     The function computes the hand-crafted features of images first.

@@ -12,13 +12,28 @@ from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.fairness.groups import GROUPS, group_tables, report_groups
 from trainables.predictors.base import at_temperature
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
-from trainables.tasks.calibration import CalibratedModel, fit_temperature
-from trainables.tasks.losses import loss_of_each, losses
-from trainables.tasks.metrics import SCORES, Labels, MetricAverage, compute, measure
-from trainables.tasks.mistakes import confidently_wrong
+from trainables.tasks.base import (
+    Batch,
+    FromPixels,
+    Losses,
+    Predictions,
+    Processes,
+    Run,
+    Task,
+    gather,
+)
+from trainables.tasks.calibration import CalibratedModel, Probabilities, fit_temperature
+from trainables.tasks.classification.report import accuracy, confidently_wrong, report
+from trainables.tasks.metrics import (
+    SCORES,
+    Labels,
+    MetricAverage,
+    compute,
+    loss_of_each,
+    losses,
+    measure,
+)
 from trainables.tasks.pixels import Pixels
-from trainables.tasks.report import Probabilities, accuracy, report
 from trainables.values import Evaluation, Json
 
 MATRIX_CLASSES = 100
@@ -109,9 +124,9 @@ class Classification(Task):
         """Measure class probabilities, (images, classes), against the true classes.
 
         Returns:
-            The result of `report`; the most confident mistakes as `wrong` (see `mistakes`); unless
-            trials are ranked by accuracy, the `metric` that ranks them; and, if the images belong
-            to groups, the result of `report_groups`.
+            The result of `report`; the most confident mistakes as `wrong` (`confidently_wrong`);
+            unless trials are ranked by accuracy, the `metric` that ranks them; and, if the images
+            belong to groups, the result of `report_groups`.
         """
         groups = dataset.group_numbers(part)
         return {
@@ -188,12 +203,7 @@ class ClassMeter:
         values = self.means.means("val")
         if self.metric.is_share:
             return values
-        logits = torch.cat(self.stored).float()
-        if world.size > 1:
-            rows = world.slice(torch.arange(len(self.pixels), device=logits.device))
-            whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)
-            whole[rows] = logits
-            logits = world.sum(whole)
+        logits = gather(torch.cat(self.stored).float(), len(self.pixels), world)
         return values | measure(self.metric, logits, self.pixels.all_targets, self.pixels.groups)
 
 

@@ -3,20 +3,24 @@
 `blob_models` finds the blobs, computes their features, and selects boxes.
 """
 
-import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from trainables.baselines.base import Baseline, Beat, no_beat, spread
+from trainables.baselines.base import (
+    LEAST_CHANCE,
+    TRAIN_MEASURED,
+    Beat,
+    PartBaseline,
+    no_beat,
+    spread,
+    write_classifiers,
+)
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
 from trainables.tasks.detection import blob_models
 from trainables.tasks.detection.blob_models import (
@@ -29,12 +33,10 @@ from trainables.tasks.detection.blob_models import (
 )
 from trainables.tasks.detection.entry import DetectionOptions
 from trainables.tasks.detection.metrics import epoch_values, overlaps
-from trainables.tasks.detection.predictor import Detections, Find, find_each
+from trainables.tasks.detection.predictor import Detections, find_each
 from trainables.tasks.detection.values import CLASS, CROWD, Boxes
 from trainables.values import Json
 
-TRAIN_MEASURED = 20
-"""The maximum number of training images, evenly spread, on which `train/loss` is measured."""
 CANDIDATES, MOST_IMAGES = 20_000, 1000
 """The maximum number of training candidates of a forest, and of the images with them."""
 NO_OBJECT, EXACT = 0.4, 0.9
@@ -45,10 +47,6 @@ IN_CROWD = 0.5
 """A candidate of which more than this share is in a crowd is neither object nor background."""
 LEAF_CANDIDATES = 3
 """The smallest number of training candidates in a leaf of a forest."""
-SAMPLE = 3
-"""The number of images by which `fit_seconds` measures the time."""
-LEAST_CHANCE = 1e-7
-"""A probability of 0 counts as this one, so that losses are finite."""
 
 
 class LabelledCandidates(NamedTuple):
@@ -65,14 +63,16 @@ class LabelledCandidates(NamedTuple):
         return cls(*map(np.concatenate, zip(*each, strict=True)))
 
 
-class BlobForest(Baseline):
+class BlobForest(PartBaseline):
     """A random forest that gives each candidate the score of each class."""
 
-    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> RandomForestClassifier:
-        """Fit to candidates of the training images."""
-        return self._fit_to(dataset, CANDIDATES, beat)
+    most_images = MOST_IMAGES
 
-    def _fit_to(self, dataset: Dataset, most: int, beat: Beat = no_beat) -> RandomForestClassifier:
+    def fit_to(
+        self, dataset: Dataset, share: float, beat: Beat = no_beat
+    ) -> RandomForestClassifier:
+        """Fit to this share of the candidates of the training images."""
+        most = int(CANDIDATES * share)
         candidates = self._draw_candidates(dataset.train, len(dataset.classes), most, beat)
         forest = RandomForestClassifier(
             self.config.model.options["trees"],
@@ -115,23 +115,16 @@ class BlobForest(Baseline):
         metric = self.config.ranked_by
         return {"train/loss": loss, **epoch_values(predictions, truths, classes, metric)}
 
-    def predict_part(
-        self, fitted: RandomForestClassifier, part: Part, dataset: Dataset
-    ) -> list[Detections]:
-        """Find the objects in each image of a part."""
-        return [self.predict([fitted], [image], dataset)[0] for image in part.each()]
-
     def predict(
         self, fitted: Sequence[RandomForestClassifier], images: Arrays, dataset: Dataset
     ) -> list[Detections]:
         """Find the objects in each image, with folds by the mean of the scores."""
-        return find_each(self._finder(fitted, dataset), images, dataset.side)
-
-    def _finder(self, fitted: Sequence[RandomForestClassifier], dataset: Dataset) -> Find:
         options, classes = self._options, len(dataset.classes)
-        return lambda image: find_objects(
-            fitted, image, classes, options.most_boxes, options.overlap
-        )
+
+        def find(image: Images) -> Detections:
+            return find_objects(fitted, image, classes, options.most_boxes, options.overlap)
+
+        return find_each(find, images, dataset.side)
 
     @property
     def _options(self) -> DetectionOptions:
@@ -142,29 +135,12 @@ class BlobForest(Baseline):
     def export(self, fitted: Sequence[RandomForestClassifier], folder: Path) -> Json:
         """Write each forest, and the code that finds and describes candidates."""
         shutil.copy(blob_models.__file__, folder)
-        members = [f"classifier-{number}.skops" for number in range(1, len(fitted) + 1)]
-        for forest, name in zip(fitted, members, strict=True):
-            skops.io.dump(forest, folder / name)
         return {
             "baseline": FOREST,
-            "members": members,
+            "members": write_classifiers(fitted, folder),
             "most_boxes": self._options.most_boxes,
             "overlap": self._options.overlap,
         }
-
-    def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
-        """Estimate how many seconds the epoch takes, from a fit to a few images."""
-        sample = replace(
-            dataset, train=spread(dataset.train, SAMPLE), val=spread(dataset.val, SAMPLE)
-        )
-        share = len(sample.train) / min(len(dataset.train), MOST_IMAGES)
-        start = time.perf_counter()
-        fitted = self._fit_to(sample, int(CANDIDATES * share))
-        fit_s = time.perf_counter() - start
-        self.predict_part(fitted, sample.val, dataset)
-        image_s = (time.perf_counter() - start - fit_s) / len(sample.val)
-        measured = len(dataset.val) + min(TRAIN_MEASURED, len(dataset.train))
-        return fit_s / share + image_s * measured
 
     @staticmethod
     def most_bytes(

@@ -106,12 +106,11 @@ ENTRY = TaskEntry(
         Metric(
             name="map",
             title="mAP50-95",
-            key="val/map",
             limits=UNIT,
             is_primary=True,
             loss="train/loss",
         ),
-        Metric(name="map50", title="mAP50", key="val/map50", limits=UNIT, loss="train/loss"),
+        Metric(name="map50", title="mAP50", limits=UNIT, loss="train/loss"),
     ),
     terms={
         "IoU": (

@@ -2,20 +2,15 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainables.errors import ConfigError
 from trainables.export.model import Answer, Model
-from trainables.export.sessions import open_session
-from trainables.predictors.base import ONNX, Images, encode_png
+from trainables.predictors.base import Images, encode_png
 from trainables.tasks.detection.predictor import (
     CLASS_FOUND,
-    COLUMN,
     SCORE,
-    BoxPredictor,
     Detections,
     as_json,
     counts_of,
@@ -28,18 +23,9 @@ LEAST_PICTURE = 480
 """Smaller images are enlarged in pictures, so that labels do not cover them, in pixels."""
 
 
-class OnnxDetection(BoxPredictor):
-    """A detector that runs in ONNX Runtime, without torch and pandas."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        session = open_session(folder / ONNX, threads)
-        super().__init__(folder, lambda images: session.run(None, {"images": images})[0])
-
-
 class ObjectDetector(Model):
     """A trained model of detection."""
 
-    onnx_predictor = OnnxDetection
     has_files = True
 
     @property
@@ -60,30 +46,21 @@ class ObjectDetector(Model):
         """
         return [objects_in(boxes, self.threshold) for boxes in self.predict(images)]
 
-    def check(self) -> None:
-        """Check that boxes in two images are within them, and have class numbers.
-
-        Raises:
-            ConfigError: a box is outside its image, or has a number without a class.
-        """
+    def flaw_of(self, prediction: Detections) -> str:
+        """Check that boxes are within their image, and have class numbers."""
         height, width, _ = self.image
-        for boxes in self.predictions([np.zeros(self.image, np.uint8)] * 2):
-            edges, numbers = boxes[:, :4], boxes[:, CLASS_FOUND]
-            is_inside = (edges >= 0).all() and (edges <= [width, height, width, height]).all()
-            if not (is_inside and (numbers < len(self.classes)).all()):
-                raise ConfigError("the model returned boxes outside the image or without a class.")
+        edges, numbers = prediction[:, :4], prediction[:, CLASS_FOUND]
+        is_inside = (edges >= 0).all() and (edges <= [width, height, width, height]).all()
+        is_sound = is_inside and (numbers < len(self.classes)).all()
+        return "" if is_sound else "boxes outside the image or without a class"
 
-    def answers(self, images: list[Images]) -> list[Answer]:
-        """Find objects: the row has the number of each class, and the file is a picture of them.
+    def answer(self, image: Images, prediction: Detections) -> Answer:
+        """Return an answer whose row has the number of objects of each class.
 
-        The record has the boxes, for a file of all images in COCO's form (`joint_files`).
+        The file is a picture of them. The record has the boxes, for a file of all images in COCO's
+        form (`joint_files`).
         """
-        return [
-            self._answer(image, objects_in(boxes, self.threshold))
-            for image, boxes in zip(images, self.predictions(images), strict=True)
-        ]
-
-    def _answer(self, image: Images, objects: Detections) -> Answer:
+        objects = objects_in(prediction, self.threshold)
         numbers = objects[:, CLASS_FOUND].astype(int)
         labels = [
             f"{self.classes[number]} {score:.2f}"
@@ -124,13 +101,6 @@ class ObjectDetector(Model):
         categories = [{"id": number, "name": name} for number, name in enumerate(self.classes, 1)]
         content = {"images": images, "categories": categories, "annotations": annotations}
         return {COCO_FILE: json.dumps(content).encode()}
-
-    def rows(self, images: list[Images]) -> list[dict[str, Any]]:
-        """Return the rows of the predictor's table."""
-        return [
-            counts_of(objects, self.classes) | {COLUMN: json.dumps(as_json(objects, self.classes))}
-            for objects in (objects_in(own, self.threshold) for own in self.predictions(images))
-        ]
 
     @classmethod
     def drawing(cls, plain: Any) -> Callable[[Images, int], Images] | None:

@@ -22,7 +22,7 @@ import colorsys
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,11 @@ from PIL import Image, ImageDraw
 from trainables.predictors.base import (
     Images,
     Run,
+    TaskPredictor,
     as_list,
     load_module,
     load_program,
-    read_description,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Detections = NDArray[np.float64]
 """The boxes of an image, (boxes, 6): left, top, right, bottom, score, class number."""
@@ -153,30 +150,21 @@ def in_pixels(
     return inside
 
 
-class BoxPredictor:
+class BoxPredictor(TaskPredictor):
     """A model of detection loaded from its folder."""
 
-    def __init__(self, folder: Path, run: Run | None = None) -> None:
-        """Load the model.
-
-        Args:
-            folder: the model's folder.
-            run: finds boxes instead of `network.pt2`.
-        """
-        description = read_description(folder)
-        self.classes: list[str] = description["classes"]
-        self.image: tuple[int, int, int] = tuple(description["image"])
-        self.batch: int = description["batch"]
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network or the baseline."""
         self.threshold: float = description["threshold"]
         height, width = description["input"]
-        self._size = InputSize(height, width, description["side"])
+        size = InputSize(height, width, description["side"])
         self._detect: Callable[[list[Images]], list[Detections]]
         if "baseline" in description:
             find = load_module(folder / BASELINE).load(folder, description)
-            self._detect = lambda arrays: find_each(find, arrays, self._size.side)
+            self._detect = lambda arrays: find_each(find, arrays, size.side)
         else:
             network = run or load_program(folder)
-            self._detect = lambda arrays: detect(network, arrays, self._size, self.batch)
+            self._detect = lambda arrays: detect(network, arrays, size, self.batch)
 
     def predictions(self, images: Any) -> list[Detections]:
         """Find the objects in each image.
@@ -186,16 +174,11 @@ class BoxPredictor:
         """
         return self._detect(as_list(images, self.image[2]))
 
-    def table(self, images: Any) -> "pd.DataFrame":
-        """Return a table of the objects in each image, with JSON of their boxes, a row an image."""
-        import pandas as pd  # importing it takes half a second, and servers do not need it
-
-        rows = []
-        for detections in self.predictions(images):
-            objects = objects_in(detections, self.threshold)
-            boxes = as_json(objects, self.classes)
-            rows.append(counts_of(objects, self.classes) | {COLUMN: json.dumps(boxes)})
-        return pd.DataFrame(rows)
+    def row(self, prediction: Detections) -> dict[str, Any]:
+        """Return the number of objects of each class in an image, and JSON of their boxes."""
+        objects = objects_in(prediction, self.threshold)
+        boxes = as_json(objects, self.classes)
+        return counts_of(objects, self.classes) | {COLUMN: json.dumps(boxes)}
 
 
 Predictor = BoxPredictor

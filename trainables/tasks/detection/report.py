@@ -30,7 +30,7 @@ from trainables.tasks.detection.predictor import (
     one_class_each,
 )
 from trainables.tasks.detection.values import CLASS, CROWD, Boxes
-from trainables.tasks.mistakes import encode_strip
+from trainables.tasks.pictures import strip, table_value, title_of, to_rgb
 from trainables.values import Evaluation, Json
 
 HARDEST = 6
@@ -150,8 +150,8 @@ def _class_table(
             [
                 printable(name),
                 count,
-                _number(float(values.mean())),
-                _number(float(values[0])),
+                table_value(float(values.mean())),
+                table_value(float(values[0])),
                 right / int(is_object.sum()) if is_object.any() else "none",
                 right / count if count else "none",
             ]
@@ -227,11 +227,6 @@ def _confused_pairs(counts: NDArray[np.int64], names: Sequence[str]) -> Json:
     }
 
 
-def _number(value: float) -> float | str:
-    """Return a value for a table; a class without objects has none."""
-    return "none" if np.isnan(value) else value
-
-
 def _curves(matches: Sequence[Matches], classes: Sequence[str]) -> Json:
     """Draw precision over recall of the classes with the most objects, at an overlap of a half."""
     commonest = sorted(range(len(classes)), key=lambda number: -matches[number].objects.sum())
@@ -247,7 +242,7 @@ def _curves(matches: Sequence[Matches], classes: Sequence[str]) -> Json:
         row = MARGIN + 16 * place
         pen.rectangle((MARGIN + CURVE + 10, row, MARGIN + CURVE + 20, row + 10), colour)
         pen.text((MARGIN + CURVE + 26, row), printable(classes[number])[:18], fill="black")
-    return {"title": "Precision and recall", "webp": encode_strip([picture]), "is_wide": True}
+    return strip("Precision and recall", [picture])
 
 
 def _curve(matches: Matches) -> list[tuple[float, float]]:
@@ -267,7 +262,6 @@ def _picture(
 ) -> Json:
     """Show an image with its true boxes, beside the same image with the predicted ones."""
     image, truth = part.images[row], part.targets[row]
-    name = printable(part.names[row]) if part.names is not None else f"image {row + 1}"
     labels = ["missed" if number in result.missed else "" for number in range(len(truth))]
     own_labels = ["false" if number in result.false else "" for number in range(len(detections))]
     panels = [
@@ -275,10 +269,10 @@ def _picture(
         _drawn(image, detections[:, :4], detections[:, CLASS_FOUND].astype(int), own_labels),
     ]
     title = (
-        f"{name}: {counted(mistakes, 'mistake')}, {len(result.missed)} missed, "
+        f"{title_of(part, row)}: {counted(mistakes, 'mistake')}, {len(result.missed)} missed, "
         f"{len(result.false)} false (truth, model)"
     )
-    return {"title": title, "webp": encode_strip(panels), "is_wide": True}
+    return strip(title, panels)
 
 
 def _drawn(
@@ -289,7 +283,7 @@ def _drawn(
 ) -> Image.Image:
     """Draw boxes on an image that is resized so that its longer side has `PANEL` pixels."""
     factor = PANEL / max(image.shape[:2])
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
+    picture = to_rgb(image)
     size = round(picture.width * factor), round(picture.height * factor)
     resized = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
     return Image.fromarray(draw_boxes(resized, boxes * factor, numbers, labels))

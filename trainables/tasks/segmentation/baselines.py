@@ -4,21 +4,26 @@ A watershed, which cuts touching objects apart, is not among them. Its lines are
 lie inside the foreground of masks that do not number their objects: they could only lower the IoU.
 """
 
-import math
 import shutil
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from trainables.baselines.base import Baseline, Beat, Fitted, no_beat, spread
+from trainables.baselines.base import (
+    LEAST_CHANCE,
+    TRAIN_MEASURED,
+    Beat,
+    Fitted,
+    PartBaseline,
+    no_beat,
+    spread,
+    write_classifiers,
+)
 from trainables.baselines.threshold import LEAST_ACCURACY, MOST_ACCURACY, SIDES, OtsuThreshold
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
 from trainables.datasets.targets import class_weights
@@ -45,8 +50,6 @@ from trainables.tasks.segmentation.pixel_models import (
 from trainables.tasks.segmentation.values import IGNORED
 from trainables.values import Json
 
-TRAIN_MEASURED = 20
-"""The maximum number of training images, evenly spread, on which `train/loss` is measured."""
 PIXELS, MOST_IMAGES = 50_000, 1000
 """The maximum number of training pixels of a forest, and of the images from which they are drawn.
 
@@ -54,13 +57,9 @@ Neighbouring pixels are alike, so few pixels of many images are enough.
 """
 LEAF_PIXELS = 5
 """The smallest number of training pixels in a leaf of a forest."""
-SAMPLE = 3
-"""The number of images by which `fit_seconds` measures the time."""
-LEAST_CHANCE = 1e-7
-"""A probability of 0 counts as this one, so that losses are finite."""
 
 
-class PixelBaseline(Baseline):
+class PixelBaseline(PartBaseline):
     """A baseline with probabilities for each pixel; its predictions are masks."""
 
     @abstractmethod
@@ -89,11 +88,6 @@ class PixelBaseline(Baseline):
             **epoch_values(np.array(counts), np.array(boundaries), metric),
         }
 
-    def predict_part(self, fitted: Fitted, part: Part, dataset: Dataset) -> list[Mask]:
-        """Predict the mask of each image of a part."""
-        classes = len(dataset.classes)
-        return [most_probable(self.chances(fitted, image, classes)) for image in part.each()]
-
     def predict(self, fitted: Sequence[Fitted], images: Arrays, dataset: Dataset) -> list[Mask]:
         """Predict the mask of each image, with folds by the mean of the probabilities."""
         classes = len(dataset.classes)
@@ -101,29 +95,6 @@ class PixelBaseline(Baseline):
             most_probable(mean_chances(self.chances(member, image, classes) for member in fitted))
             for image in images
         ]
-
-    def fit_seconds(self, dataset: Dataset, *, box_s: float = math.inf) -> float:
-        """Estimate how many seconds the epoch takes, from a fit to a few images."""
-        sample = replace(
-            dataset, train=spread(dataset.train, SAMPLE), val=spread(dataset.val, SAMPLE)
-        )
-        share = len(sample.train) / len(dataset.train)
-        start = time.perf_counter()
-        fitted = self.fit_to(sample, share)
-        fit_s = time.perf_counter() - start
-        for image in sample.val.each():
-            self.chances(fitted, image, len(dataset.classes))
-        image_s = (time.perf_counter() - start - fit_s) / len(sample.val)
-        measured = len(dataset.val) + min(TRAIN_MEASURED, len(dataset.train))
-        return fit_s / share + image_s * measured
-
-    def fit(self, dataset: Dataset, beat: Beat = no_beat) -> Fitted:
-        """Fit to the training set."""
-        return self.fit_to(dataset, 1.0, beat)
-
-    @abstractmethod
-    def fit_to(self, dataset: Dataset, share: float, beat: Beat = no_beat) -> Fitted:
-        """Fit to this share of the pixels that a fit to a whole training set uses."""
 
 
 class Otsu(PixelBaseline):
@@ -191,9 +162,7 @@ class PixelForest(PixelBaseline):
     def export(self, fitted: Sequence[RandomForestClassifier], folder: Path) -> Json:
         """Write each forest, and the code of its features."""
         shutil.copy(pixel_models.__file__, folder)
-        members = [{"file": f"classifier-{number}.skops"} for number in range(1, len(fitted) + 1)]
-        for forest, member in zip(fitted, members, strict=True):
-            skops.io.dump(forest, folder / member["file"])
+        members = [{"file": file} for file in write_classifiers(fitted, folder)]
         return {"baseline": FOREST, "members": members}
 
     @staticmethod

@@ -115,16 +115,15 @@ ENTRY = TaskEntry(
         "hand-made features of pixels."
     ),
     metrics=(
-        Metric(name="iou", title="mean IoU", key="val/iou", limits=UNIT, is_primary=True),
-        Metric(name="dice", title="mean Dice", key="val/dice", limits=UNIT),
+        Metric(name="iou", title="mean IoU", limits=UNIT, is_primary=True),
+        Metric(name="dice", title="mean Dice", limits=UNIT),
         Metric(
             name="pixel_accuracy",
             title="pixel accuracy",
-            key="val/pixel_accuracy",
             limits=UNIT,
             in_percent=True,
         ),
-        Metric(name="boundary_f1", title="boundary F1", key="val/boundary_f1", limits=UNIT),
+        Metric(name="boundary_f1", title="boundary F1", limits=UNIT),
     ),
     can=frozenset({"augment", "balance", "folds", "workers", "half", "onnx"}),
     reader="trainables.tasks.segmentation.reading",

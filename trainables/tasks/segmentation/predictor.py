@@ -18,9 +18,9 @@ An image is predicted tile by tile (`base.run_tiles`), so that memory does not g
 An image that is smaller than a tile is continued by the pixels of its edges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,12 @@ from PIL import Image
 from trainables.predictors.base import (
     Images,
     Run,
-    as_list,
+    TaskPredictor,
     encode_png,
     load_module,
     load_program,
-    read_description,
     run_tiles,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Mask = NDArray[np.uint8]
 
@@ -65,54 +61,31 @@ def predict_mask(run: Run, image: Images, side: int) -> Mask:
     """
     mask = np.empty(image.shape[:2], np.uint8)
     for rows, columns, chances in run_tiles(run, image, side, max(1, TILE_PIXELS // side**2)):
-        mask[rows.low : rows.high, columns.low : columns.high] = chances.argmax(axis=0)[
-            rows.low - rows.start : rows.high - rows.start,
-            columns.low - columns.start : columns.high - columns.start,
-        ]
+        mask[rows.taken, columns.taken] = chances.argmax(axis=0)[rows.within, columns.within]
     return mask
 
 
-class MaskPredictor:
+class MaskPredictor(TaskPredictor):
     """A segmentation network loaded from its folder."""
 
-    def __init__(self, folder: Path, run: Run | None = None) -> None:
-        """Load the model.
-
-        Args:
-            folder: the model's folder.
-            run: predicts tiles instead of `network.pt2`.
-        """
-        description = read_description(folder)
-        self.classes: list[str] = description["classes"]
-        self.image: tuple[int, int, int] = tuple(description["image"])
-        self.batch: int = description["batch"]
-        self.tile: int = description["tile"]
-        if run is None and "baseline" in description:
-            code = load_module(folder / BASELINE)
-            self._predict: Callable[[Images], Mask] = code.load(folder, description)
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network or the baseline."""
+        if "baseline" in description:
+            self._predict = load_module(folder / BASELINE).load(folder, description)
         else:
-            predict_tiles = run or load_program(folder)
-            self._predict = lambda image: predict_mask(predict_tiles, image, self.tile)
+            predict_tiles, side = run or load_program(folder), description["tile"]
+            self._predict = lambda image: predict_mask(predict_tiles, image, side)
 
-    def predictions(self, images: Any) -> list[Mask]:
-        """Predict the mask of each image."""
-        return [self._predict(image) for image in as_list(images, self.image[2])]
-
-    def table(self, images: Any) -> "pd.DataFrame":
-        """Return a table of the share of each class, and of the mask as PNG, a row an image."""
-        import pandas as pd  # importing it takes half a second, and servers do not need it
-
-        masks = self.predictions(images)
-        return pd.DataFrame(
-            [row_of(mask, self.classes) | {"mask": mask_png(mask)} for mask in masks]
-        )
+    def row(self, prediction: Mask) -> dict[str, Any]:
+        """Return the share of each class, and the mask as PNG."""
+        return shares_of(prediction, self.classes) | {"mask": mask_png(prediction)}
 
 
 Predictor = MaskPredictor
 """The name by which the code that loads a model finds the class, whatever the model's task is."""
 
 
-def row_of(mask: Mask, classes: Sequence[str]) -> dict[str, float]:
+def shares_of(mask: Mask, classes: Sequence[str]) -> dict[str, float]:
     """Return the share of each class in a mask, by the title of its column."""
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / max(1, mask.size)
     return {f"share of {name}": float(share) for name, share in zip(classes, shares, strict=True)}

@@ -9,7 +9,7 @@ from PIL import Image
 from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Images, Part
 from trainables.errors import printable
-from trainables.tasks.mistakes import encode_strip
+from trainables.tasks.pictures import strip, table_value, to_rgb
 from trainables.tasks.segmentation.metrics import (
     MEASURES,
     Counts,
@@ -69,7 +69,7 @@ def _class_table(counts: Counts, classes: Sequence[str]) -> Json:
         "title": "Each class",
         "columns": ["class", "images with it", "share of pixels", "IoU", "Dice"],
         "rows": [
-            [name, count, float(share), _number(iou), _number(dice)]
+            [name, count, float(share), table_value(iou), table_value(dice)]
             for name, count, share, iou, dice in rows
         ],
     }
@@ -91,29 +91,21 @@ def _image_table(by_image: NDArray[np.float64], boundaries: NDArray[np.float64])
     }
 
 
-def _number(value: float) -> float | str:
-    """Return a value for a table; a class that no pixel has got has none."""
-    return "none" if np.isnan(value) else float(value)
-
-
 def _picture(part: Part, row: int, prediction: Mask, iou: float) -> Json:
     """Show an image beside its true and its predicted mask, laid over it."""
     image = part.images[row]
     panels = [image, overlay(image, part.targets[row]), overlay(image, prediction)]
     name = f"{printable(part.names[row])}: " if part.names is not None else ""
     title = f"{name}IoU {iou:.2f} (image, truth, prediction)"
-    return {"title": title, "webp": _webp(panels), "is_wide": True}
+    return strip(title, [_fitted(panel) for panel in panels])
 
 
-def _webp(panels: Sequence[Images]) -> str:
-    """Encode panels side by side, as WebP in base64."""
-    pictures = []
-    for panel in panels:
-        picture = Image.fromarray(panel.squeeze()).convert("RGB")
-        enlarged = PANEL // max(picture.size)
-        if enlarged > 1:
-            size = picture.width * enlarged, picture.height * enlarged
-            picture = picture.resize(size, Image.Resampling.NEAREST)
-        picture.thumbnail((PANEL, PANEL))
-        pictures.append(picture)
-    return encode_strip(pictures)
+def _fitted(panel: Images) -> Image.Image:
+    """Enlarge or reduce a panel to about the side of `PANEL` pixels."""
+    picture = to_rgb(panel)
+    enlarged = PANEL // max(picture.size)
+    if enlarged > 1:
+        size = picture.width * enlarged, picture.height * enlarged
+        picture = picture.resize(size, Image.Resampling.NEAREST)
+    picture.thumbnail((PANEL, PANEL))
+    return picture

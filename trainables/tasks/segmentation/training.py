@@ -19,10 +19,21 @@ from trainables.catalog.entries import Metric
 from trainables.config import AugmentConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part
 from trainables.predictors.base import Span, tiles
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.base import (
+    Batch,
+    FromPixels,
+    Losses,
+    Predictions,
+    Processes,
+    Run,
+    Task,
+    WholeImages,
+    draw_crops,
+    gather,
+    largest_difference,
+)
 from trainables.tasks.pixels import Pixels, units
 from trainables.tasks.segmentation.entry import SegmentationOptions
-from trainables.tasks.segmentation.losses import cross_entropy, loss
 from trainables.tasks.segmentation.metrics import (
     boundary_f1,
     count_pixels,
@@ -32,18 +43,7 @@ from trainables.tasks.segmentation.metrics import (
 from trainables.tasks.segmentation.predictor import TILE_PIXELS, Mask, predict_mask
 from trainables.tasks.segmentation.report import report
 from trainables.tasks.segmentation.values import IGNORED
-from trainables.values import Evaluation, Json
-
-QUARTERS = 4
-"""The number of turns by 90 degrees that leave a square what it is."""
-
-
-class WholeImages(NamedTuple):
-    """The images of a validation batch, which are read one by one."""
-
-    pixels: Pixels
-    rows: list[int]
-    """The rows in the whole part."""
+from trainables.values import Evaluation
 
 
 class PredictedImage(NamedTuple):
@@ -82,11 +82,8 @@ class Segmentation(Task):
         device: torch.device,
     ) -> Tensor:
         """Draw the place of each crop, two numbers from 0 to 1, its turn, and its augmentation."""
-        places = torch.rand(batches, 2, count, generator=generator).to(device)
-        most = QUARTERS if self.options.turns else 1
-        turns = torch.randint(most, (batches, 1, count), generator=generator).float().to(device)
-        changes = draw(config, batches, count, generator, device)
-        return torch.cat([places, turns, changes], dim=1)
+        crops = draw_crops(batches, count, generator, turns=self.options.turns).to(device)
+        return torch.cat([crops, draw(config, batches, count, generator, device)], dim=1)
 
     def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
         """Build a batch of crops for training, or of whole images for validation."""
@@ -136,8 +133,8 @@ class Segmentation(Task):
             inputs = torch.stack([_tile(images[place.image], place, side) for place in places])
             for place, logits in zip(places, network(pixels.scale(inputs)).float(), strict=True):
                 _, rows_span, columns = place
-                own = logits[:, _within(rows_span), _within(columns)]
-                taken = slice(rows_span.low, rows_span.high), slice(columns.low, columns.high)
+                own = logits[:, rows_span.within, columns.within]
+                taken = rows_span.taken, columns.taken
                 predicted[place.image].mask[taken] = own.argmax(dim=0).to(torch.uint8)
                 predicted[place.image].loss.add_(
                     functional.cross_entropy(
@@ -166,12 +163,12 @@ class Segmentation(Task):
 
     def difference(self, first: Predictions, second: Predictions) -> float:
         """Return the largest share of an image's pixels whose classes differ."""
-        if len(first) != len(second):
-            return float("inf")
-        return max(
-            (float((a != b).mean()) if a.shape == b.shape else float("inf"))
-            for a, b in zip(first, second, strict=True)
-        )
+
+        def share(mask: Mask, other_mask: Mask) -> float:
+            is_same_size = mask.shape == other_mask.shape
+            return float((mask != other_mask).mean()) if is_same_size else float("inf")
+
+        return largest_difference(share, first, second)
 
     # Evaluation.
 
@@ -189,18 +186,6 @@ class Segmentation(Task):
             for mask, truth in pairs
         )
         return float(mean_iou(np.sum([count_pixels(*pair, classes) for pair in pairs], axis=0)))
-
-    # Export.
-
-    def describe(self, dataset: Dataset) -> Json:
-        """Return the values for `about.json`."""
-        channels, height, width = dataset.image
-        return {
-            "classes": list(dataset.classes),
-            "image": [height, width, channels],
-            "any_size": True,
-            "tile": self.tile_side(dataset),
-        }
 
 
 class PixelMeter:
@@ -224,26 +209,19 @@ class PixelMeter:
 
     def values(self, world: Processes) -> dict[str, float]:
         """Return the loss, the metrics, and the standard error of the one that ranks trials."""
-        counts, losses, boundaries = (
-            self._collect(values, world)
+        each: list[NDArray[Any]] = [
+            gather(values.to(self.pixels.device), len(self.pixels), world).cpu().numpy()
+            if len(values)
+            else np.zeros(0)
             for values in (
-                np.array(self._counts),
-                torch.stack(self._losses).cpu().numpy(),
-                np.array(self._boundaries),
+                torch.from_numpy(np.array(self._counts)),
+                torch.stack(self._losses),
+                torch.tensor(self._boundaries, dtype=torch.float64),
             )
-        )
+        ]
+        counts, losses, boundaries = each
         loss = float(losses.sum() / max(1, counts.sum()))
         return {"val/loss": loss, **epoch_values(counts, boundaries, self.metric)}
-
-    def _collect(self, values: NDArray[Any], world: Processes) -> NDArray[Any]:
-        """Return the values of the images of all processes, in the order of the part."""
-        if world.size == 1 or not len(values):
-            return values
-        device = self.pixels.device
-        rows = world.slice(torch.arange(len(self.pixels), device=device))
-        whole = torch.zeros(len(self.pixels), *values.shape[1:], dtype=torch.float64, device=device)
-        whole[rows] = torch.from_numpy(values).double().to(device)
-        return world.sum(whole).cpu().numpy().astype(values.dtype)
 
 
 class TileModel(FromPixels):
@@ -300,6 +278,64 @@ def _tile(image: Tensor, place: TilePlace, side: int) -> Tensor:
     return image[down[:, None], across]
 
 
-def _within(span: Span) -> slice:
-    """Return the pixels that are taken from a tile, as a slice of the tile."""
-    return slice(span.low - span.start, span.high - span.start)
+def cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Compute the mean cross-entropy over pixels.
+
+    Args:
+        logits: float32 (batch, classes, height, width).
+        masks: the class of each pixel, int64 (batch, height, width); `IGNORED` does not count.
+        weights: the weight of each class, (classes,); None for equal weights.
+    """
+    total = functional.cross_entropy(logits, masks, weights, ignore_index=IGNORED, reduction="sum")
+    counted = masks != IGNORED
+    count = counted.sum() if weights is None else weights[masks[counted]].sum()
+    return total / count.clamp(min=1e-6)
+
+
+def focal(logits: Tensor, masks: Tensor, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """Compute the focal loss (Lin et al. 2017, arXiv 1708.02002), a mean over pixels.
+
+    Each pixel's cross-entropy is multiplied by (1 - p) ** gamma, where p is the probability of its
+    true class. The arguments are those of `cross_entropy`.
+    """
+    entropies = functional.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")
+    counted = masks != IGNORED
+    pixel_weights = counted.to(logits.dtype)
+    if weights is not None:
+        pixel_weights = pixel_weights * weights[masks.masked_fill(~counted, 0)]
+    easy = (1 - torch.exp(-entropies)) ** gamma
+    return (easy * entropies * pixel_weights).sum() / pixel_weights.sum().clamp(min=1e-6)
+
+
+def dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """Compute 1 minus the mean soft Dice coefficient of the classes in the batch.
+
+    The coefficient of a class is 2 * sum(p * y) / (sum(p) + sum(y)), over all pixels of the batch
+    (Milletari et al. 2016, arXiv 1606.04797, without squares). Classes that no pixel of the batch
+    has are left out, because their coefficient would only say how small p is.
+
+    The arguments are those of `cross_entropy`.
+    """
+    counted = (masks != IGNORED)[:, None]
+    truth = functional.one_hot(masks.masked_fill(~counted[:, 0], 0), logits.shape[1])
+    truth = truth.permute(0, 3, 1, 2).to(logits.dtype) * counted
+    chances = logits.softmax(dim=1) * counted
+    overlaps = (chances * truth).sum(dim=(0, 2, 3))
+    sizes = truth.sum(dim=(0, 2, 3))
+    coefficients = 2 * overlaps / (chances.sum(dim=(0, 2, 3)) + sizes).clamp(min=1e-6)
+    present = (sizes > 0).to(logits.dtype)
+    return 1 - (coefficients * present).sum() / present.sum().clamp(min=1)
+
+
+def loss(
+    name: str, logits: Tensor, masks: Tensor, *, gamma: float, weights: Tensor | None
+) -> Tensor:
+    """Compute the loss of this name (`SegmentationOptions.loss`); of two, the sum."""
+    total = torch.zeros((), device=logits.device)
+    if name.startswith("cross_entropy"):
+        total = total + cross_entropy(logits, masks, weights)
+    if name.startswith("focal"):
+        total = total + focal(logits, masks, gamma, weights)
+    if name.endswith("dice"):
+        total = total + dice(logits, masks)
+    return total

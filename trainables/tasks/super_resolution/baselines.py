@@ -57,10 +57,6 @@ class Interpolation(Baseline):
     def _enlarge(self, fitted: Enlargement, image: Images) -> Images:
         return interpolate(image, fitted.scale, self.method)
 
-    def predict_part(self, fitted: Enlargement, part: Part, dataset: Dataset) -> list[Images]:
-        """Enlarge each image of a part."""
-        return [self._enlarge(fitted, image) for image in part.each()]
-
     def predict(
         self, fitted: Sequence[Enlargement], images: Arrays, dataset: Dataset
     ) -> list[Images]:

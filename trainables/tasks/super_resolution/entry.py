@@ -90,14 +90,13 @@ ENTRY = TaskEntry(
         Metric(
             name="gain",
             title="PSNR above bicubic",
-            key="val/gain",
             limits=(-math.inf, math.inf),
             is_gain=True,
             unit="dB",
             is_primary=True,
         ),
-        Metric(name="psnr", title="PSNR", key="val/psnr", limits=(0.0, math.inf), unit="dB"),
-        Metric(name="ssim", title="SSIM", key="val/ssim", limits=(-1.0, 1.0)),
+        Metric(name="psnr", title="PSNR", limits=(0.0, math.inf), unit="dB"),
+        Metric(name="ssim", title="SSIM", limits=(-1.0, 1.0)),
     ),
     terms={
         "bicubic": (

@@ -7,10 +7,12 @@ have to undo a random correction.
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import leaky_relu
 
-from trainables.tasks.super_resolution.bicubic import BicubicEnlargement
+from trainables.tasks.super_resolution.predictor import REACH, bicubic_weights
 
 FIRST_DEVIATION = 1e-3
 """The standard deviation of the last layer's first weights, as in SRCNN."""
@@ -182,3 +184,42 @@ def _last(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     nn.init.normal_(layer.weight, std=FIRST_DEVIATION)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
+
+
+def enlarge_bicubic(images: Tensor, scale: int) -> Tensor:
+    """Enlarge images, float32 (batch, channels, height, width), `scale` times.
+
+    At the edges of an image, its outermost pixels are repeated.
+    """
+    batch, channels, height, width = images.shape
+    padded = functional.pad(images, (REACH,) * 4, mode="replicate")
+    weights = bicubic_weights(scale).tolist()
+    down = [
+        _sum([weight * padded[:, :, at : at + height] for at, weight in enumerate(phase)])
+        for phase in weights
+    ]
+    tall = torch.stack(down, dim=3).reshape(batch, channels, scale * height, width + 2 * REACH)
+    across = [
+        _sum([weight * tall[..., at : at + width] for at, weight in enumerate(phase)])
+        for phase in weights
+    ]
+    return torch.stack(across, dim=4).reshape(batch, channels, scale * height, scale * width)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+class BicubicEnlargement(nn.Module):
+    """`enlarge_bicubic` as a layer."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Enlarge images, (batch, channels, height, width)."""
+        return enlarge_bicubic(images, self.scale)

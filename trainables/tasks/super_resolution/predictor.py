@@ -17,9 +17,8 @@ An image is enlarged tile by tile (`base.run_tiles`), so that memory does not gr
 image that is smaller than a tile is continued by the pixels of its edges.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +27,11 @@ from PIL import Image
 from trainables.predictors.base import (
     Images,
     Run,
-    as_list,
+    TaskPredictor,
     encode_png,
     load_program,
-    read_description,
     run_tiles,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TILE_PIXELS = 8 * 256 * 256
 """The maximum number of pixels of the enlarged tiles that are computed at once."""
@@ -59,15 +54,9 @@ def enlarge_by_tiles(run: Run, image: Images, side: int, scale: int) -> Images:
     height, width, channels = image.shape
     enlarged = np.empty((scale * height, scale * width, channels), np.uint8)
     at_once = max(1, TILE_PIXELS // (scale * side) ** 2)
-    for down, across, tile in run_tiles(run, image, side, at_once):
-        enlarged[scale * down.low : scale * down.high, scale * across.low : scale * across.high] = (
-            as_pixels(
-                tile[
-                    scale * (down.low - down.start) : scale * (down.high - down.start),
-                    scale * (across.low - across.start) : scale * (across.high - across.start),
-                ]
-            )
-        )
+    for rows, columns, tile in run_tiles(run, image, side, at_once):
+        down, across = rows.times(scale), columns.times(scale)
+        enlarged[down.taken, across.taken] = as_pixels(tile[down.within, across.within])
     if channels > 1 and (image == image[..., :1]).all():
         enlarged[...] = as_pixels(enlarged.mean(axis=2, keepdims=True))
     return enlarged
@@ -123,49 +112,27 @@ def interpolate(image: Images, scale: int, method: str) -> Images:
     return enlarged[..., None] if channels == 1 else enlarged
 
 
-class EnlargingPredictor:
+class EnlargingPredictor(TaskPredictor):
     """A model of super-resolution loaded from its folder."""
 
-    def __init__(self, folder: Path, run: Run | None = None) -> None:
-        """Load the model.
-
-        Args:
-            folder: the model's folder.
-            run: enlarges tiles instead of `network.pt2`.
-        """
-        description = read_description(folder)
-        self.classes: list[str] = []
-        self.image: tuple[int, int, int] = tuple(description["image"])
-        self.batch: int = description["batch"]
+    def load(self, folder: Path, description: dict[str, Any], run: Run | None) -> None:
+        """Load the network, or choose the interpolation of a baseline."""
         self.scale: int = description["scale"]
         if method := description.get("baseline"):
-            self._enlarge: Callable[[Images], Images] = lambda image: interpolate(
-                image, self.scale, method
-            )
+            self._predict = lambda image: interpolate(image, self.scale, method)
         else:
-            side, run_tiles = description["tile"], run or load_program(folder)
-            self._enlarge = lambda image: enlarge_by_tiles(run_tiles, image, side, self.scale)
+            side, enlarge_tiles = description["tile"], run or load_program(folder)
+            self._predict = lambda image: enlarge_by_tiles(enlarge_tiles, image, side, self.scale)
 
-    def predictions(self, images: Any) -> list[Images]:
-        """Enlarge each image.
-
-        Raises:
-            ValueError: an image has another form than the training images.
-        """
-        return [self._enlarge(image) for image in as_list(images, self.image[2])]
-
-    def table(self, images: Any) -> "pd.DataFrame":
-        """Return a table of the enlarged images, with their sizes, a row an image."""
-        import pandas as pd  # importing it takes half a second, and servers do not need it
-
-        enlarged = self.predictions(images)
-        return pd.DataFrame([row_of(image) | {"image": encode_png(image)} for image in enlarged])
+    def row(self, prediction: Images) -> dict[str, Any]:
+        """Return the size of an enlarged image, and the image as PNG."""
+        return size_of(prediction) | {"image": encode_png(prediction)}
 
 
 Predictor = EnlargingPredictor
 """The name by which the code that loads a model finds the class, whatever the model's task is."""
 
 
-def row_of(image: Images) -> dict[str, int]:
+def size_of(image: Images) -> dict[str, int]:
     """Return the size of an image, by the titles of the columns."""
     return {"width": image.shape[1], "height": image.shape[0]}

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainables.catalog.entries import Metric
 from trainables.datasets.arrays import Images, Part
-from trainables.errors import counted, printable
-from trainables.tasks.mistakes import encode_strip
+from trainables.errors import counted
+from trainables.tasks.pictures import strip, title_of, to_rgb
 from trainables.tasks.super_resolution.predictor import interpolate
 from trainables.tasks.super_resolution.quality import luma, psnr, ssim
 from trainables.values import Evaluation, Json
@@ -136,14 +135,10 @@ def _table(part: Part, each: Sequence[Quality], rows: Sequence[int]) -> Json:
                     f"mean of {counted(len(each), 'image')}",
                     Quality(*np.mean(each, axis=0).tolist()),
                 ),
-                *((_name(part, row), each[row]) for row in rows),
+                *((title_of(part, row), each[row]) for row in rows),
             )
         ],
     }
-
-
-def _name(part: Part, row: int) -> str:
-    return printable(part.names[row]) if part.names is not None else f"image {row + 1}"
 
 
 def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
@@ -152,14 +147,18 @@ def _picture(part: Part, row: int, enlarged: Images, quality: Quality) -> Json:
     scale = len(truth) // len(small)
     bicubic = interpolate(small, scale, "bicubic")
     down, across = _most_improved(bicubic, enlarged, truth)
-    crops = [
-        image[down : down + CROP, across : across + CROP] for image in (bicubic, enlarged, truth)
+    place = slice(down, down + CROP), slice(across, across + CROP)
+    times = PANEL_SIDE // CROP
+    panels = [
+        to_rgb(image[place].repeat(times, axis=0).repeat(times, axis=1))
+        for image in (bicubic, enlarged, truth)
     ]
+    by_bicubic = quality.psnr - quality.gain
     title = (
-        f"{_name(part, row)}: {quality.psnr:.1f} dB, bicubic {quality.psnr - quality.gain:.1f} dB "
+        f"{title_of(part, row)}: {quality.psnr:.1f} dB, bicubic {by_bicubic:.1f} dB "
         "(bicubic, model, truth)"
     )
-    return {"title": title, "webp": _webp(crops), "is_wide": True}
+    return strip(title, panels)
 
 
 def _most_improved(bicubic: Images, enlarged: Images, truth: Images) -> tuple[int, int]:
@@ -177,13 +176,3 @@ def _most_improved(bicubic: Images, enlarged: Images, truth: Images) -> tuple[in
     )
     row, column = np.unravel_index(squares.argmax(), squares.shape)
     return int(row), int(column)
-
-
-def _webp(panels: Sequence[Images]) -> str:
-    """Encode panels side by side, enlarged without interpolation, as WebP in base64."""
-    times = max(1, PANEL_SIDE // CROP)
-    pictures = [
-        Image.fromarray(panel.repeat(times, axis=0).repeat(times, axis=1).squeeze()).convert("RGB")
-        for panel in panels
-    ]
-    return encode_strip(pictures)

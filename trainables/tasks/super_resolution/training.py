@@ -19,10 +19,22 @@ from torch.nn import functional
 from trainables.catalog.entries import Metric
 from trainables.config import AugmentConfig
 from trainables.datasets.arrays import Arrays, Dataset, Images, Part
-from trainables.tasks.base import Batch, FromPixels, Losses, Predictions, Processes, Run, Task
+from trainables.tasks.base import (
+    Batch,
+    FromPixels,
+    Losses,
+    Predictions,
+    Processes,
+    Run,
+    Task,
+    WholeImages,
+    draw_crops,
+    gather,
+    largest_difference,
+)
 from trainables.tasks.pixels import Pixels, floats, units
-from trainables.tasks.super_resolution.bicubic import enlarge_bicubic
 from trainables.tasks.super_resolution.entry import SuperResolutionOptions
+from trainables.tasks.super_resolution.networks import enlarge_bicubic
 from trainables.tasks.super_resolution.predictor import enlarge_by_tiles
 from trainables.tasks.super_resolution.reducing import scale_of
 from trainables.tasks.super_resolution.report import (
@@ -34,8 +46,6 @@ from trainables.tasks.super_resolution.report import (
 )
 from trainables.values import Evaluation, Json
 
-QUARTERS = 4
-"""The number of turns by 90 degrees that leave a square what it is."""
 CORRECTION = 0.1
 """The correction of pixels from 0 to 1 for an output of 1.
 
@@ -69,14 +79,6 @@ class SmallImages(NamedTuple):
     """Their bicubic enlargements, with pixels from 0 to 1."""
 
 
-class ImagesToEnlarge(NamedTuple):
-    """The images of a validation batch, which are read one by one."""
-
-    pixels: Pixels
-    rows: list[int]
-    """The rows in the whole part."""
-
-
 class EnlargedImage(NamedTuple):
     """The prediction of a validation image, and what it is compared with."""
 
@@ -103,18 +105,17 @@ class SuperResolution(Task):
         device: torch.device,
     ) -> Tensor:
         """Draw the place of each crop, two numbers from 0 to 1, its turn, and if it is mirrored."""
-        places = torch.rand(batches, 2, count, generator=generator)
         turned = self.options.turns
-        turns = torch.randint(QUARTERS if turned else 1, (batches, 1, count), generator=generator)
+        crops = draw_crops(batches, count, generator, turns=turned)
         mirrors = torch.randint(2 if turned else 1, (batches, 1, count), generator=generator)
-        return torch.cat([places, turns.float(), mirrors.float()], dim=1).to(device)
+        return torch.cat([crops, mirrors.float()], dim=1).to(device)
 
     def batch(self, pixels: Pixels, rows: Tensor, changes: Tensor | None = None) -> Batch:
         """Build a batch of crops for training, or of whole images for validation."""
         whole_rows = pixels.whole_rows(rows).tolist()
         if changes is None:
             truths = [pixels.targets[row] for row in whole_rows]
-            return Batch(ImagesToEnlarge(pixels, whole_rows), truths, len(rows))
+            return Batch(WholeImages(pixels, whole_rows), truths, len(rows))
         pairs = [
             _crops(pixels.images[row], pixels.targets[row], min(pixels.image[1:]), place)
             for row, place in zip(whole_rows, changes.T.tolist(), strict=True)
@@ -174,14 +175,13 @@ class SuperResolution(Task):
 
         Single pixels may differ by a grey level, when a tiny difference changes their rounding.
         """
-        if len(first) != len(second):
-            return float("inf")
-        return max(
-            float(np.abs(a.astype(np.int16) - b).mean() / 255)
-            if a.shape == b.shape
-            else float("inf")
-            for a, b in zip(first, second, strict=True)
-        )
+
+        def distance(image: Images, other_image: Images) -> float:
+            if image.shape != other_image.shape:
+                return float("inf")
+            return float(np.abs(image.astype(np.int16) - other_image).mean() / 255)
+
+        return largest_difference(distance, first, second)
 
     # Evaluation.
 
@@ -199,14 +199,7 @@ class SuperResolution(Task):
 
     def describe(self, dataset: Dataset) -> Json:
         """Return the values for `about.json`."""
-        channels, height, width = dataset.image
-        return {
-            "classes": [],
-            "image": [height, width, channels],
-            "any_size": True,
-            "tile": self.tile_side(dataset),
-            "scale": scale_of(dataset.train),
-        }
+        return {**super().describe(dataset), "scale": scale_of(dataset.train)}
 
 
 class QualityMeter:
@@ -238,10 +231,7 @@ class QualityMeter:
         """Return the loss, the metrics, and the standard error of the one that ranks trials."""
         each = torch.tensor(self._each, dtype=torch.float64, device=self.pixels.device)
         each = each.reshape(-1, len(Quality._fields))  # a process may have no image
-        whole = torch.zeros(len(self.pixels), len(Quality._fields)).to(each)
-        rows = world.slice(torch.arange(len(self.pixels), device=self.pixels.device))
-        whole[rows] = each
-        return epoch_values(world.sum(whole).cpu().numpy(), self.metric)
+        return epoch_values(gather(each, len(self.pixels), world).cpu().numpy(), self.metric)
 
 
 class TileEnlarger(FromPixels):

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.baselines.base import load_baseline
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting, load_baseline
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part, Ragged

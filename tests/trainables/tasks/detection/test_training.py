@@ -21,11 +21,11 @@ from trainables.errors import DataError
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.export.export import export
 from trainables.export.model import model_class
-from trainables.tasks.detection.model import OnnxDetection
-from trainables.tasks.detection.moving import move_boxes
+from trainables.export.runtime import in_onnxruntime
+from trainables.predictors.base import ONNX
 from trainables.tasks.detection.predictor import SCORE, Predictor, objects_in
 from trainables.tasks.detection.targets import BoxTargets
-from trainables.tasks.detection.training import Detection
+from trainables.tasks.detection.training import Detection, move_boxes
 from trainables.tasks.detection.values import CLASS, COLUMNS, no_boxes
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
@@ -230,7 +230,7 @@ def test_the_exported_model_and_onnx_find_the_boxes_of_the_checkpoint(
     task = config.load_task()
     assert task.difference(expected, model.predictions(images)) <= 1e-3
     assert task.difference(expected, Predictor(folder).predictions(images)) <= 1e-3
-    of_onnx = OnnxDetection(folder, 1).predictions(images)
+    of_onnx = Predictor(folder, in_onnxruntime(folder / ONNX, 1)).predictions(images)
     assert task.difference(expected, of_onnx) <= Detection.tolerance
     about = json.loads((folder / "about.json").read_text())
     assert about["classes"] == ["round", "open"]

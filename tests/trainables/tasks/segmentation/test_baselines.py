@@ -10,8 +10,7 @@ import skops.io
 from sklearn.ensemble import RandomForestClassifier
 
 from search.design.experiment import fit_problems
-from trainables.baselines.base import load_baseline
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting, load_baseline
 from trainables.baselines.store import read
 from trainables.baselines.threshold import OtsuThreshold
 from trainables.catalog.models import MODELS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainables.tasks.segmentation.losses import cross_entropy, dice, focal, loss
+from trainables.tasks.segmentation.training import cross_entropy, dice, focal, loss
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 MASKS = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(1))

@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from trainables.predictors.base import as_list, cut_tile, spans, tiles
-from trainables.tasks.segmentation.predictor import mask_png, overlay, palette, predict_mask, row_of
+from trainables.tasks.segmentation.predictor import (
+    mask_png,
+    overlay,
+    palette,
+    predict_mask,
+    shares_of,
+)
 
 
 @pytest.mark.parametrize("length", [1, 5, 63, 64, 65, 100, 127, 128, 129, 1000, 4000])
@@ -85,7 +91,7 @@ def test_the_image_is_seen_within_outlines() -> None:
 
 
 def test_shares_are_those_of_all_classes() -> None:
-    assert row_of(np.array([[0, 0, 2, 2]], np.uint8), ["a", "b", "c"]) == {
+    assert shares_of(np.array([[0, 0, 2, 2]], np.uint8), ["a", "b", "c"]) == {
         "share of a": 0.5,
         "share of b": 0.0,
         "share of c": 0.5,

@@ -4,14 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import AugmentConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
@@ -119,13 +118,13 @@ def test_the_exported_model_and_onnx_give_the_masks_of_the_checkpoint(
     "mask", [np.zeros((16, 32), np.uint8), np.full((32, 32), 2, np.uint8)], ids=["size", "number"]
 )
 def test_a_model_with_masks_of_another_form_is_refused(tmp_path: Path, mask: Any) -> None:
-    about = {"task": "segmentation", "any_size": True}
+    facts = {"classes": ["a", "b"], "image": [32, 32, 3], "batch": 1, "tile": 32}
+    about = {"task": "segmentation", "any_size": True, **facts}
     (tmp_path / "about.json").write_text(json.dumps(about))
-    own = SimpleNamespace(
-        classes=["a", "b"], image=(32, 32, 3), batch=1, predictions=lambda images: [mask] * 2
-    )
+    model: Any = model_class(tmp_path)(tmp_path, "it", lambda tiles: tiles)
+    model._predictor.predictions = lambda images: [mask] * 2
     with pytest.raises(ConfigError, match=r"a mask of shape \(.* numbers up to"):
-        model_class(tmp_path)(tmp_path, "it", own).check()
+        model.check()
 
 
 def test_an_epoch_shows_about_all_pixels(make_discs: Callable[..., Dataset]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from tests.support.networks import ENLARGING
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig
-from trainables.tasks.super_resolution.bicubic import enlarge_bicubic
+from trainables.tasks.super_resolution.networks import enlarge_bicubic
 from trainables.tasks.super_resolution.predictor import bicubic
 
 CHANGES = {"width": 12, "layers": 5, "depth": 1}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.baselines.fitting import Fitting
+from trainables.baselines.base import Fitting
 from trainables.checkpoints import checkpoint
 from trainables.config import AugmentConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part, Ragged
@@ -18,9 +18,10 @@ from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.export.export import export
 from trainables.export.model import model_class
+from trainables.export.runtime import in_onnxruntime
+from trainables.predictors.base import ONNX
 from trainables.tasks.pixels import Pixels
 from trainables.tasks.super_resolution.entry import ENTRY as SUPER_RESOLUTION
-from trainables.tasks.super_resolution.model import OnnxEnlarger
 from trainables.tasks.super_resolution.predictor import Predictor, interpolate
 from trainables.tasks.super_resolution.quality import psnr
 from trainables.tasks.super_resolution.reducing import cut_to_multiple, reduce
@@ -203,7 +204,8 @@ def test_the_exported_model_agrees_in_torch_and_onnx(
     image = np.random.default_rng(0).integers(0, 256, (45, 130, 3), dtype=np.uint8)
     (enlarged,) = model.predict([image])
     assert enlarged.shape == (90, 260, 3)
-    (by_onnx,) = OnnxEnlarger(tmp_path / "model", 1).predictions([image])
+    run = in_onnxruntime(tmp_path / "model" / ONNX, 1)
+    (by_onnx,) = Predictor(tmp_path / "model", run).predictions([image])
     assert np.abs(by_onnx.astype(int) - enlarged).max() <= 1
     (answer,) = model.answers([image])
     assert answer.row == {"width": 260, "height": 90}
@@ -279,6 +281,7 @@ def test_a_process_without_validation_images_adds_nothing() -> None:
     pixels = Pixels(dataset.val.take(np.arange(1)), dataset, config, torch.device("cpu"))
     meter = config.load_task().meter(config.ranked_by, pixels, keeps=False)
     world = SimpleNamespace(
+        size=2,
         slice=lambda rows: rows[1::2],
         sum=lambda values: values + torch.tensor([[0.1, 2.0, 30.0, 0.0]], dtype=torch.float64),
     )

@@ -7,19 +7,18 @@ because importing these libraries takes longer than all evaluations of a process
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trainables.datasets.arrays import Labels
+from trainables.datasets.arrays import Labels, Part
+from trainables.errors import printable
+from trainables.tasks.calibration import Probabilities, calibration_bins, calibration_error
 from trainables.tasks.metrics import ByClass, area_under, confusion, roc_curve
+from trainables.tasks.pictures import encode_webp
 from trainables.values import Evaluation, Json
 
 CURVE_POINTS = 200
-CALIBRATION_BINS = 15
+MAX_MISTAKES = 12
 AVERAGED = ("precision", "recall", "f1")
-
-Probabilities = NDArray[np.float64]
 
 
 def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> Evaluation:
@@ -80,50 +79,33 @@ def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
     return float(np.mean(labels == guesses))
 
 
-def calibration_error(labels: Labels, chances: Probabilities) -> float:
-    """Return the expected calibration error, the mean difference between confidence and accuracy.
-
-    Images are divided into 15 equally wide bins by the probability of their guessed class. The
-    result is the mean over the bins, weighted by their images, of the absolute difference between
-    the mean probability and the share of correct guesses (the L1 norm; Guo et al. 2017, "On
-    Calibration of Modern Neural Networks", section 2). As in torchmetrics, it is computed in
-    single precision.
-    """
-    confidence, guesses = torch.from_numpy(chances).max(dim=1)
-    confidence = confidence.float()
-    bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
-
-    def sum_bins(values: Tensor) -> Tensor:
-        return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
-
-    counts = sum_bins(torch.ones_like(confidence))
-    right = torch.nan_to_num(sum_bins((guesses == torch.from_numpy(labels)).float()) / counts)
-    sure = torch.nan_to_num(sum_bins(confidence) / counts)
-    return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
-
-
-def calibration_bins(
-    right: NDArray[np.bool_], confidence: NDArray[np.float64]
-) -> dict[str, list[float]]:
-    """Divide images into 15 bins by the guessed class's probability, and sum over each bin.
+def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[Json]:
+    """List the wrong guesses with the highest probability, the most confident first.
 
     Args:
-        right: True for each image whose guess is correct, (images,).
-        confidence: the probability of each image's guessed class, (images,).
+        part: the images and their true classes.
+        chances: class probabilities, (images, classes).
 
     Returns:
-        For each bin, by name: the number of `images`, the sum of `confidence`, and the number of
-        guesses that are `right`.
+        At most `MAX_MISTAKES` dicts of JSON-compatible values: the image's `row` in the part, the
+        class numbers `true` and `guess`, the probability of the guess (`confidence`), the image as
+        a WebP in base64 (`webp`) and, if the image is a file, its path below the data set's root
+        (`name`).
     """
-    weights = {
-        "images": np.ones(len(right)),
-        "confidence": confidence,
-        "right": right.astype(float),
-    }
-    return {
-        name: np.histogram(confidence, CALIBRATION_BINS, (0, 1), weights=weight)[0].tolist()
-        for name, weight in weights.items()
-    }
+    guesses = chances.argmax(axis=1)
+    wrong = np.flatnonzero(guesses != part.targets)
+    surest = wrong[np.argsort(-chances[wrong, guesses[wrong]], kind="stable")][:MAX_MISTAKES]
+    return [
+        {
+            "row": int(row),
+            "true": int(part.targets[row]),
+            "guess": int(guesses[row]),
+            "confidence": float(chances[row, guesses[row]]),
+            "webp": encode_webp(part.images[row]),
+            **({} if part.names is None else {"name": printable(part.names[row])}),
+        }
+        for row in surest
+    ]
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> Json:

@@ -7,7 +7,8 @@ from PIL import Image
 
 from trainables.datasets.arrays import Part
 from trainables.errors import printable
-from trainables.tasks.mistakes import LARGEST, MAX_MISTAKES, confidently_wrong, thumbnail
+from trainables.tasks.classification.report import MAX_MISTAKES, confidently_wrong
+from trainables.tasks.pictures import LARGEST, thumbnail
 
 
 def drawn(side: int, channels: int, count: int = 60):
