@@ -16,8 +16,8 @@ from typing import Protocol
 from search.design.experiment import Experiment
 from search.journal.result import TrialResult
 from search.journal.store import Home
-from trainables.checkpoints.lineage import WarmStartSource, is_horizon_free, training_key_of
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, is_horizon_free, training_key_of
+from trainables.messages import WarmStartSource
 from trainables.values import Json
 
 MAX_LENGTHS = 8

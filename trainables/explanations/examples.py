@@ -8,7 +8,7 @@ import numpy as np
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.splits import Rows
-from trainables.evaluation.features import features_of
+from trainables.evaluation.evaluate import features_of
 from trainables.explanations.explainable import Floats, Numbers
 from trainables.explanations.feature_space import map_in_plane, nearest_rows
 from trainables.progress import step

@@ -1,6 +1,6 @@
 """Images in the feature space of a model: the nearest training images, and a map in the plane.
 
-Features are the inputs of the last dense layer (`trainables.evaluation.features.features_of`).
+Features are the inputs of the last dense layer (`trainables.evaluation.evaluate.features_of`).
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainables.errors import ConfigError
 from trainables.export.model import Model
-from trainables.processors import processors
+from trainables.machine import processors
 
 AHEAD = 2
 """The maximum number of decoded batches that wait for the model."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.caches import cache_folder, cache_limit, make_private, reserve
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
+from trainables.disk import cache_folder, cache_limit, make_private, reserve
 from trainables.inspection.hashes import (
     MIRROR,
     Floats,

@@ -12,9 +12,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from trainables.caches import PARTIAL, cache_folder, evict, make_private
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part
+from trainables.disk import PARTIAL, cache_folder, evict, make_private
 from trainables.inspection.copies import Copies, find_copies
 from trainables.inspection.matches import parts_of
 

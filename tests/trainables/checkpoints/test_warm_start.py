@@ -13,10 +13,8 @@ from safetensors.torch import load_file
 from cluster.storage.mirror import CheckpointMirror
 from trainables import trial
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.checkpoints.warm_start import BROUGHT
-from trainables.messages import WarmStart
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest, WarmStart, WarmStartSource
 from trainables.trial import run_trial
 
 

@@ -13,9 +13,8 @@ from tests.trainables.probes.test_probe import SIDE, save_weights
 from trainables.catalog import unlabelled
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.evaluation.estimate import epochs_seconds
+from trainables.evaluation.estimate import epochs_seconds, training_bytes
 from trainables.evaluation.evaluate import evaluate
-from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
 from trainables.fairness.attributes import Attributes
 from trainables.probes import pseudo_labels

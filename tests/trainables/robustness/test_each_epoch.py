@@ -4,7 +4,7 @@ import torch
 
 from trainables.baselines.fitting import Fitting
 from trainables.config import TrialConfig
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 from trainables.robustness import each_epoch, measure
 from trainables.robustness.budgets import CORRUPTION_ACCURACY
 from trainables.robustness.corruptions import corrupt
