@@ -302,7 +302,8 @@ def test_the_next_batch_is_decoded_while_the_network_is_busy(
         if not busy.is_set():
             pending = list(BATCHES._batches.values())
             assert len(pending) == 1, "the second; only it was expected so far"
-            pending[0].wait()
+            for future in pending[0][1]:
+                future.result()
             assert sorted(decoded_files) == sorted(names[second])
             busy.set()
         step(training, rows, *arguments)
