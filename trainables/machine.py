@@ -36,15 +36,15 @@ def free_memory(cgroup: Path = CGROUP, own_groups: Path = OWN_GROUPS) -> int:
 
 
 def _left_in(group: Path, used: str, limit: str, prefix: str) -> int | None:
-    """Return what a control group may still allocate, in bytes; None if it has no limit.
+    """Return the bytes that a control group may still allocate; None if it has no limit.
 
     Memory for cached files counts as free, because Linux frees it on demand.
     """
     try:
-        left = int((group / limit).read_text()) - int((group / used).read_text())
+        unused = int((group / limit).read_text()) - int((group / used).read_text())
         details = (line.split() for line in (group / "memory.stat").read_text().splitlines())
         names = {f"{prefix}active_file", f"{prefix}inactive_file"}
-        return max(0, left + sum(int(count) for name, count in details if name in names))
+        return max(0, unused + sum(int(count) for name, count in details if name in names))
     except (OSError, ValueError):  # there is no limit: it is "max", or the file is missing
         return None
 

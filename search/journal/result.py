@@ -158,7 +158,7 @@ class TrialResult:
     training_key: str = ""
     """A key that is equal for trials that differ only in length, and thus share one training.
 
-    See `trainables.checkpoints.lineage`.
+    See `trainables.config`.
     """
     precision: str = ""
     """The precision of the trial's last epoch: fp32, bf16 or fp16; empty if not known."""
