@@ -186,7 +186,7 @@ class Process:
         The reply contains only what the journal records, or the damage of the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import brief, evaluate, plain
+        from trainables.evaluation.evaluate import evaluate
 
         config, images = TrialConfig.from_dict(job.config), getattr(dataset, part)
         try:
@@ -195,7 +195,8 @@ class Process:
         except CheckpointError as error:
             return EvaluationReply(damaged=str(error))
         keep(job, f"{part}.json", evaluation)
-        return EvaluationReply((brief if part == "val" else plain)(config, evaluation))
+        task = config.load_task()
+        return EvaluationReply((task.brief if part == "val" else task.plain)(evaluation))
 
     @in_use
     def stress(self, job: Job, dataset: Dataset, epoch: int, test: str) -> EvaluationReply:

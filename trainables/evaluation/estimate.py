@@ -169,7 +169,7 @@ def _fused_attention() -> Iterator[None]:
         attended: Tensor = attend(query, key, value, dropout_p, is_causal)[0]
         return attended
 
-    functional.scaled_dot_product_attention = fused
+    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -305,20 +305,26 @@ def epochs_seconds(
         )
         for is_baseline in (True, False)
     )
+    fits: dict[Hashable, float] = {}
     count = len(_spread(baselines)) + len(_spread(networks))
     with step("measuring the time of models", count) as advance:
-        fits = _fits(_spread(baselines), alike, fold, advance)
-        steps = _measure_networks(_spread(networks), alike, works, fold, device, clock, advance)
-    folds = dataset.folds or 1
-    return [
-        folds
-        * (
-            _nearest(fits, baselines, _kind(config))
-            if config.model.is_baseline
-            else _most_like(steps, works[_kind(config)]).epoch_s(config, fold)
-        )
-        for config in configs
-    ]
+        for kind in _spread(baselines):
+            fits[kind] = load_baseline(alike[kind]).fit_seconds(fold, box_s=BOX_S)
+            advance()
+        spread = [(alike[kind], works[kind]) for kind in _spread(networks)]
+        measured = _measure_networks(spread, fold, device, clock, advance)
+
+    def epoch_s(config: TrialConfig) -> float:
+        """Extrapolate from the most similar baseline or network."""
+        kind = _kind(config)
+        if config.model.is_baseline:
+            place = baselines.index(kind)
+            return fits[min(fits, key=lambda fitted: abs(baselines.index(fitted) - place))]
+        work = max(works[kind], 1)
+        nearest = min(measured, key=lambda times: abs(math.log(work / max(times.work, 1))))
+        return nearest.like(works[kind]).epoch_s(config, fold)
+
+    return [(dataset.folds or 1) * epoch_s(config) for config in configs]
 
 
 def _kind(config: TrialConfig) -> Hashable:
@@ -337,36 +343,14 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
     return [kinds[round(place * (len(kinds) - 1) / max(1, count - 1))] for place in range(count)]
 
 
-def _fits(
-    kinds: Iterable[Hashable],
-    alike: dict[Hashable, TrialConfig],
-    dataset: Dataset,
-    advance: Advance,
-) -> dict[Hashable, float]:
-    """Return the seconds of a fit of each of these baselines."""
-    seconds = {}
-    for kind in kinds:
-        seconds[kind] = load_baseline(alike[kind]).fit_seconds(dataset, box_s=BOX_S)
-        advance()
-    return seconds
-
-
-def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
-    """Return the seconds of a kind or, if it was not measured, of the nearest kind in `kinds`."""
-    place = kinds.index(kind)
-    return seconds[min(seconds, key=lambda measured: abs(kinds.index(measured) - place))]
-
-
 def _measure_networks(
-    kinds: Iterable[Hashable],
-    alike: dict[Hashable, TrialConfig],
-    works: dict[Hashable, float],
+    networks: Iterable[tuple[TrialConfig, float]],
     dataset: Dataset,
     device: str,
     clock: Callable[[], float],
     advance: Advance,
 ) -> list[Times]:
-    """Measure these networks, which must be in ascending order of their operations.
+    """Measure these networks, given with their operations, which must be in ascending order.
 
     The first is always measured. The others are skipped if they need too much memory, and the
     measurement stops before a network that would take too much time.
@@ -374,22 +358,16 @@ def _measure_networks(
     measured: list[Times] = []
     began = time.monotonic()
     limit = min(MOST_BYTES, free_memory() // 2)
-    for kind in kinds:
+    for config, work in networks:
         advance()
-        config, work = alike[kind], works[kind]
-        step_s = FIRST * measured[-1].like(work).image_s if measured else 0.0
-        if measured and (step_s > STEP_S or time.monotonic() - began > ALL_S):
-            break
-        if measured and training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
-            continue
+        if measured:
+            step_s = FIRST * measured[-1].like(work).image_s
+            if step_s > STEP_S or time.monotonic() - began > ALL_S:
+                break
+            if training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
+                continue
         measured.append(_times(config, dataset, device, clock, work))
     return measured
-
-
-def _most_like(measured: list[Times], work: float) -> Times:
-    """Extrapolate the times of a network with `work` operations from the most similar network."""
-    nearest = min(measured, key=lambda times: abs(math.log(max(work, 1) / max(times.work, 1))))
-    return nearest.like(work)
 
 
 def _times(

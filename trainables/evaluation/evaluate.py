@@ -106,18 +106,6 @@ def evaluate(
     return {**evaluation, "members": members}
 
 
-def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Shorten an evaluation on the validation set for the journal (`Task.brief`)."""
-    task: Task = config.load_task()
-    return task.brief(evaluation)
-
-
-def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Remove pictures and other bulky values from an evaluation (`Task.plain`)."""
-    task: Task = config.load_task()
-    return task.plain(evaluation)
-
-
 def predictions(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Predictions:
