@@ -17,7 +17,7 @@ from search.values.option import flag, group
 from search.views.removable_table import removable_table
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
-from trainables.memory import size_text
+from trainables.machine import size_text
 
 
 @dataclass(frozen=True, kw_only=True)

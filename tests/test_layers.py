@@ -52,7 +52,6 @@ DOORS = {
     "ray.serve": {"search/serving/ray_serve.py"},
     "ray.train": {
         "search/execution/data_parallel.py",
-        "trainables/worker.py",
         "trainables/trainer.py",
     },
     "ray": {
@@ -71,7 +70,6 @@ DOORS = {
         "search/execution/hang_detector.py",
         "search/execution/pool.py",
         "search/serving/ray_serve.py",
-        "trainables/worker.py",
         "trainables/trainer.py",
     },
     "rich": {
@@ -162,11 +160,11 @@ FLOORS = {
         check
     """,
     "trainables": """
-        errors disk processors values predictors progress statistics
-        memory fields
+        errors values predictors progress statistics
+        disk machine fields
         messages
-        catalog caches
-        config on_disk fairness
+        catalog on_disk
+        config fairness
         datasets
         datasets/published
         inspection augmentation
@@ -175,12 +173,11 @@ FLOORS = {
         checkpoints
         models
         training
-        request fusion evaluation probes
+        fusion evaluation probes
         robustness label_errors
         reliability explanations
         export trial
         tasks/classification tasks/segmentation tasks/detection tasks/super_resolution
-        worker
         trainer
     """,
     "search": """

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command
-from trainables.caches import cache_folder
 from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig
 from trainables.datasets.load import load
+from trainables.disk import cache_folder
 
 
 class Planted:

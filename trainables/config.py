@@ -2,9 +2,16 @@
 
 This module does not import torch. A search names its hyperparameters by dotted paths into
 `TrialConfig`: "optimizer.lr", "model.filter_size", "epochs".
+
+Configs that differ only in their number of epochs share a training key, since the first epochs of
+the longer training are those of the shorter one: a resumed training equals an uninterrupted one to
+the last bit, and its randomness depends only on the config's seed and the epoch. The exception is a
+schedule of the learning rate that depends on the number of epochs.
 """
 
 import dataclasses
+import hashlib
+import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +35,17 @@ SHUFFLED, BALANCED, GROUPS = "shuffled", "balanced", "groups"
 SAMPLING_NAMES = (SHUFFLED, BALANCED, GROUPS)
 CLEAN, TOGETHER, DROP, KEEP = "clean", "together", "drop", "keep"
 LEAKS_NAMES = (CLEAN, TOGETHER, DROP, KEEP)
+HORIZON_FREE = ("constant", "step", "plateau")
+"""Schedules that do not depend on the number of epochs.
+
+`cosine` is not listed, because its period is the number of epochs.
+"""
+ELSEWHERE = ("root", "bucket", "groups", "skip_bad", "leaks")
+"""Fields of `DataConfig` that are left out of the training key.
+
+They state where the images and their groups are and how they are read; the images themselves, with
+their groups, are identified by their fingerprint.
+"""
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 MEMBERS = "members"
 """The field of the configs of an ensemble, which no setting changes."""
@@ -595,7 +613,7 @@ class TrialConfig:
         The default task and its primary metric are left out, and so are the task's options that
         have their defaults, and `train`, `warm_start`, `data.leaks` and `LATER_OPTIONS` if they
         have no effect. Therefore a config that does not use these fields still has the training key
-        (`trainables.checkpoints.lineage`) that it had before they existed.
+        (`training_key`) that it had before they existed.
         """
         values = dataclasses.asdict(dataclasses.replace(self, members=()) if self.members else self)
         del values[MEMBERS]
@@ -701,3 +719,40 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if path not in PATHS:
         raise unknown_key(path)
     return path, parse(path, value, PATHS[path])
+
+
+def is_horizon_free(config: TrialConfig) -> bool:
+    """True if a longer training of this config starts with the same epochs."""
+    return config.optimizer.schedule in HORIZON_FREE
+
+
+def training_key(config: TrialConfig) -> str:
+    """Return 16 hex digits that identify a training, regardless of its number of epochs.
+
+    If two configs have the same key, and the data is the same, the longer training starts with the
+    epochs of the shorter one. If the schedule depends on the number of epochs, so does the key.
+    """
+    values = config.to_dict()
+    if is_horizon_free(config):
+        del values["epochs"]
+    values["model"] = {"name": config.model.name, **config.model.options}
+    values["data"] = {
+        name: value for name, value in values["data"].items() if name not in ELSEWHERE
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def training_key_of(config: Json) -> str:
+    """Return the training key of a config that a journal stores as JSON.
+
+    The key is empty if the config is empty, or not valid for this version of the code.
+    """
+    try:
+        return training_key(TrialConfig.from_dict(config)) if config else ""
+    except ConfigError:
+        return ""
+
+
+def is_own_beginning(earlier: TrialConfig, epoch: int, config: TrialConfig) -> bool:
+    """True if the epochs of `earlier`, up to `epoch`, are also the first epochs of `config`."""
+    return epoch <= config.epochs and training_key(earlier) == training_key(config)

@@ -1,15 +1,19 @@
-"""The messages that a running trial sends to the driver.
+"""The messages between the driver and a trial: the request for an attempt, and its reports.
 
 This module does not import torch, because the driver imports it too.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self, TypedDict
+from pathlib import Path
+from typing import Protocol, Self, TypedDict
 
-from trainables.values import Json
+from trainables.disk import cache_folder, make_private
 
 DIVERGED_LOSS = 1e9
 """A training has diverged if its mean training loss exceeds this, or is not finite.
@@ -26,6 +30,62 @@ the training has diverged. But below this scale, even unscaled gradients are too
 """
 
 
+class Mirror(Protocol):
+    """The remote storage of a trial's checkpoints.
+
+    Each method raises OSError if the storage fails.
+    """
+
+    def read(self, name: str) -> str | None:
+        """Return the text of a small file; None if it is missing."""
+
+    def write(self, name: str, text: str) -> None:
+        """Store a small file."""
+
+    def beat(self, text: str) -> None:
+        """Store a heartbeat (`trainables.checkpoints.heartbeat`)."""
+
+    def names(self) -> list[str]:
+        """Return the names of the complete checkpoints."""
+
+    def pull(self, folder: Path, *, only: str = "") -> None:
+        """Make the checkpoints in `folder` equal to the stored ones.
+
+        If `only` names a checkpoint, no other checkpoint is copied or removed.
+        """
+
+    def push(
+        self,
+        folder: Path,
+        names_to_keep: Collection[str],
+        still_ours: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Store the checkpoints in `folder`, and remove old ones from the storage.
+
+        A stored checkpoint stays if it is also in `folder`, or if its name is in `names_to_keep`.
+        `still_ours` raises if a newer attempt has started.
+        """
+
+
+@dataclass(frozen=True)
+class WarmStartSource:
+    """A trial, in this or another search, that has trained the first epochs of the trial to start.
+
+    This object can be serialised, to be sent to other machines.
+    """
+
+    search: str
+    trial: str
+    folder: str
+    epoch: int
+    """The last epoch that the trial is known to have trained; it may have trained more since."""
+    mirror: Mirror | None = None
+    """The remote storage of the trial's checkpoints; None if `folder` is accessible from here."""
+
+    def __str__(self) -> str:
+        return f"{self.trial} of '{self.search}'"
+
+
 @dataclass(frozen=True)
 class WarmStart:
     """The trial whose checkpoint another trial continued, and the number of reused epochs."""
@@ -33,6 +93,70 @@ class WarmStart:
     search: str
     trial: str
     epoch: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """Parse `begun.json`, a trial's record of its warm start; None if it is not valid."""
+        with suppress(ValueError, TypeError):
+            return cls(**json.loads(text or ""))
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRequest:
+    """The parameters of an attempt: where it continues, and which checkpoints it keeps."""
+
+    attempt: int = 1
+    """The attempt's number, from 1."""
+    known: int = 0
+    """The last epoch whose report the driver has received; 0 for none.
+
+    Later epochs that an earlier attempt has trained are reported again.
+    """
+    beginnings: Sequence[WarmStartSource] = ()
+    """Trials that have trained the first epochs of this one.
+
+    This trial continues from the one with the most epochs. Damaged checkpoints are skipped.
+    """
+    milestones: Sequence[int] = ()
+    """Epochs at which other trials of the same training end.
+
+    The checkpoints that those trials need are kept.
+    """
+    with_cost: bool = False
+    """True to measure the cost of using the classifier too (`Report.cost`)."""
+    measures: Sequence[str] = ()
+    """What to measure after each epoch besides the task's metrics: the keys of an epoch's values.
+
+    They are keys of `trainables.robustness.each_epoch.MEASUREMENTS`.
+    """
+    mirror: Mirror | None = None
+    """The remote storage of the checkpoints; None if they stay in the trial's folder.
+
+    An epoch is reported only after its checkpoint has been stored there.
+    """
+
+    def training_folder(self, place: str, rank: int = 0) -> Path:
+        """Return the folder in which this process trains the trial that is stored at `place`.
+
+        It is `place` itself or, with a mirror, a local folder for this attempt and process. `rank`
+        is the number of the process among those that train the trial.
+        """
+        if self.mirror is None:
+            return Path(place)
+        folder = cache_folder("storage")
+        with suppress(OSError):  # the code that writes to the folder reports the error
+            make_private(folder)
+        name = f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{self.attempt}"
+        return folder / "trained" / name / f"rank-{rank}" / Path(place).name
+
+    def remove_local_folder(self, place: str, rank: int = 0) -> None:
+        """Remove the local folder that `training_folder` returned; without a mirror, do nothing."""
+        if self.mirror is not None:
+            folder = self.training_folder(place, rank).parent
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # other processes still have folders there
+                folder.parent.rmdir()
 
 
 @dataclass(frozen=True)
@@ -127,25 +251,15 @@ class Report:
     None if there is none, or if the driver knows of it already.
     """
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Build a report from the output of `to_json`."""
-        warm_start = values["begun"]
-        return cls(
-            **{**values, "begun": WarmStart(**warm_start) if warm_start is not None else None}
-        )
-
-    def to_json(self) -> Json:
-        """Return the fields as JSON-compatible values."""
-        warm_start = dict(vars(self.begun)) if self.begun is not None else None
-        return {**vars(self), "begun": warm_start}
-
 
 def encode_reports(reports: Iterable[Report]) -> str:
     """Encode reports as JSON, to send them to another process."""
-    return json.dumps([report.to_json() for report in reports])
+    return json.dumps([vars(report) for report in reports], default=vars)
 
 
 def decode_reports(text: str) -> list[Report]:
     """Decode the output of `encode_reports`."""
-    return [Report.from_json(values) for values in json.loads(text)]
+    return [
+        Report(**{**values, "begun": values["begun"] and WarmStart(**values["begun"])})
+        for values in json.loads(text)
+    ]

@@ -56,7 +56,7 @@ def step(text: str, total: int | None = None) -> Iterator[Advance]:
         total: how often the function that is returned will be called; None if it is unknown.
     """
     if not _watchers:
-        yield _nothing
+        yield lambda: None
         return
     watcher = _watchers[-1]
     number = watcher.begin(text, total)
@@ -64,7 +64,3 @@ def step(text: str, total: int | None = None) -> Iterator[Advance]:
         yield lambda: watcher.advance(number)
     finally:
         watcher.end(number)
-
-
-def _nothing() -> None:
-    """Do nothing: the `Advance` of a step that nobody watches."""

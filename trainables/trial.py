@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -23,15 +24,14 @@ import torch
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
-from trainables.checkpoints.lineage import WarmStartSource, is_own_beginning, parse_warm_start
 from trainables.checkpoints.remembered import OUTPUT_CACHE
-from trainables.checkpoints.warm_start import BROUGHT, WARM_START_FILE, import_checkpoints
-from trainables.config import TrialConfig
+from trainables.checkpoints.warm_start import WARM_START_FILE, import_checkpoints
+from trainables.config import TrialConfig, is_own_beginning
 from trainables.datasets.arrays import Dataset
+from trainables.disk import write_whole
 from trainables.errors import ConfigError
 from trainables.fusion.rounds import FusionRounds
-from trainables.messages import EpochMetrics, Report, WarmStart
-from trainables.request import TrialRequest
+from trainables.messages import EpochMetrics, Report, TrialRequest, WarmStart
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training, Within
 from trainables.training.world import World
@@ -51,15 +51,14 @@ WITHIN_S, WITHIN_SHARE = 60.0, 0.01
 them may take.
 """
 ATTEMPT = "attempt"
-HOLDER = re.compile(r"[0-9]{1,9}(?= |$)")
-"""Matches the attempt's number, with which the file `attempt` begins."""
-LEAVINGS = re.compile(
-    rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
-    rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
-)
+LEAVINGS = re.compile(r"\.(?:epoch-\d+|brought)(?:[.-](\d+))?(?:\.partial)?")
 """Matches the names of temporary folders; earlier versions did not add the attempt's number."""
 RETRY_S = (1, 2, 5, 10)
 """The seconds to wait before each retry of a failed write; the last value is repeated."""
+
+
+SHARED = "history", "folds", "has_checkpoints", "damaged", "warm_start"
+"""The facts about earlier attempts that the first process sends to the others."""
 
 
 class Superseded(RuntimeError):
@@ -89,7 +88,6 @@ def run_trial(
     the one from which all processes continue.
 
     Args:
-        config: the trial's config.
         dataset: the data; a test set is not used.
         folder: the trial's folder.
         request: where this attempt continues, and which checkpoints it keeps for other trials.
@@ -103,49 +101,42 @@ def run_trial(
         Superseded: a newer attempt has started.
     """
     world = world or World()
-    beat = _heartbeat(folder, request, node) if world.rank == 0 else None
+    beat = None
+    if world.rank == 0:
+        beat = Heartbeat(folder, attempt=request.attempt, node=node, mirror=request.mirror)
     keeper = TrialCheckpoints(folder, config, world, beat, request)
     if device != "cpu" and together is None:
         # Another process on the same GPU may need the memory that this process's last trial used.
         torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
-    yield from keeper.claim(request.beginnings)
+    yield from keeper.claim()
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    _save_on_the_way(training, keeper, together)
+    if together is None:
+        keeper.continue_within(training)
     pending = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
     if keeper.has_checkpoints or request.beginnings:
-        warm_start = keeper.new_warm_start(training.epoch, request.known)
+        warm_start = keeper.new_warm_start(training.epoch)
         yield Report(training.epoch, restored=keeper.damaged, begun=warm_start, more=bool(pending))
     epochs = _epochs(training, together, folder.name)
     if request.measures and world.rank == 0:
         epochs = _with_measures(epochs, training, dataset, request.measures)
     reports = _reports(training, keeper, pending, epochs)
-    yield from (
-        _with_cost(reports, training, dataset, folder, device)
-        if request.with_cost and world.rank == 0
-        else reports
-    )
+    if request.with_cost and world.rank == 0:
+        reports = _with_cost(reports, training, dataset, folder, device)
+    yield from reports
 
 
-def _save_on_the_way(
-    training: "AnyTraining", keeper: "TrialCheckpoints", together: FusionRounds | None
-) -> None:
-    """Let a training save long epochs on the way, and continue within the one that was begun.
-
-    This applies to a network that is trained alone, by one process, into a folder and not a bucket.
-    """
-    if together is not None or keeper.mirror is not None:
-        return
-    if not isinstance(training, Training) or training.world.size > 1:
-        return
-    if (place := keeper.restore_within(training.epoch + 1)) is not None:
-        training.load_within(*place)
-    training.pause = keeper.keep_within
-
-
-def _heartbeat(folder: Path, request: TrialRequest, node: str) -> Heartbeat:
-    return Heartbeat(folder, attempt=request.attempt, node=node, mirror=request.mirror)
+def _epochs(
+    training: "AnyTraining", together: FusionRounds | None, trial: str
+) -> Iterator[EpochMetrics]:
+    """Train the remaining epochs; with `together`, networks are fused across trials."""
+    if together is not None and isinstance(training, Training):
+        return together.epochs(trial, training)
+    if together is not None:
+        # Baselines and folds are never fused; the other trials must not wait for this one.
+        together.leave(trial)
+    return training.epochs()
 
 
 def _reports(
@@ -244,46 +235,24 @@ def _begin(
     config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
 ) -> "AnyTraining":
     """Build the training of a network or baseline; with folds, the joint training of all folds."""
-    begin = partial(_begin_one, config, device=device, world=world, beat=beat)
+
+    def begin(data: Dataset) -> "Training | Fitting":
+        if not config.model.is_baseline:
+            if (extension := MODELS[config.model.name].extension) is not None:
+                data = extension(config).added_to(data, beat)
+            return Training(config, data, device=device, world=world, on_step=beat)
+        # Imported here because scikit-image and scikit-learn take a second.
+        from trainables.baselines.base import Fitting
+
+        return Fitting(config, data, on_step=beat)
+
     has_folds = config.data.folds is not None or dataset.folds is not None
     training: AnyTraining = Folds(config, dataset, begin) if has_folds else begin(dataset)
     if beat is not None:
-        beat.epochs_done = partial(_epochs_done, weakref.ref(training))
+        # A weak reference, so that the memory of the training is free as soon as it ends.
+        referred = weakref.ref(training)
+        beat.epochs_done = lambda: getattr(referred(), "epochs_done", 0.0)
     return training
-
-
-def _begin_one(
-    config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
-) -> "Training | Fitting":
-    if not config.model.is_baseline:
-        if (extension := MODELS[config.model.name].extension) is not None:
-            dataset = extension(config).added_to(dataset, beat)
-        return Training(config, dataset, device=device, world=world, on_step=beat)
-    # Imported here because scikit-image and scikit-learn take a second, and networks need neither.
-    from trainables.baselines.base import Fitting
-
-    return Fitting(config, dataset, on_step=beat)
-
-
-def _epochs_done(training: "weakref.ref[AnyTraining]") -> float:
-    """Return the number of epochs that a training has done; 0 once it is no longer in use.
-
-    The reference is weak, so that the memory of the training is free as soon as it ends.
-    """
-    referred = training()
-    return 0.0 if referred is None else referred.epochs_done
-
-
-def _epochs(
-    training: "AnyTraining", together: FusionRounds | None, trial: str
-) -> Iterator[EpochMetrics]:
-    """Train the remaining epochs; with `together`, networks are fused across trials."""
-    if together is not None and isinstance(training, Training):
-        return together.epochs(trial, training)
-    if together is not None:
-        # Baselines and folds are never fused; the other trials must not wait for this one.
-        together.leave(trial)
-    return training.epochs()
 
 
 class TrialCheckpoints:
@@ -298,8 +267,7 @@ class TrialCheckpoints:
         request: TrialRequest,
     ) -> None:
         self.folder, self.config, self.world, self.beat = folder, config, world, beat
-        self.attempt, self.mirror = request.attempt, request.mirror
-        self.milestones = request.milestones
+        self.request, self.mirror = request, request.mirror
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.has_checkpoints, self.damaged = False, list[str]()
@@ -318,12 +286,12 @@ class TrialCheckpoints:
         recorded an attempt assigns the same number again.
         """
 
-    def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
+    def claim(self) -> Iterator[Report]:
         """Claim the trial's folder for this attempt, and fetch the checkpoints to continue from.
 
-        These are the checkpoints of earlier attempts or, if a trial in `beginnings` has trained
-        more epochs, those of the trial with the most. A report is yielded after each failure of the
-        storage.
+        These are the checkpoints of earlier attempts or, if a trial in `request.beginnings` has
+        trained more epochs, those of the trial with the most. A report is yielded after each
+        failure of the storage.
 
         Raises:
             Superseded: a newer attempt has started.
@@ -331,48 +299,50 @@ class TrialCheckpoints:
         yield from self._retry_until_written(0, self._claim)
         if self.mirror is not None:
             yield from self._retry_until_written(0, partial(self.mirror.pull, self.folder))
-        if beginnings or self.attempt > 1:
-            yield from self._retry_until_written(0, partial(self._adopt, beginnings))
+        if self.request.beginnings or self.request.attempt > 1:
+            yield from self._retry_until_written(0, self._adopt)
 
-    def _adopt(self, beginnings: Sequence[WarmStartSource]) -> None:
+    def _adopt(self) -> None:
         self._check_claim()
-        is_known = bool(checkpoint.list_checkpoints(self.folder))
+        has_own = bool(checkpoint.list_checkpoints(self.folder))
         warm_start, wrong = import_checkpoints(
-            beginnings,
+            self.request.beginnings,
             self.folder,
             self.config,
             self.beat,
-            attempt=self.attempt,
+            attempt=self.request.attempt,
             still_ours=self._check_claim,
         )
         self.damaged += [line for line in wrong if line not in self.damaged]
-        if self.mirror is None:
-            self.warm_start = warm_start or (
-                parse_warm_start(_text(self.folder / WARM_START_FILE)) if is_known else None
-            )
-            return
-        if warm_start is not None:
+        if self.mirror is not None and warm_start is not None:
             self._check_claim()
             self.mirror.write(WARM_START_FILE, json.dumps(vars(warm_start)))
-        if beginnings:
-            self.mirror.push(
-                self.folder,
-                {path.name for path in checkpoint.list_checkpoints(self.folder)},
-                self._check_claim,
-            )
+        if self.mirror is not None and self.request.beginnings:
+            names = {path.name for path in checkpoint.list_checkpoints(self.folder)}
+            self.mirror.push(self.folder, names, self._check_claim)
         self.warm_start = warm_start or (
-            parse_warm_start(self.mirror.read(WARM_START_FILE)) if is_known else None
+            WarmStart.parse(self._read(WARM_START_FILE)) if has_own else None
         )
 
-    def new_warm_start(self, epoch: int, reported: int) -> WarmStart | None:
+    def _read(self, name: str) -> str | None:
+        """Read a small file of the trial's folder, or of its mirror; None if it is missing."""
+        if self.mirror is not None:
+            return self.mirror.read(name)
+        try:
+            return (self.folder / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def new_warm_start(self, epoch: int) -> WarmStart | None:
         """Return the warm start to report for a trial that continues after `epoch`.
 
         None if the trial has no warm start, or if the driver already has the reports of all its
-        epochs. `reported` is the last epoch whose report the driver has.
+        epochs.
         """
-        if self.warm_start is None or min(epoch, self.warm_start.epoch) <= reported:
+        if self.warm_start is None:
             return None
-        return replace(self.warm_start, epoch=min(epoch, self.warm_start.epoch))
+        reused = min(epoch, self.warm_start.epoch)
+        return replace(self.warm_start, epoch=reused) if reused > self.request.known else None
 
     def restore(self) -> State | None:
         """Return the state to continue from, or None to start from the beginning.
@@ -382,17 +352,9 @@ class TrialCheckpoints:
         lags would continue from a different epoch.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
-        shared = (
-            state,
-            self.history,
-            self.folds,
-            self.has_checkpoints,
-            self.damaged,
-            self.warm_start,
-        )
-        state, self.history, self.folds, self.has_checkpoints, self.damaged, self.warm_start = (
-            self.world.from_first(shared)
-        )
+        own_facts = {name: getattr(self, name) for name in SHARED}
+        state, facts = self.world.from_first((state, own_facts))
+        vars(self).update(facts)
         return state
 
     def _newest_whole(self) -> State | None:
@@ -400,23 +362,31 @@ class TrialCheckpoints:
             self.has_checkpoints = True
             try:
                 state = checkpoint.load(path)
-                if is_own_beginning(
-                    TrialConfig.from_dict(state["extra"].get("config", {})),
-                    state["epoch"],
-                    self.config,
-                ):
-                    self.history = {
-                        int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()
-                    }
-                    self.folds = {
-                        int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()
-                    }
+                extra = state["extra"]
+                config = TrialConfig.from_dict(extra.get("config", {}))
+                if is_own_beginning(config, state["epoch"], self.config):
+                    self.history = {int(epoch): own for epoch, own in extra["history"].items()}
+                    self.folds = {int(epoch): own for epoch, own in extra.get("folds", {}).items()}
                     return state
                 self.damaged.append(f"{path.name} belongs to another configuration")
             except (checkpoint.CheckpointError, ConfigError) as error:
                 self.damaged.append(str(error))
-            self.unfit.add(checkpoint.epoch_of(path))
+            self.unfit.add(checkpoint.epoch_of(path.name))
         return None
+
+    def continue_within(self, training: "AnyTraining") -> None:
+        """Let a training save long epochs on the way, and continue within the one that was begun.
+
+        This applies to a network that is trained alone, by one process, into a folder and not a
+        bucket.
+        """
+        if self.mirror is not None or not isinstance(training, Training):
+            return
+        if training.world.size > 1:
+            return
+        if (place := self._restore_within(training.epoch + 1)) is not None:
+            training.load_within(*place)
+        training.pause = self.keep_within
 
     def keep_within(self, state: Callable[[], tuple[State, Within]]) -> None:
         """Save the state within an epoch, if enough time has passed since anything was saved.
@@ -438,7 +408,7 @@ class TrialCheckpoints:
                 self.folder / WITHIN,
                 current,
                 extra,
-                attempt=self.attempt,
+                attempt=self.request.attempt,
                 still_ours=self._check_claim,
             )
         self.saved_s = time.monotonic()
@@ -449,7 +419,7 @@ class TrialCheckpoints:
         if self.world.rank == 0:
             shutil.rmtree(self.folder / WITHIN, ignore_errors=True)
 
-    def restore_within(self, epoch: int) -> tuple[State, Within] | None:
+    def _restore_within(self, epoch: int) -> tuple[State, Within] | None:
         """Return the state within this epoch that an earlier attempt saved; None if there is none.
 
         A state that is damaged, or of another config, is as none.
@@ -487,13 +457,15 @@ class TrialCheckpoints:
                 self.folder,
                 training.state(),
                 extra,
-                attempt=self.attempt,
+                attempt=self.request.attempt,
                 still_ours=self._check_claim,
             )
             self.saved_s = time.monotonic()
             self.remove_within()
             self.unfit.discard(metrics.epoch)
-            passed = [milestone for milestone in self.milestones if milestone <= metrics.epoch]
+            passed = [
+                milestone for milestone in self.request.milestones if milestone <= metrics.epoch
+            ]
             kept_epochs = {
                 best,
                 *range(metrics.epoch - NEWEST_KEPT + 1, metrics.epoch + 1),
@@ -533,47 +505,41 @@ class TrialCheckpoints:
         Until then, all processes report that they wait, and the first one sends heartbeats, so that
         the trial is not considered dead.
         """
-        tries = 0
-        while refused := self._refusal(write):
+        for tries in count():
+            reason = ""
+            if self.world.rank == 0:
+                try:
+                    write()
+                except OSError as error:
+                    self.remove_within()  # perhaps it takes the room that the checkpoint needs
+                    reason = f"{self.folder} cannot be written ({error.strerror or error})"
+            has_failed = torch.tensor([float(bool(reason))], device=self.world.device)
+            if not self.world.sum(has_failed) > 0:
+                return
             if self.beat is not None:
                 self.beat()
-            yield Report(epoch, waiting=refused)
+            yield Report(
+                epoch, waiting=reason or "another process is still waiting for the storage"
+            )
             time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
-            tries += 1
-
-    def _refusal(self, write: Callable[[], object]) -> str:
-        """Call `write` in the first process; return the reason if it failed, else an empty string.
-
-        In the other processes, the reason is that the first one could not write.
-        """
-        reason = ""
-        if self.world.rank == 0:
-            try:
-                write()
-            except OSError as error:
-                self.remove_within()  # perhaps it takes the room that the checkpoint needs
-                reason = f"{self.folder} cannot be written ({error.strerror or error})"
-        failed = self.world.sum(torch.tensor([float(bool(reason))], device=self.world.device)) > 0
-        return reason or ("another process is still waiting for the storage" if failed else "")
 
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.mirror is not None or (self.folder / ATTEMPT).exists():
-            self._check_claim()
+        self._check_claim()
         self._write_claim()
         self.claimed = True
         for leaving in self.folder.glob(".*"):
             # An earlier attempt that is still writing there gets an OSError. A newer attempt may
             # have started while this one was stalled; its files are not touched.
             match = LEAVINGS.fullmatch(leaving.name)
-            if match and int(match["attempt"] or match["bringer"] or 0) <= self.attempt:
+            if match and int(match[1] or 0) <= self.request.attempt:
                 shutil.rmtree(leaving, ignore_errors=True)
 
     def _write_claim(self) -> None:
         if self.mirror is not None:
             self.mirror.write(ATTEMPT, self.mark)
         else:
-            checkpoint.write_whole(self.folder / ATTEMPT, self.mark)
+            write_whole(self.folder / ATTEMPT, self.mark)
 
     def _check_claim(self) -> None:
         """Check that this attempt still holds the claim to the folder.
@@ -584,31 +550,19 @@ class TrialCheckpoints:
         Raises:
             Superseded: a newer attempt, or a later process with the same number, has the claim.
         """
-        holder = (
-            (self.folder / ATTEMPT).read_text()
-            if self.mirror is None
-            else self.mirror.read(ATTEMPT) or ""
-        )
-        # Earlier versions wrote only the number.
-        number = HOLDER.match(holder)
-        newest = int(number[0]) if number else 0
-        if newest > self.attempt:
+        holder, attempt = self._read(ATTEMPT) or "", self.request.attempt
+        # The number comes first; earlier versions wrote only the number.
+        number = holder.partition(" ")[0].strip()
+        newest = int(number) if number.isdecimal() else 0
+        if newest > attempt:
             raise Superseded(
-                f"attempt {newest} of this trial has started, so attempt {self.attempt} writes "
+                f"attempt {newest} of this trial has started, so attempt {attempt} writes "
                 "nothing more"
             )
         if self.claimed and holder != self.mark:
-            if newest == self.attempt:
+            if newest == attempt:
                 raise Superseded(
                     f"attempt {newest} of this trial was started again, so this process writes "
                     "nothing more"
                 )
             self._write_claim()
-
-
-def _text(path: Path) -> str | None:
-    """Read a text file; None if it does not exist."""
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None

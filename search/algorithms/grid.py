@@ -9,8 +9,7 @@ import numpy as np
 
 from search.algorithms.base import Algorithm
 from search.space import SearchSpace
-from trainables.checkpoints.lineage import HORIZON_FREE
-from trainables.config import OptimizerConfig
+from trainables.config import HORIZON_FREE, OptimizerConfig
 from trainables.values import Params
 
 EPOCHS, SCHEDULE = "epochs", "optimizer.schedule"

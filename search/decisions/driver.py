@@ -62,8 +62,7 @@ from search.values.message import Message
 from search.values.objectives import measured_keys
 from search.values.wording import duration
 from trainables.config import TrialConfig
-from trainables.messages import Report
-from trainables.request import TrialRequest
+from trainables.messages import Report, TrialRequest
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """The maximum number of retries of a trial after failures of each kind.

@@ -27,9 +27,10 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event
 from search.journal.provenance import training_fingerprint
 from search.journal.store import Storage, home
 from search.values.objectives import measured_keys
-from trainables.checkpoints.lineage import WarmStartSource, training_key
+from trainables.config import training_key
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.messages import WarmStartSource
 
 MAX_S = 20.0
 """The time limit for reading, in seconds. Journals that are not read by then are ignored."""

@@ -15,9 +15,8 @@ from search.journal.events import Concluded, EventData, Finished, Risked
 from search.journal.journal import Event
 from search.journal.result import SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
-from trainables.messages import Cost
+from trainables.messages import Cost, WarmStartSource
 
 Decisions = Iterator[EventData]
 

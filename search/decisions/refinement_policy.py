@@ -17,11 +17,10 @@ from search.journal.events import Change, Concluded, EventData, Finished, Refine
 from search.journal.result import Refinement, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from search.space import SearchSpace
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.messages import Cost
+from trainables.messages import Cost, WarmStartSource
 from trainables.values import Params
 
 

@@ -30,11 +30,10 @@ from search.schedulers.registry import SCHEDULERS
 from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
 from trainables.catalog.models import MODELS
-from trainables.checkpoints.lineage import WarmStartSource, training_key
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key
 from trainables.errors import ConfigError, counted
 from trainables.fusion.shapes import cost_key
-from trainables.messages import Cost
+from trainables.messages import Cost, WarmStartSource
 from trainables.values import Json
 
 

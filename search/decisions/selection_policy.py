@@ -15,10 +15,9 @@ from search.schedulers.base import Setting, Stop
 from search.schedulers.fifo import Fifo
 from search.values.statistics import Comparison
 from search.values.wording import last_line_of
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.messages import Cost
+from trainables.messages import Cost, WarmStartSource
 
 MAX_SEED = 2**31
 """All seeds are below this number."""

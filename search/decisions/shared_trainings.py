@@ -1,7 +1,7 @@
 """Reuse of trainings: a trial continues from the epochs that other trials have trained.
 
 These others are its relatives: trials of its own search, or of earlier ones, whose trainings differ
-only in length (`trainables.checkpoints.lineage`). For example, three trials of 10, 20 and 30 epochs
+only in length (`trainables.config`). For example, three trials of 10, 20 and 30 epochs
 with otherwise equal configs are one training. Only one of several relatives trains at a time; the
 others wait, and continue from its checkpoints. Each remains a separate trial, with its own epochs
 and checkpoints.
@@ -16,8 +16,8 @@ from typing import Protocol
 from search.design.experiment import Experiment
 from search.journal.result import TrialResult
 from search.journal.store import Home
-from trainables.checkpoints.lineage import WarmStartSource, is_horizon_free, training_key_of
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, is_horizon_free, training_key_of
+from trainables.messages import WarmStartSource
 from trainables.values import Json
 
 MAX_LENGTHS = 8

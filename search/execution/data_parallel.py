@@ -160,8 +160,7 @@ def _fit(setup: TeamSetup, job: Job, team: Any, end: Any) -> None:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))
         from ray.train import ScalingConfig
 
-        from trainables.trainer import build_trainer
-        from trainables.worker import WorkerSetup
+        from trainables.trainer import WorkerSetup, build_trainer
 
         is_cuda = setup.device == "cuda"
         each = {"CPU": setup.cpus} | ({"GPU": setup.gpus} if is_cuda else {})

@@ -23,8 +23,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
-from trainables.messages import Cost
-from trainables.request import TrialRequest
+from trainables.messages import Cost, TrialRequest
 
 Worker = Any
 """A handle of a process that evaluates: a Ray actor, or a `Process` object in this process."""

@@ -23,7 +23,6 @@ from search.execution.packing import Packing
 from search.execution.process import BEYOND_REPAIR, Process, at_once
 from search.preflight.prepare import Prepared
 from search.values.message import Message, Remedy
-from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import decode_reports, encode_reports
@@ -131,7 +130,7 @@ class InlineExecutor:
             try:
                 self._train(driver, job, tick)
             finally:
-                forget(job.folder, job.request.mirror, job.request.attempt)
+                job.request.remove_local_folder(job.folder)
 
     def _train(self, driver: Driver, job: Job, tick: Tick) -> None:
         """Train one trial until it has finished, is paused or has failed."""

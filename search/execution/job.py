@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage.bucket import StorageError
-from trainables.messages import Cost
-from trainables.request import TrialRequest
+from trainables.disk import write_whole
+from trainables.messages import Cost, TrialRequest
 from trainables.values import Evaluation, Json
 
 JOB = "job"
@@ -89,8 +89,6 @@ def patiently(call: Callable[[], object]) -> None:
 
 def keep(job: Job, name: str, evaluation: Evaluation) -> None:
     """Store an evaluation as JSON in the folder `evidence` next to the trial's checkpoints."""
-    from trainables.checkpoints.checkpoint import write_whole
-
     if (mirror := job.request.mirror) is not None:
         patiently(lambda: mirror.write(f"evidence/{name}", json.dumps(evaluation)))
         return

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from search.execution.job import EvaluationReply, Job, checkpoint_in, keep, patiently
 from search.preflight.shadows import put_libraries_first
-from trainables.checkpoints.remote import folder_here, forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -125,7 +124,7 @@ class Process:
         config, request = TrialConfig.from_dict(job.config), job.request
         if job.download:
             fetch_weights(config)
-        folder = folder_here(job.folder, request.mirror, request.attempt)
+        folder = request.training_folder(job.folder)
         reports: Iterator[Report] = self._run.run_trial(
             config,
             self._dataset,
@@ -140,12 +139,11 @@ class Process:
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
         """Check a trial's checkpoint, and describe its damage; empty if it is intact."""
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import check
+        from trainables.checkpoints.checkpoint import CheckpointError, verify
 
         try:
             with checkpoint_in(job, epoch) as path:
-                check(path)
+                verify(path)
         except CheckpointError as error:
             return str(error)
         return ""
@@ -188,7 +186,7 @@ class Process:
         The reply contains only what the journal records, or the damage of the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import brief, evaluate, plain
+        from trainables.evaluation.evaluate import evaluate
 
         config, images = TrialConfig.from_dict(job.config), getattr(dataset, part)
         try:
@@ -197,7 +195,8 @@ class Process:
         except CheckpointError as error:
             return EvaluationReply(damaged=str(error))
         keep(job, f"{part}.json", evaluation)
-        return EvaluationReply((brief if part == "val" else plain)(config, evaluation))
+        task = config.load_task()
+        return EvaluationReply((task.brief if part == "val" else task.plain)(evaluation))
 
     @in_use
     def stress(self, job: Job, dataset: Dataset, epoch: int, test: str) -> EvaluationReply:
@@ -226,7 +225,7 @@ class Process:
         Returns:
             The fields of `ComparedModel`, or the damage of a training's checkpoint.
         """
-        from trainables.evaluation.mean_weights import average_trainings
+        from trainables.evaluation.combine import average_trainings
 
         return self._join(job, dataset, members, epoch, average_trainings)
 
@@ -239,7 +238,7 @@ class Process:
         The arguments are those of `average`. The reply has the fields of `ComparedModel`, or the
         damage of a training's checkpoint.
         """
-        from trainables.evaluation.ensemble import combine_trainings
+        from trainables.evaluation.combine import combine_trainings
 
         return self._join(job, dataset, members, epoch, combine_trainings)
 
@@ -255,7 +254,7 @@ class Process:
         from trainables.checkpoints.checkpoint import CheckpointError, name
 
         config, request = TrialConfig.from_dict(job.config), job.request
-        folder = folder_here(job.folder, request.mirror, request.attempt)
+        folder = request.training_folder(job.folder)
         try:
             with ExitStack() as opened:
                 paths = [opened.enter_context(checkpoint_in(*member)) for member in members]
@@ -270,7 +269,7 @@ class Process:
             self._hear_error(error)
             raise
         finally:
-            forget(job.folder, request.mirror, request.attempt)
+            request.remove_local_folder(job.folder)
         return EvaluationReply(compared._asdict())
 
     @in_use

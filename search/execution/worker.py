@@ -11,7 +11,6 @@ import ray
 from cluster.spot import draining_nodes
 from search.execution.job import Job
 from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use
-from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import Report, encode_reports
@@ -47,11 +46,6 @@ def _end_beyond_repair(error: BaseException) -> None:
     """End this process if it must not be reused after this error, so that it is replaced."""
     if type(error).__name__ in BEYOND_REPAIR:
         os._exit(1)
-
-
-def _forget(job: Job) -> None:
-    """Remove the local copy of a trial's files, if the trial is stored elsewhere."""
-    forget(job.folder, job.request.mirror, job.request.attempt)
 
 
 class RayProcess(Process):
@@ -179,7 +173,7 @@ class TrialWorker(RayProcess):
 
     def _forget(self) -> None:
         if self._job is not None:
-            _forget(self._job)
+            self._job.request.remove_local_folder(self._job.folder)
 
     def claim(self, claim: str) -> bool:
         """Reserve the worker for a search; return False if another search has reserved it.
@@ -280,5 +274,5 @@ class FusedWorker(RayProcess):
         """Drop the trial at this place, if there is one."""
         if (job := self._jobs.pop(place, None)) is not None:
             self._together.leave(job.trial)
-            _forget(job)
+            job.request.remove_local_folder(job.folder)
         self._reports.pop(place, None)

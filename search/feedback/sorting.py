@@ -34,9 +34,9 @@ from search.views.terminal import Terminal, say
 from trainables.baselines.base import Beat
 from trainables.baselines.features import Values
 from trainables.errors import ConfigError, DataError, counted, printable, unknown
+from trainables.machine import processors
 from trainables.probes.probe import HAND_MADE, SIDE, FileFeatures, model_for_files
 from trainables.probes.unlabelled import UnlabelledFolder
-from trainables.processors import processors
 
 TYPICAL, SAMPLE, REST = "typical", "sample", "rest"
 """The reasons why an image is shown."""

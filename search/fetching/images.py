@@ -22,11 +22,11 @@ from tempfile import TemporaryDirectory
 from cluster.errors import NotReady
 from cluster.storage.bucket import SCHEME, Bucket, ObjectFacts, StorageError
 from search.fetching import manifest, shards
-from trainables.caches import cache_folder, cache_limit, evict, hold, make_private
 from trainables.config import DataConfig
 from trainables.datasets.images import SUFFIXES
+from trainables.disk import cache_folder, cache_limit, evict, hold, make_private
 from trainables.errors import ConfigError, DataError, counted, printable
-from trainables.memory import gigabytes
+from trainables.machine import gigabytes
 from trainables.progress import step
 
 FETCHED = SUFFIXES | {shards.SUFFIX, ".csv", ".json", ".txt"}

@@ -62,7 +62,7 @@ from search.journal.store import Home
 from search.values.objectives import costs_of, measured_keys, need_costs
 from search.values.statistics import error_of
 from trainables.catalog.entries import Metric, TaskEntry
-from trainables.checkpoints.lineage import training_key_of
+from trainables.config import training_key_of
 from trainables.messages import Cost
 from trainables.tasks import TASKS, task_name
 from trainables.values import Json, Params
@@ -158,7 +158,7 @@ class TrialResult:
     training_key: str = ""
     """A key that is equal for trials that differ only in length, and thus share one training.
 
-    See `trainables.checkpoints.lineage`.
+    See `trainables.config`.
     """
     precision: str = ""
     """The precision of the trial's last epoch: fp32, bf16 or fp16; empty if not known."""

@@ -27,9 +27,8 @@ from search.journal.journal import FILE_NAME, Event, Journal, JournalError, Tail
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.lease import PATIENCE_S, SIZE, Lease, holder_of
 from search.values.message import Message, Remedy, Start
-from trainables.caches import cache_folder, make_private
-from trainables.checkpoints.heartbeat import SEND_S, Beat, beat_of, last_beats
-from trainables.disk import read_regular
+from trainables.checkpoints.heartbeat import SEND_S, Beat, last_beats
+from trainables.disk import cache_folder, make_private, read_regular
 from trainables.errors import ConfigError
 
 Storage = Path | Bucket
@@ -478,7 +477,7 @@ class BucketHome(Home):
         def fetch_beat(folder: Path) -> Beat | None:
             with suppress(StorageError):
                 if (stored := bucket.get(f"{BEATS}/{folder.name}")) is not None:
-                    return beat_of(stored.content.decode())
+                    return Beat.parse(stored.content.decode())
             return None
 
         with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -9,7 +9,7 @@ from search.journal.store import StoredSize
 from search.tracking.forget import Traces
 from search.values.message import program
 from trainables.errors import counted
-from trainables.memory import size_text
+from trainables.machine import size_text
 
 
 @dataclass(frozen=True)

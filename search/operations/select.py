@@ -40,7 +40,7 @@ from search.values.option import group, option
 from search.values.wording import changes_text, duration
 from search.views.base import Finished
 from search.views.terminal import Terminal, say
-from trainables.checkpoints.lineage import training_key_of
+from trainables.config import training_key_of
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, counted
 

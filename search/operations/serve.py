@@ -16,7 +16,7 @@ from search.serving.supervisor import serve as supervise
 from search.trained.source import REGISTERED, ModelSource
 from search.values.option import flag, group, option, positional
 from trainables.errors import ConfigError
-from trainables.processors import processors
+from trainables.machine import processors
 
 MOST_WORKERS = 256
 BYTES_OF_CORRECTION = 10_000

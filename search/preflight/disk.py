@@ -11,7 +11,7 @@ from search.decisions.shared_trainings import Relatives
 from search.design.experiment import Experiment
 from trainables.catalog.models import MODELS
 from trainables.datasets.arrays import Dataset
-from trainables.memory import free_memory, gigabytes
+from trainables.machine import free_memory, gigabytes
 
 CHECKPOINTS = 3
 """The number of checkpoints that a trial keeps: the one of its best epoch, and the latest two.
@@ -97,19 +97,19 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class ImageMemory:
-    """The memory that the images need and the free memory (None if not known), in bytes."""
+    """The memory that the images need and the free memory, in bytes."""
 
     needed: int
-    free: int | None
+    free: int
 
     def holds(self, copies: int = 1) -> bool:
-        """True if this number of copies of the images fits, or if the free memory is not known."""
-        return self.free is None or copies * self.needed <= self.free
+        """True if this number of copies of the images fits."""
+        return copies * self.needed <= self.free
 
     def __str__(self) -> str:
         return (
             f"the images need {gigabytes(self.needed)} of memory in the training processes, and "
-            f"{gigabytes(self.free or 0)} is free. Use smaller images (--set data.image_size=N) "
+            f"{gigabytes(self.free)} is free. Use smaller images (--set data.image_size=N) "
             "or fewer images (--set data.train_limit=N)."
         )
 

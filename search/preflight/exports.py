@@ -10,10 +10,10 @@ from pathlib import Path
 
 from search.journal.provenance import training_fingerprint
 from search.preflight.memory import sum_of_options
-from trainables.caches import cache_folder, make_private
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.disk import cache_folder, make_private
 from trainables.progress import step
 
 KIND = "exportable"

@@ -12,7 +12,7 @@ from search.values.executors import DEFAULT_EXECUTOR
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.memory import gigabytes
+from trainables.machine import gigabytes
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
 """If this number of bytes per trial is free, plus `AMPLE_FOR_PIXEL` for each pixel of a batch, the
@@ -72,11 +72,10 @@ def trial_memory(
 ) -> TrialMemory | None:
     """Estimate the memory of the largest trial, for `count` trials at once on this machine.
 
-    None if there is ample memory (unless `exactly`), if the free memory is not known, or if the
-    trials run on a cluster or on GPUs.
+    None if there is ample memory (unless `exactly`), or if the trials run on a cluster or on GPUs.
     """
     images = image_memory(dataset)
-    if experiment.address != LOCAL or experiment.device != "cpu" or images.free is None:
+    if experiment.address != LOCAL or experiment.device != "cpu":
         return None
     alone = experiment.executor == DEFAULT_EXECUTOR
     free = max(0, images.free - (images.needed + RAY_BYTES if alone else 0))
@@ -85,7 +84,7 @@ def trial_memory(
         largest = [config for config in largest if free < count * _ample(config, dataset)]
     if not largest:
         return None
-    from trainables.evaluation.memory import training_bytes
+    from trainables.evaluation.estimate import training_bytes
 
     needed, _, config = max(
         (training_bytes(config, dataset), -number, config) for number, config in enumerate(largest)

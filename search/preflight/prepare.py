@@ -32,7 +32,7 @@ from trainables.errors import ConfigError
 from trainables.inspection.leaks import InspectedData, load_inspected
 from trainables.inspection.report import DataReport, report_of
 from trainables.inspection.words import warnings
-from trainables.processors import processors
+from trainables.machine import processors
 from trainables.progress import step
 
 

@@ -44,7 +44,7 @@ from search.serving.pages.guard import LOOPBACK, error_response, refusal
 from search.serving.versions import Versions
 from trainables.datasets.images import TooManyPixels, open_image
 from trainables.errors import ConfigError, counted
-from trainables.processors import processors
+from trainables.machine import processors
 
 if TYPE_CHECKING:  # the import would add a fifth of a second to a server's start
     from search.feedback.recorder import Recorder

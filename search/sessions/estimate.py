@@ -22,13 +22,12 @@ from search.values.executors import EXECUTORS
 from search.values.objectives import measured_keys
 from search.values.wording import duration, durations
 from search.views.text.labels import classes_text, parts_text, strategy_text
-from trainables.checkpoints.lineage import training_key
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key
 from trainables.datasets.arrays import Dataset
 from trainables.errors import counted
 from trainables.inspection.report import DataReport
-from trainables.on_disk.encoded import Encoded, images_per_second
-from trainables.processors import Load
+from trainables.machine import Load
+from trainables.on_disk import Encoded, images_per_second
 from trainables.progress import step
 from trainables.robustness.stress_tests import CORRUPTED, predictions_of
 from trainables.values import Json

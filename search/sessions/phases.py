@@ -18,7 +18,7 @@ from search.sessions.executor import Executor
 from search.sessions.robustness import evaluate_robustness
 from search.values.message import Remedy
 from trainables.datasets.arrays import Dataset
-from trainables.memory import size_text
+from trainables.machine import size_text
 
 
 def run_phases(

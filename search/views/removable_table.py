@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from search.journal.keeping import Removable, totals_by_kind
-from trainables.memory import size_text
+from trainables.machine import size_text
 
 
 def removable_rows(removable: Iterable[Removable]) -> list[tuple[str, int, str, str]]:

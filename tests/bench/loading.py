@@ -42,8 +42,8 @@ from tests.bench.table import machine, progress
 from trainables.config import DataConfig
 from trainables.datasets import cache
 from trainables.datasets.load import load
-from trainables.on_disk.images import ImagesOnDisk
-from trainables.processors import processors
+from trainables.machine import processors
+from trainables.on_disk import ImagesOnDisk
 
 SIDE, CLASSES, QUALITY, LEAST_SIDE = 224, 100, 85, 112
 """The side of the images, their classes, their quality, and the least side of a square."""

@@ -38,8 +38,7 @@ from search.spaces.find import find
 from tests.bench.commands import QUIET, execute, scratch
 from tests.bench.replay import Unkept, said
 from tests.faults.harness import ROOT
-from trainables.checkpoints.lineage import training_key_of
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key_of
 
 UNFOLDED = 4860
 """Epochs of the whole grid, if each of its configurations is trained for itself."""

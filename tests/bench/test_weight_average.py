@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.bench.weight_average import Scores, greedy_soup
-from trainables.evaluation.mean_weights import Weights
+from trainables.evaluation.combine import Weights
 
 
 def weights(value: float) -> Weights:

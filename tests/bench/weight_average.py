@@ -33,7 +33,7 @@ from search.operations.run_request import Reading
 from tests.bench.one_command import TUNED
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.evaluation.mean_weights import Weights, mean_weights, renew_statistics
+from trainables.evaluation.combine import Weights, mean_weights, renew_statistics
 from trainables.inspection.leaks import load_clean
 from trainables.training.loop import Training, eval_batch
 from trainables.training.process import prepare

@@ -20,8 +20,7 @@ from search.journal.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.messages import decode_reports
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest, decode_reports
 
 CONFIGS = [
     TrialConfig().override(

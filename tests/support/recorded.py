@@ -336,7 +336,7 @@ def without_measuring(patched: pytest.MonkeyPatch) -> None:
         "trainables.evaluation.estimate.epochs_seconds",
         lambda configs, *data, **how: [0.5] * len(configs),
     )
-    patched.setattr("trainables.processors.Load.of_others", lambda load: 0.0)
+    patched.setattr("trainables.machine.Load.of_others", lambda load: 0.0)
 
 
 def write_models(folder: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from trainables import trial
 from trainables.checkpoints import checkpoint, heartbeat
-from trainables.messages import EpochMetrics, decode_reports, encode_reports
-from trainables.request import TrialRequest
+from trainables.messages import EpochMetrics, TrialRequest, decode_reports, encode_reports
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -290,16 +289,16 @@ def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs
 def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_back(
     make_config, make_dataset, tmp_path, monkeypatch
 ):
-    config, dataset, write = make_config(epochs=4), make_dataset(), checkpoint.write_whole
+    config, dataset, write = make_config(epochs=4), make_dataset(), trial.write_whole
     newer = run_trial(config, dataset, tmp_path, TrialRequest(attempt=2))
 
     def slow(path, text):
-        monkeypatch.setattr(checkpoint, "write_whole", write)
+        monkeypatch.setattr(trial, "write_whole", write)
         assert next(newer).epoch == 1
         write(path, text)
 
     old = run_trial(config, dataset, tmp_path)
-    monkeypatch.setattr(checkpoint, "write_whole", slow)
+    monkeypatch.setattr(trial, "write_whole", slow)
     next(old)
     assert next(newer).epoch == 2
     with pytest.raises(Superseded):

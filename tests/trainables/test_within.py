@@ -13,8 +13,7 @@ from trainables import trial
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.messages import Report
-from trainables.request import TrialRequest
+from trainables.messages import Report, TrialRequest
 from trainables.training.loop import Training
 from trainables.trial import WITHIN, run_trial
 

@@ -1,7 +1,7 @@
 """Cached features of a part of a data set.
 
 They are computed once and shared by the trials of a search, its processes, and later searches. Each
-kind and part has its own file in the cache (`trainables.caches.cache_folder`), named after a
+kind and part has its own file in the cache (`trainables.disk.cache_folder`), named after a
 fingerprint of the images, so that a change of the split, the image size or the files changes the
 name, as does the `FeatureKind` of the features.
 """
@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.features import VERSION, Images, Values, compute_features
-from trainables.caches import cache_folder, make_private
 from trainables.datasets.arrays import Part, PartSubset
-from trainables.disk import sync
+from trainables.disk import cache_folder, make_private, sync
 
 LOOK_S = 0.1
 """Seconds between two attempts to acquire the lock."""

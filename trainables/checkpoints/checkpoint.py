@@ -12,8 +12,9 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable
-from itertools import takewhile
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +90,28 @@ def save(
 
 def _write(partial: Path, state: State, extra: Json) -> None:
     """Write all files of a checkpoint, and wait until they are on disk."""
-    document = (
-        _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
-    )
+    if "folds" in state:
+        documents = []
+        for number, own_state in enumerate(state["folds"], 1):
+            (partial / _fold(number)).mkdir()
+            documents.append(_save_one(own_state, partial / _fold(number)))
+        document: Json = {"folds": documents}
+    else:
+        document = _save_one(state, partial)
     (partial / "state.json").write_text(
         json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse)
     )
-    files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
     manifest = {
         path.relative_to(partial).as_posix(): {
             "bytes": path.stat().st_size,
             "sha256": _sha256(path),
         }
-        for path in files
+        for path in sorted(partial.rglob("*"))
+        if path.is_file()
     }
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for path in partial.rglob("*"):
+    for path in (*partial.rglob("*"), partial):
         sync(path)
-    sync(partial)
 
 
 def for_predictions(state: State) -> State:
@@ -158,19 +163,31 @@ def digest(path: Path) -> str:
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
+@contextmanager
+def _checked(path: Path) -> Iterator[tuple[Json, tuple[str, ...]]]:
+    """Verify a checkpoint; yield its `state.json` and its files' names.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or incomplete, or the `with` block fails to read
+            its content.
+    """
+    names = verify(path)
+    try:
+        yield json.loads(read_regular(path / "state.json")), names
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a valid checkpoint ({type(error).__name__}: {error})"
+        ) from error
+
+
 def read_extra(path: Path) -> Json:
     """Verify a checkpoint, and return its `extra`, the values that were saved with the state.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
     """
-    verify(path)
-    try:
-        return dict(json.loads(read_regular(path / "state.json"))["extra"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not a valid checkpoint ({type(error).__name__}: {error})"
-        ) from error
+    with _checked(path) as (document, _):
+        return dict(document["extra"])
 
 
 def load(path: Path, *, device: str = "cpu") -> State:
@@ -182,22 +199,17 @@ def load(path: Path, *, device: str = "cpu") -> State:
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
     """
-    names = verify(path)
-    try:
-        document = json.loads(read_regular(path / "state.json"))
+    with _checked(path) as (document, names):
         read = _load_classifier if names[0].endswith(CLASSIFIER) else _load_network
-        rest = {"epoch": document["epoch"], "extra": document["extra"]}
-        if not (folders := _folders(names)):
+        epoch, folders = {"epoch": document["epoch"]}, _folders(names)
+        rest = {**epoch, "extra": document["extra"]}
+        if not folders:
             return {**rest, **read(path, document, device)}
-        each = [
-            read(path / folder, own, device)
-            for folder, own in zip(folders, document["folds"], strict=True)
-        ]
-        return {**rest, "folds": [{"epoch": document["epoch"], **state} for state in each]}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not a valid checkpoint ({type(error).__name__}: {error})"
-        ) from error
+        documents = zip(folders, document["folds"], strict=True)
+        return {
+            **rest,
+            "folds": [{**epoch, **read(path / folder, own, device)} for folder, own in documents],
+        }
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
@@ -207,15 +219,14 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the paths of the checkpoints in a folder, in ascending order of their epochs."""
-    folders = (
-        path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name)
-    )
-    return sorted(folders, key=epoch_of)
+    paths = (path for path in folder.glob("epoch-*") if epoch_of(path.name) >= 0)
+    return sorted(paths, key=lambda path: epoch_of(path.name))
 
 
-def epoch_of(path: Path) -> int:
-    """Return the epoch of a checkpoint, given a path from `list_checkpoints`."""
-    return int(path.name.removeprefix("epoch-"))
+def epoch_of(name: str) -> int:
+    """Return the epoch of the checkpoint with this name; -1 for any other name."""
+    match = re.fullmatch("epoch-([0-9]{1,18})", name)
+    return int(match[1]) if match else -1
 
 
 def remove(
@@ -226,26 +237,15 @@ def remove(
     `still_ours` is called before each removal, and raises if a newer attempt has started.
     """
     for path in list_checkpoints(folder):
-        if epoch_of(path) in epochs:
+        if epoch_of(path.name) in epochs:
             still_ours()
             shutil.rmtree(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file atomically: readers see the old or the new text, even after a crash."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
 
 
 def _folders(names: Iterable[str]) -> list[str]:
     """Return the sub-folders of the folds, given a checkpoint's files; empty without folds."""
     folders = {name.partition("/")[0] for name in names if "/" in name}
-    return list(
-        takewhile(folders.__contains__, (_fold(number) for number in range(1, len(folders) + 1)))
-    )
+    return list(takewhile(folders.__contains__, map(_fold, count(1))))
 
 
 def _fold(number: int) -> str:
@@ -262,91 +262,61 @@ def _names(manifest: Json) -> tuple[str, ...]:
     return (*(prefix + name for prefix in prefixes for name in parts), "state.json")
 
 
-def _save_folds(states: list[State], folder: Path) -> Json:
-    """Write each fold's files to its own sub-folder; return the remaining plain values."""
-    documents = []
-    for number, state in enumerate(states, 1):
-        (folder / _fold(number)).mkdir()
-        documents.append(_save_one(state, folder / _fold(number)))
-    return {"folds": documents}
-
-
 def _save_one(state: State, folder: Path) -> Json:
-    return (_save_classifier if "classifier" in state else _save_network)(state, folder)
+    """Write a classifier, or the tensors of a network's state; return the plain values."""
+    if "classifier" in state:
+        # Imported here because scikit-learn and skops take three seconds.
+        from trainables.baselines import store
 
-
-def _save_network(state: State, folder: Path) -> Json:
-    """Write the tensors of a network's state; return its plain values."""
-    tensors, plain = _flatten_optimizer(state["optimizer"])
-    _save_tensors(state["model"], folder / "model.safetensors")
-    trained = {f"{TRAINED}.{name}": value for name, value in state.get(TRAINED, {}).items()}
-    _save_tensors(tensors | trained, folder / "optimizer.safetensors")
+        store.write(state["classifier"], folder / CLASSIFIER)
+        return {}
+    optimizer = {
+        f"{row}.{name}": value
+        for row, values in state["optimizer"]["state"].items()
+        for name, value in values.items()
+    }
+    plain = {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)}
+    tensors = {name: value for name, value in optimizer.items() if name not in plain}
+    tensors |= {f"{TRAINED}.{name}": value for name, value in state.get(TRAINED, {}).items()}
+    for file, values in ((FILES[0], state["model"]), (FILES[1], tensors)):
+        try:
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in values.items()},
+                folder / file,
+            )
+        except SafetensorError as error:  # for example, the disk is full
+            raise OSError(f"{folder / file}: {error}") from error
     return {
-        "optimizer": plain,
+        "optimizer": {"groups": state["optimizer"]["param_groups"], "values": plain},
         **{name: state[name] for name in ("schedule", "precision", *OPTIONAL) if name in state},
     }
 
 
 def _load_network(folder: Path, document: Json, device: str) -> State:
-    """Read a network's state without its epoch; `document` is the result of `_save_network`."""
-    tensors = load_file(folder / "optimizer.safetensors", device=device)
-    trained = {
-        name.removeprefix(f"{TRAINED}."): tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith(f"{TRAINED}.")
-    }
+    """Read a network's state without its epoch; `document` is the result of `_save_one`."""
+    tensors = load_file(folder / FILES[1], device=device)
+    trained: dict[str, Tensor] = {}
+    moments: dict[int, State] = {}
+    for key, value in (document["optimizer"]["values"] | tensors).items():
+        row, _, name = key.partition(".")
+        if row == TRAINED:
+            trained[name] = value
+        else:
+            moments.setdefault(int(row), {})[name] = value
     return {
-        "model": load_file(folder / "model.safetensors", device=device),
+        "model": load_file(folder / FILES[0], device=device),
         **({TRAINED: trained} if trained else {}),
-        "optimizer": _restore_optimizer(tensors, document["optimizer"]),
+        "optimizer": {"state": moments, "param_groups": document["optimizer"]["groups"]},
         "schedule": document["schedule"],
         "precision": document.get("precision", FIRST_PRECISION),
         **{name: document[name] for name in OPTIONAL if name in document},
     }
 
 
-def _save_classifier(state: State, folder: Path) -> Json:
-    # Imported here because scikit-learn and skops take three seconds, and networks need neither.
-    from trainables.baselines import store
-
-    store.write(state["classifier"], folder / CLASSIFIER)
-    return {}
-
-
 def _load_classifier(folder: Path, document: Json, device: str) -> State:
     from trainables.baselines import store
 
     return {"classifier": store.read(folder / CLASSIFIER)}
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors to a file; raise OSError, instead of safetensors' own error, on a full disk."""
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
-
-
-def _flatten_optimizer(state: State) -> tuple[dict[str, Tensor], Json]:
-    """Split an optimizer's state dict into tensors by name (`0.exp_avg`) and plain values."""
-    flat = {
-        f"{row}.{name}": value
-        for row, values in state["state"].items()
-        for name, value in values.items()
-    }
-    tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
-    return tensors, {
-        "groups": state["param_groups"],
-        "values": {name: value for name, value in flat.items() if name not in tensors},
-    }
-
-
-def _restore_optimizer(tensors: dict[str, Tensor], plain: Json) -> State:
-    state: dict[int, State] = {}
-    for key, value in (plain["values"] | tensors).items():
-        row, _, name = key.partition(".")
-        state.setdefault(int(row), {})[name] = value
-    return {"state": state, "param_groups": plain["groups"]}
 
 
 def _refuse(value: Any) -> Any:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import Self
 
-from trainables.checkpoints.remote import Mirror
 from trainables.disk import read_regular
-from trainables.values import Json
+from trainables.messages import Mirror
 
 FILE_NAME = "heartbeat"
 EVERY_S, SEND_S = 1.0, 10.0
@@ -62,30 +62,23 @@ class Heartbeat:
     def __call__(self) -> None:
         """Write the file at most every `EVERY_S` s; message the mirror at most every `SEND_S` s."""
         now = time.monotonic()
-        if now - self.last_touch >= EVERY_S:
-            self.last_touch = now
-            self._write()
-            if (
-                self.mirror is not None
-                and now - self.last_message >= SEND_S
-                and (self._sender is None or not self._sender.is_alive())
-            ):
-                self.last_message = now
-                self._sender = Thread(
-                    target=self._send, args=[self.mirror, time.time_ns()], daemon=True
-                )
-                self._sender.start()
-
-    def _write(self) -> None:
-        """Write the file; on a full disk, at least renew the time of its last change."""
-        if self._file is None:
+        if now - self.last_touch < EVERY_S:
             return
-        try:
-            # In one call, and always of the same length: readers find a whole text.
-            os.pwrite(self._file, self._text(), 0)
-        except OSError:
-            with suppress(OSError):
-                os.utime(self._file)
+        self.last_touch = now
+        if self._file is not None:
+            try:
+                # In one call, and always of the same length: readers find a whole text.
+                os.pwrite(self._file, self._text(), 0)
+            except OSError:  # on a full disk, at least renew the time of the last change
+                with suppress(OSError):
+                    os.utime(self._file)
+        is_sending = self._sender is not None and self._sender.is_alive()
+        if self.mirror is not None and now - self.last_message >= SEND_S and not is_sending:
+            self.last_message = now
+            self._sender = Thread(
+                target=self._send, args=[self.mirror, time.time_ns()], daemon=True
+            )
+            self._sender.start()
 
     def _send(self, mirror: Mirror, now_ns: int) -> None:
         with suppress(OSError):
@@ -112,29 +105,26 @@ class Beat:
     epochs: float = 0.0
     """The number of epochs that are done, with the share of the current one; 0 if not known."""
 
+    @classmethod
+    def parse(cls, text: str | bytes, **touched: int) -> Self | None:
+        """Parse a heartbeat; None if the text is not valid.
 
-def beat_of(text: str) -> Beat | None:
-    """Parse a heartbeat that was sent to a mirror; None if the text is not valid."""
-    try:
-        return _parse(json.loads(text))
-    except (ValueError, TypeError):
+        `touched` is `touched_ns`, which only a heartbeat that was sent to a mirror contains.
+        Values that only later versions know are ignored.
+        """
+        with suppress(ValueError, TypeError):
+            values = {**touched, **json.loads(text)}
+            return cls(**{key: values[key] for key in values if key in cls.__dataclass_fields__})
         return None
 
 
 def last_beats(folders: list[Path]) -> list[Beat | None]:
     """Return the last heartbeat of the trial in each of these folders, or None if it has none."""
-    return [_last_beat(folder) for folder in folders]
-
-
-def _last_beat(folder: Path) -> Beat | None:
-    try:
-        path = folder / FILE_NAME
-        touched_ns = path.stat().st_mtime_ns
-        return _parse({"touched_ns": touched_ns, **json.loads(read_regular(path))})
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _parse(values: Json) -> Beat:
-    """Build a beat; values that only later versions know are ignored."""
-    return Beat(**{key: values[key] for key in values if key in Beat.__dataclass_fields__})
+    beats: list[Beat | None] = []
+    for path in (folder / FILE_NAME for folder in folders):
+        try:
+            touched_ns = path.stat().st_mtime_ns
+            beats.append(Beat.parse(read_regular(path), touched_ns=touched_ns))
+        except OSError:
+            beats.append(None)
+    return beats

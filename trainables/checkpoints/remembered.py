@@ -6,7 +6,6 @@ of the network's weights. Outputs of folds, of several processes, of fused netwo
 GPU (whose kernels may differ between calls) are never cached.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -40,7 +39,7 @@ class OutputCache:
     """A thread-safe cache of outputs by trial, each with the SHA-256 of the network's weights."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[str, tuple[str, Outputs]] = OrderedDict()
+        self._entries: dict[str, tuple[str, Outputs]] = {}
         self._lock = Lock()
 
     def keep(self, trial: str, path: Path, outputs: Outputs) -> None:
@@ -53,15 +52,15 @@ class OutputCache:
         except (OSError, ValueError):  # the checkpoint was removed, and will not be evaluated
             return
         with self._lock:
-            for name in [
-                name
-                for name, (_, earlier) in self._entries.items()
-                if name == trial or earlier.part is not outputs.part
-            ]:
-                del self._entries[name]  # its `Part` would keep images in memory
+            self._entries = {
+                name: entry
+                for name, entry in self._entries.items()
+                # An entry's `Part` would keep images in memory.
+                if name != trial and entry[1].part is outputs.part
+            }
             self._entries[trial] = weights, outputs
             while sum(earlier.size for _, earlier in self._entries.values()) > MAX_BYTES:
-                self._entries.popitem(last=False)
+                del self._entries[next(iter(self._entries))]
 
     def outputs(self, path: Path, config: TrialConfig, part: Part) -> list[Tensor] | None:
         """Return the cached outputs, one tensor per batch, of the network saved at `path`.
@@ -72,16 +71,15 @@ class OutputCache:
             CheckpointError: the checkpoint is damaged.
         """
         with self._lock:
-            outputs_of_weights = {
-                weights: outputs
+            batches_of_weights = {
+                weights: outputs.batches
                 for weights, outputs in self._entries.values()
                 if outputs.config == config and outputs.part is part
             }
-        if not outputs_of_weights:
+        if not batches_of_weights:
             return None
         checkpoint.verify(path)
-        outputs = outputs_of_weights.get(checkpoint.digest(path))
-        return outputs.batches if outputs is not None else None
+        return batches_of_weights.get(checkpoint.digest(path))
 
     @property
     def trials(self) -> list[str]:

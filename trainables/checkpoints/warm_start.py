@@ -9,16 +9,14 @@ trial's folder names the other trial; it is written before the first checkpoint 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import WarmStartSource, is_own_beginning
-from trainables.config import TrialConfig
-from trainables.disk import sync
-from trainables.errors import ConfigError
-from trainables.messages import WarmStart
+from trainables.config import TrialConfig, is_own_beginning
+from trainables.disk import sync, write_whole
+from trainables.messages import WarmStart, WarmStartSource
 
 WARM_START_FILE = "begun.json"
 BROUGHT = ".brought"
@@ -57,10 +55,10 @@ def import_checkpoints(
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own_progress(folder)
+    candidates, absent = _candidates(beginnings, config)
     wrong: list[str] = []
-    absent: list[str] = []
     try:
-        for epoch, beginning in _longest_first(beginnings, config, absent):
+        for epoch, beginning in candidates:
             if epoch <= own:
                 break
             if beat is not None:
@@ -78,7 +76,7 @@ def import_checkpoints(
                 continue
             warm_start = WarmStart(beginning.search, beginning.trial, epoch)
             still_ours()
-            checkpoint.write_whole(folder / WARM_START_FILE, json.dumps(vars(warm_start)))
+            write_whole(folder / WARM_START_FILE, json.dumps(vars(warm_start)))
             _put_in_place(brought, names, still_ours)
             return warm_start, wrong
     finally:
@@ -97,39 +95,33 @@ def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], 
     sync(brought.parent)
 
 
-def _longest_first(
-    beginnings: Sequence[WarmStartSource], config: TrialConfig, absent: list[str]
-) -> Iterator[tuple[int, WarmStartSource]]:
-    """Yield the epoch and source of each checkpoint that the trial can use, latest epoch first.
+def _candidates(
+    beginnings: Sequence[WarmStartSource], config: TrialConfig
+) -> tuple[list[tuple[int, WarmStartSource]], list[str]]:
+    """Return the epoch and source of each checkpoint that the trial can use, latest epoch first.
 
-    For each source without such a checkpoint, a message is added to `absent`.
+    The second result has a message for each source without such a checkpoint.
     """
     candidates: list[tuple[int, WarmStartSource]] = []
+    absent: list[str] = []
     for beginning in beginnings:
+        last = min(config.epochs, beginning.epoch)
         try:
-            epochs = [
-                epoch
-                for name in _names(beginning)
-                if 0 < (epoch := _epoch(name)) <= min(config.epochs, beginning.epoch)
-            ]
+            if beginning.mirror is not None:
+                names = beginning.mirror.names()
+            else:
+                paths = checkpoint.list_checkpoints(Path(beginning.folder))
+                names = [path.name for path in paths]
         except OSError as error:
             absent.append(
                 f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})"
             )
             continue
+        epochs = [epoch for epoch in map(checkpoint.epoch_of, names) if 0 < epoch <= last]
         if not epochs:
-            absent.append(
-                f"{beginning}: there is no checkpoint up to epoch "
-                f"{min(config.epochs, beginning.epoch)}"
-            )
+            absent.append(f"{beginning}: there is no checkpoint up to epoch {last}")
         candidates += [(epoch, beginning) for epoch in epochs]
-    yield from sorted(candidates, key=lambda candidate: -candidate[0])
-
-
-def _names(beginning: WarmStartSource) -> list[str]:
-    if beginning.mirror is not None:
-        return beginning.mirror.names()
-    return [path.name for path in checkpoint.list_checkpoints(Path(beginning.folder))]
+    return sorted(candidates, key=lambda candidate: -candidate[0]), absent
 
 
 def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
@@ -138,25 +130,11 @@ def _own_progress(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
     The metrics are read from the newest undamaged checkpoint; they are empty if there is none.
     """
     paths = checkpoint.list_checkpoints(folder)
+    newest = checkpoint.epoch_of(paths[-1].name) if paths else 0
     for path in reversed(paths):
         with suppress(checkpoint.CheckpointError, KeyError, TypeError, ValueError):
-            return _epoch(paths[-1].name), dict(checkpoint.read_extra(path)["history"])
-    return max((_epoch(path.name) for path in paths), default=0), {}
-
-
-def _has_same_metrics(
-    history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]
-) -> bool:
-    """True if the epochs in both histories have the same metrics, apart from times."""
-    return all(
-        _values(history[epoch]) == _values(metrics)
-        for epoch, metrics in own.items()
-        if epoch in history
-    )
-
-
-def _values(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+            return newest, dict(checkpoint.read_extra(path)["history"])
+    return newest, {}
 
 
 def _bring(
@@ -182,15 +160,20 @@ def _bring(
     try:
         is_ours = is_own_beginning(TrialConfig.from_dict(extra["config"]), epoch, config)
         best = checkpoint.name(int(extra["best_epoch"]))
-        has_same_metrics = _has_same_metrics(extra["history"], own)
+        history = extra["history"]
+        has_same_metrics = all(
+            _without_times(history[number]) == _without_times(metrics)
+            for number, metrics in own.items()
+            if number in history
+        )
+    # A checkpoint of another version may contain anything.
     except (
-        KeyError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
         TypeError,
         ValueError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-        ConfigError,
     ) as error:
         raise checkpoint.CheckpointError(
             f"{last} was written by another version of this program ({error})"
@@ -206,6 +189,10 @@ def _bring(
     _copy(beginning, best, place)
     checkpoint.verify(place / best)
     return [best, last]
+
+
+def _without_times(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
 
 
 def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
@@ -230,8 +217,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # the target is on another disk, or the disk has no hard links
         shutil.copy2(source, target)
-
-
-def _epoch(name: str) -> int:
-    number = name.removeprefix("epoch-")
-    return int(number) if number.isdecimal() and number.isascii() else 0

@@ -21,8 +21,7 @@ from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
 from trainables.errors import DataError
 from trainables.fairness.groups import Attributes
-from trainables.on_disk.images import ImagesOnDisk
-from trainables.on_disk.mapped import keep_array
+from trainables.on_disk import ImagesOnDisk, keep_array
 
 Images = NDArray[np.uint8]
 Arrays = Any

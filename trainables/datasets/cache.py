@@ -26,16 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.caches import (
-    LIMIT,
-    PARTIAL,
-    cache_folder,
-    cache_limit,
-    evict,
-    hold,
-    make_private,
-    reserve,
-)
 from trainables.catalog.entries import DECODING
 from trainables.config import DataConfig
 from trainables.datasets.arrays import (
@@ -50,10 +40,18 @@ from trainables.datasets.arrays import (
     in_memory,
 )
 from trainables.datasets.images import files_to_decode
-from trainables.memory import free_memory, gigabytes
-from trainables.on_disk.encoded import Encoded
-from trainables.on_disk.images import MEMORY_SHARE, is_large
-from trainables.on_disk.mapped import Mapped
+from trainables.disk import (
+    LIMIT,
+    PARTIAL,
+    cache_folder,
+    cache_limit,
+    evict,
+    hold,
+    make_private,
+    reserve,
+)
+from trainables.machine import free_memory, gigabytes
+from trainables.on_disk import MEMORY_SHARE, Encoded, Mapped, is_large
 from trainables.tasks import TASKS
 
 VERSION = 4
@@ -275,7 +273,7 @@ class _Space:
             images = _map_new_file(self.entry / f"{title}-images.npy", shape)
         self.are_in_files = self.are_in_files and images is not None
         # Arrays in files count too: without the others there is no entry, and they are copied.
-        if not self.are_in_files and self.free is not None and self.size > self.share * self.free:
+        if not self.are_in_files and self.size > self.share * self.free:
             raise NoRoom(
                 f"the decoded images need at least {gigabytes(self.size)} of memory, but only "
                 f"{gigabytes(self.free)} are free, and the cache on the disk is limited to "

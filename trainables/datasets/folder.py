@@ -30,7 +30,7 @@ from trainables.datasets.images import (
 )
 from trainables.datasets.layout import Layout, are
 from trainables.errors import DataError, counted, did_you_mean, printable
-from trainables.on_disk.encoded import Stamp
+from trainables.on_disk import Stamp
 
 AnyLayout = TypeVar("AnyLayout", bound=Layout)
 EachPath = Callable[[Callable[[Path], Any], list[Path]], Iterable[Any]]

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, features
 
 from trainables.datasets.arrays import SIXTEEN_BITS, Images
 from trainables.errors import DataError
-from trainables.on_disk.encoded import EncodedFiles
+from trainables.on_disk import EncodedFiles
 
 
 def _can_read_heif() -> bool:

@@ -32,8 +32,8 @@ from trainables.datasets.splits import Labels, Rows, divisible, split_off, split
 from trainables.datasets.targets import Targets
 from trainables.errors import ConfigError, DataError, counted, printable
 from trainables.fairness.groups import Attributes, check_images, read_attributes
-from trainables.memory import require_memory
-from trainables.on_disk.images import ImagesOnDisk
+from trainables.machine import require_memory
+from trainables.on_disk import ImagesOnDisk
 from trainables.tasks import TASKS, task_name
 
 TOLERATED = 0.1

@@ -1,31 +1,218 @@
-"""Estimates of the seconds of an epoch, and of the bytes of a checkpoint.
+"""Estimates made before a training: its memory, the seconds of an epoch, the bytes of a checkpoint.
 
-The time is extrapolated from a few measured steps or, for a baseline, from a fit to a sample.
+The memory and the operations of a network are counted on torch's `meta` device. Tensors on this
+device have a shape but no data, so that nothing is computed: counting is fast for networks of any
+size, and deterministic.
 
-No measurement takes much time or memory: the first step has two images, and the next ones as many
-as the limits allow. A network that exceeds the limits even with two images is not measured. Its
-time is extrapolated from the most similar measured network, in proportion to the operations of a
+The time is extrapolated from a few measured steps or, for a baseline, from a fit to a sample. No
+measurement takes much time or memory: the first step has two images, and the next ones as many as
+the limits allow. A network that exceeds the limits even with two images is not measured. Its time
+is extrapolated from the most similar measured network, in proportion to the operations of a
 forward pass.
 """
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from trainables.baselines.base import load_baseline
 from trainables.catalog.models import MODELS
+from trainables.catalog.networks import MOST_FEATURES
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.evaluation.memory import size_for, training_bytes
-from trainables.memory import free_memory
+from trainables.evaluation.cost import Operations
+from trainables.machine import free_memory
 from trainables.progress import Advance, step
 from trainables.tasks.metrics import MetricAverage
-from trainables.training.loop import Training, generator_for
+from trainables.training.loop import Training, eval_batch, generator_for
+from trainables.training.precision import has_bf16
 from trainables.training.process import prepare
+
+PROCESS_BYTES = 400 << 20
+"""The memory of a process that has imported torch but does not train yet, in bytes."""
+MOMENTS = {"sgd": 1}
+"""The number of values that an optimizer stores for each weight; 2 if it is not listed (Adam)."""
+FEATURE_COPIES = 3
+"""The number of copies of all features during the fit of a probe."""
+SLACK = 1.5
+"""A factor on the memory of a batch's activations that allows for the layers' working memory."""
+HALF = 0.55
+"""The memory of a batch's activations in bfloat16, as a share of that in float32."""
+MANY = 256
+"""The number of images in the batch whose memory is counted."""
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """The memory and the operations of a network."""
+
+    weights: int
+    learning: int
+    """The number of weights that are trained, because they are not frozen."""
+    trained_image: float
+    """The bytes per image, in float32, that are kept from the forward to the backward pass."""
+    tested_image: float
+    """The peak memory of a forward pass without gradients, in bytes per image."""
+    work: float
+    """The number of floating-point operations in the forward pass of one image."""
+
+
+class _Counter(Operations):
+    """Measures the peak memory of new tensors, in bytes, and counts the operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._alive: dict[int, int] = {}
+        """The size of each live storage, in bytes."""
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operation, and count the storages that it creates."""
+        results = super().__torch_dispatch__(operation, types, args, kwargs)
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return results
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self._now -= self._alive.pop(key)
+
+
+@cache
+def size_of(model: ModelConfig, image: tuple[int, int, int], outputs: int) -> NetworkSize:
+    """Measure the memory and the operations of a new network.
+
+    If it cannot run on the `meta` device, only the numbers of weights are known, and the other
+    results are 0.
+
+    Args:
+        model: the model's config.
+        image: (channels, height, width).
+        outputs: the number of the network's outputs.
+    """
+    with torch.device("meta"):
+        network = MODELS[model.name].build(image, outputs, **model.options)
+    each = list(network.parameters())
+    trained, work = _measure_pass(network, image, train=True)
+    tested, _ = _measure_pass(network, image, train=False)
+    return NetworkSize(
+        sum(tensor.numel() for tensor in each),
+        sum(tensor.numel() for tensor in each if tensor.requires_grad),
+        trained,
+        tested,
+        work,
+    )
+
+
+def _measure_pass(
+    network: nn.Module, image: tuple[int, int, int], *, train: bool
+) -> tuple[float, float]:
+    """Return the peak bytes and the operations of a forward pass, per image.
+
+    Both are 0 if the network cannot run on the `meta` device.
+    """
+    network.train(train)
+    try:
+        with torch.set_grad_enabled(train), _fused_attention(), _Counter() as counted:
+            outputs = network(torch.zeros(MANY, *image, device="meta"))
+            del outputs
+    # A network may raise anything here, for example because it reads the values of a tensor.
+    except Exception:  # noqa: BLE001
+        return 0.0, 0.0
+    return counted.peak / MANY, counted.total / MANY
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Make attention use torch's fused operator on the `meta` device too.
+
+    On this device torch computes attention step by step, with matrices of (tokens, tokens). The
+    kernels of CPUs and GPUs do not store these matrices, which would be a quarter of the counted
+    memory of a vision transformer. Torch has no setting for this.
+    """
+    plain = functional.scaled_dot_product_attention
+
+    def fused(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options: Any,
+    ) -> Tensor:
+        """Compute `scaled_dot_product_attention`, if possible with the fused operator."""
+        is_meta = query.device.type == "meta" and query.dim() == 4
+        if not is_meta or attn_mask is not None or options.get("enable_gqa"):
+            return plain(query, key, value, attn_mask, dropout_p, is_causal, **options)
+        attend = torch.ops.aten._scaled_dot_product_flash_attention
+        attended: Tensor = attend(query, key, value, dropout_p, is_causal)[0]
+        return attended
+
+    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = plain
+
+
+def size_for(config: TrialConfig, dataset: Dataset) -> NetworkSize:
+    """Measure the network of a config for this data set (`size_of`)."""
+    targets = config.task.load_targets()
+    return size_of(config.model, targets.image(dataset), targets.width(dataset))
+
+
+def training_bytes(config: TrialConfig, dataset: Dataset) -> int:
+    """Return an upper bound on the memory of a process that trains this config, in bytes.
+
+    The images are not counted, because all processes of a machine share them, unless a model adds
+    others to the training set. For a baseline without a network, the result is only the memory of
+    the process before the fit.
+    """
+    if not MODELS[config.model.name].has_network:
+        return PROCESS_BYTES
+    size = size_for(config, dataset)
+    if config.model.is_baseline:
+        predicted = eval_batch(config, dataset, torch.device("cpu")) * size.tested_image
+        features = FEATURE_COPIES * 4 * MOST_FEATURES * dataset.least_trained
+        return PROCESS_BYTES + 4 * size.weights + round(SLACK * predicted) + features
+    moments = MOMENTS.get(config.optimizer.name, 2)
+    is_half = config.precision == "bf16" or (config.precision == "auto" and has_bf16())
+    copies = 2 if config.train.ema else 1
+    state_bytes = 4 * (copies * size.weights + size.learning * (1 + moments))
+    state_bytes += 2 * size.weights * is_half
+    per_image: int = config.task.load_targets().samples_per_image(dataset)
+    batch = min(config.batch_size, dataset.least_trained * per_image)
+    tested = min(eval_batch(config, dataset, torch.device("cpu")), len(dataset.val))
+    images = max(batch * size.trained_image, tested * size.tested_image)
+    activations = round(images * SLACK * (HALF if is_half else 1))
+    needed = PROCESS_BYTES + state_bytes + activations
+    if (extension := MODELS[config.model.name].extension) is not None:
+        # The model adds images to the training set, which exists twice while it does.
+        count, *shape = dataset.train.shape
+        needed += 2 * (count + extension(config).count) * math.prod(shape)
+    return needed
+
 
 STEPS = 2
 FIRST = 2
@@ -118,20 +305,26 @@ def epochs_seconds(
         )
         for is_baseline in (True, False)
     )
+    fits: dict[Hashable, float] = {}
     count = len(_spread(baselines)) + len(_spread(networks))
     with step("measuring the time of models", count) as advance:
-        fits = _fits(_spread(baselines), alike, fold, advance)
-        steps = _measure_networks(_spread(networks), alike, works, fold, device, clock, advance)
-    folds = dataset.folds or 1
-    return [
-        folds
-        * (
-            _nearest(fits, baselines, _kind(config))
-            if config.model.is_baseline
-            else _most_like(steps, works[_kind(config)]).epoch_s(config, fold)
-        )
-        for config in configs
-    ]
+        for kind in _spread(baselines):
+            fits[kind] = load_baseline(alike[kind]).fit_seconds(fold, box_s=BOX_S)
+            advance()
+        spread = [(alike[kind], works[kind]) for kind in _spread(networks)]
+        measured = _measure_networks(spread, fold, device, clock, advance)
+
+    def epoch_s(config: TrialConfig) -> float:
+        """Extrapolate from the most similar baseline or network."""
+        kind = _kind(config)
+        if config.model.is_baseline:
+            place = baselines.index(kind)
+            return fits[min(fits, key=lambda fitted: abs(baselines.index(fitted) - place))]
+        work = max(works[kind], 1)
+        nearest = min(measured, key=lambda times: abs(math.log(work / max(times.work, 1))))
+        return nearest.like(works[kind]).epoch_s(config, fold)
+
+    return [(dataset.folds or 1) * epoch_s(config) for config in configs]
 
 
 def _kind(config: TrialConfig) -> Hashable:
@@ -150,59 +343,31 @@ def _spread(kinds: Sequence[Hashable]) -> list[Hashable]:
     return [kinds[round(place * (len(kinds) - 1) / max(1, count - 1))] for place in range(count)]
 
 
-def _fits(
-    kinds: Iterable[Hashable],
-    alike: dict[Hashable, TrialConfig],
-    dataset: Dataset,
-    advance: Advance,
-) -> dict[Hashable, float]:
-    """Return the seconds of a fit of each of these baselines."""
-    seconds = {}
-    for kind in kinds:
-        seconds[kind] = load_baseline(alike[kind]).fit_seconds(dataset, box_s=BOX_S)
-        advance()
-    return seconds
-
-
-def _nearest(seconds: dict[Hashable, float], kinds: list[Hashable], kind: Hashable) -> float:
-    """Return the seconds of a kind or, if it was not measured, of the nearest kind in `kinds`."""
-    place = kinds.index(kind)
-    return seconds[min(seconds, key=lambda measured: abs(kinds.index(measured) - place))]
-
-
 def _measure_networks(
-    kinds: Iterable[Hashable],
-    alike: dict[Hashable, TrialConfig],
-    works: dict[Hashable, float],
+    networks: Iterable[tuple[TrialConfig, float]],
     dataset: Dataset,
     device: str,
     clock: Callable[[], float],
     advance: Advance,
 ) -> list[Times]:
-    """Measure these networks, which must be in ascending order of their operations.
+    """Measure these networks, given with their operations, which must be in ascending order.
 
     The first is always measured. The others are skipped if they need too much memory, and the
     measurement stops before a network that would take too much time.
     """
     measured: list[Times] = []
     began = time.monotonic()
-    limit = min(MOST_BYTES, (free_memory() or 2 * MOST_BYTES) // 2)
-    for kind in kinds:
+    limit = min(MOST_BYTES, free_memory() // 2)
+    for config, work in networks:
         advance()
-        config, work = alike[kind], works[kind]
-        step_s = FIRST * measured[-1].like(work).image_s if measured else 0.0
-        if measured and (step_s > STEP_S or time.monotonic() - began > ALL_S):
-            break
-        if measured and training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
-            continue
+        if measured:
+            step_s = FIRST * measured[-1].like(work).image_s
+            if step_s > STEP_S or time.monotonic() - began > ALL_S:
+                break
+            if training_bytes(config.override({"batch_size": FIRST}), dataset) > limit:
+                continue
         measured.append(_times(config, dataset, device, clock, work))
     return measured
-
-
-def _most_like(measured: list[Times], work: float) -> Times:
-    """Extrapolate the times of a network with `work` operations from the most similar network."""
-    nearest = min(measured, key=lambda times: abs(math.log(max(work, 1) / max(times.work, 1))))
-    return nearest.like(work)
 
 
 def _times(

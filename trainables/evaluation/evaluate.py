@@ -9,18 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from trainables.baselines.base import Fitted, load_baseline
+from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import OUTPUT_CACHE
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part, PartSubset
+from trainables.datasets.arrays import Dataset, Images, Part, PartSubset
 from trainables.errors import counted
 from trainables.tasks.base import Predict, Predictions, Task, in_batches
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import autocast, eval_batch, on_device, put_weights
 from trainables.values import Evaluation, State
+
+FEATURE_BATCH = 256
+"""The number of images whose features are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,6 @@ class _PartPredictions(NamedTuple):
     """The fits of a baseline; empty for networks."""
 
 
-def check(path: Path) -> None:
-    """Check that the checkpoint at `path` is complete and undamaged.
-
-    Raises:
-        CheckpointError: the checkpoint is incomplete or damaged.
-    """
-    checkpoint.verify(path)
-
-
 def evaluate(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Evaluation:
@@ -108,18 +104,6 @@ def evaluate(
         "std": stdev(member_values),
     }
     return {**evaluation, "members": members}
-
-
-def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Shorten an evaluation on the validation set for the journal (`Task.brief`)."""
-    task: Task = config.load_task()
-    return task.brief(evaluation)
-
-
-def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
-    """Remove pictures and other bulky values from an evaluation (`Task.plain`)."""
-    task: Task = config.load_task()
-    return task.plain(evaluation)
 
 
 def predictions(
@@ -289,3 +273,42 @@ def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
     if dataset.folds is None:
         return [dataset]
     return [dataset.fold(number, config.seed) for number in range(1, dataset.folds + 1)]
+
+
+def features_of(
+    config: TrialConfig, dataset: Dataset, path: Path, images: Images
+) -> NDArray[np.float64]:
+    """Compute the inputs of the last dense layer of the model saved at `path`, (images, features).
+
+    With folds, they are those of the first network. For a network without dense layers, the result
+    has its log-probabilities instead; for a baseline without a network, its hand-made features.
+
+    Args:
+        config: the config of the model's trial.
+        dataset: the data set of the training, which determines the scaling of pixels.
+        path: the checkpoint.
+        images: uint8 (images, height, width, channels), in the size of the data set's images.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    if not MODELS[config.model.name].has_network:
+        from trainables.baselines.features import compute_features, kinds_of
+
+        kinds = kinds_of(config.model.options["features"])
+        return np.hstack([compute_features(images, kind) for kind in kinds]).astype(np.float64)
+    last_inputs: list[torch.Tensor] = []
+    answers = []
+    with load_model(config, dataset, path) as saved:
+        dense = [part for part in saved.networks[0].modules() if isinstance(part, nn.Linear)]
+        for last in dense[-1:]:
+            last.register_forward_pre_hook(
+                lambda _, inputs: last_inputs.append(inputs[0].flatten(1).cpu())
+            )
+        for first in range(0, len(images), FEATURE_BATCH):
+            answers.append(saved.predict(images[first : first + FEATURE_BATCH]))
+    if last_inputs:
+        features: NDArray[np.float64] = torch.cat(last_inputs).double().numpy()
+    else:  # no dense layer: use the log-probabilities
+        features = np.log(np.maximum(np.concatenate(answers), 1e-6))
+    return features

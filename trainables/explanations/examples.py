@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.splits import Rows
-from trainables.evaluation.features import features_of
+from trainables.evaluation.evaluate import features_of
 from trainables.explanations.maps import Floats, Numbers
 from trainables.progress import step
 

@@ -8,8 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from trainables.caches import PARTIAL, cache_folder, evict, make_private
-from trainables.disk import sync
+from trainables.disk import PARTIAL, cache_folder, evict, make_private, sync
 from trainables.predictors.base import DESCRIPTION
 
 LIMIT = 5 * 10**9

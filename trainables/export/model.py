@@ -21,9 +21,9 @@ from trainables.catalog.entries import import_object
 from trainables.datasets.images import DEPTHS, decode_opened, open_image, pixels_of
 from trainables.disk import read_regular
 from trainables.errors import ConfigError, DataError, counted, unknown
+from trainables.machine import processors
 from trainables.predictors import base as predictor
 from trainables.predictors.base import DESCRIPTION, MODES, Images, Judgement, Run, TaskPredictor
-from trainables.processors import processors
 from trainables.tasks import TASKS, task_name
 
 INSIDE = Path("artifacts") / "classifier"

@@ -44,7 +44,7 @@ from trainables.fusion.layers import blueprint, fuse, masks_for
 from trainables.fusion.optimizers import FUSED_OPTIMIZERS, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key, unfused_option
 from trainables.messages import EpochMetrics
-from trainables.on_disk.images import ImagesOnDisk
+from trainables.on_disk import ImagesOnDisk
 from trainables.tasks.metrics import measure
 from trainables.training.loop import Training, autocast, mixed_seed
 

@@ -29,8 +29,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, make_private, reserve
 from trainables.datasets.arrays import CHUNK, Images, Part, Ragged
+from trainables.disk import PARTIAL, cache_folder, cache_limit, evict, make_private, reserve
 
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]

@@ -19,7 +19,7 @@ from trainables.datasets.arrays import SIXTEEN_BITS, Dataset, Images, Part
 from trainables.datasets.images import decode, header
 from trainables.datasets.walk import walk
 from trainables.errors import ConfigError, DataError, counted, printable
-from trainables.processors import processors
+from trainables.machine import processors
 from trainables.progress import step
 
 MOST = 20_000

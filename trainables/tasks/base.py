@@ -23,7 +23,7 @@ from trainables.datasets.arrays import Arrays, Dataset, Images, Part, Ragged
 from trainables.datasets.crops import tile_side
 from trainables.datasets.targets import Targets
 from trainables.fields import Options
-from trainables.on_disk.images import ImagesOnDisk
+from trainables.on_disk import ImagesOnDisk
 from trainables.tasks.pixels import Pixels, shared_tensor
 from trainables.values import Evaluation, Json
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.augmentation.augment import augment
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Arrays, Dataset, Part, PartSubset, Ragged
-from trainables.on_disk.images import ImagesOnDisk
+from trainables.on_disk import ImagesOnDisk
 
 MOVING = threading.Lock()
 """The lock that is held while `RESIDENT` is read or changed."""

@@ -139,7 +139,7 @@ def estimate_wrong_labels(
         The share, and the doubted images by name, the most doubtful one first. Each is mapped to a
         text with the probability that its label is wrong.
     """
-    from trainables.evaluation.features import features_of
+    from trainables.evaluation.evaluate import features_of
     from trainables.label_errors.doubts import SURE_GAIN, doubts
 
     data, new_images = champion.data, list(corrected_images.new)

@@ -20,7 +20,7 @@ from search.serving.versions import ServedVersion
 from search.tracking.model_registry import fetch, version_at
 from trainables.datasets.images import open_image
 from trainables.errors import ConfigError, Unavailable
-from trainables.processors import processors
+from trainables.machine import processors
 from trainables.values import Json
 
 TOP = 5

@@ -30,7 +30,7 @@ from search.journal.store import Storage
 from search.values.message import Message, message_from_json, program
 from search.values.verbs import VERBS
 from search.web.forms.carried import CODE, LOG, OUTCOME, PROCESS
-from trainables.caches import cache_folder, make_private
+from trainables.disk import cache_folder, make_private
 from trainables.errors import printable
 
 CARRIER = "search.web.forms.carried"

@@ -23,7 +23,7 @@ from search.web.access import HEADERS
 from search.web.forms.launch import Launcher
 from search.web.pages.steer import home_or_404, result_and_holder
 from search.web.site import Site
-from trainables.memory import size_text
+from trainables.machine import size_text
 
 NAV = None
 KEEPS = {

@@ -13,8 +13,7 @@ from search.journal.events import Selected
 from search.journal.result import SearchResult, TrialResult
 from search.operations.select import best_few
 from tests.bench.rates.case import Case, Promise
-from trainables.checkpoints.lineage import training_key
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 
 Floats = NDArray[np.float64]

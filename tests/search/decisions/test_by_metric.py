@@ -17,8 +17,7 @@ from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
 from tests.support.played import OpenDriver, changed, decisions, play, reopened, report
-from trainables.checkpoints.lineage import training_key
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key
 from trainables.messages import Report
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 

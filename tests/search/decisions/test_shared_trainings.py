@@ -41,11 +41,10 @@ from tests.support.played import (
 from tests.support.stories import story_lines
 from trainables import trial as training_a_trial
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.messages import Report, WarmStart
+from trainables.messages import Report, WarmStart, WarmStartSource
 from trainables.trial import run_trial
 
 SMALL = {

@@ -21,7 +21,7 @@ from tests.support.real import wait_for
 from trainables import trainer
 from trainables.checkpoints.heartbeat import last_beats
 from trainables.config import TrialConfig
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 
 SETUP = TeamSetup(["a reference"], "cpu", workers=2, cpus=1, gpus=0)  # type: ignore[list-item]
 

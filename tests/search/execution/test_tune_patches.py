@@ -27,7 +27,7 @@ from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import patch_tune
 from search.journal.journal import read
 from tests.support.played import OpenDriver, report
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")

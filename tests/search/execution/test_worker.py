@@ -15,7 +15,7 @@ from search.execution.worker import TrialWorker
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 from trainables.training.loop import Training
 
 CONFIG = TrialConfig().override(

@@ -20,8 +20,8 @@ from search.operations.data import DataRequest, config_of
 from tests.conftest import Command
 from tests.search.conftest import Inline
 from tests.search.fetching.test_shards import shard
-from trainables.caches import cache_folder
 from trainables.config import DataConfig
+from trainables.disk import cache_folder
 from trainables.errors import ConfigError, DataError
 from trainables.inspection.leaks import load_inspected
 

@@ -10,8 +10,8 @@ from search.journal.journal import FILE_NAME, JournalError
 from search.journal.lease import FILE_NAME as LOCK_FILE
 from search.journal.store import DECISION, BucketHome, home, storage
 from trainables.checkpoints.heartbeat import Heartbeat
-from trainables.checkpoints.remote import folder_here, forget
 from trainables.errors import ConfigError
+from trainables.messages import TrialRequest
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_a_trial_that_is_trained_in_a_copy_keeps_it_from_others(
 ) -> None:
     place, mirror = home(bucket, "s").place("t0001")
     root = tmp_path / "cache" / "image-classifier-search"
-    assert folder_here(place, mirror, 1).is_relative_to(root)
+    assert TrialRequest(mirror=mirror, attempt=1).training_folder(place).is_relative_to(root)
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
@@ -144,14 +144,14 @@ def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket)
     kept = home(bucket, "s")
     assert isinstance(kept, BucketHome)
     place, mirror = kept.place("t0001")
-    folder = folder_here(place, mirror, 2)
+    folder = TrialRequest(mirror=mirror, attempt=2).training_folder(place)
     assert folder.name == "t0001"
     assert (
         len(
             {
                 folder,
-                folder_here(place, mirror, 2, rank=1),
-                folder_here(place, mirror, 1),
+                TrialRequest(mirror=mirror, attempt=2).training_folder(place, 1),
+                TrialRequest(mirror=mirror, attempt=1).training_folder(place),
             }
         )
         == 3
@@ -163,5 +163,5 @@ def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket)
     assert found[1] is None
     assert found[0] is not None
     assert (found[0].pid, found[0].node, found[0].attempt) == (os.getpid(), "n", 2)
-    forget(place, mirror, 2)
+    TrialRequest(mirror=mirror, attempt=2).remove_local_folder(place)
     assert not folder.exists()

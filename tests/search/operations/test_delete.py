@@ -20,7 +20,7 @@ from search.operations.delete import DeleteRequest, deletion_of
 from search.operations.deletion import deletion_lines
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play
-from trainables.memory import size_text
+from trainables.machine import size_text
 from trainables.messages import WarmStart
 
 WHERE = ("played", "--storage", "searches")

@@ -16,8 +16,8 @@ from search.space import Choice, SearchSpace
 from tests.support.played import changed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.evaluation import memory as counted
-from trainables.evaluation.memory import size_for, training_bytes
+from trainables.evaluation import estimate as counted
+from trainables.evaluation.estimate import size_for, training_bytes
 
 SIDE = 32
 DATASET = Dataset(

@@ -21,8 +21,8 @@ from tests.support.promoted import linear, png
 from tests.support.serving import BUSY_S, Answer, Running, running, until
 from trainables.datasets.images import open_image
 from trainables.export.runtime import load
+from trainables.machine import processors
 from trainables.predictors.base import column
-from trainables.processors import processors
 from trainables.tasks.classification.model import Classifier as Model
 
 

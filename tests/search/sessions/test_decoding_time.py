@@ -10,7 +10,7 @@ from PIL import Image
 from search.sessions import estimate
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.images import files_to_decode
-from trainables.on_disk.encoded import Encoded, stamp_of
+from trainables.on_disk import Encoded, stamp_of
 
 
 @pytest.fixture

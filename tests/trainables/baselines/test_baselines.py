@@ -23,17 +23,17 @@ from trainables.baselines.base import Fitting, keep_alive, load_baseline
 from trainables.baselines.classifiers import knn, svm
 from trainables.baselines.features import FEATURES, compute_features, grey, length
 from trainables.baselines.shared import features_of, hand_made
-from trainables.caches import cache_folder
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import FEATURE_NAMES, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.disk import cache_folder
 from trainables.errors import ConfigError
 from trainables.evaluation import estimate
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.fusion.rounds import FusionRounds
 from trainables.fusion.stack import shape_of
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 from trainables.trial import run_trial
 
 NAMES = BASELINES

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from trainables import disk
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import FILES, CheckpointError
 from trainables.training.loop import Training
@@ -285,14 +286,14 @@ def test_a_checkpoint_can_be_moved(path, tmp_path):
 
 
 def test_a_small_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    checkpoint.write_whole(tmp_path / "attempt", "1")
+    disk.write_whole(tmp_path / "attempt", "1")
 
     def full(path):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "sync", full)
+    monkeypatch.setattr(disk, "sync", full)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.write_whole(tmp_path / "attempt", "2")
+        disk.write_whole(tmp_path / "attempt", "2")
     assert (tmp_path / "attempt").read_text() == "1"
 
 

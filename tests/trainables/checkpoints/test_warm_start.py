@@ -13,10 +13,8 @@ from safetensors.torch import load_file
 from cluster.storage.mirror import CheckpointMirror
 from trainables import trial
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import WarmStartSource
 from trainables.checkpoints.warm_start import BROUGHT
-from trainables.messages import WarmStart
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest, WarmStart, WarmStartSource
 from trainables.trial import run_trial
 
 
@@ -178,7 +176,7 @@ def test_folds_begin_where_the_others_ended(compared, trained, make_dataset, tmp
 
 
 def test_a_baseline_is_not_fitted_again(make_config, make_dataset, tmp_path, monkeypatch):
-    from trainables.baselines import fitting
+    from trainables.baselines import base as fitting
 
     config, dataset = (
         make_config(model__name="knn", model__width=None, model__dropout=None),

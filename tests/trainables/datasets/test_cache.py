@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.caches import cache_folder, cache_limit, evict, make_private
 from trainables.config import DataConfig
 from trainables.datasets.cache import ENTRY_FILE
 from trainables.datasets.load import load
+from trainables.disk import cache_folder, cache_limit, evict, make_private
 from trainables.errors import ConfigError
 from trainables.tasks.classification import reading as folder
 

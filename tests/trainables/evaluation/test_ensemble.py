@@ -11,8 +11,8 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
+from trainables.evaluation.combine import combine_trainings
 from trainables.evaluation.cost import cost
-from trainables.evaluation.ensemble import combine_trainings
 from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.explanations.explain import load_explainable
 from trainables.export.export import export

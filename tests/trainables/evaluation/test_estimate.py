@@ -11,8 +11,8 @@ from trainables.evaluation.estimate import (
     Times,
     checkpoint_bytes,
     epochs_seconds,
+    size_for,
 )
-from trainables.evaluation.memory import size_for
 from trainables.training.loop import Training
 from trainables.trial import run_trial
 

@@ -5,7 +5,7 @@ import pytest
 
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.evaluation.features import features_of
+from trainables.evaluation.evaluate import features_of
 from trainables.trial import run_trial
 
 

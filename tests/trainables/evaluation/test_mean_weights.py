@@ -11,13 +11,13 @@ from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.evaluation.evaluate import evaluate
-from trainables.evaluation.mean_weights import (
+from trainables.evaluation.combine import (
     average_trainings,
     compare_with_mean,
     mean_weights,
     renew_statistics,
 )
+from trainables.evaluation.evaluate import evaluate
 from trainables.models.pretrained import Anatomy, Pretrainable
 from trainables.training.loop import Training
 

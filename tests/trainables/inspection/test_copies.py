@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from trainables.caches import cache_folder
 from trainables.datasets.arrays import Images, Part, Ragged
+from trainables.disk import cache_folder
 from trainables.inspection import copies
 from trainables.inspection.copies import (
     MIRROR,

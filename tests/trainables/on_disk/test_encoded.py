@@ -15,15 +15,15 @@ from PIL import Image
 
 from tests.trainables.on_disk.conftest import leave_little_room
 from trainables import trial
-from trainables.caches import cache_folder
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache
 from trainables.datasets.arrays import Dataset, Decoded
 from trainables.datasets.load import load, read
+from trainables.disk import cache_folder
 from trainables.errors import DataError
 from trainables.inspection.copies import find_copies
 from trainables.messages import Report
-from trainables.on_disk.encoded import AHEAD, BATCHES, Encoded, EncodedFiles, images_per_second
+from trainables.on_disk import AHEAD, BATCHES, Encoded, EncodedFiles, images_per_second
 from trainables.tasks.classification import reading as folder
 from trainables.training.loop import Training
 from trainables.trial import run_trial
@@ -302,7 +302,8 @@ def test_the_next_batch_is_decoded_while_the_network_is_busy(
         if not busy.is_set():
             pending = list(BATCHES._batches.values())
             assert len(pending) == 1, "the second; only it was expected so far"
-            pending[0].wait()
+            for future in pending[0][1]:
+                future.result()
             assert sorted(decoded_files) == sorted(names[second])
             busy.set()
         step(training, rows, *arguments)

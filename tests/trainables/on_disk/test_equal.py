@@ -14,13 +14,12 @@ import pytest
 import torch
 
 from trainables.baselines.base import load_baseline
-from trainables.caches import evict
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets import cache
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.on_disk.encoded import Encoded
-from trainables.on_disk.mapped import Mapped
+from trainables.disk import evict
+from trainables.on_disk import Encoded, Mapped
 from trainables.tasks.classification.training import Classification
 from trainables.tasks.pixels import Pixels
 from trainables.training.loop import Training

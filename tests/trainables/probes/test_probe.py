@@ -24,10 +24,8 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
 from trainables.evaluation.cost import cost
-from trainables.evaluation.estimate import checkpoint_bytes
-from trainables.evaluation.evaluate import evaluate, load_model, predictions
-from trainables.evaluation.features import features_of
-from trainables.evaluation.memory import PROCESS_BYTES, training_bytes
+from trainables.evaluation.estimate import PROCESS_BYTES, checkpoint_bytes, training_bytes
+from trainables.evaluation.evaluate import evaluate, features_of, load_model, predictions
 from trainables.export.export import export
 from trainables.fusion.shapes import cost_key
 from trainables.models.weights import check

@@ -10,12 +10,11 @@ from PIL import Image
 
 from search.design.experiment import fit_problems
 from tests.trainables.probes.test_probe import SIDE, save_weights
-from trainables.catalog import unlabelled
+from trainables.catalog import networks as unlabelled
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.evaluation.estimate import epochs_seconds
+from trainables.evaluation.estimate import epochs_seconds, training_bytes
 from trainables.evaluation.evaluate import evaluate
-from trainables.evaluation.memory import training_bytes
 from trainables.export.export import export
 from trainables.fairness.groups import Attributes
 from trainables.probes import spreading

@@ -4,7 +4,7 @@ import torch
 
 from trainables.baselines.base import Fitting
 from trainables.config import TrialConfig
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 from trainables.robustness import measure
 from trainables.robustness.corruptions import corrupt
 from trainables.robustness.measure import KINDS, CorruptedImages, EpochMeasurements

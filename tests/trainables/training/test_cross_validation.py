@@ -17,8 +17,7 @@ from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import Times, epochs_seconds
 from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unsuitability
-from trainables.messages import EpochMetrics, decode_reports, encode_reports
-from trainables.request import TrialRequest
+from trainables.messages import EpochMetrics, TrialRequest, decode_reports, encode_reports
 from trainables.tasks.classification.entry import ENTRY as CLASSIFICATION
 from trainables.training.cross_validation import Folds, combine_folds
 from trainables.training.loop import Training

@@ -9,8 +9,7 @@ from tests.support.card import CARD, watched
 from tests.support.networks import OWN
 from trainables.augmentation.augment import draw
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import training_key
-from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES, TrialConfig
+from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES, TrialConfig, training_key
 from trainables.datasets.arrays import Part
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import shape_key

@@ -14,8 +14,7 @@ from torch import nn
 
 from trainables import trial
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import training_key
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, training_key
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
@@ -23,7 +22,7 @@ from trainables.evaluation.evaluate import predictions
 from trainables.fusion.planner import unsuitability
 from trainables.fusion.shapes import shape_key
 from trainables.fusion.stack import incompatibility, train_together
-from trainables.request import TrialRequest
+from trainables.messages import TrialRequest
 from trainables.training.adversarial import Adversary
 from trainables.training.averaging import WeightAverage, decay_at
 from trainables.training.loop import Training

@@ -48,8 +48,8 @@ from trainables.datasets.folder import (
 from trainables.datasets.images import decode_telling, files_to_decode, header
 from trainables.datasets.layout import Layout, Members, layout_error
 from trainables.errors import DataError
-from trainables.on_disk.encoded import Encoded, stamp_of
-from trainables.processors import processors
+from trainables.machine import processors
+from trainables.on_disk import Encoded, stamp_of
 from trainables.progress import step
 from trainables.tasks.classification.parts import layout_of
 

@@ -45,8 +45,7 @@ from trainables.datasets.images import Header, ValueRange, decode_telling, heade
 from trainables.datasets.layout import are, hint_at_default, layout_error
 from trainables.datasets.walk import Folder, walk
 from trainables.errors import DataError, counted, printable
-from trainables.memory import free_memory, gigabytes
-from trainables.processors import processors
+from trainables.machine import free_memory, gigabytes, processors
 from trainables.progress import Advance, step
 from trainables.tasks.detection.formats.coco import coco_files, take_coco, why_coco
 from trainables.tasks.detection.formats.layout import FORMS, BoxLayout
@@ -247,7 +246,7 @@ def _require_room(findings: BoxFindings) -> None:
     """
     channels = 1 if common_mode(findings.headers.values()) == "L" else 3
     needed = channels * sum(width * height for width, height in findings.sizes.values())
-    if (free := free_memory()) is not None and needed > free:
+    if needed > (free := free_memory()):
         raise DataError(
             f"loading {counted(len(findings.sizes), 'image')} needs {gigabytes(needed)} of memory, "
             f"but only {gigabytes(free)} are free. Use smaller images (--set data.image_size=N), "

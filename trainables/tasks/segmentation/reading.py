@@ -41,8 +41,7 @@ from trainables.datasets.images import Header, ValueRange, decode_telling, heade
 from trainables.datasets.layout import layout_error
 from trainables.datasets.splits import Labels
 from trainables.errors import DataError, counted, printable
-from trainables.memory import free_memory, gigabytes
-from trainables.processors import processors
+from trainables.machine import free_memory, gigabytes, processors
 from trainables.progress import Advance, step
 from trainables.tasks.segmentation.formats.coco import draw
 from trainables.tasks.segmentation.formats.decoding import (
@@ -178,7 +177,7 @@ def require_room(headers: Iterable[Header]) -> None:
     each = list(headers)
     channels = (1 if common_mode(each) == "L" else 3) + 1
     needed = channels * sum(width * height for width, height in (image.size for image in each))
-    if (free := free_memory()) is not None and needed > free:
+    if needed > (free := free_memory()):
         raise DataError(
             f"loading {counted(len(each), 'image')} with masks needs {gigabytes(needed)} of "
             f"memory, but only {gigabytes(free)} are free. Use fewer or smaller images, or a "

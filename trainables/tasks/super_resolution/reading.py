@@ -39,8 +39,7 @@ from trainables.datasets.folder import (
 from trainables.datasets.images import Header, ValueRange, decode_telling, header
 from trainables.datasets.layout import layout_error
 from trainables.errors import DataError, counted, printable
-from trainables.memory import free_memory, gigabytes
-from trainables.processors import processors
+from trainables.machine import free_memory, gigabytes, processors
 from trainables.progress import Advance, step
 from trainables.tasks.super_resolution.layout import (
     FORMS,
@@ -224,7 +223,7 @@ def _require_room(findings: PhotographFindings) -> None:
     channels = 1 if common_mode(headers) == "L" else 3
     pixels = sum(width * height for width, height in (each.size for each in headers))
     needed = int(channels * pixels * (1 + 1 / findings.scale**2))
-    if (free := free_memory()) is not None and needed > free:
+    if needed > (free := free_memory()):
         raise DataError(
             f"loading {counted(len(headers), 'photograph')} needs {gigabytes(needed)} of memory, "
             f"but only {gigabytes(free)} are free. Use fewer or smaller photographs, or a machine "

@@ -1,11 +1,17 @@
-"""The mean of the weights of several trainings, as one more network to choose from.
+"""One model made of several trainings: the mean of their weights, or an ensemble of their networks.
 
-If trainings begin with the same pretrained weights, their weights stay so near each other that a
-network with the mean of them often predicts better than each, and takes as long as one (Wortsman et
-al. 2022, "Model soups", whose uniform soup this is; `tests.bench.weight_average` has figures). The
-mean of the running statistics of batch normalisation does not describe the features of this
-network, so they are computed anew from the training images (Izmailov et al. 2018, "Averaging
-weights leads to wider optima and better generalization", section 3.2).
+With few validation images the best training of a search is best partly by luck, and none can be
+told from the others; a model made of several depends less on luck.
+
+- If trainings begin with the same pretrained weights, their weights stay so near each other that a
+  network with the mean of them often predicts better than each, and takes as long as one (Wortsman
+  et al. 2022, "Model soups", whose uniform soup this is; `tests.bench.weight_average` has figures).
+  The mean of the running statistics of batch normalisation does not describe the features of this
+  network, so they are computed again from the training images (Izmailov et al. 2018, "Averaging
+  weights leads to wider optima and better generalization", section 3.2).
+- An ensemble predicts the mean probabilities of networks that may differ. Its errors are fewer,
+  since the members make different ones (Caruana et al. 2004, "Ensemble selection from libraries of
+  models"; `tests.bench.ensembles` has figures).
 """
 
 import math
@@ -90,6 +96,42 @@ def average_trainings(
     return compare_predictions(of_mean, each, classes, precision, start)
 
 
+def combine_trainings(
+    config: TrialConfig,
+    dataset: Dataset,
+    members: Sequence[Path],
+    folder: Path,
+    epoch: int,
+    *,
+    device: str = "cpu",
+) -> ComparedModel:
+    """Save the networks of several classifiers as one model, and compare it with the first of them.
+
+    Args:
+        config: the config of the ensemble, whose `members` are those of the trainings.
+        dataset: the data, without folds.
+        members: the checkpoints of the trainings, which are networks, the best first.
+        folder: the folder in which the ensemble is saved.
+        epoch: the number in the name of its checkpoint, `epoch-NNNN`.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        CheckpointError: the checkpoint of a member is damaged.
+        OSError: the ensemble cannot be saved.
+    """
+    start = time.perf_counter()
+    states = [checkpoint.for_predictions(checkpoint.load(path)) for path in members]
+    checkpoint.save(folder, {"epoch": epoch, "folds": states}, {})
+    # Those of the members may be known from their trainings; the ensemble's would be computed.
+    each = [
+        predictions(member, dataset, dataset.val, path, device=device)
+        for member, path in zip(config.members, members, strict=True)
+    ]
+    chances = config.load_task().combine(each)
+    precision = states[0].get("precision", "fp32")
+    return compare_predictions(chances, each[:1], dataset.val.targets, precision, start)
+
+
 def compare_predictions(
     chances: Chances, each: Sequence[Chances], classes: Classes, precision: str, start: float
 ) -> ComparedModel:
@@ -124,7 +166,7 @@ def mean_weights(*states: Weights) -> Weights:
 
 @torch.no_grad()
 def renew_statistics(network: nn.Module, images: Pixels) -> None:
-    """Compute the statistics of batch normalisation anew, as means over the training images.
+    """Compute the statistics of batch normalisation again, as means over the training images.
 
     Frozen layers keep theirs: the trained layers were trained on features that these statistics
     scale. (`torch.optim.swa_utils.update_bn` would renew them, and would switch dropout on.)

@@ -1,12 +1,16 @@
+"""The processors that may be used, and how busy others keep them."""
+
 import os
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from trainables import machine
 from trainables.config import DataConfig
-from trainables.processors import processors
+from trainables.machine import Load, processors
 from trainables.tasks.classification import reading as folder
 
 
@@ -70,3 +74,37 @@ def test_images_are_decoded_by_as_many_threads_as_there_are_processors(
     folder.load(config, download=False, layout=folder.find(config))
     assert asked
     assert set(asked) == {3}
+
+
+CASES = {
+    "others alone": ("cpu  60 0 20 110 10 0 0 0 0 0", 0.0, 0.8),
+    "idle": ("cpu  0 0 0 210 10 0 0 0 0 0", 0.0, 0.0),
+    "this process alone": ("cpu  60 0 20 110 10 0 0 0 0 0", 0.8, 0.0),
+    "half and half": ("cpu  60 0 20 110 10 0 0 0 0 0", 0.4, 0.4),
+    "stolen by other machines": ("cpu  0 0 0 150 10 0 0 40 0 0", 0.0, 0.4),
+}
+
+
+@pytest.mark.parametrize(("now", "own_s", "share"), CASES.values(), ids=CASES)
+def test_the_share_of_others_is_what_is_neither_idle_nor_ones_own(
+    now: str, own_s: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, names = iter([1.0, 1.0 + own_s]), "user nice system idle iowait irq softirq steal"
+    texts = iter(["cpu  0 0 0 100 0 0 0 0 0 0", now])
+
+    def cpu_times() -> tuple[float, ...]:
+        ticks = map(int, next(texts).split()[1:9])
+        return namedtuple("Times", names)(*(tick / 100 for tick in ticks))
+
+    monkeypatch.setattr(machine.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(machine.psutil, "cpu_times", cpu_times)
+    assert Load().of_others() == pytest.approx(share)
+
+
+def test_a_process_that_got_a_quarter_of_the_time_took_four_times_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, clock = iter([1.0, 3.0]), iter([10.0, 18.0])
+    monkeypatch.setattr(machine.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
+    assert Load().slowdown() == 4.0

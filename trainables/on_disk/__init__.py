@@ -1,1 +1,0 @@
-"""Images that stay on the disk, because they would fill the memory."""
