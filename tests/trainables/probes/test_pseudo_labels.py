@@ -10,7 +10,7 @@ from PIL import Image
 
 from search.design.experiment import fit_problems
 from tests.trainables.probes.test_probe import SIDE, save_weights
-from trainables.catalog import networks as unlabelled
+from trainables.catalog import networks
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.evaluation.estimate import epochs_seconds, training_bytes
@@ -98,7 +98,7 @@ def test_images_keep_their_groups_and_those_without_labels_have_none(
 def test_the_number_of_images_is_limited(
     config: TrialConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlabelled, "MOST", 7)
+    monkeypatch.setattr(networks, "MOST_UNLABELLED", 7)
     spreading._count.cache_clear()
     assert PseudoLabels(config).count == 7
     spreading._count.cache_clear()
