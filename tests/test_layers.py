@@ -109,7 +109,7 @@ DOORS = {
         "trainables/datasets/published/mnist.py",
         "trainables/datasets/published/fashion_mnist.py",
         "trainables/datasets/published/cifar10.py",
-        "trainables/tasks/segmentation/networks/dilated.py",
+        "trainables/tasks/segmentation/encoder_networks.py",
         "trainables/tasks/detection/networks/faster_rcnn.py",
         "trainables/tasks/detection/networks/ssd.py",
         "trainables/models/encoders.py",

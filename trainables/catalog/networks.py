@@ -99,19 +99,19 @@ def pseudo_labelled(network: ModelEntry) -> ModelEntry:
 
 NETWORKS: dict[str, ModelEntry] = {
     "table2": ModelEntry(
-        builder="trainables.models.table2:build", options={"width": 32, "dropout": 0.0}, min_side=4
+        builder="trainables.models.paper:table2", options={"width": 32, "dropout": 0.0}, min_side=4
     ),
     "mnist_cnn": ModelEntry(
-        builder="trainables.models.mnist_cnn:build",
+        builder="trainables.models.paper:mnist_cnn",
         options={"width": 32, "dropout": 0.5},
         min_side=4,
     ),
     "deep_cnn": ModelEntry(
-        builder="trainables.models.deep_cnn:build",
+        builder="trainables.models.paper:deep_cnn",
         options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.25},
     ),
     "multi_scale": ModelEntry(
-        builder="trainables.models.multi_scale:build",
+        builder="trainables.models.paper:multi_scale",
         options={"width": 32, "dropout": 0.0},
         min_side=4,
     ),

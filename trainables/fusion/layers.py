@@ -43,8 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.deep_cnn import ResidualPair
-from trainables.models.multi_scale import MultiScale
+from trainables.models.paper import MultiScale, ResidualPair
 
 UNCHANGED: tuple[type[nn.Module], ...] = (
     nn.Sequential,

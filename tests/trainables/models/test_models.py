@@ -9,8 +9,7 @@ from tests.support.networks import OWN
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import ModelConfig
-from trainables.models.deep_cnn import ResidualPair, spread
-from trainables.models.multi_scale import FILTER_SIZES, MultiScale
+from trainables.models.paper import FILTER_SIZES, MultiScale, ResidualPair, spread
 from trainables.training.loop import Training, on_device
 
 NAMES = OWN

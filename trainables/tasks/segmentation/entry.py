@@ -33,13 +33,14 @@ def segmenting(builder: str, encoder: str = "", weights: str = "", **options: An
     """Build the catalog entry of a network with logits for each pixel.
 
     Args:
-        builder: the builder in `networks`, as `module:function`.
+        builder: the name of the builder in `networks` or, with an encoder, `encoder_networks`.
         encoder: torchvision's name of the encoder; empty for a network without one.
         weights: the file name of the encoder's weights.
         options: the network's other options, with their defaults.
     """
+    module = "encoder_networks" if encoder else "networks"
     return ModelEntry(
-        builder=f"trainables.tasks.segmentation.networks.{builder}",
+        builder=f"trainables.tasks.segmentation.{module}:{builder}",
         name=encoder,
         options={**(TRANSFER if encoder else {}), **options},
         min_side=SEGMENTING_SIDE,
@@ -49,25 +50,25 @@ def segmenting(builder: str, encoder: str = "", weights: str = "", **options: An
 
 
 MODELS: dict[str, ModelEntry] = {
-    "unet": segmenting("unet:build", depth=4, width=32, norm="batch"),
+    "unet": segmenting("UNet", depth=4, width=32, norm="batch"),
     "unet_mobilenet_v2": segmenting(
-        "unet_decoder:build", "mobilenet_v2", MOBILENET_V2, width=16, norm="batch"
+        "unet_on_encoder", "mobilenet_v2", MOBILENET_V2, width=16, norm="batch"
     ),
     "unet_squeezenet1_0": segmenting(
-        "unet_decoder:build", "squeezenet1_0", SQUEEZENET, width=16, norm="batch"
+        "unet_on_encoder", "squeezenet1_0", SQUEEZENET, width=16, norm="batch"
     ),
-    "unet_resnet18": segmenting("unet_decoder:build", "resnet18", RESNET18, width=16, norm="batch"),
+    "unet_resnet18": segmenting("unet_on_encoder", "resnet18", RESNET18, width=16, norm="batch"),
     "unet_resnet34": segmenting(
-        "unet_decoder:build", "resnet34", "resnet34-b627a593.pth", width=16, norm="batch"
+        "unet_on_encoder", "resnet34", "resnet34-b627a593.pth", width=16, norm="batch"
     ),
-    "lraspp_mobilenet_v2": segmenting("lraspp:build", "mobilenet_v2", MOBILENET_V2, width=128),
+    "lraspp_mobilenet_v2": segmenting("lraspp", "mobilenet_v2", MOBILENET_V2, width=128),
     "lraspp_mobilenet_v3_large": segmenting(
-        "lraspp:build", "mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", width=128
+        "lraspp", "mobilenet_v3_large", "mobilenet_v3_large-5c1a4163.pth", width=128
     ),
-    "enet": segmenting("enet:build", dropout=0.1),
-    "fcn_resnet50": segmenting("dilated:fcn", "resnet50", RESNET50, dropout=0.1),
-    "pspnet_resnet50": segmenting("dilated:pspnet", "resnet50", RESNET50, dropout=0.1),
-    "deeplabv3_resnet50": segmenting("dilated:deeplabv3", "resnet50", RESNET50, dropout=0.5),
+    "enet": segmenting("enet", dropout=0.1),
+    "fcn_resnet50": segmenting("fcn", "resnet50", RESNET50, dropout=0.1),
+    "pspnet_resnet50": segmenting("pspnet", "resnet50", RESNET50, dropout=0.1),
+    "deeplabv3_resnet50": segmenting("deeplabv3", "resnet50", RESNET50, dropout=0.5),
     "otsu": ModelEntry(
         builder="trainables.tasks.segmentation.baselines:Otsu",
         kind="baseline",

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import segmentation
 
 from trainables.catalog.models import MODELS
-from trainables.tasks.segmentation.networks.dilated import PyramidPooling
+from trainables.tasks.segmentation.encoder_networks import PyramidPooling
 
 CLASSES = 5
 

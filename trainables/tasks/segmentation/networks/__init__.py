@@ -1,1 +1,0 @@
-"""The networks of segmentation, one family in each file. They may import `trainables.models`."""
