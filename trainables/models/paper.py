@@ -1,4 +1,4 @@
-"""The paper's own networks for classification (Nimma and Uddagiri, see `trainables.models`).
+"""The paper's own networks for whole images (Nimma and Uddagiri, see `trainables.models`).
 
 In all of them, pooling comes before ReLU. The result is the same, because ReLU is monotonic, and it
 then processes a quarter of the values.
