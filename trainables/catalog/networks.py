@@ -61,6 +61,28 @@ def family(
     )
 
 
+def with_encoder(
+    builder: str, min_side: int, encoder: str = "", weights: str = "", **options: Any
+) -> ModelEntry:
+    """Build the catalog entry of a network that may contain a pre-trained encoder.
+
+    Args:
+        builder: the builder, as `module:function`.
+        min_side: the smallest side of an image, in pixels.
+        encoder: torchvision's name of the encoder; empty for a network without one.
+        weights: the file name of the encoder's weights.
+        options: the network's other options, with their defaults.
+    """
+    return ModelEntry(
+        builder=builder,
+        name=encoder,
+        options={**(TRANSFER if encoder else {}), **options},
+        min_side=min_side,
+        weights=weights,
+        source=encoder,
+    )
+
+
 def probe(network: ModelEntry) -> ModelEntry:
     """Build the catalog entry of a linear classifier on the features of a pretrained network."""
     return replace(

@@ -227,13 +227,9 @@ def _write(
                 description["promises"] = {"unlike": values}
             with step("exporting the model"):
                 _write_network(module, task, dataset, description["batch"], folder, onnx=onnx)
-    _describe(folder, description)
+    (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     copy_code(config.task, folder)
     return description
-
-
-def _describe(folder: Path, description: Json) -> None:
-    (folder / predictor.DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
 
 
 def copy_code(task: TaskEntry, folder: Path) -> None:

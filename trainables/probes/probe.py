@@ -21,9 +21,14 @@ from torch import Tensor, nn
 
 from trainables.baselines.base import Beat, load_baseline, no_beat
 from trainables.baselines.classifiers import LinearClassifier
-from trainables.baselines.feature_classifiers import FeatureClassifier, Probabilities
+from trainables.baselines.feature_classifiers import (
+    FeatureClassifier,
+    FeatureKind,
+    Probabilities,
+    are_cached,
+    features_of,
+)
 from trainables.baselines.features import Images, Values
-from trainables.baselines.shared import FeatureKind, are_cached, features_of
 from trainables.catalog.models import MODELS
 from trainables.catalog.weights import cached, in_folder
 from trainables.config import ModelConfig, TrialConfig

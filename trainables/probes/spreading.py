@@ -21,8 +21,8 @@ from scipy.sparse.linalg import cg
 
 from trainables.baselines.base import Beat, no_beat
 from trainables.baselines.classifiers import LinearClassifier
+from trainables.baselines.feature_classifiers import are_cached, features_of
 from trainables.baselines.features import Values
-from trainables.baselines.shared import are_cached, features_of
 from trainables.catalog.networks import PROBE_SIDE, number_used
 from trainables.config import DataConfig, ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Labels, Part, join_names

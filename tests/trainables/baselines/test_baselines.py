@@ -21,8 +21,8 @@ from trainables.baselines import feature_classifiers as classification
 from trainables.baselines import features
 from trainables.baselines.base import Fitting, keep_alive, load_baseline
 from trainables.baselines.classifiers import knn, svm
+from trainables.baselines.feature_classifiers import features_of, hand_made
 from trainables.baselines.features import FEATURES, compute_features, grey, length
-from trainables.baselines.shared import features_of, hand_made
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import FEATURE_NAMES, TrialConfig

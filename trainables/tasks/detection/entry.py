@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.catalog.entries import UNIT, DatasetEntry, Metric, ModelEntry, TaskEntry
-from trainables.catalog.networks import MOBILENET_V2, RESNET18, SQUEEZENET, TRANSFER
+from trainables.catalog.networks import MOBILENET_V2, RESNET18, SQUEEZENET, with_encoder
 from trainables.fields import Options, number
 
 
@@ -20,23 +20,9 @@ class DetectionOptions(Options):
     """
 
 
-def detecting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
-    """Build the catalog entry of a network that finds objects.
-
-    Args:
-        builder: the builder in `trainables.tasks.detection.networks`, as `module:function`.
-        encoder: torchvision's name of the encoder; empty for a network without one.
-        weights: the file name of the encoder's weights.
-        options: the network's other options, with their defaults.
-    """
-    return ModelEntry(
-        builder=f"trainables.tasks.detection.networks.{builder}",
-        name=encoder,
-        options={**(TRANSFER if encoder else {}), **options},
-        min_side=32,
-        weights=weights,
-        source=encoder,
-    )
+def detecting(builder: str, *encoder: str, **options: Any) -> ModelEntry:
+    """Build the catalog entry of a network that finds objects; the arguments as `with_encoder`."""
+    return with_encoder(f"trainables.tasks.detection.networks.{builder}", 32, *encoder, **options)
 
 
 MODELS: dict[str, ModelEntry] = {

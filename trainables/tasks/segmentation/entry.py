@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.catalog.entries import UNIT, DatasetEntry, Metric, ModelEntry, TaskEntry
-from trainables.catalog.networks import MOBILENET_V2, RESNET18, RESNET50, SQUEEZENET, TRANSFER
+from trainables.catalog.networks import MOBILENET_V2, RESNET18, RESNET50, SQUEEZENET, with_encoder
 from trainables.fields import Options, name_of, number
 
 LOSS_NAMES = ("cross_entropy", "dice", "focal", "cross_entropy_dice", "focal_dice")
@@ -29,24 +29,11 @@ They halve their images up to five times.
 """
 
 
-def segmenting(builder: str, encoder: str = "", weights: str = "", **options: Any) -> ModelEntry:
-    """Build the catalog entry of a network with logits for each pixel.
-
-    Args:
-        builder: the name of the builder in `networks` or, with an encoder, `encoder_networks`.
-        encoder: torchvision's name of the encoder; empty for a network without one.
-        weights: the file name of the encoder's weights.
-        options: the network's other options, with their defaults.
-    """
+def segmenting(builder: str, *encoder: str, **options: Any) -> ModelEntry:
+    """Build the catalog entry of a network with logits for each pixel (`with_encoder`)."""
     module = "encoder_networks" if encoder else "networks"
-    return ModelEntry(
-        builder=f"trainables.tasks.segmentation.{module}:{builder}",
-        name=encoder,
-        options={**(TRANSFER if encoder else {}), **options},
-        min_side=SEGMENTING_SIDE,
-        weights=weights,
-        source=encoder,
-    )
+    name = f"trainables.tasks.segmentation.{module}:{builder}"
+    return with_encoder(name, SEGMENTING_SIDE, *encoder, **options)
 
 
 MODELS: dict[str, ModelEntry] = {
