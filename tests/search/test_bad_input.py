@@ -328,8 +328,8 @@ CASES: list[Case] = [
         ["--space", "table3", "--weights", "typo.yaml"],
         (
             "--weights cannot be used, because no model of this space can start from trained "
-            "weights (deep_cnn). Use --space auto, transfer or zoo, or for "
-            "objects --space detection_transfer."
+            "weights (deep_cnn). Use --space auto, transfer or zoo, or one "
+            "of the task with pretrained networks."
         ),
         2,
     ),
