@@ -128,7 +128,7 @@ class TrialRequest:
     measures: Sequence[str] = ()
     """What to measure after each epoch besides the task's metrics: the keys of an epoch's values.
 
-    They are keys of `trainables.robustness.each_epoch.MEASUREMENTS`.
+    They are keys of `trainables.robustness.measure.MEASUREMENTS`.
     """
     mirror: Mirror | None = None
     """The remote storage of the checkpoints; None if they stay in the trial's folder.

@@ -1,7 +1,7 @@
 """The validation images that are explained unless others are named, and what is similar to them.
 
 Similar images are near in the feature space of the model: features are the inputs of the last dense
-layer (`trainables.evaluation.features.features_of`).
+layer (`trainables.evaluation.evaluate.features_of`).
 """
 
 from dataclasses import dataclass
