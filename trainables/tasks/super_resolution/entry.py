@@ -16,7 +16,7 @@ class SuperResolutionOptions(Options):
 
     loss: str = name_of("l1", "task.loss", LOSS_NAMES)
     """The loss to minimise: the mean absolute error, the mean squared error, or a smooth form of
-    the absolute error (`trainables.tasks.super_resolution.task`).
+    the absolute error (`training`).
     """
     turns: bool = True
     """True to turn crops by a random multiple of 90 degrees, and to mirror half of them."""
