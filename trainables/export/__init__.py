@@ -1,4 +1,5 @@
 """Export of a checkpoint as a self-contained folder, and predictions with it.
 
-`predictor.py` is copied into the folder, and imports nothing from this project.
+The package `predictor` in the folder is a copy of the task's code, and imports nothing from this
+project.
 """

@@ -1,6 +1,6 @@
-"""The registry of tasks. A task is a folder here with an `entry`, listed in `NAMES`; see `base`.
+"""The registry of tasks: a folder here with an `entry`, listed in `NAMES`.
 
-No torch is imported.
+docs/structure.md lists the files of a task. No torch is imported.
 """
 
 from collections.abc import Mapping

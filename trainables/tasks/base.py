@@ -1,8 +1,8 @@
 """The interface of a task: everything that training, evaluation and export need from it.
 
-A task is a class in its own file, listed in `trainables.tasks.TASKS`. It overrides the
-methods that differ. The defaults here are for images that all have the same size, and for targets
-that are one array.
+A task is a folder beside this file; `Task` is the part of it that imports torch. A subclass
+overrides the methods that differ. The defaults here are for images that all have the same size,
+and for targets that are one array.
 """
 
 import math

@@ -1,4 +1,4 @@
 """Segmentation: the class of each pixel.
 
-`entry` describes the task without torch; `trainables.tasks.base` lists the files of a task.
+`entry` describes the task without torch; docs/structure.md lists the files of a task.
 """
