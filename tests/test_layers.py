@@ -423,7 +423,7 @@ def test_what_runs_without_the_project_stands_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_predictor_imports_only_what_is_copied_with_it(name: str) -> None:
-    """The export rewrites `from trainables.predictors.base import`, the only form that is allowed."""
+    """The export rewrites `from trainables.predictors.base import`: no other form is allowed."""
     text = (ROOT / f"trainables/tasks/{name}/predictor.py").read_text()
     assert not re.search(r"^\s*import trainables", text, re.MULTILINE)
     own = imports(ROOT / f"trainables/tasks/{name}/predictor.py")
