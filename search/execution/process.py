@@ -139,11 +139,12 @@ class Process:
     @in_use
     def damage(self, job: Job, epoch: int) -> str:
         """Check a trial's checkpoint, and describe its damage; empty if it is intact."""
-        from trainables.checkpoints.checkpoint import CheckpointError, verify
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.evaluate import check
 
         try:
             with checkpoint_in(job, epoch) as path:
-                verify(path)
+                check(path)
         except CheckpointError as error:
             return str(error)
         return ""
@@ -186,7 +187,7 @@ class Process:
         The reply contains only what the journal records, or the damage of the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
+        from trainables.evaluation.evaluate import brief, evaluate, plain
 
         config, images = TrialConfig.from_dict(job.config), getattr(dataset, part)
         try:
@@ -195,8 +196,7 @@ class Process:
         except CheckpointError as error:
             return EvaluationReply(damaged=str(error))
         keep(job, f"{part}.json", evaluation)
-        task = config.load_task()
-        return EvaluationReply((task.brief if part == "val" else task.plain)(evaluation))
+        return EvaluationReply((brief if part == "val" else plain)(config, evaluation))
 
     @in_use
     def stress(self, job: Job, dataset: Dataset, epoch: int, test: str) -> EvaluationReply:

@@ -50,7 +50,7 @@ def check_exports(
         "checking that networks can be exported after the search (once for each): "
         + ", ".join(config.model.name for config in unchecked.values())
     )
-    from trainables.export.export import check_exportable  # imports torch
+    from trainables.export.program import check_exportable  # imports torch
 
     with step("exporting networks", len(unchecked)) as advance:
         for file, config in unchecked.items():

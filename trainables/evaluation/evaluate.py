@@ -72,6 +72,15 @@ class _PartPredictions(NamedTuple):
     """The fits of a baseline; empty for networks."""
 
 
+def check(path: Path) -> None:
+    """Check that the checkpoint at `path` is complete and undamaged.
+
+    Raises:
+        CheckpointError: the checkpoint is incomplete or damaged.
+    """
+    checkpoint.verify(path)
+
+
 def evaluate(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Evaluation:
@@ -104,6 +113,18 @@ def evaluate(
         "std": stdev(member_values),
     }
     return {**evaluation, "members": members}
+
+
+def brief(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
+    """Shorten an evaluation on the validation set for the journal (`Task.brief`)."""
+    task: Task = config.load_task()
+    return task.brief(evaluation)
+
+
+def plain(config: TrialConfig, evaluation: Evaluation) -> Evaluation:
+    """Remove pictures and other bulky values from an evaluation (`Task.plain`)."""
+    task: Task = config.load_task()
+    return task.plain(evaluation)
 
 
 def predictions(

@@ -14,7 +14,7 @@ from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
-from trainables.export import export
+from trainables.export import program as export
 
 SIDE = 12
 DATASET = Dataset(
