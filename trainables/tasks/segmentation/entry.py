@@ -15,7 +15,7 @@ class SegmentationOptions(Options):
     """The options of training for segmentation."""
 
     loss: str = name_of("cross_entropy_dice", "task.loss", LOSS_NAMES)
-    """The loss to minimise; of two, the sum (`trainables.tasks.segmentation.losses`)."""
+    """The loss to minimise; of two, the sum (`training`)."""
     focal_gamma: float = number(2.0, low=0)
     """The exponent of the focal loss: the higher, the less do easy pixels count."""
     turns: bool = False
